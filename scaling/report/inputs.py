@@ -160,26 +160,31 @@ def _untrained(what: str, folder: Path) -> ScalingError:
     return ScalingError(what, where=str(folder), remedy=remedy)
 
 
+def options_used(fit: FitResult) -> dict[str, Any]:
+    """The options that a fit was made with, by name; those that it does not say are left out."""
+    drawn, objective, source = fit.bootstrap, fit.objective, fit.source
+    options = {
+        "law": "auto" if fit.combination else "two-stage" if fit.accuracy else fit.law,
+        "approach": fit.approach,
+        "objective": objective.name,
+        "delta": objective.delta,
+        **{key: value for key, value in source.convention if value != "as given"},
+        "ci": fit.ci,
+        **({"bootstrap": drawn.resamples, "seed": drawn.seed} if drawn else {}),
+        **source.filters,
+    }
+    return {name: value for name, value in options.items() if value is not None}
+
+
 def options_of(fit: FitResult | None) -> FitOptions:
     """The options that a fit was made with, so far as they apply to the runs of another folder."""
-    from scaling.fit.options import AUTO, FitOptions
+    from scaling.fit.options import FitOptions
 
     if fit is None:
         return FitOptions()
-    drawn, objective, source = fit.bootstrap, fit.objective, fit.source
-    filters = {key: value for key, value in source.filters.items() if key != "cluster"}
-    options = {
-        "law": AUTO if fit.combination else "two-stage" if fit.accuracy else fit.law,
-        "approach": fit.approach,
-        "ci": fit.ci,
-        **({"bootstrap": drawn.resamples, "seed": drawn.seed} if drawn else {}),
-        **{key: value for key, value in source.convention if value not in (None, "as given")},
-        **{key: value for key, value in filters.items() if value is not None},
-    }
-    if fit.approach == "parametric":
-        options |= {"objective": objective.name}
-        options |= {} if objective.delta is None else {"delta": objective.delta}
-    return FitOptions(**options)
+    apart = {"cluster"} if fit.approach == "parametric" else {"cluster", "objective", "delta"}
+    used = options_used(fit).items()
+    return FitOptions(**{name: value for name, value in used if name not in apart})
 
 
 def _names(sources: Sequence[Path]) -> list[str]:

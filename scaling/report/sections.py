@@ -22,7 +22,7 @@ from scaling.render.figure import Figure
 from scaling.render.section import Section, section
 from scaling.render.table import Table
 from scaling.report import summary
-from scaling.report.inputs import ReportInputs
+from scaling.report.inputs import ReportInputs, options_used
 from scaling.report.parts import (
     diagnostics,
     fit_tables,
@@ -235,22 +235,14 @@ def published(fit: FitResult) -> dict[str, dict[str, float]]:
 
 def fit_command(fit: FitResult) -> str:
     """The `scaling fit` command that makes this fit again."""
-    source, objective, drawn = fit.source, fit.objective, fit.bootstrap
-    columns = ",".join(f"{letter}={name}" for letter, name in source.columns.items())
-    law = "auto" if fit.combination else "two-stage" if fit.accuracy else fit.law
-    options = {
-        "--columns": columns or None,
-        "--law": law,
-        "--approach": fit.approach,
-        "--objective": objective.name,
-        "--delta": objective.delta,
-        "--params": None if columns else source.convention.params,
-        "--flops": None if columns else source.convention.flops,
-        "--bootstrap": drawn.resamples if drawn else 0,
-        "--ci": fit.ci,
-        "--seed": drawn.seed if drawn else None,
-        **{f"--{name.replace('_', '-')}": value for name, value in source.filters.items()},
-    }
-    given = [(option, str(value)) for option, value in options.items() if value is not None]
-    words = (word for pair in given for word in pair)
-    return shlex.join(["scaling", "fit", *source.paths, *words])
+    columns = ",".join(f"{letter}={name}" for letter, name in fit.source.columns.items())
+    options = options_used(fit)
+    options.setdefault("bootstrap", 0)
+    if columns:  # say how N and C are counted
+        options = {"columns": columns, **options}
+        for name in ("params", "flops"):
+            options.pop(name, None)
+    words = ["scaling", "fit", *fit.source.paths]
+    for name, value in options.items():
+        words += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join(words)
