@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,7 @@ import typer
 
 from scaling.cli.csv_rows import PREDICTED, prediction_rows
 from scaling.cli.device_time import TIME, Count, Hours, Mfu, device_time
-from scaling.cli.output import Csv, Json, echo_err, emit
+from scaling.cli.output import Csv, Json, echo_err, emit, option
 from scaling.errors import ScalingError
 
 if TYPE_CHECKING:
@@ -21,129 +22,133 @@ QUESTION, MODELS = "Question", "Models and sweeps"
 SERVING = "Serving, in device-seconds"
 
 
-def _option(panel: str, metavar: str, help: str, *names: str) -> Any:
-    return typer.Option(*names, metavar=metavar, rich_help_panel=panel, help=help)
+@dataclass(frozen=True)
+class Inputs:
+    """The inputs of a law that have options of their own."""
+
+    n_params: Annotated[
+        str | None,
+        option(
+            "Parameters: with --tokens or --flops gives the loss; alone the budget that they are "
+            "optimal for; with --inference-tokens the training tokens that pay off.",
+            QUESTION,
+            "N",
+        ),
+    ] = None
+    tokens: Annotated[
+        str | None, option("Training tokens: with --n-params or --flops, or alone.", QUESTION, "D")
+    ] = None
+    unique_tokens: Annotated[
+        str | None,
+        option("Distinct tokens there are, of a law that knows of repeats.", QUESTION, "U"),
+    ] = None
+    steps: Annotated[str | None, option("Steps, of the law kaplan-ns.", QUESTION, "S")] = None
+    task_loss: Annotated[
+        str | None, option("Loss on the task, of the law sigmoid.", QUESTION, "X")
+    ] = None
+
+
+@dataclass(frozen=True)
+class ServingArguments:
+    """How answers are served, in the words of `Serving`."""
+
+    mfu_prefill: Annotated[
+        float | None, option("Utilisation of prefill; default 0.5.", SERVING, "X")
+    ] = None
+    mfu_decode: Annotated[
+        float | None, option("Utilisation of decoding; default the roofline.", SERVING, "X")
+    ] = None
+    prompt_tokens: Annotated[
+        int | None, option("Tokens of a prompt, among those served; default 512.", SERVING, "P")
+    ] = None
+    output_tokens: Annotated[
+        int | None, option("Tokens of an answer; default 512.", SERVING, "O")
+    ] = None
+    batch: Annotated[int | None, option("Answers decoded together; default 16.", SERVING, "B")] = (
+        None
+    )
 
 
 def predict(
     source: Annotated[
         str, typer.Argument(metavar="FIT.json|published:NAME", help="A fit, or a published law.")
     ],
+    named: Inputs,
+    served: ServingArguments,
     flops: Annotated[
         list[str] | None,
-        _option(
+        option(
+            'A training budget, "1e21" or "0.5 PF-days": gives N* and D*. Several: one row each.',
             QUESTION,
             "C[,C...]",
-            'A training budget, "1e21" or "0.5 PF-days": gives N* and D*. Several: one row each.',
         ),
-    ] = None,
-    n_params: Annotated[
-        str | None,
-        _option(
-            QUESTION,
-            "N",
-            "Parameters: with --tokens or --flops gives the loss; alone the budget that they are "
-            "optimal for; with --inference-tokens the training tokens that pay off.",
-        ),
-    ] = None,
-    tokens: Annotated[
-        str | None,
-        _option(QUESTION, "D", "Training tokens: with --n-params or --flops, or alone."),
-    ] = None,
-    unique_tokens: Annotated[
-        str | None,
-        _option(QUESTION, "U", "Distinct tokens there are, of a law that knows of repeats."),
-    ] = None,
-    steps: Annotated[str | None, _option(QUESTION, "S", "Steps, of the law kaplan-ns.")] = None,
-    task_loss: Annotated[
-        str | None, _option(QUESTION, "X", "Loss on the task, of the law sigmoid.")
     ] = None,
     inputs: Annotated[
-        list[str] | None,
-        _option(QUESTION, "NAME=VALUE,...", "Other inputs of a law of your own."),
+        list[str] | None, option("Other inputs of a law of your own.", QUESTION, "NAME=VALUE,...")
     ] = None,
     loss: Annotated[
         str | None,
-        _option(
-            QUESTION,
-            "L",
+        option(
             "A loss in nats (or '3.1 bits') to reach: gives the smallest budget, or the one "
             "input left open.",
+            QUESTION,
+            "L",
         ),
     ] = None,
     smaller: Annotated[
         str | None,
-        _option(
+        option(
+            "Fractions of N: tokens and compute of smaller models of equal loss (De Vries).",
             QUESTION,
             "0.5,0.3",
-            "Fractions of N: tokens and compute of smaller models of equal loss (De Vries).",
         ),
     ] = None,
     inference_tokens: Annotated[
         str | None,
-        _option(
-            QUESTION,
-            "T",
-            "Tokens to be served: gives the size of least total cost (Sardana).",
-        ),
+        option("Tokens to be served: gives the size of least total cost (Sardana).", QUESTION, "T"),
     ] = None,
     hours: Hours = None,
     count: Count = None,
     mfu: Mfu = None,
     device: Annotated[
         str | None,
-        _option(
-            TIME,
-            "NAME",
+        option(
             "h100, tpu-v5e, ...: with --hours or --count the time of training; else (and with "
             "--inference-tokens) device-seconds, caches and rooflines of serving.",
+            TIME,
+            "NAME",
         ),
-    ] = None,
-    mfu_prefill: Annotated[
-        float | None, _option(SERVING, "X", "Utilisation of prefill; default 0.5.")
-    ] = None,
-    mfu_decode: Annotated[
-        float | None, _option(SERVING, "X", "Utilisation of decoding; default the roofline.")
-    ] = None,
-    prompt_tokens: Annotated[
-        int | None,
-        _option(SERVING, "P", "Tokens of a prompt, among those served; default 512."),
-    ] = None,
-    output_tokens: Annotated[
-        int | None, _option(SERVING, "O", "Tokens of an answer; default 512.")
-    ] = None,
-    batch: Annotated[
-        int | None, _option(SERVING, "B", "Answers decoded together; default 16.")
     ] = None,
     with_model: Annotated[
         bool,
-        typer.Option(
+        option(
+            "Name a model that can be built also where the fit's vocabulary is not known.",
+            MODELS,
+            None,
             "--model",
-            rich_help_panel=MODELS,
-            help="Name a model that can be built also where the fit's vocabulary is not known.",
         ),
     ] = False,
     models: Annotated[
         bool,
-        typer.Option(
+        option(
+            "Named models (GPT-3, Chinchilla, Llama 3, ...) and their distance from the optimum.",
+            MODELS,
+            None,
             "--models",
-            rich_help_panel=MODELS,
-            help="Named models (GPT-3, Chinchilla, Llama 3, ...) and their distance from the "
-            "optimum.",
         ),
     ] = False,
     emit_to: Annotated[
         Path | None,
-        _option(
+        option(
+            "With --flops: write the optimum, half and twice its size as a sweep.",
             MODELS,
             "SWEEP.toml",
-            "With --flops: write the optimum, half and twice its size as a sweep.",
             "--emit",
         ),
     ] = None,
     base: Annotated[
         Path | None,
-        _option(MODELS, "SWEEP.toml", "With --emit: sweep whose data and recipe the runs take."),
+        option("With --emit: sweep whose data and recipe the runs take.", MODELS, "SWEEP.toml"),
     ] = None,
     as_json: Json = False,
     as_csv: Csv = False,
@@ -174,30 +179,14 @@ def predict(
             "--emit writes the runs of one budget",
             remedy="give --flops C --emit SWEEP.toml (--base is optional)",
         )
-    named = {
-        "n_params": n_params,
-        "tokens": tokens,
-        "unique_tokens": unique_tokens,
-        "steps": steps,
-        "task_loss": task_loss,
-    }
-    question = {name: text for name, text in named.items() if text is not None}
+    question = {name: text for name, text in vars(named).items() if text is not None}
     question |= dict(_pair(text) for texts in inputs or () for text in texts.split(","))
-    serving_options: dict[str, Any] = {
-        "device": device if times is None or inference_tokens is not None else None,
-        "mfu_training": mfu if times is None or inference_tokens is not None else None,
-        "mfu_prefill": mfu_prefill,
-        "mfu_decode": mfu_decode,
-        "prompt_tokens": prompt_tokens,
-        "output_tokens": output_tokens,
-        "batch": batch,
-    }
-    given = {name: value for name, value in serving_options.items() if value is not None}
+    is_served = times is None or inference_tokens is not None
+    serving = vars(served) | ({"device": device, "mfu_training": mfu} if is_served else {})
+    given = {name: value for name, value in serving.items() if value is not None}
     asked = (loss, smaller, inference_tokens)
     is_question = bool(given or question or budgets) or any(each is not None for each in asked)
-    each_budget: list[str | None] = (
-        [*budgets] if budgets or (models and not is_question) else [None]
-    )
+    flops_of_each = [{"flops": budget} for budget in budgets] or [{}] * (is_question or not models)
     predictions = [
         run_predict(
             source,
@@ -208,9 +197,9 @@ def predict(
             devices=times,
             with_model=with_model or emit_to is not None,
             **question,
-            **({} if budget is None else {"flops": budget}),
+            **one,
         )
-        for budget in each_budget
+        for one in flops_of_each
     ]
     document: dict[str, Any] = predictions[0].to_dict() if len(predictions) == 1 else {}
     if len(predictions) > 1:

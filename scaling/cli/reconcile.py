@@ -42,7 +42,7 @@ def reconcile(
 
     Example: scaling reconcile results/demo
     """
-    from scaling.fit.options import FitOptions
+    from scaling.fit.fit_options import FitOptions
     from scaling.predict.reconcile import reconcile as run_reconcile
     from scaling.report.terminal import reconcile_text
 

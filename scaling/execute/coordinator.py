@@ -81,6 +81,7 @@ class ExecutionPlan:
         packing: which runs share a program.
         planned: all runs of the sweep, by run_id.
         eval_steps: by run_id, steps in the shared prefix at which the constant-rate loss is read.
+        later: by run_id, longer runs for which the state is kept.
         flops_before, seconds_before: spent by the same command in other folders.
     """
 
@@ -89,6 +90,7 @@ class ExecutionPlan:
     packing: Packing = field(default_factory=Packing)
     planned: Mapping[str, RunConfig] = field(default_factory=dict)
     eval_steps: Mapping[str, tuple[int, ...]] | None = None
+    later: Mapping[str, tuple[RunGroup, ...]] = field(default_factory=dict)
     flops_before: float = 0.0
     seconds_before: float = 0.0
 
@@ -168,6 +170,7 @@ def execute(
         plan.planned,
         plan.packing,
         plan.eval_steps,
+        plan.later,
         lambda run_id: queued.put(events.RunEndedElsewhere(run_id=run_id)),
     )
     run_queue.add_runs([planned.run for planned in runs])

@@ -37,6 +37,7 @@ class RunQueue:
         cost: FLOPs by run_id.
         planned: all runs of the sweep, by run_id.
         eval_steps: by run_id, steps in the shared prefix at which the constant-rate loss is read.
+        later: by run_id, longer runs for which the state is kept.
         on_ended_elsewhere: called with each run that another process has finished, or failed at.
     """
 
@@ -46,6 +47,7 @@ class RunQueue:
     planned: Mapping[str, RunConfig] = field(default_factory=dict)
     packing: Packing = field(default_factory=Packing)
     eval_steps: Mapping[str, tuple[int, ...]] | None = None
+    later: Mapping[str, tuple[RunGroup, ...]] = field(default_factory=dict)
     on_ended_elsewhere: Callable[[str], None] = lambda run_id: None
     _waiting: list[tuple[float, int, RunGroup]] = field(default_factory=list)
     _elsewhere: list[RunGroup] = field(default_factory=list)
@@ -112,7 +114,7 @@ class RunQueue:
         for run in ended:
             self.on_ended_elsewhere(run.run_id)
         if busy:
-            self._elsewhere += group_runs(busy, self.eval_steps)
+            self._elsewhere += group_runs(busy, self.eval_steps, self.later)
         if not ended and not busy:
             return group
         free = self._group([run for run in runs if run not in ended and run not in busy])
@@ -129,11 +131,13 @@ class RunQueue:
         """Shared prefixes with their branches, in packs; what has a checkpoint stays as it was."""
         stopped = list(self._stopped_packs({run.run_id for run in runs}))
         in_stopped = {run.run_id for pack in stopped for run in pack.runs}
-        groups = group_runs([run for run in runs if run.run_id not in in_stopped], self.eval_steps)
-        alone = [group for group in groups if self._has_checkpoint(group)]
-        others = [group for group in groups if not self._has_checkpoint(group)]
-        packed = alone + pack_groups(others, self.packing.size)
-        branches = [b for group in packed for b in group.branches if self._has_checkpoint(b)]
+        alone = [run for run in runs if run.run_id not in in_stopped]
+        groups = group_runs(alone, self.eval_steps, self.later)
+        has_checkpoint = self.folder.has_checkpoint
+        begun = [group for group in groups if has_checkpoint(group.name)]
+        others = [group for group in groups if not has_checkpoint(group.name)]
+        packed = begun + pack_groups(others, self.packing.size)
+        branches = [b for group in packed for b in group.branches if has_checkpoint(b.name)]
         gone = [run.run_id for branch in branches for run in branch.runs]
         return stopped + [group.without(gone) for group in packed] + branches
 
@@ -149,11 +153,6 @@ class RunQueue:
                 pack = RunGroup(tuple(self.planned[run_id] for run_id in members))
                 if pack.name == path.stem:
                     yield pack
-
-    def _has_checkpoint(self, group: RunGroup) -> bool:
-        path = self.folder.checkpoint(group.name)
-        suffixes = (".npz", ".previous.npz", ".sharded")
-        return any(path.with_suffix(suffix).exists() for suffix in suffixes)
 
     def done(self, group: RunGroup, unfinished: Iterable[RunConfig] = ()) -> None:
         """A group is over: any process may claim its runs; `unfinished` of them wait here again."""

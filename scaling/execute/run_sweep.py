@@ -9,7 +9,7 @@ from pathlib import Path
 
 from scaling import tuning
 from scaling.config import Sweep
-from scaling.config.run_groups import constant_lr_eval_steps
+from scaling.config.run_groups import constant_lr_eval_steps, later_groups
 from scaling.errors import RUNS_FAILED, STOPPED
 from scaling.execute import slurm
 from scaling.execute.coordinator import ExecutionPlan, SessionEnd, Stop, StopReason
@@ -249,13 +249,14 @@ class SweepTrainer:
         return replace(end, runs_left=len(missing) - len(chosen))
 
     def _execution_plan(self, plan: Plan, count: int, device: DeviceMemory | None) -> ExecutionPlan:
-        options = self.options
+        options, runs = self.options, [item.run for item in plan.runs]
         return ExecutionPlan(
             options=options,
             workers=count,
             packing=choose_packing(options.pack, options.execution, device),
             planned={item.run_id: item.run for item in plan.runs},
-            eval_steps=constant_lr_eval_steps([item.run for item in plan.runs]),
+            eval_steps=constant_lr_eval_steps(runs),
+            later=later_groups(runs, plan.later),
             flops_before=self.flops,
             seconds_before=time.monotonic() - self.began if self.began else 0.0,
         )

@@ -5,6 +5,8 @@ missing is trained, many run files are merged.
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,6 +58,7 @@ class SweepSession:
             self._set_corrupt_aside()
             finished = run_files.finished_run_ids(self.folder.path)
             missing = [item for item in self.plan.runs if item.run_id not in finished]
+            self._take_up_kept(missing, finished)
         self._compact_many()
         if self.lease.is_alone():
             self.folder.clean(finished, complete=not missing)
@@ -93,6 +96,25 @@ class SweepSession:
                 self.on_message(
                     f"warning: failures/{path.name} is corrupt; set aside as damaged/{aside.name}"
                 )
+
+    def _take_up_kept(self, missing: list[PlannedRun], finished: Collection[str]) -> None:
+        """Continue the stable phase of finished runs for longer ones, where its state was kept."""
+        reached: dict[str, int] = {}
+        for item in self.plan.runs if missing and self.simulated is None else ():
+            if item.run.stable_steps and item.run_id in finished:
+                known = reached.get(item.run.prefix_key, item.run.n_steps)
+                reached[item.run.prefix_key] = min(known, item.run.n_steps)
+        counts = Counter(
+            self.folder.take_up_kept(item.run_id)
+            for item in missing
+            if item.run.n_steps > reached.get(item.run.prefix_key, item.run.n_steps)
+            and not self.folder.has_checkpoint(item.run_id)
+        )
+        if counts:
+            self.on_message(
+                f"longer runs of finished prefixes: {counts[True]} continue from kept states, "
+                f"{counts[False]} are trained from the start (no state was kept: design.extend_to)"
+            )
 
     def _compact_many(self) -> None:
         if len(run_files.run_files(self.folder.path)) > compaction.COMPACT_ABOVE:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from scaling.config import Execution
-from scaling.config.run_groups import RunGroup, constant_lr_eval_steps
+from scaling.config.run_groups import RunGroup, constant_lr_eval_steps, later_groups
 from scaling.errors import RUNS_FAILED, STOPPED, ScalingError
 from scaling.execute import worker
 from scaling.execute.devices import check_devices
@@ -76,10 +76,12 @@ def train_single_run(
     signals, kind = Signals(), "done"
     with signals, hosts as is_first, _claimed(session, run_id, is_first) as lease:
         if not folder.is_finished(run_id):
-            read_at = constant_lr_eval_steps([item.run for item in plan.runs]).get(run_id, ())
+            runs = [item.run for item in plan.runs]
+            read_at = constant_lr_eval_steps(runs).get(run_id, ())
+            later = later_groups(runs, plan.later).get(run_id, ())
             request = worker.TrainRequest(
                 sweep=plan.sweep.name,
-                group=RunGroup((known[run_id].run,), read_at=read_at),
+                group=RunGroup((known[run_id].run,), read_at=read_at, later=later),
                 execution=execution,
                 allow_changes=allow_changes,
                 lease=lease,

@@ -2,8 +2,8 @@
 person can open.
 
 results/<sweep>/  sweep.toml  plan.json  runs/<run_id>.parquet  merged/  failures/<run_id>.txt
-                  checkpoints/  weights/<run_id>.npz  leases/  ledger/  logs/  tracking/  damaged/
-                  fits/  report/
+                  checkpoints/  kept/  weights/<run_id>.npz  leases/  ledger/  logs/  tracking/
+                  damaged/  fits/  report/
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from scaling.plan.document import PlanFile, RunOrigin, plan_file
 from scaling.store import run_files
 
 # where temporary files may be left by a kill
-WRITTEN = ("", "runs", "merged", "failures", "checkpoints", "weights", "leases", "fits")
+WRITTEN = ("", "runs", "merged", "failures", "checkpoints", "kept", "weights", "leases", "fits")
+CHECKPOINTS = (".npz", ".previous.npz", ".sharded")  # suffixes of a run's checkpoints
 
 
 class CorruptPlan(ScalingError):
@@ -52,6 +53,25 @@ class SweepFolder:
     def checkpoint(self, run_id: str) -> Path:
         """The state of an unfinished run."""
         return self.path / "checkpoints" / f"{run_id}.npz"
+
+    def kept(self, run_id: str) -> Path:
+        """The state from which a longer run continues, once the sweep asks for it."""
+        return self.path / "kept" / f"{run_id}.npz"
+
+    def has_checkpoint(self, run_id: str) -> bool:
+        """Whether training of the run (or of the pack of that name) has begun."""
+        path = self.checkpoint(run_id)
+        return any(path.with_suffix(suffix).exists() for suffix in CHECKPOINTS)
+
+    def take_up_kept(self, run_id: str) -> bool:
+        """Make the kept state of a run its checkpoint; whether there was one."""
+        target = self.checkpoint(run_id)
+        with files.guarded(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            for suffix in CHECKPOINTS:
+                with contextlib.suppress(FileNotFoundError):
+                    os.replace(self.kept(run_id).with_suffix(suffix), target.with_suffix(suffix))
+        return self.has_checkpoint(run_id)
 
     def weights(self, run_id: str) -> Path:
         """The parameters of a run that has ended, where they were kept."""

@@ -116,7 +116,7 @@ def train_group(
     outcomes = trainer.train(
         group,
         _open(group.runs[0].task),
-        lambda member: folder.checkpoint(member.name),
+        lambda member: (folder.kept if member in group.later else folder.checkpoint)(member.name),
         execution,
         should_stop=should_stop,
         callbacks=trainer.Callbacks(on_progress, on_branch_saved, on_eval, on_run_end),

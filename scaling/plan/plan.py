@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections import Counter
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from scaling import accounting
-from scaling.config import Sweep, TaskConfig
+from scaling.config import RunConfig, Sweep, TaskConfig
 from scaling.config.run_groups import RunGroup, gc_paused, group_runs
 from scaling.errors import ScalingError
 from scaling.plan.build import PlannedRun, RunBuilder
@@ -36,8 +37,8 @@ class EmptyPlan(ScalingError):
 
 @dataclass(frozen=True)
 class Plan:
-    """All runs of a sweep in order of cost, the infeasible cells, the number of merged cells, and
-    warnings.
+    """All runs of a sweep in order of cost, the infeasible cells, the number of merged cells,
+    warnings, and the runs that may come `later` (`design.extend_to`).
     """
 
     sweep: Sweep
@@ -45,6 +46,7 @@ class Plan:
     infeasible: tuple[tuple[Cell, str], ...]
     merged: int
     warnings: tuple[ResultWarning, ...] = ()
+    later: tuple[RunConfig, ...] = ()
 
     @property
     def flops(self) -> float:
@@ -105,7 +107,24 @@ def plan(sweep: Sweep, task: TaskConfig, vocab_size: int, simulated: str | None 
         ),
     )
     warnings = tuple(_one_per_rule(builder.range_warnings))
-    return Plan(sweep, tuple(ordered), tuple(infeasible), merged, warnings)
+    later: tuple[RunConfig, ...] = ()
+    if (extended := _extended(sweep)) is not None:
+        with contextlib.suppress(EmptyPlan):
+            longer = plan(extended, task, vocab_size, simulated).runs
+            later = tuple(item.run for item in longer if item.run_id not in runs)
+    return Plan(sweep, tuple(ordered), tuple(infeasible), merged, warnings, later)
+
+
+def _extended(sweep: Sweep) -> Sweep | None:
+    """The sweep of the amounts that may be added later, if it names any."""
+    amounts = getattr(sweep.design, "extend_to", None)
+    if amounts is None:
+        return None
+    names = {"isoflop": "budgets", "grid": "tokens", "ladder": "tokens_per_param"}
+    changes = {"extend_to": None, names[sweep.design.kind]: amounts}
+    replicates = tuple(more for more in sweep.replicates if more.amounts is None)
+    design = sweep.design.model_copy(update=changes)
+    return sweep.model_copy(update={"design": design, "replicates": replicates})
 
 
 def _one_per_rule(counts: Counter[str]) -> Iterator[ResultWarning]:

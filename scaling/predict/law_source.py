@@ -16,6 +16,7 @@ from scaling.config.sweep_file import load_sweep
 from scaling.errors import ScalingError
 from scaling.fit.combination import Combination
 from scaling.fit.document import Column, FitStatus
+from scaling.fit.fit_options import TABLE_LAWS
 from scaling.fit.frontier.frontier import (
     Cost,
     Frontier,
@@ -24,7 +25,6 @@ from scaling.fit.frontier.frontier import (
 from scaling.fit.laws.law import Law
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.laws.published import published
-from scaling.fit.options import TABLE_LAWS
 from scaling.fit.result import (
     WRITE_AGAIN,
     AccuracyStage,
@@ -162,7 +162,7 @@ def _of_fit(source: str, result: FitResult) -> FittedLaw:
     }
     drawn = result.bootstrap.draws if result.bootstrap else {}
     draws = _arrays(drawn) if drawn else None
-    cost, law = Cost(c0=result.cost.c0, p=result.cost.p), result.law
+    cost, law = result.cost, result.law
     optimum, optimum_draws = None, None
     try:
         if result.approach != "parametric":

@@ -33,7 +33,7 @@ from scaling.report.parts.run_list import (
 from scaling.store import run_files
 
 if TYPE_CHECKING:
-    from scaling.fit.options import FitOptions
+    from scaling.fit.fit_options import FitOptions
     from scaling.predict.verification import CheckedForecast
 
 MAIN = "chinchilla"
@@ -74,7 +74,7 @@ class ReportInputs:
     @np.errstate(all="ignore")  # draws of what is not identified overflow
     def law(self) -> FittedLaw | None:
         """The law of the main fit; None for one that says nothing of N and D."""
-        from scaling.fit.options import TABLE_LAWS
+        from scaling.fit.fit_options import TABLE_LAWS
 
         main = self.main
         return None if main is None or main.law in TABLE_LAWS else load_law(main)
@@ -178,7 +178,7 @@ def options_used(fit: FitResult) -> dict[str, Any]:
 
 def options_of(fit: FitResult | None) -> FitOptions:
     """The options that a fit was made with, so far as they apply to the runs of another folder."""
-    from scaling.fit.options import FitOptions
+    from scaling.fit.fit_options import FitOptions
 
     if fit is None:
         return FitOptions()

@@ -110,10 +110,7 @@ def caveats(fit: FitResult, answer: Prediction | None) -> list[str]:
     """Everything that limits the answer, the heaviest first."""
     texts: list[str | None] = []
     if fit.status is not FitStatus.OK and answer is None:  # else it begins the answer's warnings
-        texts.append(
-            f"Status: {fit.status_text}. The data do not settle every parameter; see the notes in "
-            "the parameter table."
-        )
+        texts.append(f"Status: {fit.status_text}. See the notes in the parameter table.")
     texts += [warning.message for warning in answer.warnings] if answer else []
     texts.append(fit.approaches_agree.message if fit.approaches_agree else None)
     texts.append(holdout_sentence(fit))
@@ -128,7 +125,7 @@ def light(
     if fit.status is FitStatus.NOT_CONVERGED:
         return Light.NOT_YET, "the fit did not converge"
     if fit.status is FitStatus.NOT_IDENTIFIED and fit.combination is None:
-        return Light.NOT_YET, f"the runs do not settle {', '.join(unidentified(fit))}"
+        return Light.NOT_YET, f"not identified by these runs: {', '.join(unidentified(fit))}"
     size, holdout, agreement = answer and answer.n_params, fit.holdout, fit.approaches_agree
     if size and size.lo and size.hi and size.hi / size.lo > MAX_SIZE_FACTOR:
         factor = f"{size.hi / size.lo:.2g}"
@@ -142,7 +139,8 @@ def light(
     if agreement and agreement.verdict is Agreement.DISAGREE:
         return Light.CARE, "the three approaches disagree about the best size"
     if fit.status is FitStatus.NOT_IDENTIFIED:
-        return Light.CARE, f"the runs do not settle {', '.join(unidentified(fit))} of the law"
+        names = ", ".join(unidentified(fit))
+        return Light.CARE, f"not identified by these runs: {names} of the law"
     if fit.warnings:
         return Light.CARE, fit.warnings[0].message
     if checked:

@@ -17,7 +17,7 @@ from scaling.errors import ScalingError, unknown_choice
 if TYPE_CHECKING:
     from scaling.trackers.run_log import Tracker
 
-KINDS = ("wandb", "tensorboard", "mlflow")  # each the name of its package, too
+TRACKERS = ("wandb", "tensorboard", "mlflow")  # each the name of its package, too
 
 
 def check(kinds: Sequence[str], where: str) -> None:
@@ -25,8 +25,8 @@ def check(kinds: Sequence[str], where: str) -> None:
     `where` is the option that named it.
     """
     for kind in kinds:
-        if kind not in KINDS:
-            raise unknown_choice("tracker", kind, KINDS, where=where)
+        if kind not in TRACKERS:
+            raise unknown_choice("tracker", kind, TRACKERS, where=where)
         if find_spec(kind) is None:
             raise ScalingError(
                 f"{kind} needs a package that is not installed",

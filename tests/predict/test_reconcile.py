@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from scaling.errors import ScalingError
-from scaling.fit.options import FitOptions
+from scaling.fit.fit_options import FitOptions
 from scaling.predict.reconcile import OMEGA, local_exponents, reconcile, without_embeddings
 from tests.fit.test_pipeline import LAW, simulated
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from scaling.errors import ScalingError
+from scaling.errors import ScalingError, located
 from scaling.fit.document import Column, Document, Integer, Real
 from scaling.fit.formula import read_formula
 from scaling.fit.laws.derivatives import Array
@@ -71,10 +71,10 @@ def next_from_pool(
         law = LAWS[law].formula.replace("[", "(").replace("]", ")")
     tables = [read_table(path, read_bytes(path)) for path in (pool, target)]
     chosen = replace(read_formula(law, None, columns, list(map(str, tables[0]))), signed=True)
-    (x, loss), (there, _) = (
-        _inputs(path, table, chosen, columns)
-        for path, table in zip((pool, target), tables, strict=True)
-    )
+    with located(pool):
+        x, loss = _inputs(tables[0], chosen, columns)
+    with located(target):
+        there, _ = _inputs(tables[1], chosen, columns)
     known = {
         str(name): pd.to_numeric(tables[0][name], errors="coerce").to_numpy(float)
         for name in tables[0]
@@ -118,7 +118,7 @@ def next_from_pool(
 
 
 def _inputs(
-    path: Path, table: pd.DataFrame, law: FormulaLaw, columns: str | None
+    table: pd.DataFrame, law: FormulaLaw, columns: str | None
 ) -> tuple[Mapping[str, Array], Array]:
     """The inputs of a law, all finite, and the losses, NaN where there is none."""
     names = [str(name) for name in table.columns]
@@ -129,23 +129,18 @@ def _inputs(
     if "L" not in given and not any(re.fullmatch("(?i)l|.*loss.*", name) for name in names):
         table = table.assign(L=np.nan)
         names, given = [*names, "L"], {**given, "L": "L"}
-    found = resolve(path, names, given, needed=law.inputs)
+    found = resolve(table, given, law.inputs)
     if lacking := [name for name in law.inputs if name not in found.names]:
         raise ScalingError(
             f"no column {lacking[0]!r}",
-            where=str(path),
             remedy=f'name it: --columns "{lacking[0]}=..."; columns: {list_names(names)}',
         )
     values = {
-        name: numeric(
-            path, table, found.names[name], name, found.unit(name), signed=name not in LETTERS
-        )
+        name: numeric(table, found.names[name], name, found.unit(name), signed=name not in LETTERS)
         for name in law.inputs
     }
     for name, column in values.items():
         if not np.isfinite(column).all():
             row = int(np.flatnonzero(~np.isfinite(column))[0]) + 1
-            raise ScalingError(
-                f"row {row} has no {name}", where=str(path), remedy="fix it or leave it out"
-            )
-    return values, numeric(path, table, found.names["L"], "L", found.unit("L"), signed=True)
+            raise ScalingError(f"row {row} has no {name}", remedy="fix it or leave it out")
+    return values, numeric(table, found.names["L"], "L", found.unit("L"), signed=True)

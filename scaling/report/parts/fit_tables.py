@@ -78,7 +78,7 @@ def parameters(fit: FitResult) -> Table:
 
 
 def unidentified(fit: FitResult) -> list[str]:
-    """The parameters that the data leave open."""
+    """The parameters that are not identified."""
     profile = fit.identification.profile if fit.identification else {}
     return [name for name, interval in profile.items() if not interval.identified]
 
