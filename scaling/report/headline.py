@@ -11,7 +11,7 @@ from scaling.errors import ScalingError
 from scaling.fit.result import FitResult
 from scaling.formatting import format_count, format_flops
 from scaling.predict.predict import predict
-from scaling.predict.prediction import Prediction
+from scaling.predict.prediction import PredictionResult
 from scaling.predict.question import QuestionKind
 from scaling.render.table import Kind, estimate, format_estimate
 from scaling.report import summary
@@ -75,7 +75,7 @@ def fit_lines(fit: FitResult, saved: str | None = None, command: str = "") -> Li
     return lines
 
 
-def _fit_answer(fit: FitResult, answer: Prediction | None) -> str:
+def _fit_answer(fit: FitResult, answer: PredictionResult | None) -> str:
     grows = f"N* grows as C^{format_estimate(fit.derived['a'])}" if "a" in fit.derived else ""
     if answer is not None:
         loss = "" if answer.loss.value is None else f", loss {format_estimate(answer.loss)}"
@@ -101,7 +101,7 @@ def _fit_answer(fit: FitResult, answer: Prediction | None) -> str:
     return listed + (", ..." if len(params) > MAX_PARAMS else "")
 
 
-def titles(prediction: Prediction) -> tuple[str, str]:
+def titles(prediction: PredictionResult) -> tuple[str, str]:
     """What a prediction is about, and the mark of its N, D and L ("*" for an optimum)."""
     n, d = (format_count(each.value or 0) for each in (prediction.n_params, prediction.tokens))
     return {
@@ -118,7 +118,7 @@ def titles(prediction: Prediction) -> tuple[str, str]:
     }[prediction.question]
 
 
-def prediction_lines(prediction: Prediction, command: str = "") -> Lines:
+def prediction_lines(prediction: PredictionResult, command: str = "") -> Lines:
     """The lines of a prediction; `command` is the next one."""
     measures: tuple[tuple[object, str, Kind], ...] = (
         (prediction.n_params, "{} parameters", "count"),
@@ -148,7 +148,7 @@ def prediction_lines(prediction: Prediction, command: str = "") -> Lines:
     return [*lines, ("next", command)] if command else lines
 
 
-def reach(prediction: Prediction) -> str | None:
+def reach(prediction: PredictionResult) -> str | None:
     """Whether the data reach this far; how far they do not is among the prediction's warnings."""
     decades = prediction.extrapolation_decades
     if decades is None:

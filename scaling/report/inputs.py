@@ -16,11 +16,11 @@ import pandas as pd
 from pydantic import ValidationError
 
 from scaling import files
-from scaling.config.sweep_file import load_sweep
+from scaling.config.sweep_file import load_run, load_sweep
 from scaling.errors import BAD_INPUT, ScalingError
 from scaling.fit.result import FitResult
-from scaling.points.comparability import supports_one_law
-from scaling.points.points import Points
+from scaling.points.comparability import eval_sets, supports_one_law
+from scaling.points.points import Points, data_id
 from scaling.predict.law_source import FittedLaw, load_law
 from scaling.render.table import Table
 from scaling.report.parts.gradient_noise import noise_scales
@@ -35,6 +35,7 @@ from scaling.store import run_files
 if TYPE_CHECKING:
     from scaling.fit.fit_options import FitOptions
     from scaling.predict.verification import CheckedForecast
+    from scaling.tuning.document import TuningResult
 
 MAIN = "chinchilla"
 
@@ -61,7 +62,7 @@ class ReportInputs:
     failures: Table | None = None
     origin: Table | None = None
     checked: tuple[CheckedForecast, ...] = ()
-    tuning: Mapping[str, Any] | None = None
+    tuning: TuningResult | None = None
     noise_scale: pd.DataFrame | None = None
     rows: pd.DataFrame | None = None
 
@@ -117,10 +118,16 @@ def load_fits(sources: Sequence[Path], out: Path) -> tuple[dict[str, FitResult],
                 "independent, and a test would say nothing"
             )
             raise ScalingError(what, where=second, remedy="compare sweeps that share no run")
+    eval_set = _shared_eval_set(sources)
+    if eval_set is not None:
+        notes.append(
+            "The sweeps were trained on different text, so they are compared by their losses on "
+            f"the evaluation set {eval_set}, which all of them measured."
+        )
     for index, (name, path) in enumerate(zip(names, sources, strict=True)):
         like = next(iter(fits.values()), None)
         if path.is_dir():
-            fits[name], why = _fit_like(path, like, out / f"fit-{index + 1}.json")
+            fits[name], why = _fit_like(path, like, out / f"fit-{index + 1}.json", eval_set)
         else:
             fits[name], why = FitResult.load(path), ""
         if why:
@@ -129,9 +136,29 @@ def load_fits(sources: Sequence[Path], out: Path) -> tuple[dict[str, FitResult],
     return fits, tuple(notes)
 
 
-def _fit_like(folder: Path, like: FitResult | None, out: Path) -> tuple[FitResult, str]:
-    """A folder's fit with the options of `like` (None: of its main fit); why it was fitted here, or
-    "".
+def _shared_eval_set(sources: Sequence[Path]) -> str | None:
+    """An evaluation set that the runs of all folders have measured, where they were trained on
+    different text.
+    """
+    corpora, known = set(), list[set[tuple[str, str]]]()
+    for path in sources:
+        if not path.is_dir() or not run_files.has_runs(path):
+            return None
+        rows = run_files.read_folder(path, ["run_id", "config"]).table
+        if rows.num_rows == 0:
+            return None
+        run = load_run(rows["config"][0].as_py(), str(path))
+        corpora.add(data_id(run.task))
+        known.append(set(eval_sets(run).items()))
+    shared = sorted(set.intersection(*known))
+    return shared[0][0] if len(corpora) > 1 and shared else None
+
+
+def _fit_like(
+    folder: Path, like: FitResult | None, out: Path, eval_set: str | None
+) -> tuple[FitResult, str]:
+    """A folder's fit with the options of `like` (None: of its main fit), on an evaluation set if
+    there is one; why it was fitted here, or "".
     """
     from scaling.fit.pipeline import fit
     from scaling.points.comparability import evaluation_of
@@ -142,6 +169,7 @@ def _fit_like(folder: Path, like: FitResult | None, out: Path) -> tuple[FitResul
     own_fits = [FitResult.load(path) for path in _fit_paths(folder)]
     rows, _, digest = read_rows([folder])
     options = options_of(like or next(iter(own_fits), None))
+    options = replace(options, eval_set=eval_set or options.eval_set)
     for own in own_fits:
         if own.source.digest == digest and own.bootstrap and options_of(own) == options:
             if own.source.evaluation is None:  # a fit of an earlier version does not say
@@ -271,12 +299,12 @@ def _folder(folder: Path, out: Path, refit: bool) -> ReportInputs:
     )
 
 
-def _tuning(folder: Path, notices: list[str]) -> Mapping[str, Any] | None:
+def _tuning(folder: Path, notices: list[str]) -> TuningResult | None:
     """The tuning of the sweep's recipe; why it cannot be read is added to the notices."""
     from scaling.tuning.document import TuningResult
 
     try:
-        return TuningResult.load(folder).to_dict()
+        return TuningResult.load(folder)
     except FileNotFoundError:
         return None
     except (files.ChecksumError, ValidationError) as error:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scaling.fit.result import FitResult
-from scaling.predict.prediction import Prediction
+from scaling.predict.prediction import PredictionResult
 from scaling.render.table import Table
 from scaling.render.templating import environment
 from scaling.report import headline, summary, terminal
@@ -29,7 +29,7 @@ def fit_html(fit: FitResult) -> str:
     return _fragment("Fit", head, tables, sentence, fit.warnings)
 
 
-def prediction_html(prediction: Prediction) -> str:
+def prediction_html(prediction: PredictionResult) -> str:
     """A prediction as a fragment: the optimum with intervals, the model that can be built, how far
     it reaches.
     """
@@ -38,7 +38,7 @@ def prediction_html(prediction: Prediction) -> str:
     return _fragment("Prediction", head, tables, reach, prediction.warnings)
 
 
-def as_text(result: FitResult | Prediction) -> str:
+def as_text(result: FitResult | PredictionResult) -> str:
     """A fit or a prediction as the terminal shows it, without colour."""
     from rich.console import Console
 

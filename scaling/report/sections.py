@@ -16,8 +16,8 @@ import scaling
 from scaling.errors import ScalingError
 from scaling.fit.result import FitResult
 from scaling.predict.law_source import FittedLaw
-from scaling.predict.named_models import COMPARABLE, compare_named_models, named_models_table
-from scaling.predict.prediction import Prediction
+from scaling.predict.named_models import COMPARABLE, compare_named_models
+from scaling.predict.prediction import PredictionResult
 from scaling.render.figure import Figure
 from scaling.render.section import Section, section
 from scaling.render.table import Table
@@ -69,7 +69,7 @@ class Report:
 
 def build_report(
     inputs: ReportInputs,
-    prediction: Prediction | None,
+    prediction: PredictionResult | None,
     command: str,
     models: bool = False,
     history: Figure | None = None,
@@ -132,7 +132,7 @@ def _studies(rows: pd.DataFrame | None) -> list[Section]:
     return sections(rows)
 
 
-def _forecasts(fit: FitResult | None) -> tuple[list[Prediction], list[str]]:
+def _forecasts(fit: FitResult | None) -> tuple[list[PredictionResult], list[str]]:
     """Compute-optimal models at the smallest and largest budget trained and at ten times the
     largest, or why there are none.
     """
@@ -161,8 +161,8 @@ def _stale(inputs: ReportInputs) -> list[str]:
 def _frontier(
     fit: FitResult,
     inputs: ReportInputs,
-    forecasts: Sequence[Prediction],
-    answer: Prediction | None,
+    forecasts: Sequence[PredictionResult],
+    answer: PredictionResult | None,
     loss: Figure | None,
 ) -> Section:
     flops = answer.flops.value if answer else None
@@ -180,8 +180,8 @@ def _frontier(
 
 def _models(fit: FitResult, law: FittedLaw) -> Section:
     """The frontier of this fit with published laws and named models."""
-    document = {"models": compare_named_models(law), "source": f"this fit's law {law.law}"}
-    figures, tables = [law_plots.published_frontiers(fit, law)], [named_models_table(document)]
+    figures = [law_plots.published_frontiers(fit, law)]
+    tables = [compare_named_models(law).table(f"this fit's law {law.law}")]
     return section("models", "Open models", figures, tables, [COMPARABLE])
 
 

@@ -7,13 +7,13 @@ Foreign text enters only as rich `Text` of plain text, which knows no markup and
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from scaling.fit.result import FitResult
 from scaling.formatting import format_flops
-from scaling.predict.named_models import COMPARABLE, named_models_table
-from scaling.predict.prediction import Prediction
+from scaling.predict.named_models import COMPARABLE
+from scaling.predict.prediction import PredictionResult
 from scaling.render.escape import sanitize
 from scaling.render.table import (
     Column,
@@ -29,6 +29,10 @@ from scaling.warning import ResultWarning
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from scaling.predict.design.next_runs import Proposal
+    from scaling.predict.named_models import NamedModels
+    from scaling.predict.reconcile import Reconciliation
 
 
 def fit_text(fit: FitResult, saved: str | None = None, command: str = "") -> RenderableType:
@@ -83,7 +87,7 @@ def header(fit: FitResult) -> Iterator[tuple[str, str]]:
 
 
 def prediction_text(
-    prediction: Prediction, models: Table | None = None, command: str = ""
+    prediction: PredictionResult, models: Table | None = None, command: str = ""
 ) -> RenderableType:
     """A prediction: five lines (`command` is the next one), the optimum with intervals, the model
     that can be built, how far beyond the data it lies; `models` are named models against the
@@ -103,7 +107,7 @@ def prediction_text(
     )
 
 
-def predictions_text(predictions: Sequence[Prediction]) -> RenderableType:
+def predictions_text(predictions: Sequence[PredictionResult]) -> RenderableType:
     """Several predictions, one row for each budget."""
     first, measures = predictions[0], (("flops", "FLOPs", "flops"), *fit_tables.OPTIMUM)
     columns = {name: Column(label, kind, True) for name, label, kind in measures}
@@ -129,7 +133,7 @@ def _headline(lines: headline.Lines) -> RenderableType:
     return grid
 
 
-def asked(prediction: Prediction) -> Table:
+def asked(prediction: PredictionResult) -> Table:
     """What a prediction is about, with intervals."""
     title, mark = headline.titles(prediction)
     rows = [("law", prediction.law), ("from", prediction.source or "–")]
@@ -143,18 +147,16 @@ def asked(prediction: Prediction) -> Table:
     return pairs("prediction", title, rows)
 
 
-def models_text(document: Mapping[str, Any]) -> RenderableType:
+def models_text(models: NamedModels) -> RenderableType:
     """Named models against the optimum of a law, without a prediction."""
-    return _page(
-        named_models_table(document), COMPARABLE, document.get("basis"), *_warnings(document)
-    )
+    return _page(models.table(), COMPARABLE, models.basis, *models.warnings)
 
 
-def next_text(proposal: Mapping[str, Any]) -> RenderableType:
+def next_text(proposal: Proposal) -> RenderableType:
     """What `scaling next` proposes: the runs, what they cost, and how much they narrow N* and L* at
     the target.
     """
-    runs = [{**run, "prefix": run.get("prefix") or "alone"} for run in proposal["runs"]]
+    runs = [{**run.to_dict(), "prefix": run.prefix or "alone"} for run in proposal.runs]
     columns = {
         "n_params": Column("parameters", "count"),
         "tokens": Column("tokens", "count"),
@@ -162,33 +164,29 @@ def next_text(proposal: Mapping[str, Any]) -> RenderableType:
         "copies": Column("seeds", "integer"),
         "prefix": Column("shared prefix"),
     }
-    size, loss = proposal["sd_log_n_star"], proposal["sd_log_loss"]
-    before, after = (f"a factor of {number(math.exp(size[at]), 3)}" for at in ("before", "after"))
-    losses = " to ".join(f"{100 * loss[at]:.2g} %" for at in ("before", "after"))
+    size, loss = proposal.sd_log_n_star, proposal.sd_log_loss
+    before, after = (f"a factor of {number(math.exp(sd), 3)}" for sd in (size.before, size.after))
+    losses = " to ".join(f"{100 * sd:.2g} %" for sd in (loss.before, loss.after))
     sentence = (
-        f"The standard error of N* at {format_flops(proposal['target'])} FLOPs falls from {before} "
-        f"to {after}, that of L* from {losses}, for {format_flops(proposal['spent'])} of "
-        f"{format_flops(proposal['budget'])} FLOPs."
+        f"The standard error of N* at {format_flops(proposal.target)} FLOPs falls from {before} "
+        f"to {after}, that of L* from {losses}, for {format_flops(proposal.spent)} of "
+        f"{format_flops(proposal.budget)} FLOPs."
     )
-    alone = format_flops(proposal["cost"]["alone"])
+    alone = format_flops(proposal.cost.alone)
     shared = f"Runs of one size share their prefix; separate runs would cost {alone}."
     return _page(
         tabulate("next", "The most informative runs", runs, columns),
         sentence,
-        shared if proposal["shared"] else None,
-        *_warnings(proposal),
+        shared if proposal.shared else None,
+        *proposal.warnings,
     )
 
 
-def reconcile_text(document: Mapping[str, Any]) -> RenderableType:
-    """The result of `scaling reconcile`: exponents under each counting, both studies on one law,
-    and Porian's steps.
+def reconcile_text(result: Reconciliation) -> RenderableType:
+    """The result of `scaling reconcile`: exponents under each counting, and both studies on one
+    law.
     """
-    return _page(*fit_tables.reconciled(document), *document.get("messages", []))
-
-
-def _warnings(document: Mapping[str, Any]) -> list[ResultWarning]:
-    return [ResultWarning.model_validate(item) for item in document.get("warnings") or ()]
+    return _page(*fit_tables.reconciled(result), *result.messages)
 
 
 def _page(*parts: RenderableType | Table | ResultWarning | None) -> RenderableType:

@@ -8,7 +8,8 @@ from typing import Any
 
 from scaling.fit.document import Estimate
 from scaling.fit.result import Approach, FitResult, Power
-from scaling.formatting import format_count, format_flops
+from scaling.formatting import format_flops
+from scaling.predict.reconcile import Reconciliation
 from scaling.render.table import (
     Cell,
     Column,
@@ -304,31 +305,18 @@ def provenance(fit: FitResult) -> Table:
     return pairs("provenance", "Conventions and provenance", rows)
 
 
-def reconciled(document: Mapping[str, Any]) -> list[Table | None]:
-    """The tables of `scaling reconcile`: runs by counting, studies simulated on one law, Porian's
-    steps.
-    """
-    rows = [
-        {"counting": row["label"], **{name: estimate(row[name].get("a")) for name in APPROACHES}}
-        for row in document["countings"]
-    ]
+def reconciled(result: Reconciliation) -> list[Table | None]:
+    """The tables of `scaling reconcile`: runs by counting, and Kaplan's study on one law."""
+    intervals = {f"{name}.a": Column(name, "number", True) for name in APPROACHES}
+    columns = {"label": Column("counting"), **intervals}
     title = "The same runs, counted in two ways: a of N* ~ C^a"
-    runs = record_table("countings", title, rows)
-    law_rows: list[tuple[str, float]] = []
-    if studies := document.get("studies"):
-        law_rows = [
-            ("Hoffmann's counting, all parameters", studies["total"]),
-            ("Kaplan's counting, without embeddings", studies["nonembedding"]),
-        ]
-        for row in studies["local"]:
-            size = format_count(row["n_params_nonembedding"])
-            law_rows.append((f"at {size} parameters without embeddings", row["a"]))
-    law = record_table(
-        "studies",
-        "Kaplan's study, 20 sizes from 794 to 1.6e9, on this law",
-        [{"counting": label, "a": a} for label, a in law_rows],
-        "After Pearce and Song 2024; the rows at one size are the frontier's local slope.",
-    )
-    title = "What training adds to counting (Porian et al. 2024, RefinedWeb)"
-    steps = [{"step": row["step"], "a": row["a"]} for row in document["porian"]]
-    return [runs, law, record_table("porian", title, steps)]
+    countings = tabulate("countings", title, result.countings, columns)
+    studies = result.studies
+    if studies is None:
+        return [countings]
+    title = "Kaplan's study, 20 sizes from 794 to 1.6e9, on this law"
+    rows = [
+        {"counting": "Hoffmann's counting, all parameters", "a": studies.total},
+        {"counting": "Kaplan's counting, without embeddings", "a": studies.nonembedding},
+    ]
+    return [countings, record_table("studies", title, rows, "After Pearce and Song 2024.")]

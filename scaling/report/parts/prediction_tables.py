@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from scaling.errors import ScalingError
 from scaling.formatting import format_bytes, format_count, format_flops
 from scaling.predict.law_source import FittedLaw
-from scaling.predict.prediction import Prediction, SmallerModel
+from scaling.predict.prediction import PredictionResult, SmallerModel
 from scaling.render.table import Column, Table, number, pairs, record_table, tabulate
 from scaling.report.parts.fit_tables import OPTIMUM
 
@@ -15,7 +15,7 @@ DAY = 86_400.0
 FRACTIONS = (0.75, 0.5, 0.3)
 
 
-def prediction_tables(prediction: Prediction) -> list[Table | None]:
+def prediction_tables(prediction: PredictionResult) -> list[Table | None]:
     """What follows from the answer, without the answer itself."""
     return [
         predicted_approaches(prediction),
@@ -27,7 +27,7 @@ def prediction_tables(prediction: Prediction) -> list[Table | None]:
     ]
 
 
-def predicted_approaches(prediction: Prediction) -> Table | None:
+def predicted_approaches(prediction: PredictionResult) -> Table | None:
     """The optimum at the budget asked for by each approach."""
     rows = [
         {"approach": name, "N*": item.n_params, "D*": item.tokens, "L*": item.loss}
@@ -37,7 +37,7 @@ def predicted_approaches(prediction: Prediction) -> Table | None:
     return record_table("predicted-approaches", title, rows, count=("N*", "D*"), rough=("L*",))
 
 
-def error_parts(prediction: Prediction) -> Table | None:
+def error_parts(prediction: PredictionResult) -> Table | None:
     """How much of each interval is the noise of a run, the parameters of a law, its form."""
     rows = []
     for name, answer in (prediction.combination or {}).items():
@@ -61,7 +61,7 @@ def error_parts(prediction: Prediction) -> Table | None:
     return record_table("breakdown", "Where the interval comes from", rows, caption, rough=rough)
 
 
-def predictions(forecasts: Sequence[Prediction]) -> Table | None:
+def predictions(forecasts: Sequence[PredictionResult]) -> Table | None:
     """The compute-optimal model at each budget, within the data and beyond."""
     columns = {
         "flops.value": Column("FLOPs", "flops"),
@@ -71,7 +71,7 @@ def predictions(forecasts: Sequence[Prediction]) -> Table | None:
     return tabulate("predictions", "Compute-optimal models", forecasts, columns)
 
 
-def model(prediction: Prediction) -> Table | None:
+def model(prediction: PredictionResult) -> Table | None:
     """The model that can be built for a prediction, and how to train it."""
     buildable = prediction.model
     if not buildable:
@@ -91,7 +91,7 @@ def model(prediction: Prediction) -> Table | None:
     return pairs("model", "A model that can be built", rows)
 
 
-def demand(prediction: Prediction) -> Table | None:
+def demand(prediction: PredictionResult) -> Table | None:
     """The size that is cheapest when it is also served, at the loss of the compute-optimal model
     (Sardana 2024).
     """
@@ -111,7 +111,7 @@ def demand(prediction: Prediction) -> Table | None:
     return pairs("inference", "With inference demand", rows)
 
 
-def served(prediction: Prediction) -> Table | None:
+def served(prediction: PredictionResult) -> Table | None:
     """The same in device-seconds, for each form of attention."""
     serving = prediction.inference.serving if prediction.inference else None
     if not serving:
@@ -141,7 +141,7 @@ def served(prediction: Prediction) -> Table | None:
     return record_table("serving", title, rows, caption, rough=rough)
 
 
-def decoding(prediction: Prediction) -> Table | None:
+def decoding(prediction: PredictionResult) -> Table | None:
     """KV cache and tokens/s at most by device of the model that is named: the served one where a
     demand is given.
     """
