@@ -211,6 +211,7 @@ def options_of(fit: FitResult | None) -> FitOptions:
     if fit is None:
         return FitOptions()
     apart = {"cluster"} if fit.approach == "parametric" else {"cluster", "objective", "delta"}
+    apart |= {"delta"} if fit.objective.delta_from_noise else set()
     used = options_used(fit).items()
     return FitOptions(**{name: value for name, value in used if name not in apart})
 
