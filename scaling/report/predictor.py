@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from scaling.errors import ScalingError
-from scaling.fit.combination import FREEDOM, Quantity
+from scaling.fit.combination import FREEDOM, SPANNED, Quantity
 from scaling.fit.frontier.frontier import Frontier
 from scaling.fit.significance import student
 from scaling.predict.law_source import FittedLaw
@@ -83,8 +83,9 @@ def predictor(law: FittedLaw | None, path: Path | None, start: float | None) -> 
 
 
 def _combination(law: FittedLaw) -> dict[str, Any] | None:
-    """The candidates' frontiers with their weights, and what multiplies their spread: the quantile
-    of Student's t times the factor of the rolling origins.
+    """The candidates' frontiers with their weights, whether the interval spans them, the noise of
+    measured minima, and what multiplies the standard error: the quantile of Student's t times the
+    factor of the rolling origins.
     """
     combined = law.combination
     if combined is None:
@@ -95,12 +96,14 @@ def _combination(law: FittedLaw) -> dict[str, Any] | None:
         {
             "powers": _powers(frontier),
             "weights": {name: candidate.weights.get(name, 0.0) for name in quantities},
+            "spanned": candidate.name in SPANNED,
         }
         for candidate in combined.candidates
         if (frontier := candidate.frontier()) is not None
     ]
     width = {name: quantile * combined.factor.get(name, 1.0) for name in quantities}
-    return {"candidates": candidates, "width": width}
+    noise = {"n_star": combined.size_noise, "loss_star": 0.0}
+    return {"candidates": candidates, "noise": noise, "width": width}
 
 
 def _decades(ends: tuple[float, float], below: int, above: int) -> tuple[int, int]:
