@@ -23,6 +23,7 @@ MAX_LEVERAGE = 0.8  # of a run on the cubic: an end decides its own curve
 OFF_LAW = 2.0  # noises that a run off its curve is off the law, too
 MAX_POINTS = 20_000  # beyond which single ones decide nothing
 SHOWN = 50
+ROUNDING = 1e-8  # noise of a log loss below which a table is a law itself
 DECIDES = 0.01  # chance that the fits with and without points differ so much by noise alone
 
 

@@ -126,8 +126,9 @@ def test_flagged_points_that_decide_the_answer_are_a_warning(shared_data):
     assert "flagged_points_decide" not in {one["code"] for one in clean["warnings"]}
 
 
-def test_flagged_points_that_decide_nothing_are_no_warning(tmp_path):
-    points = grid(6, 0, sd=0.004)
+@pytest.mark.parametrize("sd", [0.004, 0.0])
+def test_flagged_points_that_decide_nothing_are_no_warning(tmp_path, sd):
+    points = grid(6, 0, sd=sd)
     rows = np.stack([points.n, points.d, points.loss], 1).tolist()
     rows.append((3e9, 1e9, true_loss(3e9, 1e9)))
     document = fit([written(tmp_path / "runs.csv", rows)], QUICK)
