@@ -16,7 +16,7 @@ from scaling.cli.output import Csv, Json, echo_err, emit, option
 from scaling.errors import ScalingError
 
 if TYPE_CHECKING:
-    from scaling.predict.prediction import Prediction
+    from scaling.predict.prediction import PredictionResult
 
 QUESTION, MODELS = "Question", "Models and sweeps"
 SERVING = "Serving, in device-seconds"
@@ -163,7 +163,8 @@ def predict(
 
     Example: scaling predict published:besiroglu2024 --models
     """
-    from scaling.predict.named_models import named_models_table
+    from scaling.predict.law_source import load_law
+    from scaling.predict.named_models import compare_named_models
     from scaling.predict.predict import predict as run_predict
     from scaling.predict.serving import Serving
     from scaling.report.terminal import models_text, prediction_text, predictions_text
@@ -207,19 +208,20 @@ def predict(
             "predictions": [each.to_dict() for each in predictions],
             "warnings": _common_warnings(predictions),
         }
-    if models:
-        named_models = _named_models(source)
-        document = {**document, "models": named_models["models"]} if document else named_models
+    named_models = compare_named_models(load_law(source)) if models else None
+    if named_models is not None:
+        compared = named_models.to_dict()
+        document = {**document, "models": compared["models"]} if document else compared
     if emit_to is not None:
         _write_sweep(source, document, emit_to, base)
 
     def text() -> Any:
         if len(predictions) > 1:
             return predictions_text(predictions)
-        if not predictions:
-            return models_text(document)
-        command = _next(source, document, emit_to)
-        return prediction_text(predictions[0], named_models_table(document), command)
+        if not predictions and named_models is not None:
+            return models_text(named_models)
+        table = None if named_models is None else named_models.table()
+        return prediction_text(predictions[0], table, _next(source, document, emit_to))
 
     emit(
         document,
@@ -256,32 +258,10 @@ def _next(source: str, document: dict[str, Any], emitted: Path | None) -> str:
     return f"scaling report {name}"
 
 
-def _common_warnings(predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
+def _common_warnings(predictions: Sequence[PredictionResult]) -> list[dict[str, Any]]:
     """The warnings of all predictions, each sentence once."""
     warnings = {each.message: each for one in predictions for each in one.warnings}
     return [each.model_dump(mode="json") for each in warnings.values()]
-
-
-def _named_models(source: str) -> dict[str, Any]:
-    """Named models against the optimum of a law, with what the law is."""
-    from scaling.fit.document import to_jsonable
-    from scaling.predict.law_source import load_law
-    from scaling.predict.named_models import compare_named_models, extrapolation_warnings
-
-    law = load_law(source)
-    return to_jsonable(
-        {
-            "models": compare_named_models(law),
-            "law": law.law,
-            "source": law.source,
-            "ci": law.ci,
-            "basis": law.basis,
-            "warnings": [
-                warning.model_dump(mode="json")
-                for warning in (*law.warnings, *extrapolation_warnings(law))
-            ],
-        }
-    )
 
 
 def _write_sweep(source: str, document: dict[str, Any], path: Path, base: Path | None) -> None:

@@ -298,7 +298,8 @@ def _kaplan(source: Source, options: FitOptions) -> tuple[KaplanFit | None, list
 
 def _source_info(source: Source, options: FitOptions) -> SourceInfo:
     defaults = FitOptions()
-    names = ("where", "drop_highest", "cluster", "minimum", "fix", "one_sided", "resample")
+    chosen = ("where", "drop_highest", "cluster", "readout", "eval_set")
+    names = (*chosen, "minimum", "fix", "one_sided", "resample")
     return SourceInfo(
         paths=list(source.paths),
         digest=source.digest,
@@ -311,7 +312,7 @@ def _source_info(source: Source, options: FitOptions) -> SourceInfo:
             for name in names
             if getattr(options, name) != getattr(defaults, name)
         },
-        evaluation=evaluation_of(source.runs) or None,
+        evaluation=evaluation_of(source.runs, options.eval_set) or None,
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,16 +41,16 @@ def open_tracker(kind: str, out: str) -> Tracker:
     package, which takes seconds.
     """
     if kind == "wandb":
-        from scaling.trackers.wandb_log import WandB
+        from scaling.trackers.wandb_log import WandBLog, wandb_mode
 
-        return WandB(Path(out))
+        return partial(WandBLog, Path(out), wandb_mode())
     if kind == "tensorboard":
-        from scaling.trackers.tensorboard_log import TensorBoard
+        from scaling.trackers.tensorboard_log import TensorBoardLog
 
-        return TensorBoard(Path(out))
+        return partial(TensorBoardLog, Path(out))
     from scaling.trackers.mlflow_log import MLflow
 
-    return MLflow(out)
+    return MLflow(out).open
 
 
 def default_out(folder: Path, kind: str) -> str:
