@@ -24,7 +24,7 @@ from scaling.fit.result import FitResult
 from scaling.points.readers import FOLDER, source_label
 from scaling.points.source import read_rows
 from scaling.predict.predict import predict as run_predict
-from scaling.predict.prediction import Prediction as PredictionResult
+from scaling.predict.prediction import PredictionResult
 from scaling.predict.serving import Serving
 from scaling.report import notebook_html
 from scaling.report.parts.fit_tables import OPTIMUM

@@ -16,7 +16,7 @@ from scaling.cli.output import Csv, Json, echo_err, emit, option
 from scaling.errors import ScalingError
 
 if TYPE_CHECKING:
-    from scaling.predict.prediction import Prediction
+    from scaling.predict.prediction import PredictionResult
 
 QUESTION, MODELS = "Question", "Models and sweeps"
 SERVING = "Serving, in device-seconds"
@@ -258,7 +258,7 @@ def _next(source: str, document: dict[str, Any], emitted: Path | None) -> str:
     return f"scaling report {name}"
 
 
-def _common_warnings(predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
+def _common_warnings(predictions: Sequence[PredictionResult]) -> list[dict[str, Any]]:
     """The warnings of all predictions, each sentence once."""
     warnings = {each.message: each for one in predictions for each in one.warnings}
     return [each.model_dump(mode="json") for each in warnings.values()]

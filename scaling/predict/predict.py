@@ -21,7 +21,7 @@ from scaling.predict import one_law, several_laws
 from scaling.predict.iso_loss import check_reachable, fractions_of, prices
 from scaling.predict.law_source import FittedLaw, load_law
 from scaling.predict.one_law import Answer, Parts
-from scaling.predict.prediction import Prediction, TrainingTime
+from scaling.predict.prediction import PredictionResult, TrainingTime
 from scaling.predict.question import (
     Question,
     QuestionKind,
@@ -29,7 +29,6 @@ from scaling.predict.question import (
     parse_question,
 )
 from scaling.predict.serving import Serving, decoding, with_demand
-from scaling.predict.several_laws import disagreement
 from scaling.recipe import describe
 from scaling.warning import ResultWarning, WarningCode, warn
 
@@ -56,7 +55,7 @@ def predict(
     devices: DeviceTime | Mapping[str, Any] | None = None,
     with_model: bool = False,
     **inputs: object,
-) -> Prediction:
+) -> PredictionResult:
     """The answer to one question; counts may be text such as 70B or "0.5 PF-days".
 
     `source` is the file of a fit, its result, or `published:NAME`. `inputs` are named as in
@@ -95,7 +94,9 @@ def predict(
         if kind is QuestionKind.BUDGET and flops is not None
         else {}
     )
-    apart = disagreement(approaches) if parts else None
+    apart = several_laws.disagreement(approaches) if parts else None
+    if apart:
+        answer = several_laws.spanning(law, answer, approaches)
     if smaller is not None:  # of an optimum every draw has its own
         n, d = _size(answer, "--smaller")
         is_optimum = kind in (QuestionKind.BUDGET, QuestionKind.LOSS)
@@ -109,7 +110,7 @@ def predict(
         if letter not in ("N", "D", "C")
     }
     others |= {name: each for name, each in answer.items() if name not in MEASURES}
-    return Prediction(
+    return PredictionResult(
         question=kind,
         **{name: answer[name] for name in MEASURES if name in answer},
         inputs=others or None,

@@ -16,7 +16,7 @@ import scaling
 from scaling.errors import ScalingError
 from scaling.fit.result import FitResult
 from scaling.predict.named_models import compare_named_models
-from scaling.predict.prediction import Prediction
+from scaling.predict.prediction import PredictionResult
 from scaling.render.figure import Figure
 from scaling.render.section import Section, section
 from scaling.render.table import Table
@@ -70,7 +70,7 @@ class Report:
 
 def build_report(
     inputs: ReportInputs,
-    prediction: Prediction | None,
+    prediction: PredictionResult | None,
     command: str,
     studies: Sequence[Section] | None = None,
     models: bool = False,
@@ -142,7 +142,7 @@ def study_sections(rows: pd.DataFrame | None) -> list[Section]:
     return sections(rows)
 
 
-def _forecasts(fit: FitResult | None) -> tuple[list[Prediction], list[str]]:
+def _forecasts(fit: FitResult | None) -> tuple[list[PredictionResult], list[str]]:
     """Compute-optimal models at the smallest and largest budget trained and at ten times the
     largest, or why there are none.
     """
@@ -171,8 +171,8 @@ def _stale(inputs: ReportInputs) -> list[str]:
 def _frontier(
     fit: FitResult,
     inputs: ReportInputs,
-    forecasts: Sequence[Prediction],
-    answer: Prediction | None,
+    forecasts: Sequence[PredictionResult],
+    answer: PredictionResult | None,
     loss: Figure | None,
 ) -> Section:
     flops = answer.flops.value if answer else None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from scaling.fit.document import FitStatus
 from scaling.fit.result import Agreement, FitResult
 from scaling.formatting import format_count, format_flops
-from scaling.predict.prediction import Prediction
+from scaling.predict.prediction import PredictionResult
 from scaling.render.table import Column, Kind, estimate, format_cell, number
 from scaling.report.parts.fit_tables import OPTIMUM, unidentified
 
@@ -38,7 +38,7 @@ def _text(entry: object, kind: Kind = "rough", interval: bool = True) -> str:
     return format_cell(value if interval else value[0], Column("", kind, interval))
 
 
-def answer_sentence(answer: Prediction) -> str:
+def answer_sentence(answer: PredictionResult) -> str:
     """The answer in ordinary words: what to train, which loss to expect, and how sure that is."""
     n, d, _, loss = (_text(getattr(answer, name), kind, False) for name, _, kind in OPTIMUM)
     ratio = answer.tokens_per_param.value
@@ -54,7 +54,7 @@ def answer_sentence(answer: Prediction) -> str:
     return f"{text} {100 * answer.ci:g} % sure: {', '.join(sure)}." if sure else text
 
 
-def trained(fit: FitResult, answer: Prediction | None) -> str:
+def trained(fit: FitResult, answer: PredictionResult | None) -> str:
     """What the fit rests on, and why the answer is for another budget."""
     left_out = sum(item.count for item in fit.excluded)
     text = f"It rests on {fit.n_points:,} runs"
@@ -108,7 +108,7 @@ def holdout_sentence(fit: FitResult) -> str | None:
     )
 
 
-def caveats(fit: FitResult, answer: Prediction | None) -> list[str]:
+def caveats(fit: FitResult, answer: PredictionResult | None) -> list[str]:
     """Everything that limits the answer, the heaviest first."""
     texts: list[str | None] = []
     if fit.status is not FitStatus.OK and answer is None:  # else it begins the answer's warnings
@@ -121,7 +121,7 @@ def caveats(fit: FitResult, answer: Prediction | None) -> list[str]:
 
 
 def light(
-    fit: FitResult, answer: Prediction | None, checked: Sequence[CheckedForecast] = ()
+    fit: FitResult, answer: PredictionResult | None, checked: Sequence[CheckedForecast] = ()
 ) -> tuple[Light, str]:
     """How far to trust the answer, and the one reason that decides."""
     if fit.status is FitStatus.NOT_CONVERGED:

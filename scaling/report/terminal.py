@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from scaling.fit.document import Estimate
 from scaling.fit.result import FitResult
 from scaling.formatting import format_flops
-from scaling.predict.prediction import Prediction
+from scaling.predict.prediction import PredictionResult
 from scaling.render.escape import sanitize
 from scaling.render.table import Column, Table, estimate, format_cell, number, pairs, tabulate
 from scaling.report import headline, summary
@@ -126,7 +126,7 @@ def _exponent(entry: Estimate | None) -> str:
 
 
 def prediction_text(
-    prediction: Prediction, models: Table | None = None, command: str = ""
+    prediction: PredictionResult, models: Table | None = None, command: str = ""
 ) -> RenderableType:
     """A prediction: five lines (`command` is the next one), the optimum with intervals, the model
     that can be built, how far beyond the data it lies; `models` are named models against the
@@ -154,7 +154,7 @@ def prediction_text(
     )
 
 
-def predictions_text(predictions: Sequence[Prediction]) -> RenderableType:
+def predictions_text(predictions: Sequence[PredictionResult]) -> RenderableType:
     """Several predictions, one row for each budget."""
     first, names = predictions[0], ("flops", *(name for name, _, _ in fit_tables.OPTIMUM))
     columns = (
@@ -184,7 +184,7 @@ def _headline(lines: headline.Lines) -> RenderableType:
     return grid
 
 
-def asked(prediction: Prediction) -> Table:
+def asked(prediction: PredictionResult) -> Table:
     """What a prediction is about, with intervals."""
     title, mark = headline.titles(prediction)
     rows = [("law", prediction.law), ("from", prediction.source or "–")]
