@@ -14,8 +14,8 @@ from scaling import accounting
 from scaling.config import Execution, RunConfig
 from scaling.config.resolve_execution import EVAL_SEQUENCES
 from scaling.store.rows import MetricValue
-from scaling.tasks import Verifiable, answer_metrics
-from scaling.tasks.scores import mean_value
+from scaling.tasks import Task, answer_metrics
+from scaling.tasks.base import mean_value
 from scaling.train.model.forward import unstack
 from scaling.train.model.generate import draws
 from scaling.train.model.operations import compute_of
@@ -55,7 +55,7 @@ class AnswerEvaluator:
     """Generates answers: greedy for all held-out windows, sampled for `evals.problems` of them."""
 
     def __init__(
-        self, run: RunConfig, task: Verifiable, sharder: Sharder, windows_WT1: np.ndarray
+        self, run: RunConfig, task: Task, sharder: Sharder, windows_WT1: np.ndarray
     ) -> None:
         self._key, self._task, self._sharder = program_key(run), task, sharder
         self._windows_WT1 = windows_WT1
@@ -68,7 +68,7 @@ class AnswerEvaluator:
 
     def evaluate(self, params: Any, seed: int) -> list[MetricValue]:
         """`edit_distance` of greedy answers in tokens, and `evaluate_samples` if configured."""
-        right_WA = self._task.answers(self._windows_WT1)
+        right_WA = self._windows_WT1[:, self._task.prompt_tokens :]
         answer_WA = self._generate(params, self._windows_WT1, None, seed)[0][:, 0]
         distance = answer_metrics.edit_distance(answer_WA, right_WA)
         values = [mean_value("edit_distance", distance)]
@@ -87,7 +87,7 @@ class AnswerEvaluator:
         windows = self._task.batch("val", 0, min(self._problems, self._task.n_windows("val")))
         nll_P = self._answer_nll(params, windows)
         token_PSA, likelihood_PS = self._generate(params, windows, samples, seed)
-        labels_PS = answer_metrics.label_answers(token_PSA, self._task.answers(windows))
+        labels_PS = answer_metrics.label_answers(token_PSA, windows[:, self._task.prompt_tokens :])
         correct_P = (labels_PS == 0).sum(axis=1)
         values = [MetricValue("samples", float(samples))]
         for problem, (nll, correct) in enumerate(zip(nll_P, correct_P, strict=True)):
@@ -114,7 +114,8 @@ class AnswerEvaluator:
         self, params: Any, windows: np.ndarray, samples: int | None, seed: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """Answers (P, samples, A) and log-likelihoods (P, samples), as many at once as fit."""
-        prompts, n_new = self._task.prompts(windows), self._task.answers(windows).shape[1]
+        prompts = windows[:, : self._task.prompt_tokens]
+        n_new = windows.shape[1] - prompts.shape[1]
         n_samples = samples or 1
         per_round = min(n_samples, self._max_sequences)
         n_rounds = -(-n_samples // per_round)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, cast
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from scaling.config import RunConfig
 from scaling.config.resolve_execution import EVAL_SEQUENCES
 from scaling.store.rows import MetricValue
-from scaling.tasks import Scores, Task, Verifiable, eval_set_task, fixed_batches, open_task
+from scaling.tasks import Scores, Task, eval_set_task, fixed_batches, open_task
 from scaling.tasks.corpus.token_store import Split
 from scaling.train.answer_sampling import AnswerEvaluator
 from scaling.train.gradient_noise import GradientNoiseScale
@@ -39,9 +39,7 @@ class Evaluator:
             else None
         )
         self._answers = (
-            AnswerEvaluator(run, cast(Verifiable, task), sharder, windows_WT1)
-            if run.task.answerable
-            else None
+            AnswerEvaluator(run, task, sharder, windows_WT1) if run.task.answerable else None
         )
 
     def loss(
@@ -85,7 +83,7 @@ class Evaluator:
 
 def _fixed_windows(run: RunConfig, task: Task, split: Split) -> np.ndarray:
     """(M, B, T + 1), the same at every call."""
-    return np.stack(list(fixed_batches(task, split, EVAL_SEQUENCES, run.evals.tokens)))
+    return np.stack(list(fixed_batches(task, EVAL_SEQUENCES, run.evals.tokens, split)))
 
 
 class _TokenMetrics:

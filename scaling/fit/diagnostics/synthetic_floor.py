@@ -43,7 +43,7 @@ def known_entropy(runs: pd.DataFrame | None) -> Truth | None:
 
 def _known(config: SyntheticTask, tokens: int | None) -> Truth:
     """The entropy, and the floor on the windows that `tokens` held-out tokens fill."""
-    from scaling.tasks import open_task, val_batches
+    from scaling.tasks import fixed_batches, open_task
     from scaling.tasks.synthetic import Synthetic
 
     task = open_task(config)
@@ -51,7 +51,7 @@ def _known(config: SyntheticTask, tokens: int | None) -> Truth:
     if tokens is None:
         return {"entropy": task.entropy}
     losses = np.concatenate(
-        [task.ideal_loss(batch) for batch in val_batches(task, EVAL_SEQUENCES, tokens)]
+        [task.ideal_loss(batch) for batch in fixed_batches(task, EVAL_SEQUENCES, tokens)]
     )
     return {"entropy": task.entropy, "floor": float(losses.mean())}
 
