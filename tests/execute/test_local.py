@@ -192,7 +192,7 @@ def test_a_budget_added_later_continues_the_kept_state(tmp_path, damage):
     path.write_text(dump_sweep(tiny(base=base, design=grid | {"tokens": ["20k", "40k", "80k"]})))
     done = scaling("run", path, "--out", out)
     assert done.returncode == 0, done.stderr
-    lines = done.stderr.splitlines()
+    lines = (done.stdout + done.stderr).splitlines()
     counts = "0 continue from kept states, 1" if damage == "missing" else "1 continue from kept sta"
     assert sum(f"longer runs of finished prefixes: {counts}" in line for line in lines) == 1
     anew = [line for line in lines if "checkpoint set aside, the run starts again" in line]

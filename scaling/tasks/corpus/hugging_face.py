@@ -160,13 +160,11 @@ def _rows(datasets: Any, ref: DatasetRef, streaming: bool) -> tuple[Any, str | N
 
 
 def _unavailable(ref: DatasetRef, error: Exception) -> ScalingError:
-    what, remedy = "cannot be had", OFFLINE
+    what, remedy = f"cannot be had: {_reason(error)}", OFFLINE
     if ref.folder is not None:
-        what = "cannot be read"
-        remedy = (
-            "name a folder that save_to_disk wrote, or one of jsonl, parquet, csv or text files"
-        )
-    return ScalingError(f"{what}: {_reason(error)}", where=str(ref), remedy=remedy)
+        what = f"cannot be read: {_reason(error)}"
+        remedy = "name a folder of save_to_disk, or one of jsonl, parquet, csv or text files"
+    return ScalingError(what, where=str(ref), remedy=remedy)
 
 
 def _reason(error: Exception) -> str:
