@@ -207,19 +207,6 @@ def _on_batch_shards(
     )
 
 
-def constrain_embeddings(params: dict[str, Any]) -> dict[str, Any]:
-    """The embedding (V, M) and the head (M, V) as lookups and losses use them.
-
-    Gathered over `fsdp`, divided by `tensor` where it divides V.
-    """
-    sides = {"embedding": (TENSOR, None), "unembedding": (None, TENSOR)}
-    return {
-        name: constrain_activation(params[name], *axes)
-        for name, axes in sides.items()
-        if name in params
-    }
-
-
 def _parts(sizes: Any, axis: str | tuple[str, ...]) -> int:
     return math.prod(sizes[name] for name in ([axis] if isinstance(axis, str) else axis))
 
@@ -308,46 +295,23 @@ class Sharder:
 
         Otherwise a loss in chunks would sum the gradient of the head over devices after every
         chunk, instead of once. Devices along `tensor` share their tokens. `head` is the name of the
-        weight: on accelerators it is gathered over `fsdp` here, and its gradient reduce-scattered.
+        weight: it is gathered over `fsdp` here, and its gradient reduce-scattered.
         """
         if self._n_batch_shards == 1:
             return measure
 
-        def mean(*args: Any) -> Any:
-            return jax.tree.map(lambda value: jax.lax.pmean(value, BATCH), measure(*args))
+        def mean(weight: jax.Array, x_NM: jax.Array, *rest: jax.Array) -> Any:
+            means = measure(x_NM, weight, *rest)
+            return jax.tree.map(lambda value: jax.lax.pmean(value, BATCH), means)
 
         def gathered(x_NM: jax.Array, weight: jax.Array, target_N: jax.Array, *rest: Any) -> Any:
-            return _on_batch_shards(
-                lambda weight, x_NM, target_N, *rest: mean(x_NM, weight, target_N, *rest),
-                head,
-                weight,
-                x_NM,
-                target_N,
-                n_rest=len(rest),
-                rules=self.rules,
-            )(weight, x_NM, target_N, *rest)
-
-        if self.execution.on_accelerator:
-            return gathered
-
-        def shared(x_NM: jax.Array, weight: jax.Array, target_N: jax.Array, *rest: Any) -> Any:
-            specs = (
-                PartitionSpec(BATCH),
-                PartitionSpec(),
-                PartitionSpec(BATCH),
-                *[PartitionSpec()] * len(rest),
+            by_token, n_rest = (x_NM, target_N), len(rest)
+            spread = _on_batch_shards(
+                mean, head, weight, *by_token, n_rest=n_rest, rules=self.rules
             )
-            spread = jax.shard_map(
-                mean,
-                mesh=self.mesh,
-                in_specs=specs,
-                out_specs=PartitionSpec(),
-                axis_names=set(BATCH),
-                check_vma=False,
-            )
-            return spread(x_NM, weight, target_N, *rest)
+            return spread(weight, *by_token, *rest)
 
-        return shared
+        return gathered
 
     def in_mesh(self) -> contextlib.AbstractContextManager[Any]:
         """Inside a program: the mesh that `constrain_activation` uses."""

@@ -20,7 +20,7 @@ from scaling.train.model.attention import Cache
 from scaling.train.model.loss import LMHead, logits_NV
 from scaling.train.model.operations import FLOAT32, Compute, compute_of, keeps_attention
 from scaling.train.model.transformer import AttentionContext, Block, Transformer
-from scaling.train.sharding import BATCH, constrain_activation, constrain_embeddings
+from scaling.train.sharding import BATCH, constrain_activation
 
 Caches = tuple[Cache, ...]
 PLAIN = Execution(layers="unrolled")
@@ -43,8 +43,6 @@ def make_backbone(
     graphs = _graphdefs(cfg, seq_len, compute)
 
     def backbone(params: dict[str, Any], tokens_BT: jax.Array) -> tuple[jax.Array, jax.Array]:
-        if compute.on_cpu:
-            params = params | constrain_embeddings(params)
         model = _merge_outer(graphs, params)
         x_NM, context = model.embed(tokens_BT, tokens_BT.shape[1])
         context = context._replace(fused=execution.attention == "fused")

@@ -8,6 +8,7 @@ import pytest
 from scaling.train.model import cpu_kernels as kernels
 from scaling.train.model.loss import LMHead, head_loss, head_loss_reference
 from scaling.train.model.operations import FLOAT32
+from scaling.train.model.positions import alibi_slopes_H
 
 pytestmark = pytest.mark.slow
 
@@ -60,14 +61,14 @@ def test_norms_and_sums(kernel, reference):
 
 
 @pytest.mark.parametrize("length", [5, 64, 67])  # one block of queries, two, two unequal ones
-@pytest.mark.parametrize("alibi", [False, True])
+@pytest.mark.parametrize("slopes", [None, alibi_slopes_H])
 @pytest.mark.parametrize(("groups", "per_group"), [(1, 4), (2, 2), (4, 1)])
-def test_causal_attention(length, alibi, groups, per_group):
+def test_causal_attention(length, slopes, groups, per_group):
     q = normal(2, groups, per_group, length, 8)
     k, v = (normal(2, groups, length, 8, seed=seed) for seed in (1, 2))
     assert_same_values_and_gradients(
-        lambda *args: kernels.causal_attention(*args, alibi),
-        lambda *args: kernels.causal_attention_reference(*args, alibi),
+        lambda *args: kernels.causal_attention(*args, slopes),
+        lambda *args: kernels.causal_attention_reference(*args, slopes),
         q,
         k,
         v,
