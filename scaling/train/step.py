@@ -165,7 +165,7 @@ def make_grad_fn(key: ProgramKey, execution: Execution, devices: Devices = ()) -
         key.model, key.seq_len, key.precision, execution, key.document_separator
     )
     sharder, tied = Sharder(execution, devices), key.model.tie_embeddings
-    chunk = sharder.per_device(execution.loss_chunk)
+    chunk = execution.loss_chunk and max(1, execution.loss_chunk // sharder.n_batch_shards)
     head = LMHead(compute_of(key.precision, execution), tied, chunk)
     mean_loss = sharder.mean_over_devices(
         functools.partial(head_loss, head=head), "embedding" if tied else "unembedding"
