@@ -122,31 +122,20 @@ def train_program(
         state: TrainState, h: optim.OptimHyperparams, tokens_BT1: jax.Array
     ) -> tuple[TrainState, jax.Array, jax.Array]:
         grads, loss = compute_grads(state.params, tokens_BT1, h.z_loss)
-        params, moments, norm = optim.update(
-            key.schedule,
-            h,
-            state.params,
-            state.moments,
-            grads,
-            state.step,
-            name=key.optimizer,
-            flat=flat,
-            model=key.model,
-        )
+        lr = optim.learning_rate(key.schedule, h, state.step)
+        optimizer = optim.make_optimizer(h, lr, name=key.optimizer, flat=flat, model=key.model)
+        params, moments, norm = optim.update(optimizer, h.clip, state.params, state.moments, grads)
         average = update_average(state.average, params, state.step) if key.averaged else ()
         return TrainState(params, moments, state.step + 1, average), loss, norm
 
     def run(
         state: TrainState, h: optim.OptimHyperparams, tokens_KBT1: jax.Array, n: jax.Array
     ) -> tuple[TrainState, jax.Array, jax.Array]:
-        def body(
-            i: jax.Array, carry: tuple[TrainState, jax.Array, jax.Array]
-        ) -> tuple[TrainState, jax.Array, jax.Array]:
+        def body(i: jax.Array, carry: tuple[TrainState, jax.Array, jax.Array]) -> Any:
             state, losses_K, norms_K = carry
             tokens_BT1 = jax.lax.dynamic_index_in_dim(tokens_KBT1, i, keepdims=False)
             state, loss, norm = train_step(state, h, tokens_BT1.astype(jnp.int32))
-            state = sharder.constrain(state)
-            return state, losses_K.at[i].set(loss), norms_K.at[i].set(norm)
+            return sharder.constrain(state), losses_K.at[i].set(loss), norms_K.at[i].set(norm)
 
         zeros_K = jnp.zeros(tokens_KBT1.shape[0], jnp.float32)
         with sharder.in_mesh():
