@@ -94,12 +94,10 @@ class _TokenMetrics:
         self._program = score_program(program_key(run), sharder.execution)
         values = getattr(task, "level_values", np.zeros(run.model.vocab_size))
         self._value_V = jnp.asarray(values, jnp.float32)
-        windows: dict[Split, np.ndarray] = {
-            split: _fixed_windows(run, task, split)
-            for split in task.scored_splits
-            if split != "val"
-        }
-        self._windows = {"val": val} | windows
+        self._windows: dict[Split, np.ndarray] = {"val": val}
+        for split in task.scored_splits:
+            if split != "val":
+                self._windows[split] = _fixed_windows(run, task, split)
         self._tokens = {split: sharder.put_tokens(w) for split, w in self._windows.items()}
 
     def evaluate(self, params: Any) -> list[MetricValue]:

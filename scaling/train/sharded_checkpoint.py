@@ -201,10 +201,8 @@ def _newest_intact(path: Path) -> int:
     for name in reversed(_saves(path)):
         save_folder = folder(path) / name
         try:
-            written, sums = (
-                json.loads((save_folder / "manifest.json").read_text()),
-                _sums(save_folder),
-            )
+            manifest = (save_folder / "manifest.json").read_text(encoding="utf-8")
+            written, sums = json.loads(manifest), _sums(save_folder)
             for file in sorted({*written, *sums}):
                 if written.get(file) != sums.get(file):
                     wrong = "is not what was written" if file in sums else "is missing"

@@ -30,9 +30,8 @@ SPLIT_RULE = (
     "by file: the first tenth of the bytes in the order of the SHA-256 of the path; "
     "a file above 1 % of the corpus trains"
 )
-_LEFT_OUT = set(
-    ["site-packages", "dist-packages", "__pycache__", "test", "tests", "idle_test", "encodings"]
-)
+_LEFT_OUT = {"site-packages", "dist-packages", "__pycache__", "encodings"}
+_LEFT_OUT |= {"test", "tests", "idle_test"}
 _LOCK_SECONDS = 300
 
 

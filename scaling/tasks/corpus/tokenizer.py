@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 BYTES = TokenizerFacts(kind="bytes", name="bytes", vocab_size=256, separator=0)
 END = "<|endoftext|>"
 # The end of a document in well-known vocabularies; if there is none, its beginning.
-_KNOWN_ENDS = (
-    f"{END} <|end_of_text|> </s> <eos> <|eos|> <EOS_TOKEN> [EOS] <｜end▁of▁sentence｜> "
-    "<|END_OF_TURN_TOKEN|> <|im_end|> [SEP]"
-).split()
+_KNOWN_ENDS = f"""
+{END} <|end_of_text|> </s> <eos> <|eos|> <EOS_TOKEN> [EOS] <｜end▁of▁sentence｜>
+<|END_OF_TURN_TOKEN|> <|im_end|> [SEP]
+""".split()
 _KNOWN_BEGINNINGS = [
     "<|bos|>",
     "<|begin_of_text|>",
