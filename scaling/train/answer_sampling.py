@@ -123,17 +123,20 @@ class AnswerEvaluator:
         program = answer_program(
             self._key, self._sharder.execution, n_new, None if samples is None else per_round
         )
-        tokens, likelihoods = [], []
+        batches = []
         for part, first in enumerate(range(0, len(prompts), size)):
             batch = prompts.take(range(first, first + size), axis=0, mode="wrap")
             rounds = [
                 program(params, batch, np.uint32(seed), np.uint32(part * n_rounds + i))
                 for i in range(n_rounds)
             ]
-            tokens.append(np.concatenate([np.asarray(r[0]) for r in rounds], 1)[:, :n_samples])
-            likelihoods.append(np.concatenate([np.asarray(r[1]) for r in rounds], 1)[:, :n_samples])
-        token_PSA, likelihood_PS = np.concatenate(tokens), np.concatenate(likelihoods)
-        return token_PSA[: len(prompts)], likelihood_PS[: len(prompts)].astype(np.float64)
+            joined = [np.concatenate(parts, axis=1) for parts in zip(*rounds, strict=True)]
+            batches.append(joined)
+        token_PSA, likelihood_PS = (
+            np.concatenate(parts)[: len(prompts), :n_samples]
+            for parts in zip(*batches, strict=True)
+        )
+        return token_PSA, likelihood_PS.astype(np.float64)
 
 
 def _by_k(
@@ -145,11 +148,12 @@ def _by_k(
     for k, exact_P in zip(exact_k, exact_KP, strict=True):
         yield mean_value("exact_pass_at_k", exact_P, float(k))
     sampled_k = answer_metrics.ks(n_samples, SAMPLED_K_POINTS)
-    n_P = np.full(len(nll_P), n_samples)
-    passed_KP = answer_metrics.pass_at_k(n_P, correct_P, sampled_k).T
+    passed_KP = answer_metrics.pass_at_k(np.full(len(nll_P), n_samples), correct_P, sampled_k).T
     for k, passed_P in zip(sampled_k, passed_KP, strict=True):
-        majority_P = answer_metrics.majority_at_k(labels_PS, int(k))
-        best_P = answer_metrics.best_of_k(labels_PS, likelihood_PS, int(k))
-        yield mean_value("pass_at_k", passed_P, float(k))
-        yield mean_value("majority_at_k", majority_P, float(k))
-        yield mean_value("best_of_k", best_P, float(k))
+        at_k = {
+            "pass_at_k": passed_P,
+            "majority_at_k": answer_metrics.majority_at_k(labels_PS, int(k)),
+            "best_of_k": answer_metrics.best_of_k(labels_PS, likelihood_PS, int(k)),
+        }
+        for name, values_P in at_k.items():
+            yield mean_value(name, values_P, float(k))

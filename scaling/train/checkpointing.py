@@ -5,7 +5,6 @@ Saved whole, restored to the bit, rejected where the bits would differ.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,9 +101,19 @@ def restore_or_init(
         backend.set_aside(path)
         fingerprint.warn(f"{path.name}: checkpoint set aside, the run starts again: {error}")
         return init_state(group, execution)
-    if not allow_changes:
-        here = fingerprint.fingerprint(execution, len(group.runs))
-        _check_fingerprint(saved, here, path)
+    here = fingerprint.fingerprint(execution, len(group.runs))
+    changed = [
+        f"{key} was {saved.get(key)}, is {here.get(key)}"
+        for key in sorted({*saved, *here})
+        if saved.get(key) != here.get(key)
+    ]
+    if not allow_changes and broadcast_from_host0(np.array([bool(changed)]))[0]:
+        raise ScalingError(
+            "the checkpoint was written under other conditions, so the bits would differ: "
+            + "; ".join(changed),
+            where=str(path),
+            remedy="restore the conditions, delete the checkpoint, or give --accept-changes",
+        )
     return TrainingState(state, metrics)
 
 
@@ -121,19 +130,4 @@ def _check_sharding_matches(path: Path, execution: Execution) -> None:
             f"the checkpoint was written on {was} and cannot be resumed on {now}",
             where=str(other),
             remedy=f"resume on {was}, or delete the checkpoint",
-        )
-
-
-def _check_fingerprint(saved: Mapping[str, Any], here: Mapping[str, Any], path: Path) -> None:
-    changed = [
-        f"{key} was {saved.get(key)}, is {here.get(key)}"
-        for key in sorted({*saved, *here})
-        if saved.get(key) != here.get(key)
-    ]
-    if broadcast_from_host0(np.array([bool(changed)]))[0]:
-        raise ScalingError(
-            "the checkpoint was written under other conditions, so the bits would differ: "
-            + "; ".join(changed),
-            where=str(path),
-            remedy="restore the conditions, delete the checkpoint, or give --accept-changes",
         )

@@ -6,7 +6,7 @@ The logits of a chunk are computed, turned into their gradient and dropped, so t
 of a whole batch never exist: with 50,000 words they are the largest array of a step. The loss is a
 mean, so its gradient is known up to one factor before the backward pass begins, and nothing is
 computed twice (Hsu 2024, Liger Kernel; Wijmans 2025 recomputes). This saves memory on every device;
-`head_loss_reference` is the same without chunks.
+`tests/train/model/test_cpu_kernels.py` has the same without chunks.
 """
 
 from __future__ import annotations
@@ -83,16 +83,6 @@ def _by_chunk(
     chunks = _chunked(x_NM, target_N, head)
     _, parts = jax.lax.scan(lambda _, part: (None, measure(*part)), None, chunks)
     return jax.tree.map(lambda part_CN: part_CN.swapaxes(0, 1).reshape(-1), parts)
-
-
-def head_loss_reference(
-    x_NM: jax.Array, weight: jax.Array, target_N: jax.Array, z_loss: jax.Array, head: LMHead
-) -> tuple[jax.Array, jax.Array]:
-    """`head_loss` from the logits of all tokens."""
-    scores_NV = logits_NV(x_NM, weight, head)
-    log_z_N = jax.nn.logsumexp(scores_NV, axis=1)
-    nll_N = log_z_N - jnp.take_along_axis(scores_NV, target_N[:, None], axis=1)[:, 0]
-    return nll_N.mean() + z_loss * jnp.square(log_z_N).mean(), nll_N.mean()
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))

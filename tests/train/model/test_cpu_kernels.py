@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scaling.train.model import cpu_kernels as kernels
-from scaling.train.model.loss import LMHead, head_loss, head_loss_reference
+from scaling.train.model.loss import LMHead, head_loss, logits_NV
 from scaling.train.model.operations import FLOAT32
 from scaling.train.model.positions import alibi_slopes_H
 
@@ -73,6 +73,14 @@ def test_causal_attention(length, slopes, groups, per_group):
         k,
         v,
     )
+
+
+def head_loss_reference(x_NM, weight, target_N, z_loss, head):
+    """`head_loss` from the logits of all tokens."""
+    scores_NV = logits_NV(x_NM, weight, head)
+    log_z_N = jax.nn.logsumexp(scores_NV, axis=1)
+    nll_N = log_z_N - jnp.take_along_axis(scores_NV, target_N[:, None], axis=1)[:, 0]
+    return nll_N.mean() + z_loss * jnp.square(log_z_N).mean(), nll_N.mean()
 
 
 @pytest.mark.parametrize("tied", [False, True])
