@@ -132,10 +132,9 @@ class AnswerEvaluator:
             ]
             joined = [np.concatenate(parts, axis=1) for parts in zip(*rounds, strict=True)]
             batches.append(joined)
-        token_PSA, likelihood_PS = (
-            np.concatenate(parts)[: len(prompts), :n_samples]
-            for parts in zip(*batches, strict=True)
-        )
+        tokens, likelihoods = zip(*batches, strict=True)
+        token_PSA = np.concatenate(tokens)[: len(prompts), :n_samples]
+        likelihood_PS = np.concatenate(likelihoods)[: len(prompts), :n_samples]
         return token_PSA, likelihood_PS.astype(np.float64)
 
 
