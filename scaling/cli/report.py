@@ -10,7 +10,7 @@ import typer
 
 from scaling.cli.output import Json, choice, emit
 from scaling.errors import ScalingError
-from scaling.formatting import format_flops
+from scaling.formatting import format_flops, format_seconds
 
 
 def report(
@@ -63,6 +63,24 @@ def report(
             help="Width of the figures; 3.25 for paper.",
         ),
     ] = None,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            rich_help_panel="While it trains",
+            help="Serve a page on this machine that follows the sweep; writes no file. Ctrl-C ends "
+            "it.",
+        ),
+    ] = False,
+    port: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=65535,
+            rich_help_panel="While it trains",
+            help="Port of the page with --watch; 0 takes a free one.",
+        ),
+    ] = 8765,
     as_json: Json = False,
 ) -> None:
     """Write index.html (self-contained), report.md, figures and tables.
@@ -74,10 +92,21 @@ def report(
 
     Example: scaling report results/demo --style paper --width 3.25 --models
 
+    Example: scaling report results/demo --watch
+
     Example: scaling report results/base results/longer --out comparison --budgets 1e13,1e14
     """
     from scaling import files
     from scaling.formatting import count_option
+
+    if watch:
+        if len(source) > 1 or out or budgets or as_json or style != "screen" or width:
+            raise ScalingError(
+                "follows one sweep and writes no files",
+                where="--watch",
+                remedy="scaling report DIR --watch, with --port and --models alone",
+            )
+        return _watch(source[0], port, models)
     from scaling.render.matplotlib_backend import Style
     from scaling.report.inputs import is_comparison
     from scaling.report.page import COMPARISON, write_report
@@ -91,7 +120,7 @@ def report(
     document: dict[str, Any] = {"report": str(page), "folder": str(page.parent)}
     if as_json and is_comparison(source):
         document["comparison"] = files.read_json(page.parent / f"{COMPARISON}.json")
-    emit(
+    return emit(
         document,
         lambda: f"report: {page}",
         as_json=as_json,
@@ -99,16 +128,54 @@ def report(
     )
 
 
+def _watch(folder: Path, port: int, models: bool) -> None:
+    """Serve the report of a folder, with its status on top, until Ctrl-C."""
+    from scaling.execute.lease import HeartbeatMonitor
+    from scaling.execute.status import read_status
+    from scaling.execute.sweep_folder import SweepFolder
+    from scaling.report.watch import HOST, LiveReport, bind, follow
+
+    if not folder.is_dir():
+        raise ScalingError(
+            "no such folder",
+            where=str(folder),
+            remedy="name the folder of a sweep that `scaling run` trains or has trained",
+        )
+    sweep, monitor = SweepFolder(folder), HeartbeatMonitor()
+    budget = 10 * max(run.flops for run in sweep.read_plan().runs)
+
+    def status_lines() -> list[str]:
+        status = read_status(sweep, monitor)
+        first = f"{status.summary} of {len(status.runs)} runs"
+        if status.cost.flops:
+            flops, planned = map(format_flops, (status.cost.flops, status.cost.planned_flops))
+            first += f"; {flops} of {planned} FLOPs"
+        if status.eta_seconds:
+            first += f"; {format_seconds(status.eta_seconds)} left"
+        running = [run for run in status.runs if run.status == "running" and run.loss is not None]
+        return [
+            first,
+            *(f"{run.run_id}: step {run.step:,}, train loss {run.loss:.4f}" for run in running),
+        ]
+
+    live = LiveReport(folder, budget, models)
+    with bind(live, port) as server:
+        live.refresh(status_lines())
+        typer.echo(f"http://{HOST}:{server.server_port}   (Ctrl-C ends it)")
+        follow(server, live, status_lines)
+
+
 def _next_command(source: Path) -> str | None:
-    """A prediction of the newest fit at ten times its largest budget, or a fit where there is
-    none.
+    """A prediction of the newest fit at ten times its largest budget, or a fit where there is none
+    and can be one.
     """
+    from scaling.execute.sweep_folder import supports_law_fit
     from scaling.fit.result import FitResult
 
     fits = sorted(source.glob("fits/*.json"), key=lambda path: path.stat().st_mtime)
     path = source if source.is_file() else fits[-1] if fits else None
     if path is None:
-        return f"scaling fit {shlex.quote(str(source))}"
+        return f"scaling fit {shlex.quote(str(source))}" if supports_law_fit(source) else None
     fit = FitResult.load(path)
     if "flops" not in fit.range or "a" not in fit.derived:
         return None

@@ -76,13 +76,15 @@ def status(
 
 
 def _next_command(status: Status, folder: Path) -> str:
+    from scaling.execute.sweep_folder import supports_law_fit
+
     quoted = shlex.quote(str(folder))
     if status.processes:
         return f"scaling status {quoted} --watch"
     if status.counts.missing or status.counts.failed:
         simulated = f" --simulate {status.simulated}" if status.simulated else ""
         return f"scaling run {shlex.quote(str(folder / 'sweep.toml'))}{simulated}"
-    return f"scaling fit {quoted}"
+    return f"scaling {'fit' if supports_law_fit(folder) else 'report'} {quoted}"
 
 
 def _in_training(folder: SweepFolder) -> SweepFolder:

@@ -127,13 +127,14 @@ class Sweep(Frozen):
 
     @property
     def supports_law_fit(self) -> bool:
-        """Whether one law of N and D can hold for its runs: they learn text or facts, and no
-        variants of the model are compared.
+        """Whether one law of N and D can be fitted to its runs: they learn text or facts, no
+        variants of the model are compared, and they are not the few that test a forecast.
         """
         compared = {
             axis.field for axis in self.axes if axis.role == "scientific" and len(axis.values) > 1
         }
-        return self.base.task.kind in ("text", "synthetic") and not compared & VARIANTS
+        learns_text = self.base.task.kind in ("text", "synthetic")
+        return learns_text and not compared & VARIANTS and not self.forecasts
 
     @property
     def digest(self) -> str:

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from scaling import files
 from scaling.config import Sweep
-from scaling.config.sweep_file import dump_sweep, load_run
+from scaling.config.sweep_file import dump_sweep, load_run, load_sweep
 from scaling.errors import ScalingError
 from scaling.formatting import sanitize
 from scaling.plan import Plan
@@ -218,6 +218,12 @@ class SweepFolder:
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(path, target)
         return target
+
+
+def supports_law_fit(folder: Path) -> bool:
+    """Whether a law can be fitted to the folder's runs, as far as its sweep file says."""
+    path = folder / "sweep.toml"
+    return not path.is_file() or load_sweep(path).supports_law_fit
 
 
 @lru_cache(maxsize=1)

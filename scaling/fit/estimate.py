@@ -69,9 +69,10 @@ def estimate(
         unit = 1.0 if task.objective.log else float(task.loss.mean())
         if inside < MIN_WITHIN_DELTA * fit.n_free and WIDE_DELTA * fit.noise.sd * unit > DELTA:
             wide = WIDE_DELTA * fit.noise.sd * unit
-            return estimate(
+            wider = estimate(
                 law, data, objective, wide, fixed=fixed, one_sided=one_sided, where=where
             )
+            return replace(wider, delta_from_noise=True)
     warnings, status = _diagnose(task, best, starts, converged)
     if identifiability.collinear(task.logs) and status is FitStatus.OK:
         status = FitStatus.NOT_IDENTIFIED

@@ -57,6 +57,7 @@ class LawFit:
     fixed: Mapping[str, float] = field(default_factory=dict)
     one_sided: float = 1.0
     draws: Draws | None = None
+    delta_from_noise: bool = False
 
     @property
     def values(self) -> dict[str, float]:
@@ -141,7 +142,12 @@ class LawFit:
 
     def objective_result(self) -> Objective:
         """What was minimised, and its value."""
-        return Objective(name=self.objective, delta=self.delta, value=self.value)
+        return Objective(
+            name=self.objective,
+            delta=self.delta,
+            value=self.value,
+            delta_from_noise=self.delta_from_noise,
+        )
 
     def goodness(self) -> Goodness:
         """How well the law fits: relative errors, R2 of the loss above the fitted floor (above 0

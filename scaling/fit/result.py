@@ -35,9 +35,9 @@ from scaling.fit.document import (
     FitStatus,
     Integer,
     PositiveInteger,
-    PositiveReal,
     Real,
 )
+from scaling.fit.frontier.frontier import Cost
 from scaling.fit.special.results import (
     CoverageCurve,
     CoverageGroup,
@@ -63,12 +63,13 @@ OPEN_REASONS = {
 
 class Objective(Document):
     """What was minimised; `value` is a sum over points. `delta` is null where the objective has
-    none.
+    none, and chosen from the noise where `delta_from_noise`.
     """
 
     name: str
     delta: Real | None
     value: Real | None
+    delta_from_noise: bool = False
 
 
 class Goodness(Document):
@@ -90,13 +91,6 @@ class Excluded(Document):
 
     reason: str
     count: Integer
-
-
-class Cost(Document):
-    """Training FLOPs C = c0 N^p D."""
-
-    c0: PositiveReal
-    p: PositiveReal
 
 
 class Convention(Document):
@@ -198,6 +192,15 @@ class Curve(Document):
     loss: Column
 
 
+class MinimumFault(StrEnum):
+    """Why a budget has no minimum, in words."""
+
+    BELOW_SIZES = "the minimum lies at the edge, below the smallest size"
+    ABOVE_SIZES = "the minimum lies at the edge, above the largest size"
+    NOT_CONVEX = "the fitted curve is not convex"
+    ABSENT = "the fitted curve has no minimum"
+
+
 class BudgetMinimum(Document):
     """The best N and D at one budget, with its runs and the curve fitted to them; `unavailable`
     says why there is none.
@@ -211,7 +214,7 @@ class BudgetMinimum(Document):
     tokens: Column | None = None
     loss: Column | None = None
     curve: Curve | None = None
-    unavailable: str | None = None
+    unavailable: MinimumFault | None = None
 
 
 class FrontierResult(Document):

@@ -122,8 +122,11 @@ def fitting_notes(first: ComparedSweep, other: ComparedSweep) -> list[str]:
 
 def objective_text(side: ComparedSweep) -> str:
     """The objective, with its delta."""
-    name, delta = side.fit.objective.name, side.fit.objective.delta
-    return f"{name} (delta {delta:g})" if delta else name
+    objective = side.fit.objective
+    if not objective.delta:
+        return objective.name
+    delta = "from the noise" if objective.delta_from_noise else f"{objective.delta:g}"
+    return f"{objective.name} (delta {delta})"
 
 
 def _counting(side: ComparedSweep, quantity: str) -> str:

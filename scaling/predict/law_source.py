@@ -162,7 +162,7 @@ def _of_fit(source: str, result: FitResult) -> FittedLaw:
     }
     drawn = result.bootstrap.draws if result.bootstrap else {}
     draws = _arrays(drawn) if drawn else None
-    cost, law = Cost(c0=result.cost.c0, p=result.cost.p), result.law
+    cost, law = result.cost, result.law
     optimum, optimum_draws = None, None
     try:
         if result.approach != "parametric":

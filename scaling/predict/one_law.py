@@ -1,5 +1,5 @@
-"""The answers of one law to each question, with intervals from its draws; `combined` has those of
-several laws.
+"""The answers of one law to each question, with intervals from its draws; several_laws.py has
+those of several laws.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 from scaling.errors import ScalingError
 from scaling.fit.document import Estimate, Interval
-from scaling.predict import combined, inverse
+from scaling.predict import inverse, several_laws
 from scaling.predict.law_source import FittedLaw
 from scaling.predict.prediction import ApproachPrediction, CombinedAnswer
 from scaling.predict.question import complete, option_of
@@ -165,7 +165,7 @@ def at_inputs(law: FittedLaw, given: Mapping[str, float]) -> tuple[Answer, Parts
             remedy=f"give {', '.join(map(option_of, formula.inputs))}",
         )
     if law.combination is not None and set(formula.inputs) == {"N", "D"}:
-        return combined.at_inputs(law, law.combination, known["N"], known["D"])
+        return several_laws.at_inputs(law, law.combination, known["N"], known["D"])
     at = {letter: np.array([value]) for letter, value in known.items()}
     value, draws = float(law.outcome(at)[0]), law.outcome_draws(at)
     result = (value, None if draws is None else draws[:, 0])

@@ -17,8 +17,7 @@ from scaling.errors import ScalingError
 from scaling.fit.document import Interval
 from scaling.fit.result import FitResult
 from scaling.formatting import format_count, format_flops
-from scaling.predict import combined, inverse, one_law
-from scaling.predict.combined import disagreement
+from scaling.predict import inverse, one_law, several_laws
 from scaling.predict.law_source import FittedLaw, load_law
 from scaling.predict.one_law import Answer, Parts
 from scaling.predict.prediction import (
@@ -35,6 +34,7 @@ from scaling.predict.question import (
     parse_question,
 )
 from scaling.predict.serving import Serving
+from scaling.predict.several_laws import disagreement
 from scaling.warning import ResultWarning, WarningCode, warn
 
 LAW_FORM_DECADES = 1.0  # of extrapolation, from which the law itself is in doubt
@@ -114,7 +114,7 @@ def predict(
         extrapolation_decades=decades,
         model=model,
         combination=parts,
-        law=combined.NAME if parts else law.law,
+        law=several_laws.NAME if parts else law.law,
         source=law.source,
         ci=law.ci,
         basis=law.basis,
@@ -137,15 +137,15 @@ def _answer(
     if question.loss is not None:
         if not letters and has_optimum:
             if mixed is not None:
-                return QuestionKind.LOSS, *combined.at_loss(law, mixed, question.loss)
+                return QuestionKind.LOSS, *several_laws.at_loss(law, mixed, question.loss)
             return QuestionKind.LOSS, one_law.at_loss(law, question.loss), None
         if mixed is not None and letters in ({"N"}, {"D"}):
-            return QuestionKind.INPUT, *combined.input_for(law, mixed, given, question.loss)
+            return QuestionKind.INPUT, *several_laws.input_for(law, mixed, given, question.loss)
         if law.formula is not None and law.law not in OUTCOMES:
             return QuestionKind.INPUT, one_law.input_for(law, given, question.loss), None
     elif has_optimum and letters == {"C"}:
         if mixed is not None:
-            return QuestionKind.BUDGET, *combined.at_flops(law, mixed, given["C"])
+            return QuestionKind.BUDGET, *several_laws.at_flops(law, mixed, given["C"])
         return QuestionKind.BUDGET, one_law.at_flops(law, given["C"]), None
     elif has_optimum and letters == {"C", "U"} and law.formula and "U" in law.formula.inputs:
         size, tokens, loss = inverse.limited_optimum(law, given["C"], given["U"])
@@ -157,7 +157,7 @@ def _answer(
         ((letter, value),) = given.items()
         kind = QuestionKind.SIZE if letter == "N" else QuestionKind.TOKENS
         if mixed is not None:
-            return kind, *combined.at_size(law, mixed, letter, value)
+            return kind, *several_laws.at_size(law, mixed, letter, value)
         return kind, one_law.at_size(law, letter, value), None
     elif letters:
         return QuestionKind.INPUTS, *one_law.at_inputs(law, given)

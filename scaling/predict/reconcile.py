@@ -21,8 +21,8 @@ from scaling.fit.bootstrap import fit_law
 from scaling.fit.dataset import Dataset
 from scaling.fit.document import to_jsonable
 from scaling.fit.frontier.approaches import estimate_frontiers
-from scaling.fit.frontier.frontier import FrontierEstimate, fit_power
-from scaling.fit.law_fit import LawFit, exponents
+from scaling.fit.frontier.frontier import fit_power
+from scaling.fit.law_fit import LawFit
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.options import FitOptions
 from scaling.fit.result import FitResult
@@ -183,23 +183,13 @@ def _row(counting: Counting, read: Source, options: FitOptions) -> dict[str, Any
     except ScalingError as error:
         fit = error.what
     for name, estimate in estimate_frontiers(data, None, fit, options).items():
-        row[name] = _written(estimate, options.ci)
+        exponents = estimate.exponents(options.ci)
+        row[name] = {exponent: one.to_dict() for exponent, one in exponents.items()}
+        if estimate.frontier is None:
+            row[name] = {"unavailable": estimate.unavailable}
     if isinstance(fit, LawFit) and "a" in row["parametric"]:
         row["parametric"]["params"] = fit.values
     return row
-
-
-def _written(frontier_estimate: FrontierEstimate, ci: float) -> dict[str, Any]:
-    return (
-        {"unavailable": frontier_estimate.unavailable}
-        if frontier_estimate.frontier is None
-        else {
-            name: estimate.to_dict()
-            for name, estimate in exponents(
-                frontier_estimate.frontier, frontier_estimate.draws, ci
-            ).items()
-        }
-    )
 
 
 def _studies(law: str, values: Mapping[str, float], omega: float, where: str) -> dict[str, Any]:

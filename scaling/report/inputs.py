@@ -182,7 +182,8 @@ def options_of(fit: FitResult | None) -> FitOptions:
         "seed": fit.bootstrap.seed if fit.bootstrap else None,
     }
     if fit.approach == "parametric":
-        options |= {"objective": fit.objective.name, "delta": fit.objective.delta}
+        delta = None if fit.objective.delta_from_noise else fit.objective.delta
+        options |= {"objective": fit.objective.name, "delta": delta}
     counted = {key: value for key, value in fit.source.convention if value != "as given"}
     filters = {key: value for key, value in fit.source.filters.items() if key != "cluster"}
     given = {**options, **counted, **filters}
@@ -207,14 +208,14 @@ def _names(sources: Sequence[Path]) -> list[str]:
     )
 
 
-def load_inputs(sources: Sequence[Path], out: Path) -> ReportInputs:
+def load_inputs(sources: Sequence[Path], out: Path, refit: bool = False) -> ReportInputs:
     """The inputs of one results folder, or of fits of the same runs (the first is the main one).
 
-    A folder without fits is fitted here and the document kept as `out`, so that it is never older
-    than the report. Raises ScalingError.
+    A folder without fits (with `refit`, any folder) is fitted here and the document kept as `out`,
+    so that it is never older than the report. Raises ScalingError.
     """
     if len(sources) == 1 and sources[0].is_dir():
-        return _folder(sources[0], out)
+        return _folder(sources[0], out, refit)
     stems = [path.stem for path in sources]
     fits = {
         path.stem if stems.count(path.stem) == 1 else str(path): FitResult.load(path)
@@ -229,7 +230,7 @@ def _fit_paths(folder: Path) -> list[Path]:
     return sorted((folder / "fits").glob("*.json"), key=lambda path: (path.stem != MAIN, path.stem))
 
 
-def _folder(folder: Path, out: Path) -> ReportInputs:
+def _folder(folder: Path, out: Path, refit: bool) -> ReportInputs:
     from scaling.points.run_tables import curves
     from scaling.predict.verification import check_forecasts
 
@@ -250,7 +251,8 @@ def _folder(folder: Path, out: Path) -> ReportInputs:
         f"Left out: {corrupt}. `scaling run` trains its runs again."
         for corrupt in table.attrs["corrupt"]
     ]
-    paths, no_law = _fits(folder, out, supports_one_law(table))
+    own_fits = [] if refit else _fit_paths(folder)
+    paths, no_law = _fits(folder, out, own_fits, supports_one_law(table))
     fits = {path.stem if path != out else MAIN: FitResult.load(path) for path in paths}
     tuning, corrupt_tuning = _tuning(folder)
     main = next(iter(fits.values()), None)
@@ -288,9 +290,10 @@ def _tuning(folder: Path) -> tuple[Mapping[str, Any] | None, tuple[str, ...]]:
         return None, (text,)
 
 
-def _fits(folder: Path, out: Path, may_fit: bool) -> tuple[list[Path], tuple[str, ...]]:
+def _fits(
+    folder: Path, out: Path, paths: list[Path], may_fit: bool
+) -> tuple[list[Path], tuple[str, ...]]:
     """The folder's fits, else the default fit where a law may hold; or why there is none."""
-    paths = _fit_paths(folder)
     if paths or not may_fit:
         return paths, ()
     from scaling.fit.pipeline import FitOptions, fit

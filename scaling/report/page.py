@@ -11,6 +11,7 @@ import re
 import shlex
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -120,9 +121,17 @@ def _comparison(
     return report
 
 
-def html(report: Report) -> str:
+@dataclass(frozen=True)
+class Live:
+    """What a page that is served while a sweep trains says at its top, and which one it is."""
+
+    version: int
+    lines: Sequence[str]
+
+
+def html(report: Report, live: Live | None = None) -> str:
     """The whole page as one string; nothing in it asks for another file, and only our own scripts
-    may run.
+    may run. A `live` one asks the server that it comes from whether there is a newer one.
     """
     from markupsafe import Markup
 
@@ -134,6 +143,7 @@ def html(report: Report) -> str:
         "plotly": plotly_backend.plotly_js() if drawn else "",
         "script": _template("page.js") if drawn else "",
         "predict": _template("predictor.js") if predictor else "",
+        "watch": _template("watch.js") if live else "",
     }
     scripts = {name: _script(text) for name, text in sources.items()}
     trusted = {
@@ -146,8 +156,10 @@ def html(report: Report) -> str:
     return str(
         template.get_template("index.html.j2").render(
             report=report,
-            policy=policy([text for text in scripts.values() if text]),
-            kinds=(*PICTURES, "csv"),
+            policy=policy([text for text in scripts.values() if text], live is not None),
+            live=live,
+            kinds=() if live else (*PICTURES, "csv"),
+            table_kinds=() if live else ("csv", "tex"),
             **{name: Markup(text) for name, text in trusted.items()},
         )
     )
@@ -157,15 +169,16 @@ def _template(name: str) -> str:
     return (TEMPLATES / name).read_text(encoding="utf-8")
 
 
-def policy(scripts: Sequence[str]) -> str:
+def policy(scripts: Sequence[str], asks_server: bool = False) -> str:
     """A content security policy under which these scripts run and nothing else does, and no request
-    leaves the page.
+    leaves the page, but for those that `asks_server`.
     """
     hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts]
+    server = "; connect-src 'self'" if asks_server else ""
     allowed = " ".join(f"'sha256-{digest}'" for digest in hashes) or "'none'"
     return (
         f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: "
-        "blob:; base-uri 'none'; form-action 'none'"
+        f"blob:; base-uri 'none'; form-action 'none'{server}"
     )
 
 

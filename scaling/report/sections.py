@@ -24,7 +24,7 @@ from scaling.report import summary
 from scaling.report.inputs import ReportInputs
 from scaling.report.parts import (
     bootstrap_plots,
-    combination,
+    candidate_laws,
     diagnostics,
     fit_tables,
     gradient_noise,
@@ -74,10 +74,11 @@ def build_report(
     command: str,
     studies: Sequence[Section] | None = None,
     models: bool = False,
+    history: Figure | None = None,
 ) -> Report:
     """Everything the inputs allow; `prediction` replaces the forecast for ten times the largest
     budget, `studies` are the sections of studies, where they are made already; `models` adds
-    published laws and models to the frontier.
+    published laws and models to the frontier; `history` shows how the forecast has moved.
     """
     fit = inputs.main
     forecasts, no_forecast = _forecasts(fit)
@@ -90,7 +91,7 @@ def build_report(
     if fit is not None:
         isoflop = run_plots.isoflop_curves(fit, inputs.law)
         frontier = law_plots.frontier_loss(fit, inputs.law)
-        lead = [isoflop or frontier, checked]
+        lead = [isoflop or frontier, checked, history]
         parts += [
             _frontier(fit, inputs, forecasts, answer, frontier if isoflop else None),
             _models(inputs) if models else section("models", "Open models"),
@@ -211,7 +212,7 @@ def _models(inputs: ReportInputs) -> Section:
 def _law(fit: FitResult, inputs: ReportInputs) -> Section:
     tables = [
         None if fit.groups else fit_tables.parameters(fit),
-        combination.combination(fit),
+        candidate_laws.weights(fit),
         diagnostics.known_entropy(fit),
         special_tables.groups(fit),
         special_tables.schedules(fit),

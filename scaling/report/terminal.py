@@ -19,7 +19,7 @@ from scaling.render.escape import sanitize
 from scaling.render.table import Column, Table, estimate, format_cell, number, pairs, tabulate
 from scaling.report import headline, summary
 from scaling.report.parts import (
-    combination,
+    candidate_laws,
     diagnostics,
     fit_tables,
     inference,
@@ -42,7 +42,7 @@ def fit_text(fit: FitResult, saved: str | None = None, command: str = "") -> Ren
         pairs("fit", "Fit", list(header(fit))).to_rich(heading=False),
         *_shown(
             None if fit.groups else fit_tables.parameters(fit),
-            combination.combination(fit),
+            candidate_laws.weights(fit),
             diagnostics.known_entropy(fit),
             special_tables.groups(fit),
             special_tables.schedules(fit),
@@ -138,7 +138,7 @@ def prediction_text(
         _headline(headline.prediction_lines(prediction, command)),
         asked(prediction).to_rich(heading=False),
         *_sentences(accuracy),
-        *_shown(combination.breakdown(prediction), fit_tables.predicted_approaches(prediction)),
+        *_shown(candidate_laws.breakdown(prediction), fit_tables.predicted_approaches(prediction)),
         *(table.to_rich(heading=False) for table in plain if table is not None),
         *_shown(
             inference.served(prediction),

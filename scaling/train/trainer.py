@@ -120,8 +120,8 @@ class Trainer:
     checkpoint_path: Callable[[RunGroup], Path]
     execution: Execution
     should_stop: Callable[[], bool]
-    callbacks: Callbacks
-    profile: Path | None
+    callbacks: Callbacks = Callbacks()
+    profile: Path | None = None
     pending: dict[RunGroup, int] = field(default_factory=dict)
 
     def run(self, allow_changes: bool) -> dict[str, Outcome]:
@@ -194,10 +194,10 @@ class Trainer:
     def _compile(self, batches: BatchPrefetcher) -> tuple[Any, optim.OptimHyperparams]:
         """The compiled program and its traced numbers; a call of zero steps compiles it."""
         hyper, *others = [optim.hyper(run.optim, run.n_steps) for run in self.runs]
-        pack = len(self.runs) if others else None
+        program = train_program(program_key(self.config), self.execution)
         if others:
             hyper = jax.tree.map(lambda *leaves: jnp.stack(leaves), hyper, *others)
-        program = train_program(program_key(self.config), self.execution, pack)
+            program = train_program(program_key(self.config), self.execution, len(self.runs))
         empty = self.sharder.put_tokens(batches.next_batches(0))
         self.state, *_ = program(self.state, hyper, empty, 0)
         return program, hyper

@@ -34,9 +34,9 @@ class Watched:
     asked: list[str] = field(default_factory=list)  # requests that left the page
 
 
-def watch(page, path):
-    """Write down what the page says; requests for anything but `path` and data: or blob: are
-    blocked and written down.
+def watch(page, own):
+    """Write down what the page says; requests for anything but `own`, what lies below it, data: or
+    blob: are blocked and written down.
     """
     watched = Watched(page)
     page.on("console", lambda message: watched.said.append(f"{message.type}: {message.text}"))
@@ -45,11 +45,11 @@ def watch(page, path):
         "dialog",
         lambda dialog: (watched.said.append(f"dialog: {dialog.message}"), dialog.dismiss()),
     )
-    own = Path(path).resolve().as_uri()
 
     def decide(route):
         address = route.request.url
-        if address.partition("#")[0] == own or address.startswith(("data:", "blob:")):
+        inside = address.partition("#")[0] == own
+        if inside or address.startswith(("data:", "blob:", f"{own}/")):
             return route.continue_()
         watched.asked.append(address)
         return route.abort()
@@ -98,8 +98,9 @@ def opening(browser):
             **options,
         )
         contexts.append(context)
-        watched = watch(context.new_page(), path)
-        watched.page.goto(Path(path).resolve().as_uri())
+        address = str(path) if str(path).startswith("http:") else Path(path).resolve().as_uri()
+        watched = watch(context.new_page(), address)
+        watched.page.goto(address)
         watched.page.wait_for_function(DRAWN)
         return watched
 

@@ -55,8 +55,16 @@ def test_predict_emits_a_sweep_that_verifies_it(fitted):
     assert len(planned["runs"]) == 4  # the optimum with two seeds
     assert {round(run["flops"] / 8e20, 3) for run in planned["runs"]} == {1.0}
 
-    done("run", out, "--simulate", HOFFMANN, "--out", fitted / "next")
-    done("report", fitted / "next")
+    # four runs fit no law: each command leads to the report
+    next_commands = [
+        done(*command).splitlines()[-1]
+        for command in (
+            ("run", out, "--simulate", HOFFMANN, "--out", fitted / "next"),
+            ("status", fitted / "next"),
+        )
+    ]
+    assert next_commands == [f"next: scaling report {fitted / 'next'}"] * 2
+    assert "next:" not in done("report", fitted / "next")
     page = (fitted / "next/report/report.md").read_text()
     assert "Prediction against measurement" in page
     assert (

@@ -152,6 +152,8 @@ def test_a_folder_is_fitted_as_the_first_source_was(document, pair, results_fold
         seed=first["bootstrap"]["seed"],
         ci=first["ci"],
     )
+    first["objective"]["delta_from_noise"] = True  # then the other's is chosen from its own noise
+    assert options_of(as_fit(first)).delta is None
     assert fits["synthetic"].source.evaluation["unit"] == "nats per token"
     assert (tmp_path / "made" / "fit-2.json").exists()
     assert not (results_folder / "fits").exists()

@@ -11,9 +11,9 @@ import numpy as np
 from scaling.errors import ScalingError
 from scaling.fit.diagnostics.results import FitWithoutFlagged, FlaggedPoint, FlaggedPoints
 from scaling.fit.estimate import refit
-from scaling.fit.frontier.frontier import AT_EDGE, Minimum
 from scaling.fit.law_fit import LawFit
 from scaling.fit.noise import deviates, orthonormal
+from scaling.fit.result import BudgetMinimum, MinimumFault
 from scaling.warning import ResultWarning, WarningCode, warn
 
 Array = np.ndarray
@@ -26,7 +26,7 @@ SHOWN = 50
 DECIDES = 0.01  # chance that the fits with and without points differ so much by noise alone
 
 
-def flags(fit: LawFit, minima: Sequence[Minimum]) -> dict[str, Array]:
+def flags(fit: LawFit, minima: Sequence[BudgetMinimum]) -> dict[str, Array]:
     """The points (mask) that each reason concerns, where it concerns any. `minima` are those of
     approach 2, unavailable ones included.
     """
@@ -34,9 +34,9 @@ def flags(fit: LawFit, minima: Sequence[Minimum]) -> dict[str, Array]:
     if points.n is None or points.d is None or len(points) > MAX_POINTS or fit.law.signed:
         return {}
     off_centre = np.zeros(len(points), bool)
-    for minimum in minima:
-        if minimum.fault in AT_EDGE and minimum.index is not None:
-            off_centre[minimum.index] = True
+    for index, minimum in zip(fit.data.budgets, minima, strict=False):
+        if minimum.unavailable in (MinimumFault.BELOW_SIZES, MinimumFault.ABOVE_SIZES):
+            off_centre[index] = True
     reasons = {
         "fewer tokens than parameters (D/N below 1)": points.d < points.n,
         "a budget whose minimum lies at the edge of its sizes (off-centre)": off_centre,
@@ -88,7 +88,7 @@ def _off_curve(fit: LawFit) -> Array:
 
 
 def flag_points(
-    fit: LawFit, minima: Sequence[Minimum]
+    fit: LawFit, minima: Sequence[BudgetMinimum]
 ) -> tuple[list[FlaggedPoints], FitWithoutFlagged | None, list[ResultWarning]]:
     """The flagged points by reason, the fit without them, and a warning where they decide it."""
     masks, points = flags(fit, minima), fit.data.points

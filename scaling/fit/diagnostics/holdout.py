@@ -8,13 +8,13 @@ import numpy as np
 
 from scaling.errors import ScalingError
 from scaling.fit.bootstrap import bootstrap
-from scaling.fit.combine import combine
 from scaling.fit.dataset import Dataset
 from scaling.fit.diagnostics.results import Holdout, HoldoutRow, RolloutStep
 from scaling.fit.estimate import refit
 from scaling.fit.frontier.frontier import cap_resamples
 from scaling.fit.frontier.isoflop import MIN_BUDGETS
 from scaling.fit.law_fit import LawFit
+from scaling.fit.law_weights import weigh_laws
 from scaling.points.points import Points
 from scaling.warning import ResultWarning, WarningCode, warn
 
@@ -78,7 +78,7 @@ def holdout(
     except ScalingError as error:
         message = f"no hold-out: without the largest budget {error.what}"
         return None, [warn(WarningCode.NO_HOLDOUT, message)]
-    combination = combine(fitted.data, fit.objective, fit.delta) if combined else None
+    combination = weigh_laws(fitted.data, fit.objective, fit.delta) if combined else None
     if combination:
         predicted, lo, hi = combination.losses(np.asarray(test.n), np.asarray(test.d), ci)
         lo = np.minimum(lo, predicted * (1 - ROUNDING))

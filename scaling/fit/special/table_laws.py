@@ -17,12 +17,12 @@ import scaling
 from scaling.errors import ScalingError
 from scaling.fit.document import Estimate, FitStatus
 from scaling.fit.estimate import DELTA
+from scaling.fit.frontier.frontier import Cost
 from scaling.fit.options import FitOptions
 from scaling.fit.result import (
     SCHEMA,
     Bootstrap,
     Convention,
-    Cost,
     Excluded,
     FitResult,
     Identification,
@@ -175,7 +175,7 @@ def _document(
             "approach": "parametric",
             "version": scaling.__version__,
             "ci": options.ci,
-            "cost": Cost(c0=6.0, p=1.0),
+            "cost": Cost(),
             "source": source,
             **fields,
         }

@@ -13,7 +13,6 @@ import numpy as np
 from scaling.config import NConvention, Sweep
 from scaling.errors import ScalingError
 from scaling.fit.document import FitStatus
-from scaling.fit.frontier.frontier import Cost
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.result import WRITE_AGAIN, FitResult
 from scaling.formatting import count_option
@@ -246,7 +245,7 @@ def _belief(path: Path, result: FitResult) -> LinearizedLaw:
             where=str(path),
             remedy="fit again, with more runs",
         )
-    return LinearizedLaw(law, theta, Cost(c0=result.cost.c0, p=result.cost.p))
+    return LinearizedLaw(law, theta, result.cost)
 
 
 def _inputs(result: FitResult) -> tuple[np.ndarray, np.ndarray]:

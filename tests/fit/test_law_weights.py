@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from scaling.fit.combination import Candidate, Combination
-from scaling.fit.combine import CANDIDATE_LAWS, combine
 from scaling.fit.diagnostics.holdout import coverage_warnings
 from scaling.fit.frontier.frontier import Cost
+from scaling.fit.law_weights import CANDIDATE_LAWS, weigh_laws
 from scaling.fit.laws.laws import LAWS
 from scaling.points.points import Points
 from scaling.warning import WarningCode
@@ -43,7 +43,7 @@ def two(first: float, second: float) -> Combination:
 
 @pytest.mark.parametrize(("law", "values"), [("chinchilla", CHINCHILLA), ("skaling", COUPLED)])
 def test_exact_losses_give_the_optimum_of_their_law(law, values):
-    combination = combine(isoflop_runs(law, values))
+    combination = weigh_laws(isoflop_runs(law, values))
     truth = LAWS[law].frontier(values, Cost())
     size, loss = (combination.optimum(1e23, quantity, 0.95) for quantity in ("n_star", "loss_star"))
     assert size.value == pytest.approx(float(truth.n_star(1e23)), rel=1e-3)
@@ -51,7 +51,7 @@ def test_exact_losses_give_the_optimum_of_their_law(law, values):
 
 
 def test_weights_sum_to_one_and_follow_the_error():
-    combination = combine(isoflop_runs("skaling", COUPLED, 0.002))
+    combination = weigh_laws(isoflop_runs("skaling", COUPLED, 0.002))
     for quantity in ("loss", "n_star", "loss_star"):
         weights = [one.weights.get(quantity, 0.0) for one in combination.candidates]
         assert sum(weights) == pytest.approx(1.0)
@@ -70,7 +70,7 @@ def test_the_answer_is_the_weighted_mean_of_logs_and_the_interval_their_spread()
 
 
 def test_intervals_grow_with_the_distance():
-    combination = combine(isoflop_runs("chinchilla", CHINCHILLA, 0.004))
+    combination = weigh_laws(isoflop_runs("chinchilla", CHINCHILLA, 0.004))
     widths = []
     for flops in (1e20, 1e22, 1e24):
         forecast = combination.optimum(flops, "loss_star", 0.9)
@@ -85,7 +85,7 @@ def test_a_later_budget_lies_in_the_interval_though_no_candidate_has_its_form():
     bend = 1 - 0.01 * np.maximum(np.log10(points.c) - 19, 0)
     bent = Points(loss=points.loss * bend, n=points.n, d=points.d, c=points.c)
     early, late = bent.take(bent.c < 3e20), bent.take(bent.c > 3e21)
-    combination = combine(early)
+    combination = weigh_laws(early)
     runs = zip(late.n, late.d, late.loss, strict=True)
     inside = [(each := combination.loss(n, d, 0.9)).lo <= loss <= each.hi for n, d, loss in runs]
     assert np.mean(inside) >= 0.6
@@ -93,7 +93,7 @@ def test_a_later_budget_lies_in_the_interval_though_no_candidate_has_its_form():
 
 def test_few_budgets_leave_equal_weights_and_no_origin():
     points = isoflop_runs("chinchilla", CHINCHILLA, 0.002)
-    combination = combine(points.take(points.c < 4e18))
+    combination = weigh_laws(points.take(points.c < 4e18))
     assert combination.origins == 0
     weights = {
         one.name: one.weights["loss"] for one in combination.candidates if "loss" in one.weights
@@ -103,8 +103,8 @@ def test_few_budgets_leave_equal_weights_and_no_origin():
 
 def test_a_table_without_tokens_or_with_too_few_runs_has_no_combination():
     points = isoflop_runs("chinchilla", CHINCHILLA)
-    assert combine(Points(loss=points.loss, n=points.n, c=points.c)) is None
-    assert combine(points.take(np.arange(5))) is None
+    assert weigh_laws(Points(loss=points.loss, n=points.n, c=points.c)) is None
+    assert weigh_laws(points.take(np.arange(5))) is None
 
 
 def test_too_few_held_out_runs_inside_is_a_warning_with_its_numbers():

@@ -8,11 +8,11 @@ import pytest
 from scaling.errors import ScalingError
 from scaling.fit.options import FitOptions
 from scaling.fit.pipeline import fit
-from scaling.predict.combined import disagreement
 from scaling.predict.predict import predict as predict_model
 from scaling.predict.prediction import ApproachPrediction
+from scaling.predict.several_laws import disagreement
 from scaling.warning import WarningCode
-from tests.fit.test_combine import CHINCHILLA, isoflop_runs
+from tests.fit.test_law_weights import CHINCHILLA, isoflop_runs
 
 MEASURES = ("flops", "n_params", "tokens", "loss", "tokens_per_param")
 

@@ -10,7 +10,7 @@ from scaling.predict.prediction import Prediction
 from scaling.render.table import Column, Table, tabulate
 
 
-def combination(fit: FitResult) -> Table | None:
+def weights(fit: FitResult) -> Table | None:
     """The candidate laws with weights, rolling-origin errors, and N*, L* at ten times the top
     budget.
     """
