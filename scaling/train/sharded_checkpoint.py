@@ -102,27 +102,29 @@ def _checkpointer() -> ocp.StandardCheckpointer:
 def _publish(
     checkpointer: ocp.StandardCheckpointer, path: Path, hidden: Path, document: str
 ) -> None:
-    """In the background: wait for the shards, then hash, sync and rename the save, and drop those
-    before the last two; remove a failed one.
-    """
+    """In the background: wait for the shards, make the save visible; remove a failed one."""
     try:
         with contextlib.closing(checkpointer):
             checkpointer.wait_until_finished()
-        if not is_first():
-            return
-        (hidden / "progress.json").write_text(document, encoding="utf-8")
-        sums = json.dumps(_sums(hidden), indent=0)
-        (hidden / "manifest.json").write_text(sums, encoding="utf-8")
-        for item in (*hidden.rglob("*"), hidden):
-            sync(item)
-        hidden.rename(folder(path) / hidden.name.split(".")[1])
-        sync(folder(path))
-        sync(folder(path).parent)
-        for old in _saves(path)[:-KEPT]:
-            shutil.rmtree(folder(path) / old)
+        if is_first():
+            _make_visible(path, hidden, document)
     except BaseException:
         shutil.rmtree(hidden, ignore_errors=True)
         raise
+
+
+def _make_visible(path: Path, hidden: Path, document: str) -> None:
+    """Hash, sync and rename; then drop the saves before the last two."""
+    (hidden / "progress.json").write_text(document, encoding="utf-8")
+    sums = json.dumps(_sums(hidden), indent=0)
+    (hidden / "manifest.json").write_text(sums, encoding="utf-8")
+    for item in (*hidden.rglob("*"), hidden):
+        sync(item)
+    hidden.rename(folder(path) / hidden.name.split(".")[1])
+    sync(folder(path))
+    sync(folder(path).parent)
+    for old in _saves(path)[:-KEPT]:
+        shutil.rmtree(folder(path) / old)
 
 
 def restore(path: Path, like: Any) -> tuple[Any, dict[str, Any]]:
