@@ -39,10 +39,8 @@ class RunGroup:
         """The run's id, or one that names all runs of a pack."""
         if len(self.runs) == 1:
             return self.runs[0].run_id
-        return (
-            "pack-"
-            + hashlib.sha256(" ".join(run.run_id for run in self.runs).encode()).hexdigest()[:12]
-        )
+        digest = hashlib.sha256(" ".join(run.run_id for run in self.runs).encode())
+        return f"pack-{digest.hexdigest()[:12]}"
 
     @property
     def branch_step(self) -> int:
@@ -76,25 +74,6 @@ class RunGroup:
             for branch in self.branches
             for run in branch.runs
         )
-
-    def dump(self) -> dict[str, Any]:
-        """JSON-ready; `load_group` reads it."""
-        return {
-            "runs": [run.model_dump_json() for run in self.runs],
-            "branches": [branch.dump() for branch in self.branches],
-            "read_at": self.read_at,
-            "later": [group.dump() for group in self.later],
-        }
-
-
-def load_group(data: dict[str, Any]) -> RunGroup:
-    """The group of `RunGroup.dump`."""
-    return RunGroup(
-        runs=tuple(RunConfig.model_validate_json(text) for text in data["runs"]),
-        branches=tuple(map(load_group, data["branches"])),
-        read_at=tuple(data["read_at"]),
-        later=tuple(map(load_group, data["later"])),
-    )
 
 
 @contextmanager
@@ -177,13 +156,11 @@ def pack_groups(groups: Sequence[RunGroup], size: Callable[[RunGroup], int]) -> 
     alike: dict[Any, list[RunGroup]] = defaultdict(list)
     for group in groups:
         alike[_pack_key(group)].append(group)
-    return [
-        _joined(part) for members in alike.values() for part in _parts(members, size(members[0]))
-    ]
-
-
-def _parts(members: Sequence[RunGroup], size: int) -> Iterator[Sequence[RunGroup]]:
-    return (members[first : first + size] for first in range(0, len(members), size))
+    packs = []
+    for members in alike.values():
+        step = size(members[0])
+        packs += [_joined(members[i : i + step]) for i in range(0, len(members), step)]
+    return packs
 
 
 def _pack_key(group: RunGroup) -> Any:

@@ -80,8 +80,19 @@ class SweepFolder:
     def check_same_sweep(self, sweep: Sweep, simulated: str | None = None) -> None:
         """Raise ScalingError when the folder holds another sweep, or simulated results while these
         are real; an edited sweep is the same.
+
+        What it holds is said by its plan, or else by a run of it.
         """
-        name, law = self._contents()
+        name = law = None
+        with contextlib.suppress(CorruptPlan):
+            if files.exists(self.path / "plan.json"):
+                planned = self.read_plan()
+                name, law = planned.sweep, planned.simulated
+        if name is None and run_files.has_runs(self.path):
+            table = run_files.read_folder(self.path, ["run_id", "sweep", "config"]).table
+            if table.num_rows:
+                name = table.column("sweep")[0].as_py()
+                law = load_run(table.column("config")[0].as_py(), str(self.path)).simulated
         if name is not None and name != sweep.name:
             raise ScalingError(
                 f"holds the sweep {name!r}, not {sweep.name!r}",
@@ -95,22 +106,6 @@ class SweepFolder:
                 where=str(self.path),
                 remedy="choose another --out folder",
             )
-
-    def _contents(self) -> tuple[str | None, str | None]:
-        """(sweep, simulated law) of the folder: by its plan, or else by a run of it; (None, None)
-        for an empty one.
-        """
-        with contextlib.suppress(CorruptPlan):
-            if files.exists(self.path / "plan.json"):
-                planned = self.read_plan()
-                return planned.sweep, planned.simulated
-        if not run_files.has_runs(self.path):
-            return None, None
-        table = run_files.read_folder(self.path, ["run_id", "sweep", "config"]).table
-        if table.num_rows == 0:
-            return None, None
-        config = load_run(table.column("config")[0].as_py(), str(self.path))
-        return table.column("sweep")[0].as_py(), config.simulated
 
     def write_plan(self, plan: Plan, origin: RunOrigin) -> None:
         """Publish the sweep file and plan.json, so that the folder explains itself without the
@@ -178,6 +173,18 @@ class SweepFolder:
             for path in files.list_files(self.path / "failures", ".txt")
         }
 
+    def corrupt_failures(self) -> list[run_files.CorruptFile]:
+        """The failure notes that are not what was written."""
+        corrupt = []
+        for path in sorted((self.path / "failures").glob("[!.]*.txt")):
+            try:
+                files.check_file(path)
+            except FileNotFoundError:
+                continue
+            except files.ChecksumError as error:
+                corrupt.append(run_files.CorruptFile(path, str(error)))
+        return corrupt
+
     def is_finished(self, run_id: str) -> bool:
         """Whether the run is published."""
         return run_files.is_finished(self.path, run_id)
@@ -188,18 +195,13 @@ class SweepFolder:
 
         Only while no other process trains here.
         """
-        gone = set(finished)
-        leftovers = [
-            path
-            for name in WRITTEN
-            for path in (self.path / name).glob(".*.tmp")
-            if files.TEMPORARY.match(path.name)
-        ] + [
-            path
-            for path in (self.path / "checkpoints").glob("[!.]*")
-            if complete or path.name.partition(".")[0] in gone
-            if path.suffix != ".damaged"
-        ]
+        gone, leftovers = set(finished), list[Path]()
+        for name in WRITTEN:
+            temporary = (self.path / name).glob(".*.tmp")
+            leftovers += [path for path in temporary if files.TEMPORARY.match(path.name)]
+        for path in (self.path / "checkpoints").glob("[!.]*"):
+            if path.suffix != ".damaged" and (complete or path.name.partition(".")[0] in gone):
+                leftovers.append(path)
         for path in leftovers:
             with files.guarded(path, "remove"):
                 if path.is_dir() and not path.is_symlink():

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -12,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 import scaling
-from scaling.errors import ScalingError
+from scaling.errors import ScalingError, located
 from scaling.fit import formula
 from scaling.fit.bootstrap import fit_law
 from scaling.fit.dataset import Dataset
@@ -24,6 +23,7 @@ from scaling.fit.diagnostics.runs_above_law import frontier_gap, runs_above_law
 from scaling.fit.diagnostics.synthetic_floor import known_entropy
 from scaling.fit.document import FitStatus, estimates, subsample_draws
 from scaling.fit.estimate import DELTA
+from scaling.fit.fit_options import TABLE_LAWS, TWO_STAGE, FitOptions
 from scaling.fit.frontier.approaches import agreement, estimate_frontiers
 from scaling.fit.frontier.estimate import FrontierEstimate
 from scaling.fit.frontier.frontier import cap_resamples
@@ -32,7 +32,6 @@ from scaling.fit.law_fit import LawFit, exponents
 from scaling.fit.law_weights import weigh_laws
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.noise import noise_result, noise_warnings
-from scaling.fit.options import TABLE_LAWS, TWO_STAGE, FitOptions
 from scaling.fit.profile import profile
 from scaling.fit.result import (
     MAX_POINTS,
@@ -75,11 +74,11 @@ def fit(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitResult:
     if options.law in TABLE_LAWS:
         from scaling.fit.special.table_laws import SPECIAL
 
-        with _errors_name(paths):
+        with located(source_label(paths)):
             return SPECIAL[options.law].fit(paths, options)
     source = read_source(paths, options.source())
     # draws of what is not identified overflow: null in the document
-    with _errors_name(paths), np.errstate(all="ignore"):
+    with located(source_label(paths)), np.errstate(all="ignore"):
         if source.points.weight is not None and not source.points.weight.all():
             kept = source.points.take(source.points.weight > 0, "weight 0")
             source = replace(source, points=kept)
@@ -99,18 +98,6 @@ def fit(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitResult:
 
         accuracy = second_stage(source.points, options)
         return _result(source, replace(options, law="chinchilla"), accuracy)
-
-
-@contextmanager
-def _errors_name(paths: Sequence[Path | pd.DataFrame]) -> Iterator[None]:
-    """Give an error without a place that of the sources."""
-    try:
-        yield
-    except ScalingError as error:
-        where = error.where or source_label(paths)
-        raise ScalingError(
-            error.what, where=where, remedy=error.remedy, exit_code=error.exit_code
-        ) from None
 
 
 def _result(
@@ -311,7 +298,8 @@ def _kaplan(source: Source, options: FitOptions) -> tuple[KaplanFit | None, list
 
 def _source_info(source: Source, options: FitOptions) -> SourceInfo:
     defaults = FitOptions()
-    names = ("where", "drop_highest", "cluster", "minimum", "fix", "one_sided", "resample")
+    chosen = ("where", "drop_highest", "cluster", "readout", "eval_set")
+    names = (*chosen, "minimum", "fix", "one_sided", "resample")
     return SourceInfo(
         paths=list(source.paths),
         digest=source.digest,
@@ -324,7 +312,7 @@ def _source_info(source: Source, options: FitOptions) -> SourceInfo:
             for name in names
             if getattr(options, name) != getattr(defaults, name)
         },
-        evaluation=evaluation_of(source.runs) or None,
+        evaluation=evaluation_of(source.runs, options.eval_set) or None,
     )
 
 

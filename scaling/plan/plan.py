@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,14 +15,10 @@ from scaling.config import RunConfig, Sweep, TaskConfig
 from scaling.config.run_groups import RunGroup, gc_paused, group_runs
 from scaling.errors import ScalingError
 from scaling.plan.build import PlannedRun, RunBuilder
-from scaling.plan.cells import (
-    Cell,
-    check_axes,
-    check_size,
-    expand_design,
-    settings,
-)
+from scaling.plan.cells import check_axes, expand_design, settings
 from scaling.warning import ResultWarning, WarningCode, warn
+
+MAX_CELLS = 200_000
 
 
 class EmptyPlan(ScalingError):
@@ -37,13 +34,13 @@ class EmptyPlan(ScalingError):
 
 @dataclass(frozen=True)
 class Plan:
-    """All runs of a sweep in order of cost, the infeasible cells, the number of merged cells,
-    warnings, and the runs that may come `later` (`design.extend_to`).
+    """All runs of a sweep in order of cost, the infeasible cells with the reason, the number of
+    merged cells, warnings, and the runs that may come `later` (`design.extend_to`).
     """
 
     sweep: Sweep
     runs: tuple[PlannedRun, ...]
-    infeasible: tuple[tuple[Cell, str], ...]
+    infeasible: tuple[tuple[str, str], ...]
     merged: int
     warnings: tuple[ResultWarning, ...] = ()
     later: tuple[RunConfig, ...] = ()
@@ -78,10 +75,16 @@ def plan(sweep: Sweep, task: TaskConfig, vocab_size: int, simulated: str | None 
     Raises ScalingError when every cell is infeasible or there are too many.
     """
     requests = expand_design(sweep)
-    check_size(sweep, requests)
+    count = sum(len(request.seeds) for request in requests)
+    count *= math.prod(len(axis.values) for axis in sweep.axes)
+    if count > MAX_CELLS:
+        raise ScalingError(
+            f"the sweep has {count:,} cells, the limit is {MAX_CELLS:,}",
+            remedy="thin out sizes, budgets, axes or seeds",
+        )
     check_axes(task, sweep.axes, (request.settings for request in requests))
     runs: dict[str, PlannedRun] = {}
-    infeasible: list[tuple[Cell, str]] = []
+    infeasible: list[tuple[str, str]] = []
     merged = 0
     builder = RunBuilder(sweep, task, vocab_size, simulated)
     for request, shared in itertools.product(requests, settings(sweep)):
@@ -90,8 +93,7 @@ def plan(sweep: Sweep, task: TaskConfig, vocab_size: int, simulated: str | None 
             planned_runs = builder.runs_of_cell(request, chosen)
         except ScalingError as error:
             for seed in request.seeds:
-                cell = Cell(request.size, request.measure, request.amount, chosen.chosen, seed)
-                infeasible.append((cell, error.what))
+                infeasible.append((request.describe(chosen.chosen, seed), error.what))
             continue
         for planned in planned_runs:
             merged += planned.run_id in runs

@@ -32,7 +32,7 @@ def collapse(
     off; None with fewer than three.
 
     `loss_curves` holds every evaluation with the run as its group, `floor` the law's E in nats.
-    Where the law does not settle E, the floor at which the curves lie closest (`closest_floor`,
+    Where E is not identified, the floor at which the curves lie closest (`closest_floor`,
     `closest_spread`) is the fairer judge.
     """
     points = data.points
@@ -84,7 +84,11 @@ def collapse(
             for row, y, away in zip(rows, normalised(used), deviations, strict=True)
         ],
     )
-    return result, [
+    return result, _warnings(result)
+
+
+def _warnings(result: CurveCollapse) -> list[ResultWarning]:
+    return [
         warn(
             WarningCode.CURVE_DEVIATES,
             f"the curve of run {curve.run_id} (N = {curve.n_params:.3g}) lies "

@@ -20,11 +20,11 @@ from scaling.fit.bootstrap import fit_law
 from scaling.fit.dataset import Dataset
 from scaling.fit.diagnostics.results import RepeatedDataLaw, RepeatedRuns
 from scaling.fit.document import Estimate
+from scaling.fit.fit_options import FitOptions
 from scaling.fit.frontier.frontier import cap_resamples
 from scaling.fit.law_fit import LawFit
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.noise import seed_noise
-from scaling.fit.options import FitOptions
 from scaling.fit.significance import student
 from scaling.warning import ResultWarning, WarningCode, warn
 

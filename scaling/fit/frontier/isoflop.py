@@ -8,7 +8,7 @@ curve without an interior minimum is unavailable with its reason, never extrapol
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -103,19 +103,20 @@ def _budget_minimum(runs: Points, at_equal_c: Points, index: Array, method: str)
     """
     n, d, c = (values[index] for values in at_equal_c.inputs("NDC").values())
     flops, loss = float(np.exp(np.log(c).mean())), at_equal_c.loss[index]
-    by_n, by_d = (find_minima(method, np.log(values), loss) for values in (n, d))
-    fault = by_n.fault or by_d.fault
+    log_n, lowest, fault_n, curve = find_minima(method, np.log(n), loss)
+    log_d, _, fault_d, _ = find_minima(method, np.log(d), loss)
+    fault = fault_n or fault_d
     order = index[np.argsort(n, kind="stable")]
     columns = {name: values[order] for name, values in runs.inputs("ND").items()}
     return BudgetMinimum(
         flops=flops,
-        n_star=None if fault else np.exp(by_n.at[0]),
-        d_star=None if fault else np.exp(by_d.at[0]),
-        loss_star=None if fault else by_n.loss[0],
+        n_star=None if fault else np.exp(log_n[0]),
+        d_star=None if fault else np.exp(log_d[0]),
+        loss_star=None if fault else lowest[0],
         n_params=columns["N"],
         tokens=columns["D"],
         loss=runs.loss[order],
-        curve=None if fault else Curve(n_params=np.exp(by_n.curve[0]), loss=by_n.curve[1]),
+        curve=None if fault else Curve(n_params=np.exp(curve[0]), loss=curve[1]),
         unavailable=fault,
     )
 
@@ -137,13 +138,13 @@ def _bootstrap(
     count = cap_resamples(resamples, len(pool))
     noise = [rng.choice(pool, (count, len(row))) for row in rows]
 
-    def minima(axis: list[Array]) -> tuple[Array, Array]:
-        """Minima and their losses (R, budgets)."""
+    def minima(axis: list[Array]) -> Array:
+        """Minima and their losses (2, R, budgets)."""
         drawn = [
-            find_minima(method, x, hc2_residuals(x, loss, method)[0] + shift)
+            find_minima(method, x, hc2_residuals(x, loss, method)[0] + shift)[:2]
             for x, loss, shift in zip(axis, losses, noise, strict=True)
         ]
-        return np.stack([one.at for one in drawn], -1), np.stack([one.loss for one in drawn], -1)
+        return np.stack([np.stack(pair) for pair in drawn], -1)
 
     (n, loss), (d, _) = minima(log_n), minima(log_d)
     enough = np.isfinite(n).sum(-1) >= MIN_BUDGETS
@@ -172,22 +173,10 @@ def grid_bias(points: Points, law: Law, theta: np.ndarray, cost: Cost) -> Result
     return warn(WarningCode.GRID_BIAS, message, a=of_a, n_star=of_n)
 
 
-@dataclass(frozen=True)
-class CurveMinima:
-    """Where R curves are lowest: log size `at` and `loss` (R,), NaN where there is no minimum.
-
-    `fault` and `curve` (2, k), log size and loss, are those of the first row.
-    """
-
-    at: Array
-    loss: Array
-    fault: MinimumFault | None
-    curve: Array
-
-
-def find_minima(method: str, x: Array, y: Array) -> CurveMinima:
-    """The minima of losses y (R, n) at log sizes x (n,). A curve without a minimum inside the
-    sizes has none.
+def find_minima(method: str, x: Array, y: Array) -> tuple[Array, Array, MinimumFault | None, Array]:
+    """Where losses y (R, n) at log sizes x (n,) are lowest: log size and loss (R,), NaN where there
+    is no minimum inside the sizes; and of the first row the fault and the curve (2, k), log size
+    and loss.
     """
     at, loss, curve = METHODS[method](x, np.atleast_2d(y))
     inside = (at > x.min()) & (at < x.max())
@@ -197,7 +186,7 @@ def find_minima(method: str, x: Array, y: Array) -> CurveMinima:
         fault = MinimumFault.NOT_CONVEX if method == "parabola" else MinimumFault.ABSENT
     else:
         fault = MinimumFault.BELOW_SIZES if at[0] <= x.min() else MinimumFault.ABOVE_SIZES
-    return CurveMinima(np.where(inside, at, np.nan), np.where(inside, loss, np.nan), fault, curve)
+    return np.where(inside, at, np.nan), np.where(inside, loss, np.nan), fault, curve
 
 
 def hc2_residuals(x: Array, y: Array, method: str) -> tuple[Array, Array]:

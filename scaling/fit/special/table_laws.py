@@ -17,8 +17,8 @@ import scaling
 from scaling.errors import ScalingError
 from scaling.fit.document import Estimate, FitStatus
 from scaling.fit.estimate import DELTA
+from scaling.fit.fit_options import FitOptions
 from scaling.fit.frontier.frontier import Cost
-from scaling.fit.options import FitOptions
 from scaling.fit.result import (
     SCHEMA,
     Bootstrap,
@@ -320,8 +320,7 @@ def _curves(path: Path, table: pd.DataFrame) -> list[Curve]:
         )
     ]
     step, lr, loss = (
-        numeric(path, table, column, allow_zero=position < 2)
-        for position, column in enumerate(columns)
+        numeric(table, column, allow_zero=position < 2) for position, column in enumerate(columns)
     )
     measured = np.isfinite(step) & np.isfinite(lr) & np.isfinite(loss)
     step, lr, loss, table = step[measured], lr[measured], loss[measured], table[measured]

@@ -11,8 +11,8 @@ from scaling.fit.dataset import Dataset
 from scaling.fit.diagnostics.loss_curve_collapse import SHARES, collapse
 from scaling.fit.diagnostics.runs_above_law import frontier_gap, runs_above_law
 from scaling.fit.estimate import estimate
+from scaling.fit.fit_options import FitOptions
 from scaling.fit.laws.laws import LAWS
-from scaling.fit.options import FitOptions
 from scaling.points.points import Points
 
 TRUTH = {"E": 1.8, "A": 480.0, "B": 2000.0, "alpha": 0.34, "beta": 0.36}
