@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from scaling.errors import ScalingError
-from scaling.fit.combination import FREEDOM
+from scaling.fit.combination import FREEDOM, SPANNED, Quantity
 from scaling.fit.frontier.frontier import Frontier
 from scaling.fit.significance import student
 from scaling.predict.law_source import FittedLaw
@@ -84,24 +84,30 @@ def predictor(law: FittedLaw | None, path: Path | None, start: float | None) -> 
 
 
 def _combination(law: FittedLaw) -> dict[str, Any] | None:
-    """The candidates' frontiers with their weights, and what multiplies their spread: the quantile
-    of Student's t times the factor of the rolling origins.
+    """The candidates' frontiers with their weights, whether the interval spans them, the noise of
+    measured minima, and what multiplies the standard error: the quantile of Student's t times the
+    factor of the rolling origins.
     """
     combined = law.combination
     if combined is None:
         return None
-    width = {
-        quantity: student(law.ci, FREEDOM) * combined.factor.get(quantity, 1.0)
-        for quantity in ("n_star", "loss_star")
-    }
+    quantities: tuple[Quantity, ...] = ("n_star", "loss_star")
+    quantile = student(law.ci, FREEDOM)
     candidates = []
     for candidate in combined.candidates:
         frontier = candidate.frontier()
         if frontier is not None:
             powers = {name: values[0] for name, values in _columns(frontier, None).items()}
-            weights = {name: candidate.weights.get(name, 0.0) for name in width}  # type: ignore[call-overload]
-            candidates.append({"powers": powers, "weights": weights})
-    return {"candidates": candidates, "width": width}
+            weights = {quantity: candidate.weights.get(quantity, 0.0) for quantity in quantities}
+            is_spanned = candidate.name in SPANNED
+            candidates.append({"powers": powers, "weights": weights, "spanned": is_spanned})
+    return {
+        "candidates": candidates,
+        "noise": {"n_star": combined.size_noise, "loss_star": 0.0},
+        "width": {
+            quantity: quantile * combined.factor.get(quantity, 1.0) for quantity in quantities
+        },
+    }
 
 
 def _decade(value: float, beyond: int) -> int:
