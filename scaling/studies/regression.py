@@ -217,7 +217,7 @@ def figures(studies: Sequence[RegressionStudy]) -> Iterator[Figure]:
         yield Figure(f"regression-training{suffix}", title, caption, *axes, tuple(traces))
 
 
-def tables(studies: Sequence[RegressionStudy]) -> Iterator[Table]:
+def tables(studies: Sequence[RegressionStudy]) -> Iterator[Table | None]:
     """All errors by number of examples."""
     for suffix, study in _numbered(studies):
         errors = zip(
