@@ -41,8 +41,7 @@ from scaling.fit.frontier.envelope import envelope
 from scaling.fit.frontier.isoflop import isoflop
 from scaling.fit.law_fit import LawFit
 from scaling.fit.laws.laws import LAWS
-from scaling.fit.multistart import spread
-from scaling.fit.newton import Resample, continuation
+from scaling.fit.newton import continuation
 from scaling.points.points import Points
 
 Array = np.ndarray
@@ -162,7 +161,7 @@ def _origins(data: Dataset, estimates: Mapping[str, LawFit]) -> list[_Origin]:
         begun = task.centred(fit.theta)
         scale = masks * (flops.max() / np.where(masks, flops, 0.0).max(1))[:, None]
         start = np.repeat(begun[None], len(masks), 0)
-        ends = continuation(task, start, spread(task, begun), Resample(weights=scale))
+        ends = continuation(task.resampled(scale), start, task.spread(begun))
         values[name] = fit.law.values(task.raw(ends.theta))
     status = {name: fit.status for name, fit in estimates.items()}
     origins = []
