@@ -149,16 +149,20 @@ def fit_annealing(curves: Sequence[Curve], delta: float = 1e-3) -> Annealing:
         ]
         return np.maximum(theta[0] + power - b * drops, 1e-9), np.stack(slopes, 1)
 
+    def residual(theta: Array) -> Array:
+        return np.asarray(np.log(evaluate(theta)[0] / loss))
+
     def log_slopes(theta: Array) -> Array:
         predicted, slopes = evaluate(theta)
         return slopes / predicted[:, None]
 
+    lower, upper = np.transpose(BOUNDS)
     ends = [
         least_squares(
-            lambda theta: np.log(evaluate(theta)[0] / loss),
-            np.clip(start, *np.transpose(BOUNDS)),
+            residual,
+            np.clip(start, lower, upper),
             log_slopes,
-            np.transpose(BOUNDS),
+            (lower, upper),
             loss="huber",
             f_scale=delta,
             x_scale="jac",

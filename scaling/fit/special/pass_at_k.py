@@ -68,15 +68,12 @@ def _most_likely(
             remedy="draw more samples, or use more problems",
         )
     (n, c), often = np.unique(np.stack([n, c]), axis=1, return_counts=True)
-    ends = [
-        minimize(
-            lambda shape: -float(often @ log_likelihood(*shape, n, c)),
-            start,
-            method="Nelder-Mead",
-            bounds=[(-12, 12)] * 2,
-        )
-        for start in starts
-    ]
+
+    def loss(shape: Array) -> float:
+        return -float(often @ log_likelihood(*shape, n, c))
+
+    bounds = [(-12.0, 12.0)] * 2
+    ends = [minimize(loss, start, method="Nelder-Mead", bounds=bounds) for start in starts]
     best = min(ends, key=lambda end: float(end.fun))
     return float(best.x[0]), float(best.x[1])
 
