@@ -36,10 +36,11 @@ from scaling.fit.combination import Combination, Quantity
 from scaling.fit.dataset import Dataset
 from scaling.fit.estimate import estimate
 from scaling.fit.frontier.envelope import envelope
-from scaling.fit.frontier.frontier import Cost, Frontier, Minimum, fit_cost
+from scaling.fit.frontier.frontier import Cost, Frontier, fit_cost
 from scaling.fit.frontier.isoflop import isoflop
 from scaling.fit.law_weights import CANDIDATE_LAWS, split_budgets, weigh_laws
 from scaling.fit.laws.laws import LAWS
+from scaling.fit.result import BudgetMinimum
 from scaling.points.points import Points
 from scaling.points.source import SourceOptions, read_source
 
@@ -154,7 +155,7 @@ def from_draws(value: Array, draws: Array) -> Answer:
 
 
 def law_answers(
-    name: str, train: Points, test: Points, minima: list[Minimum]
+    name: str, train: Points, test: Points, minima: list[BudgetMinimum]
 ) -> dict[Quantity, Answer]:
     """What a law alone says, as `scaling fit --law NAME` fits it."""
     fit = estimate(LAWS[name], train)
@@ -176,7 +177,7 @@ def law_answers(
 
 
 def frontier_answers(
-    best: Frontier, draws: Frontier, minima: list[Minimum]
+    best: Frontier, draws: Frontier, minima: list[BudgetMinimum]
 ) -> dict[Quantity, Answer]:
     """N* and L* of a frontier and its draws at the budgets of the minima."""
     flops = np.array([one.flops for one in minima])
@@ -194,7 +195,7 @@ def frontier_answers(
 
 
 def combination_answers(
-    combination: Combination, test: Points, minima: list[Minimum]
+    combination: Combination, test: Points, minima: list[BudgetMinimum]
 ) -> dict[Quantity, Answer]:
     """What the combination says of the later runs and minima."""
     runs = list(zip(np.asarray(test.n), np.asarray(test.d), strict=True))
@@ -222,7 +223,7 @@ def _at(forecast: Callable) -> Callable[[float], tuple[float, float, float]]:
 
 
 def methods(
-    train: Points, test: Points, minima: list[Minimum]
+    train: Points, test: Points, minima: list[BudgetMinimum]
 ) -> dict[str, dict[Quantity, Answer]]:
     """The answers of every method that the runs up to a cut allow."""
     result: dict[str, dict[Quantity, Answer]] = {}
@@ -231,9 +232,13 @@ def methods(
             result[name] = law_answers(name, train, test, minima)
         except ScalingError:
             continue
-    for approach in (isoflop(train, resamples=RESAMPLES), envelope(train, None, RESAMPLES, 0)):
+    approaches = {
+        "isoflop": isoflop(train, resamples=RESAMPLES),
+        "envelope": envelope(train, None, RESAMPLES, 0),
+    }
+    for name, approach in approaches.items():
         if approach.frontier is not None and approach.draws is not None:
-            result[approach.name] = frontier_answers(approach.frontier, approach.draws, minima)
+            result[name] = frontier_answers(approach.frontier, approach.draws, minima)
     for name, combination in combinations(train).items():
         if combination is not None:
             result[name] = combination_answers(combination, test, minima)
@@ -288,15 +293,18 @@ class Score:
         return float(np.mean(100 * (hi - lo + 20 * (np.maximum(lo, 0) + np.maximum(-hi, 0)))))
 
 
-def _known_minimum(flops: float) -> Minimum:
+def _known_minimum(flops: float) -> BudgetMinimum:
     """The optimum of cs336's runs, which are those of a known law: a parabola through them is off
     by more than exact laws are.
     """
     values = {"E": 2.69, "A": 1606.4, "B": 3210.7, "alpha": 0.34, "beta": 0.36}
     best = LAWS["chinchilla"].frontier(values, Cost())
-    return Minimum(
-        flops, float(best.n_star(flops)), float(best.d_star(flops)), float(best.loss(flops))
-    )  # type: ignore[arg-type]
+    return BudgetMinimum(
+        flops=flops,
+        n_star=float(best.n_star(flops)),
+        d_star=float(best.d_star(flops)),
+        loss_star=float(best.loss(flops)),  # type: ignore[arg-type]
+    )
 
 
 Scores = dict[Quantity, dict[str, dict[str, list[Score]]]]  # quantity, method, table
@@ -307,7 +315,7 @@ def backtest(named: Mapping[str, Points]) -> Scores:
     scores: Scores = {quantity: {} for quantity in QUANTITIES}
     for name, points in named.items():
         began, flops = time.perf_counter(), np.asarray(points.c)
-        minima = [one for one in isoflop(points, resamples=0).minima if one.fault is None]
+        minima = [one for one in isoflop(points, resamples=0).minima if one.unavailable is None]
         if name == "cs336":
             minima = [_known_minimum(one.flops) for one in minima]
         for cut in cuts(points):

@@ -33,10 +33,9 @@ from scaling.fit.frontier.frontier import Cost
 from scaling.fit.law_fit import LawFit
 from scaling.fit.laws.laws import LAWS
 from scaling.points.points import Points
-from scaling.predict.design import DesignConstraints, designed
+from scaling.predict.design import DesignConstraints, Runs, designed
 from scaling.predict.design.candidates import COOLDOWN
 from scaling.predict.design.law_model import RHO, LinearizedLaw
-from scaling.predict.design.next_runs import Runs
 
 LARGEST = 1e21
 TARGET = 10 * LARGEST
@@ -202,8 +201,8 @@ def by_design(
     law = LAWS[surface.law]
     theta = np.asarray(law.theta(surface.values), float) if oracle else first.found.theta
     terms = DesignConstraints(money - first.cells.cost(shared), TARGET, LARGEST, shared)
-    n, d, prefix = designed(LinearizedLaw(law, theta, Cost()), first.runs(shared), terms).listed()
-    then = Cells(n, d, np.unique(prefix, return_inverse=True)[1])
+    chosen = designed(LinearizedLaw(law, theta, Cost()), first.runs(shared), terms)
+    then = Cells(chosen.n, chosen.d, np.unique(chosen.prefix, return_inverse=True)[1])
     both = first.cells.joined(then)
     if both.cost(shared) > money * 1.001 or (6 * both.n * both.d).max() > LARGEST * 1.001:
         raise AssertionError("the design costs more than it may")

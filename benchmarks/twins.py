@@ -17,7 +17,6 @@ from scaling.fit.estimate import estimate
 from scaling.fit.frontier.frontier import Cost
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.result import SCHEMA, Bootstrap, Convention, FitResult, Objective, SourceInfo
-from scaling.fit.result import Cost as DocumentCost
 from scaling.predict.compare import compare
 
 CI = 0.95
@@ -52,7 +51,7 @@ def document(surface: Surface, runs: int, resamples: int, seed: list[int]) -> Fi
             failed=0,
             draws={name: column.tolist() for name, column in drawn.items()},
         ),
-        cost=DocumentCost(c0=6.0, p=1.0),
+        cost=Cost(),
         range={"flops": (float(points.c.min()), float(points.c.max()))},
         source=SourceInfo(
             paths=[surface.name],

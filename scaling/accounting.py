@@ -62,43 +62,29 @@ def _forward_matmul_flops(model: ModelConfig, seq_len: int) -> int:
     return 2 * seq_len * (model.n_layers * (attention + ffn) + d * model.vocab_size)
 
 
-def _exact(model: ModelConfig, seq_len: int) -> int:
-    """Weight matmuls, plus QK^T and attention x V over the unmasked half: seq_len (seq_len + 1) / 2
-    pairs a head.
-    """
-    pairs = seq_len * (seq_len + 1) // 2
-    attention = model.n_layers * 4 * model.n_heads * model.d_head * pairs
-    return 3 * (_forward_matmul_flops(model, seq_len) + attention)
-
-
-def _chinchilla(model: ModelConfig, seq_len: int) -> int:
-    """Hoffmann 2022, appendix F: embedding and softmax counted, attention unmasked, backward twice
-    the forward.
-    """
-    d, heads, width = model.d_model, model.n_heads, model.n_heads * model.d_head
-    embedding = 2 * seq_len * model.vocab_size * d
-    softmax = 3 * heads * seq_len**2
-    attention = model.n_layers * (4 * seq_len**2 * width + softmax)
-    return 3 * (embedding + _forward_matmul_flops(model, seq_len) + attention)
-
-
 def train_flops(
     model: ModelConfig, seq_len: int, tokens: int, convention: FlopsConvention = "exact"
 ) -> float:
     """Training FLOPs C for `tokens` tokens in sequences of `seq_len`, forward and backward (3x the
     forward).
 
-    `exact`: matmuls, causal attention, and the head at every place, also where a task predicts only
-    some. `6nd`: 6 N D with N = with_head. `kaplan`: 6 N D with N = nonembedding (Kaplan 2020, eq.
-    2.2 without its context term, as used for C throughout the paper). `chinchilla`: Hoffmann 2022,
-    appendix F. A float: N D overflows 64 bits at the scale of published models.
+    `exact`: matmuls, QK^T and attention x V over the unmasked half, seq_len (seq_len + 1) / 2 pairs
+    a head, and the output matrix at every place, also where a task predicts only some. `6nd`: 6 N D
+    with N = with_head. `kaplan`: 6 N D with N = nonembedding (Kaplan 2020, eq. 2.2 without its
+    context term, as used for C throughout the paper). `chinchilla`: Hoffmann 2022, appendix F, with
+    embedding and softmax, attention unmasked. A float: N D overflows 64 bits at the scale of
+    published models.
     """
-    if convention == "6nd":
-        return 6.0 * n_params(model, seq_len, "with_head") * tokens
-    if convention == "kaplan":
-        return 6.0 * n_params(model, seq_len, "nonembedding") * tokens
-    per_sequence = _exact(model, seq_len) if convention == "exact" else _chinchilla(model, seq_len)
-    return per_sequence / seq_len * tokens
+    if convention in ("6nd", "kaplan"):
+        counted: NConvention = "with_head" if convention == "6nd" else "nonembedding"
+        return 6.0 * n_params(model, seq_len, counted) * tokens
+    forward, pairs = _forward_matmul_flops(model, seq_len), seq_len * (seq_len + 1) // 2
+    if convention == "chinchilla":
+        pairs = seq_len**2
+        softmax = 3 * model.n_layers * model.n_heads * pairs
+        forward += softmax + 2 * seq_len * model.vocab_size * model.d_model
+    forward += attention_flops(model, pairs)
+    return 3 * forward / seq_len * tokens
 
 
 def kv_cache_bytes(model: ModelConfig, tokens: int, batch: int = 1, value_bytes: int = 2) -> int:
@@ -127,7 +113,7 @@ DEVICES = {
 }
 
 
-_KINDS = {  # how XLA names them
+_XLA_NAMES = {
     "H200": "h200",
     "H100": "h100",
     "A100": "a100",
@@ -139,7 +125,7 @@ _KINDS = {  # how XLA names them
 
 def device_of_kind(kind: str) -> Device | None:
     """The device that XLA calls `kind`, as in "NVIDIA H100 80GB HBM3"; None if it is not listed."""
-    return next((DEVICES[name] for part, name in _KINDS.items() if part in kind), None)
+    return next((DEVICES[name] for part, name in _XLA_NAMES.items() if part in kind), None)
 
 
 @dataclass(frozen=True)
@@ -206,13 +192,9 @@ def decode_tokens_per_second(
     """Roofline of decoding one token a sequence: the slower of arithmetic and of reading the
     weights and the cache.
     """
-    active, cache = (
-        n_params(model, seq_len, "with_head"),
-        kv_cache_bytes(model, seq_len, 1, value_bytes),
-    )
-    return batch / max(
-        decode_seconds(active, cache, attention_flops(model, seq_len), batch, device, value_bytes)
-    )
+    active, cache = n_params(model, seq_len), kv_cache_bytes(model, seq_len, 1, value_bytes)
+    attention = attention_flops(model, seq_len)
+    return batch / max(decode_seconds(active, cache, attention, batch, device, value_bytes))
 
 
 def attention_forms(model: ModelConfig) -> dict[str, ModelConfig]:

@@ -18,13 +18,13 @@ import pandas as pd
 from scaling.accounting import DeviceTime
 from scaling.config import Sweep
 from scaling.errors import ScalingError, unknown_choice
-from scaling.fit.options import FitOptions
+from scaling.fit.fit_options import FitOptions
 from scaling.fit.pipeline import fit as run_fit
 from scaling.fit.result import FitResult
 from scaling.points.readers import FOLDER, source_label
 from scaling.points.source import read_rows
 from scaling.predict.predict import predict as run_predict
-from scaling.predict.prediction import Prediction as PredictionResult
+from scaling.predict.prediction import PredictionResult
 from scaling.predict.serving import Serving
 from scaling.report import notebook_html
 from scaling.report.parts.fit_tables import OPTIMUM
@@ -42,22 +42,32 @@ OPTIONS = {item.name for item in fields(FitOptions)}
 
 
 @dataclass(frozen=True, repr=False)
-class Prediction:
-    """The answer to one question, as `result`; `document` is what `scaling predict --json`
-    prints.
-    """
+class _Shown:
+    """A result that shows itself as the terminal does."""
 
-    result: PredictionResult
+    result: Any
 
     @cached_property
     def document(self) -> dict[str, Any]:
         """The JSON document."""
-        return self.result.to_dict()
+        return dict(self.result.to_dict())
 
     @property
     def warnings(self) -> list[str]:
         """What to mind before the numbers are used."""
         return [warning.message for warning in self.result.warnings]
+
+    def __repr__(self) -> str:
+        return notebook_html.as_text(self.result)
+
+
+@dataclass(frozen=True, repr=False)
+class Prediction(_Shown):
+    """The answer to one question, as `result`; `document` is what `scaling predict --json`
+    prints.
+    """
+
+    result: PredictionResult
 
     def to_frame(self) -> pd.DataFrame:
         """value, lo and hi by quantity: flops, n_params, tokens, tokens_per_param and loss; NaN
@@ -67,24 +77,15 @@ class Prediction:
         entries = {name: getattr(self.result, name) for name in names}
         return _frame(entries, "quantity", ["value", "lo", "hi"])
 
-    def __repr__(self) -> str:
-        """What the terminal shows."""
-        return notebook_html.as_text(self.result)
-
     def _repr_html_(self) -> str:
         return notebook_html.prediction_html(self.result)
 
 
 @dataclass(frozen=True, repr=False)
-class Fit:
+class Fit(_Shown):
     """A fitted law, as `result`; `document` is what `scaling fit --json` prints."""
 
     result: FitResult
-
-    @cached_property
-    def document(self) -> dict[str, Any]:
-        """The JSON document."""
-        return self.result.to_dict()
 
     @property
     def params(self) -> pd.DataFrame:
@@ -102,11 +103,6 @@ class Fit:
         flops, loss and others.
         """
         return pd.DataFrame(self.document["data"])
-
-    @property
-    def warnings(self) -> list[str]:
-        """What to mind before the law is used."""
-        return [warning.message for warning in self.result.warnings]
 
     @property
     def plot(self) -> FitPlots:
@@ -127,10 +123,6 @@ class Fit:
         """
         self.result.save(Path(path))
         return Path(path)
-
-    def __repr__(self) -> str:
-        """What the terminal shows."""
-        return notebook_html.as_text(self.result)
 
     def _repr_html_(self) -> str:
         return notebook_html.fit_html(self.result)
@@ -242,11 +234,12 @@ def plan(
     from scaling.execute.planning import plan_sweep
 
     target = sweep if isinstance(sweep, Sweep) else Path(sweep)
-    return plan_sweep(target, overrides=overrides, simulated=simulated, on_message=_no_message)
-
-
-def _no_message(message: str) -> None:
-    """Warnings of a plan stand in its `warnings`."""
+    return plan_sweep(
+        target,
+        overrides=overrides,
+        simulated=simulated,
+        on_message=lambda message: None,  # they stand in its `warnings`
+    )
 
 
 def run(
@@ -320,9 +313,8 @@ def _columns(columns: str | Mapping[str, str] | None) -> str | None:
     from scaling.points.columns import parse_columns
 
     text = ",".join(f"{letter}={column}" for letter, column in columns.items())
-    if parse_columns(text) != {
-        str(letter).strip().upper(): str(column) for letter, column in columns.items()
-    }:
+    named = {str(letter).strip().upper(): str(column) for letter, column in columns.items()}
+    if parse_columns(text) != named:
         raise ScalingError(
             f"columns {dict(columns)} are ambiguous",
             where="columns",

@@ -5,7 +5,8 @@ do about it.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 BAD_INPUT, RUNS_FAILED, DISK, STOPPED = 2, 3, 74, 75  # exit codes of the CLI contract
 
@@ -56,3 +57,13 @@ def unknown_choice(kind: str, word: str, known: Iterable[str], *, where: str = "
     return ScalingError(
         f"unknown {kind} {word!r}", where=where, remedy=f"{hint}known: {', '.join(names)}"
     )
+
+
+@contextmanager
+def located(where: object) -> Iterator[None]:
+    """Adds where it happened to an error that does not say it."""
+    try:
+        yield
+    except ScalingError as error:
+        error.where = error.where or str(where)
+        raise

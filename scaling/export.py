@@ -13,6 +13,7 @@ architecture: no other library's loader knows it by name.
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from scaling import __version__, accounting, files
-from scaling.config import RunConfig, TextTask
+from scaling.config import NConvention, RunConfig, TextTask
 from scaling.config.sweep_file import load_run
 from scaling.errors import BAD_INPUT, ScalingError, unknown_choice
 from scaling.store import run_files
@@ -74,8 +75,6 @@ def export_model(
     Llama nor a Qwen3 (`hf`).
     """
     _need_safetensors()
-    from safetensors.numpy import save_file
-
     from scaling import hf_export
     from scaling.execute.sweep_folder import SweepFolder
     from scaling.train import saved_params
@@ -92,27 +91,52 @@ def export_model(
     rows, weights = run_files.read_run(folder, run_id), SweepFolder(folder).weights(run_id)
     run = load_run(rows["config"].iloc[0], f"run {run_id}")
     if not weights.exists():
-        what, remedy = (
+        raise ScalingError(
             f"run {run_id} has kept no weights",
-            "train it with them: scaling run SWEEP --keep-weights --out ANOTHER_FOLDER",
+            where=str(folder),
+            remedy="train it with them: scaling run SWEEP --keep-weights --out ANOTHER_FOLDER",
         )
-        raise ScalingError(what, where=str(folder), remedy=remedy)
     if layout == "hf":
         hf_export.check_exportable(run.model)
-    named, axes = saved_params.load_params(weights, run), saved_params.axes(run)
+    arrays, axes = saved_params.load_params(weights, run), saved_params.axes(run)
+    tokenizer, texts = _tokenizer(run)
     document = _document(run, rows) | {
-        "tensors": {name: _shape(named[name], axes[name]) for name in axes}
+        "tokenizer": tokenizer,
+        "convention": CONVENTION,
+        "run": run.model_dump(mode="json"),
+        "tensors": {
+            name: {
+                "shape": list(arrays[name].shape),
+                "dtype": str(arrays[name].dtype),
+                "axes": list(axis),
+            }
+            for name, axis in axes.items()
+        },
     }
-    tensors, texts = _arrays_and_texts(run, document, named, axes, layout)
+    described = json.dumps(document, indent=1, allow_nan=False) + "\n"
+    if layout == "hf":
+        arrays = hf_export.tensors(run.model, arrays, axes)
+        texts |= {DESCRIPTION: described} | hf_export.texts(run, tokenizer or {})
+    else:
+        texts[CONFIG] = described
     metadata = {"format": FORMAT if layout == "scaling" else "pt", "run_id": run_id}
+    _write(out, arrays, metadata, texts)
+    return document
+
+
+def _write(
+    out: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str], texts: dict[str, str]
+) -> None:
+    """The folder with its files, whole or not at all. Raises DiskError."""
+    from safetensors.numpy import save_file
+
     building = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         shutil.rmtree(building, ignore_errors=True)
         building.mkdir(parents=True)
-        save_file(tensors, building / MODEL, metadata=metadata)
+        save_file(arrays, building / MODEL, metadata=metadata)
         for name, text in texts.items():
-            if text is not None:
-                (building / name).write_text(text, encoding="utf-8")
+            (building / name).write_text(text, encoding="utf-8")
         for path in (*building.iterdir(), building):
             files.sync(path)
         os.rename(building, out)
@@ -120,94 +144,49 @@ def export_model(
         raise files.disk_error(error, out) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
-    return document
-
-
-def _arrays_and_texts(
-    run: RunConfig,
-    document: dict[str, Any],
-    named: dict[str, np.ndarray],
-    axes: dict[str, tuple[str, ...]],
-    layout: Literal["scaling", "hf"],
-) -> tuple[dict[str, np.ndarray], dict[str, str | None]]:
-    """The arrays and the text files of a layout; the tokenizer goes into `document` as well."""
-    from scaling import hf_export
-
-    tokenizer = _tokenizer(run)
-    texts: dict[str, str | None] = {}
-    if tokenizer is not None:
-        document["tokenizer"], texts[TOKENIZER] = tokenizer
-    texts[CONFIG] = json.dumps(document, indent=1, allow_nan=False) + "\n"
-    if layout == "hf":
-        named = hf_export.tensors(run.model, named, axes)
-        facts = document["tokenizer"] or {}
-        theirs = hf_export.config(run, facts.get("separator"))
-        if facts.get("kind") == "bytes":
-            texts[TOKENIZER] = hf_export.byte_tokenizer()
-        texts |= {DESCRIPTION: texts[CONFIG], CONFIG: json.dumps(theirs, indent=1) + "\n"}
-        texts["tokenizer_config.json"] = hf_export.tokenizer_config(run.task.seq_len)
-    return named, texts
 
 
 def _document(run: RunConfig, rows: pd.DataFrame) -> dict[str, Any]:
     """What config.json says of a run."""
     model, seq_len = run.model, run.task.seq_len
-    losses = rows[
-        (rows["split"] == "val") & (rows["metric"] == "loss") & (rows["step"] == run.n_steps)
-    ]
-    loss = (
-        None
-        if losses.empty
-        else {
-            "value": float(losses["value"].iloc[-1]),
-            "stderr": _number(losses["stderr"].iloc[-1]),
-        }
-    )
+    is_loss = (rows["split"] == "val") & (rows["metric"] == "loss") & (rows["step"] == run.n_steps)
+    losses, loss = rows.loc[is_loss, ["value", "stderr"]].astype(float), None
+    if len(losses):
+        value, stderr = losses.iloc[-1].tolist()
+        loss = {"value": value, "stderr": None if math.isnan(stderr) else stderr}
+    conventions: tuple[NConvention, ...] = ("with_head", "total", "nonembedding")
     return {
         "format": FORMAT,
         "version": __version__,
         "run_id": run.run_id,
         "sweep": str(rows["sweep"].iloc[0]),
-        "n_params": {
-            name: accounting.n_params(model, seq_len, name)
-            for name in ("with_head", "total", "nonembedding")
-        },  # type: ignore[arg-type]
+        "n_params": {name: accounting.n_params(model, seq_len, name) for name in conventions},
         "tokens": run.tokens,
         "flops": accounting.train_flops(model, seq_len, run.tokens, "exact"),
         "loss": loss,
         "corpus_digest": run.task.digest if isinstance(run.task, TextTask) else None,
-        "tokenizer": None,
-        "convention": CONVENTION,
-        "run": run.model_dump(mode="json"),
     }
 
 
-def _number(value: Any) -> float | None:
-    return None if value is None or value != value else float(value)
-
-
-def _shape(array: np.ndarray, axes: tuple[str, ...]) -> dict[str, Any]:
-    return {"shape": list(array.shape), "dtype": str(array.dtype), "axes": list(axes)}
-
-
-def _tokenizer(run: RunConfig) -> tuple[dict[str, Any], str | None] | None:
-    """The tokenizer of the run's corpus and its tokenizer.json; None if the corpus has changed."""
+def _tokenizer(run: RunConfig) -> tuple[dict[str, Any] | None, dict[str, str]]:
+    """The tokenizer of the run's corpus, and its tokenizer.json by name where there is one; None if
+    the corpus has changed.
+    """
     from scaling.tasks.text import open_corpus
 
     if not isinstance(run.task, TextTask):
-        return None
+        return None, {}
     try:
         store = open_corpus(run.task.corpus)
     except ScalingError as error:
         if error.exit_code != BAD_INPUT:
             raise
-        return None
+        return None, {}
     if run.task.digest not in (None, store.manifest.digest):
-        return None
+        return None, {}
     path = store.folder / TOKENIZER
-    return store.manifest.tokenizer.model_dump(mode="json"), path.read_text(
-        encoding="utf-8"
-    ) if path.is_file() else None
+    texts = {TOKENIZER: path.read_text(encoding="utf-8")} if path.is_file() else {}
+    return store.manifest.tokenizer.model_dump(mode="json"), texts
 
 
 def load(folder: str | Path) -> Model:

@@ -23,19 +23,34 @@ NEEDED = {"norm": "rmsnorm", "pos": "rope", "ffn": "swiglu", "bias": False, "gai
 
 def check_exportable(model: ModelConfig) -> None:
     """Raises ScalingError, which names each choice that neither Llama nor Qwen3 has."""
-    needed = NEEDED | {"transfer": None}
-    wrong = [f"{name} = {getattr(model, name)!r}" for name in needed if _differs(model, name)]
+    wrong = [
+        f"{name} = {getattr(model, name)!r}"
+        for name, value in {**NEEDED, "transfer": None}.items()
+        if getattr(model, name) != value
+    ]
     if wrong:
+        needed = ", ".join(f"{name} = {value!r}" for name, value in NEEDED.items())
         raise ScalingError(
             f"neither a Llama nor a Qwen3: {', '.join(wrong)}",
             where="--format hf",
-            remedy="train with "
-            + ", ".join(f"{name} = {value!r}" for name, value in NEEDED.items()),
+            remedy=f"train with {needed}",
         )
 
 
-def _differs(model: ModelConfig, name: str) -> bool:
-    return bool(getattr(model, name) != NEEDED.get(name))
+def texts(run: RunConfig, tokenizer: Mapping[str, Any]) -> dict[str, str]:
+    """The text files by name, for a run whose corpus has a `tokenizer`."""
+    tokenizer_config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": run.task.seq_len,
+    }
+    documents = {
+        "config.json": config(run, tokenizer.get("separator")),
+        "tokenizer_config.json": tokenizer_config,
+    }
+    named = {name: json.dumps(document, indent=1) + "\n" for name, document in documents.items()}
+    return named | (
+        {"tokenizer.json": byte_tokenizer()} if tokenizer.get("kind") == "bytes" else {}
+    )
 
 
 def config(run: RunConfig, separator: int | None = None) -> dict[str, Any]:
@@ -117,9 +132,3 @@ def byte_tokenizer() -> str:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     return tokenizer.to_str()
-
-
-def tokenizer_config(seq_len: int) -> str:
-    """tokenizer_config.json."""
-    document = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": seq_len}
-    return json.dumps(document, indent=1) + "\n"

@@ -30,7 +30,6 @@ class WarningCode(StrEnum):
     UNLIKELY_UNIT = "unlikely_unit"
     UNPLANNED_RUNS = "unplanned_runs"
     # the data of a fit
-    SOURCE = "source"
     FEW_POINTS = "few_points"
     ONE_RATIO = "one_ratio"
     REPEATED_DATA = "repeated_data"

@@ -83,7 +83,7 @@ def file_errors(scratch: Path, given: argparse.Namespace) -> Result:
     return Result(f"{count} errors", "traceback, good file set aside, run retrained", faults)
 
 
-KINDS: dict[str, Callable[[Path, argparse.Namespace], Result]] = {
+FAULTS: dict[str, Callable[[Path, argparse.Namespace], Result]] = {
     "points": crash_points,
     "kills": random_kills,
     "flips": flipped_bits,
@@ -101,7 +101,7 @@ def _sweep(scratch: Path, text: str) -> Path:
 def main() -> None:
     """Parse, run, print the table; exit 1 where there is a fault, whose folder is then kept."""
     asked = argparse.ArgumentParser(description=__doc__)
-    asked.add_argument("kinds", nargs="*", help=" ".join(KINDS))
+    asked.add_argument("kinds", nargs="*", help=" ".join(FAULTS))
     asked.add_argument("--stride", type=int, default=1, help="points: every n-th only")
     asked.add_argument("--seeds", type=int, default=2)
     asked.add_argument("--kills", type=int, default=100, help="of all seeds together")
@@ -110,14 +110,14 @@ def main() -> None:
     asked.add_argument("--errors", type=int, default=500)
     asked.add_argument("--reads", type=int, default=10_000)
     given = asked.parse_args()
-    unknown = set(given.kinds) - KINDS.keys()
+    unknown = set(given.kinds) - FAULTS.keys()
     if unknown:
         asked.error(f"unknown: {', '.join(sorted(unknown))}")
     print("| kind | done | looked for | faults | seconds |\n|---|---|---|---|---|", flush=True)
     faults: list[str] = []
-    for name in given.kinds or KINDS:
+    for name in given.kinds or FAULTS:
         scratch, began = Path(tempfile.mkdtemp(prefix=f"chaos-{name}-")), time.monotonic()
-        result = KINDS[name](scratch, given)
+        result = FAULTS[name](scratch, given)
         seconds = time.monotonic() - began
         cells = (name, result.done, result.looked_for, len(result.faults), f"{seconds:.0f}")
         print(f"| {' | '.join(map(str, cells))} |", flush=True)

@@ -12,11 +12,11 @@ from typing import Any
 import pyarrow.compute as pc
 
 from scaling.execute.lease import Lease
-from scaling.execute.publish import publish
 from scaling.execute.session import compact
 from scaling.execute.simulated import simulate
 from scaling.execute.status import read_status
 from scaling.execute.sweep_folder import SweepFolder
+from scaling.execute.worker import publish
 from scaling.plan import Plan
 from scaling.store import run_files
 from scaling.store.rows import Provenance

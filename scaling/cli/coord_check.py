@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -42,8 +41,9 @@ def coord_check(
 
     Example: scaling coord-check sweeps/demo.toml --widths 32,64,128,256
     """
+    from scaling.config import finite
     from scaling.config.sweep_file import load_sweep
-    from scaling.recipe.coordinate_runs import CoordinateRuns
+    from scaling.recipe.coordinate_runs import coordinate_series
     from scaling.tasks import open_task
     from scaling.train.coordinate_check import MAX_FLAT_SLOPE, curves
 
@@ -51,9 +51,9 @@ def coord_check(
     depth_list = _numbers(depths, "--depths", MAX_DEPTH, "2,4,8") if depths else []
     loaded = load_sweep(sweep)
     task = open_task(loaded.base.task)
-    runs = CoordinateRuns(loaded, task.vocab_size, width_list, depth_list, steps)
+    lr, all_series = coordinate_series(loaded, task.vocab_size, width_list, depth_list, steps)
     checks = []
-    for series in runs.series():
+    for series in all_series:
         measured = curves(series.runs, task, steps, seeds)
         checks.append(
             {
@@ -64,8 +64,8 @@ def coord_check(
                     {
                         "kind": curve.kind,
                         "change": curve.change,
-                        "sizes": [_finite(size) for size in curve.sizes],
-                        "slope": _finite(curve.slope),
+                        "sizes": [finite(size) for size in curve.sizes],
+                        "slope": finite(curve.slope),
                     }
                     for curve in measured
                 ],
@@ -77,7 +77,7 @@ def coord_check(
         "steps": steps,
         "seeds": seeds,
         "tolerance": MAX_FLAT_SLOPE,
-        "lr": runs.lr,
+        "lr": lr,
         "checks": checks,
     }
     emit(
@@ -106,10 +106,6 @@ def _numbers(text: str, where: str, largest: int, example: str) -> list[int]:
             "a slope needs two different numbers", where=where, remedy=f"write them as {example}"
         )
     return numbers
-
-
-def _finite(number: float) -> float | None:
-    return number if math.isfinite(number) else None
 
 
 def _rows(document: dict[str, Any]) -> list[dict[str, Any]]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
+from scaling.cli.output import option
 from scaling.errors import ScalingError
 
 if TYPE_CHECKING:
@@ -13,27 +12,15 @@ if TYPE_CHECKING:
 
 TIME = "Devices and time"
 Hours = Annotated[
-    float | None,
-    typer.Option(
-        metavar="H",
-        rich_help_panel=TIME,
-        help="Instead of FLOPs: hours on --count of --device at --mfu.",
-    ),
+    float | None, option("Instead of FLOPs: hours on --count of --device at --mfu.", TIME, "H")
 ]
 Count = Annotated[
-    int | None,
-    typer.Option(
-        metavar="K", rich_help_panel=TIME, help="Devices to train on: gives the hours of training."
-    ),
+    int | None, option("Devices to train on: gives the hours of training.", TIME, "K")
 ]
 Mfu = Annotated[
     float | None,
-    typer.Option(
-        "--mfu",
-        "--mfu-training",
-        metavar="X",
-        rich_help_panel=TIME,
-        help="Model FLOPs utilisation of training; default 0.4.",
+    option(
+        "Model FLOPs utilisation of training; default 0.4.", TIME, "X", "--mfu", "--mfu-training"
     ),
 ]
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from scaling.cli import csv_rows
-from scaling.cli.output import Csv, Json, choice, echo_err, emit, typed_command
+from scaling.cli.output import Csv, Json, choice, echo_err, emit, option, typed_command
 
 DATA, MODEL, INTERVALS = "Data", "Law and estimator", "Intervals"
 Source = Annotated[
@@ -28,40 +29,38 @@ READOUTS = ("constant", "averaged")
 
 def complete_law(incomplete: str) -> list[str]:
     """For the shell: the laws whose name begins so."""
+    from scaling.fit.fit_options import AUTO, TABLE_LAWS, TWO_STAGE
     from scaling.fit.laws.laws import LAWS
-    from scaling.fit.options import AUTO, TABLE_LAWS, TWO_STAGE
 
     return [name for name in (AUTO, *LAWS, TWO_STAGE, *TABLE_LAWS) if name.startswith(incomplete)]
 
 
-def fit(
-    source: Source,
+@dataclass(frozen=True)
+class FitArguments:
+    """The fields of `FitOptions`, as the command line takes them."""
+
     law: Annotated[
         str,
-        typer.Option(
-            metavar="LAW",
+        option(
+            "auto (several laws combined), chinchilla, skaling, kaplan, ... (docs/laws.md lists "
+            "all).",
+            MODEL,
+            "LAW",
             autocompletion=complete_law,
-            rich_help_panel=MODEL,
-            help="auto (several laws combined), chinchilla, skaling, kaplan, ... (docs/laws.md "
-            "lists all).",
         ),
-    ] = "auto",
+    ] = "auto"
     formula: Annotated[
         str | None,
-        typer.Option(
-            metavar="TEXT|law.toml",
-            rich_help_panel=MODEL,
-            help='A law of your own: "L = E + A/N^alpha + B/D^beta", or a law.toml with one.',
+        option(
+            'A law of your own: "L = E + A/N^alpha + B/D^beta", or a law.toml with one.',
+            MODEL,
+            "TEXT|law.toml",
         ),
-    ] = None,
+    ] = None
     start: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME=VALUE,...",
-            rich_help_panel=MODEL,
-            help="With --formula: values from which the fit begins too.",
-        ),
-    ] = None,
+        option("With --formula: values from which the fit begins too.", MODEL, "NAME=VALUE,..."),
+    ] = None
     approach: Annotated[
         str,
         choice(
@@ -70,13 +69,13 @@ def fit(
             "The approach whose exponents head the result; all three are computed.",
             MODEL,
         ),
-    ] = "parametric",
+    ] = "parametric"
     minimum: Annotated[
         str,
         choice(
             "--minimum", MINIMA, "Interpolation of each isoFLOP curve.", MODEL, kind="interpolation"
         ),
-    ] = "parabola",
+    ] = "parabola"
     objective: Annotated[
         str | None,
         choice(
@@ -85,59 +84,42 @@ def fit(
             "What is minimised, of log losses or of losses; default huber-log (mse of accuracies).",
             MODEL,
         ),
-    ] = None,
+    ] = None
     delta: Annotated[
         float | None,
-        typer.Option(
-            rich_help_panel=MODEL,
-            help="Huber's threshold, in units of the residual; default 0.001, for few runs twice "
-            "their noise.",
+        option(
+            "Huber's threshold, in units of the residual; default 0.001, for few runs twice their "
+            "noise.",
+            MODEL,
         ),
-    ] = None,
+    ] = None
     fix: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME=VALUE,...",
-            rich_help_panel=MODEL,
-            help='Fixed parameters: "alpha=0.35,ln A=6.26".',
-        ),
-    ] = None,
+        option('Fixed parameters: "alpha=0.35,ln A=6.26".', MODEL, "NAME=VALUE,..."),
+    ] = None
     one_sided: Annotated[
         float,
-        typer.Option(
-            metavar="W",
-            rich_help_panel=MODEL,
-            help="Weight in (0, 1] of runs above the law: under-tuned runs can only be worse.",
+        option(
+            "Weight in (0, 1] of runs above the law: under-tuned runs can only be worse.",
+            MODEL,
+            "W",
         ),
-    ] = 1.0,
+    ] = 1.0
     columns: Annotated[
         str | None,
-        typer.Option(
-            metavar="N=...,D=...",
-            rich_help_panel=DATA,
-            help="Column names: N=params, D=tokens, C=flops, L=loss.",
-        ),
-    ] = None,
+        option("Column names: N=params, D=tokens, C=flops, L=loss.", DATA, "N=...,D=..."),
+    ] = None
     params: Annotated[
         str, choice("--params", N_CONVENTIONS, "Convention of N in a results folder.", DATA)
-    ] = "with_head",
+    ] = "with_head"
     flops: Annotated[
         str, choice("--flops", FLOPS_CONVENTIONS, "Convention of C in a results folder.", DATA)
-    ] = "exact",
+    ] = "exact"
     where: Annotated[
         str | None,
-        typer.Option(
-            metavar="EXPR",
-            rich_help_panel=DATA,
-            help="Keep the rows that satisfy this: 'loss < 4 and n_layers == 2'.",
-        ),
-    ] = None,
-    drop_highest: Annotated[
-        int,
-        typer.Option(
-            metavar="K", min=0, rich_help_panel=DATA, help="Leave out the K highest losses."
-        ),
-    ] = 0,
+        option("Keep the rows that satisfy this: 'loss < 4 and n_layers == 2'.", DATA, "EXPR"),
+    ] = None
+    drop_highest: Annotated[int, option("Leave out the K highest losses.", DATA, "K", min=0)] = 0
     readout: Annotated[
         str | None,
         choice(
@@ -146,67 +128,51 @@ def fit(
             "Fit constant-LR (or averaged-weight) losses instead of cooled-down ones.",
             DATA,
         ),
-    ] = None,
+    ] = None
     eval_set: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME",
-            rich_help_panel=DATA,
-            help="Fit the losses on an evaluation set of the sweep (`evals.sets`).",
-        ),
-    ] = None,
+        option("Fit the losses on an evaluation set of the sweep (`evals.sets`).", DATA, "NAME"),
+    ] = None
     holdout: Annotated[
         str | None,
-        typer.Option(
-            metavar="K|none",
-            rich_help_panel=INTERVALS,
-            help="Number of largest budgets (or names of curves) held out; default 1.",
+        option(
+            "Number of largest budgets (or names of curves) held out; default 1.",
+            INTERVALS,
+            "K|none",
         ),
-    ] = None,
+    ] = None
     rollout: Annotated[
         bool,
-        typer.Option(
-            "--rollout",
-            rich_help_panel=INTERVALS,
-            help="Also predict each size from the smaller ones.",
-        ),
-    ] = False,
+        option("Also predict each size from the smaller ones.", INTERVALS, None, "--rollout"),
+    ] = False
     bootstrap: Annotated[
         int,
-        typer.Option(
+        option(
+            "Resamples, each refitted to convergence; 0 for no intervals.",
+            INTERVALS,
             min=0,
             max=100_000,
-            rich_help_panel=INTERVALS,
-            help="Resamples, each refitted to convergence; 0 for no intervals.",
         ),
-    ] = 1000,
+    ] = 1000
     resample: Annotated[
         str,
         choice(
             "--resample", RESAMPLES, "Bootstrap method; auto is residual below 100 runs.", INTERVALS
         ),
-    ] = "auto",
-    ci: Annotated[
-        float, typer.Option(rich_help_panel=INTERVALS, help="Coverage of the intervals.")
-    ] = 0.95,
-    seed: Annotated[
-        int, typer.Option(min=0, rich_help_panel=INTERVALS, help="Seed of the resamples.")
-    ] = 0,
+    ] = "auto"
+    ci: Annotated[float, option("Coverage of the intervals.", INTERVALS)] = 0.95
+    seed: Annotated[int, option("Seed of the resamples.", INTERVALS, min=0)] = 0
     cluster: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COLUMN",
-            rich_help_panel=INTERVALS,
-            help="Resample whole groups of this column.",
-        ),
-    ] = None,
+        str | None, option("Resample whole groups of this column.", INTERVALS, "COLUMN")
+    ] = None
+
+
+def fit(
+    source: Source,
+    arguments: FitArguments,
     out: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FIT.json",
-            rich_help_panel="Output",
-            help="File to write; for a results folder DIR/fits/LAW.json.",
-        ),
+        option("File to write; for a results folder DIR/fits/LAW.json.", "Output", "FIT.json"),
     ] = None,
     as_json: Json = False,
     as_csv: Csv = False,
@@ -219,37 +185,12 @@ def fit(
     from scaling.fit.pipeline import fit as run_fit
     from scaling.report.terminal import fit_text
 
-    options = FitOptions(
-        law=law,
-        formula=formula,
-        start=start,
-        approach=approach,
-        minimum=minimum,
-        objective=objective,
-        delta=delta,
-        columns=columns,
-        params=params,
-        flops=flops,
-        where=where,
-        drop_highest=drop_highest,
-        holdout=holdout,
-        fix=fix,
-        rollout=rollout,
-        one_sided=one_sided,
-        resample=resample,
-        bootstrap=bootstrap,
-        ci=ci,
-        seed=seed,
-        cluster=cluster,
-        readout=readout,
-        eval_set=eval_set,
-    )
-    result = run_fit(source, options)
+    result = run_fit(source, FitOptions(**vars(arguments)))
     document = result.to_dict()
     if out is None and len(source) == 1 and (source[0] / "runs").is_dir():
         name = "formula" if "=" in document["law"] else document["law"]
-        name = name if approach == "parametric" else approach
-        name = "-".join(filter(None, (name, readout, eval_set)))
+        name = name if arguments.approach == "parametric" else arguments.approach
+        name = "-".join(filter(None, (name, arguments.readout, arguments.eval_set)))
         out = source[0] / "fits" / f"{name}.json"
     if out is not None:
         result.save(out)

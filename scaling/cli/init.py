@@ -114,11 +114,11 @@ def init(
     corpus = _answer("data", data, yes, check_data)
     if first_sweep.is_raw_text(corpus):
         corpus = first_sweep.prepare_text(corpus, flops, echo_err)
-    first = first_sweep.first_sweep(path, flops, kind, corpus)
-    planned = first.sweep.plan
+    first, warnings = first_sweep.first_sweep(path, flops, kind, corpus)
+    planned = first.plan
     _check_free(path)
-    files.write_text(path, schema_comment(path) + first.sweep.text)
-    for warning in first.warnings:
+    files.write_text(path, schema_comment(path) + first.text)
+    for warning in warnings:
         echo_err(f"warning: {warning}")
     document = {
         "path": str(path),

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 POOL = "Runs of a pool"
 
-COLUMNS = ("n_params", "tokens", "flops", "copies", "seeds", "prefix")  # of a proposal of no runs
-
 
 def next_runs(
     target: Annotated[
@@ -97,13 +95,13 @@ def next_runs(
         from scaling.predict.design.pool_next import next_from_pool
 
         limit = None if budget is None else count_option(budget, "--budget", "give FLOPs")
-        proposal = next_from_pool(pool, Path(target), cost, formula or law, columns, limit, count)
+        picks = next_from_pool(pool, Path(target), cost, formula or law, columns, limit, count)
         emit(
-            proposal.to_dict(),
-            lambda: pool_text(proposal),
+            picks.to_dict(),
+            lambda: pool_text(picks),
             as_json=as_json,
             as_csv=as_csv,
-            rows=lambda: [run.model_dump() for run in proposal.runs],
+            rows=lambda: [run.to_dict() for run in picks.runs],
             columns=("row", "cost", "gain"),
         )
         return
@@ -116,19 +114,18 @@ def next_runs(
     from scaling.predict.design import write_sweep
     from scaling.report.terminal import next_text
 
-    document = propose(folder, budget, target, largest, rho)
+    proposal = propose(folder, budget, target, largest, rho)
     onward = "the same command with --out SWEEP.toml writes these runs as a sweep"
     if out:
-        write_sweep(document, folder, out)
+        write_sweep(proposal, folder, out)
         echo_err(f"written: {out}")
         onward = f"scaling run {shlex.quote(str(out))}"
     emit(
-        document,
-        lambda: next_text(document),
+        proposal.to_dict(),
+        lambda: next_text(proposal),
         as_json=as_json,
         as_csv=as_csv,
-        rows=lambda: document["runs"],
-        columns=COLUMNS,
+        rows=lambda: [run.to_dict() for run in proposal.runs],
         next_command=onward,
     )
 

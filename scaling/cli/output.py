@@ -51,6 +51,11 @@ Csv = Annotated[
 ]
 
 
+def option(help: str, panel: str, metavar: str | None = None, *names: str, **more: Any) -> Any:
+    """An option in a panel of the help; `more` are those of `typer.Option`."""
+    return typer.Option(*names, metavar=metavar, rich_help_panel=panel, help=help, **more)
+
+
 def choice(
     flag: str, words: Iterable[str], help: str, panel: str | None = None, kind: str | None = None
 ) -> Any:

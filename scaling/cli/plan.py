@@ -102,14 +102,16 @@ def plan(
             f"all runs: {format_flops(planned.flops)} FLOPs, {times.hours_for(planned.flops):.3g} "
             f"hours on {times.count} {times.device} at an MFU of {times.mfu:g}"
         )
-    has_law = planned.sweep.supports_law_fit or target is not None
+    expectation = None
+    if planned.sweep.supports_law_fit or target is not None:
+        expectation = expected_of_plan(planned, goal, law_from, noise).to_dict()
     document = plan_document(
         planned,
         measure_speed(planned.runs, n_workers, chosen) if probe else None,
         n_workers,
         execution=chosen,
         device=memory,
-        expected=expected_of_plan(planned, goal, law_from, noise) if has_law else None,
+        expected=expectation,
     ).to_dict()
     if as_csv:
         n_infeasible = len(document["infeasible"])

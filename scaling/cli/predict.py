@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,139 +12,143 @@ import typer
 
 from scaling.cli.csv_rows import PREDICTED, prediction_rows
 from scaling.cli.device_time import TIME, Count, Hours, Mfu, device_time
-from scaling.cli.output import Csv, Json, echo_err, emit
+from scaling.cli.output import Csv, Json, echo_err, emit, option
 from scaling.errors import ScalingError
 
 if TYPE_CHECKING:
-    from scaling.predict.prediction import Prediction
+    from scaling.predict.prediction import PredictionResult
 
 QUESTION, MODELS = "Question", "Models and sweeps"
 SERVING = "Serving, in device-seconds"
 
 
-def _option(panel: str, metavar: str, help: str, *names: str) -> Any:
-    return typer.Option(*names, metavar=metavar, rich_help_panel=panel, help=help)
+@dataclass(frozen=True)
+class Inputs:
+    """The inputs of a law that have options of their own."""
+
+    n_params: Annotated[
+        str | None,
+        option(
+            "Parameters: with --tokens or --flops gives the loss; alone the budget that they are "
+            "optimal for; with --inference-tokens the training tokens that pay off.",
+            QUESTION,
+            "N",
+        ),
+    ] = None
+    tokens: Annotated[
+        str | None, option("Training tokens: with --n-params or --flops, or alone.", QUESTION, "D")
+    ] = None
+    unique_tokens: Annotated[
+        str | None,
+        option("Distinct tokens there are, of a law that knows of repeats.", QUESTION, "U"),
+    ] = None
+    steps: Annotated[str | None, option("Steps, of the law kaplan-ns.", QUESTION, "S")] = None
+    task_loss: Annotated[
+        str | None, option("Loss on the task, of the law sigmoid.", QUESTION, "X")
+    ] = None
+
+
+@dataclass(frozen=True)
+class ServingArguments:
+    """How answers are served, in the words of `Serving`."""
+
+    mfu_prefill: Annotated[
+        float | None, option("Utilisation of prefill; default 0.5.", SERVING, "X")
+    ] = None
+    mfu_decode: Annotated[
+        float | None, option("Utilisation of decoding; default the roofline.", SERVING, "X")
+    ] = None
+    prompt_tokens: Annotated[
+        int | None, option("Tokens of a prompt, among those served; default 512.", SERVING, "P")
+    ] = None
+    output_tokens: Annotated[
+        int | None, option("Tokens of an answer; default 512.", SERVING, "O")
+    ] = None
+    batch: Annotated[int | None, option("Answers decoded together; default 16.", SERVING, "B")] = (
+        None
+    )
 
 
 def predict(
     source: Annotated[
         str, typer.Argument(metavar="FIT.json|published:NAME", help="A fit, or a published law.")
     ],
+    named: Inputs,
+    served: ServingArguments,
     flops: Annotated[
         list[str] | None,
-        _option(
+        option(
+            'A training budget, "1e21" or "0.5 PF-days": gives N* and D*. Several: one row each.',
             QUESTION,
             "C[,C...]",
-            'A training budget, "1e21" or "0.5 PF-days": gives N* and D*. Several: one row each.',
         ),
-    ] = None,
-    n_params: Annotated[
-        str | None,
-        _option(
-            QUESTION,
-            "N",
-            "Parameters: with --tokens or --flops gives the loss; alone the budget that they are "
-            "optimal for; with --inference-tokens the training tokens that pay off.",
-        ),
-    ] = None,
-    tokens: Annotated[
-        str | None,
-        _option(QUESTION, "D", "Training tokens: with --n-params or --flops, or alone."),
-    ] = None,
-    unique_tokens: Annotated[
-        str | None,
-        _option(QUESTION, "U", "Distinct tokens there are, of a law that knows of repeats."),
-    ] = None,
-    steps: Annotated[str | None, _option(QUESTION, "S", "Steps, of the law kaplan-ns.")] = None,
-    task_loss: Annotated[
-        str | None, _option(QUESTION, "X", "Loss on the task, of the law sigmoid.")
     ] = None,
     inputs: Annotated[
-        list[str] | None,
-        _option(QUESTION, "NAME=VALUE,...", "Other inputs of a law of your own."),
+        list[str] | None, option("Other inputs of a law of your own.", QUESTION, "NAME=VALUE,...")
     ] = None,
     loss: Annotated[
         str | None,
-        _option(
-            QUESTION,
-            "L",
+        option(
             "A loss in nats (or '3.1 bits') to reach: gives the smallest budget, or the one "
             "input left open.",
+            QUESTION,
+            "L",
         ),
     ] = None,
     smaller: Annotated[
         str | None,
-        _option(
+        option(
+            "Fractions of N: tokens and compute of smaller models of equal loss (De Vries).",
             QUESTION,
             "0.5,0.3",
-            "Fractions of N: tokens and compute of smaller models of equal loss (De Vries).",
         ),
     ] = None,
     inference_tokens: Annotated[
         str | None,
-        _option(
-            QUESTION,
-            "T",
-            "Tokens to be served: gives the size of least total cost (Sardana).",
-        ),
+        option("Tokens to be served: gives the size of least total cost (Sardana).", QUESTION, "T"),
     ] = None,
     hours: Hours = None,
     count: Count = None,
     mfu: Mfu = None,
     device: Annotated[
         str | None,
-        _option(
-            TIME,
-            "NAME",
+        option(
             "h100, tpu-v5e, ...: with --hours or --count the time of training; else (and with "
             "--inference-tokens) device-seconds, caches and rooflines of serving.",
+            TIME,
+            "NAME",
         ),
-    ] = None,
-    mfu_prefill: Annotated[
-        float | None, _option(SERVING, "X", "Utilisation of prefill; default 0.5.")
-    ] = None,
-    mfu_decode: Annotated[
-        float | None, _option(SERVING, "X", "Utilisation of decoding; default the roofline.")
-    ] = None,
-    prompt_tokens: Annotated[
-        int | None,
-        _option(SERVING, "P", "Tokens of a prompt, among those served; default 512."),
-    ] = None,
-    output_tokens: Annotated[
-        int | None, _option(SERVING, "O", "Tokens of an answer; default 512.")
-    ] = None,
-    batch: Annotated[
-        int | None, _option(SERVING, "B", "Answers decoded together; default 16.")
     ] = None,
     with_model: Annotated[
         bool,
-        typer.Option(
+        option(
+            "Name a model that can be built also where the fit's vocabulary is not known.",
+            MODELS,
+            None,
             "--model",
-            rich_help_panel=MODELS,
-            help="Name a model that can be built also where the fit's vocabulary is not known.",
         ),
     ] = False,
     models: Annotated[
         bool,
-        typer.Option(
+        option(
+            "Named models (GPT-3, Chinchilla, Llama 3, ...) and their distance from the optimum.",
+            MODELS,
+            None,
             "--models",
-            rich_help_panel=MODELS,
-            help="Named models (GPT-3, Chinchilla, Llama 3, ...) and their distance from the "
-            "optimum.",
         ),
     ] = False,
     emit_to: Annotated[
         Path | None,
-        _option(
+        option(
+            "With --flops: write the optimum, half and twice its size as a sweep.",
             MODELS,
             "SWEEP.toml",
-            "With --flops: write the optimum, half and twice its size as a sweep.",
             "--emit",
         ),
     ] = None,
     base: Annotated[
         Path | None,
-        _option(MODELS, "SWEEP.toml", "With --emit: sweep whose data and recipe the runs take."),
+        option("With --emit: sweep whose data and recipe the runs take.", MODELS, "SWEEP.toml"),
     ] = None,
     as_json: Json = False,
     as_csv: Csv = False,
@@ -158,7 +163,8 @@ def predict(
 
     Example: scaling predict published:besiroglu2024 --models
     """
-    from scaling.predict.named_models import named_models_table
+    from scaling.predict.law_source import load_law
+    from scaling.predict.named_models import compare_named_models
     from scaling.predict.predict import predict as run_predict
     from scaling.predict.serving import Serving
     from scaling.report.terminal import models_text, prediction_text, predictions_text
@@ -174,30 +180,14 @@ def predict(
             "--emit writes the runs of one budget",
             remedy="give --flops C --emit SWEEP.toml (--base is optional)",
         )
-    named = {
-        "n_params": n_params,
-        "tokens": tokens,
-        "unique_tokens": unique_tokens,
-        "steps": steps,
-        "task_loss": task_loss,
-    }
-    question = {name: text for name, text in named.items() if text is not None}
+    question = {name: text for name, text in vars(named).items() if text is not None}
     question |= dict(_pair(text) for texts in inputs or () for text in texts.split(","))
-    serving_options: dict[str, Any] = {
-        "device": device if times is None or inference_tokens is not None else None,
-        "mfu_training": mfu if times is None or inference_tokens is not None else None,
-        "mfu_prefill": mfu_prefill,
-        "mfu_decode": mfu_decode,
-        "prompt_tokens": prompt_tokens,
-        "output_tokens": output_tokens,
-        "batch": batch,
-    }
-    given = {name: value for name, value in serving_options.items() if value is not None}
+    is_served = times is None or inference_tokens is not None
+    serving = vars(served) | ({"device": device, "mfu_training": mfu} if is_served else {})
+    given = {name: value for name, value in serving.items() if value is not None}
     asked = (loss, smaller, inference_tokens)
     is_question = bool(given or question or budgets) or any(each is not None for each in asked)
-    each_budget: list[str | None] = (
-        [*budgets] if budgets or (models and not is_question) else [None]
-    )
+    flops_of_each = [{"flops": budget} for budget in budgets] or [{}] * (is_question or not models)
     predictions = [
         run_predict(
             source,
@@ -208,9 +198,9 @@ def predict(
             devices=times,
             with_model=with_model or emit_to is not None,
             **question,
-            **({} if budget is None else {"flops": budget}),
+            **one,
         )
-        for budget in each_budget
+        for one in flops_of_each
     ]
     document: dict[str, Any] = predictions[0].to_dict() if len(predictions) == 1 else {}
     if len(predictions) > 1:
@@ -218,19 +208,20 @@ def predict(
             "predictions": [each.to_dict() for each in predictions],
             "warnings": _common_warnings(predictions),
         }
-    if models:
-        named_models = _named_models(source)
-        document = {**document, "models": named_models["models"]} if document else named_models
+    named_models = compare_named_models(load_law(source)) if models else None
+    if named_models is not None:
+        compared = named_models.to_dict()
+        document = {**document, "models": compared["models"]} if document else compared
     if emit_to is not None:
         _write_sweep(source, document, emit_to, base)
 
     def text() -> Any:
         if len(predictions) > 1:
             return predictions_text(predictions)
-        if not predictions:
-            return models_text(document)
-        command = _next(source, document, emit_to)
-        return prediction_text(predictions[0], named_models_table(document), command)
+        if not predictions and named_models is not None:
+            return models_text(named_models)
+        table = None if named_models is None else named_models.table()
+        return prediction_text(predictions[0], table, _next(source, document, emit_to))
 
     emit(
         document,
@@ -267,32 +258,10 @@ def _next(source: str, document: dict[str, Any], emitted: Path | None) -> str:
     return f"scaling report {name}"
 
 
-def _common_warnings(predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
+def _common_warnings(predictions: Sequence[PredictionResult]) -> list[dict[str, Any]]:
     """The warnings of all predictions, each sentence once."""
     warnings = {each.message: each for one in predictions for each in one.warnings}
     return [each.model_dump(mode="json") for each in warnings.values()]
-
-
-def _named_models(source: str) -> dict[str, Any]:
-    """Named models against the optimum of a law, with what the law is."""
-    from scaling.fit.document import to_jsonable
-    from scaling.predict.law_source import load_law
-    from scaling.predict.named_models import compare_named_models, extrapolation_warnings
-
-    law = load_law(source)
-    return to_jsonable(
-        {
-            "models": compare_named_models(law),
-            "law": law.law,
-            "source": law.source,
-            "ci": law.ci,
-            "basis": law.basis,
-            "warnings": [
-                warning.model_dump(mode="json")
-                for warning in (*law.warnings, *extrapolation_warnings(law))
-            ],
-        }
-    )
 
 
 def _write_sweep(source: str, document: dict[str, Any], path: Path, base: Path | None) -> None:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from scaling.cli.output import Csv, Json, emit
+
+if TYPE_CHECKING:
+    from scaling.predict.reconcile import CountedRuns
+
+APPROACHES = ("parametric", "isoflop", "envelope")
 
 
 def reconcile(
@@ -42,30 +47,29 @@ def reconcile(
 
     Example: scaling reconcile results/demo
     """
-    from scaling.fit.options import FitOptions
+    from scaling.fit.fit_options import FitOptions
     from scaling.predict.reconcile import reconcile as run_reconcile
     from scaling.report.terminal import reconcile_text
 
-    document = run_reconcile(source, FitOptions(columns=columns, bootstrap=bootstrap, ci=ci), omega)
+    result = run_reconcile(source, FitOptions(columns=columns, bootstrap=bootstrap, ci=ci), omega)
     emit(
-        document,
-        lambda: reconcile_text(document),
+        result.to_dict(),
+        lambda: reconcile_text(result),
         as_json=as_json,
         as_csv=as_csv,
         rows=lambda: [
-            _row(row["label"], approach, row[approach])
-            for row in document["countings"]
-            for approach in ("parametric", "isoflop", "envelope")
+            _row(counted, approach) for counted in result.countings for approach in APPROACHES
         ],
         next_command=f"scaling fit {shlex.quote(source)}" if Path(source).exists() else None,
     )
 
 
-def _row(counting: str, approach: str, exponents: dict[str, Any]) -> dict[str, Any]:
+def _row(counted: CountedRuns, approach: str) -> dict[str, Any]:
     """The exponent a of one counting and approach, or why there is none."""
+    exponents = getattr(counted, approach).to_dict()
     a = exponents.get("a") or {}
     return {
-        "counting": counting,
+        "counting": counted.label,
         "approach": approach,
         **{part: a.get(part) for part in ("value", "lo", "hi")},
         "unavailable": exponents.get("unavailable"),

@@ -13,7 +13,7 @@ import typer
 from scaling.cli.app import add_command
 from scaling.cli.output import Csv, Json, choice, echo_err, emit, page
 from scaling.errors import RUNS_FAILED, ScalingError
-from scaling.trackers import KINDS
+from scaling.trackers import TRACKERS
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's folder.")]
 SHOWN = 40
@@ -78,7 +78,7 @@ def check(folder: Folder, as_json: Json = False, as_csv: Csv = False) -> None:
 
 def export(
     folder: Folder,
-    to: Annotated[str, choice("--to", KINDS, "The tracker.", kind="tracker")],
+    to: Annotated[str, choice("--to", TRACKERS, "The tracker.", kind="tracker")],
     out: Annotated[
         str,
         typer.Option(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
 
     from scaling.execute.run_sweep import SweepOutcome
     from scaling.render.table import Table
+    from scaling.tuning import TuningResult
+    from scaling.tuning.document import FieldResult
 
 EXECUTORS = ("local", "ray")
 
@@ -69,19 +70,19 @@ def tune(
             print_stopped_tuning(outcome.stopped, to_stderr=as_csv)
         raise typer.Exit(outcome.stopped.exit_code)
     assert outcome.result is not None
-    document = outcome.result.to_dict()
+    result = outcome.result
     target = shlex.quote(str(tuned_file or folder.path / TUNED_FILE))
     emit(
-        document | ({"warnings": []} if as_csv else {}),  # printed already
-        lambda: tuning_text(document),
+        result.to_dict() | ({"warnings": []} if as_csv else {}),  # printed already
+        lambda: tuning_text(result),
         as_json=as_json,
         as_csv=as_csv,
         rows=lambda: [
-            {"field": field["field"], "n_params": size["n_params"], "tokens": size["tokens"]}
-            | value
-            for field in document["fields"]
-            for size in field["sizes"]
-            for value in size["values"]
+            {"field": field.field, "n_params": size.n_params, "tokens": size.tokens}
+            | value.model_dump()
+            for field in result.fields
+            for size in field.sizes
+            for value in size.values
         ],
         next_command=f"scaling run {target}" + (f" --out {shlex.quote(str(out))}" if out else ""),
     )
@@ -95,47 +96,41 @@ def print_stopped_tuning(outcome: SweepOutcome, *, to_stderr: bool = False) -> N
     typer.echo("next: run the same command again to continue", err=to_stderr)
 
 
-def tuning_text(document: dict[str, Any]) -> RenderableType:
+def tuning_text(result: TuningResult) -> RenderableType:
     """What `scaling tune` prints: for each field its values, optima and rule, and the cost."""
     from scaling.report.parts.tuning import cost, rule, short
 
     parts: list[object] = []
-    for field in document["fields"]:
-        unit = f" ({field['unit']})" if field["unit"] else ""
-        fraction = field["short_run_frac"]
+    for field in result.fields:
+        unit, fraction = f" ({field.unit})" if field.unit else "", field.short_run_frac
         runs = f"short runs at {fraction:.0%} of D" if fraction else "no short runs"
-        title = f"{field['field']}{unit}: {runs}"
-        optima = short(field).to_rich()
-        parts += [_values_table(title, field), "", optima, rule(field), ""]
-    n_runs = sum(field["runs"] for field in document["fields"])
-    parts.append(f"{cost(document)} {n_runs} runs.")
-    if document["simulated"]:
-        parts.append(f"simulated from {document['simulated']}: nothing was trained")
+        values = _values_table(f"{field.field}{unit}: {runs}", field)
+        parts += [values, "", short(field).to_rich(), rule(field), ""]
+    parts.append(f"{cost(result)} {sum(field.runs for field in result.fields)} runs.")
+    if result.simulated:
+        parts.append(f"simulated from {result.simulated}: nothing was trained")
     return page(*parts)
 
 
-def _values_table(title: str, field: dict[str, Any]) -> Table:
+def _values_table(title: str, field: FieldResult) -> Table:
     from scaling.render.table import Column, Table
 
     rows = []
-    for size in field["sizes"]:
-        losses = [item["loss"] for item in size["values"] if item["loss"] is not None]
-        for row, item in enumerate(size["values"]):
+    for size in field.sizes:
+        lowest = min((item.loss for item in size.values if item.loss is not None), default=None)
+        for row, item in enumerate(size.values):
             notes = {
-                "best": item["loss"] is not None and item["loss"] == min(losses),
-                "the recipe's": item["index"] == 0,
-                item["state"]: item["state"] != "trained",
+                "best": item.loss is not None and item.loss == lowest,
+                "the recipe's": item.index == 0,
+                item.state: item.state != "trained",
             }
-            value = item["value"]
+            losses = (item.short_run_loss, item.loss)
             rows.append(
                 (
-                    "" if row else format_count(size["n_params"]),
-                    "" if row else size["tokens"],
-                    format_count(value) if value >= 1 else f"{value:.2e}",
-                    *(
-                        f"{loss:.4f}" if loss is not None and math.isfinite(loss) else ""
-                        for loss in (item["short_run_loss"], item["loss"])
-                    ),
+                    "" if row else format_count(size.n_params),
+                    "" if row else size.tokens,
+                    format_count(item.value) if item.value >= 1 else f"{item.value:.2e}",
+                    *("" if loss is None else f"{loss:.4f}" for loss in losses),
                     ", ".join(note for note, applies in notes.items() if applies),
                 )
             )

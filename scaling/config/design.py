@@ -18,21 +18,29 @@ class _Design(Frozen):
     tokens_per_param_range: Annotated[tuple[Count, Count], Strict(False)] | None = None
 
 
-class IsoflopDesign(_Design):
+class _ExtendableDesign(_Design):
+    """A design of which larger amounts (in the unit of its budgets, tokens or ratios) may be added
+    later: the states at the end of the constant rate are kept for the amounts `extend_to`.
+    """
+
+    extend_to: Counts | None = None
+
+
+class IsoflopDesign(_ExtendableDesign):
     """Every size at every budget of FLOPs (Hoffmann 2022, approach 2)."""
 
     kind: Literal["isoflop"]
     budgets: Counts
 
 
-class GridDesign(_Design):
+class GridDesign(_ExtendableDesign):
     """Every size at every number of tokens (Kaplan 2020)."""
 
     kind: Literal["grid"]
     tokens: Counts
 
 
-class LadderDesign(_Design):
+class LadderDesign(_ExtendableDesign):
     """Every size at given ratios of tokens to parameters (Gadre 2024)."""
 
     kind: Literal["ladder"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 from scaling.config import Execution, MeshShape, RunConfig
 from scaling.config.base import divisors
@@ -19,23 +20,18 @@ def parse_mesh(text: str) -> MeshShape:
         if axis not in AXES:
             guess = closest_match(axis, AXES)
             hint = f"did you mean {guess}? " if guess else ""
-            raise _unreadable(
-                text,
-                f"{axis[:40]!r} is no axis of a mesh",
-                f"{hint}axes: {', '.join(AXES)}, as in data=2,fsdp=4",
-            )
-        if axis in sizes:
-            raise _unreadable(text, f"{axis} is given twice", "name each axis once")
-        if not (size.isascii() and size.isdigit() and int(size[:7]) > 0 and len(size) < 7):
-            raise _unreadable(
-                text, f"{axis} = {size[:40]!r} is not a number of devices", f"write it as {axis}=4"
-            )
-        sizes[axis] = int(size)
+            what = f"{axis[:40]!r} is no axis of a mesh"
+            remedy = f"{hint}axes: {', '.join(AXES)}, as in data=2,fsdp=4"
+        elif axis in sizes:
+            what, remedy = f"{axis} is given twice", "name each axis once"
+        elif not re.fullmatch("0*[1-9][0-9]{0,5}", size):
+            what = f"{axis} = {size[:40]!r} is not a number of devices"
+            remedy = f"write it as {axis}=4"
+        else:
+            sizes[axis] = int(size)
+            continue
+        raise ScalingError(what, where=f"--mesh {text[:80]}", remedy=remedy)
     return MeshShape(**sizes)
-
-
-def _unreadable(text: str, what: str, remedy: str) -> ScalingError:
-    return ScalingError(what, where=f"--mesh {text[:80]}", remedy=remedy)
 
 
 def describe(mesh: MeshShape) -> str:
@@ -55,77 +51,41 @@ def check(
     What the rules of a mesh may leave whole (a vocabulary, key-value heads, a width) is not
     refused; what would leave devices without work is.
     """
-    _check_micro_batch(run, execution)
+    batch_size, shares = run.batch_size, execution.mesh.data * execution.mesh.fsdp
+    micro_batch = execution.micro_batch or batch_size
+    if micro_batch < batch_size and batch_size % micro_batch:
+        fitting = _divisors(batch_size, shares) or _divisors(batch_size, 1)
+        raise ScalingError(
+            f"micro_batch = {micro_batch} does not divide batch_size = {batch_size}",
+            where=f"run {run.run_id}",
+            remedy=f"fitting: {_listed(fitting)}",
+        )
     if execution.mesh.n_devices == 1:
         return
-    where = f"mesh {describe(execution.mesh)}"
+    what, remedy, tensor = "", "", execution.mesh.tensor
+    among = f"among data x fsdp = {shares} devices"
+    heads, d_ff = run.model.n_heads, run.model.d_ff
     if execution.mesh.n_devices > n_devices:
+        what = f"needs {execution.mesh.n_devices} devices, there are {n_devices}"
         remedy = f"here: {n_devices} x {kind}; data x fsdp x tensor must not exceed {n_devices}"
-        raise ScalingError(
-            f"needs {execution.mesh.n_devices} devices, there are {n_devices}",
-            where=where,
-            remedy=remedy,
-        )
-    if pack > 1:
-        raise ScalingError(
-            f"a pack of {pack} runs and a mesh exclude each other",
-            where=where,
-            remedy="train one run at a time, or without a mesh",
-        )
-    _check_batch(run, execution, where)
-    for name, width in (("n_heads", run.model.n_heads), ("d_ff", run.model.d_ff)):
-        if width % execution.mesh.tensor:
-            fitting = math.gcd(run.model.n_heads, run.model.d_ff)
-            raise ScalingError(
-                f"tensor = {execution.mesh.tensor} does not divide {name} = {width}",
-                where=where,
-                remedy=f"tensor must divide {fitting}",
-            )
-
-
-def _check_micro_batch(run: RunConfig, execution: Execution) -> None:
-    if (
-        execution.micro_batch
-        and execution.micro_batch < run.batch_size
-        and run.batch_size % execution.micro_batch
-    ):
-        divisors = _divisors(run.batch_size, execution.mesh.data * execution.mesh.fsdp)
-        what = (
-            f"micro_batch = {execution.micro_batch} does not divide batch_size = {run.batch_size}"
-        )
-        raise ScalingError(
-            what,
-            where=f"run {run.run_id}",
-            remedy=f"fitting: {_listed(divisors or _divisors(run.batch_size, 1))}",
-        )
-
-
-def _check_batch(run: RunConfig, execution: Execution, where: str) -> None:
-    shares = execution.mesh.data * execution.mesh.fsdp
-    if run.batch_size % shares:
-        fitting = [
-            shares * count
-            for count in sorted({run.batch_size // shares, -(-run.batch_size // shares)} - {0})
-        ]
-        what = f"batch_size = {run.batch_size} does not divide among data x fsdp = {shares} devices"
-        divisors = _listed(_divisors(run.batch_size, 1))
-        raise ScalingError(
-            what,
-            where=where,
-            remedy=f"batch_size {_listed(fitting)}, or data x fsdp one of {divisors}",
-        )
-    if (
-        execution.micro_batch
-        and execution.micro_batch < run.batch_size
-        and execution.micro_batch % shares
-    ):
-        what = (
-            f"micro_batch = {execution.micro_batch} does not divide"
-            f" among data x fsdp = {shares} devices"
-        )
-        raise ScalingError(
-            what, where=where, remedy=f"fitting: {_listed(_divisors(run.batch_size, shares))}"
-        )
+    elif pack > 1:
+        what = f"a pack of {pack} runs and a mesh exclude each other"
+        remedy = "train one run at a time, or without a mesh"
+    elif batch_size % shares:
+        what = f"batch_size = {batch_size} does not divide {among}"
+        below = batch_size // shares * shares
+        fitting = [size for size in (below, below + shares) if size]
+        divisors = _listed(_divisors(batch_size, 1))
+        remedy = f"batch_size {_listed(fitting)}, or data x fsdp one of {divisors}"
+    elif micro_batch < batch_size and micro_batch % shares:
+        what = f"micro_batch = {micro_batch} does not divide {among}"
+        remedy = f"fitting: {_listed(_divisors(batch_size, shares))}"
+    elif heads % tensor or d_ff % tensor:
+        name, width = ("n_heads", heads) if heads % tensor else ("d_ff", d_ff)
+        what = f"tensor = {tensor} does not divide {name} = {width}"
+        remedy = f"tensor must divide {math.gcd(heads, d_ff)}"
+    if what:
+        raise ScalingError(what, where=f"mesh {describe(execution.mesh)}", remedy=remedy)
 
 
 def _divisors(total: int, multiple: int) -> list[int]:

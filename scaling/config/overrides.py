@@ -4,6 +4,7 @@ so that no results are mixed.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import json
@@ -27,10 +28,6 @@ VARIED = ("task", "model", "optim", "batch_size")  # a list for one of their fie
 KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 LONGEST_NAME = 64
 MAX_VALUES = 256  # of an axis, and overrides of a command
-_REMEDY = (
-    "write KEY=VALUE as a sweep file names it: "
-    "optim.lr=3e-4, design.budgets=[1e12,1e13], seeds=[0,1]"
-)
 
 
 @dataclass(frozen=True)
@@ -51,13 +48,9 @@ class Override:
         """Whether it is a list for one field of the task, the model or the optimiser, or for the
         batch: values to be compared.
         """
-        whole = ("batch_size",) if len(self.keys) == 2 else VARIED
-        return (
-            isinstance(self.value, list)
-            and self.keys[0] == "base"
-            and self.keys[1] in whole
-            and len(self.keys) <= 3
-        )
+        fields = {2: ("batch_size",), 3: VARIED}.get(len(self.keys), ())
+        is_base = self.keys[0] == "base" and self.keys[1] in fields
+        return is_base and isinstance(self.value, list)
 
     def affects(self, place: Sequence[Any]) -> bool:
         """Whether a mistake at `place` may come from it: one of the two is within the other."""
@@ -70,55 +63,54 @@ def parse(text: str) -> Override:
     """KEY=VALUE; the value is TOML, and a bare word, alone or in a list, is text. Raises
     ScalingError that names it.
     """
-    key, equals, value = text.partition("=")
-    key, value = key.strip(), value.strip()
-    if not equals or not KEY.fullmatch(key) or not value:
-        raise ScalingError(f"{text[:80]!r} is no KEY=VALUE", where="override", remedy=_REMEDY)
+    key, equals, value = (part.strip() for part in text.partition("="))
     keys = tuple(key.split("."))
-    if keys[0] in SHORT:
-        keys = ("base", *keys)
-    if keys == ("base",):
+    keys = ("base", *keys) if keys[0] in SHORT else keys
+    what, parsed = "", None
+    if not equals or not KEY.fullmatch(key) or not value:
+        what = f"{text[:80]!r} is no KEY=VALUE"
+    elif keys == ("base",):
+        what = f"{text[:80]!r} replaces all of [base]"
+    else:
+        try:
+            parsed = _value(value)
+        except ValueError as error:
+            what = f"{text[:80]!r}: {error} is not a TOML value"
+    if what:
         raise ScalingError(
-            f"{text[:80]!r} replaces all of [base]", where="override", remedy=_REMEDY
+            what,
+            where="override",
+            remedy="write KEY=VALUE as a sweep file names it: optim.lr=3e-4, "
+            "design.budgets=[1e12,1e13], seeds=[0,1]",
         )
-    return Override(text, keys, _value(value, text))
+    return Override(text, keys, parsed)
 
 
-def _value(text: str, whole: str) -> Any:
-    try:
+def _value(text: str) -> Any:
+    """A value of TOML, or a word. Raises ValueError with what is neither."""
+    with contextlib.suppress(tomllib.TOMLDecodeError, RecursionError):
         parsed = tomllib.loads(f"value = {text}")
-    except (tomllib.TOMLDecodeError, RecursionError):
-        parsed = {}
-    if list(parsed) == ["value"]:
-        return parsed["value"]
+        if list(parsed) == ["value"]:
+            return parsed["value"]
     if text[0] + text[-1] == "[]" and not re.search(r"[\[\]{}\"']", text[1:-1]):
         items = [item.strip() for item in text[1:-1].removesuffix(",").split(",")]
         if all(items):
-            return [_value(item, whole) for item in items]
+            return [_value(item) for item in items]
     if text[0] in "[{\"'":
-        raise ScalingError(
-            f"{whole[:80]!r}: {text[:60]!r} is not a TOML value", where="override", remedy=_REMEDY
-        )
+        raise ValueError(repr(text[:60]))
     return text
 
 
 def known_keys() -> list[str]:
     """The keys that one value or list can be given for, as they are written on a command line."""
+    tables = {f"{name}.": info for name, info in Sweep.model_fields.items()}
+    del tables["base."]
+    tables |= {f"{name}.": info for name, info in Base.model_fields.items()}
     keys: set[str] = set()
-    for name, info in Sweep.model_fields.items():
+    for name, info in tables.items():
         inner = [key for model in models_in(info.annotation) for key in model.model_fields]
-        if name == "base":
-            keys |= {key for key in inner if key not in ("task", "model", "optim")}
-        elif str(info.annotation).startswith("tuple[") or not inner:
-            keys.add(name)
-        else:
-            keys |= {f"{name}.{key}" for key in inner}
-    for name in ("task", "model", "optim"):
-        keys |= {
-            f"{name}.{key}"
-            for model in models_in(Base.model_fields[name].annotation)
-            for key in model.model_fields
-        }
+        is_list = str(info.annotation).startswith("tuple[")
+        keys |= {name + key for key in inner} if inner and not is_list else {name[:-1]}
     return sorted(keys)
 
 
@@ -141,20 +133,24 @@ def load_with_overrides(path: Path, overrides: Iterable[str]) -> Sweep:
             remedy="write the changes in the sweep file",
         )
     asked = sorted(map(parse, texts), key=lambda override: len(override.keys))  # tables first
-    data = read_toml(path)
-    texts_by_keys: dict[tuple[str, ...], str] = {}
+    given: dict[tuple[str, ...], str] = {}
     for override in asked:
-        if other := texts_by_keys.get(override.keys):
+        if other := given.get(override.keys):
             where = as_shell_words(path, [other, override.text])
             what = f"{override.field} is given twice"
             raise ScalingError(what, where=where, remedy="leave out one of the two")
-        texts_by_keys[override.keys] = override.text
+        given[override.keys] = override.text
+    data = read_toml(path)
     for override in asked:
         _apply(override, data, path)
-    changed = _validated(data, asked, path)
+    if error := _mistakes(data):
+        places = [keys_of(item["loc"]) for item in error.errors()]
+        wrong = [item.text for item in asked if any(map(item.affects, places))]
+        raise validation_error(error, Sweep, as_shell_words(path, wrong))
+    changed = Sweep.model_validate(data)
     if changed == original:
         return original
-    if ("name",) not in texts_by_keys:
+    if ("name",) not in given:
         return changed.model_copy(update={"name": name_of(original.name, asked)})
     if changed.name == original.name:
         raise ScalingError(
@@ -173,51 +169,45 @@ def as_shell_words(path: Path, overrides: Sequence[str]) -> str:
 
 def _apply(override: Override, data: dict[str, Any], path: Path) -> None:
     """Make one change to the tables of a file. Raises ScalingError where there is no such table,
-    where an axis lists a wrong value, and where the design's cells or a tuning would set the field
-    to something else.
+    and where the design's cells or a tuning would set the field to something else.
     """
-    where = as_shell_words(path, [override.text])
-    _check_effect(override, data, where)
+    where, field = as_shell_words(path, [override.text]), override.field
+    cells = data["design"].get("cells", []) if isinstance(data["design"], dict) else []
+    if any(field in cell.get("settings", {}) for cell in cells if isinstance(cell, dict)):
+        what = f"{field} is set by cells of the design"
+        raise ScalingError(what, where=where, remedy="change it in the file")
+    tables = [entry for entry in data.get("tuning", []) if isinstance(entry, dict)]
+    if field in [entry.get("field", "optim.lr") for entry in tables]:
+        raise ScalingError(
+            f"{field} is tuned by a [[tuning]] table, which would replace it",
+            where=where,
+            remedy="add tuning=[] to train with what you give,"
+            f" or leave out {field} to have it tuned",
+        )
     axes = data["axes"] if isinstance(data.get("axes"), list) else []
-    same = [axis for axis in axes if isinstance(axis, dict) and axis.get("field") == override.field]
+    same = [axis for axis in axes if isinstance(axis, dict) and axis.get("field") == field]
     if override.is_axis:
         _check_values(override, data, path, where)
         for axis in same:
             axis["values"] = override.value
         if not same:
-            data["axes"] = [*axes, {"field": override.field, "values": override.value}]
+            data["axes"] = [*axes, {"field": field, "values": override.value}]
         return
     if same:
         data["axes"] = [axis for axis in axes if axis not in same]
-    _set(override, override.value, data, where)
+    _set(override.keys, override.value, data, where)
 
 
-def _check_effect(override: Override, data: dict[str, Any], where: str) -> None:
-    cells = data["design"].get("cells", []) if isinstance(data["design"], dict) else []
-    if any(override.field in cell.get("settings", {}) for cell in cells if isinstance(cell, dict)):
-        what = f"{override.field} is set by cells of the design"
-        raise ScalingError(what, where=where, remedy="change it in the file")
-    tables = [entry for entry in data.get("tuning", []) if isinstance(entry, dict)]
-    if override.field in [entry.get("field", "optim.lr") for entry in tables]:
-        raise ScalingError(
-            f"{override.field} is tuned by a [[tuning]] table, which would replace it",
-            where=where,
-            remedy="add tuning=[] to train with what you give,"
-            f" or leave out {override.field} to have it tuned",
-        )
-
-
-def _set(override: Override, value: Any, data: dict[str, Any], where: str) -> None:
-    table = data
-    for key in override.keys[:-1]:
-        table = table.setdefault(key, {})
-        if not isinstance(table, dict):
+def _set(keys: Sequence[str], value: Any, data: dict[str, Any], where: str) -> None:
+    for key in keys[:-1]:
+        data = data.setdefault(key, {})
+        if not isinstance(data, dict):
             raise ScalingError(
                 f"{key} is a list of tables, or no table, and has no key to set",
                 where=where,
                 remedy=f"give all of it, as {key}=[...], or change the file",
             )
-    table[override.keys[-1]] = value
+    data[keys[-1]] = value
 
 
 def _check_values(override: Override, data: dict[str, Any], path: Path, where: str) -> None:
@@ -233,19 +223,10 @@ def _check_values(override: Override, data: dict[str, Any], path: Path, where: s
     keys = list(override.keys)
     for value in override.value:
         tried = copy.deepcopy(data)
-        _set(override, value, tried, where)
+        _set(keys, value, tried, where)
         error = _mistakes(tried)
         if error and any(keys_of(item["loc"])[: len(keys)] == keys for item in error.errors()):
             raise validation_error(error, Sweep, where, within=keys)
-
-
-def _validated(data: dict[str, Any], asked: Sequence[Override], path: Path) -> Sweep:
-    error = _mistakes(data)
-    if error is None:
-        return Sweep.model_validate(data)
-    places = [keys_of(item["loc"]) for item in error.errors()]
-    wrong = [item.text for item in asked if any(item.affects(place) for place in places)]
-    raise validation_error(error, Sweep, as_shell_words(path, wrong))
 
 
 def _mistakes(data: dict[str, Any]) -> ValidationError | None:
@@ -289,11 +270,11 @@ def _word(value: Any) -> str:
 
 def _is_plain(value: Any) -> bool:
     """Whether `_word` says all of it, and nothing else looks the same."""
-    if isinstance(value, list):
-        return bool(value) and all(_is_plain(item) and not isinstance(item, list) for item in value)
-    if isinstance(value, float):
-        return float(f"{value:g}") == value
-    return isinstance(value, (bool, int)) or (
-        isinstance(value, str)
-        and re.fullmatch(r"[A-Za-z0-9]+([.][A-Za-z0-9]+)*", value) is not None
-    )
+    match value:
+        case list():
+            return bool(value) and all(type(item) is not list and _is_plain(item) for item in value)
+        case float():
+            return float(f"{value:g}") == value
+        case str():
+            return re.fullmatch(r"[A-Za-z0-9]+([.][A-Za-z0-9]+)*", value) is not None
+    return isinstance(value, int)

@@ -25,22 +25,22 @@ class RunGroup:
 
     Most packs hold one run. `branches` are ordered by where they branch off. At the steps `read_at`
     (the budgets of all shorter runs of the prefix, whether they are still to be trained or not) the
-    loss at the constant rate is read.
+    loss at the constant rate is read. `later` are longer runs that may be added to the sweep: what
+    they would have measured is kept with the state at this group's own `branch_step`.
     """
 
     runs: tuple[RunConfig, ...]
     branches: tuple[RunGroup, ...] = ()
     read_at: tuple[int, ...] = ()
+    later: tuple[RunGroup, ...] = ()
 
     @property
     def name(self) -> str:
         """The run's id, or one that names all runs of a pack."""
         if len(self.runs) == 1:
             return self.runs[0].run_id
-        return (
-            "pack-"
-            + hashlib.sha256(" ".join(run.run_id for run in self.runs).encode()).hexdigest()[:12]
-        )
+        digest = hashlib.sha256(" ".join(run.run_id for run in self.runs).encode())
+        return f"pack-{digest.hexdigest()[:12]}"
 
     @property
     def branch_step(self) -> int:
@@ -48,7 +48,7 @@ class RunGroup:
         return self.runs[0].stable_steps
 
     def all_runs(self) -> Iterator[RunConfig]:
-        """All runs of the pack and of its branches."""
+        """All runs of the pack and of its branches, which is all that is published."""
         yield from self.runs
         for branch in self.branches:
             yield from branch.runs
@@ -70,22 +70,6 @@ class RunGroup:
             for run in branch.runs
         )
 
-    def dump(self) -> dict[str, Any]:
-        """JSON-ready; `load_group` reads it."""
-        runs, branches = (
-            [run.model_dump_json() for run in self.runs],
-            [branch.dump() for branch in self.branches],
-        )
-        return {"runs": runs, "branches": branches, "read_at": self.read_at}
-
-
-def load_group(data: dict[str, Any]) -> RunGroup:
-    """The group of `RunGroup.dump`."""
-    runs = tuple(RunConfig.model_validate_json(text) for text in data["runs"])
-    return RunGroup(
-        runs, tuple(load_group(branch) for branch in data["branches"]), tuple(data["read_at"])
-    )
-
 
 @contextmanager
 def gc_paused() -> Iterator[None]:
@@ -105,18 +89,36 @@ def gc_paused() -> Iterator[None]:
 
 @gc_paused()
 def group_runs(
-    runs: Sequence[RunConfig], budgets: Mapping[str, tuple[int, ...]] | None = None
+    runs: Sequence[RunConfig],
+    budgets: Mapping[str, tuple[int, ...]] | None = None,
+    later: Mapping[str, tuple[RunGroup, ...]] | None = None,
 ) -> list[RunGroup]:
     """Each run once: the longest of every shared prefix with the others as its branches.
 
-    `budgets` are those of the whole sweep where `runs` are only what is left of it.
+    `budgets` are those of the whole sweep where `runs` are only what is left of it; `later` as from
+    `later_groups`.
     """
     groups, prefixes = [], _by_prefix(runs)
     known = _constant_lr_steps(prefixes) if budgets is None else budgets
     for *shorter, longest in prefixes:
         branches = tuple(RunGroup((run,), read_at=known.get(run.run_id, ())) for run in shorter)
-        groups.append(RunGroup((longest,), branches, known.get(longest.run_id, ())))
+        kept = (later or {}).get(longest.run_id, ())
+        groups.append(RunGroup((longest,), branches, known.get(longest.run_id, ()), kept))
     return groups
+
+
+def later_groups(
+    runs: Sequence[RunConfig], later: Sequence[RunConfig]
+) -> dict[str, tuple[RunGroup, ...]]:
+    """For the longest run of each prefix, the still longer ones among `later`."""
+    prefixes = {members[-1].prefix_key: members for members in _by_prefix(runs)} if later else {}
+    kept: dict[str, tuple[RunGroup, ...]] = defaultdict(tuple)
+    for run in later:
+        members = prefixes.get(run.prefix_key, [run])
+        if members[-1].stable_steps and run.n_steps > members[-1].n_steps:
+            (read_at,) = _constant_lr_steps([[*members, run]]).values() or [()]
+            kept[members[-1].run_id] += (RunGroup((run,), read_at=read_at),)
+    return kept
 
 
 def constant_lr_eval_steps(runs: Sequence[RunConfig]) -> dict[str, tuple[int, ...]]:
@@ -142,23 +144,24 @@ def _by_prefix(runs: Sequence[RunConfig]) -> list[list[RunConfig]]:
 
 
 def pack_groups(groups: Sequence[RunGroup], size: Callable[[RunGroup], int]) -> list[RunGroup]:
-    """Groups of one shape (seeds, learning rates) joined into packs of <= `size(group)` runs."""
+    """Groups of one shape (seeds, learning rates) joined into packs of <= `size(group)` runs.
+
+    A group that keeps its state for a `later` run, which is resumed alone, stays alone.
+    """
     alike: dict[Any, list[RunGroup]] = defaultdict(list)
     for group in groups:
         alike[_pack_key(group)].append(group)
-    return [
-        _joined(part) for members in alike.values() for part in _parts(members, size(members[0]))
-    ]
-
-
-def _parts(members: Sequence[RunGroup], size: int) -> Iterator[Sequence[RunGroup]]:
-    return (members[first : first + size] for first in range(0, len(members), size))
+    packs = []
+    for members in alike.values():
+        step = size(members[0])
+        packs += [_joined(members[i : i + step]) for i in range(0, len(members), step)]
+    return packs
 
 
 def _pack_key(group: RunGroup) -> Any:
     """What runs of one program have in common; learning rate, decay, clipping and seed are free."""
     run = group.runs[0]
-    horizons = (tuple(branch.runs[0].n_steps for branch in group.branches), group.read_at)
+    branches = tuple(branch.runs[0].n_steps for branch in group.branches)
     return (
         run.model,
         run.task,
@@ -168,7 +171,9 @@ def _pack_key(group: RunGroup) -> Any:
         run.n_steps,
         run.precision,
         run.evals,
-        horizons,
+        branches,
+        group.read_at,
+        group.later,
     )
 
 
@@ -177,4 +182,4 @@ def _joined(members: Sequence[RunGroup]) -> RunGroup:
     branches = tuple(
         _joined(branches) for branches in zip(*(group.branches for group in members), strict=True)
     )
-    return RunGroup(runs, branches, members[0].read_at)
+    return RunGroup(runs, branches, members[0].read_at, members[0].later)

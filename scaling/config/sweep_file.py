@@ -15,29 +15,28 @@ import tomli_w
 from pydantic import BaseModel, ValidationError
 
 from scaling import files
-from scaling.config import RunConfig, Sweep
+from scaling.config import Design, RunConfig, Sweep, TaskConfig
 from scaling.config.base import SLUG
 from scaling.errors import ScalingError, closest_match
 from scaling.formatting import sanitize
 
+
+def models_in(annotation: Any) -> set[type[BaseModel]]:
+    """The models that a value of this annotation may be."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return {annotation}
+    return {model for inner in get_args(annotation) for model in models_in(inner)}
+
+
 MAX_BYTES = 1_000_000
 SCHEMA_FILE, SCHEMA_TITLE = "sweep.schema.json", "A sweep file of scaling"
 # discriminators that pydantic inserts into a location, which are no keys of the file
-TAGS = frozenset(
-    [
-        "text",
-        "synthetic",
-        "modular",
-        "arithmetic",
-        "induction",
-        "regression",
-        "isoflop",
-        "grid",
-        "ladder",
-        "list",
-        "epochs",
-    ]
-)
+TAGS = {
+    kind
+    for union in (Design, TaskConfig)
+    for model in models_in(union)
+    for kind in get_args(model.model_fields["kind"].annotation)
+}
 FORMS = (
     "literal[",
     "PowerRule",
@@ -128,34 +127,24 @@ def read_toml(path: Path) -> dict[str, Any]:
     """A sweep file's tables as they stand, not yet checked. Raises ScalingError where it is no TOML
     file that can be read.
     """
+    form = "see sweeps/demo.toml for the form"
+    what, remedy = "", "name a sweep file, for example sweeps/demo.toml"
+    data: dict[str, Any] = {}
     if not path.exists():
-        raise ScalingError(
-            "no such file",
-            where=str(path),
-            remedy="name a sweep file, for example sweeps/demo.toml",
-        )
-    if not path.is_file():
-        raise ScalingError(
-            "is a folder" if path.is_dir() else "not a regular file",
-            where=str(path),
-            remedy="name a sweep file, for example sweeps/demo.toml",
-        )
-    if path.stat().st_size > MAX_BYTES:
-        raise ScalingError(
-            f"{path.stat().st_size} bytes is too large for a sweep file",
-            where=str(path),
-            remedy="at most 1 MB",
-        )
-    try:
-        data = tomllib.loads(path.read_bytes().decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ScalingError(
-            f"not valid TOML: {error}", where=str(path), remedy="see sweeps/demo.toml for the form"
-        ) from None
-    if not data:
-        raise ScalingError(
-            "the sweep file is empty", where=str(path), remedy="see sweeps/demo.toml for the form"
-        )
+        what = "no such file"
+    elif not path.is_file():
+        what = "is a folder" if path.is_dir() else "not a regular file"
+    elif path.stat().st_size > MAX_BYTES:
+        what, remedy = f"{path.stat().st_size} bytes is too large for a sweep file", "at most 1 MB"
+    else:
+        try:
+            data = tomllib.loads(path.read_bytes().decode("utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+            what, remedy = f"not valid TOML: {error}", form
+        else:
+            what, remedy = ("" if data else "the sweep file is empty"), form
+    if what:
+        raise ScalingError(what, where=str(path), remedy=remedy)
     return data
 
 
@@ -234,10 +223,3 @@ def _known(model: type[BaseModel], location: list[Any]) -> set[str]:
         fields = [inner.model_fields[part] for inner in models if part in inner.model_fields]
         models = {model for field in fields for model in models_in(field.annotation)}
     return {key for inner in models for key in inner.model_fields}
-
-
-def models_in(annotation: Any) -> set[type[BaseModel]]:
-    """The models that a value of this annotation may be."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return {annotation}
-    return {model for inner in get_args(annotation) for model in models_in(inner)}

@@ -1,8 +1,7 @@
 """The coordinator: hands run groups to workers, the most expensive first, and turns what happens to
 them into outcomes.
 
-It is the same for every executor. It holds a lease, so that any number of coordinators can share
-one folder.
+It holds a lease, so that any number of coordinators can share one folder.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -22,18 +21,16 @@ from scaling.config.run_groups import RunGroup
 from scaling.errors import DISK, STOPPED
 from scaling.execute import events
 from scaling.execute.attempts import Ledger
-from scaling.execute.events import OnEvent, RunEvent
-from scaling.execute.group_events import GroupEvents
+from scaling.execute.events import FailureCause, OnEvent, RunEnded, RunEvent
 from scaling.execute.lease import Lease, lost_error
-from scaling.execute.local import Launcher, Worker
+from scaling.execute.local import ExitReason, Worker
 from scaling.execute.options import RunOptions
-from scaling.execute.packing import Packing
 from scaling.execute.progress import ENDED, SweepProgress
-from scaling.execute.run_queue import RunQueue
+from scaling.execute.run_queue import PackLimit, RunQueue
 from scaling.execute.signals import Signals, exit_code
 from scaling.execute.sweep_folder import SweepFolder
-from scaling.execute.worker import TrainRequest
-from scaling.plan import PlannedRun
+from scaling.execute.worker import REQUESTS, TrainRequest
+from scaling.plan import Plan, PlannedRun
 
 PROGRESS_SECONDS = 1.0  # between two updates of the lease's progress
 
@@ -71,263 +68,283 @@ class SessionEnd:
     runs_left: int = 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class ExecutionPlan:
-    """How the runs of one folder are trained.
+@dataclass
+class _GroupTraining:
+    """A group in a worker: each run's outcome, the runs to try again, and FLOPs trained.
 
-    Args:
-        options: of the whole command.
-        workers: parallel processes.
-        packing: which runs share a program.
-        planned: all runs of the sweep, by run_id.
-        eval_steps: by run_id, steps in the shared prefix at which the constant-rate loss is read.
-        flops_before, seconds_before: spent by the same command in other folders.
+    `finished` runs are trained again only because their pack is.
     """
 
-    options: RunOptions
-    workers: int = 1
-    packing: Packing = field(default_factory=Packing)
-    planned: Mapping[str, RunConfig] = field(default_factory=dict)
-    eval_steps: Mapping[str, tuple[int, ...]] | None = None
-    flops_before: float = 0.0
-    seconds_before: float = 0.0
-
-    def exhausted_budget(self, flops: float, seconds: float) -> Stop | None:
-        """The budget that `flops` and `seconds` of this folder have used up, if any."""
-        max_flops, max_seconds = self.options.max_flops, self.options.max_seconds
-        if max_flops is not None and self.flops_before + flops >= max_flops:
-            return Stop(StopReason.MAX_FLOPS, f"--max-flops {max_flops:.3g} is used up")
-        if max_seconds is not None and self.seconds_before + seconds >= max_seconds:
-            return Stop(StopReason.MAX_SECONDS, f"--max-seconds {max_seconds:g} are over")
-        return None
+    group: RunGroup
+    finished: set[str]
+    ended: dict[str, str] = field(default_factory=dict)
+    again: set[str] = field(default_factory=set)
+    flops: float = 0.0
+    is_starting: bool = False  # the worker imports what it needs
+    began: float = field(default_factory=time.monotonic)
 
 
-@dataclass
-class WorkerPool:
-    """The state of a coordinator while runs are in training; shared by its threads."""
+@dataclass(kw_only=True)
+class Coordinator:
+    """Trains the chosen `runs` of a plan in `workers` workers that `start` starts, sharing them
+    with other coordinators.
+
+    It stops when `flops_left` are trained or at the `deadline` (of `time.monotonic`).
+    """
 
     folder: SweepFolder
-    sweep: str
-    run_queue: RunQueue
-    plan: ExecutionPlan
-    launcher: Launcher
+    plan: Plan
+    runs: Sequence[PlannedRun]
+    options: RunOptions
     lease: Lease
-    ledger: Ledger
-    events: queue.SimpleQueue[RunEvent] = field(default_factory=queue.SimpleQueue)
-    stopping: threading.Event = field(default_factory=threading.Event)
-    workers: list[Worker] = field(default_factory=list)
-    errors: list[BaseException] = field(default_factory=list)
-    retries: Counter[str] = field(default_factory=Counter)
-    standby: dict[int, Worker] = field(default_factory=dict)
-    starts: Counter[int] = field(default_factory=Counter)
+    signals: Signals
+    on_event: OnEvent
+    start: Callable[[int], Worker]
+    workers: int
+    pack_limit: PackLimit
+    flops_left: float | None = None
+    deadline: float | None = None
 
-    def stop(self, number: int = signal.SIGTERM) -> None:
+    def __post_init__(self) -> None:
+        self.events: queue.SimpleQueue[RunEvent] = queue.SimpleQueue()
+        self.run_queue = RunQueue(
+            self.folder,
+            self.lease,
+            self.plan,
+            {planned.run_id: planned.flops for planned in self.runs},
+            self.pack_limit,
+            lambda run_id: self.events.put(events.RunEndedElsewhere(run_id=run_id)),
+        )
+        self.ledger = Ledger(self.folder.path, self.lease.name)
+        self.stopping = threading.Event()
+        self.started: list[Worker] = []
+        self.errors: list[BaseException] = []
+        self.retries: Counter[str] = Counter()
+
+    def run(self) -> SessionEnd:
+        """Returns when all runs have ended anywhere, or a stop was asked for.
+
+        The first signal asks every worker to save its state; a second one kills them and exits at
+        once.
+        """
+        self.lease.on_lost = self._on_lease_lost
+        threads = [
+            threading.Thread(target=self.worker_thread, args=(index,), daemon=True)
+            for index in range(min(self.workers, len(self.runs)))
+        ]
+        for thread in threads:
+            thread.start()
+        end = self._pass_events(threads)
+        if self.errors:
+            raise self.errors[0]
+        return end
+
+    def _stop(self, number: int = signal.SIGTERM) -> None:
         """Begin nothing new, and let every worker save its state (or, with SIGKILL, die)."""
         self.run_queue.close()
         self.stopping.set()
-        for worker in self.workers:
+        for worker in self.started:
             worker.signal(number)
 
-    def acquire_worker(self, index: int) -> Worker:
-        """A new worker. After a death the next one is started ahead of time: importing is slow."""
-        worker = self.standby.pop(index, None) or self._start(index)
-        self.starts[index] += 1
-        if self.starts[index] > 1 and not self.launcher.limited and not self.stopping.is_set():
-            self.standby[index] = self._start(index)
-        return worker
+    def _on_lease_lost(self) -> None:
+        """Another process has ended our lease: nothing that our workers still do may be
+        published.
+        """
+        self.errors.append(lost_error(self.folder.path))
+        self._stop(signal.SIGKILL)
 
-    def _start(self, index: int) -> Worker:
-        worker = self.launcher.start(index)
-        self.workers.append(worker)
-        if self.stopping.is_set():
-            worker.signal(signal.SIGTERM)
-        return worker
+    def _pass_events(self, threads: Sequence[threading.Thread]) -> SessionEnd:
+        """Pass events on until every worker thread has ended; keep the lease's progress up to
+        date.
+        """
+        stop: Stop | None = None
+        progress, written, is_signalled = SweepProgress(self.runs), 0.0, False
+        while any(thread.is_alive() for thread in threads) or not self.events.empty():
+            if self.signals.count and not is_signalled:
+                self._stop()
+                is_signalled = True
+            if self.signals.force_quit:
+                self._stop(signal.SIGKILL)
+                os._exit(exit_code(self.signals.received))
+            try:
+                event = self.events.get(timeout=0.1)
+            except queue.Empty:
+                pass
+            else:
+                progress.handle(event)
+                self.on_event(event)
+                if isinstance(event, RunEnded):
+                    stop = self._stop_after(event) or stop
+            stop = stop or self._exhausted_budget(progress.flops_trained)
+            if stop and not self.stopping.is_set():
+                self._stop()
+            is_disk_full = stop is not None and stop.reason == StopReason.DISK
+            if time.monotonic() - written > PROGRESS_SECONDS and not is_disk_full:
+                self.lease.publish_progress(progress.running.values(), progress.eta_seconds)
+                written = time.monotonic()
+        if self.signals.received:
+            stop = Stop(StopReason.SIGNAL, "a signal", exit_code(self.signals.received))
+        counts: dict[str, int] = {kind: progress.counts[kind] for kind in ENDED}
+        return SessionEnd(counts=counts, flops=progress.flops_trained, stop=stop)
 
+    def _exhausted_budget(self, flops: float) -> Stop | None:
+        if self.flops_left is not None and flops >= self.flops_left:
+            message = f"--max-flops {self.options.max_flops:.3g} is used up"
+            return Stop(StopReason.MAX_FLOPS, message)
+        if self.deadline is not None and time.monotonic() >= self.deadline:
+            message = f"--max-seconds {self.options.max_seconds:g} are over"
+            return Stop(StopReason.MAX_SECONDS, message)
+        return None
 
-def execute(
-    folder: SweepFolder,
-    sweep: str,
-    runs: Sequence[PlannedRun],
-    plan: ExecutionPlan,
-    launcher: Launcher,
-    lease: Lease,
-    signals: Signals,
-    on_event: OnEvent,
-) -> SessionEnd:
-    """Train `runs` in `plan.workers` workers, sharing them with other coordinators; returns when
-    all have ended anywhere.
+    def _stop_after(self, ended: RunEnded) -> Stop | None:
+        """Why the end of a run ends the session, if it does."""
+        if ended.cause == FailureCause.DISK:
+            return Stop(StopReason.DISK, "disk full or not writable", DISK)
+        if ended.cause == FailureCause.START:
+            return Stop(StopReason.WORKER_START, ended.reason)
+        if self.options.fail_fast and ended.event in ("failed", "diverged"):
+            return Stop(StopReason.FAIL_FAST, f"--fail-fast: run {ended.run_id} {ended.event}")
+        return None
 
-    Runs that share a prefix are trained as its branches. The first signal asks every worker to
-    save its state; a second one kills them and exits at once.
-    """
-    queued: queue.SimpleQueue[RunEvent] = queue.SimpleQueue()
-    run_queue = RunQueue(
-        folder,
-        lease,
-        {planned.run_id: planned.flops for planned in runs},
-        plan.planned,
-        plan.packing,
-        plan.eval_steps,
-        lambda run_id: queued.put(events.RunEndedElsewhere(run_id=run_id)),
-    )
-    run_queue.add_runs([planned.run for planned in runs])
-    ledger = Ledger(folder.path, lease.name)
-    pool = WorkerPool(folder, sweep, run_queue, plan, launcher, lease, ledger, queued)
-    lease.on_lost = lambda: _on_lease_lost(pool)
-    threads = [
-        threading.Thread(target=_worker_thread, args=(pool, index), daemon=True)
-        for index in range(min(plan.workers, len(runs)))
-    ]
-    progress = SweepProgress(runs)
-    for thread in threads:
-        thread.start()
-    end = _event_loop(pool, progress, threads, signals, on_event)
-    if pool.errors:
-        raise pool.errors[0]
-    return end
+    def worker_thread(self, index: int) -> None:
+        """Hand one group after another to a worker; start another worker when it dies.
 
-
-def _on_lease_lost(pool: WorkerPool) -> None:
-    """Another process has ended our lease: nothing that our workers still do may be published."""
-    pool.errors.append(lost_error(pool.folder.path))
-    pool.stop(signal.SIGKILL)
-
-
-def _event_loop(
-    pool: WorkerPool,
-    progress: SweepProgress,
-    threads: Sequence[threading.Thread],
-    signals: Signals,
-    on_event: OnEvent,
-) -> SessionEnd:
-    """Pass events on until every worker thread has ended; keep the lease's progress up to date."""
-    stop: Stop | None = None
-    written, began, signalled = 0.0, time.monotonic(), False
-    while any(thread.is_alive() for thread in threads) or not pool.events.empty():
-        if signals.count and not signalled:
-            pool.stop()
-            signalled = True
-        if signals.force_quit:
-            pool.stop(signal.SIGKILL)
-            os._exit(exit_code(signals.received))
+        An error in this thread ends the sweep and is raised by `run`.
+        """
+        worker: Worker | None = None
+        lines: Iterator[str] = iter(())
         try:
-            event: RunEvent | None = pool.events.get(timeout=0.1)
-        except queue.Empty:
-            event = None
-        if event is not None:
-            progress.handle(event)
-            on_event(event)
-            if isinstance(event, events.RunEnded):
-                stop = _stop_after(event, pool.plan.options) or stop
-        elapsed = time.monotonic() - began
-        stop = stop or pool.plan.exhausted_budget(progress.flops_trained, elapsed)
-        if stop and not pool.stopping.is_set():
-            pool.stop()
-        disk_full = stop is not None and stop.reason == StopReason.DISK
-        if time.monotonic() - written > PROGRESS_SECONDS and not disk_full:
-            pool.lease.publish_progress(progress.running.values(), progress.eta_seconds)
-            written = time.monotonic()
-    if signals.received:
-        stop = Stop(StopReason.SIGNAL, "a signal", exit_code(signals.received))
-    counts: dict[str, int] = {kind: progress.counts[kind] for kind in ENDED}
-    return SessionEnd(counts=counts, flops=progress.flops_trained, stop=stop)
+            while (group := self.run_queue.next_group()) is not None:
+                if worker is None or not worker.alive():
+                    worker = self.start(index)
+                    self.started.append(worker)
+                    if self.stopping.is_set():
+                        worker.signal(signal.SIGTERM)
+                    lines = iter(worker.events())
+                self.run_queue.done(group, self._train_group(worker, lines, group))
+        except BaseException as error:  # noqa: BLE001 - raised again in the main thread
+            self.errors.append(error)
+            self._stop()
+        finally:
+            if worker is not None:
+                worker.close()
+
+    def _train_group(
+        self, worker: Worker, lines: Iterator[str], group: RunGroup
+    ) -> list[RunConfig]:
+        """Hand a group to a worker and handle its events to the end; returns the runs to try
+        again, and those of branches whose checkpoints were not reached.
+        """
+        run_ids = [run.run_id for run in group.runs]
+        finished = {run_id for run_id in run_ids if self.folder.is_finished(run_id)}
+        leading = [run_id for run_id in run_ids if run_id not in finished]
+        for run_id in leading:
+            self.folder.remove_failure(run_id)
+        self.ledger.add(event="started", run_ids=leading, time=round(time.time(), 3))
+        request = TrainRequest(
+            sweep=self.plan.sweep.name,
+            group=group,
+            execution=self.options.execution,
+            notes={
+                "pack": len(group.runs),
+                "pack_limit": self.pack_limit(group.runs[0]),
+                "branches": [branch.name for branch in group.branches],
+            },
+            allow_changes=self.options.allow_changes,
+            lease=str(self.lease.path),
+            send_metrics=bool(self.options.trackers),
+            keep_weights=self.options.keep_weights,
+        )
+        training = _GroupTraining(group, finished)
+        worker.send(REQUESTS.dump_json(request).decode())
+        if not any(self._handle(training, events.load_event(line)) for line in lines):
+            self._handle_worker_death(training, worker.exit_reason())
+        seconds, flops = time.monotonic() - training.began, training.flops
+        for kind in sorted(set(training.ended.values())):
+            run_ids = [run_id for run_id, outcome in training.ended.items() if outcome == kind]
+            self.ledger.add(event=kind, run_ids=run_ids, seconds=round(seconds, 3), flops=flops)
+            seconds = flops = 0.0
+        self.events.put(events.GroupOver(run_id=leading[0]))
+        if self.stopping.is_set():
+            return []
+        again = [run for run in group.runs if run.run_id in training.again]
+        branches = [run for branch in training.group.branches for run in branch.runs]
+        return again + [run for run in branches if run.run_id not in training.ended]
+
+    def _handle(self, training: _GroupTraining, event: RunEvent) -> bool:
+        """Handle one event of a worker; True when its group is over."""
+        match event:
+            case events.GroupOver():
+                return True
+            case events.WorkerState():
+                training.is_starting = event.event == "starting"
+            case events.RunProgress():
+                training.flops = event.flops
+                seconds = round(time.monotonic() - training.began, 3)
+                event = event.model_copy(update={"seconds": seconds})
+            case events.Branched(run_ids=run_ids):  # any process may claim them from now on
+                branches = [b for b in training.group.branches if b.runs[0].run_id in run_ids]
+                training.group = training.group.without(run_ids)
+                self.run_queue.add_branches(branches)
+            case RunEnded(run_id=run_id) if run_id in training.finished:
+                return False
+            case RunEnded(event="failed"):
+                self._handle_failure(training, event)
+                return False
+            case RunEnded(event="stopped") if not self.stopping.is_set():
+                # the worker alone was signalled
+                reason = f"its worker was asked to stop: {event.reason}"
+                self._handle_failure(training, _death(event.run_id, FailureCause.DIED, reason))
+                return False
+            case RunEnded():
+                training.ended[event.run_id] = event.event
+        self.events.put(event)
+        return False
+
+    def _handle_failure(self, training: _GroupTraining, failure: RunEnded) -> None:
+        """Record why a run failed, or try it again where the cause may be transient."""
+        run_id, reason = failure.run_id, failure.reason
+        # some may have been published before their pack failed
+        if run_id in training.ended or run_id in training.finished:
+            return
+        if failure.cause == FailureCause.DISK:
+            training.ended[run_id] = "stopped"
+            self.events.put(failure.model_copy(update={"event": "stopped"}))
+        elif failure.cause in events.TRANSIENT and self.retries[run_id] < self.options.retries:
+            self.retries[run_id] += 1
+            training.ended[run_id] = "interrupted"
+            training.again.add(run_id)
+            attempt = f"{reason}; retry {self.retries[run_id]} of {self.options.retries}"
+            self.events.put(events.RunInterrupted(run_id=run_id, reason=attempt))
+        else:
+            self.folder.write_failure(run_id, failure.details)
+            training.ended[run_id] = "failed"
+            self.events.put(failure)
+
+    def _handle_worker_death(self, training: _GroupTraining, exit_reason: ExitReason) -> None:
+        """The worker died in this group: its runs stopped if that was asked for, else failed.
+
+        One that dies of itself before it was ready is not tried again.
+        """
+        could_not_start = training.is_starting and exit_reason.cause != "SIGKILL"
+        cause = FailureCause.START if could_not_start else FailureCause.DIED
+        what = "could not start" if could_not_start else "died"
+        reason = f"the worker process {what}: {exit_reason.cause}"
+        if exit_reason.message:
+            reason += f": {exit_reason.message}"
+        elif exit_reason.cause in ("SIGKILL", "SIGABRT"):
+            reason += " (out of memory?)"
+        for run in training.group.runs:
+            if run.run_id in training.ended or run.run_id in training.finished:
+                continue
+            if self.stopping.is_set():
+                training.ended[run.run_id] = "stopped"
+                stopped = "killed before it could save"
+                self.events.put(RunEnded(event="stopped", run_id=run.run_id, reason=stopped))
+            else:
+                self._handle_failure(training, _death(run.run_id, cause, reason, exit_reason.log))
 
 
-def _stop_after(ended: events.RunEnded, options: RunOptions) -> Stop | None:
-    """Why the end of a run ends the session, if it does."""
-    if ended.cause == events.FailureCause.DISK:
-        return Stop(StopReason.DISK, "disk full or not writable", DISK)
-    if ended.cause == events.FailureCause.START:
-        return Stop(StopReason.WORKER_START, ended.reason)
-    if options.fail_fast and ended.event in ("failed", "diverged"):
-        return Stop(StopReason.FAIL_FAST, f"--fail-fast: run {ended.run_id} {ended.event}")
-    return None
-
-
-def _worker_thread(pool: WorkerPool, index: int) -> None:
-    """Keep one worker busy; an error in this thread ends the sweep and is raised by `execute`."""
-    try:
-        _drive_worker(pool, index)
-    except BaseException as error:  # noqa: BLE001 - raised again in the main thread
-        pool.errors.append(error)
-        pool.stop()
-
-
-def _drive_worker(pool: WorkerPool, index: int) -> None:
-    """Hand one group after another to a worker; start another worker when it dies."""
-    worker: Worker | None = None
-    lines: Iterator[str] = iter(())
-    try:
-        while (group := _next_group(pool, worker)) is not None:
-            if worker is None or not worker.alive():
-                worker = pool.acquire_worker(index)
-                lines = iter(worker.events())
-            unfinished = _train_group(pool, worker, lines, group)
-            pool.run_queue.done(group, unfinished)
-    finally:
-        for idle in (worker, pool.standby.pop(index, None)):
-            if idle is not None:
-                idle.close()
-
-
-def _next_group(pool: WorkerPool, worker: Worker | None) -> RunGroup | None:
-    """The next group; an idle worker is closed while it waits where workers are limited."""
-    if worker is None or not pool.launcher.limited:
-        return pool.run_queue.next_group()
-    group = pool.run_queue.next_group(wait=False)
-    if group is None:
-        worker.close()
-        group = pool.run_queue.next_group()
-    return group
-
-
-def _train_group(
-    pool: WorkerPool, worker: Worker, lines: Iterator[str], group: RunGroup
-) -> list[RunConfig]:
-    """Hand a group to a worker and handle its events to the end; returns the runs to try again.
-
-    A branch can be claimed by any process from the moment its checkpoint is written.
-    """
-    options = pool.plan.options
-    run_ids = [run.run_id for run in group.runs]
-    finished = {run_id for run_id in run_ids if pool.folder.is_finished(run_id)}
-    leading = [run_id for run_id in run_ids if run_id not in finished]
-    for run_id in leading:
-        pool.folder.remove_failure(run_id)
-    pool.ledger.add(event="started", run_ids=leading, time=round(time.time(), 3))
-    pool.events.put(events.GroupStarted(run_id=leading[0]))
-    request = TrainRequest(
-        sweep=pool.sweep,
-        group=group,
-        execution=options.execution,
-        notes={
-            "pack": len(group.runs),
-            "branches": [branch.name for branch in group.branches],
-            **pool.plan.packing.notes(group),
-        },
-        allow_changes=options.allow_changes,
-        lease=str(pool.lease.path),
-        send_metrics=bool(options.trackers),
-        keep_weights=options.keep_weights,
-    )
-    handler = GroupEvents(
-        group=group,
-        folder=pool.folder,
-        queue=pool.run_queue,
-        emit=pool.events.put,
-        stopping=pool.stopping,
-        retries=pool.retries,
-        max_retries=options.retries,
-        start_is_fatal=not pool.launcher.limited,
-        finished=finished,
-    )
-    worker.send(request.dump())
-    if not any(handler.handle(events.load_event(line)) for line in lines):
-        handler.handle_worker_death(worker.exit_reason())
-    seconds, flops = time.monotonic() - handler.began, handler.flops
-    for kind in sorted(set(handler.ended.values())):
-        run_ids = [run_id for run_id, outcome in handler.ended.items() if outcome == kind]
-        pool.ledger.add(event=kind, run_ids=run_ids, seconds=round(seconds, 3), flops=flops)
-        seconds = flops = 0.0
-    pool.events.put(events.GroupOver(run_id=leading[0]))
-    return [] if pool.stopping.is_set() else handler.unfinished()
+def _death(run_id: str, cause: FailureCause, reason: str, log: str = "") -> RunEnded:
+    details = f"{reason}\n\n{log}"
+    return RunEnded(event="failed", run_id=run_id, cause=cause, reason=reason, details=details)

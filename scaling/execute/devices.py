@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -73,15 +74,14 @@ def local_memory(workers: int) -> DeviceMemory:
     Raises ScalingError when JAX_PLATFORMS names devices that this machine lacks. Imports no jax:
     a child process asks.
     """
-    platforms = os.environ.get("JAX_PLATFORMS", "")
-    if not environment.has_accelerator() and platforms.split(",")[0] in ("", "cpu"):
-        return _cpu_memory(workers)
-    answer = ask_devices()
-    if "error" in answer:
-        raise _missing_platform(platforms, answer["error"])
-    device = answer["devices"][0]
-    if device["platform"] == "cpu":
-        return _cpu_memory(workers)
+    is_cpu = os.environ.get("JAX_PLATFORMS", "").split(",")[0] in ("", "cpu")
+    device = None if is_cpu and not environment.has_accelerator() else local_devices()[0]
+    if device is None or device["platform"] == "cpu":
+        memory = environment.memory_bytes()
+        limits = filter(None, (memory["available_bytes"], memory["limit_bytes"]))
+        available = min(limits, default=2**63 - 1)  # unknown: no limit
+        name = "this machine" if workers == 1 else f"each of {workers} workers here"
+        return DeviceMemory(name, "cpu", available // workers)
     if not device["memory_bytes"]:
         raise ScalingError(
             f"{device['kind']} does not report its memory",
@@ -93,24 +93,19 @@ def local_memory(workers: int) -> DeviceMemory:
     return DeviceMemory(f"{device['kind']} here", kind, capacity)
 
 
-def _missing_platform(platforms: str, reason: str) -> ScalingError:
-    present = ask_devices({"JAX_PLATFORMS": ""}).get("devices", [])
-    names = [device["kind"] for device in present]
-    listed = ", ".join(f"{names.count(name)} x {name}" for name in dict.fromkeys(names)) or "none"
-    return ScalingError(
-        f"jax finds no such device: {reason[:160]}",
-        where=f"JAX_PLATFORMS={platforms}",
+def local_devices() -> list[dict[str, Any]]:
+    """The devices of this machine. Raises ScalingError where jax finds none."""
+    answer = ask_devices()
+    if "error" not in answer:
+        return list(answer["devices"])
+    present = Counter(d["kind"] for d in ask_devices({"JAX_PLATFORMS": ""}).get("devices", []))
+    listed = ", ".join(f"{count} x {kind}" for kind, count in present.items()) or "none"
+    raise ScalingError(
+        f"jax finds no such device: {answer['error'][:160]}",
+        where=f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}",
         remedy=f"devices here: {listed}; unset JAX_PLATFORMS, or set it to what is here (cpu "
         "always works)",
     )
-
-
-def _cpu_memory(workers: int) -> DeviceMemory:
-    memory = environment.memory_bytes()
-    limits = [memory[key] for key in ("available_bytes", "limit_bytes")]
-    available = min((value for value in limits if value), default=2**63 - 1)  # unknown: no limit
-    name = "this machine" if workers == 1 else f"each of {workers} workers here"
-    return DeviceMemory(name, "cpu", available // workers)
 
 
 def resolve_workers(workers: int | None, execution: Execution) -> int:
@@ -152,10 +147,7 @@ def check_devices(
     if execution.mesh.n_devices == 1:
         check_mesh(runs, execution)
     else:
-        answer = ask_devices()
-        if "error" in answer:
-            raise _missing_platform(os.environ.get("JAX_PLATFORMS", ""), answer["error"])
-        devices = answer["devices"]
+        devices = local_devices()
         check_mesh(runs, execution, hosts * len(devices), devices[0]["kind"])
     memory = local_memory(workers)
     check_fits([planned.run for planned in runs], execution, memory)

@@ -38,13 +38,6 @@ class WorkerState(_Event):
     """A worker process imports what it needs (`starting`), or takes requests (`ready`)."""
 
     event: Literal["starting", "ready"]
-    pid: int | None = None
-
-
-class GroupStarted(_Event):
-    """A worker was handed a group, named after its first run."""
-
-    event: Literal["started"] = "started"
 
 
 class RunProgress(_Event):
@@ -119,7 +112,6 @@ class GroupOver(_Event):
 
 RunEvent = (
     WorkerState
-    | GroupStarted
     | RunProgress
     | Measured
     | Branched

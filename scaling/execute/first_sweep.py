@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -25,14 +24,6 @@ from scaling.warning import ResultWarning
 TYPICAL = {"gpu": "a100", "tpu": "tpu-v5e"}  # devices by which minutes of "gpu" are counted
 MANY_BYTES, MANY_FLOPS = 50_000_000, 1e16  # of text and training, from which tokens beat bytes
 BPE_VOCAB_SIZE = 4096
-
-
-@dataclass(frozen=True)
-class FirstSweep:
-    """A drafted sweep with warnings about it."""
-
-    sweep: StarterSweep
-    warnings: tuple[ResultWarning, ...]
 
 
 def device_kind(device: str) -> Kind:
@@ -93,8 +84,10 @@ def prepare_text(data: str, flops: float, on_message: OnMessage) -> str:
     return str(out)
 
 
-def first_sweep(path: Path, flops: float, kind: Kind, corpus: str) -> FirstSweep:
-    """The sweep file of `path` for a budget, a kind of device and a corpus.
+def first_sweep(
+    path: Path, flops: float, kind: Kind, corpus: str
+) -> tuple[StarterSweep, list[ResultWarning]]:
+    """The sweep file of `path` for a budget, a kind of device and a corpus, with warnings about it.
 
     Raises ScalingError, with the smallest budget that suffices, for one that is too small.
     """
@@ -107,4 +100,4 @@ def first_sweep(path: Path, flops: float, kind: Kind, corpus: str) -> FirstSweep
             enough = format_flops(float(f"{flops * (MAX_EPOCHS / passes) ** 2:.1g}"))
             message = f"{warning.message}: add text, or take a budget of about {enough} FLOPs"
             warnings[index] = warning.model_copy(update={"message": message})
-    return FirstSweep(sweep, tuple(warnings))
+    return sweep, warnings

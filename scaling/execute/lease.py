@@ -43,10 +43,7 @@ class _Document(BaseModel):
 class LeaseFile(_Document):
     """leases/<name>.json. `boot`: of the machine whose kernel holds the lock, if one does."""
 
-    name: str
-    host: str
     boot: str | None
-    pid: int
     runs: tuple[str, ...]
 
 
@@ -92,29 +89,24 @@ class HeartbeatMonitor:
         return time.monotonic() - since < EXPIRES
 
 
-@dataclass
 class Lease:
-    """The runs that this process has claimed; a context manager. `on_lost` is called once if
+    """The `runs` that this process has claimed; a context manager. `on_lost` is called once if
     another process ended it.
 
-    Where its workers are not `here`, they do not hold the lock: then the heartbeat alone says that
-    the lease stands.
+    Where the file system has no locks of the kernel, it is not `here`: then the heartbeat alone
+    says that the lease stands.
     """
 
-    sweep_folder: Path
-    on_lost: Callable[[], None] = lambda: None
-    here: bool = True
-    name: str = ""
-    runs: set[str] = field(default_factory=set)
-    monitor: HeartbeatMonitor = field(default_factory=HeartbeatMonitor)
-    _over: threading.Event = field(default_factory=threading.Event)
-
-    def __post_init__(self) -> None:
+    def __init__(self, sweep_folder: Path) -> None:
         host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:40]
-        self.name = self.name or f"{host}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        self.folder = self.sweep_folder / "leases"
+        self.name = f"{host}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self.sweep_folder, self.folder = sweep_folder, sweep_folder / "leases"
         self.path = self.folder / f"{self.name}.json"
-        self._lock = FolderLock(self.folder / ".lock")
+        self.runs: set[str] = set()
+        self.here = True
+        self.on_lost: Callable[[], None] = lambda: None
+        self.monitor = HeartbeatMonitor()
+        self._over, self._lock = threading.Event(), FolderLock(self.folder / ".lock")
 
     def __enter__(self) -> Lease:
         files.check_local(self.folder)
@@ -124,8 +116,7 @@ class Lease:
             lock = self.path.with_suffix(".lock")
             with files.guarded(lock, "lock"):
                 self.lock_fd = os.open(lock, os.O_CREAT | os.O_RDWR, 0o644)
-                # without locks of the kernel the heartbeat alone says that this lease stands
-                self.here = try_lock(self.lock_fd) is not None and self.here
+                self.here = try_lock(self.lock_fd) is not None
             self._write()
         self._heart = threading.Thread(target=self._beat, daemon=True)
         self._heart.start()
@@ -140,13 +131,8 @@ class Lease:
         os.close(self.lock_fd)
 
     def _write(self) -> None:
-        lease = LeaseFile(
-            name=self.name,
-            host=socket.gethostname(),
-            boot=boot_id() if self.here else None,
-            pid=os.getpid(),
-            runs=tuple(sorted(self.runs)),
-        )
+        boot = boot_id() if self.here else None
+        lease = LeaseFile(boot=boot, runs=tuple(sorted(self.runs)))
         files.write_json(self.path, lease.model_dump(mode="json"), indent=None, durable=False)
 
     def _beat(self) -> None:

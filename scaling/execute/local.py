@@ -1,9 +1,5 @@
-"""Worker processes: the interface of every executor (`Worker`, `Launcher`), and local child
-processes.
-
-Requests go in as lines and events come out as lines (`scaling.execute.worker` is the other end).
-Everything else (which run is next, retries, leases, budgets) belongs to the coordinator and is the
-same for every executor.
+"""Worker processes: requests go in as lines and events come out as lines (`scaling.execute.worker`
+is the other end).
 """
 
 from __future__ import annotations
@@ -18,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from scaling.execute import slurm
 from scaling.execute.environment import python_module, worker_environment
 from scaling.execute.lease import Lease
 
@@ -40,6 +37,13 @@ class ExitReason(NamedTuple):
             return fatal[0][:300]
         is_error = bool(lines) and re.match(r"[A-Za-z_.]+(Error|Exception|Interrupt)\b", lines[-1])
         return lines[-1][:300] if is_error else ""
+
+
+def end_of_log(path: Path) -> str:
+    """The last characters of a log; none where it is absent."""
+    with contextlib.suppress(FileNotFoundError):
+        return path.read_text(encoding="utf-8", errors="replace")[-LOG_CHARACTERS:]
+    return ""
 
 
 class Worker:
@@ -67,26 +71,6 @@ class Worker:
     def exit_reason(self) -> ExitReason:
         """Why it ended; call after `events` has ended."""
         return ExitReason("", "")
-
-
-class Launcher:
-    """Starts workers; where they are `limited`, an idle one is closed."""
-
-    limited = False
-
-    def start(self, index: int) -> Worker:
-        """A new worker; `index` names its log."""
-        raise NotImplementedError
-
-    def slots(self) -> int | None:
-        """Workers that fit at once; None for one per core or accelerator of this machine."""
-        return None
-
-    def attach(self, lease: Lease, workers: int) -> None:
-        """Start up to `workers` workers under a lease from now on."""
-
-    def close(self) -> None:
-        """Release what the workers used."""
 
 
 class LocalWorker(Worker):
@@ -148,46 +132,32 @@ class LocalWorker(Worker):
             self._log.unlink()
 
     def exit_reason(self) -> ExitReason:
-        code, log = self.process.wait(), ""
-        if self._log.exists():
-            log = self._log.read_text(encoding="utf-8", errors="replace")[-LOG_CHARACTERS:]
-        return ExitReason(signal.Signals(-code).name if code < 0 else f"exit code {code}", log)
+        code = self.process.wait()
+        cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        return ExitReason(cause, end_of_log(self._log))
 
 
-class LocalLauncher(Launcher):
-    """Workers as children of this process, each with its share of the cores.
-
-    `prefix` stands before the command (`srun ...`), `arguments` after it; children inherit the
-    file descriptors `inherited`.
+class LocalLauncher:
+    """Starts workers as children of this process, each with its share of the cores; they hold its
+    lease. With several `hosts` a worker is one process on each node of the Slurm job.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        name: str = "worker",
-        workers: int = 1,
-        *,
-        inherited: Sequence[int] = (),
-        prefix: Sequence[str] = (),
-        arguments: Sequence[str] = (),
-    ) -> None:
-        self.folder, self.name, self.workers = folder, name, workers
-        self.inherited, self.prefix, self.arguments = inherited, tuple(prefix), tuple(arguments)
+    def __init__(self, folder: Path, lease: Lease, workers: int, hosts: int = 1) -> None:
+        self.folder, self.lease, self.workers, self.hosts = folder, lease, workers, hosts
         self._starting, self._count = threading.Lock(), itertools.count()
 
-    def attach(self, lease: Lease, workers: int) -> None:
-        self.name, self.workers, self.inherited = lease.name, workers, [lease.lock_fd]
-
     def start(self, index: int) -> LocalWorker:
-        command = [
-            *self.prefix,
-            *python_module("scaling"),
-            "train",
-            "--serve",
-            str(self.folder),
-            *self.arguments,
-        ]
-        log = self.folder / "logs" / f"{self.name}-{index}-{next(self._count)}.log"
-        save = signal.SIGUSR1 if self.prefix else signal.SIGTERM  # srun kills its tasks at SIGTERM
+        """A new worker; `index` names its log."""
+        prefix = slurm.launch_prefix(self.hosts)
+        command = [*prefix, *python_module("scaling"), "train", "--serve", str(self.folder)]
+        command += ["--coordinator", "auto"] if self.hosts > 1 else []
+        name = f"{self.lease.name}-{index}-{next(self._count)}.log"
+        save = signal.SIGUSR1 if prefix else signal.SIGTERM  # srun kills its tasks at SIGTERM
         with self._starting:
-            return LocalWorker(command, log, worker_environment(self.workers), self.inherited, save)
+            return LocalWorker(
+                command,
+                self.folder / "logs" / name,
+                worker_environment(self.workers),
+                [self.lease.lock_fd],
+                save,
+            )

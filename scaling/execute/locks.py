@@ -24,6 +24,7 @@ WAIT_SECONDS = 60.0
 ABANDONED_SECONDS = 50.0
 POLL_SECONDS = 0.01
 UNSUPPORTED = files.UNSUPPORTED | {errno.ENOLCK}
+READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class FolderLock:
@@ -52,19 +53,32 @@ class FolderLock:
     def _acquire(self) -> Callable[[], None]:
         """Wait for the lock; returns what releases it."""
         descriptor = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
-        try:
-            kernel = try_lock(descriptor)
-            if kernel is not None:
-                _wait(lambda: bool(try_lock(descriptor)), self.path, taken=kernel)
-                return lambda: os.close(descriptor)
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
         exclusive = self.path.with_name(f"{self.path.name}.exclusive")
-        watched: list[tuple[int, float]] = []
-        _wait(lambda: _create(exclusive, watched), self.path)
-        return lambda: exclusive.unlink(missing_ok=True)
+        began, seen = time.monotonic(), (0, 0.0)
+        with contextlib.ExitStack() as stack:
+            stack.callback(os.close, descriptor)
+            while not (locked := try_lock(descriptor)):
+                now = time.monotonic()
+                if locked is None:
+                    try:
+                        os.close(os.open(exclusive, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+                        stack.callback(exclusive.unlink, missing_ok=True)
+                        break
+                    except FileExistsError:
+                        with contextlib.suppress(FileNotFoundError):
+                            stamp = exclusive.stat().st_mtime_ns
+                            seen = seen if seen[0] == stamp else (stamp, now)
+                            if now - seen[1] > ABANDONED_SECONDS:
+                                exclusive.unlink(missing_ok=True)
+                if now - began > WAIT_SECONDS:
+                    raise ScalingError(
+                        "another process holds the folder",
+                        where=str(self.path),
+                        remedy="try again",
+                        exit_code=STOPPED,
+                    )
+                time.sleep(POLL_SECONDS)
+            return stack.pop_all().close
 
 
 def try_lock(descriptor: int) -> bool | None:
@@ -92,10 +106,8 @@ def is_locked(path: Path) -> bool:
     def ask() -> bool:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        except PermissionError:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            if error.errno != errno.EROFS:
+            if error.errno not in READ_ONLY:
                 raise
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -110,34 +122,4 @@ def is_locked(path: Path) -> bool:
     try:
         return files.retry(path, ask)
     except (FileNotFoundError, NotADirectoryError):
-        return False
-
-
-def _wait(take: Callable[[], bool], path: Path, *, taken: bool = False) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not (taken or take()):
-        if time.monotonic() > deadline:
-            raise ScalingError(
-                "another process holds the folder",
-                where=str(path),
-                remedy="try again",
-                exit_code=STOPPED,
-            )
-        time.sleep(POLL_SECONDS)
-
-
-def _create(path: Path, watched: list[tuple[int, float]]) -> bool:
-    """Create a file that was not there; one that does not change for long (by our own clock) is
-    removed.
-    """
-    try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
-        return True
-    except FileExistsError:
-        with contextlib.suppress(FileNotFoundError):
-            stamp, now = path.stat().st_mtime_ns, time.monotonic()
-            if not watched or watched[0][0] != stamp:
-                watched[:] = [(stamp, now)]
-            elif now - watched[0][1] > ABANDONED_SECONDS:
-                path.unlink(missing_ok=True)
         return False

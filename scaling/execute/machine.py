@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
+import contextlib
 import os
 import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from scaling.formatting import format_bytes
 from scaling.store.cache import cache_root
 
 _ISA = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_tile", "asimd", "sve")
-_VARIABLES = (
+_VARIABLES = [
     "XLA_FLAGS",
     "JAX_PLATFORMS",
     "NPROC",
@@ -28,15 +28,12 @@ _VARIABLES = (
     "LD_PRELOAD",
     "SCALING_CACHE",
     "JAX_COMPILATION_CACHE_DIR",
-)
-_TOOLS: dict[str, tuple[tuple[str, ...], str]] = {  # programs (none: a Python package), purpose
-    "chromium": (
-        ("chromium", "chromium-browser", "google-chrome"),
-        "looks at reports in the browser tests",
-    ),
-    "sbatch": (("sbatch",), "scaling run --executor slurm"),
-    "ray": ((), "scaling run --executor ray"),
-    "git": (("git",), "writes the commit into the rows"),
+]
+_TOOLS = {  # programs, and what they are for
+    ("chromium", "chromium-browser", "google-chrome"): "looks at reports in the browser tests",
+    ("sbatch",): "scaling run --executor slurm",
+    ("ray",): "scaling run --executor ray",
+    ("git",): "writes the commit into the rows",
 }
 # A buffer that the C library keeps costs page faults once; one that it returns, each time.
 _ASK_ALLOCATOR = """
@@ -70,8 +67,8 @@ def examine() -> dict[str, Any]:
         "accelerator_driver": has_accelerator(),
         "jax": devices.ask_devices(),
         "tools": {
-            name: {"path": _tool(name, programs), "for": purpose}
-            for name, (programs, purpose) in _TOOLS.items()
+            programs[0]: {"path": next(filter(None, map(shutil.which, programs)), None), "for": use}
+            for programs, use in _TOOLS.items()
         },
     }
     return facts | {
@@ -85,31 +82,32 @@ def _packages() -> list[dict[str, Any]]:
     """
     from packaging.requirements import Requirement
 
-    try:
-        needed = [Requirement(line) for line in metadata.requires("scaling-sweeps") or []]
-    except metadata.PackageNotFoundError:
-        return [{"name": "scaling", "installed": None, "wanted": __version__, "fits": False}]
-    rows: list[dict[str, Any]] = [
-        {"name": "scaling", "installed": __version__, "wanted": "", "fits": True}
-    ]
+    needed = [Requirement(f"scaling-sweeps=={__version__}")]
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        needed += map(Requirement, metadata.requires("scaling-sweeps") or [])
+    rows = []
     for item in needed:
         if item.marker is not None and not item.marker.evaluate({"extra": ""}):
             continue
-        try:
-            installed: str | None = metadata.version(item.name)
-        except metadata.PackageNotFoundError:
-            installed = None
-        fits = installed is not None and item.specifier.contains(installed, prereleases=True)
-        row = {"name": item.name, "installed": installed, "wanted": str(item.specifier)}
-        rows.append(row | {"fits": fits})
+        installed: str | None = None
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            installed = metadata.version(item.name)
+        rows.append(
+            {
+                "name": item.name.removesuffix("-sweeps"),
+                "installed": installed,
+                "wanted": str(item.specifier),
+                "fits": installed is not None and item.specifier.contains(installed, True),
+            }
+        )
     return rows
 
 
 def _cpu() -> dict[str, Any]:
     path = Path("/proc/cpuinfo")  # absent where the system is not Linux
     lines = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    pairs = [line.split(":", 1) for line in lines.splitlines() if ":" in line]
-    fields = {name.strip(): value.strip() for name, value in pairs}
+    pairs = [line.partition(":") for line in lines.splitlines()]
+    fields = {name.strip(): value.strip() for name, _, value in pairs}
     flags = (fields.get("flags") or fields.get("Features") or "").split()
     return {
         "model": fields.get("model name") or platform.processor() or platform.machine(),
@@ -125,9 +123,8 @@ def _cache(folder: Path) -> dict[str, Any]:
     """The state of the cache folder, or of the folder above that it would be made in."""
     parents = (folder.absolute(), *folder.absolute().parents)
     standing = next(parent for parent in parents if parent.exists())
-    status = standing.stat()
-    own = not hasattr(os, "getuid") or status.st_uid == os.getuid()
-    exists = folder.exists()
+    status, exists = standing.stat(), folder.exists()
+    own = status.st_uid == os.getuid()
     return {
         "folder": str(folder),
         "exists": exists,
@@ -143,14 +140,9 @@ def _allocator() -> dict[str, Any]:
     """
     environment, keeps = ALLOCATOR | dict(os.environ), None
     if sys.platform == "linux":
-        command = [sys.executable, "-c", _ASK_ALLOCATOR]
-        try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, timeout=30, env=environment, check=True
-            )
-            keeps = done.stdout.strip() == "1"
-        except subprocess.SubprocessError:
-            pass  # not known
+        with contextlib.suppress(subprocess.SubprocessError):
+            command = [sys.executable, "-c", _ASK_ALLOCATOR]
+            keeps = subprocess.check_output(command, timeout=30, env=environment).strip() == b"1"
     return {
         "libc": " ".join(platform.libc_ver()).strip(),
         "here": {name: os.environ.get(name) for name in ALLOCATOR},
@@ -159,75 +151,67 @@ def _allocator() -> dict[str, Any]:
     }
 
 
-def _tool(name: str, programs: tuple[str, ...]) -> str | None:
-    """Where an optional tool is, or None."""
-    if programs:
-        return next(filter(None, map(shutil.which, programs)), None)
-    spec = importlib.util.find_spec(name)
-    return spec.origin if spec else None
-
-
-def problems(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def problems(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(what, remedy) for everything in an examination that hinders or slows the work."""
-    for package in facts["packages"]:
-        if not package["fits"]:
-            what = f"{package['name']} {package['installed'] or 'is missing'}"
-            yield (
-                f"{what}; wanted: {package['wanted']}",
-                "in a checkout, `make test` installs what is pinned",
-            )
-    if "error" in facts["jax"]:
-        yield (
-            f"jax does not start: {facts['jax']['error']}",
-            "fix JAX_PLATFORMS, XLA_FLAGS or the driver; JAX_PLATFORMS=cpu always works",
+    cpu, memory, cache, jax = (facts[name] for name in ("cpu", "memory", "cache", "jax"))
+    usable, quota = cpu["usable_cores"], cpu["quota_cores"]
+    threads = facts["environment"].get("NPROC")
+    free_bytes = facts["disk"]["free_bytes"]
+    available = min(filter(None, (memory["available_bytes"], memory["limit_bytes"])), default=2**62)
+    is_x86 = cpu["architecture"] in ("x86_64", "AMD64")
+    checks = [
+        (
+            not package["fits"],
+            f"{package['name']} {package['installed'] or 'is missing'}; wanted: "
+            f"{package['wanted']}",
+            "in a checkout, `make test` installs what is pinned",
         )
-    elif facts["accelerator_driver"] and facts["jax"]["backend"] == "cpu":
-        yield (
+        for package in facts["packages"]
+    ] + [
+        (
+            "error" in jax,
+            f"jax does not start: {jax.get('error')}",
+            "fix JAX_PLATFORMS, XLA_FLAGS or the driver; JAX_PLATFORMS=cpu always works",
+        ),
+        (
+            facts["accelerator_driver"] and jax.get("backend") == "cpu",
             "an accelerator is here, but jax uses the CPU",
             "install jax for it, for example: pip install 'jax[cuda12]'",
-        )
-    yield from _processor_problems(facts["cpu"], facts["environment"])
-    free_bytes, memory, cache = facts["disk"]["free_bytes"], facts["memory"], facts["cache"]
-    sizes = [memory[key] for key in ("available_bytes", "limit_bytes") if memory[key]]
-    if free_bytes < 2**30:
-        yield (
-            f"{format_bytes(free_bytes)} free in {facts['disk']['folder']}",
-            "free a GiB: results, checkpoints and the corpus need space",
-        )
-    if sizes and min(sizes) < 2**31:
-        yield (
-            f"{format_bytes(min(sizes))} of memory available",
-            "end other programs, or run with --workers 1",
-        )
-    if not cache["writable"] or cache["own"] is False:
-        yield (
-            f"the cache {cache['folder']} is not yours to write",
-            "set SCALING_CACHE to a folder of your own",
-        )
-    if facts["allocator"]["workers_keep_memory"] is False:
-        yield (
-            "training processes return their memory at every step: about half the speed",
-            "use glibc, or preload tcmalloc (LD_PRELOAD)",
-        )
-
-
-def _processor_problems(
-    cpu: Mapping[str, Any], environment: Mapping[str, str]
-) -> Iterator[tuple[str, str]]:
-    isa, usable, quota = cpu["isa"], cpu["usable_cores"], cpu["quota_cores"]
-    if cpu["architecture"] in ("x86_64", "AMD64") and isa is not None and "avx2" not in isa:
-        yield (
+        ),
+        (
+            is_x86 and cpu["isa"] is not None and "avx2" not in cpu["isa"],
             "the processor has no AVX2",
             "training works, several times slower; use another machine for long sweeps",
-        )
-    if quota is not None and quota < usable:
-        yield (
-            f"{usable} cores are visible, but the container may use {quota:g}",
-            f"run with --workers {max(1, int(quota))} and NPROC=1",
-        )
-    threads = environment.get("NPROC")
-    if threads is not None and not (threads.isdigit() and 0 < int(threads) <= usable):
-        yield (
+        ),
+        (
+            quota is not None and quota < usable,
+            f"{usable} cores are visible, but the container may use {quota or 0:g}",
+            f"run with --workers {max(1, int(quota or 0))} and NPROC=1",
+        ),
+        (
+            threads is not None and not (threads.isdigit() and 0 < int(threads) <= usable),
             f"NPROC = {threads!r} on {usable} usable cores",
             "unset it, or set a number of cores you have",
-        )
+        ),
+        (
+            free_bytes < 2**30,
+            f"{format_bytes(free_bytes)} free in {facts['disk']['folder']}",
+            "free a GiB: results, checkpoints and the corpus need space",
+        ),
+        (
+            available < 2**31,
+            f"{format_bytes(available)} of memory available",
+            "end other programs, or run with --workers 1",
+        ),
+        (
+            not cache["writable"] or cache["own"] is False,
+            f"the cache {cache['folder']} is not yours to write",
+            "set SCALING_CACHE to a folder of your own",
+        ),
+        (
+            facts["allocator"]["workers_keep_memory"] is False,
+            "training processes return their memory at every step: about half the speed",
+            "use glibc, or preload tcmalloc (LD_PRELOAD)",
+        ),
+    ]
+    return [(what, remedy) for applies, what, remedy in checks if applies]

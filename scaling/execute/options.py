@@ -13,8 +13,9 @@ from typing import Literal
 
 from scaling.config import Execution
 from scaling.errors import ScalingError
-from scaling.execute.events import OnEvent, RunEvent
+from scaling.execute.events import OnEvent
 from scaling.plan import Plan, PlannedRun
+from scaling.plan.device_fit import to_cli_flags
 
 OnMessage = Callable[[str], None]
 Monitor = Callable[[Path, Plan, Sequence[PlannedRun]], AbstractContextManager[OnEvent]]
@@ -26,14 +27,6 @@ class Executor(StrEnum):
     LOCAL = "local"
     RAY = "ray"
     SLURM = "slurm"
-
-
-def _print_message(message: str) -> None:
-    sys.stderr.write(f"{message}\n")
-
-
-def _no_event(event: RunEvent) -> None:
-    return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +48,7 @@ class RunOptions:
         allow_changes: go on although code, corpus, versions, threads or devices have changed.
         keep_weights: keep the parameters of finished runs.
         trackers: "wandb", "tensorboard", "mlflow".
-        resources, ray_address, wait_for_nodes: of Ray, see `scaling.execute.ray.RayLauncher`.
+        resources, ray_address, wait_for_nodes: of Ray, see `scaling.execute.ray`.
         slurm: options of sbatch; slurm_dry_run: make the batch script and submit nothing.
         source: where the sweep comes from, for error messages.
         on_event: called with each event of the runs; an exception in it ends the session.
@@ -86,9 +79,9 @@ class RunOptions:
     slurm: dict[str, str] = field(default_factory=dict)
     slurm_dry_run: bool = False
     source: str = ""
-    on_event: OnEvent = _no_event
-    on_message: OnMessage = _print_message
-    monitor: Monitor = lambda folder, plan, runs: nullcontext(_no_event)
+    on_event: OnEvent = lambda event: None
+    on_message: OnMessage = lambda message: print(message, file=sys.stderr)  # noqa: T201
+    monitor: Monitor = lambda folder, plan, runs: nullcontext(lambda event: None)
 
     def __post_init__(self) -> None:
         from scaling.trackers import check
@@ -110,6 +103,11 @@ class RunOptions:
                 self.hosts > 1 and self.keep_weights,
                 f"weights that are spread over {self.hosts} hosts are not kept",
                 "leave out --keep-weights, or train on the devices of one host",
+            ),
+            (
+                self.hosts > 1 and self.executor == Executor.RAY and bool(self.trackers),
+                "runs on several hosts under Ray are not tracked while they train",
+                "leave out --track; `scaling results export` logs them afterwards",
             ),
             (
                 bool(self.slurm) and self.executor != Executor.SLURM,
@@ -144,3 +142,19 @@ class RunOptions:
             from scaling.execute.simulated import surface
 
             surface(self.simulate)
+
+    def to_cli_flags(self) -> list[str]:
+        """The options of `scaling run` that a process on another node takes over."""
+        default = RunOptions()
+        flags = to_cli_flags(self.execution, default.execution).split()
+        for name in ("pack", "retries", "max_flops", "max_seconds", "max_runs"):
+            if (value := getattr(self, name)) != getattr(default, name):
+                flags += [f"--{name.replace('_', '-')}", str(value)]
+        flags += [part for tracker in self.trackers for part in ("--track", tracker)]
+        if self.fail_fast:
+            flags.append("--fail-fast")
+        if self.allow_changes:
+            flags.append("--accept-changes")
+        if self.keep_weights:
+            flags.append("--keep-weights")
+        return flags

@@ -1,325 +1,380 @@
-"""The Ray executor: each worker is a Ray actor that starts the training process on its node.
+"""The Ray executor: retrying tasks that run `scaling run` on the nodes of a cluster.
 
-Ray decides which node a worker goes to, notices dead nodes, and ends everything when the
-coordinator dies. The results folder must be on a file system that all nodes share: requests carry
-no data, and a run whose node died is resumed from its checkpoint by a worker on another node. Every
-node needs this program in the same version. Nothing here imports ray before it is used.
+As under Slurm, every worker is `scaling run` on the same folder, which must be on a file system
+that all nodes share: the workers share the runs through leases, and Ray starts one again whose node
+has died. Several hosts that train one run together are tasks of `scaling train`. Every node needs
+this program in the same version. Nothing here imports ray before it is used.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import queue
 import signal
+import socket
+import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from scaling.errors import ScalingError
-from scaling.execute.lease import Lease
-from scaling.execute.local import LOG_CHARACTERS, ExitReason, Launcher, Worker
-from scaling.execute.ray_actor import ActorSpec, TrainingActor
-from scaling.execute.ray_cluster import (
-    Resources,
-    connect,
-    describe_capacity,
-    import_ray,
-    parse_resources,
-)
+from scaling import __version__
+from scaling.config import Execution
+from scaling.errors import DISK, RUNS_FAILED, STOPPED, ScalingError
+from scaling.execute.environment import cores, python_module, worker_environment
+from scaling.execute.events import OnEvent, RunEndedElsewhere
+from scaling.execute.lease import HeartbeatMonitor, peers
+from scaling.execute.local import end_of_log
+from scaling.execute.options import RunOptions
+from scaling.execute.signals import Signals, exit_code
+from scaling.plan.device_fit import to_cli_flags
+from scaling.store import run_files
 
-__all__ = ["RayLauncher", "RayWorker", "Resources", "parse_resources"]
-
-NOTICE_SECONDS = 10.0  # that a worker waits for its node before the user is told
-PATIENCE_SECONDS = 60.0  # how long a worker waits for a node that the cluster has lost
-CLOSE_SECONDS = 300.0  # how long a worker that was asked to stop may take to save
-KILL_SECONDS = 5.0  # how long a SIGKILL may take to reach a process
+NOTICE_SECONDS = 10.0  # that tasks wait for their nodes before the user is told
+POLL_SECONDS = 1.0
+PROBE_SECONDS = 5.0
 FORWARDED = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")  # of the coordinator: they change a run's numbers
-STOPPED_EARLY = "it was stopped before Ray had found a node for it"
-METHODS_AT_ONCE = 8
-# Without this Ray kills the children of an actor that ends, and a run whose coordinator has died
-# could not save itself.
-RUNTIME = {"env_vars": {"RAY_kill_child_processes_on_worker_exit": "0"}}
+QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+OBJECT_STORE_BYTES = 100 * 2**20  # of a Ray of our own: nothing large goes through it
+SHORT_NAMES = {"cpu": "CPU", "gpu": "GPU", "tpu": "TPU"}
+INTERNAL = ("memory", "object_store_memory")
+
+logger = logging.getLogger(__name__)
 
 
-class RayWorker(Worker):
-    """A worker on one node, or on several `hosts`: when a part of it dies, all of it does. Made by
-    `RayLauncher.start`.
+def listed(amounts: Mapping[str, float]) -> str:
+    """Resources as they are written on the command line."""
+    return ",".join(f"{name}={amount:g}" for name, amount in amounts.items())
+
+
+def parse_resources(text: str) -> dict[str, float]:
+    """What a process asks of its node, by Ray's names, from `cpu=1,gpu=1,TPU=4,tpu-v4=1`; cpu is 1
+    unless it is given, and what is 0 is left out.
+
+    Raises ScalingError for what Ray would not take: an amount is whole, or a fraction below 1.
     """
-
-    def __init__(self, launcher: RayLauncher, index: int) -> None:
-        logs = launcher.folder / "logs"
-        logs.mkdir(parents=True, exist_ok=True)
-        names = [f"{launcher.name}-{index}"]
-        names += [f"{names[0]}-host-{host}" for host in range(1, launcher.hosts)]
-        self._logs = [logs / f"{name}.log" for name in names]
-        self._launcher, self._ray = launcher, launcher.ray
-        self._cause, self._log = "", ""
-        self._actors, self._release = launcher.make_actors()
-        coordinator = self._actors[0].address.remote() if launcher.hosts > 1 else None
-        self._started = [
-            actor.start.remote(launcher.spec, str(log), host, coordinator)
-            for host, (actor, log) in enumerate(zip(self._actors, self._logs, strict=True))
-        ]
-        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()  # "" at the end
-        self._watcher = threading.Thread(target=self._watch, daemon=True)
-        self._watcher.start()
-
-    def send(self, line: str) -> None:
-        self._call("send", line)
-
-    def _call(self, method: str, *arguments: Any) -> None:
-        """Call a method of every actor once its process is started."""
-        if self._watcher.is_alive():
-            for actor, started in zip(self._actors, self._started, strict=True):
-                getattr(actor, method).remote(started, *arguments)
-
-    def events(self) -> Iterator[str]:
-        """What the first process prints, a line at a time, until the worker has ended."""
-        while line := self._lines.get():
-            yield line
-        self._lines.put("")
-        self._watcher.join()
-
-    def alive(self) -> bool:
-        return self._watcher.is_alive()
-
-    def signal(self, number: int) -> None:
-        """Signal every process; a worker that has no node yet is given up. SIGKILL has arrived at
-        the return.
-        """
-        if not self._watcher.is_alive():
-            return
-        if self._is_started():
-            self._signal(number, KILL_SECONDS if number == signal.SIGKILL else 0.0)
-        else:
-            self._cause = self._cause or STOPPED_EARLY
-            self._kill()
-
-    def _is_started(self) -> bool:
-        started, count = self._started, len(self._started)
-        return len(self._ray.wait(started, num_returns=count, timeout=0)[0]) == count
-
-    def _signal(self, number: int, seconds: float) -> None:
-        calls = [actor.signal.remote(number) for actor in self._actors]
-        if seconds:
-            self._ray.wait(calls, num_returns=len(calls), timeout=seconds)
-
-    def _kill(self) -> None:
-        """The processes first: at the end of their input alone they would save, or wait for each
-        other to save.
-        """
-        if self._is_started():
-            self._signal(signal.SIGKILL, KILL_SECONDS)
-        for actor in self._actors:
-            self._ray.kill(actor)
-
-    def close(self) -> None:
-        """Let it end; after `CLOSE_SECONDS` it is killed. Empty logs are removed."""
-        if self._is_started():
-            self._call("close")
-        else:
-            self.signal(signal.SIGTERM)
-        self._watcher.join(CLOSE_SECONDS)
-        if self._watcher.is_alive():
-            self._cause = f"killed: it had not ended after {CLOSE_SECONDS:.0f} s"
-            self._kill()
-            self._watcher.join()
-        for log in self._logs:
-            if log.exists() and log.stat().st_size == 0:
-                log.unlink()
-
-    def exit_reason(self) -> ExitReason:
-        """What ended the worker, and the end of the log of the process that died first."""
-        return ExitReason(self._cause, self._log)
-
-    def _watch(self) -> None:
-        """A thread: wait until every process has started, then for their lines; when one dies,
-        kill the others.
-        """
-        host, node, cause = 0, "", ""
+    amounts: dict[str, float] = {}
+    problem = ""
+    for part in text.split(","):
+        name, _, number = (piece.strip() for piece in part.partition("="))
+        name = SHORT_NAMES.get(name.lower(), name)
         try:
-            self._wait_for_nodes()
-            nodes = [self._ray.get(started) for started in self._started]
-            calls = {self._take(host): host for host in range(len(nodes))}
-            while calls and cause in ("", "exit code 0"):
-                (call,), _ = self._ray.wait(list(calls))
-                host = calls.pop(call)
-                node = nodes[host]
-                line, cause = self._ray.get(call)
-                if not cause:
-                    calls[self._take(host)] = host
-                    if host == 0:  # the others only tell of their end
-                        self._lines.put(line)
-        except self._ray.exceptions.RayError as error:
-            cause = _describe(self._ray, error, node)
-        if len(self._actors) > 1 and not self._cause:
-            place = f" on {node}" if node else ""
-            cause = f"process {host} of {len(self._actors)}{place}: {cause}"
-        self._cause = self._cause or cause
-        with contextlib.suppress(OSError):
-            text = self._logs[host].read_text(encoding="utf-8", errors="replace")
-            self._log = text[-LOG_CHARACTERS:]
-        self._kill()
-        self._release()
-        self._lines.put("")
-
-    def _take(self, host: int) -> Any:
-        return self._actors[host].take.remote(self._started[host])
-
-    def _wait_for_nodes(self) -> None:
-        """Say once that the worker waits for its nodes; give up when the cluster has lost the last
-        node that could hold it.
-        """
-        launcher, waiting, lost_since = self._launcher, list(self._started), 0.0
-        is_noticed = False
-        while waiting:
-            _, waiting = self._ray.wait(waiting, num_returns=len(waiting), timeout=NOTICE_SECONDS)
-            if waiting and not is_noticed:
-                is_noticed = True
-                launcher.notice(
-                    f"waiting for {launcher.request} on {launcher.where} (busy, or starting)"
-                )
-            now = time.monotonic()
-            has_nodes = launcher.wait_for_nodes or launcher.slots()
-            lost_since = 0.0 if has_nodes else lost_since or now
-            if waiting and lost_since and now - lost_since > PATIENCE_SECONDS:
-                lost = f"{launcher.where} has lost the nodes that could hold {launcher.request}"
-                self._cause = self._cause or lost
-                self._kill()
+            amount = float(number)
+        except ValueError:
+            amount = -1.0
+        if not name or not number:
+            problem = f"{part[:40]!r} is not NAME=AMOUNT"
+        elif name in amounts:
+            problem = f"{name} is given twice"
+        elif name in INTERNAL:
+            problem = f"{name} cannot be asked for"
+        elif not 0 <= amount < 2**31 or (amount > 1 and not amount.is_integer()):
+            problem = f"{part.strip()[:40]!r} is no amount"
+        if problem:
+            break
+        amounts[name] = amount
+    resources = {name: amount for name, amount in ({"CPU": 1.0} | amounts).items() if amount}
+    if problem or not resources:
+        raise ScalingError(
+            problem or f"{text[:40]!r} asks for nothing",
+            where="--resources",
+            remedy="write it as cpu=1,gpu=0.5 or cpu=8,TPU=4; other names are resources of the "
+            "cluster",
+        )
+    return resources
 
 
-def _describe(ray: Any, error: Any, node: str) -> str:
-    """What a failed call to an actor says of its worker, in one line."""
-    if isinstance(error, ray.exceptions.RayTaskError):
-        return f"it could not be started: {error.cause}"
-    text = str(error)
-    for mark in ("the actor's node was terminated", "Worker exit detail: "):
-        text = text.partition(mark)[2] or text
-    detail = text.strip(" :\n").partition("\n")[0].partition(". Some common causes")[0][:300]
-    subject = "node" if "node has died" in str(error) else "actor"
-    return f"the Ray {subject}{f' {node}' if node else ''} died: {detail}"
+def run_on_node(
+    arguments: Sequence[str],
+    resources: Mapping[str, float],
+    log: Path,
+    variables: Mapping[str, str],
+    folder: str,
+    version: str,
+) -> int:
+    """A Ray task: run this program in a folder to its end, with what it prints in a log on the
+    shared disk; returns its exit code. `ray.cancel` lets it save.
+
+    Raises RuntimeError on a node that lacks the disk, or has this program in another version.
+    """
+    if version != __version__:
+        raise RuntimeError(f"this node has scaling {__version__}, the coordinator {version}")
+    if not log.parent.is_dir():
+        raise RuntimeError(
+            f"this node has no folder {log.parent}: results must be on a file system that all "
+            "nodes share"
+        )
+    # as many threads as it has cores of the node to itself
+    cpus = resources.get("CPU", cores())
+    own = worker_environment(max(1, round(cores() / cpus)))
+    if resources.keys() <= {"CPU"}:  # Ray hides no device from those who asked for none (2.60)
+        own = {"JAX_PLATFORMS": "cpu"} | own
+    with open(log, "a") as output:
+        process = subprocess.Popen(
+            [*python_module("scaling"), *arguments],
+            stdout=output,
+            stderr=output,
+            env=own | dict(variables),
+            cwd=folder if Path(folder).is_dir() else None,
+            start_new_session=True,
+        )
+    try:
+        while process.poll() is None:
+            time.sleep(0.2)  # Ray's KeyboardInterrupt ends no system call
+    except KeyboardInterrupt:
+        process.terminate()
+    return process.wait()
 
 
-class RayLauncher(Launcher):
-    """Starts workers on a Ray cluster: the one at `address` or RAY_ADDRESS, else the one running
-    here, else one of its own.
+def free_address() -> str:
+    """A Ray task: a host and free port of its node, where the processes of a run are to meet."""
+    import ray
 
-    Args:
-        folder: the sweep's folder, under the same path on all nodes.
-        resources: what each process of a worker needs; Ray keeps it for the worker and shows it the
-            devices.
-        hosts: processes of a worker, on different nodes as far as there are enough.
-        address: as `ray.init` takes it; "local" starts a Ray on this machine.
-        name: what the workers' logs begin with.
-        command: what stands before `train --serve DIR`; default: this program as the node has it.
-        arguments: what stands after it.
-        wait_for_nodes: accept that no node can hold a worker now, because an autoscaler will add
-            one.
-        notice: called with a line that a person should know.
+    with socket.create_server(("", 0)) as free:
+        return f"{ray.util.get_node_ip_address()}:{free.getsockname()[1]}"
 
-    Raises ScalingError without ray, without the cluster, or where the cluster can never hold a
-    worker.
+
+class RayCluster:
+    """The cluster at `--ray-address` or RAY_ADDRESS, else the one running here, else one of its
+    own; `slots` workers fit its nodes at once when nothing else runs there.
+
+    Raises ScalingError without ray, without the cluster, or where no worker ever fits it.
     """
 
-    limited = True
-
-    def __init__(
-        self,
-        folder: Path,
-        resources: Resources | None = None,
-        *,
-        hosts: int = 1,
-        address: str | None = None,
-        name: str = "worker",
-        command: Sequence[str] = (),
-        arguments: Sequence[str] = (),
-        wait_for_nodes: bool = False,
-        notice: Callable[[str], None] | None = None,
-    ) -> None:
-        self.ray, self.folder, self.hosts, self.name = import_ray(), folder.resolve(), hosts, name
-        self.resources = resources or Resources()
-        self.wait_for_nodes = wait_for_nodes
-        self.notice = notice or logging.getLogger(__name__).warning
-        self.request = f"{hosts} x {self.resources}" if hosts > 1 else str(self.resources)
-        self.spec = ActorSpec(
-            folder=str(self.folder),
-            hosts=hosts,
-            cpus=self.resources.cpu,
-            only_cores=not self.resources.gpu and not self.resources.custom,
-            command=tuple(command),
-            arguments=tuple(arguments),
-            variables={name: os.environ[name] for name in FORWARDED if name in os.environ},
-        )
-        self._workers: list[RayWorker] = []
-        self.where, self._is_own_connection = connect(self.ray, address)
-        if not wait_for_nodes and self.slots() < 1:
-            capacity = describe_capacity(self.ray)
+    def __init__(self, options: RunOptions) -> None:
+        try:
+            import ray
+        except ImportError:
+            raise ScalingError(
+                "the Ray executor needs the package ray",
+                where="--executor ray",
+                remedy='pip install -e ".[ray]"',
+            ) from None
+        self.ray, self.options, self.hosts = ray, options, options.hosts
+        self.resources = parse_resources(options.resources or "cpu=1")
+        self._active: set[Any] = set()
+        self._stopping = threading.Event()
+        self.where, self._is_own = connect(ray, options.ray_address)
+        processes = [
+            min(
+                int(node["Resources"].get(name, 0) / amount + 1e-9)
+                for name, amount in self.resources.items()
+            )
+            for node in ray.nodes()
+            if node["Alive"]
+        ]
+        self.slots = sum(processes) // self.hosts
+        hosts = f"{self.hosts} x " if self.hosts > 1 else ""
+        self.request = f"{hosts}{listed(self.resources)}"
+        if not options.wait_for_nodes and self.slots < 1:
+            amounts = {
+                name: amount
+                for name, amount in sorted(ray.cluster_resources().items())
+                if ":" not in name and name not in INTERNAL
+            }
+            has = f"all its nodes together have {listed(amounts)}" if amounts else "it has no nodes"
             self.close()
             raise ScalingError(
                 f"no place for a worker that needs {self.request}",
                 where=self.where,
-                remedy=f"{capacity}; ask for less, or with an autoscaler add --wait-for-nodes",
+                remedy=f"{has}; ask for less, or with an autoscaler add --wait-for-nodes",
             )
 
-    def slots(self) -> int:
-        """Workers that the cluster's nodes can hold at once when nothing else runs there."""
-        return sum(self._processes_per_node()) // self.hosts
-
-    def _processes_per_node(self) -> list[int]:
-        demand = self.resources.demand()
-        return [
-            min(int(node["Resources"].get(name, 0) / need + 1e-9) for name, need in demand.items())
-            for node in self.ray.nodes()
-            if node["Alive"]
-        ]
-
-    def attach(self, lease: Lease, workers: int) -> None:
-        """Name the logs of the workers after the lease."""
-        self.name = lease.name
-
-    def start(self, index: int) -> RayWorker:
-        """A new worker; returns at once, before the worker has its node."""
-        self._workers.append(RayWorker(self, index))
-        return self._workers[-1]
-
     def close(self) -> None:
-        """End every worker, and the connection to Ray if it was made here."""
-        for worker in self._workers:
-            worker.close()
-        if self._is_own_connection:
+        """End the connection to Ray if it was made here."""
+        if self._is_own:
             self.ray.shutdown()
 
-    def make_actors(self) -> tuple[list[Any], Callable[[], None]]:
-        """The actors of a worker, and what gives their places back."""
-        actor = self.ray.remote(
-            num_cpus=self.resources.cpu,
-            num_gpus=self.resources.gpu,
-            resources=dict(self.resources.custom),
-            max_restarts=0,
-            max_concurrency=METHODS_AT_ONCE,
-            runtime_env=RUNTIME,
-            scheduling_strategy="SPREAD",
-        )(TrainingActor)
+    def train(
+        self,
+        folder: Path,
+        run_ids: Sequence[str],
+        signals: Signals,
+        on_event: OnEvent,
+    ) -> int:
+        """Train runs of a folder that holds their sweep.toml; returns the highest exit code of a
+        worker.
+
+        Workers share the runs through the folder; with several hosts each trains one run.
+        """
+        folder, count = folder.resolve(), self.options.workers or max(1, self.slots)
+        sweep = [str(folder / "sweep.toml"), "--out", str(folder)]
         if self.hosts == 1:
-            return [actor.remote()], lambda: None
+            flags = self.options.to_cli_flags()
+            jobs = [["run", *sweep, "--workers", "1", *flags]] * min(count, len(run_ids))
+        else:
+            flags = to_cli_flags(self.options.execution, Execution()).split()
+            flags += ["--accept-changes"] if self.options.allow_changes else []
+            jobs = [["train", *sweep, *flags, "--run", run_id] for run_id in run_ids]
+        (folder / "logs").mkdir(exist_ok=True)
+        stem, began = f"ray-{time.time_ns()}", time.monotonic()
+        logs = [folder / "logs" / f"{stem}-{index}.log" for index in range(len(jobs))]
+        ended, monitor = run_files.finished_run_ids(folder), HeartbeatMonitor()
+        with ThreadPoolExecutor(count) as pool:
+            futures = [pool.submit(self._work, *job) for job in zip(jobs, logs, strict=True)]
+            while not all(future.done() for future in futures):
+                time.sleep(POLL_SECONDS)
+                if signals.force_quit:
+                    os._exit(exit_code(signals.received))
+                if signals.count and not self._stopping.is_set():
+                    self._stopping.set()
+                    for task in tuple(self._active):
+                        self.ray.cancel(task)
+                if began and time.monotonic() - began > NOTICE_SECONDS:
+                    began = 0.0
+                    if not any(path.exists() for path in logs):
+                        waiting = f"waiting for {self.request} on {self.where}"
+                        self.options.on_message(f"{waiting} (busy, or starting)")
+                for peer in peers(folder, monitor):
+                    for progress in peer.progress.runs:
+                        on_event(progress)
+                finished = run_files.finished_run_ids(folder) & set(run_ids)
+                for run_id in finished - ended:
+                    on_event(RunEndedElsewhere(run_id=run_id))
+                ended |= finished
+        return max(future.result() for future in futures)
+
+    def _work(self, arguments: Sequence[str], log: Path) -> int:
+        """One worker, started again when it dies with its node; returns its exit code. Raises
+        ScalingError.
+        """
+        for retries_left in reversed(range(self.options.retries + 1)):
+            if self._stopping.is_set():
+                break
+            try:
+                code = self._run(arguments, log)
+                if code in (0, RUNS_FAILED, DISK, STOPPED) or self._stopping.is_set():
+                    return code
+                reason = f"exit code {code}, {end_of_log(log)[-300:]}"
+            except self.ray.exceptions.RayTaskError as error:
+                reason, retries_left = f"it could not be started: {error.cause}", 0
+            except self.ray.exceptions.RayError as error:
+                reason = str(error)
+            reason = " ".join(reason.split())[:300]
+            if self._stopping.is_set():
+                break
+            if retries_left == 0:
+                raise ScalingError(
+                    f"a worker died: {reason}",
+                    where=self.where,
+                    remedy=f"see {log}; run again to continue",
+                )
+            self.options.on_message(f"warning: a worker died and is started again: {reason}")
+        return STOPPED
+
+    def _run(self, arguments: Sequence[str], log: Path) -> int:
+        """Run one worker, on as many nodes as it has hosts; returns the first exit code that is not
+        0. When a part of it dies, all of it does. Raises RayError.
+        """
         from ray.util.placement_group import placement_group, remove_placement_group
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-        has_enough = sum(count > 0 for count in self._processes_per_node()) >= self.hosts
-        group = placement_group(
-            [self.resources.demand()] * self.hosts,
-            strategy="STRICT_SPREAD" if has_enough else "SPREAD",
-        )
-        actors = [
-            actor.options(
+        group = placement_group([self.resources] * self.hosts, strategy="SPREAD")
+        custom = dict(self.resources)
+        cpus, gpus = custom.pop("CPU", 0.0), custom.pop("GPU", 0.0)
+
+        def submit(function: Callable[..., Any], host: int, *values: object) -> Any:
+            remote = self.ray.remote(
+                num_cpus=cpus,
+                num_gpus=gpus,
+                resources=custom,
+                max_retries=0,  # `_work` tries again with all parts
                 scheduling_strategy=PlacementGroupSchedulingStrategy(
                     group, placement_group_bundle_index=host
-                )
-            ).remote()
-            for host in range(self.hosts)
-        ]
-        return actors, lambda: remove_placement_group(group)
+                ),
+            )
+            tasks.append(remote(function).remote(*values))
+            self._active.add(tasks[-1])
+            return tasks[-1]
+
+        tasks: list[Any] = []
+        variables = {name: os.environ[name] for name in FORWARDED if name in os.environ}
+        code, pending = 0, list[Any]()
+        try:
+            if self.hosts > 1:
+                address = self.ray.get(submit(free_address, 0))
+                arguments = [*arguments, "--coordinator", address, "--processes", str(self.hosts)]
+            for host in range(self.hosts):
+                own = ["--process", str(host)] if self.hosts > 1 else []
+                place = (self.resources, log, variables, str(Path.cwd()), __version__)
+                pending.append(submit(run_on_node, host, [*arguments, *own], *place))
+            while pending and code == 0:
+                (task,), pending = self.ray.wait(pending)
+                code = self.ray.get(task)
+            return code
+        finally:
+            for task in pending:
+                self.ray.cancel(task, force=True)
+            self._active -= set(tasks)
+            remove_placement_group(group)
+
+
+def connect(ray: Any, address: str | None) -> tuple[str, bool]:
+    """Join or start a cluster without a word on stdout; returns its name, and whether the
+    connection was made here.
+
+    Signal handlers stay as they are. Raises ScalingError where there is no cluster at the address.
+    """
+    # Ray prints of dead nodes and tasks on stdout, even with `log_to_driver=False` (2.60), and
+    # has no setting for it; `RayWorker.exit_reason` says what matters
+    ray._private.worker.print_to_stdstream = lambda data, **_: logger.info(
+        "%s", "\n".join(data["lines"])
+    )
+
+    def name() -> str:
+        return f"the Ray cluster at {ray.get_runtime_context().gcs_address}"
+
+    if ray.is_initialized():
+        return name(), False
+    asked = address or os.environ.get("RAY_ADDRESS") or "auto"
+    if asked.startswith("ray://"):
+        raise ScalingError(
+            "the protocol of Ray's remote clients is not supported",
+            where=f"Ray at {asked}",
+            remedy="run this program on a node of the cluster, or with `ray job submit`",
+        )
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        if ":" in asked:  # Ray itself would try for many minutes
+            _probe(asked)
+        if asked == "local" or (asked == "auto" and not _is_started()):
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+            ray.init(
+                "local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **QUIET
+            )
+            return "a Ray of its own on this machine", True
+        # "auto" would also join what another program has started for itself
+        ray.init(None if asked == "auto" else asked, **QUIET)
+        return name(), True
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0][:200]
+        raise ScalingError(
+            f"cannot be reached: {reason}",
+            where=f"Ray at {asked}",
+            remedy="start one with `ray start --head`, or leave RAY_ADDRESS unset to start one "
+            "here",
+        ) from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            # Ray sets a handler that exits without saving
+            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+def _probe(address: str) -> None:
+    """Connect to HOST:PORT once. Raises OSError, ValueError."""
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_SECONDS).close()
+
+
+def _is_started() -> bool:
+    """Whether this machine belongs to a cluster that `ray start` began and that still answers;
+    `ray.init` looks into the same file.
+    """
+    folder = Path(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp")
+    try:
+        _probe((folder / "ray" / "ray_current_cluster").read_text(encoding="utf-8").strip())
+    except (OSError, ValueError):
+        return False
+    return True

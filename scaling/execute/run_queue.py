@@ -16,17 +16,59 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from scaling import files
-from scaling.config import RunConfig
-from scaling.config.run_groups import RunGroup, group_runs, pack_groups
+from scaling import accounting, files
+from scaling.config import Execution, RunConfig
+from scaling.config.run_groups import (
+    RunGroup,
+    constant_lr_eval_steps,
+    group_runs,
+    later_groups,
+    pack_groups,
+)
+from scaling.errors import ScalingError
 from scaling.execute.lease import Lease
-from scaling.execute.packing import Packing
 from scaling.execute.sweep_folder import SweepFolder
+from scaling.plan import Plan
+from scaling.plan.device_fit import DeviceMemory
 
 POLL_SECONDS = 0.5  # between two looks at what others have claimed
+
+MAX_AUTO_PACK = 8
+MEMORY_SHARE = 0.5  # of a device, that a pack may need
+BUSY_FLOPS = 1e12  # of a step that keeps an accelerator busy: 2.5 ms of an H100 at 40 %
+PackLimit = Callable[[RunConfig], int]  # the most runs of a run's shape in one program
+
+
+def pack_limit(
+    pack: int | Literal["auto"], execution: Execution, device: DeviceMemory | None
+) -> PackLimit:
+    """Packs of a given size, or with "auto" as many small runs as fit half of an accelerator.
+
+    An accelerator is idle most of the time on a small model, so runs in one program cost little
+    more than one; a CPU core is busy with one. Raises ScalingError for a pack on a mesh.
+    """
+    if pack != "auto":
+        if pack > 1 and execution.mesh.n_devices > 1:
+            raise ScalingError(
+                f"a pack of {pack} runs and a mesh exclude each other",
+                where="--pack",
+                remedy="leave out one of the two",
+            )
+        return lambda run: pack
+    if device is None or device.kind == "cpu" or execution.mesh.n_devices > 1:
+        return lambda run: 1
+
+    def limit(run: RunConfig) -> int:
+        step = accounting.train_flops(run.model, run.task.seq_len, run.batch_tokens, "exact")
+        capacity = MEMORY_SHARE * device.capacity_bytes
+        fitting = int(capacity / device.required_bytes(run, execution))
+        return max(1, min(MAX_AUTO_PACK, fitting, int(BUSY_FLOPS / step)))
+
+    return limit
 
 
 @dataclass
@@ -34,19 +76,17 @@ class RunQueue:
     """Groups that wait for a worker, by cost.
 
     Args:
-        cost: FLOPs by run_id.
-        planned: all runs of the sweep, by run_id.
-        eval_steps: by run_id, steps in the shared prefix at which the constant-rate loss is read.
+        plan: of the whole sweep.
+        cost: FLOPs of the runs to train, by run_id.
         on_ended_elsewhere: called with each run that another process has finished, or failed at.
     """
 
     folder: SweepFolder
     lease: Lease
+    plan: Plan
     cost: Mapping[str, float]
-    planned: Mapping[str, RunConfig] = field(default_factory=dict)
-    packing: Packing = field(default_factory=Packing)
-    eval_steps: Mapping[str, tuple[int, ...]] | None = None
-    on_ended_elsewhere: Callable[[str], None] = lambda run_id: None
+    pack_limit: PackLimit
+    on_ended_elsewhere: Callable[[str], None]
     _waiting: list[tuple[float, int, RunGroup]] = field(default_factory=list)
     _elsewhere: list[RunGroup] = field(default_factory=list)
     _n_training: int = 0
@@ -56,6 +96,11 @@ class RunQueue:
 
     def __post_init__(self) -> None:
         self._failures_before = {run_id: self._failure_time(run_id) for run_id in self.cost}
+        self._planned = {item.run_id: item.run for item in self.plan.runs}
+        runs = list(self._planned.values())
+        self._eval_steps = constant_lr_eval_steps(runs)
+        self._later = later_groups(runs, self.plan.later)
+        self._push(self._group([self._planned[run_id] for run_id in self.cost]))
 
     def _failure_time(self, run_id: str) -> int | None:
         try:
@@ -63,31 +108,21 @@ class RunQueue:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
-    def add_runs(self, runs: Sequence[RunConfig]) -> None:
-        """Let runs wait, in groups."""
-        self.add(self._group(runs))
-
-    def add(self, groups: Iterable[RunGroup]) -> None:
-        """Let these groups wait, too."""
-        with self._changed:
-            self._push(groups)
-            self._changed.notify_all()
-
     def _push(self, groups: Iterable[RunGroup]) -> None:
         for group in groups:
             cost = sum(self.cost.get(run.run_id, 0.0) for run in group.runs)
             heapq.heappush(self._waiting, (-cost, next(self._count), group))
 
-    def next_group(self, *, wait: bool = True) -> RunGroup | None:
+    def next_group(self) -> RunGroup | None:
         """The next group, to be ended by `done`; None when nothing is left that could still be
-        trained here, or without `wait` when there is nothing now.
+        trained here.
         """
         with self._changed:
             while not self._closed:
                 if self._waiting and (group := self._claim()) is not None:
                     self._n_training += 1
                     return group
-                if not wait or not (self._waiting or self._elsewhere or self._n_training):
+                if not (self._waiting or self._elsewhere or self._n_training):
                     return None
                 self._changed.wait(POLL_SECONDS if self._elsewhere else None)
                 elsewhere, self._elsewhere = self._elsewhere, []
@@ -112,7 +147,7 @@ class RunQueue:
         for run in ended:
             self.on_ended_elsewhere(run.run_id)
         if busy:
-            self._elsewhere += group_runs(busy, self.eval_steps)
+            self._elsewhere += group_runs(busy, self._eval_steps, self._later)
         if not ended and not busy:
             return group
         free = self._group([run for run in runs if run not in ended and run not in busy])
@@ -129,11 +164,13 @@ class RunQueue:
         """Shared prefixes with their branches, in packs; what has a checkpoint stays as it was."""
         stopped = list(self._stopped_packs({run.run_id for run in runs}))
         in_stopped = {run.run_id for pack in stopped for run in pack.runs}
-        groups = group_runs([run for run in runs if run.run_id not in in_stopped], self.eval_steps)
-        alone = [group for group in groups if self._has_checkpoint(group)]
-        others = [group for group in groups if not self._has_checkpoint(group)]
-        packed = alone + pack_groups(others, self.packing.size)
-        branches = [b for group in packed for b in group.branches if self._has_checkpoint(b)]
+        alone = [run for run in runs if run.run_id not in in_stopped]
+        groups = group_runs(alone, self._eval_steps, self._later)
+        has_checkpoint = self.folder.has_checkpoint
+        begun = [group for group in groups if has_checkpoint(group.name)]
+        others = [group for group in groups if not has_checkpoint(group.name)]
+        packed = begun + pack_groups(others, lambda group: self.pack_limit(group.runs[0]))
+        branches = [b for group in packed for b in group.branches if has_checkpoint(b.name)]
         gone = [run.run_id for branch in branches for run in branch.runs]
         return stopped + [group.without(gone) for group in packed] + branches
 
@@ -144,30 +181,26 @@ class RunQueue:
         for path in sorted((self.folder.path / "checkpoints").glob("pack-*.npz")):
             members = _members(path)
             unfinished = {run_id for run_id in members if not self.folder.is_finished(run_id)}
-            is_known = set(members) <= self.planned.keys() and unfinished <= run_ids
+            is_known = set(members) <= self._planned.keys() and unfinished <= run_ids
             if is_known and 0 < len(unfinished) < len(members):
-                pack = RunGroup(tuple(self.planned[run_id] for run_id in members))
+                pack = RunGroup(tuple(self._planned[run_id] for run_id in members))
                 if pack.name == path.stem:
                     yield pack
-
-    def _has_checkpoint(self, group: RunGroup) -> bool:
-        path = self.folder.checkpoint(group.name)
-        suffixes = (".npz", ".previous.npz", ".sharded")
-        return any(path.with_suffix(suffix).exists() for suffix in suffixes)
 
     def done(self, group: RunGroup, unfinished: Iterable[RunConfig] = ()) -> None:
         """A group is over: any process may claim its runs; `unfinished` of them wait here again."""
         self.lease.release(run.run_id for run in group.all_runs())
         with self._changed:
             self._n_training -= 1
+            self._push(self._group(list(unfinished)))
             self._changed.notify_all()
-        if again := list(unfinished):
-            self.add_runs(again)
 
     def add_branches(self, branches: Sequence[RunGroup]) -> None:
         """Branches have their checkpoints: any process may claim them."""
         self.lease.release(run.run_id for branch in branches for run in branch.runs)
-        self.add(branches)
+        with self._changed:
+            self._push(branches)
+            self._changed.notify_all()
 
     def close(self) -> None:
         """Hand out nothing more."""

@@ -4,34 +4,41 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scaling import tuning
 from scaling.config import Sweep
-from scaling.config.run_groups import constant_lr_eval_steps
-from scaling.errors import RUNS_FAILED, STOPPED
+from scaling.errors import DISK, RUNS_FAILED, STOPPED
 from scaling.execute import slurm
-from scaling.execute.coordinator import ExecutionPlan, SessionEnd, Stop, StopReason
+from scaling.execute.coordinator import Coordinator, SessionEnd, Stop, StopReason
 from scaling.execute.devices import check_devices, resolve_workers
-from scaling.execute.events import RunEvent
-from scaling.execute.local import Launcher, LocalLauncher
+from scaling.execute.events import OnEvent, RunEvent
+from scaling.execute.lease import Lease
+from scaling.execute.local import LocalLauncher
 from scaling.execute.options import Executor, RunOptions
-from scaling.execute.packing import choose_packing
 from scaling.execute.planning import (
     errors_name_file,
     load_tuned_rules,
     make_plan,
     with_eval_sets,
 )
-from scaling.execute.session import SweepSession, origin
-from scaling.execute.signals import Signals
+from scaling.execute.run_queue import pack_limit
+from scaling.execute.session import compact_many, origin, prepare
+from scaling.execute.signals import Signals, exit_code
+from scaling.execute.simulated import SimulatedWorker
 from scaling.execute.status import Status, read_status
 from scaling.execute.sweep_folder import SweepFolder
-from scaling.plan import Plan
-from scaling.plan.device_fit import DeviceMemory
+from scaling.execute.tracking import LiveTrackers
+from scaling.plan import Plan, PlannedRun
 from scaling.tasks import open_task, resolve
 from scaling.tuning import TuningResult
+
+if TYPE_CHECKING:
+    from scaling.execute.ray import RayCluster
 
 TUNED_FILE = "tuned.toml"
 
@@ -106,11 +113,11 @@ def run_sweep(sweep: Sweep, folder: SweepFolder | Path, options: RunOptions) -> 
         return _submit(load_tuned_rules(sweep, folder, simulated=options.simulate), folder, options)
     trainer = SweepTrainer(replace(options, keep_weights=False))
     if tuning.is_pending(sweep):
-        tuned = _tune(sweep, folder, trainer, None)
-        if tuned.stopped is not None:
-            return tuned.stopped
-        assert tuned.result is not None
-        for entry in tuned.result.fields:
+        try:
+            result, sweep = _tune(sweep, folder, trainer, None)
+        except _TuningStopped as stopped:
+            return stopped.outcome
+        for entry in result.fields:
             rule = entry.rule
             text = (
                 f"{rule.coef:.3g} x N^{rule.n_power:.3f}"
@@ -119,12 +126,8 @@ def run_sweep(sweep: Sweep, folder: SweepFolder | Path, options: RunOptions) -> 
             )
             source = folder.path / "tuning.json"
             options.on_message(f"tuned {entry.field} = {text}, {entry.runs} runs ({source})")
-        sweep = tuned.sweep
     trainer.options = options
-    plan = make_plan(
-        sweep, source=options.source, simulated=options.simulate, on_message=options.on_message
-    )
-    end = trainer.train(folder, plan)
+    end = trainer.train(folder, _plan(sweep, options))
     return SweepOutcome(sweep=sweep, folder=folder, counts=end.counts, stop=end.stop)
 
 
@@ -135,59 +138,58 @@ def tune_sweep(
     sweep file (`emit`; default FOLDER/tuned.toml).
     """
     folder = folder if isinstance(folder, SweepFolder) else SweepFolder(folder)
-    return _tune(sweep, folder, SweepTrainer(options), emit)
+    try:
+        result, tuned = _tune(sweep, folder, SweepTrainer(options), emit)
+    except _TuningStopped as stopped:
+        return TuneOutcome(sweep=sweep, stopped=stopped.outcome)
+    return TuneOutcome(sweep=tuned, result=result)
 
 
 class _TuningStopped(Exception):
     """Training of a tuning stage stopped early, with all states saved."""
 
-    def __init__(self, folder: SweepFolder, end: SessionEnd, stop: Stop) -> None:
-        super().__init__(stop.message)
-        self.folder, self.counts, self.stop = folder, end.counts, stop
+    def __init__(self, outcome: SweepOutcome) -> None:
+        super().__init__()
+        self.outcome = outcome
 
 
 def _tune(
     sweep: Sweep, folder: SweepFolder, trainer: SweepTrainer, emit_to: Path | None
-) -> TuneOutcome:
+) -> tuple[TuningResult, Sweep]:
+    """The result of a tuning and the tuned sweep. Raises _TuningStopped."""
     options = trainer.options
 
     def train(path: Path, plan: Plan) -> None:
-        stage = SweepFolder(path)
-        end = trainer.train(stage, plan)
+        end = trainer.train(SweepFolder(path), plan)
         stop = end.stop
         if stop is None and end.runs_left:
-            stop = Stop(StopReason.MAX_RUNS, f"--max-runs {options.max_runs}", STOPPED)
+            stop = Stop(StopReason.MAX_RUNS, f"--max-runs {options.max_runs}")
         if stop is not None:
-            raise _TuningStopped(stage, end, stop)
+            stage = SweepFolder(path)
+            raise _TuningStopped(
+                SweepOutcome(
+                    sweep=sweep, folder=stage, counts=end.counts, stop=stop, in_tuning=True
+                )
+            )
 
     folder.check_same_sweep(sweep, options.simulate)
-    try:
-        with errors_name_file(options.source):
-            task = resolve(sweep.base.task)
-            sweep = with_eval_sets(sweep)
-            planner = tuning.planner(task, open_task(task).vocab_size, options.simulate)
-            tuned = tuning.tune(sweep, planner, folder.path, train, options.simulate)
-    except _TuningStopped as stopped:
-        outcome = SweepOutcome(
-            sweep=sweep,
-            folder=stopped.folder,
-            counts=stopped.counts,
-            stop=stopped.stop,
-            in_tuning=True,
-        )
-        return TuneOutcome(sweep=sweep, stopped=outcome)
-    plan = make_plan(
-        tuned.sweep,
-        source=options.source,
-        simulated=options.simulate,
-        on_message=options.on_message,
-    )
-    result = tuning.tuning_result(tuned, plan.shared_flops)
+    with errors_name_file(options.source):
+        task = resolve(sweep.base.task)
+        sweep = with_eval_sets(sweep)
+        planner = tuning.planner(task, open_task(task).vocab_size, options.simulate)
+        tuned = tuning.tune(sweep, planner, folder.path, train, options.simulate)
+    result = tuned.result(_plan(tuned.sweep, options).shared_flops)
     result.save(folder.path)
     tuning.write_tuned_sweep(emit_to or folder.path / TUNED_FILE, tuned.sweep)
     for warning in result.warnings:
         options.on_message(f"warning: {warning}")
-    return TuneOutcome(sweep=tuned.sweep, result=result)
+    return result, tuned.sweep
+
+
+def _plan(sweep: Sweep, options: RunOptions) -> Plan:
+    return make_plan(
+        sweep, source=options.source, simulated=options.simulate, on_message=options.on_message
+    )
 
 
 @dataclass
@@ -201,100 +203,102 @@ class SweepTrainer:
 
     def train(self, folder: SweepFolder, plan: Plan) -> SessionEnd:
         """Train what `folder` lacks of a plan, as far as the budgets reach."""
-        from scaling.execute.tracking import LiveTrackers
+        options, simulated = self.options, self.options.simulate
+        count = 1 if simulated else resolve_workers(options.workers, options.execution)
+        cluster = device = None
+        with contextlib.ExitStack() as stack:
+            if options.executor == Executor.RAY:
+                from scaling.execute.ray import RayCluster
 
-        options = self.options
-        with contextlib.closing(_make_launcher(folder, options)) as launcher:
-            slots = launcher.slots()
-            count = (
-                resolve_workers(options.workers, options.execution)
-                if slots is None
-                else options.workers or max(1, slots)
-            )
-            session = SweepSession(
-                folder,
-                plan,
-                options.on_message,
-                options.simulate,
-                options.allow_changes,
-                workers_here=options.executor != Executor.RAY,
-            )
-            device = None
-            if options.simulate is None and options.executor == Executor.LOCAL:
+                cluster = stack.enter_context(contextlib.closing(RayCluster(options)))
+            elif simulated is None:
                 unfinished = [item for item in plan.runs if not folder.is_finished(item.run_id)]
                 device = check_devices(unfinished, options.execution, count, options.hosts)
-            with Signals() as signals, session.lease as lease:
-                missing = session.prepare()
-                limit = None if options.max_runs is None else options.max_runs - self.runs
-                chosen = missing[:limit]
-                launcher.attach(lease, count)
-                self.began = self.began or time.monotonic()
-                with options.monitor(folder.path, plan, chosen) as display:
+            limit = pack_limit(options.pack, options.execution, device)
+            signals = stack.enter_context(Signals())
+            lease = stack.enter_context(Lease(folder.path))
+            missing = prepare(
+                folder,
+                plan,
+                lease,
+                options.on_message,
+                simulated=simulated,
+                allow_changes=options.allow_changes,
+            )
+            chosen = missing
+            if options.max_runs is not None and cluster is None:
+                chosen = missing[: options.max_runs - self.runs]
+            self.began = self.began or time.monotonic()
+            display = stack.enter_context(options.monitor(folder.path, plan, chosen))
 
-                    def on_event(event: RunEvent) -> None:
-                        display(event)
-                        options.on_event(event)
+            def on_event(event: RunEvent) -> None:
+                display(event)
+                options.on_event(event)
 
-                    name, kinds = plan.sweep.name, options.trackers
-                    trackers = LiveTrackers(kinds, folder.path, name, chosen, on_event, signals)
-                    end = SessionEnd()
-                    if chosen:
-                        execution = self._execution_plan(plan, count, device)
-                        with trackers:
-                            end = session.train(
-                                chosen, execution, launcher, signals, trackers.handle
-                            )
+            if not chosen:
+                end = SessionEnd()
+            elif cluster is not None:
+                end = _train_on_cluster(cluster, folder, chosen, signals, on_event)
+            else:
+                trackers = LiveTrackers(
+                    options.trackers, folder.path, plan.sweep.name, chosen, on_event, signals
+                )
+                start = LocalLauncher(folder.path, lease, count, options.hosts).start
+                left, max_seconds = options.max_flops, options.max_seconds
+                with trackers:
+                    end = Coordinator(
+                        folder=folder,
+                        plan=plan,
+                        runs=chosen,
+                        options=options,
+                        lease=lease,
+                        signals=signals,
+                        on_event=trackers.handle,
+                        start=(lambda index: SimulatedWorker(folder)) if simulated else start,
+                        workers=count,
+                        pack_limit=limit,
+                        flops_left=None if left is None else left - self.flops,
+                        deadline=None if max_seconds is None else self.began + max_seconds,
+                    ).run()
+            compact_many(folder.path, lease)
         self.runs += len(chosen)
         self.flops += end.flops
-        return replace(end, runs_left=len(missing) - len(chosen))
-
-    def _execution_plan(self, plan: Plan, count: int, device: DeviceMemory | None) -> ExecutionPlan:
-        options = self.options
-        return ExecutionPlan(
-            options=options,
-            workers=count,
-            packing=choose_packing(options.pack, options.execution, device),
-            planned={item.run_id: item.run for item in plan.runs},
-            eval_steps=constant_lr_eval_steps([item.run for item in plan.runs]),
-            flops_before=self.flops,
-            seconds_before=time.monotonic() - self.began if self.began else 0.0,
-        )
+        return replace(end, runs_left=end.runs_left + len(missing) - len(chosen))
 
 
-def _make_launcher(folder: SweepFolder, options: RunOptions) -> Launcher:
-    """The launcher of an executor. Raises ScalingError for a cluster that does not answer."""
-    if options.simulate is not None:
-        from scaling.execute.simulated import SimulatedLauncher
-
-        return SimulatedLauncher(folder)
-    if options.executor == Executor.RAY:
-        from scaling.execute.ray import RayLauncher, Resources, parse_resources
-
-        return RayLauncher(
-            folder.path,
-            parse_resources(options.resources) if options.resources else Resources(),
-            hosts=options.hosts,
-            address=options.ray_address,
-            wait_for_nodes=options.wait_for_nodes,
-            notice=options.on_message,
-        )
-    if options.hosts == 1:
-        return LocalLauncher(folder.path)
-    prefix, arguments = slurm.launch_prefix(options.hosts), ("--coordinator", "auto")
-    return LocalLauncher(folder.path, prefix=prefix, arguments=arguments)
+def _train_on_cluster(
+    cluster: RayCluster,
+    folder: SweepFolder,
+    chosen: Sequence[PlannedRun],
+    signals: Signals,
+    on_event: OnEvent,
+) -> SessionEnd:
+    """Train on Ray: each worker counts its own budgets, as an element of a Slurm array does."""
+    run_ids = [item.run_id for item in chosen]
+    code = cluster.train(folder.path, run_ids, signals, on_event)
+    states = {run.run_id: run.status for run in read_status(folder).runs}
+    counts = Counter(states[run_id] for run_id in run_ids)
+    stop = None
+    if signals.received:
+        stop = Stop(StopReason.SIGNAL, "a signal", exit_code(signals.received))
+    elif code == DISK:
+        stop = Stop(StopReason.DISK, "disk full or not writable", DISK)
+    elif code == STOPPED:
+        stop = Stop(StopReason.MAX_RUNS, "a budget of a worker is used up")
+    ended = {kind: counts[kind] for kind in ("done", "failed")}
+    return SessionEnd(counts=ended, stop=stop, runs_left=counts["missing"])
 
 
 def _submit(sweep: Sweep, folder: SweepFolder, options: RunOptions) -> SweepOutcome:
     """Hand an array of jobs to Slurm, each of which is `scaling run` on the same folder."""
-    plan = make_plan(sweep, source=options.source, on_message=options.on_message)
+    plan = _plan(sweep, options)
     hosts = slurm.nodes(options.slurm)
-    forwarded = _forwarded_options(options) + (["--hosts", str(hosts)] if hosts > 1 else [])
     job = slurm.Job(
         name=sweep.name,
         folder=folder.path,
         elements=options.workers or 1,
         settings=options.slurm,
-        options=tuple(forwarded),
+        options=(*options.to_cli_flags(), *(["--hosts", str(hosts)] if hosts > 1 else [])),
     )
     script = slurm.script(job)
     array = SlurmArray(script=script, elements=job.elements)
@@ -305,23 +309,3 @@ def _submit(sweep: Sweep, folder: SweepFolder, options: RunOptions) -> SweepOutc
         job_id = slurm.submit(folder.path, script)
         array = replace(array, job_id=job_id, path=folder.path / slurm.SCRIPT)
     return SweepOutcome(sweep=sweep, folder=folder, array=array)
-
-
-def _forwarded_options(options: RunOptions) -> list[str]:
-    """The options of `scaling run` that each element of a Slurm array takes over."""
-    from scaling.plan.device_fit import to_cli_flags
-
-    default = RunOptions()
-    flags = to_cli_flags(options.execution, default.execution).split()
-    for name in ("pack", "retries", "max_flops", "max_seconds", "max_runs"):
-        value = getattr(options, name)
-        if value != getattr(default, name):
-            flags += [f"--{name.replace('_', '-')}", str(value)]
-    flags += [part for tracker in options.trackers for part in ("--track", tracker)]
-    if options.fail_fast:
-        flags.append("--fail-fast")
-    if options.allow_changes:
-        flags.append("--accept-changes")
-    if options.keep_weights:
-        flags.append("--keep-weights")
-    return flags

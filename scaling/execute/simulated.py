@@ -9,6 +9,7 @@ drawn from the run_id: the same run always gives the same numbers.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import queue
 import threading
@@ -24,10 +25,9 @@ from scaling import __version__, accounting, recipe
 from scaling.config import NConvention, Recipe, RunConfig
 from scaling.errors import ScalingError, unknown_choice
 from scaling.execute.events import GroupOver, RunEnded, RunEvent
-from scaling.execute.local import Launcher, Worker
-from scaling.execute.publish import failed, publish
+from scaling.execute.local import Worker
 from scaling.execute.sweep_folder import SweepFolder
-from scaling.execute.worker import TrainRequest, load_request
+from scaling.execute.worker import REQUESTS, TrainRequest, failed, publish
 from scaling.fit.laws.law import Law
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.laws.published import PUBLISHED
@@ -60,9 +60,10 @@ class SimulatedLaw:
 
 def known() -> tuple[str, ...]:
     """The names that can be simulated: published laws of N and D alone that give a loss."""
-    laws = {name: LAWS.get(entry.law) for name, entry in sorted(PUBLISHED.items())}
     return tuple(
-        f"{PREFIX}{name}" for name, law in laws.items() if law and set(law.inputs) == {"N", "D"}
+        f"{PREFIX}{name}"
+        for name, entry in sorted(PUBLISHED.items())
+        if (law := LAWS.get(entry.law)) and set(law.inputs) == {"N", "D"}
     )
 
 
@@ -103,42 +104,29 @@ def simulate(run: RunConfig) -> Outcome:
         end = max(1, round(_between(DIVERGED_AFTER, _uniform(run, "diverged")) * run.n_steps))
     steps = [step for step in measurement_steps(run) if end is None or step < end]
     flops = accounting.train_flops(run.model, run.task.seq_len, run.batch_tokens, "exact")
-    step_seconds = flops / SPEED
-    measured = _measured(run, surface(run.simulated), steps, octaves, step_seconds)
-    if end is None:
-        return Outcome("done", tuple(measured))
-    loss = 2.0 * math.log(run.model.vocab_size) + 1.0  # where a trainer gives up
-    row, reason = divergence(run, end, loss, end * step_seconds)
-    return Outcome("diverged", (*measured, row), reason)
-
-
-def _measured(
-    run: RunConfig, law: SimulatedLaw, steps: Sequence[int], octaves: float, step_seconds: float
-) -> list[Measurement]:
-    """The rows at each step: means of the training steps since the one before, tokens a second,
-    and the held-out loss.
-    """
-    if not steps:
-        return []
+    step_seconds, law = flops / SPEED, surface(run.simulated)
     n = accounting.n_params(run.model, run.task.seq_len, law.params)
-    before = [0, *steps[:-1]]
-    middles = [(first + last) / 2 for first, last in zip(before, steps, strict=True)]
     shift = math.exp(SEED_NOISE * _normal(run, "seed"))
-    losses = law.loss(n, [step * run.batch_tokens for step in (*steps, *middles)]) * shift
-    losses += OCTAVE_COST * octaves**2
-    held_out, trained = losses[: len(steps)].tolist(), losses[len(steps) :].tolist()
-    stderr = TOKEN_SPREAD / math.sqrt(run.evals.tokens)
+    stderr, speed = TOKEN_SPREAD / math.sqrt(run.evals.tokens), run.batch_tokens / step_seconds
+    spans = list(itertools.pairwise([0, *steps]))
+    # training losses are means of the steps since the measurement before
+    tokens = [at * run.batch_tokens for first, step in spans for at in (step, (first + step) / 2)]
+    losses = (law.loss(n, tokens) * shift + OCTAVE_COST * octaves**2).tolist()
     rows = []
-    for first, step, mean, loss in zip(before, steps, trained, held_out, strict=True):
+    for (first, step), loss, mean in zip(spans, losses[::2], losses[1::2], strict=True):
         spread = TOKEN_SPREAD / math.sqrt((step - first) * run.batch_tokens)
         train_loss = max(0.0, mean + spread * _normal(run, f"train {step}"))
-        speed, seconds = run.batch_tokens / step_seconds, step * step_seconds
+        seconds = step * step_seconds
         rows += [
             Measurement(step, "train", "loss", train_loss, seconds=seconds),
             Measurement(step, "train", "tokens_per_second", speed, seconds=seconds),
             Measurement(step, "val", "loss", loss, stderr, seconds=seconds),
         ]
-    return rows
+    if end is None:
+        return Outcome("done", tuple(rows))
+    loss = 2.0 * math.log(run.model.vocab_size) + 1.0  # where a trainer gives up
+    row, reason = divergence(run, end, loss, end * step_seconds)
+    return Outcome("diverged", (*rows, row), reason)
 
 
 def _uniform(run: RunConfig, purpose: str) -> float:
@@ -167,7 +155,7 @@ class SimulatedWorker(Worker):
 
     def events(self) -> Iterator[str]:
         while (line := self._requests.get()) is not None:
-            for event in self._simulate(load_request(line)):
+            for event in self._simulate(REQUESTS.validate_json(line)):
                 yield event.model_dump_json()
 
     def _simulate(self, request: TrainRequest) -> Iterator[RunEvent]:
@@ -187,16 +175,3 @@ class SimulatedWorker(Worker):
     def signal(self, number: int) -> None:
         """Simulate nothing more."""
         self._stopped.set()
-
-
-class SimulatedLauncher(Launcher):
-    """Starts simulated workers for a folder."""
-
-    def __init__(self, folder: SweepFolder) -> None:
-        self.folder = folder
-
-    def slots(self) -> int | None:
-        return 1
-
-    def start(self, index: int) -> SimulatedWorker:
-        return SimulatedWorker(self.folder)

@@ -8,19 +8,20 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from scaling.config import Execution
-from scaling.config.run_groups import RunGroup, constant_lr_eval_steps
+from scaling.config.run_groups import RunGroup, constant_lr_eval_steps, later_groups
 from scaling.errors import RUNS_FAILED, STOPPED, ScalingError
 from scaling.execute import worker
 from scaling.execute.devices import check_devices
 from scaling.execute.events import OnEvent
+from scaling.execute.lease import Lease
 from scaling.execute.options import OnMessage
-from scaling.execute.session import SweepSession
+from scaling.execute.session import prepare
 from scaling.execute.signals import Signals, exit_code
 from scaling.execute.sweep_folder import SweepFolder
 from scaling.plan import Plan
@@ -72,17 +73,31 @@ def train_single_run(
         )
     if not is_distributed:
         check_devices([known[run_id]], execution, 1)
-    session = SweepSession(folder, plan, on_message, allow_changes=allow_changes)
     signals, kind = Signals(), "done"
-    with signals, hosts as is_first, _claimed(session, run_id, is_first) as lease:
+    with signals, hosts as is_first, contextlib.ExitStack() as stack:
+        lease: Lease | None = None
+        if is_first:
+            lease = stack.enter_context(Lease(folder.path))
+            prepare(folder, plan, lease, on_message, allow_changes=allow_changes)
+            with lease.locked() as claimed:
+                if run_id in claimed:
+                    raise ScalingError(
+                        f"run {run_id} is in training by another process",
+                        where=str(folder.path),
+                        remedy="watch it with `scaling status`",
+                        exit_code=STOPPED,
+                    )
+                lease.claim([run_id])
         if not folder.is_finished(run_id):
-            read_at = constant_lr_eval_steps([item.run for item in plan.runs]).get(run_id, ())
+            runs = [item.run for item in plan.runs]
+            read_at = constant_lr_eval_steps(runs).get(run_id, ())
+            later = later_groups(runs, plan.later).get(run_id, ())
             request = worker.TrainRequest(
                 sweep=plan.sweep.name,
-                group=RunGroup((known[run_id].run,), read_at=read_at),
+                group=RunGroup((known[run_id].run,), read_at=read_at, later=later),
                 execution=execution,
                 allow_changes=allow_changes,
-                lease=lease,
+                lease=str(lease.path) if lease else None,
                 profile=str(profile) if profile else None,
             )
             outcomes = worker.train_group(folder, request, should_stop=signals, on_event=on_event)
@@ -98,29 +113,7 @@ def train_single_run(
     )
 
 
-@contextmanager
-def _claimed(session: SweepSession, run_id: str, is_first: bool) -> Iterator[str | None]:
-    """Claim a run of a folder on process 0 of several; yields the lease's file. Raises
-    ScalingError (75) when another process has it.
-    """
-    if not is_first:
-        yield None
-        return
-    with session.lease as lease:
-        session.prepare()
-        with lease.locked() as claimed:
-            if run_id in claimed:
-                raise ScalingError(
-                    f"run {run_id} is in training by another process",
-                    where=str(session.folder.path),
-                    remedy="watch it with `scaling status`",
-                    exit_code=STOPPED,
-                )
-            lease.claim([run_id])
-        yield str(lease.path)
-
-
-@contextmanager
+@contextlib.contextmanager
 def distributed_process(
     coordinator: str | None, processes: int | None, process: int | None
 ) -> Iterator[bool]:
@@ -135,18 +128,12 @@ def distributed_process(
         if (coordinator, processes, process) == ("auto", None, None)
         else DistributedConfig(coordinator, processes, process)
     )
-    with _stdout_to_stderr(), initialize_distributed(settings):
-        yield is_first()
-
-
-@contextlib.contextmanager
-def _stdout_to_stderr() -> Iterator[None]:
-    """Send what libraries print to file descriptor 1 (gloo names its peers) to stderr."""
     sys.stdout.flush()
-    kept = os.dup(1)
-    os.dup2(2, 1)
+    stdout = os.dup(1)
+    os.dup2(2, 1)  # libraries print to file descriptor 1 (gloo names its peers)
     try:
-        yield
+        with initialize_distributed(settings):
+            yield is_first()
     finally:
-        os.dup2(kept, 1)
-        os.close(kept)
+        os.dup2(stdout, 1)
+        os.close(stdout)

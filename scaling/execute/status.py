@@ -4,14 +4,13 @@ while other processes write.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
 from typing import Any, Literal
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from scaling.execute.attempts import AttemptSummary, summarize
-from scaling.execute.lease import HeartbeatMonitor, OtherProcess, peers
+from scaling.execute.attempts import summarize
+from scaling.execute.lease import HeartbeatMonitor, peers
 from scaling.execute.sweep_folder import SweepFolder
 from scaling.plan.document import PlannedRunEntry
 from scaling.store import run_files
@@ -118,16 +117,14 @@ def read_status(folder: SweepFolder, monitor: HeartbeatMonitor | None = None) ->
     def run_status(planned: PlannedRunEntry) -> RunStatus:
         run_id = planned.run_id
         reason: str | None = reasons.get(run_id) or None
+        state: RunState = "failed" if reason else "done" if run_id in losses else "missing"
         step, loss = losses.get(run_id, (None, None))
         split: Literal["train", "val"] = "val"
-        state: RunState = "failed" if reason else "missing"
-        if run_id in losses:
-            state = "failed" if reason else "done"
-        elif run_id in claimed:
+        if run_id not in losses and run_id in claimed:
             state, reason, split = "running", None, "train"
             if run_id in progress:
                 step, loss = progress[run_id].step, progress[run_id].loss
-        elif run_id in corrupt:
+        elif run_id not in losses and run_id in corrupt:
             state = "missing"
             reason = f"its file is corrupt ({corrupt[run_id]}); `scaling run` trains it again"
         return RunStatus(
@@ -143,12 +140,19 @@ def read_status(folder: SweepFolder, monitor: HeartbeatMonitor | None = None) ->
             reason=reason,
         )
 
-    runs = tuple(run_status(planned) for planned in plan.runs)
-    counts = {
-        name: sum(run.status == name for run in runs)
-        for name in ("done", "running", "failed", "missing")
-    }
+    runs = tuple(map(run_status, plan.runs))
+    counts = dict.fromkeys(Counts.model_fields, 0) | Counter(run.status for run in runs)
     etas = [peer.progress.eta_seconds for peer in training if peer.progress.eta_seconds is not None]
+    warnings = [
+        warn(WarningCode.CORRUPT_FILE, str(file), file=str(file.path), run_ids=file.run_ids)
+        for file in rows.corrupt_files
+    ]
+    if count := attempts.unreadable:
+        message = f"ledger: {count} entries cannot be read: attempts and cost are too low by them"
+        warnings.append(warn(WarningCode.CORRUPT_LEDGER, message, entries=count))
+    for name in (peer.name for peer in training if peer.claims is None):
+        message = f"leases/{name}.json is corrupt: which runs it has claimed is not known"
+        warnings.append(warn(WarningCode.CORRUPT_LEASE, message, lease=name))
     return Status(
         sweep=plan.sweep,
         counts=Counts(**counts),
@@ -162,36 +166,18 @@ def read_status(folder: SweepFolder, monitor: HeartbeatMonitor | None = None) ->
         processes=tuple(peer.name for peer in training),
         no_longer_planned=tuple(sorted(losses.keys() - {run.run_id for run in plan.runs})),
         simulated=plan.simulated,
-        warnings=tuple(_warnings(rows, attempts, training)),
+        warnings=tuple(warnings),
     )
 
 
 def _val_losses(rows: run_files.FolderRows) -> dict[str, tuple[int | None, float | None]]:
     """(step, loss) of the last validation of each run; (None, None) where it diverged before."""
-    table = rows.table
-    ids = np.asarray(table.column("run_id").to_numpy(zero_copy_only=False))
-    split, metric = (
-        np.asarray(table.column(name).to_numpy(zero_copy_only=False))
-        for name in ("split", "metric")
-    )
-    step, value = table.column("step").to_numpy(), table.column("value").to_numpy()
-    diverged = set(ids[metric == DIVERGED])
-    losses: dict[str, tuple[int | None, float | None]] = dict.fromkeys(ids.tolist(), (None, None))
-    is_val_loss = np.flatnonzero((split == "val") & (metric == "loss"))
-    for i in is_val_loss[np.argsort(step[is_val_loss], kind="stable")]:
-        if ids[i] not in diverged:
-            losses[ids[i]] = (int(step[i]), float(value[i]))
-    return losses
-
-
-def _warnings(
-    rows: run_files.FolderRows, attempts: AttemptSummary, training: list[OtherProcess]
-) -> Iterator[ResultWarning]:
-    for file in rows.corrupt_files:
-        yield warn(WarningCode.CORRUPT_FILE, str(file), file=str(file.path), run_ids=file.run_ids)
-    if count := attempts.unreadable:
-        message = f"ledger: {count} entries cannot be read: attempts and cost are too low by them"
-        yield warn(WarningCode.CORRUPT_LEDGER, message, entries=count)
-    for name in (peer.name for peer in training if peer.claims is None):
-        message = f"leases/{name}.json is corrupt: which runs it has claimed is not known"
-        yield warn(WarningCode.CORRUPT_LEASE, message, lease=name)
+    table = rows.table.to_pandas(use_threads=False)
+    ids = table["run_id"].unique().tolist()
+    diverged = table.loc[table["metric"] == DIVERGED, "run_id"]
+    is_loss = (table["split"] == "val") & (table["metric"] == "loss")
+    val = table[is_loss & ~table["run_id"].isin(diverged)].sort_values("step", kind="stable")
+    last = val.drop_duplicates("run_id", keep="last")
+    known = zip(last["run_id"], last["step"].tolist(), last["value"].tolist(), strict=True)
+    losses: dict[str, tuple[int | None, float | None]] = dict.fromkeys(ids, (None, None))
+    return losses | {run_id: (step, loss) for run_id, step, loss in known}

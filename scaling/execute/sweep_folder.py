@@ -2,8 +2,8 @@
 person can open.
 
 results/<sweep>/  sweep.toml  plan.json  runs/<run_id>.parquet  merged/  failures/<run_id>.txt
-                  checkpoints/  weights/<run_id>.npz  leases/  ledger/  logs/  tracking/  damaged/
-                  fits/  report/
+                  checkpoints/  kept/  weights/<run_id>.npz  leases/  ledger/  logs/  tracking/
+                  damaged/  fits/  report/
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from scaling.plan.document import PlanFile, RunOrigin, plan_file
 from scaling.store import run_files
 
 # where temporary files may be left by a kill
-WRITTEN = ("", "runs", "merged", "failures", "checkpoints", "weights", "leases", "fits")
+WRITTEN = ("", "runs", "merged", "failures", "checkpoints", "kept", "weights", "leases", "fits")
+CHECKPOINTS = (".npz", ".previous.npz", ".sharded")  # suffixes of a run's checkpoints
 
 
 class CorruptPlan(ScalingError):
@@ -53,6 +54,25 @@ class SweepFolder:
         """The state of an unfinished run."""
         return self.path / "checkpoints" / f"{run_id}.npz"
 
+    def kept(self, run_id: str) -> Path:
+        """The state from which a longer run continues, once the sweep asks for it."""
+        return self.path / "kept" / f"{run_id}.npz"
+
+    def has_checkpoint(self, run_id: str) -> bool:
+        """Whether training of the run (or of the pack of that name) has begun."""
+        path = self.checkpoint(run_id)
+        return any(path.with_suffix(suffix).exists() for suffix in CHECKPOINTS)
+
+    def take_up_kept(self, run_id: str) -> bool:
+        """Make the kept state of a run its checkpoint; whether there was one."""
+        target = self.checkpoint(run_id)
+        with files.guarded(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            for suffix in CHECKPOINTS:
+                with contextlib.suppress(FileNotFoundError):
+                    os.replace(self.kept(run_id).with_suffix(suffix), target.with_suffix(suffix))
+        return self.has_checkpoint(run_id)
+
     def weights(self, run_id: str) -> Path:
         """The parameters of a run that has ended, where they were kept."""
         return self.path / "weights" / f"{run_id}.npz"
@@ -60,8 +80,19 @@ class SweepFolder:
     def check_same_sweep(self, sweep: Sweep, simulated: str | None = None) -> None:
         """Raise ScalingError when the folder holds another sweep, or simulated results while these
         are real; an edited sweep is the same.
+
+        What it holds is said by its plan, or else by a run of it.
         """
-        name, law = self._contents()
+        name = law = None
+        with contextlib.suppress(CorruptPlan):
+            if files.exists(self.path / "plan.json"):
+                planned = self.read_plan()
+                name, law = planned.sweep, planned.simulated
+        if name is None and run_files.has_runs(self.path):
+            table = run_files.read_folder(self.path, ["run_id", "sweep", "config"]).table
+            if table.num_rows:
+                name = table.column("sweep")[0].as_py()
+                law = load_run(table.column("config")[0].as_py(), str(self.path)).simulated
         if name is not None and name != sweep.name:
             raise ScalingError(
                 f"holds the sweep {name!r}, not {sweep.name!r}",
@@ -75,22 +106,6 @@ class SweepFolder:
                 where=str(self.path),
                 remedy="choose another --out folder",
             )
-
-    def _contents(self) -> tuple[str | None, str | None]:
-        """(sweep, simulated law) of the folder: by its plan, or else by a run of it; (None, None)
-        for an empty one.
-        """
-        with contextlib.suppress(CorruptPlan):
-            if files.exists(self.path / "plan.json"):
-                planned = self.read_plan()
-                return planned.sweep, planned.simulated
-        if not run_files.has_runs(self.path):
-            return None, None
-        table = run_files.read_folder(self.path, ["run_id", "sweep", "config"]).table
-        if table.num_rows == 0:
-            return None, None
-        config = load_run(table.column("config")[0].as_py(), str(self.path))
-        return table.column("sweep")[0].as_py(), config.simulated
 
     def write_plan(self, plan: Plan, origin: RunOrigin) -> None:
         """Publish the sweep file and plan.json, so that the folder explains itself without the
@@ -158,6 +173,18 @@ class SweepFolder:
             for path in files.list_files(self.path / "failures", ".txt")
         }
 
+    def corrupt_failures(self) -> list[run_files.CorruptFile]:
+        """The failure notes that are not what was written."""
+        corrupt = []
+        for path in sorted((self.path / "failures").glob("[!.]*.txt")):
+            try:
+                files.check_file(path)
+            except FileNotFoundError:
+                continue
+            except files.ChecksumError as error:
+                corrupt.append(run_files.CorruptFile(path, str(error)))
+        return corrupt
+
     def is_finished(self, run_id: str) -> bool:
         """Whether the run is published."""
         return run_files.is_finished(self.path, run_id)
@@ -168,18 +195,13 @@ class SweepFolder:
 
         Only while no other process trains here.
         """
-        gone = set(finished)
-        leftovers = [
-            path
-            for name in WRITTEN
-            for path in (self.path / name).glob(".*.tmp")
-            if files.TEMPORARY.match(path.name)
-        ] + [
-            path
-            for path in (self.path / "checkpoints").glob("[!.]*")
-            if complete or path.name.partition(".")[0] in gone
-            if path.suffix != ".damaged"
-        ]
+        gone, leftovers = set(finished), list[Path]()
+        for name in WRITTEN:
+            temporary = (self.path / name).glob(".*.tmp")
+            leftovers += [path for path in temporary if files.TEMPORARY.match(path.name)]
+        for path in (self.path / "checkpoints").glob("[!.]*"):
+            if path.suffix != ".damaged" and (complete or path.name.partition(".")[0] in gone):
+                leftovers.append(path)
         for path in leftovers:
             with files.guarded(path, "remove"):
                 if path.is_dir() and not path.is_symlink():

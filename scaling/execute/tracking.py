@@ -52,22 +52,23 @@ class LiveTrackers:
     _left_out: int = 0
 
     def __enter__(self) -> LiveTrackers:
-        by_id = {planned.run_id: planned.run for planned in self.runs}
-        self._config = by_id
-        self._info = cache(lambda run_id: run_info(self.sweep, by_id[run_id]))
-        self._progress_due = dict.fromkeys(by_id, 0.0)
+        self._config = {planned.run_id: planned.run for planned in self.runs}
+        self._info = cache(lambda run_id: run_info(self.sweep, self._config[run_id]))
+        self._progress_due = dict.fromkeys(self._config, 0.0)
         if self.kinds and self.runs:
-            kinds = list(dict.fromkeys(self.kinds))
+            kinds = dict.fromkeys(self.kinds)
             self.process = LocalWorker(
                 [*python_module("scaling.trackers.process"), str(self.folder), *kinds],
                 self.folder / "logs" / f"tracking-{time.time_ns()}.log",
                 worker_environment(1),
             )
-            self._threads = [
-                threading.Thread(target=work, args=(self.process,), daemon=True)
-                for work in (self._feed, self._listen)
-            ]
-            for thread in self._threads:
+            self._listener = threading.Thread(
+                target=self._listen, args=(self.process,), daemon=True
+            )
+            for thread in (
+                self._listener,
+                threading.Thread(target=self._feed, args=(self.process,), daemon=True),
+            ):
                 thread.start()
         return self
 
@@ -141,7 +142,7 @@ class LiveTrackers:
                 break
             time.sleep(0.05)
         self.process.close()
-        self._threads[1].join()
+        self._listener.join()
         cause = self.process.exit_reason().cause
         if not reason and cause != "exit code 0":
             reason = f"its process ended: {cause}"

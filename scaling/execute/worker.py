@@ -1,31 +1,49 @@
-"""What a worker process does: it trains one run after another, publishes each, and says so."""
+"""What a worker process does: it trains one run after another and says so; a run ends on the disk
+as its rows, or as a note of why it diverged or failed.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import importlib
-import json
 import math
 import os
 import queue
+import re
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scaling import __version__
+from pydantic import TypeAdapter
+
+from scaling import __version__, files
+from scaling.accounting import n_params
 from scaling.config import Execution, RunConfig, TaskConfig
-from scaling.config.run_groups import RunGroup, load_group
+from scaling.config.run_groups import RunGroup
+from scaling.errors import DISK, ScalingError
 from scaling.execute import events
-from scaling.execute.publish import failed, publish
+from scaling.execute.events import FailureCause, RunEnded
 from scaling.execute.signals import Signals
 from scaling.execute.sweep_folder import SweepFolder
-from scaling.store import rows
+from scaling.formatting import format_count
+from scaling.store import rows, run_files
 from scaling.store.provenance import commit
+
+MEMORY_CODES = {"RESOURCE_EXHAUSTED", "CUDA_ERROR_OUT_OF_MEMORY"}
+DEVICE_CODES = {  # status codes of XLA that tell of a device or a link
+    "INTERNAL",
+    "UNAVAILABLE",
+    "ABORTED",
+    "DATA_LOSS",
+    "DEADLINE_EXCEEDED",
+    "CANCELLED",
+    "UNKNOWN",
+}
 
 
 @dataclass(frozen=True)
@@ -50,25 +68,71 @@ class TrainRequest:
     keep_weights: bool = False
     profile: str | None = None
 
-    def dump(self) -> str:
-        """One line of JSON; `load_request` reads it."""
-        fields = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
-        converted = {
-            "group": self.group.dump(),
-            "execution": self.execution.model_dump(mode="json"),
-            "notes": dict(self.notes),
-        }
-        return json.dumps(fields | converted)
+
+REQUESTS: TypeAdapter[TrainRequest] = TypeAdapter(TrainRequest)  # a line of JSON each
 
 
-def load_request(text: str) -> TrainRequest:
-    """The request of `TrainRequest.dump`."""
-    data = json.loads(text)
-    converted = {
-        "group": load_group(data["group"]),
-        "execution": Execution.model_validate(data["execution"], strict=False),
-    }
-    return TrainRequest(**(data | converted))
+def publish(
+    folder: SweepFolder,
+    sweep: str,
+    run: RunConfig,
+    outcome: rows.Outcome,
+    source: rows.Provenance,
+    lease: Path | None,
+) -> RunEnded:
+    """Write the rows of a run that is done or has diverged, once.
+
+    Where the `lease` under which it was trained has been ended by another process, nothing is
+    written.
+    """
+    losses = [row.value for row in outcome.measured if (row.split, row.metric) == ("val", "loss")]
+    ended = RunEnded(
+        event=outcome.kind,
+        run_id=run.run_id,
+        reason=outcome.reason,
+        loss=losses[-1] if losses else None,
+    )
+    if outcome.kind == "stopped":
+        return ended
+    if lease is not None and not files.exists(lease):
+        reason = "another process has taken this run over"
+        return ended.model_copy(update={"event": "stopped", "reason": reason})
+    if outcome.kind == "diverged":
+        folder.write_failure(run.run_id, outcome.reason)
+    else:
+        folder.remove_failure(run.run_id)
+    run_files.write_run(folder.path, rows.rows(sweep, run, outcome.measured, source))
+    return ended
+
+
+def failed(run: RunConfig, error: BaseException) -> RunEnded:
+    """The end of a run that an exception ended."""
+    if isinstance(error, OSError) and error.errno and not isinstance(error, ConnectionError):
+        error = files.disk_error(error, Path(error.filename or "."), "use")
+    cause = cause_of(error)
+    if isinstance(error, ScalingError):
+        reason = str(error).replace("\n ", ";")
+    else:
+        reason = f"{type(error).__name__}: {error}"
+    if cause == FailureCause.MEMORY:
+        size = format_count(n_params(run.model, run.task.seq_len, "total"))
+        batch = f"batch {run.batch_size} x {run.task.seq_len} tokens"
+        reason = f"out of memory (N = {size}, {batch}): {reason}"
+    reason = reason.replace("\n", " ")[:500]
+    details = f"{reason}\n\n{''.join(traceback.format_exception(error))}"
+    return RunEnded(event="failed", run_id=run.run_id, reason=reason, cause=cause, details=details)
+
+
+def cause_of(error: BaseException) -> FailureCause:
+    """Decides whether a run is tried again: see `TRANSIENT`."""
+    if isinstance(error, ScalingError):
+        return FailureCause.DISK if error.exit_code == DISK else FailureCause.INPUT
+    codes = set(re.findall(r"\b[A-Z_]{5,}\b", str(error)))
+    if isinstance(error, MemoryError) or codes & MEMORY_CODES:
+        return FailureCause.MEMORY
+    if "RuntimeError" in type(error).__name__ and codes & DEVICE_CODES:
+        return FailureCause.DEVICE
+    return FailureCause.BUG
 
 
 def train_group(
@@ -116,7 +180,7 @@ def train_group(
     outcomes = trainer.train(
         group,
         _open(group.runs[0].task),
-        lambda member: folder.checkpoint(member.name),
+        lambda member: (folder.kept if member in group.later else folder.checkpoint)(member.name),
         execution,
         should_stop=should_stop,
         callbacks=trainer.Callbacks(on_progress, on_branch_saved, on_eval, on_run_end),
@@ -180,9 +244,9 @@ def serve(path: Path, together: AbstractContextManager[bool] | None = None) -> N
         threading.Thread(target=read, daemon=True).start()
         importlib.import_module("scaling.train.trainer")  # takes seconds: before the first request
         importlib.import_module("jax").devices()  # what jax cannot start with is no run's fault
-        write(events.WorkerState(event="ready", pid=os.getpid()))
+        write(events.WorkerState(event="ready"))
         while not signals() and (line := requests.get()) is not None:
-            request = load_request(line)
+            request = REQUESTS.validate_json(line)
             try:
                 train_group(folder, request, should_stop=signals, on_event=write)
             except Exception as error:  # noqa: BLE001 - recorded; the sweep goes on

@@ -15,10 +15,10 @@ import numpy as np
 from scaling.errors import ScalingError, unknown_choice
 from scaling.fit.dataset import Dataset
 from scaling.fit.estimate import descend, estimate
+from scaling.fit.fit_options import RESAMPLE_KINDS, FitOptions
 from scaling.fit.law_fit import Draws, LawFit
 from scaling.fit.laws.law import Law
 from scaling.fit.newton import Minima, Problem, continuation
-from scaling.fit.options import KINDS, FitOptions
 
 Array = np.ndarray
 CELLS = 4_000_000  # resamples x points in memory at once
@@ -51,8 +51,8 @@ def bootstrap(fit: LawFit, resamples: int, seed: int = 0, kind: str = "auto") ->
     (of a penalty that knows no side), and pairs else. Raises ScalingError for an unknown kind, and
     for clusters of unlabelled runs.
     """
-    if kind not in KINDS:
-        raise unknown_choice("bootstrap", kind, KINDS)
+    if kind not in RESAMPLE_KINDS:
+        raise unknown_choice("bootstrap", kind, RESAMPLE_KINDS)
     points, group = fit.data.points, fit.data.points.group
     if len(points) > LARGE and group is None and kind in ("auto", "pairs"):
         # the spread of an estimate falls with the root of the number of points (Bickel, Goetze and

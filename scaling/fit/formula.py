@@ -16,7 +16,7 @@ from scaling.points.columns import parse_columns
 from scaling.points.source import Source, read_rows
 
 if TYPE_CHECKING:
-    from scaling.fit.options import FitOptions
+    from scaling.fit.fit_options import FitOptions
 
 KEYS = {"formula": str, "inputs": list, "start": dict, "bounds": dict, "units": dict, "source": str}
 

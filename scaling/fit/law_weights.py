@@ -139,10 +139,10 @@ def _candidates(
         )
     if len(data) >= MIN_PREFIX + 2:
         result.append(Candidate(name=SURFACE, polynomial=_surface(data.points)))
-    for approach in (isoflop(data, resamples=0), envelope(data, None, 0, 0)):
+    approaches = {"isoflop": isoflop(data, resamples=0), "envelope": envelope(data, None, 0, 0)}
+    for name, approach in approaches.items():
         if approach.frontier is not None:
-            optimum = _floats(approach.frontier.powers())
-            result.append(Candidate(name=approach.name, powers=optimum))
+            result.append(Candidate(name=name, powers=_floats(approach.frontier.powers())))
     return result
 
 
@@ -221,7 +221,7 @@ def _scores(
     """For each quantity the errors in logs (rows, candidates) from each origin: of the later runs,
     and of the later minima of the isoFLOP curves; NaN where a candidate says nothing.
     """
-    minima = [one for one in isoflop(data, resamples=0).minima if one.fault is None]
+    minima = [one for one in isoflop(data, resamples=0).minima if one.unavailable is None]
     result: dict[Quantity, list[Array]] = {"loss": [], "n_star": [], "loss_star": []}
     for origin in origins:
         n, d = np.asarray(origin.later.n), np.asarray(origin.later.d)

@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from scaling import files
 from scaling.errors import ScalingError
@@ -35,9 +35,9 @@ from scaling.fit.document import (
     FitStatus,
     Integer,
     PositiveInteger,
-    PositiveReal,
     Real,
 )
+from scaling.fit.frontier.frontier import Cost
 from scaling.fit.special.results import (
     CoverageCurve,
     CoverageGroup,
@@ -53,12 +53,19 @@ MAX_DIGITS = 300  # of a whole number that a float can still hold
 WRITE_AGAIN = "write it with: scaling fit SOURCE --out FIT.json"
 Approach = Literal["parametric", "isoflop", "envelope"]
 Warnings = tuple[ResultWarning, ...]
-# why parameters are open where no single one is
-OPEN_REASONS = {
+# why parameters are not identified where no single one can be named
+REASONS = {
     WarningCode.ONE_RATIO: "one ratio D/N only",
     WarningCode.OTHER_MINIMA: "several minima fit as well",
     WarningCode.ILL_CONDITIONED: "parameters trade against each other",
 }
+
+
+def equally_long(columns: dict[str, Any]) -> dict[str, Any]:
+    """Columns of one length. Raises ValueError."""
+    if len({len(column) for column in columns.values() if column is not None}) > 1:
+        raise ValueError("the lists are not equally long")
+    return columns
 
 
 class Objective(Document):
@@ -91,13 +98,6 @@ class Excluded(Document):
 
     reason: str
     count: Integer
-
-
-class Cost(Document):
-    """Training FLOPs C = c0 N^p D."""
-
-    c0: PositiveReal
-    p: PositiveReal
 
 
 class Convention(Document):
@@ -170,19 +170,7 @@ class Bootstrap(Document):
     resamples: Integer
     seed: Integer
     failed: Integer
-    draws: dict[str, Column]
-
-    @field_validator("draws")
-    @classmethod
-    def _equally_long(cls, draws: dict[str, Column]) -> dict[str, Column]:
-        return equally_long(draws)
-
-
-def equally_long(columns: dict[str, Any]) -> dict[str, Any]:
-    """Columns of one length. Raises ValueError."""
-    if len({len(column) for column in columns.values() if column is not None}) > 1:
-        raise ValueError("the lists are not equally long")
-    return columns
+    draws: Annotated[dict[str, Column], AfterValidator(equally_long)]
 
 
 class Power(Document):
@@ -199,6 +187,15 @@ class Curve(Document):
     loss: Column
 
 
+class MinimumFault(StrEnum):
+    """Why a budget has no minimum, in words."""
+
+    BELOW_SIZES = "the minimum lies at the edge, below the smallest size"
+    ABOVE_SIZES = "the minimum lies at the edge, above the largest size"
+    NOT_CONVEX = "the fitted curve is not convex"
+    ABSENT = "the fitted curve has no minimum"
+
+
 class BudgetMinimum(Document):
     """The best N and D at one budget, with its runs and the curve fitted to them; `unavailable`
     says why there is none.
@@ -212,7 +209,8 @@ class BudgetMinimum(Document):
     tokens: Column | None = None
     loss: Column | None = None
     curve: Curve | None = None
-    unavailable: str | None = None
+    # as text where a former version wrote it in other words
+    unavailable: Annotated[MinimumFault | str, Field(union_mode="left_to_right")] | None = None
 
 
 class FrontierResult(Document):
@@ -298,7 +296,7 @@ class FitResult(Document):
     ci: Annotated[Real, Field(gt=0, lt=1)]
     cost: Cost
     range: dict[str, tuple[Real, Real]]
-    data: dict[str, Column | None]
+    data: Annotated[dict[str, Column | None], AfterValidator(equally_long)]
     approaches: dict[Approach, FrontierResult]
     approaches_agree: ApproachAgreement | None = None
     identification: Identification | None = None
@@ -321,11 +319,6 @@ class FitResult(Document):
     schedules: list[ScheduleErrors] | None = None
     test: CurveErrors | None = None
 
-    @field_validator("data")
-    @classmethod
-    def _equally_long(cls, data: dict[str, Any]) -> dict[str, Any]:
-        return equally_long(data)
-
     @field_validator("range")
     @classmethod
     def _ascending(cls, spans: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
@@ -336,8 +329,8 @@ class FitResult(Document):
 
     @property
     def status_text(self) -> str:
-        """The status for people: `poorly determined: A, B` names the parameters that the data leave
-        open, or says why none can be named.
+        """The status for people: `not identified: A, B` names the parameters, or says why none can
+        be named.
         """
         if self.status is not FitStatus.NOT_IDENTIFIED:
             return str(self.status)
@@ -345,9 +338,9 @@ class FitResult(Document):
         names = [name for name, profile in profiles.items() if not profile.identified]
         names += [each.data["param"] for each in self.warnings if "param" in each.data]
         codes = {each.code for each in self.warnings}
-        reasons = [reason for code, reason in OPEN_REASONS.items() if code in codes]
+        reasons = [reason for code, reason in REASONS.items() if code in codes]
         named = ", ".join(dict.fromkeys(names)) or "; ".join(reasons)
-        return f"poorly determined: {named}" if named else "poorly determined"
+        return f"not identified: {named}" if named else "not identified"
 
     def save(self, path: Path) -> None:
         """Write the document with its checksum, whole or not at all. Raises ScalingError (74)."""

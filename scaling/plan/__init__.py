@@ -1,7 +1,7 @@
 """A sweep becomes runs: every cell is a `RunConfig`, or infeasible with a reason."""
 
 from scaling.plan.build import PlannedRun
-from scaling.plan.cells import Cell, CellRequest
+from scaling.plan.cells import CellRequest
 from scaling.plan.plan import EmptyPlan, Plan, plan
 
-__all__ = ["Cell", "CellRequest", "EmptyPlan", "Plan", "PlannedRun", "plan"]
+__all__ = ["CellRequest", "EmptyPlan", "Plan", "PlannedRun", "plan"]

@@ -82,7 +82,16 @@ class RunBuilder:
         sequences = settings.batch_size or recipe.batch_size(n, tokens, seq_len, sweep.recipe)
         batch_tokens = sequences * seq_len
         n_steps = round(tokens / batch_tokens)
-        self._check_horizon(n_steps, batch_tokens, n)
+        if n_steps < recipe.MIN_STEPS:
+            raise recipe.InfeasibleCell(
+                f"{n_steps} steps of {batch_tokens} tokens are fewer than {recipe.MIN_STEPS}"
+            )
+        window, ratio = sweep.design.tokens_per_param_range, n_steps * batch_tokens / n
+        if window and not window[0] <= ratio <= window[1]:
+            raise recipe.InfeasibleCell(
+                f"D/N = {ratio:.3g} lies outside tokens_per_param_range {window[0]:g} to "
+                f"{window[1]:g}"
+            )
         optim = recipe.optim_for(
             shape.model, n, n_steps, batch_tokens, sweep.recipe, settings.optim
         )
@@ -138,46 +147,30 @@ class RunBuilder:
     def _shape(self, size: float, settings: Settings, task: TaskConfig) -> _Shape:
         key = (size, settings.shape)
         if key not in self.shapes:
+            design, seq_len, flops = self.sweep.design, task.seq_len, 0.0
             try:
-                self.shapes[key] = self._new_shape(size, settings, task)
+                model = recipe.model_for(
+                    size,
+                    self.sweep.recipe,
+                    vocab_size=(settings.task and task.fixed_vocab_size) or self.vocab_size,
+                    seq_len=seq_len,
+                    params=design.params,
+                    overrides=settings.model,
+                )
+                if isinstance(design, IsoflopDesign):
+                    flops = accounting.train_flops(model, seq_len, 1, design.flops)
+                self.shapes[key] = _Shape(
+                    model=model,
+                    n_params={
+                        name: accounting.n_params(model, seq_len, name)
+                        for name in get_args(NConvention)
+                    },
+                    design_flops=flops,
+                    exact_flops=accounting.train_flops(model, seq_len, 1, "exact"),
+                )
             except ScalingError as error:
                 self.shapes[key] = error.what
         shape = self.shapes[key]
         if isinstance(shape, str):
             raise recipe.InfeasibleCell(shape)
         return shape
-
-    def _new_shape(self, size: float, settings: Settings, task: TaskConfig) -> _Shape:
-        design, seq_len = self.sweep.design, task.seq_len
-        model = recipe.model_for(
-            size,
-            self.sweep.recipe,
-            vocab_size=(settings.task and task.fixed_vocab_size) or self.vocab_size,
-            seq_len=seq_len,
-            params=design.params,
-            overrides=settings.model,
-        )
-        design_flops = 0.0
-        if isinstance(design, IsoflopDesign):
-            design_flops = accounting.train_flops(model, seq_len, 1, design.flops)
-        return _Shape(
-            model=model,
-            n_params={
-                name: accounting.n_params(model, seq_len, name) for name in get_args(NConvention)
-            },
-            design_flops=design_flops,
-            exact_flops=accounting.train_flops(model, seq_len, 1, "exact"),
-        )
-
-    def _check_horizon(self, n_steps: int, batch_tokens: int, n: int) -> None:
-        if n_steps < recipe.MIN_STEPS:
-            raise recipe.InfeasibleCell(
-                f"{n_steps} steps of {batch_tokens} tokens are fewer than {recipe.MIN_STEPS}"
-            )
-        window = self.sweep.design.tokens_per_param_range
-        ratio = n_steps * batch_tokens / n
-        if window and not window[0] <= ratio <= window[1]:
-            raise recipe.InfeasibleCell(
-                f"D/N = {ratio:.3g} lies outside tokens_per_param_range {window[0]:g} to "
-                f"{window[1]:g}"
-            )

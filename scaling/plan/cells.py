@@ -5,7 +5,6 @@ each cell.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -24,7 +23,6 @@ from scaling.config import (
 from scaling.errors import ScalingError, unknown_choice
 from scaling.formatting import format_count, format_flops
 
-MAX_CELLS = 200_000
 Measure = Literal["flops", "tokens", "tokens_per_param"]
 # fields whose values are words
 WORDS = ("model.norm", "model.pos", "model.ffn", "optim.name", "optim.schedule", "task.operation")
@@ -45,25 +43,15 @@ class CellRequest:
     unique: float | None = None
     settings: tuple[tuple[str, Any], ...] = ()
 
-
-@dataclass(frozen=True)
-class Cell:
-    """One combination that a sweep asks for, as a plan shows it."""
-
-    size: float
-    measure: Measure
-    amount: float
-    settings: tuple[tuple[str, Any], ...]
-    seed: int
-
-    def __str__(self) -> str:
+    def describe(self, chosen: Iterable[tuple[str, Any]], seed: int) -> str:
+        """One combination that a sweep asks for, as a plan shows it."""
         amount = (
             f"C = {format_flops(self.amount)}"
             if self.measure == "flops"
             else f"{self.measure} = {format_count(self.amount)}"
         )
-        extra = "".join(f", {field} = {value}" for field, value in self.settings)
-        return f"N = {format_count(self.size)}, {amount}{extra}, seed {self.seed}"
+        extra = "".join(f", {field} = {value}" for field, value in chosen)
+        return f"N = {format_count(self.size)}, {amount}{extra}, seed {seed}"
 
 
 @dataclass(frozen=True)
@@ -147,57 +135,30 @@ def check_axes(
     numbers belong, or that stands twice.
     """
     names = [axis.field for axis in axes]
-    for axis in axes:
-        _check_field(task, "axis", axis.field, axis.values, "axes")
-    if len(set(names)) < len(names):
-        raise ScalingError(
-            f"an axis field stands twice: {', '.join(names)}",
-            where="axes",
-            remedy="give each field one axis",
-        )
-    for name, value in dict.fromkeys(pair for cell in cells for pair in cell):
-        _check_field(task, "setting", name, (value,), "design.cells")
-        if name in names:
-            raise ScalingError(
-                f"{name} is set by cells and by an axis",
-                where="design.cells",
-                remedy="leave out one of the two",
-            )
-
-
-def _check_field(
-    task: TaskConfig, what: str, field: str, values: tuple[Any, ...], where: str
-) -> None:
+    chosen = [("axis", "axes", axis.field, value) for axis in axes for value in axis.values]
+    pairs = dict.fromkeys(pair for cell in cells for pair in cell)
+    chosen += [("setting", "design.cells", *pair) for pair in pairs]
     known = [f"model.{name}" for name in ModelConfig.model_fields]
     known += [f"optim.{name}" for name in OptimConfig.model_fields]
     known += [f"task.{name}" for name in type(task).model_fields if name not in NOT_VARIED]
     known += ["batch_size"]
-    if field not in known:
-        raise unknown_choice(f"{what} field", field, known, where=where)
-    for value in values:
+    for what, where, field, value in chosen:
+        if field not in known:
+            raise unknown_choice(f"{what} field", field, known, where=where)
+        problem, remedy = "", "write numbers"
         if isinstance(value, str) and field not in WORDS:
-            raise ScalingError(
-                f"{what} {field} has the value {value!r}, which is not a number",
-                where=where,
-                remedy="write numbers",
-            )
-        if field == "batch_size" and (type(value) is not int or value < 1):
-            raise ScalingError(
-                f"{what} batch_size has the value {value!r}, which is no number of sequences",
-                where=where,
-                remedy="write whole numbers from 1 on",
-            )
-
-
-def check_size(sweep: Sweep, requests: list[CellRequest]) -> None:
-    """Raises ScalingError for more cells than can be planned."""
-    count = sum(len(request.seeds) for request in requests)
-    count *= math.prod(len(axis.values) for axis in sweep.axes)
-    if count > MAX_CELLS:
-        raise ScalingError(
-            f"the sweep has {count:,} cells, the limit is {MAX_CELLS:,}",
-            remedy="thin out sizes, budgets, axes or seeds",
-        )
+            problem = f"{what} {field} has the value {value!r}, which is not a number"
+        elif field == "batch_size" and (type(value) is not int or value < 1):
+            problem = f"{what} batch_size has the value {value!r}, which is no number of sequences"
+            remedy = "write whole numbers from 1 on"
+        elif what == "setting" and field in names:
+            problem = f"{field} is set by cells and by an axis"
+            remedy = "leave out one of the two"
+        elif len(set(names)) < len(names):
+            problem = f"an axis field stands twice: {', '.join(names)}"
+            remedy = "give each field one axis"
+        if problem:
+            raise ScalingError(problem, where=where, remedy=remedy)
 
 
 def settings(sweep: Sweep) -> list[Settings]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from scaling.config import Execution, RunConfig
+from scaling.config.base import divisors
 from scaling.config.mesh import describe
 from scaling.config.resolve_execution import Kind
 from scaling.errors import ScalingError
@@ -57,33 +58,24 @@ def suggest_execution(
 
 
 def _choices(runs: Sequence[RunConfig], execution: Execution, kind: Kind) -> Iterator[Execution]:
+    """Changes from the least on; a larger mesh divides the batch."""
     batch = math.gcd(*(run.batch_size for run in runs))
-    for fsdp in _fsdp_sizes(batch, execution, kind):
+    now, data, most = execution.mesh.fsdp, execution.mesh.data, execution.micro_batch
+    largest = min(batch // data, LARGEST_MESH) if kind != "cpu" else 0
+    larger = [fsdp for fsdp in range(2 * now, largest + 1, now) if batch % (fsdp * data) == 0]
+    for fsdp in [now, *larger]:
         mesh = execution.mesh.model_copy(update={"fsdp": fsdp})
-        shares = mesh.data * fsdp
-        sizes = [size for size in range(batch, 0, -1) if batch % size == 0 and size % shares == 0]
+        sizes = [
+            size
+            for size in reversed(divisors(batch))
+            if size % (data * fsdp) == 0 and (most is None or size <= most)
+        ]
         for remat in REMATS[REMATS.index(execution.remat) :]:
             for size in sizes:
-                if execution.micro_batch is None or size <= execution.micro_batch:
-                    whole = execution.micro_batch is None and all(
-                        size == run.batch_size for run in runs
-                    )
-                    yield execution.model_copy(
-                        update={
-                            "mesh": mesh,
-                            "remat": remat,
-                            "micro_batch": None if whole else size,
-                        }
-                    )
-
-
-def _fsdp_sizes(batch: int, execution: Execution, kind: Kind) -> list[int]:
-    """The mesh as it is, and larger ones that divide the batch."""
-    now, data = execution.mesh.fsdp, execution.mesh.data
-    larger = (
-        range(2 * now, min(batch // data, LARGEST_MESH) + 1, now) if kind != "cpu" else range(0)
-    )
-    return [now, *(size for size in larger if batch % (size * data) == 0)]
+                is_whole = most is None and all(size == run.batch_size for run in runs)
+                micro_batch = None if is_whole else size
+                update = {"mesh": mesh, "remat": remat, "micro_batch": micro_batch}
+                yield execution.model_copy(update=update)
 
 
 def to_cli_flags(chosen: Execution, execution: Execution) -> str:
@@ -111,20 +103,20 @@ def check_fits(runs: Sequence[RunConfig], execution: Execution, device: DeviceMe
     batch = f"{execution.micro_batch or worst.batch_size} x {worst.task.seq_len} tokens at once"
     needs, has = format_bytes(sizes[worst.run_id]), format_bytes(device.capacity_bytes)
     parameters = format_count(memory.n_params(worst))
-    what = f"{parameters} parameters and {batch} need {needs}, {device.name} has {has}{count}"
-    raise ScalingError(what, where=f"run {worst.run_id}", remedy=_advice(runs, execution, device))
-
-
-def _advice(runs: Sequence[RunConfig], execution: Execution, device: DeviceMemory) -> str:
-    chosen = suggest_execution(runs, execution, device)
-    if chosen is not None:
-        return f"it fits with {to_cli_flags(chosen, execution)}"
-    if device.kind == "cpu":
-        return (
+    if chosen := suggest_execution(runs, execution, device):
+        remedy = f"it fits with {to_cli_flags(chosen, execution)}"
+    elif device.kind == "cpu":
+        remedy = (
             "no micro-batch makes it fit: fewer --workers, a machine with more memory, or a "
             "smaller model"
         )
-    return (
-        "no micro-batch and no mesh that divides the batch makes it fit: a larger batch_size "
-        "for a larger mesh, or a smaller model"
+    else:
+        remedy = (
+            "no micro-batch and no mesh that divides the batch makes it fit: a larger batch_size "
+            "for a larger mesh, or a smaller model"
+        )
+    raise ScalingError(
+        f"{parameters} parameters and {batch} need {needs}, {device.name} has {has}{count}",
+        where=f"run {worst.run_id}",
+        remedy=remedy,
     )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Protocol
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from scaling import accounting
 from scaling.config import Execution, RunConfig
 from scaling.config.run_groups import RunGroup
 from scaling.plan import memory
@@ -15,15 +18,37 @@ from scaling.plan.plan import Plan
 from scaling.warning import ResultWarning
 
 
-class RunSpeed(Protocol):
-    """Measured seconds of runs."""
+@dataclass(frozen=True)
+class Speed:
+    """Seconds of a step measured at a few costs (FLOPs of a step, ascending), and the seconds to
+    compile a shape.
+    """
 
-    @property
-    def compile_seconds(self) -> float: ...
+    flops: tuple[float, ...]
+    seconds: tuple[float, ...]
+    compile_seconds: float
 
-    def run_seconds(self, run: RunConfig) -> float: ...
+    def step_seconds(self, flops: float) -> float:
+        """Interpolated in log-log between the timed shapes; never less than the first, and beyond
+        the last proportional to FLOPs.
+        """
+        log_seconds = np.interp(np.log(flops), np.log(self.flops), np.log(self.seconds))
+        return float(np.exp(log_seconds)) * max(1.0, flops / self.flops[-1])
 
-    def group_seconds(self, family: RunGroup) -> float: ...
+    def run_seconds(self, run: RunConfig, n_steps: int | None = None) -> float:
+        """Training (all steps, or some) and evaluations (a third of a training token each)."""
+        eval_steps = run.evals.points * run.evals.tokens / (3.0 * run.batch_tokens)
+        n_steps = run.n_steps if n_steps is None else n_steps
+        return self.step_seconds(step_flops(run)) * (n_steps + eval_steps)
+
+    def group_seconds(self, group: RunGroup) -> float:
+        """A shared prefix and the cooldowns of its branches, for every run of its pack."""
+        return sum(self.run_seconds(run, steps) for run, steps in group.incremental_steps())
+
+
+def step_flops(run: RunConfig) -> float:
+    """Exact FLOPs of one optimiser step."""
+    return accounting.train_flops(run.model, run.task.seq_len, run.batch_tokens, "exact")
 
 
 class _Part(BaseModel):
@@ -148,12 +173,12 @@ def plan_file(plan: Plan, origin: RunOrigin) -> PlanFile:
 
 
 def _infeasible(plan: Plan) -> tuple[InfeasibleCell, ...]:
-    return tuple(InfeasibleCell(cell=str(cell), reason=reason) for cell, reason in plan.infeasible)
+    return tuple(InfeasibleCell(cell=cell, reason=reason) for cell, reason in plan.infeasible)
 
 
 def plan_document(
     plan: Plan,
-    speed: RunSpeed | None,
+    speed: Speed | None,
     workers: int,
     *,
     execution: Execution | None = None,
@@ -191,7 +216,7 @@ def plan_document(
 
 def _run_entry(
     planned: PlannedRun,
-    speed: RunSpeed | None,
+    speed: Speed | None,
     execution: Execution,
     device: DeviceMemory | None,
 ) -> RunEntry:

@@ -57,59 +57,160 @@ class MemoryEstimate:
         return self.gradients + self.activations + self.loss + self.update + self.evaluation
 
 
-@dataclass(frozen=True)
 class _DeviceShare:
-    """The share of one device: widths of a layer after `tensor`, tokens after `data` and `fsdp`,
-    and how they are computed.
+    """What one device holds of a run, in words of four bytes.
 
-    Args:
-        tokens: in one pass.
-        half: words of an operand of a product.
-        unrolled: XLA on a CPU fuses as it likes among layers, and merges what is computed again
-            with the first time.
-        heads, kv: widths of all queries and of all keys.
-        inner: columns of the first matrix of the feed-forward part.
-        scores: unmasked scores of a token in all heads, as blocks of queries compute them; none in
-            fused attention.
+    `tokens` are those of one pass after `data` and `fsdp`; widths of a layer are those after
+    `tensor`: of all queries (`heads`), of all keys (`kv`), of the feed-forward part (`ffn`), of its
+    first matrix (`inner`). `half` is the words of an operand of a product; `scores` the unmasked
+    scores of a token in all heads, as blocks of queries compute them: none in fused attention.
+    `unrolled`: XLA on a CPU fuses as it likes among layers, and merges what is computed again with
+    the first time.
     """
 
-    run: RunConfig
-    execution: Execution
-    kind: Kind
-    batch_shares: int
-    tokens: float
-    half: float
-    unrolled: bool
-    heads: float
-    kv: float
-    ffn: float
-    inner: float
-    scores: float
+    def __init__(self, run: RunConfig, execution: Execution, kind: Kind) -> None:
+        model, seq_len, mesh = run.model, run.task.seq_len, execution.mesh
+        self.run, self.model, self.execution, self.kind = run, model, execution, kind
+        self.batch_shares, self.tensor = mesh.data * mesh.fsdp, mesh.tensor
+        self.blocks = attention_blocks(seq_len)
+        self.tokens = (execution.micro_batch or run.batch_size) * seq_len / self.batch_shares
+        self.half = 0.5 if run.precision == "bfloat16" else 1.0
+        self.unrolled = kind == "cpu" and execution.layers == "unrolled"
+        self.heads = model.n_heads * model.d_head / self.tensor
+        self.kv = model.n_kv_heads * model.d_head / self.tensor
+        self.ffn = model.d_ff / self.tensor
+        self.inner = self.ffn * (2 if model.ffn == "swiglu" else 1)
+        self.is_fused = execution.attention == "fused"
+        scores = model.n_heads * seq_len * (self.blocks + 1) / (2 * self.blocks)
+        self.scores = 0.0 if self.is_fused else scores / self.tensor
+        self.own_words = n_params(run) / (mesh.fsdp * mesh.tensor)  # its parameters
+        self.groups = accounting.parameter_groups(model, seq_len)
 
-    def divided(self, width: float) -> float:
-        """A width that `tensor` divides."""
-        return width / self.execution.mesh.tensor
+    def gathered_words(self) -> float:
+        """Parameters of other devices that pass through: with `fsdp`, the embedding and the head
+        with their gradients, and a layer's.
+        """
+        if self.execution.mesh.fsdp == 1:
+            return 0.0
+        vocabulary = 2 * (self.groups["embedding"] + self.groups["unembedding"])
+        layer = 2 * (self.groups["attention"] + self.groups["ffn"]) / self.model.n_layers
+        return (vocabulary + layer) / self.tensor
 
+    def cast_words(self) -> float:
+        """The blocks' matrices in the compute dtype, kept for the backward pass on accelerators."""
+        if self.half == 1 or self.execution.remat == "block":
+            return 0.0
+        return (self.groups["attention"] + self.groups["ffn"]) * self.half / self.tensor
 
-def _device_share(run: RunConfig, execution: Execution, kind: Kind) -> _DeviceShare:
-    model, seq_len, mesh = run.model, run.task.seq_len, execution.mesh
-    shares, blocks = mesh.data * mesh.fsdp, attention_blocks(seq_len)
-    scores = model.n_heads * seq_len * (blocks + 1) / (2 * blocks)
-    ffn = model.d_ff / mesh.tensor
-    return _DeviceShare(
-        run=run,
-        execution=execution,
-        kind=kind,
-        batch_shares=shares,
-        tokens=(execution.micro_batch or run.batch_size) * seq_len / shares,
-        half=0.5 if run.precision == "bfloat16" else 1.0,
-        unrolled=kind == "cpu" and execution.layers == "unrolled",
-        heads=model.n_heads * model.d_head / mesh.tensor,
-        kv=model.n_kv_heads * model.d_head / mesh.tensor,
-        ffn=ffn,
-        inner=ffn * (2 if model.ffn == "swiglu" else 1),
-        scores=0.0 if execution.attention == "fused" else scores / mesh.tensor,
-    )
+    def layer_words(self) -> float:
+        """Words a token that a layer keeps for its backward pass."""
+        if self.kind != "cpu":
+            return self._accelerator_words(self.execution.remat)
+        if self.unrolled:
+            return self._unrolled_words()
+        if self.execution.remat == "block":
+            return self.model.d_model
+        if self.execution.remat == "products":
+            return 2 * self.model.d_model + self.heads + 2 * self.kv + self.inner
+        return self._differentiated_words(self.half)
+
+    def _operand(self, half: float) -> float:
+        """Words of what a product reads behind a norm: nothing where that is the norm's own result,
+        as it is and without a gain.
+        """
+        return half if self.model.gains or half < 1 else 0.0
+
+    def _differentiated_words(self, half: float) -> float:
+        """What differentiation keeps of a layer on a CPU: each residual is an operand of some
+        product, or the result of a non-linear step.
+        """
+        norms = 2 * self.model.d_model * (1 + self._operand(half))
+        qk_norm = self.heads + self.kv if self.model.qk_norm else 0.0
+        attention = self.heads * (1 + 2 * half) + 2 * self.kv * half + self.scores * half
+        activation = {"gelu": 5.0, "swiglu": 5.0, "relu2": 1.25}[self.model.ffn]
+        return norms + qk_norm + attention + self.ffn * (activation + half)
+
+    def _accelerator_words(self, remat: str) -> float:
+        """What a layer keeps on a GPU or a TPU, in the compute dtype: operands of products, and the
+        inputs of what is computed again (norms, rotations, activations).
+        """
+        d_model, half = self.model.d_model, self.half
+        of_kernel = self.heads * half + self.model.n_heads / self.tensor if self.is_fused else 0.0
+        if remat == "block":
+            return d_model * half + of_kernel
+        attention = self.heads + 2 * self.kv
+        products = attention + self.inner
+        if remat == "products":
+            return (2 * d_model + products) * half + of_kernel
+        own = 0.0 if self.is_fused else self.scores * half + self.heads * (2 + half)
+        return (4 * d_model + products + attention + self.ffn) * half + of_kernel + own
+
+    def _unrolled_words(self) -> float:
+        """What XLA's CPU compiler keeps of an unrolled layer: it computes cheap steps again, and
+        copies what products read in blocks.
+        """
+        half = self.half
+        norms = self.model.d_model * (4 + 2 * self._operand(half))
+        qk_norm = 2 * self.heads + 3 * self.kv if self.model.qk_norm else 0.0
+        attention = self.heads * (1 + 2 * half) + self.scores * half
+        attention += self.kv * (1 + self.blocks * half)
+        activation = {"gelu": 2.0, "swiglu": 4.0, "relu2": 1.0}[self.model.ffn]
+        return norms + qk_norm + attention + self.ffn * (activation + half)
+
+    def backward_words(self) -> float:
+        """Words a token at the peak of the backward pass besides what is kept: gradients of
+        activations, and a layer computed again.
+        """
+        d_model, half, remat = self.model.d_model, self.half, self.execution.remat
+        if self.unrolled:
+            return 2 * d_model + self.ffn * (2 - half)
+        if self.kind != "cpu":
+            again = self._accelerator_words("none") - self._accelerator_words(remat)
+            return again + half * (3 * d_model + self.ffn + self.inner)
+        if remat == "none":  # the layer's share of what is kept is copied out, in float32
+            return self._differentiated_words(1.0) * (0.7 if half == 1 else 1.0)
+        again = self._unrolled_words()
+        again += self.ffn if half < 1 or self.model.ffn == "relu2" else 0.0
+        return again - (self.inner + d_model if remat == "products" else 0.0)
+
+    def loss_words(self) -> float:
+        """Words of the head and its loss: the last norm, both gradients of the last product, and
+        the logits of a chunk.
+
+        A CPU holds logits twice, as scores and as their exponentials; other devices have the second
+        as their gradient in the compute dtype, and the matrix cast in both orders.
+        """
+        chunk = min(self.execution.loss_chunk or self.tokens, self.tokens)
+        width, vocabulary = self.tokens * self.model.d_model, self.model.vocab_size / self.tensor
+        head = vocabulary * self.model.d_model
+        if self.kind == "cpu":
+            return 5 * width + head + 2 * chunk * vocabulary
+        chunk = min(chunk / self.batch_shares, self.tokens)
+        logits = (1 + self.half) * chunk * vocabulary
+        return 4 * width * self.half + head * (1 + 2 * self.half) + logits
+
+    def evaluation_words(self) -> float:
+        """Words of one held-out batch on its way forward."""
+        seq_len, d_model = self.run.task.seq_len, self.model.d_model
+        windows = max(1, min(EVAL_SEQUENCES, self.run.evals.tokens // seq_len))
+        tokens = windows * seq_len / self.batch_shares
+        attention = 2.4 * max(d_model, self.heads) + 2 * self.scores
+        layer = max(2 * d_model + 2 * self.inner, attention)
+        chunk = min(self.execution.loss_chunk or tokens, tokens)
+        logits = chunk * self.model.vocab_size / self.tensor
+        return max(tokens * layer, 2 * tokens * d_model + logits)
+
+    def noise_words(self) -> float:
+        """Words of the gradient noise scale where it is measured: the sum of all gradients, one of
+        them, and its pass.
+        """
+        if not self.run.evals.noise_scale:
+            return 0.0
+        changes = {"micro_batch": noise_group(self.run, self.execution)}
+        group = _DeviceShare(self.run, self.execution.model_copy(update=changes), self.kind)
+        kept = group.tokens * self.model.n_layers * group.layer_words()
+        peak = max(group.tokens * group.backward_words(), group.loss_words())
+        return 2 * group.own_words + group.gathered_words() + kept + peak
 
 
 @dataclass(frozen=True)
@@ -144,212 +245,36 @@ def estimate(
 @lru_cache(maxsize=8192)  # a large sweep has few shapes; each kept one weighs about 2 kB
 def _estimated(shape: _Shape, execution: Execution, kind: Kind) -> MemoryEstimate:
     run = shape.run
-    part = _device_share(run, resolve(run, execution, kind), kind)
-    own_words, averaged = _own_words(part), run.evals.averaged
-    whole = _gathered_words(part)
-    gradients = (
-        own_words
-        * (2 if part.execution.micro_batch and part.execution.micro_batch < run.batch_size else 1)
-        + whole
-    )
-    kept = part.tokens * run.model.n_layers * _layer_words(part)
-    backward, loss = part.tokens * _backward_words(part), _loss_words(part)
+    part = _DeviceShare(run, resolve(run, execution, kind), kind)
+    own, micro_batch = part.own_words, part.execution.micro_batch
+    gradients = own * (2 if micro_batch and micro_batch < run.batch_size else 1)
+    gradients += part.gathered_words()
+    kept = part.tokens * run.model.n_layers * part.layer_words()
+    backward, loss = part.tokens * part.backward_words(), part.loss_words()
     if kind != "cpu":  # activations are freed while gradients grow, and matrices are cast once
-        kept += _cast_words(part)
+        kept += part.cast_words()
         gradients = max(0.0, gradients + backward - kept - max(backward, loss))
     step = gradients + kept + max(backward, loss)
-    update = own_words * (2 if part.execution.mesh.n_devices == 1 else 1)
-    evaluation = max(_evaluation_words(part), _noise_words(part))
-    data = WORD * dispatch_steps(run) * run.batch_size * (run.task.seq_len + 1) / part.batch_shares
-    return MemoryEstimate(
-        parameters=_bytes(own_words),
-        moments=_bytes(2 * own_words),
-        average=_bytes(own_words * averaged),
-        gradients=_bytes(gradients),
-        activations=_bytes(kept + backward),
-        loss=_bytes(max(0.0, loss - backward)),
-        update=_bytes(max(0.0, update - step)),
-        evaluation=_bytes(max(0.0, evaluation - max(step, update))),
-        data=round(data),
-    )
+    update = own * (2 if part.execution.mesh.n_devices == 1 else 1)
+    evaluation = max(part.evaluation_words(), part.noise_words())
+    batches = dispatch_steps(run) * run.batch_size * (run.task.seq_len + 1)
+    words = {
+        "parameters": own,
+        "moments": 2 * own,
+        "average": own * run.evals.averaged,
+        "gradients": gradients,
+        "activations": kept + backward,
+        "loss": max(0.0, loss - backward),
+        "update": max(0.0, update - step),
+        "evaluation": max(0.0, evaluation - max(step, update)),
+        "data": batches / part.batch_shares,
+    }
+    return MemoryEstimate(**{name: round(WORD * count) for name, count in words.items()})
 
 
 def n_params(run: RunConfig) -> int:
     """All parameters of a run's model."""
     return accounting.n_params(run.model, run.task.seq_len, "total")
-
-
-def _bytes(words: float) -> int:
-    return round(WORD * words)
-
-
-def _own_words(part: _DeviceShare) -> float:
-    """Parameters of one device: all, over `fsdp` and `tensor`."""
-    return n_params(part.run) / (part.execution.mesh.fsdp * part.execution.mesh.tensor)
-
-
-def _gathered_words(part: _DeviceShare) -> float:
-    """Parameters of other devices that pass through: with `fsdp`, the embedding and the head with
-    their gradients, and a layer's.
-    """
-    if part.execution.mesh.fsdp == 1:
-        return 0.0
-    model = part.run.model
-    groups = accounting.parameter_groups(model, part.run.task.seq_len)
-    vocabulary = 2 * (groups["embedding"] + groups["unembedding"])
-    layer = 2 * (groups["attention"] + groups["ffn"]) / model.n_layers
-    return part.divided(vocabulary + layer)
-
-
-def _cast_words(part: _DeviceShare) -> float:
-    """The blocks' matrices in the compute dtype, kept for the backward pass on accelerators."""
-    groups = accounting.parameter_groups(part.run.model, part.run.task.seq_len)
-    if part.half == 1 or part.execution.remat == "block":
-        return 0.0
-    return part.divided((groups["attention"] + groups["ffn"]) * part.half)
-
-
-def _layer_words(part: _DeviceShare) -> float:
-    """Words a token that a layer keeps for its backward pass."""
-    d_model = part.run.model.d_model
-    if part.kind != "cpu":
-        return _accelerator_words(part)
-    if part.unrolled:
-        return _unrolled_words(part)
-    if part.execution.remat == "block":
-        return d_model
-    if part.execution.remat == "products":
-        return 2 * d_model + part.heads + 2 * part.kv + part.inner
-    return _differentiated_words(part)
-
-
-def _differentiated_words(part: _DeviceShare, half: float | None = None) -> float:
-    """What differentiation keeps of a layer: each residual is an operand of some product, or the
-    result of a non-linear step.
-    """
-    model, half = part.run.model, half or part.half
-    norms = 2 * model.d_model * (1 + _operand(model, half))
-    qk_norm = part.heads + part.kv if model.qk_norm else 0.0
-    if part.execution.attention == "fused":
-        attention = (2 * part.heads + 2 * part.kv) * half + part.divided(model.n_heads)
-    else:
-        attention = part.heads * (1 + 2 * half) + 2 * part.kv * half + part.scores * half
-    ffn = part.ffn * (
-        {"gelu": 5.0, "swiglu": 5.0, "relu2": 1.25}[model.ffn]
-        + (half if part.kind == "cpu" else 0.0)
-    )
-    return norms + qk_norm + attention + ffn
-
-
-def _accelerator_words(part: _DeviceShare) -> float:
-    """What a layer keeps on a GPU or a TPU, in the compute dtype: operands of products, and the
-    inputs of what is computed again (norms, rotations, activations).
-    """
-    model, half, fused = part.run.model, part.half, part.execution.attention == "fused"
-    kept_by_kernel = part.heads * half + part.divided(model.n_heads) if fused else 0.0
-    if part.execution.remat == "block":
-        return model.d_model * half + kept_by_kernel
-    products = part.heads + 2 * part.kv + part.inner
-    if part.execution.remat == "products":
-        return (2 * model.d_model + products) * half + kept_by_kernel
-    attention = part.heads + 2 * part.kv
-    own = 0.0 if fused else part.scores * half + part.heads * (2 + half)
-    return (4 * model.d_model + products + attention + part.ffn) * half + kept_by_kernel + own
-
-
-def _operand(model: ModelConfig, half: float) -> float:
-    """Words of what a product reads behind a norm: nothing where that is the norm's own result, as
-    it is and without a gain.
-    """
-    return half if model.gains or half < 1 else 0.0
-
-
-def _unrolled_words(part: _DeviceShare) -> float:
-    """What XLA's CPU compiler keeps of an unrolled layer: it computes cheap steps again, and copies
-    what products read in blocks.
-    """
-    model, half, blocks = part.run.model, part.half, attention_blocks(part.run.task.seq_len)
-    norms = model.d_model * (4 + 2 * _operand(model, half))
-    qk_norm = 2 * part.heads + 3 * part.kv if model.qk_norm else 0.0
-    attention = part.heads * (1 + 2 * half) + part.kv * (1 + blocks * half) + part.scores * half
-    ffn = part.ffn * ({"gelu": 2.0, "swiglu": 4.0, "relu2": 1.0}[model.ffn] + half)
-    return norms + qk_norm + attention + ffn
-
-
-def _backward_words(part: _DeviceShare) -> float:
-    """Words a token at the peak of the backward pass besides what is kept: gradients of
-    activations, and a layer computed again.
-    """
-    d_model = part.run.model.d_model
-    if part.unrolled:
-        return 2 * d_model + part.ffn * (2 - part.half)
-    if part.kind != "cpu":
-        again = 0.0
-        if part.execution.remat != "none":
-            plain = part.execution.model_copy(update={"remat": "none"})
-            again = _accelerator_words(
-                _device_share(part.run, plain, part.kind)
-            ) - _accelerator_words(part)
-        return again + part.half * (3 * d_model + part.ffn + part.inner)
-    if (
-        part.execution.remat == "none"
-    ):  # the layer's share of what is kept is copied out, in float32
-        return _differentiated_words(part, 1.0) * (0.7 if part.half == 1 else 1.0)
-    again = _unrolled_words(part) + (
-        part.ffn if part.half < 1 or part.run.model.ffn == "relu2" else 0.0
-    )
-    return again - (part.inner + d_model if part.execution.remat == "products" else 0.0)
-
-
-def _loss_words(part: _DeviceShare) -> float:
-    """Words of the head and its loss: the last norm, both gradients of the last product, and the
-    logits of a chunk.
-
-    A CPU holds logits twice, as scores and as their exponentials; other devices have the second as
-    their gradient in the compute dtype, and the matrix cast in both orders.
-    """
-    model = part.run.model
-    chunk = min(part.execution.loss_chunk or part.tokens, part.tokens)
-    head = part.divided(model.vocab_size * model.d_model)
-    copies = 2.0 if part.kind == "cpu" else 1.0 + part.half
-    if part.kind != "cpu":
-        chunk = min(chunk / part.batch_shares, part.tokens)
-        cast = 2 * part.half * head
-        logits = copies * chunk * part.divided(model.vocab_size)
-        return part.tokens * 4 * model.d_model * part.half + head + cast + logits
-    return part.tokens * 5 * model.d_model + head + copies * chunk * part.divided(model.vocab_size)
-
-
-def _evaluation_words(part: _DeviceShare) -> float:
-    """Words of one held-out batch on its way forward."""
-    run = part.run
-    windows = max(1, min(EVAL_SEQUENCES, run.evals.tokens // run.task.seq_len))
-    tokens = windows * run.task.seq_len / part.batch_shares
-    layer = max(
-        2 * run.model.d_model + 2 * part.inner,
-        2.4 * max(run.model.d_model, part.heads) + 2 * part.scores,
-    )
-    chunk = min(part.execution.loss_chunk or tokens, tokens)
-    return max(
-        tokens * layer, 2 * tokens * run.model.d_model + chunk * part.divided(run.model.vocab_size)
-    )
-
-
-def _noise_words(part: _DeviceShare) -> float:
-    """Words of the gradient noise scale where it is measured: the sum of all gradients, one of
-    them, and its pass.
-    """
-    if not part.run.evals.noise_scale:
-        return 0.0
-    changes = {"micro_batch": noise_group(part.run, part.execution)}
-    group = _device_share(part.run, part.execution.model_copy(update=changes), part.kind)
-    kept = group.tokens * group.run.model.n_layers * _layer_words(group)
-    return (
-        2 * _own_words(group)
-        + _gathered_words(group)
-        + kept
-        + max(group.tokens * _backward_words(group), _loss_words(group))
-    )
 
 
 def read_ahead_bytes(run: RunConfig) -> int:

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 from scaling import accounting
-from scaling.config import Sweep, TaskConfig
+from scaling.config import RunConfig, Sweep, TaskConfig
 from scaling.config.run_groups import RunGroup, gc_paused, group_runs
 from scaling.errors import ScalingError
 from scaling.plan.build import PlannedRun, RunBuilder
-from scaling.plan.cells import (
-    Cell,
-    check_axes,
-    check_size,
-    expand_design,
-    settings,
-)
+from scaling.plan.cells import check_axes, expand_design, settings
 from scaling.warning import ResultWarning, WarningCode, warn
+
+MAX_CELLS = 200_000
 
 
 class EmptyPlan(ScalingError):
@@ -36,15 +34,16 @@ class EmptyPlan(ScalingError):
 
 @dataclass(frozen=True)
 class Plan:
-    """All runs of a sweep in order of cost, the infeasible cells, the number of merged cells, and
-    warnings.
+    """All runs of a sweep in order of cost, the infeasible cells with the reason, the number of
+    merged cells, warnings, and the runs that may come `later` (`design.extend_to`).
     """
 
     sweep: Sweep
     runs: tuple[PlannedRun, ...]
-    infeasible: tuple[tuple[Cell, str], ...]
+    infeasible: tuple[tuple[str, str], ...]
     merged: int
     warnings: tuple[ResultWarning, ...] = ()
+    later: tuple[RunConfig, ...] = ()
 
     @property
     def flops(self) -> float:
@@ -76,10 +75,16 @@ def plan(sweep: Sweep, task: TaskConfig, vocab_size: int, simulated: str | None 
     Raises ScalingError when every cell is infeasible or there are too many.
     """
     requests = expand_design(sweep)
-    check_size(sweep, requests)
+    count = sum(len(request.seeds) for request in requests)
+    count *= math.prod(len(axis.values) for axis in sweep.axes)
+    if count > MAX_CELLS:
+        raise ScalingError(
+            f"the sweep has {count:,} cells, the limit is {MAX_CELLS:,}",
+            remedy="thin out sizes, budgets, axes or seeds",
+        )
     check_axes(task, sweep.axes, (request.settings for request in requests))
     runs: dict[str, PlannedRun] = {}
-    infeasible: list[tuple[Cell, str]] = []
+    infeasible: list[tuple[str, str]] = []
     merged = 0
     builder = RunBuilder(sweep, task, vocab_size, simulated)
     for request, shared in itertools.product(requests, settings(sweep)):
@@ -88,8 +93,7 @@ def plan(sweep: Sweep, task: TaskConfig, vocab_size: int, simulated: str | None 
             planned_runs = builder.runs_of_cell(request, chosen)
         except ScalingError as error:
             for seed in request.seeds:
-                cell = Cell(request.size, request.measure, request.amount, chosen.chosen, seed)
-                infeasible.append((cell, error.what))
+                infeasible.append((request.describe(chosen.chosen, seed), error.what))
             continue
         for planned in planned_runs:
             merged += planned.run_id in runs
@@ -105,7 +109,24 @@ def plan(sweep: Sweep, task: TaskConfig, vocab_size: int, simulated: str | None 
         ),
     )
     warnings = tuple(_one_per_rule(builder.range_warnings))
-    return Plan(sweep, tuple(ordered), tuple(infeasible), merged, warnings)
+    later: tuple[RunConfig, ...] = ()
+    if (extended := _extended(sweep)) is not None:
+        with contextlib.suppress(EmptyPlan):
+            longer = plan(extended, task, vocab_size, simulated).runs
+            later = tuple(item.run for item in longer if item.run_id not in runs)
+    return Plan(sweep, tuple(ordered), tuple(infeasible), merged, warnings, later)
+
+
+def _extended(sweep: Sweep) -> Sweep | None:
+    """The sweep of the amounts that may be added later, if it names any."""
+    amounts = getattr(sweep.design, "extend_to", None)
+    if amounts is None:
+        return None
+    names = {"isoflop": "budgets", "grid": "tokens", "ladder": "tokens_per_param"}
+    changes = {"extend_to": None, names[sweep.design.kind]: amounts}
+    replicates = tuple(more for more in sweep.replicates if more.amounts is None)
+    design = sweep.design.model_copy(update=changes)
+    return sweep.model_copy(update={"design": design, "replicates": replicates})
 
 
 def _one_per_rule(counts: Counter[str]) -> Iterator[ResultWarning]:

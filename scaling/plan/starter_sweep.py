@@ -8,7 +8,7 @@ import itertools
 import math
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -63,83 +63,56 @@ class StarterSweep:
 
 @dataclass(frozen=True)
 class _Grid:
-    """Budgets and sizes about the expected optimum, for a largest budget of `top` FLOPs.
+    """Budgets and sizes about the expected optimum: C = 6 N D and D = `ratio` x N.
 
-    `n_budgets` budgets, each `apart` times the one before. `is_minimal`: the smallest models and
-    windows, for budgets of seconds.
+    Sizes reach from below the smallest budget's optimum to above the largest's, even in ln N. Depth
+    and batch are those of the middle size, for all sizes.
     """
 
-    top: float
-    n_budgets: int = 4
-    apart: float = 3.0
-    is_minimal: bool = False
+    ratio: float
+    budgets: list[float]
+    optima: list[float]
+    sizes: list[float]
+    seq_len: int
+    n_layers: int
+    width_multiple: int
+    batch_size: int
+    is_tiny: bool
 
-    @property
-    def ratio(self) -> float:
-        """Tokens per parameter: 20 (Hoffmann 2022), 40 for small models (40 to 60 on bytes in
-        sweeps/demo.toml).
-        """
-        return 40.0 if self.top < 1e15 else 20.0
 
-    @property
-    def budgets(self) -> list[float]:
-        powers = reversed(range(self.n_budgets))
-        return [_two_digits(self.top / self.apart**power) for power in powers]
+def _grid(top: float, n_budgets: int, apart: float, is_minimal: bool, vocab_size: int) -> _Grid:
+    """The grid of `n_budgets` budgets, each `apart` times the one before, up to `top` FLOPs.
 
-    def optimum(self, budget: float) -> float:
-        """N with C = 6 N D and D = ratio x N."""
-        return math.sqrt(budget / (6.0 * self.ratio))
-
-    @property
-    def sizes(self) -> list[float]:
-        """From below the smallest budget's optimum to above the largest's, even in ln N."""
-        low, high = self.optimum(self.budgets[0]) / SPREAD, self.optimum(self.top) * SPREAD
-        count = math.ceil(math.log(high / low) / math.log(SIZE_STEP))
-        ratios = [(high / low) ** (index / count) for index in range(count + 1)]
-        return list(dict.fromkeys(_two_digits(low * ratio) for ratio in ratios))
-
-    @property
-    def middle_size(self) -> float:
-        return math.sqrt(self.sizes[0] * self.sizes[-1])
-
-    @property
-    def seq_len(self) -> int:
-        """Longer windows for larger budgets."""
-        if self.is_minimal:
-            return 32
-        limits = ((1e14, 64), (1e17, 256), (1e20, 1024))
-        return next((seq_len for limit, seq_len in limits if self.top < limit), 2048)
-
-    @property
-    def n_layers(self) -> int:
-        """One depth for all sizes: that of the middle one, with d_model = 64 per layer and
-        N = 12 n_layers d_model^2; at least two.
-        """
-        if self.is_minimal:
-            return 1
-        return max(2, round((self.middle_size / (12.0 * 64.0**2)) ** (1 / 3)))
-
-    def width_multiple(self, vocab_size: int) -> int:
-        """The largest step of d_model, liked by devices, that is small for the smallest width."""
-        layers, head = 12.0 * self.n_layers, vocab_size
-        width = (math.sqrt(head**2 + 4.0 * layers * self.sizes[0]) - head) / (2.0 * layers)
-        steps = (64, 32, 16, 8)
-        return next((step for step in steps if step <= width / 8.0), 2 if self.is_minimal else 4)
-
-    @property
-    def batch_size(self) -> int:
-        """One for all sizes: that of the rule (Porian 2024, section 3.4) at the middle size; 8, as
-        in sweeps/demo.toml, for tiny runs.
-        """
-        if self.is_tiny:
-            return 8
-        tokens = PUBLISHED["porian"].batch_tokens(self.middle_size, 0.0)
-        return int(max(8, 2 ** round(math.log2(tokens / self.seq_len))))
-
-    @property
-    def is_tiny(self) -> bool:
-        """Whether runs are as small as those of sweeps/demo.toml."""
-        return self.top < 1e14
+    `is_minimal`: the smallest models and windows, for budgets of seconds.
+    """
+    is_tiny = top < 1e14  # as small as the runs of sweeps/demo.toml
+    # 20 tokens per parameter (Hoffmann 2022); 40 to 60 for small models on bytes (sweeps/demo.toml)
+    ratio = 40.0 if top < 1e15 else 20.0
+    budgets = [_two_digits(top / apart**power) for power in reversed(range(n_budgets))]
+    optima = [math.sqrt(budget / (6.0 * ratio)) for budget in budgets]
+    low, high = optima[0] / SPREAD, optima[-1] * SPREAD
+    count = math.ceil(math.log(high / low) / math.log(SIZE_STEP))
+    even = (_two_digits(low * (high / low) ** (index / count)) for index in range(count + 1))
+    sizes = list(dict.fromkeys(even))
+    middle = math.sqrt(sizes[0] * sizes[-1])
+    limits = ((1e14, 64), (1e17, 256), (1e20, 1024))  # longer windows for larger budgets
+    seq_len = next((length for limit, length in limits if top < limit), 2048)
+    # d_model = 64 per layer, and N = 12 n_layers d_model^2
+    n_layers = max(2, round((middle / (12.0 * 64.0**2)) ** (1 / 3)))
+    if is_minimal:
+        seq_len, n_layers = 32, 1
+    # the largest step of d_model, liked by devices, that is small for the smallest width
+    layers = 12.0 * n_layers
+    width = (math.sqrt(vocab_size**2 + 4.0 * layers * sizes[0]) - vocab_size) / (2.0 * layers)
+    smallest = 2 if is_minimal else 4
+    width_multiple = next((step for step in (64, 32, 16, 8) if step <= width / 8.0), smallest)
+    batch_size = 8
+    if not is_tiny:  # the rule of Porian 2024, section 3.4
+        tokens = PUBLISHED["porian"].batch_tokens(middle, 0.0)
+        batch_size = int(max(8, 2 ** round(math.log2(tokens / seq_len))))
+    return _Grid(
+        ratio, budgets, optima, sizes, seq_len, n_layers, width_multiple, batch_size, is_tiny
+    )
 
 
 def flops_of_minutes(minutes: float, cores: int, peak_flops: float | None) -> float:
@@ -177,43 +150,34 @@ def _smallest_budget(request: StarterRequest, planned: Planner) -> float:
     return budget
 
 
-def _grids(budget: float) -> Iterator[_Grid]:
-    """Candidates, the best first: in each family of grids those that spend most of the budget."""
-    families = itertools.product((False, True), ((4, 3.0), (4, 2.0), (3, 2.0)))
-    for is_minimal, (n_budgets, apart) in families:
-        top = budget / 3.0
-        while top > budget / 60.0:
-            yield _Grid(_two_digits(top), n_budgets, apart, is_minimal)
-            top /= 1.06
-
-
 def _fit_budget(request: StarterRequest, planned: Planner) -> StarterSweep | str:
     """The best sweep within the budget, or why there is none.
 
     Within a family of grids the spending falls with `top`, though not evenly: cells come and go at
     the limits. So every candidate is planned, and the first good one taken.
     """
-    reason, best, family = "", None, None
-    for grid in _grids(request.budget):
-        key = (grid.n_budgets, grid.apart, grid.is_minimal)
-        if best is not None and key != family and best[0] >= FAIR_SHARE:
+    reason, best = "", None
+    families = itertools.product((False, True), ((4, 3.0), (4, 2.0), (3, 2.0)))
+    for is_minimal, (n_budgets, apart) in families:
+        if best is not None and best[0] >= FAIR_SHARE:
             break
-        try:
-            plan = planned(parse_sweep(_text(request, grid), str(request.path)))
-        except ScalingError as error:
-            reason = reason or error.what
-            continue
-        share = plan.flops / request.budget
-        if share > MAX_SHARE:
-            continue
-        gap = _undersampled_budget(plan, grid)
-        if gap:
-            reason = gap
-            continue
-        if best is None or share > best[0]:
-            best, family = (share, grid, plan), key
-        if share >= GOOD_SHARE:
-            break
+        top = request.budget / 3.0
+        while top > request.budget / 60.0:
+            grid = _grid(_two_digits(top), n_budgets, apart, is_minimal, request.vocab_size)
+            top /= 1.06
+            try:
+                plan = planned(parse_sweep(_text(request, grid), str(request.path)))
+            except ScalingError as error:
+                reason = reason or error.what
+                continue
+            share, gap = plan.flops / request.budget, _undersampled_budget(plan, grid)
+            if share > MAX_SHARE or gap:
+                reason = gap if share <= MAX_SHARE else reason
+                continue
+            if best is None or share > best[0]:
+                best = (share, grid, plan)
+            if share >= GOOD_SHARE:
+                return StarterSweep(_text(request, grid, plan), plan)
     if best is None:
         return reason or "no model can be built"
     _, grid, plan = best
@@ -245,7 +209,7 @@ def _text(request: StarterRequest, grid: _Grid, plan: Plan | None = None) -> str
     """The sweep file; with its plan in its head where there is one."""
     path, results = shlex.quote(str(request.path)), shlex.quote(f"results/{request.name}")
     budgets = [format_flops(budget) for budget in grid.budgets]
-    optima = [format_count(grid.optimum(budget), 2) for budget in (grid.budgets[0], grid.top)]
+    optima = [format_count(optimum, 2) for optimum in (grid.optima[0], grid.optima[-1])]
     planned = (
         f"# {len(plan.runs)} runs, {format_flops(plan.flops)} of {format_flops(request.budget)} "
         "FLOPs.\n"
@@ -258,7 +222,7 @@ n_heads = 1  # for all sizes: one head more from one size to the next makes a sm
 """
     low, high = grid.ratio / SPREAD**2, grid.ratio * SPREAD**2
     return f"""# How large a model for a budget?
-# {grid.n_budgets} isoFLOP curves, on {request.device}.
+# {len(budgets)} isoFLOP curves, on {request.device}.
 # Written by `scaling init`.
 #
 #   scaling plan {path}      every run, with its cost and the seconds it will take here
@@ -283,7 +247,7 @@ tokens_per_param_range = [{low:g}, {high:g}]  # cells outside are left out: too 
 
 [recipe]
 n_layers = {grid.n_layers}  # one depth for all sizes: a smooth curve needs one shape rule
-width_multiple = {grid.width_multiple(request.vocab_size)}
+width_multiple = {grid.width_multiple}
 
 [base]
 precision = "{PRECISION[request.device]}"

@@ -7,9 +7,10 @@ words say (`params (M)`, `non_embedding_params`) is kept with the column.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+
+import pandas as pd
 
 from scaling.errors import ScalingError, closest_match, unknown_choice
 from scaling.points.units import (
@@ -20,16 +21,15 @@ from scaling.points.units import (
     Unit,
     parse_unit,
     read_header,
+    word_set,
 )
 
 ALIASES = {
     "N": "n params param parameters n_params num_params nparams n_parameters num_parameters "
     "parameter_count param_count num_parameter model_params model_parameters model_size size "
     "total_params total_parameters params_total n_params_total trainable_params model_param_count "
-    "n_params_nonembedding non_embedding_params nonembedding_params params_non_embedding "
-    "params_nonembedding non_embedding_parameters n_non_embedding non_embedding_param_size "
-    "num_non_embedding_params active_params active_parameters n_active_params n_active "
-    "params_active active_param_count activated_params",
+    "param_size active_params active_parameters n_active_params n_active params_active "
+    "active_param_count activated_params",
     "D": "d tokens n_tokens num_tokens train_tokens training_tokens tokens_seen tokens_trained "
     "token_count n_train_tokens num_train_tokens dataset_size data_tokens total_tokens data_size "
     "tokens_total consumed_tokens total_tokens_seen train_tokens_seen tokens_consumed",
@@ -38,7 +38,8 @@ ALIASES = {
     "model_flops",
     "L": "l loss final_loss val_loss validation_loss valid_loss eval_loss test_loss train_loss nll "
     "val_nll cross_entropy xent lm_loss final_val_loss final_eval_loss loss_mean smooth_loss "
-    "smoothed_loss macro_loss eval_macro_loss loss_val loss_validation validation_lm_loss ce_loss",
+    "smoothed_loss macro_loss eval_macro_loss loss_val loss_validation validation_lm_loss ce_loss "
+    "ce",
     "U": "u unique_tokens n_unique_tokens num_unique_tokens tokens_unique",
 }
 SECOND_CHOICE = {  # where no column bears one of the names above
@@ -52,8 +53,6 @@ ONLY_NEEDED = {  # guessed only for a law that has them
     "B": "b batch_tokens batch_size_tokens tokens_per_batch tokens_per_step global_batch_tokens "
     "batch_size_in_tokens",
 }
-NOMINAL = frozenset(SECOND_CHOICE["C"].split())
-WITHOUT_EMBEDDINGS = re.compile(r"non_?embed|without_embed|excl\w*_embed|no_embed|non_?emb")
 LETTERS = {
     "N": "parameters",
     "D": "training tokens",
@@ -68,14 +67,27 @@ LETTERS = {
     "Y": "accuracy",
     "SE": "standard error of the log loss",
 }
+NOUNS = {  # of the words of a name that is no alias, such as `Final Validation Loss`
+    "N": frozenset({"params", "parameters"}),
+    "D": frozenset({"tokens"}),
+    "L": frozenset({"loss", "crossentropy"}),
+}
+COUNT_WORDS = word_set(
+    "n num number of total train training trained global seen consumed processed cumulative model "
+    "trainable count all"
+)
+LOSS_WORDS = QUALIFIERS | {"at", "end", "lm", "ce", "step"}
+WITHOUT_EMBEDDINGS = re.compile(
+    r"(?<![a-z])((non?|w_?o|without|excl|excluding|ex|minus)_?emb(ed|edding)?s?|backbone)(?![a-z])"
+)
 MAX_NAMES = 60
 _CONTAINER = re.compile(r"^((config|configs|summary|hparams?|metrics|history)[/._]+|data[/.]+)")
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The column of each letter, its header as read, which letters were guessed, and N's
-    convention.
+    """The column of each letter, its header as read, which letters were guessed, and a column of
+    nominal budgets.
     """
 
     names: Mapping[str, str]
@@ -88,24 +100,21 @@ class Columns:
         """The convention of N that the column's name carries; "as given" where it says nothing."""
         if "N" not in self.names:
             return "as given"
-        words = f"{plain_name(self.names['N'])} {self.headers['N'].qualifier}".replace("-", "_")
-        if WITHOUT_EMBEDDINGS.search(words.replace(" ", "_")):
+        words = plain_name(f"{self.names['N']} {self.headers['N'].qualifier}")
+        if WITHOUT_EMBEDDINGS.search(words):
             return "nonembedding"
-        return "total" if re.search(r"\btotal|_total\b", words) else "as given"
+        return "total" if re.search(r"(\b|_)total(\b|_)", words) else "as given"
 
     def unit(self, letter: str) -> Unit | None:
         """The unit that the header of a letter's column gives."""
-        header = self.headers.get(letter)
-        return header.unit if header else None
+        return self.headers[letter].unit if letter in self.headers else None
 
     def notes(self, used: Sequence[str]) -> list[str]:
         """One note that names every column used, and one for each unit that was read."""
-        letters = [letter for letter in self.names if letter in used]
-        all_guessed = set(letters) <= self.guessed
+        all_guessed = set(used) <= self.guessed
+        marks = {letter: " (guessed)" for letter in self.guessed if not all_guessed}
         shown = ", ".join(
-            f"{letter} = {self.names[letter]!r}"
-            + (" (guessed)" if letter in self.guessed and not all_guessed else "")
-            for letter in letters
+            f"{letter} = {self.names[letter]!r}{marks.get(letter, '')}" for letter in used
         )
         units = [
             f"{self.names[letter]!r} is read in {unit}"
@@ -119,24 +128,22 @@ def parse_columns(text: str, custom: bool = False) -> dict[str, str]:
     """`"N=Model Size,C=Training FLOP,L=loss"` as letters to columns; names may hold spaces and
     commas.
     """
-    pairs = [part.partition("=") for part in re.split(r",(?=\s*\w+\s*=)", text)]
     columns: dict[str, str] = {}
-    for letter, equals, column in pairs:
-        key = letter.strip()
-        if not custom or key.upper() in ALIASES:
-            key = key.upper()
-        if not equals or not column.strip():
+    for part in re.split(r",(?=\s*\w+\s*=)", text):
+        letter, _, column = (each.strip() for each in part.partition("="))
+        key = letter if custom and letter.upper() not in ALIASES else letter.upper()
+        if not column:
             raise ScalingError(
                 f"--columns {text[:80]!r} is not of the form LETTER=column",
                 remedy='write "N=params,D=tokens,L=loss"',
             )
         if key not in LETTERS and not (custom and key.isidentifier()):
-            raise unknown_choice("column letter", letter.strip(), LETTERS, where="--columns")
+            raise unknown_choice("column letter", letter, LETTERS, where="--columns")
         if key in columns:
             raise ScalingError(
                 f"--columns names {key} twice", remedy=f"one column for {LETTERS.get(key, key)}"
             )
-        columns[key] = column.strip()
+        columns[key] = column
     return columns
 
 
@@ -155,39 +162,33 @@ def plain_name(name: str) -> str:
     return re.sub(r"^params_(?=n_|num_|model_|non_)", "", bare)
 
 
-def _forms(name: str, letter: str) -> tuple[str, str, str]:
-    """The plain name of a whole column, the same without its unit, and that of the last component
-    of a path (the one before, where W&B ends it with `value`).
+def last_name(name: object, skipped: str = "value last final mean avg total") -> str:
+    """The plain name of the last component of a path; the one before, where it ends with one of
+    the words `skipped`, as W&B's do.
+    """
+    parts = [plain_name(part) for part in re.split(r"[/.]", str(name))]
+    if len(parts) > 1 and parts[-1] in skipped.split():
+        return parts[-2]
+    return parts[-1] or plain_name(str(name))
+
+
+def column_named(table: pd.DataFrame, names: Iterable[str]) -> str | None:
+    """The column whose name is, or ends in, the first of some plain names that one has."""
+    all_names = list(map(str, table.columns))[::-1]
+    columns = {last_name(name): name for name in all_names}
+    columns |= {plain_name(name): name for name in all_names}
+    return next((columns[name] for name in names if name in columns), None)
+
+
+def _forms(name: str, letter: str) -> tuple[str, ...]:
+    """The plain name of a whole column, the same without its unit, and that of its last part; of N
+    without the words that say that embeddings are not counted.
     """
     bare = read_header(name, letter).name
-    parts = re.split(r"[/.]", bare)
-    last = parts[-2] if len(parts) > 1 and parts[-1] in ("value", "last") else parts[-1]
-    return plain_name(name), plain_name(bare), plain_name(last or bare)
-
-
-NOUNS = {"N": {"params", "parameters"}, "D": {"tokens"}, "L": {"loss"}}
-COUNT_WORDS = frozenset(
-    [
-        "n",
-        "num",
-        "number",
-        "of",
-        "total",
-        "train",
-        "training",
-        "trained",
-        "global",
-        "seen",
-        "consumed",
-        "processed",
-        "cumulative",
-        "model",
-        "trainable",
-        "count",
-        "all",
-    ]
-)
-LOSS_WORDS = QUALIFIERS | {"at", "end", "lm", "ce", "step"}
+    forms = (plain_name(name), plain_name(bare), last_name(bare))
+    if letter != "N":
+        return forms
+    return tuple(re.sub("_+", "_", WITHOUT_EMBEDDINGS.sub("", form)).strip("_") for form in forms)
 
 
 def candidates(letter: str, names: Sequence[str]) -> list[str]:
@@ -202,60 +203,57 @@ def candidates(letter: str, names: Sequence[str]) -> list[str]:
             if matches:
                 return matches
     usual = LOSS_WORDS if letter == "L" else COUNT_WORDS
-    words = {name: set(forms[name][2].split("_")) for name in names}
-    nouns = NOUNS.get(letter, set())
+    nouns = NOUNS.get(letter, frozenset())
+    words = {
+        name: set(forms[name][2].replace("cross_entropy", "crossentropy").split("_"))
+        for name in names
+    }
     return [name for name in names if words[name] & nouns and words[name] <= nouns | usual]
 
 
-def resolve(
-    path: Path,
-    names: Sequence[str],
-    given: Mapping[str, str],
-    are_equal: Callable[[Sequence[str]], bool] = lambda names: False,
-    needed: Sequence[str] = (),
-) -> Columns:
+def resolve(table: pd.DataFrame, given: Mapping[str, str], needed: Sequence[str] = ()) -> Columns:
     """The column of each letter: as named by the user, else by its name.
 
-    Two of N, D and C that are named suffice, the third is not guessed. `are_equal` says whether
-    columns hold the same cells, so that there is nothing to choose; `needed` are the inputs of the
-    law. Raises ScalingError for a named column that is absent, an ambiguity, an unknown unit, and
-    too few columns.
+    Two of N, D and C that are named suffice, the third is not guessed; of columns with equal cells
+    the first is taken. `needed` are the inputs of the law. Raises ScalingError for a named column
+    that is absent, an ambiguity, an unknown unit, and too few columns.
     """
+    names = list(map(str, table.columns))
     columns: dict[str, str] = {}
     headers: dict[str, Header] = {}
     for letter, column in given.items():
-        columns[letter], headers[letter] = _named_column(path, names, letter, column)
-    if len({"N", "D", "C"} & set(given)) > 1:
-        letters: tuple[str, ...] = ("L",)
-    else:
-        letters = tuple(letter for letter in ALIASES if not {"X"} & set(given))
-    letters += tuple(letter for letter in ONLY_NEEDED if letter in needed)
-    taken = set(columns.values())
-    for letter in letters:
-        if letter in columns:
+        columns[letter], headers[letter] = _named_column(names, letter, column)
+    guessable = ["L"] if len({"N", "D", "C"} & set(given)) > 1 else [*ALIASES] * ("X" not in given)
+    for letter in (*guessable, *(letter for letter in ONLY_NEEDED if letter in needed)):
+        free = [name for name in candidates(letter, names) if name not in columns.values()]
+        if letter in columns or not free:
             continue
-        free = [name for name in candidates(letter, names) if name not in taken]
-        if len(free) > 1 and not are_equal(free):
-            raise _ambiguous(path, letter, free)
-        if free:
-            columns[letter], headers[letter] = free[0], read_header(free[0], letter)
-            taken.add(free[0])
-    if {"X", "Y"} <= set(given) and "L" not in given and "X" in needed:
-        columns["L"], headers["L"] = columns.pop("Y"), headers.pop("Y")
-    _check_complete(path, names, columns, needed)
+        if not _are_equal(table, free):
+            raise _ambiguous(letter, free)
+        columns[letter], headers[letter] = free[0], read_header(free[0], letter)
+    _check_complete(names, columns, needed)
     for letter, header in headers.items():
         if header.unknown:
-            raise _unknown_unit(path, columns[letter], letter, header)
-    nominal = [name for name in names if _forms(name, "C")[2] in NOMINAL]
-    return Columns(
-        columns,
-        headers,
-        frozenset(columns) - frozenset(given) - ({"L"} if "Y" in given else set()),
-        nominal[0] if len(nominal) == 1 and nominal[0] not in given.values() else None,
+            raise _unknown_unit(columns[letter], letter, header)
+    budgets = [n for n in names if _forms(n, "C")[2] in SECOND_CHOICE["C"].split()]
+    nominal = budgets[0] if len(budgets) == 1 and budgets[0] not in given.values() else None
+    return Columns(columns, headers, frozenset(columns) - frozenset(given), nominal)
+
+
+def _are_equal(table: pd.DataFrame, names: Sequence[str]) -> bool:
+    """Whether columns hold the same numbers, or the same text, in every row."""
+    first = table[names[0]]
+    number, text = pd.to_numeric(first, errors="coerce"), first.astype(str).str.strip()
+    return all(
+        (
+            pd.to_numeric(table[name], errors="coerce").eq(number)
+            | table[name].astype(str).str.strip().eq(text)
+        ).all()
+        for name in names[1:]
     )
 
 
-def _named_column(path: Path, names: Sequence[str], letter: str, column: str) -> tuple[str, Header]:
+def _named_column(names: Sequence[str], letter: str, column: str) -> tuple[str, Header]:
     """A column that the user named, with the unit of its header or of square brackets behind the
     name.
     """
@@ -264,62 +262,53 @@ def _named_column(path: Path, names: Sequence[str], letter: str, column: str) ->
     with_unit = re.fullmatch(r"(.*?)\s*\[([^\[\]]+)\]", column)
     if with_unit and with_unit[1] in names:
         unit = parse_unit(with_unit[2], QUANTITIES.get(letter, Quantity.NUMBER))
-        header = Header(with_unit[1], unit, unknown="" if unit else with_unit[2])
-        return with_unit[1], header
+        return with_unit[1], Header(with_unit[1], unit, unknown="" if unit else with_unit[2])
     guess = closest_match(column, names)
     hint = f"did you mean {guess}? " if guess else ""
     raise ScalingError(
-        f"no column {column!r} for {letter}",
-        where=str(path),
-        remedy=f"{hint}columns: {list_names(names)}",
+        f"no column {column!r} for {letter}", remedy=f"{hint}columns: {list_names(names)}"
     )
 
 
-def _ambiguous(path: Path, letter: str, names: Sequence[str]) -> ScalingError:
-    listed = " and ".join(map(repr, names))
-    forms = [plain_name(name) for name in names]
-    experts = letter == "N" and any("active" in form for form in forms)
+def _ambiguous(letter: str, names: Sequence[str]) -> ScalingError:
+    experts = letter == "N" and any("active" in plain_name(name) for name in names)
     hint = " (C = 6 N D counts the active parameters of a mixture of experts)" if experts else ""
     return ScalingError(
-        f"{listed} may all be {letter} ({LETTERS[letter]})",
-        where=str(path),
+        f"{' and '.join(map(repr, names))} may all be {letter} ({LETTERS[letter]})",
         remedy=f'say which: --columns "{letter}={names[0]}"{hint}',
     )
 
 
-def _unknown_unit(path: Path, column: str, letter: str, header: Header) -> ScalingError:
+def _unknown_unit(column: str, letter: str, header: Header) -> ScalingError:
+    if header.unknown == "a logarithm":
+        return ScalingError(f"column {column!r} holds a logarithm", remedy="give the plain values")
     kind = QUANTITIES.get(letter, Quantity.NUMBER)
     example = {
         Quantity.FLOPS: "[PFLOPs], [1e18] or [PF-days]",
         Quantity.LOSS: "[nats], [bits] or [bits per byte]",
         Quantity.SHARE: "[%]",
     }.get(kind, "[M], [B] or [1e9]")
-    if header.unknown == "a logarithm":
-        what, remedy = f"column {column!r} holds a logarithm", "give the plain values"
-    else:
-        what = f"column {column!r}: {header.unknown!r} is no known unit of {kind}"
-        remedy = f'rename the column, or give its unit: --columns "{letter}=NAME {example}"'
-    return ScalingError(what, where=str(path), remedy=remedy)
+    return ScalingError(
+        f"column {column!r}: {header.unknown!r} is no known unit of {kind}",
+        remedy=f'rename the column, or give its unit: --columns "{letter}=NAME {example}"',
+    )
 
 
 def _check_complete(
-    path: Path, names: Sequence[str], columns: Mapping[str, str], needed: Sequence[str]
+    names: Sequence[str], columns: Mapping[str, str], needed: Sequence[str]
 ) -> None:
     """Raise ScalingError where the loss or what a law could be fitted to is missing; names the
     nearest columns.
     """
-    sizes = ({"N", "D", "C"} | set(needed)) & set(columns)
-    if "L" in columns and sizes:
+    has_loss = "L" in columns or {"X", "Y"} <= set(columns)
+    if has_loss and {"N", "D", "C", *needed} & set(columns):
         return
-    missing = "loss" if "L" not in columns else "N, D or C"
-    known = ALIASES["L" if missing == "loss" else "N"].split()
-    if missing != "loss":
-        known += [*ALIASES["D"].split(), *ALIASES["C"].split()]
+    missing, letters = ("N, D or C", "NDC") if has_loss else ("loss", "L")
+    known = [alias for letter in letters for alias in ALIASES[letter].split()]
     near = [name for name in names if closest_match(_forms(name, "N")[2], known)]
     hint = f"nearest: {list_names(near)}; " if near else ""
     raise ScalingError(
         f"no column is known as {missing}",
-        where=str(path),
         remedy=f'name them: --columns "N=...,D=...,L=..."; {hint}columns: {list_names(names)}',
     )
 
@@ -329,10 +318,8 @@ def check_letters(law: str, inputs: Sequence[str], given: Mapping[str, str]) -> 
     allowed = {*inputs, "L", "W", "SE"}
     if {"N", "D", "C"} & set(inputs):
         allowed |= {"N", "D", "C", "U"}
-    if "S" in inputs:
-        allowed.add("B")  # S is corrected to the critical batch
-    if "X" in inputs:
-        allowed.add("Y")
+    allowed |= {"B"} if "S" in inputs else set()  # S is corrected to the critical batch
+    allowed |= {"Y"} if "X" in inputs else set()
     unused = [letter for letter in given if letter not in allowed]
     if unused:
         raise ScalingError(

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from scaling.config import RunConfig
 from scaling.config.sweep_file import load_run
 from scaling.points.points import data_id
 
@@ -27,9 +28,9 @@ class Comparability:
     why: str
 
 
-def evaluation_of(runs: pd.DataFrame | None) -> dict[str, Any]:
-    """What the runs of a results folder (`config` as text or as a dictionary) were evaluated on;
-    empty for a foreign table.
+def evaluation_of(runs: pd.DataFrame | None, eval_set: str | None = None) -> dict[str, Any]:
+    """What the runs of a results folder (`config` as text or as a dictionary) were evaluated on
+    (the held-out text of their corpus, or an `eval_set`); empty for a foreign table.
 
     `corpus` is the digest of the tokens, so another tokenizer is another corpus; `simulated` names
     the law of simulated runs.
@@ -42,10 +43,15 @@ def evaluation_of(runs: pd.DataFrame | None) -> dict[str, Any]:
     )
     return {
         "task": run.task.kind,
-        "corpus": data_id(run.task),
+        "corpus": eval_sets(run).get(eval_set or "", data_id(run.task)),
         "unit": UNIT,
         "simulated": run.simulated,
     }
+
+
+def eval_sets(run: RunConfig) -> dict[str, str]:
+    """The evaluation sets of a run: the digest of each by name."""
+    return {item.name: item.digest for item in run.evals.sets if item.digest}
 
 
 def comparable(one: Mapping[str, Any], two: Mapping[str, Any]) -> Comparability:

@@ -1,12 +1,11 @@
-"""JSON tables: lists of objects, objects of lists, JSON lines, and what trainers and evaluators
-write.
+"""JSON tables: lists of objects or of rows, objects of lists, JSON lines, and what trainers and
+evaluators write.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -18,38 +17,35 @@ CURVE = "scaling.curve"  # the attribute of a table that is the loss curve of on
 WRAPPERS = ("runs", "data", "rows", "results", "records", "points")
 
 
-def read_json(path: Path, data: bytes) -> pd.DataFrame:
-    """A list of objects, one object of equally long lists, pandas' other forms, or a trainer's
-    state.
+def read_json(text: str) -> pd.DataFrame:
+    """A list of objects, one object of equally long lists, pandas' other forms, a trainer's state,
+    or one object in each line.
     """
     try:
-        content = _parse(data)
+        return _table(_parse(text))
     except json.JSONDecodeError as error:
         if error.msg == "Extra data":
-            return read_json_lines(path, data)
-        raise _not_json(path, "", error) from None
-    except (ValueError, RecursionError) as error:
-        raise _not_json(path, "", error) from None
-    if isinstance(content, dict):
-        return _from_object(path, content)
-    return _records(path, content)
+            return read_json_lines(text)
+        raise _not_json("", error) from None
+    except (ValueError, TypeError, RecursionError, OverflowError) as error:
+        raise _not_json("", error) from None
 
 
-def read_json_lines(path: Path, data: bytes) -> pd.DataFrame:
-    """One object in each line."""
+def read_json_lines(text: str) -> pd.DataFrame:
+    """One object in each line, or one list of objects."""
+    if text.lstrip().startswith("["):
+        return read_json(text)
     records = []
-    for number, line in enumerate(data.splitlines(), start=1):
-        if not line.strip():
-            continue
+    for number, line in enumerate(text.split("\n"), start=1):
         try:
-            records.append(_parse(line))
+            records += [_parse(line)] if line.strip() else []
         except (ValueError, RecursionError) as error:
-            raise _not_json(path, f"line {number}: ", error) from None
-    return _records(path, records)
+            raise _not_json(f"line {number}: ", error) from None
+    return _table(records)
 
 
-def _parse(data: bytes) -> Any:
-    return json.loads(data, object_pairs_hook=_unique, parse_int=_whole)
+def _parse(text: str) -> Any:
+    return json.loads(text, object_pairs_hook=_unique, parse_int=_whole)
 
 
 def _whole(text: str) -> int:
@@ -65,85 +61,73 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return record
 
 
-def _not_json(path: Path, line: str, error: Exception) -> ScalingError:
+def _not_json(line: str, error: Exception) -> ScalingError:
     return ScalingError(
-        f"{line}not valid JSON: {str(error)[:160]}",
-        where=str(path),
-        remedy="a list of objects, one a run",
+        f"{line}not valid JSON: {str(error)[:160]}", remedy="a list of objects, one a run"
     )
 
 
-def _from_object(path: Path, content: dict[str, Any]) -> pd.DataFrame:
+def _table(content: Any) -> pd.DataFrame:
+    """The table that a document holds. Raises ScalingError where it holds none."""
+    if isinstance(content, list) and content:
+        if all(isinstance(record, dict) for record in content):
+            return pd.DataFrame(content)
+        if all(isinstance(row, list) for row in content) and _are_texts(content[0]):
+            return pd.DataFrame(content[1:], columns=content[0])
+    if isinstance(content, dict):
+        table = _from_object(content)
+        if table is not None:
+            return table
+    raise ScalingError(
+        "not a list of objects", remedy='write [{"N": 1e6, "D": 2e7, "loss": 3.2}, ...]'
+    )
+
+
+def _are_texts(cells: list[Any]) -> bool:
+    return all(isinstance(cell, str) for cell in cells)
+
+
+def _from_object(content: dict[str, Any]) -> pd.DataFrame | None:
+    """The table that one object holds; None where it holds none."""
     if isinstance(content.get("log_history"), list):
-        return _trainer_state(path, content)
-    results = content.get("results")
-    if isinstance(results, Mapping) and {"configs", "versions", "n-shot"} & set(content):
+        table = _table(content["log_history"]).rename(columns={"learning_rate": "lr"})
+        for name in ("total_flos", "num_input_tokens_seen"):
+            if content.get(name) and name not in table:
+                table[name] = content[name]
+        table.attrs[CURVE] = "a Hugging Face trainer_state.json: the loss curve of one run"
+        return table
+    is_evaluation = not {"configs", "versions", "n-shot"}.isdisjoint(content)
+    if isinstance(content.get("results"), Mapping) and is_evaluation:
         raise ScalingError(
             "an lm-eval result: scores of one model, without its parameters, tokens and loss",
-            where=str(path),
-            remedy=(
-                "join scores, N, D and loss in one table, a row for each model (--law two-stage)"
-            ),
+            remedy="join scores, N, D and loss in one table, a row for each model "
+            "(--law two-stage)",
         )
-    if set(content) >= {"columns", "data"} and isinstance(content["data"], list):
-        try:
-            return pd.DataFrame(content["data"], columns=content["columns"])
-        except (ValueError, TypeError) as error:
-            raise _not_json(path, "", error) from None
-    if len(content) == 1 and _is_wrapped(*content.items()):
-        return _records(path, next(iter(content.values())))
-    if content and all(isinstance(column, list) for column in content.values()):
-        lengths = {len(column) for column in content.values()}
+    if {"columns", "data"} <= set(content) and isinstance(content["data"], list):
+        return pd.DataFrame(content["data"], columns=content["columns"])
+    values = list(content.values())
+    wrapped = {
+        name: value
+        for name, value in content.items()
+        if isinstance(value, list) and value and isinstance(value[0], dict)
+    }
+    names = [name for name in WRAPPERS if name in wrapped] or list(wrapped)
+    if len(wrapped) == 1 or set(names) & set(WRAPPERS):
+        return _table(wrapped[names[0]])
+    if values and all(isinstance(column, list) for column in values):
+        lengths = sorted({len(column) for column in values})
         if len(lengths) > 1:
             raise ScalingError(
-                f"its columns have different lengths: {sorted(lengths)}",
-                where=str(path),
-                remedy="one value for each run",
+                f"its columns have different lengths: {lengths}", remedy="one value for each run"
             )
         return pd.DataFrame(content)
-    for name in WRAPPERS:
-        if isinstance(content.get(name), list) and content[name]:
-            return _records(path, content[name])
-    if content and all(isinstance(column, Mapping) for column in content.values()):
-        keys = [set(column) for column in content.values()]
-        if all(key == keys[0] for key in keys) and len(keys[0]) > 0:
-            rows_are_outer = {"loss", "N", "D"} & keys[0] or any("loss" in str(k) for k in keys[0])
-            return pd.DataFrame.from_dict(
-                content, orient="index" if rows_are_outer else "columns"
-            ).reset_index(drop=not rows_are_outer, names="name" if rows_are_outer else None)
-    if content and any("loss" in str(key) for key in content):
-        return _records(path, [content])
-    return _records(path, None)
-
-
-def _is_wrapped(pair: tuple[str, Any]) -> bool:
-    """Whether the one key of an object holds its records."""
-    name, rows = pair
-    return name in WRAPPERS and isinstance(rows, list) and all(isinstance(r, dict) for r in rows)
-
-
-def _trainer_state(path: Path, content: dict[str, Any]) -> pd.DataFrame:
-    """The loss curve in a Hugging Face `trainer_state.json`: columns step, lr, loss,
-    eval_loss, ...
-    """
-    table = _records(path, content["log_history"])
-    if "learning_rate" in table:
-        table = table.rename(columns={"learning_rate": "lr"})
-    for name in ("total_flos", "num_input_tokens_seen"):
-        if content.get(name) and name not in table:
-            table[name] = content[name]
-    table.attrs[CURVE] = "a Hugging Face trainer_state.json: the loss curve of one run"
-    return table
-
-
-def _records(path: Path, records: Any) -> pd.DataFrame:
-    if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
-        raise ScalingError(
-            "not a list of objects",
-            where=str(path),
-            remedy='write [{"N": 1e6, "D": 2e7, "loss": 3.2}, ...]',
-        )
-    try:
-        return pd.DataFrame(records)
-    except OverflowError as error:
-        raise _not_json(path, "", error) from None
+    objects = [value for value in values if isinstance(value, Mapping)]
+    keys = {frozenset(each) for each in objects}
+    if objects and len(objects) == len(values) and len(keys) == 1:
+        if any("loss" in str(key) for key in objects[0]) or {"N", "D"} & set(objects[0]):
+            return pd.DataFrame.from_dict(content, orient="index").reset_index(names="name")
+        if len(objects) > 1:
+            return pd.DataFrame(content)
+    inner = (_from_object(dict(each)) for each in objects)
+    whole = pd.DataFrame([content]) if any("loss" in str(key) for key in content) else None
+    return next((each for each in inner if each is not None), whole)

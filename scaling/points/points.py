@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from scaling.config import (
 from scaling.config.sweep_file import load_run
 from scaling.errors import ScalingError
 from scaling.store.rows import DIVERGED, SEED
+from scaling.warning import ResultWarning
 
 LAWS_OF_ONE = {"C": "power", "N": "kaplan-n", "D": "kaplan-d"}
 
@@ -59,12 +61,8 @@ class Points:
         known = {"N": self.n, "D": self.d, "C": self.c} | dict(self.others)
         absent = [name for name in names if known.get(name) is None]
         if absent:
-            alone = [name for name in LAWS_OF_ONE if known.get(name) is not None]
-            hint = (
-                f", or fit a law of {alone[0]} alone: --law {LAWS_OF_ONE[alone[0]]}"
-                if alone
-                else ""
-            )
+            alone = next((name for name in LAWS_OF_ONE if known.get(name) is not None), None)
+            hint = f", or fit a law of {alone} alone: --law {LAWS_OF_ONE[alone]}" if alone else ""
             raise ScalingError(
                 f"the table has no {', '.join(absent)}",
                 remedy=f'name its column: --columns "{absent[0]}=...,L=..."{hint}',
@@ -75,99 +73,131 @@ class Points:
         """The points where `keep` (mask or indices, with repeats for a resample); a reason counts
         those left out.
         """
-        arrays: dict[str, Any] = {
-            name: getattr(self, name)
-            for name in ("loss", "n", "d", "c", "weight", "group", "cell", "budget")
-        }
-        picked: dict[str, Any] = {
-            name: None if array is None else array[keep] for name, array in arrays.items()
-        }
-        kept = replace(
-            self, **picked, others={name: array[keep] for name, array in self.others.items()}
-        )
-        dropped = len(self) - len(kept)
-        return (
-            replace(kept, excluded=(*self.excluded, (reason, dropped)))
-            if reason and dropped
-            else kept
-        )
+        names = [
+            each.name for each in fields(self) if isinstance(getattr(self, each.name), np.ndarray)
+        ]
+        picked: dict[str, Any] = {name: getattr(self, name)[keep] for name in names}
+        others = {name: array[keep] for name, array in self.others.items()}
+        kept = replace(self, **picked, others=others)
+        if dropped := (len(self) - len(kept)) * bool(reason):
+            kept = replace(kept, excluded=(*self.excluded, (reason, dropped)))
+        return kept
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """How a source is read: columns by letter, the conventions of a results folder, and the
+    filters.
+
+    `inputs` are the letters of the law that will be fitted.
+    """
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    params: NConvention = "with_head"
+    flops: FlopsConvention = "exact"
+    where: str | None = None
+    drop_highest: int = 0
+    cluster: str | None = None
+    readout: str | None = None
+    eval_set: str | None = None
+    inputs: tuple[str, ...] = ()
+    signed: bool = False  # losses below zero are no fault
+
+
+@dataclass(frozen=True)
+class Source:
+    """What was read.
+
+    `kaplan` holds the same runs by Kaplan's counting; `curves` every intermediate evaluation where
+    those compete with finished runs; `evaluations` all evaluations; `runs` one row for each point
+    and `diverged` one for each run that diverged; `model` the vocab_size and seq_len that all runs
+    share (all of results folders). `columns` maps letters to the columns used, `notes` say what was
+    guessed, converted or derived.
+    """
+
+    points: Points
+    paths: tuple[str, ...] = ()
+    digest: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    warnings: tuple[ResultWarning, ...] = ()
+    kaplan: Points | None = None
+    curves: Points | None = None
+    model: Mapping[str, int] = field(default_factory=dict)
+    evaluations: Points | None = None
+    runs: pd.DataFrame | None = None
+    diverged: pd.DataFrame | None = None
 
 
 def points(
     table: pd.DataFrame, params: NConvention = "with_head", flops: FlopsConvention = "exact"
 ) -> Points:
+    """The final validation loss of each run of a results table: the points of `final_runs`."""
+    return final_runs(table, params, flops)[0]
+
+
+def final_runs(
+    table: pd.DataFrame, params: NConvention, flops: FlopsConvention
+) -> tuple[Points, pd.DataFrame]:
     """The final validation loss of each run of a results table, N and C recomputed from `config`
-    under a convention.
+    under a convention, and its row of the table with `config` as a dictionary.
 
     Where a run's corpus was limited, `others` holds the unique tokens U of every run, which are D
     for a run without a limit. Nuisance axes are not minimised here. Raises ScalingError when the
     table mixes corpora or tasks, or holds no loss.
     """
+    is_loss = (table["split"] == "val") & (table["metric"] == "loss")
+    ends = table[is_loss].drop_duplicates(["run_id", "step"], keep="last")
+    ends = ends.set_index(["run_id", "step"], drop=False)
+    losses = ends["value"].astype(float).to_dict()
+    diverged = set(table.loc[table["metric"] == DIVERGED, "run_id"])
+    read = cached_run_loader(params, flops)
     excluded: Counter[str] = Counter()
-    kept: list[tuple[float, float, float, float]] = []
-    unique: list[int | None] = []
-    corpora: set[str] = set()
+    counts: list[tuple[float, float, float, float, float]] = []
     runs: list[RunConfig] = []
     cells: list[str] = []
-    losses, diverged, read = (
-        _last_losses(table),
-        set(table.loc[table["metric"] == DIVERGED, "run_id"]),
-        cached_run_loader(params, flops),
-    )
+    keys: list[tuple[str, int]] = []
     firsts = table[["run_id", "config"]].drop_duplicates("run_id").sort_values("run_id")
     for run_id, text in zip(firsts["run_id"], firsts["config"], strict=True):
         run, n, c = read(text, f"run {run_id}")
-        cell = SEED.sub("", text)
         runs.append(run)
-        corpora.add(data_id(run.task))
-        loss = (
-            "diverged"
-            if run_id in diverged
-            else losses.get((run_id, run.n_steps), "no final validation loss")
-        )
-        if not isinstance(loss, str) and not (np.isfinite(loss) and loss > 0):
-            loss = "loss not finite and positive"
-        if isinstance(loss, str):
-            excluded[loss] += 1
+        key = (run_id, run.n_steps)
+        if run_id in diverged:
+            excluded["diverged"] += 1
+        elif key not in losses:
+            excluded["no final validation loss"] += 1
+        elif not (np.isfinite(losses[key]) and losses[key] > 0):
+            excluded["loss not finite and positive"] += 1
         else:
-            kept.append((n, run.tokens, c, loss))
-            cells.append(cell)
-            unique.append(_limit(run))
+            keys.append(key)
+            counts.append((losses[key], n, run.tokens, c, unique_tokens(run) or run.tokens))
+            cells.append(SEED.sub("", text))
     check_same_origin(runs)
+    corpora = sorted({data_id(run.task) for run in runs})
     if len(corpora) > 1:
         raise ScalingError(
             f"the runs were trained on {len(corpora)} different corpora or tasks: "
-            f"{', '.join(sorted(corpora))[:120]}",
-            remedy=(
-                "losses on different data do not compare: fit each folder by itself, or use --where"
-            ),
+            f"{', '.join(corpora)[:120]}",
+            remedy="losses on different data do not compare: fit each folder by itself, or use "
+            "--where",
         )
-    if not kept:
+    if not counts:
         raise ScalingError(
             "no run has a finite final validation loss", remedy="see failures/ for the reasons"
         )
-    n, d, c, losses = np.array(kept, float).T
-    labels = np.unique(cells, return_inverse=True)[1]
-    limited = any(limit is not None for limit in unique)
-    others = (
-        {"U": np.array([limit or tokens for limit, tokens in zip(unique, d, strict=True)], float)}
-        if limited
-        else {}
-    )
-    convention = {"params": params, "flops": flops}
-    return Points(
-        loss=losses,
-        n=n,
-        d=d,
-        c=c,
-        cell=labels,
-        others=others,
-        convention=convention,
+    loss, n, d, c, unique = np.array(counts, float).T
+    final = ends.loc[keys].reset_index(drop=True)
+    result = Points(
+        *(loss, n, d, c),
+        cell=np.unique(cells, return_inverse=True)[1],
+        others={"U": unique} if any(unique_tokens(run) is not None for run in runs) else {},
+        convention={"params": params, "flops": flops},
         excluded=tuple(excluded.items()),
     )
+    return result, final.assign(config=[json.loads(text) for text in final["config"]])
 
 
-def _limit(run: RunConfig) -> int | None:
+def unique_tokens(run: RunConfig) -> int | None:
     """The unique tokens of a run on a limited corpus, in whole windows as training reads them; None
     without a limit.
     """
@@ -192,18 +222,6 @@ def data_id(task: TaskConfig) -> str:
     )
 
 
-def _last_losses(table: pd.DataFrame) -> dict[tuple[str, int], Any]:
-    """The last validation loss of each run at each step."""
-    seen = table[["run_id", "step", "value"]][
-        (table["split"] == "val") & (table["metric"] == "loss")
-    ]
-    return dict(
-        zip(
-            zip(seen["run_id"], seen["step"], strict=True), seen["value"].astype(float), strict=True
-        )
-    )
-
-
 def cached_run_loader(
     params: NConvention, flops: FlopsConvention
 ) -> Callable[[str, str], tuple[RunConfig, float, float]]:
@@ -217,11 +235,8 @@ def cached_run_loader(
         if key not in known:
             run = load_run(text, where)
             n = accounting.n_params(run.model, run.task.seq_len, params)
-            known[key] = (
-                run,
-                n,
-                accounting.train_flops(run.model, run.task.seq_len, run.tokens, flops),
-            )
+            c = accounting.train_flops(run.model, run.task.seq_len, run.tokens, flops)
+            known[key] = (run, n, c)
         return known[key]
 
     return read
@@ -231,21 +246,15 @@ def check_same_origin(configs: Iterable[RunConfig]) -> None:
     """Raise ScalingError where simulated runs stand next to real ones, or to those of another
     simulated law.
     """
-    origins = Counter(run.simulated for run in configs)
+    origins = Counter(run.simulated or "" for run in configs)
     if len(origins) < 2:
         return
     counts = [
         f"{count:,} {f'simulated from {law}' if law else 'trained'}"
-        for law, count in sorted(origins.items(), key=_real_first)
+        for law, count in sorted(origins.items())
     ]
     raise ScalingError(
         f"the table mixes runs of different origins: {', '.join(counts)}",
-        remedy=(
-            "losses of a law and losses of a training do not compare: keep each "
-            "simulation in a folder of its own (--out DIR)"
-        ),
+        remedy="losses of a law and losses of a training do not compare: keep each simulation in a "
+        "folder of its own (--out DIR)",
     )
-
-
-def _real_first(origin: tuple[str | None, int]) -> str:
-    return origin[0] or ""

@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scaling.errors import DISK, ScalingError
+from scaling.errors import DISK, ScalingError, located
 from scaling.points.json_tables import read_json, read_json_lines
-from scaling.points.text_tables import decode, read_csv, to_arrow
+from scaling.points.text_tables import decode, read_csv
 
 IN_MEMORY = Path("DataFrame")  # the location of a table in memory, in messages
 FOLDER = "scaling.folder"  # the attribute of a table that holds the results folder it came from
@@ -29,45 +30,41 @@ FORMS = (
     "a results folder, a .csv, .json, .jsonl or .parquet file (.gz too), or a folder of W&B or "
     "TensorBoard runs"
 )
+READERS: dict[str, Callable[[str], pd.DataFrame]] = {
+    **dict.fromkeys((".csv", ".tsv", ".txt"), read_csv),
+    ".json": read_json,
+    **dict.fromkeys((".jsonl", ".ndjson"), read_json_lines),
+}
+PARQUET = (".parquet", ".pq")
 PICKLES = (".pkl", ".pickle", ".npy", ".npz", ".pt", ".pth")
 WORKBOOKS = (".xlsx", ".xls", ".ods", ".numbers")
+ONLY_NEEDED = "at most 2 GiB: keep only the columns a fit needs"
 
 
 def read_bytes(path: Path) -> bytes:
     """The content of a regular file of bounded size. Raises ScalingError that names the file."""
-    if not path.exists():
-        raise ScalingError("no such file or folder", where=str(path), remedy=f"name {FORMS}")
-    if not path.is_file():
-        raise ScalingError("not a regular file", where=str(path), remedy=f"name {FORMS}")
-    try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise ScalingError(
-                f"{size:,} bytes is too large",
-                where=str(path),
-                remedy="at most 2 GiB: keep only the columns a fit needs",
-            )
-        return path.read_bytes()
-    except OSError as error:
-        raise ScalingError(
-            f"cannot read: {error.strerror}",
-            where=str(path),
-            remedy="fix the permissions",
-            exit_code=DISK,
-        ) from None
+    with located(path):
+        if not path.is_file():
+            what = "not a regular file" if path.exists() else "no such file or folder"
+            raise ScalingError(what, remedy=f"name {FORMS}")
+        try:
+            size = path.stat().st_size
+            if size > MAX_BYTES:
+                raise ScalingError(f"{size:,} bytes is too large", remedy=ONLY_NEEDED)
+            return path.read_bytes()
+        except OSError as error:
+            what = f"cannot read: {error.strerror}"
+            raise ScalingError(what, remedy="fix the permissions", exit_code=DISK) from None
 
 
 def suffix_of(path: Path) -> str:
     """The suffix that says the form, in small letters: `.csv` of `runs.csv.gz` too."""
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    if suffixes[-1:] == [".gz"]:
-        suffixes = suffixes[:-1]
-    return suffixes[-1] if suffixes else ""
+    return Path(path.name.lower().removesuffix(".gz")).suffix
 
 
 def is_table_file(path: Path) -> bool:
     """Whether a file's name says that it is a table."""
-    return suffix_of(path) in READERS
+    return suffix_of(path) in (*READERS, *PARQUET)
 
 
 def read_table(path: Path, data: bytes) -> pd.DataFrame:
@@ -75,57 +72,46 @@ def read_table(path: Path, data: bytes) -> pd.DataFrame:
 
     Raises ScalingError that names the file and the fault.
     """
-    suffix = suffix_of(path)
-    reader = READERS.get(suffix)
-    if reader is None:
-        why = "is of unknown form"
-        if suffix in PICKLES:
-            why = "may run code when it is opened"
-        elif suffix in WORKBOOKS:
-            why = "is a workbook: export the sheet as CSV"
-        raise ScalingError(
-            f"a {suffix or 'nameless'} file {why}", where=str(path), remedy=f"give {FORMS}"
-        )
-    data = _decompress(path, data)
-    if not data.strip():
-        raise ScalingError(
-            "the file is empty",
-            where=str(path),
-            remedy="it needs a header and one row for each run",
-        )
-    note = ""
-    if reader is not _parquet:
-        data, note = decode(path, data)
-    table = reader(path, data)
-    _check_header(path, [str(name) for name in table.columns])
-    _check_rows(path, len(table))
-    if table.empty:
-        raise ScalingError(
-            "holds a header and no rows", where=str(path), remedy="it needs one row for each run"
-        )
-    if note:
-        table.attrs[ENCODING] = f"{path.name} is read as {note}"
+    suffix, encoding = suffix_of(path), ""
+    with located(path):
+        if not is_table_file(path):
+            why = "is of unknown form"
+            why = "may run code when it is opened" if suffix in PICKLES else why
+            why = "is a workbook: export the sheet as CSV" if suffix in WORKBOOKS else why
+            raise ScalingError(f"a {suffix or 'nameless'} file {why}", remedy=f"give {FORMS}")
+        data = _decompress(data)
+        if not data.strip():
+            raise ScalingError(
+                "the file is empty", remedy="it needs a header and one row for each run"
+            )
+        if suffix in PARQUET:
+            table = _parquet(data)
+        else:
+            text, encoding = decode(data)
+            table = READERS[suffix](text)
+        _check_header(table.columns)
+        _check_rows(len(table))
+        if table.empty:
+            raise ScalingError("holds a header and no rows", remedy="it needs one row for each run")
+    if encoding:
+        table.attrs[ENCODING] = f"{path.name} is read as {encoding}"
     return table
 
 
-def _decompress(path: Path, data: bytes) -> bytes:
+def _decompress(data: bytes) -> bytes:
     """The content of a gzip file of bounded size; other files as they are."""
-    if not data.startswith(b"\x1f\x8b"):
-        return data
-    unpacker = zlib.decompressobj(wbits=31)
+    content, rest, ended = b"", data, True
     try:
-        content = unpacker.decompress(data, MAX_BYTES)
-        while unpacker.eof and unpacker.unused_data.startswith(b"\x1f\x8b"):
-            rest, unpacker = unpacker.unused_data, zlib.decompressobj(wbits=31)
+        while rest.startswith(b"\x1f\x8b"):
+            unpacker = zlib.decompressobj(wbits=31)
             content += unpacker.decompress(rest, MAX_BYTES)
+            rest, ended = unpacker.unused_data, unpacker.eof
     except zlib.error as error:
-        raise ScalingError(
-            f"not a readable gzip file: {error}", where=str(path), remedy="write it again"
-        ) from None
-    if not unpacker.eof:
+        raise ScalingError(f"not a readable gzip file: {error}", remedy="write it again") from None
+    if not ended:
         what = "is cut off" if len(content) < MAX_BYTES else "unpacks to more than 2 GiB"
-        raise ScalingError(f"the gzip file {what}", where=str(path), remedy="write it again")
-    return content
+        raise ScalingError(f"the gzip file {what}", remedy="write it again")
+    return content if data.startswith(b"\x1f\x8b") else data
 
 
 def normalize_frame(frame: pd.DataFrame) -> pd.DataFrame:
@@ -134,14 +120,13 @@ def normalize_frame(frame: pd.DataFrame) -> pd.DataFrame:
 
     Raises ScalingError for a name that stands twice and for a table without rows.
     """
-    labelled = [str(name) for name in frame.index.names if name is not None]
-    _check_header(IN_MEMORY, [*labelled, *map(str, frame.columns)])
+    labelled = [name for name in frame.index.names if name is not None]
+    with located(IN_MEMORY):
+        _check_header([*labelled, *frame.columns])
+        if frame.empty:
+            raise ScalingError("holds no rows", remedy="it needs one row for each run")
     table = frame.reset_index(drop=not labelled)
-    table.columns = pd.Index([str(name) for name in table.columns])
-    if table.empty:
-        raise ScalingError(
-            "holds no rows", where=str(IN_MEMORY), remedy="it needs one row for each run"
-        )
+    table.columns = pd.Index(list(map(str, table.columns)))
     return table
 
 
@@ -163,64 +148,50 @@ def source_label(sources: Iterable[Path | pd.DataFrame]) -> str:
     return ", ".join(map(source_name, sources))
 
 
-def _check_header(path: Path, names: list[str]) -> None:
-    if len(names) > MAX_COLUMNS:
+def _check_header(columns: Iterable[object]) -> None:
+    names = Counter(map(str, columns))
+    if names.total() > MAX_COLUMNS:
         raise ScalingError(
-            f"{len(names):,} columns; the limit is {MAX_COLUMNS:,}",
-            where=str(path),
+            f"{names.total():,} columns; the limit is {MAX_COLUMNS:,}",
             remedy="is it a table with a row for each run? keep only the columns a fit needs",
         )
-    twice = sorted(name for name, count in Counter(names).items() if count > 1)
+    twice = sorted(name for name, count in names.items() if count > 1)
     if twice:
         raise ScalingError(
             f"column {twice[0]!r} stands twice in the header",
-            where=str(path),
             remedy="give every column its own name",
         )
 
 
-def _check_rows(path: Path, count: int) -> None:
+def _check_rows(count: int) -> None:
     if count > MAX_ROWS:
         raise ScalingError(
-            f"{count:,} rows; the limit is {MAX_ROWS:,}",
-            where=str(path),
-            remedy="keep one row for each run",
+            f"{count:,} rows; the limit is {MAX_ROWS:,}", remedy="keep one row for each run"
         )
 
 
-def _parquet(path: Path, data: bytes) -> pd.DataFrame:
+def _parquet(data: bytes) -> pd.DataFrame:
     try:
-        file = pq.ParquetFile(to_arrow(data), page_checksum_verification=True, pre_buffer=False)
-        _check_rows(path, file.metadata.num_rows)
-        unpacked = sum(
-            file.metadata.row_group(index).total_byte_size
-            for index in range(file.metadata.num_row_groups)
-        )
+        file = pq.ParquetFile(_to_arrow(data), page_checksum_verification=True, pre_buffer=False)
+        groups = [file.metadata.row_group(each) for each in range(file.metadata.num_row_groups)]
+        _check_rows(file.metadata.num_rows)
+        unpacked = sum(group.total_byte_size for group in groups)
         if unpacked > MAX_BYTES:
-            raise ScalingError(
-                f"unpacks to {unpacked:,} bytes",
-                where=str(path),
-                remedy="at most 2 GiB: keep only the columns a fit needs",
-            )
+            raise ScalingError(f"unpacks to {unpacked:,} bytes", remedy=ONLY_NEEDED)
         return file.read(use_threads=False).to_pandas(ignore_metadata=True, use_threads=False)
     except ScalingError:
         raise
-    except (
-        Exception
-    ) as error:  # a damaged footer raises errors of many types (JSON, key, Unicode, Arrow)
-        what = f"not a readable Parquet file: {type(error).__name__} (it starts with {data[:8]!r})"
+    except Exception as error:  # a damaged footer raises errors of many types
         raise ScalingError(
-            what, where=str(path), remedy="write it again, or restore it from a copy"
+            f"not a readable Parquet file: {type(error).__name__} (it starts with {data[:8]!r})",
+            remedy="write it again, or restore it from a copy",
         ) from error
 
 
-READERS: dict[str, Callable[[Path, bytes], pd.DataFrame]] = {
-    ".csv": read_csv,
-    ".tsv": read_csv,
-    ".txt": read_csv,
-    ".json": read_json,
-    ".jsonl": read_json_lines,
-    ".ndjson": read_json_lines,
-    ".parquet": _parquet,
-    ".pq": _parquet,
-}
+def _to_arrow(data: bytes) -> pa.BufferReader:
+    """A copy in Arrow's memory: its threads may outlive the interpreter, which must not free it
+    under them.
+    """
+    buffer = pa.allocate_buffer(len(data))
+    memoryview(buffer).cast("B")[:] = data
+    return pa.BufferReader(buffer)

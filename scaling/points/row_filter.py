@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -45,26 +45,26 @@ def select(expression: str, columns: Mapping[str, pd.Series]) -> np.ndarray:
     )
     try:
         tree = ast.parse(plain.strip(), mode="eval").body
-        values = _Columns(columns)
-        return np.asarray(_truth(tree, values, names), bool)
+        used = {each.id for each in ast.walk(tree) if isinstance(each, ast.Name)}
+        named = {each: names.get(each, each) for each in used}
+        for name in set(named.values()) - columns.keys():
+            raise unknown_choice("column", name, columns, where="--where")
+        values = {each: _comparable(columns[name]) for each, name in named.items()}
+        return np.asarray(_truth(tree, values), bool)
     except (SyntaxError, ValueError, RecursionError, MemoryError, TypeError) as error:
         raise ScalingError(
             f"--where {expression[:80]!r}: {str(error).splitlines()[0][:120]}", remedy=FORM
         ) from None
 
 
-def _truth(node: ast.expr, columns: Mapping[str, pd.Series], names: Mapping[str, str]) -> Any:
+def _truth(node: ast.expr, columns: Mapping[str, pd.Series]) -> Any:
     if isinstance(node, ast.BoolOp):
-        parts = [_truth(part, columns, names) for part in node.values]
-        return (
-            np.logical_and.reduce(parts)
-            if isinstance(node.op, ast.And)
-            else np.logical_or.reduce(parts)
-        )
+        combined = np.logical_and if isinstance(node.op, ast.And) else np.logical_or
+        return combined.reduce([_truth(part, columns) for part in node.values])
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-        return ~np.asarray(_truth(node.operand, columns, names), bool)
+        return ~np.asarray(_truth(node.operand, columns), bool)
     if isinstance(node, ast.Compare):
-        sides = [_operand(side, columns, names) for side in (node.left, *node.comparators)]
+        sides = [_operand(side, columns) for side in (node.left, *node.comparators)]
         if not any(isinstance(side, pd.Series) for side in sides):
             raise ValueError("a comparison without a column")
         return np.logical_and.reduce(
@@ -85,12 +85,9 @@ def _compare(op: ast.cmpop, left: Any, right: Any) -> np.ndarray:
     return np.asarray(COMPARISONS[type(op)](left, right), bool)
 
 
-def _operand(node: ast.expr, columns: Mapping[str, pd.Series], names: Mapping[str, str]) -> Any:
+def _operand(node: ast.expr, columns: Mapping[str, pd.Series]) -> Any:
     if isinstance(node, ast.Name):
-        name = names.get(node.id, node.id)
-        if name not in columns:
-            raise unknown_choice("column", name, columns, where="--where")
-        return columns[name]
+        return columns[node.id]
     try:
         value = ast.literal_eval(node)
     except ValueError:
@@ -98,23 +95,8 @@ def _operand(node: ast.expr, columns: Mapping[str, pd.Series], names: Mapping[st
     return list(value) if isinstance(value, (list, tuple, set)) else value
 
 
-class _Columns(Mapping[str, pd.Series]):
-    """Columns for comparisons: cells as numbers where all of them are, else as text."""
-
-    def __init__(self, columns: Mapping[str, pd.Series]) -> None:
-        self.columns = columns
-        self._converted: dict[str, pd.Series] = {}
-
-    def __getitem__(self, name: str) -> pd.Series:
-        if name not in self._converted:
-            column = self.columns[name]
-            numbers = pd.to_numeric(column, errors="coerce")
-            is_number = numbers.notna().eq(column.notna() & column.ne("")).all()
-            self._converted[name] = numbers if is_number else column.astype(str).astype(object)
-        return self._converted[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.columns)
-
-    def __len__(self) -> int:
-        return len(self.columns)
+def _comparable(column: pd.Series) -> pd.Series:
+    """A column as numbers where all of its cells are, else as text."""
+    numbers = pd.to_numeric(column, errors="coerce")
+    is_number = numbers.notna().eq(column.notna() & column.ne("")).all()
+    return numbers if is_number else column.astype(str).astype(object)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,10 @@ from scaling import accounting
 from scaling.config import FlopsConvention, ListDesign, NConvention
 from scaling.config.sweep_file import load_run, load_sweep
 from scaling.errors import ScalingError, unknown_choice
-from scaling.points.points import Points, cached_run_loader
-from scaling.points.points import points as points_of
+from scaling.formatting import flatten
+from scaling.points.points import Points, Source, SourceOptions, cached_run_loader, final_runs
 from scaling.store import rows
-from scaling.warning import ResultWarning, WarningCode
+from scaling.warning import ResultWarning, WarningCode, warn
 
 MIN_PREFIXES = 10  # fewer clusters than this cannot be resampled
 
@@ -30,42 +30,31 @@ def is_rows(table: pd.DataFrame) -> bool:
     return {"run_id", "metric", "value", "split", "step", "config"} <= set(table.columns)
 
 
-@dataclass(frozen=True)
-class RunTables:
-    """A results table as points, the same by Kaplan's counting, and every evaluation of every run
-    (`evaluations`).
+def assemble(table: pd.DataFrame, sweeps: Sequence[Path], options: SourceOptions) -> Source:
+    """Everything that a fit asks of a results table, nuisance axes minimised.
 
-    `curves` are those evaluations where they compete with finished runs; with the schedule `wsd` a
-    run's loss falls in its cooldown only, and they do not. `runs` holds one row a point, in their
-    order, with its configuration as a dictionary, and `diverged` one row for each run that
-    diverged, at the step where it did.
+    With the schedule `wsd` a run's loss falls in its cooldown only: its evaluations are no
+    `curves`, which compete with finished runs. Raises ScalingError.
     """
-
-    points: Points
-    kaplan: Points
-    evaluations: Points
-    curves: Points | None
-    runs: pd.DataFrame
-    diverged: pd.DataFrame
-    warnings: list[ResultWarning]
-
-
-def assemble(
-    table: pd.DataFrame,
-    sweeps: Sequence[Path],
-    params: NConvention,
-    flops: FlopsConvention,
-    cluster: str | None,
-) -> RunTables:
-    """Everything that a fit asks of a results table, nuisance axes minimised. Raises
-    ScalingError.
-    """
-    _check_repeats(table)
-    points = points_of(table, params, flops)
-    runs = _aligned(table, points)
-    group, group_warnings = _groups(runs, cluster)
+    params, flops = options.params, options.flops
+    final = table[(table["split"] == "val") & (table["metric"] == "loss")]
+    distinct = final.drop_duplicates(["run_id", "step", "at", "value"])
+    twice = distinct.loc[distinct.duplicated(["run_id", "step", "at"]), "run_id"]
+    if len(twice):
+        raise ScalingError(
+            f"run {twice.iloc[0]} stands here twice with different losses",
+            remedy="fit the folders one by one, or delete one copy",
+        )
+    points, runs = final_runs(table, params, flops)
+    group, group_warnings = _groups(runs, options.cluster)
     points = replace(points, group=group)
-    kaplan = _with_kaplan_counts(points, runs)
+    nonembedding = runs["n_params_nonembedding"].to_numpy(float)
+    kaplan = replace(  # N without embeddings and C = 6 N D (Kaplan 2020, section 2.1)
+        points,
+        n=nonembedding,
+        c=6.0 * nonembedding * np.asarray(points.d),
+        convention={"params": "nonembedding", "flops": "kaplan"},
+    )
     decayed = any(config["optim"].get("schedule") == "wsd" for config in runs["config"])
     fields = _nuisance_fields(sweeps)
     keep, warnings = _best_of_nuisance(runs, fields)
@@ -75,14 +64,14 @@ def assemble(
         )
     reason = "not the best of its nuisance axes"
     evaluations = curves(table, params, flops)
-    return RunTables(
+    return Source(
         points.take(keep, reason),
-        kaplan.take(keep, reason),
-        evaluations,
-        None if decayed else evaluations,
-        runs.iloc[keep].reset_index(drop=True),
-        _diverged(table, params),
-        [*group_warnings, *warnings],
+        kaplan=kaplan.take(keep, reason),
+        evaluations=evaluations,
+        curves=None if decayed else evaluations,
+        runs=runs.iloc[keep].reset_index(drop=True),
+        diverged=_diverged(table, params),
+        warnings=(*group_warnings, *warnings),
     )
 
 
@@ -99,46 +88,6 @@ def _diverged(table: pd.DataFrame, params: NConvention) -> pd.DataFrame:
     return gone.assign(
         config=[json.loads(text) for text in gone["config"]], n=n, d=[run.tokens for run in planned]
     )
-
-
-def _with_kaplan_counts(points: Points, runs: pd.DataFrame) -> Points:
-    """The same points with N without embeddings and C = 6 N D (Kaplan 2020, section 2.1)."""
-    n = runs["n_params_nonembedding"].to_numpy(float)
-    d = np.asarray(points.d, float)
-    return replace(
-        points, n=n, c=6.0 * n * d, convention={"params": "nonembedding", "flops": "kaplan"}
-    )
-
-
-def _check_repeats(table: pd.DataFrame) -> None:
-    """One run in two folders must have one loss."""
-    final = table[(table["split"] == "val") & (table["metric"] == "loss")]
-    distinct = final.drop_duplicates(["run_id", "step", "at", "value"])
-    twice = distinct[distinct.duplicated(["run_id", "step", "at"])]
-    if len(twice):
-        run_id = twice["run_id"].iloc[0]
-        raise ScalingError(
-            f"run {run_id} stands here twice with different losses",
-            remedy="fit the folders one by one, or delete one copy",
-        )
-
-
-def _aligned(table: pd.DataFrame, points: Points) -> pd.DataFrame:
-    """One row a run in the order of `points`, with its last loss and its configuration as a
-    dictionary.
-    """
-    losses = table[(table["split"] == "val") & (table["metric"] == "loss")].sort_values(
-        ["run_id", "step"], kind="stable"
-    )
-    last = losses.groupby("run_id", sort=True).tail(1).reset_index(drop=True)
-    pairs = iter(zip(last.index, last["tokens"], last["value"], strict=True))
-    assert points.d is not None
-    chosen = [
-        next(row for row, tokens, value in pairs if tokens == d and value == loss)
-        for d, loss in zip(points.d, points.loss, strict=True)
-    ]
-    runs = last.loc[chosen].reset_index(drop=True)
-    return runs.assign(config=[json.loads(text) for text in runs["config"]])
 
 
 def _groups(
@@ -158,26 +107,22 @@ def _groups(
     prefixes = np.array([_key(config, ("n_steps", "evals")) for config in runs["config"]])
     count = len(set(prefixes))
     if cluster is None and count < MIN_PREFIXES and count < len(prefixes):
-        return None, [
-            ResultWarning(
-                code=WarningCode.FEW_PREFIXES,
-                message=f"the runs branch off {count} shared prefixes, too few to resample whole: "
-                "intervals may be too narrow",
-                data={"prefixes": count, "runs": len(prefixes)},
-            )
-        ]
+        message = (
+            f"the runs branch off {count} shared prefixes, too few to resample whole: intervals "
+            "may be too narrow"
+        )
+        few = warn(WarningCode.FEW_PREFIXES, message, prefixes=count, runs=len(prefixes))
+        return None, [few]
     return prefixes if cluster or count < len(prefixes) else None, []
 
 
-def _key(config: dict[str, Any], fields: Sequence[str]) -> str:
+def _key(config: dict[str, Any], without: Sequence[str]) -> str:
     """The configuration without some (dotted) fields, as text."""
-    kept = {name: dict(part) if isinstance(part, dict) else part for name, part in config.items()}
-    for name in fields:
-        part, _, inner = name.partition(".")
-        if inner:
-            kept[part].pop(inner, None)
-        else:
-            kept.pop(part, None)
+    kept = {
+        name: value
+        for name, value in flatten(config)
+        if not {name, name.split(".")[0]} & set(without)
+    }
     return json.dumps(kept, sort_keys=True)
 
 
@@ -219,33 +164,22 @@ def _best_of_nuisance(
     """
     if not fields:
         return np.arange(len(runs)), []
-    cells = _cells(runs, fields)
-    order = runs.assign(cell=cells).sort_values("value", kind="stable")
-    best = np.sort(order.drop_duplicates("cell").index.to_numpy())
+    cells = pd.Series(_cells(runs, fields))
+    best = np.sort(runs["value"].groupby(cells).idxmin().to_numpy())
+    settings = pd.DataFrame([dict(flatten(config)) for config in runs["config"]])
     warnings = []
     for name in fields:
-        part, _, inner = name.partition(".")
-        values = pd.Series(
-            [config[part][inner] if inner else config[part] for config in runs["config"]]
-        )
-        ends = (
-            values.groupby(pd.Series(cells))
-            .agg(["min", "max", "nunique"])
-            .loc[[cells[row] for row in best]]
-        )
-        chosen = values.loc[best].to_numpy()
-        edge = int(
-            (((chosen == ends["min"]) | (chosen == ends["max"])) & (ends["nunique"] > 2)).sum()
-        )
+        by_cell = settings[name].groupby(cells)
+        ends = pd.DataFrame({how: by_cell.transform(how) for how in ("min", "max", "nunique")})
+        is_end = settings[name].eq(ends["min"]) | settings[name].eq(ends["max"])
+        edge = int((is_end & (ends["nunique"] > 2))[best].sum())
         if edge:
+            message = (
+                f"the best {name} lies at the end of its axis in {edge} of {len(best)} cells: "
+                "widen the axis"
+            )
             warnings.append(
-                ResultWarning(
-                    code=WarningCode.GRID_EDGE,
-                    message=f"the best {name} lies at the end of its axis in {edge} of "
-                    f"{len(best)} cells: "
-                    "widen the axis",
-                    data={"field": name, "at_edge": edge, "cells": len(best)},
-                )
+                warn(WarningCode.GRID_EDGE, message, field=name, at_edge=edge, cells=len(best))
             )
     return best, warnings
 
@@ -254,34 +188,30 @@ def curves(
     table: pd.DataFrame, params: NConvention = "with_head", flops: FlopsConvention = "exact"
 ) -> Points:
     """Every finite validation loss after step 0, N and C under a convention; `group` is the run."""
-    losses = table[
-        (table["split"] == "val")
-        & (table["metric"] == "loss")
-        & (table["step"] > 0)
-        & np.isfinite(table["value"])
-    ]
-    counted: dict[str, tuple[float, float]] = {}
+    is_loss = (table["split"] == "val") & (table["metric"] == "loss")
+    losses = table[is_loss & (table["step"] > 0) & np.isfinite(table["value"])]
     read = cached_run_loader(params, flops)
-    for run_id, text in losses.drop_duplicates("run_id").set_index("run_id")["config"].items():
+    counted: dict[str, tuple[float, float]] = {}
+    firsts = losses.drop_duplicates("run_id")
+    for run_id, text in zip(firsts["run_id"], firsts["config"], strict=True):
         run, n_params, whole = read(text, f"run {run_id}")
-        counted[str(run_id)] = (n_params, whole / run.tokens)
-    ids = losses["run_id"].to_numpy(str)
-    n, cost = np.array([counted[run_id] for run_id in ids], float).reshape(-1, 2).T
+        counted[run_id] = (n_params, whole / run.tokens)
+    n, cost = np.array([counted[each] for each in losses["run_id"]], float).reshape(-1, 2).T
     d = losses["tokens"].to_numpy(float)
     return Points(
         loss=losses["value"].to_numpy(float),
         n=n,
         d=d,
         c=cost * d,
-        group=ids,
+        group=losses["run_id"].to_numpy(str),
         convention={"params": params, "flops": flops},
     )
 
 
-KINDS = ("constant", "averaged")
+READ_OUTS = ("constant", "averaged")
 
 
-def constant_lr_losses(table: pd.DataFrame, kind: str, where: str) -> pd.DataFrame:
+def constant_lr_losses(table: pd.DataFrame, kind: str) -> pd.DataFrame:
     """The rows of a results table in which each read-out is the final loss of a run of its own that
     ends there.
 
@@ -293,27 +223,16 @@ def constant_lr_losses(table: pd.DataFrame, kind: str, where: str) -> pd.DataFra
         read.drop_duplicates(), on=["run_id", "step"]
     )
     if readouts.empty:
-        remedy = "read-outs are made where budgets share a prefix" + (
-            ", with [evals] averaged = true" if kind == "averaged" else ""
-        )
+        is_mean = kind == "averaged"
+        recorded = ", with [evals] averaged = true" if is_mean else ""
         raise ScalingError(
-            f"holds no {kind}-weights read-outs"
-            if kind == "averaged"
-            else "holds no constant-rate read-outs",
-            where=where,
-            remedy=f"{remedy}: schedule wsd or constant, several budgets of a size",
+            f"holds no {'averaged-weights' if is_mean else 'constant-rate'} read-outs",
+            remedy=f"read-outs are made where budgets share a prefix{recorded}: schedule wsd or "
+            "constant, several budgets of a size",
         )
-    ends = [
-        _ended(config, step)
+    configs = [
+        json.dumps(json.loads(config) | {"n_steps": int(step)})
         for config, step in zip(readouts["config"], readouts["step"], strict=True)
     ]
-    names = [
-        f"{run_id}@{step}"
-        for run_id, step in zip(readouts["run_id"], readouts["step"], strict=True)
-    ]
-    return readouts.assign(run_id=names, metric="loss", config=ends)
-
-
-def _ended(config: str, step: int) -> str:
-    """The configuration of a run that ends at a step."""
-    return json.dumps(json.loads(config) | {"n_steps": int(step)})
+    names = readouts["run_id"] + "@" + readouts["step"].astype(str)
+    return readouts.assign(run_id=names, metric="loss", config=configs)

@@ -7,17 +7,16 @@ that lists the choices.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from scaling.config import FlopsConvention, NConvention
-from scaling.errors import ScalingError, unknown_choice
-from scaling.points.points import Points
+from scaling.errors import ScalingError, located, unknown_choice
+from scaling.points.points import Points, Source, SourceOptions
 from scaling.points.readers import (
     ENCODING,
     IN_MEMORY,
@@ -33,53 +32,7 @@ from scaling.points.run_tables import assemble, constant_lr_losses, is_rows
 from scaling.points.tracker_logs import find, is_tracked, read_runs
 from scaling.points.user_table import read_user_table, select_rows
 from scaling.store import run_files
-from scaling.warning import ResultWarning, WarningCode
-
-
-@dataclass(frozen=True)
-class SourceOptions:
-    """How a source is read: columns by letter, the conventions of a results folder, and the
-    filters.
-
-    `inputs` are the letters of the law that will be fitted.
-    """
-
-    columns: Mapping[str, str] = field(default_factory=dict)
-    params: NConvention = "with_head"
-    flops: FlopsConvention = "exact"
-    where: str | None = None
-    drop_highest: int = 0
-    cluster: str | None = None
-    readout: str | None = None
-    eval_set: str | None = None
-    inputs: tuple[str, ...] = ()
-    signed: bool = False  # losses below zero are no fault
-
-
-@dataclass(frozen=True)
-class Source:
-    """What was read.
-
-    `kaplan` holds the same runs by Kaplan's counting; `curves` every intermediate evaluation where
-    those compete with finished runs; `evaluations` all evaluations; `runs` one row for each point
-    and `diverged` one for each run that diverged; `model` the vocab_size and seq_len that all runs
-    share (all of results folders). `columns` maps letters to the columns used, `notes` say what was
-    guessed, converted or derived.
-    """
-
-    paths: tuple[str, ...]
-    digest: str
-    points: Points
-    columns: Mapping[str, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    warnings: tuple[ResultWarning, ...] = ()
-    kaplan: Points | None = None
-    curves: Points | None = None
-    model: Mapping[str, int] = field(default_factory=dict)
-    evaluations: Points | None = None
-    runs: pd.DataFrame | None = None
-    diverged: pd.DataFrame | None = None
-
+from scaling.warning import WarningCode, warn
 
 Input = Path | pd.DataFrame
 
@@ -106,17 +59,14 @@ def read_source(sources: Sequence[Input], options: SourceOptions) -> Source:
             remedy="fit them one by one",
         )
     if rows:
-        folders = [origin(part) if isinstance(part, pd.DataFrame) else part for part in sources]
-        source = _from_results(
-            source_label(sources),
-            [folder for folder in folders if folder is not None],
-            rows,
-            options,
-        )
+        with located(source_label(sources)):
+            folders = [origin(part) if isinstance(part, pd.DataFrame) else part for part in sources]
+            sweeps = [folder / "sweep.toml" for folder in folders if folder is not None]
+            source = _from_results(sweeps, rows, options)
     else:
         source = _from_tables(foreign, options)
     return replace(
-        drop_highest(source, options.drop_highest),
+        _without_highest(source, options.drop_highest),
         paths=tuple(map(source_name, sources)),
         digest=digest,
     )
@@ -141,16 +91,14 @@ def read_rows(
             rows.append(table) if ours else foreign.append((IN_MEMORY, table))
             continue
         files = _files(path)
-        logged = [file for file in files if is_tracked(file)]
-        if logged:
+        if logged := [file for file in files if is_tracked(file)]:
             foreign.append((path, read_runs(logged)))
         for file in files:
             data = read_bytes(file)
             digest.update(data)
-            if is_tracked(file):
-                continue
-            table = read_table(file, data)
-            rows.append(table) if is_rows(table) else foreign.append((file, table))
+            if file not in logged:
+                table = read_table(file, data)
+                rows.append(table) if is_rows(table) else foreign.append((file, table))
         if path.is_dir() and run_files.has_runs(path):
             rows.append(run_files.load(path, planned_only=True))
             digest.update(_content(rows[-1]))
@@ -195,9 +143,9 @@ def _files(path: Path) -> list[Path]:
     return tables
 
 
-def drop_highest(source: Source, count: int) -> Source:
-    """Keep the runs whose loss lies below the `count`-th largest, as Besiroglu et al. 2024 do with
-    5 of 245.
+def _without_highest(source: Source, count: int) -> Source:
+    """The runs whose loss lies below the `count`-th largest, as Besiroglu et al. 2024 do with 5 of
+    245.
     """
     if not count:
         return source
@@ -208,9 +156,12 @@ def drop_highest(source: Source, count: int) -> Source:
         )
     keep = source.points.loss < np.sort(source.points.loss)[-count]
     reason = f"among the {count} highest losses"
-    kaplan = source.kaplan.take(keep, reason) if source.kaplan is not None else None
-    runs = source.runs[keep].reset_index(drop=True) if source.runs is not None else None
-    return replace(source, points=source.points.take(keep, reason), kaplan=kaplan, runs=runs)
+    return replace(
+        source,
+        points=source.points.take(keep, reason),
+        kaplan=source.kaplan and source.kaplan.take(keep, reason),
+        runs=None if source.runs is None else source.runs[keep].reset_index(drop=True),
+    )
 
 
 def losses_of_eval_set(table: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -224,139 +175,106 @@ def losses_of_eval_set(table: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def _from_results(
-    where: str, folders: Sequence[Path], rows: list[pd.DataFrame], options: SourceOptions
+    sweeps: Sequence[Path], rows: list[pd.DataFrame], options: SourceOptions
 ) -> Source:
     if options.columns:
         raise ScalingError(
             "--columns is for foreign tables; a results folder has its own",
-            where=where,
             remedy="use --params and --flops",
         )
+    table, excluded = pd.concat(rows, ignore_index=True), list[tuple[str, int]]()
     warnings = [
-        ResultWarning(
-            code=WarningCode.CORRUPT_FILE,
-            message=f"{file}; its run is left out, and `scaling run` retrains it",
-            data={"file": str(file)},
+        warn(
+            WarningCode.CORRUPT_FILE,
+            f"{file}; its run is left out, and `scaling run` retrains it",
+            file=str(file),
         )
         for part in rows
         for file in part.attrs.get("corrupt", ())
     ]
-    table, filtered = pd.concat(rows, ignore_index=True), 0
+    if unplanned := sum(len(part.attrs.get("unplanned", ())) for part in rows):
+        excluded.append(("no longer in the plan", unplanned))
+        message = (
+            f"{unplanned} finished runs are left out: the folder's plan no longer asks for them"
+        )
+        warnings.append(warn(WarningCode.UNPLANNED_RUNS, message, runs=unplanned))
+    if corrupt := sum(len(part.attrs.get("corrupt", ())) for part in rows):
+        excluded.append(("in a corrupt file", corrupt))
     if options.eval_set:
         table = losses_of_eval_set(table, options.eval_set)
     if options.readout:
-        table = constant_lr_losses(table, options.readout, where)
+        table = constant_lr_losses(table, options.readout)
     if options.where:
-        keep = select_rows(options.where, {str(name): table[name] for name in table.columns}, where)
+        keep = select_rows(options.where, {str(name): table[name] for name in table.columns})
         filtered = table["run_id"].nunique() - table.loc[keep, "run_id"].nunique()
+        excluded += [(f"--where {options.where}", filtered)] if filtered else []
         table = table[keep]
-    sweeps = [path / "sweep.toml" for path in folders]
-    tables = assemble(table, sweeps, options.params, options.flops, options.cluster)
-    points, kaplan = tables.points, tables.kaplan
-    if filtered:
-        left_out = (f"--where {options.where}", filtered)
-        points, kaplan = (
-            replace(part, excluded=(left_out, *part.excluded)) for part in (points, kaplan)
-        )
-    shared = {
-        name: int(table[name].iloc[0])
-        for name in ("vocab_size", "seq_len")
-        if table[name].nunique() == 1
-    }
-    if warnings:
-        points = replace(points, excluded=(("in a corrupt file", len(warnings)), *points.excluded))
-    unplanned = sum(len(part.attrs.get("unplanned", ())) for part in rows)
-    if unplanned:
-        points = replace(points, excluded=(("no longer in the plan", unplanned), *points.excluded))
-        warnings.append(
-            ResultWarning(
-                code=WarningCode.UNPLANNED_RUNS,
-                message=f"{unplanned} finished runs are left out: the folder's plan no longer asks "
-                "for them",
-                data={"runs": unplanned},
-            )
-        )
-    return Source(
-        (),
-        "",
-        points,
+    source = assemble(table, sweeps, options)
+
+    def counted(part: Points) -> Points:
+        return replace(part, excluded=(*excluded, *part.excluded))
+
+    return replace(
+        source,
+        points=counted(source.points),
+        kaplan=source.kaplan and counted(source.kaplan),
         notes=(f"losses on the evaluation set {options.eval_set}",) if options.eval_set else (),
-        warnings=(*warnings, *tables.warnings),
-        kaplan=kaplan,
-        curves=tables.curves,
-        model=shared,
-        evaluations=tables.evaluations,
-        runs=tables.runs,
-        diverged=tables.diverged,
+        warnings=(*warnings, *source.warnings),
+        model={
+            name: int(table[name].iloc[0])
+            for name in ("vocab_size", "seq_len")
+            if table[name].nunique() == 1
+        },
     )
 
 
 def _from_tables(tables: list[tuple[Path, pd.DataFrame]], options: SourceOptions) -> Source:
-    if options.readout or options.eval_set:
-        where = ", ".join(str(path) for path, _ in tables)
-        raise ScalingError(
-            f"--{'readout' if options.readout else 'eval-set'} is for results folders",
-            where=where,
-            remedy="name the column of the loss with --columns",
-        )
-    parts = [
-        read_user_table(
-            path,
-            table,
-            options.columns,
-            options.where,
-            options.cluster,
-            options.inputs,
-            options.signed,
-        )
-        for path, table in tables
-    ]
-    letters = [sorted(part.points.others) for part in parts]
-    if any(letter != letters[0] for letter in letters):
-        raise ScalingError(
-            "the tables do not hold the same columns",
-            where=", ".join(str(path) for path, _ in tables),
-            remedy="fit them one by one",
-        )
-    notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
+    with located(", ".join(str(path) for path, _ in tables)):
+        if options.readout or options.eval_set:
+            raise ScalingError(
+                f"--{'readout' if options.readout else 'eval-set'} is for results folders",
+                remedy="name the column of the loss with --columns",
+            )
+        parts = []
+        for path, table in tables:
+            with located(path):
+                parts.append(read_user_table(table, options))
+        if any(set(part.points.others) != set(parts[0].points.others) for part in parts):
+            raise ScalingError(
+                "the tables do not hold the same columns", remedy="fit them one by one"
+            )
+    notes = [note for part in parts for note in part.notes]
+    notes += [table.attrs[ENCODING] for _, table in tables if ENCODING in table.attrs]
     warnings = {warning.message: warning for part in parts for warning in part.warnings}
-    encodings = [table.attrs[ENCODING] for _, table in tables if ENCODING in table.attrs]
-    return Source(
-        (),
-        "",
-        concatenate([part.points for part in parts]),
-        parts[0].columns,
-        (*notes, *dict.fromkeys(encodings)),
-        tuple(warnings.values()),
+    return replace(
+        parts[0],
+        points=_concatenated([part.points for part in parts]),
+        notes=tuple(dict.fromkeys(notes)),
+        warnings=tuple(warnings.values()),
     )
 
 
-def concatenate(parts: Sequence[Points]) -> Points:
-    """Points of several tables as one; labels of groups that are equal stay one group."""
+def _concatenated(parts: Sequence[Points]) -> Points:
+    """Points of several tables as one; labels of groups that are equal stay one group, cells of
+    different tables are different.
+    """
     if len(parts) == 1:
         return parts[0]
 
-    def joined(name: str) -> Any:
-        arrays = [getattr(part, name) for part in parts]
-        return None if any(array is None for array in arrays) else np.concatenate(arrays)
+    def joined(values: Iterable[np.ndarray | None]) -> Any:
+        arrays = list(values)
+        present = [array for array in arrays if array is not None]
+        return np.concatenate(present) if len(present) == len(arrays) else None
 
-    cell = None
-    if all(part.cell is not None for part in parts):
-        labels = [np.unique(np.asarray(part.cell), return_inverse=True)[1] for part in parts]
-        starts = np.cumsum([0, *(int(label.max()) + 1 for label in labels)])
-        cell = np.concatenate([label + start for label, start in zip(labels, starts, strict=False)])
-    return Points(
-        loss=joined("loss"),
-        n=joined("n"),
-        d=joined("d"),
-        c=joined("c"),
-        weight=joined("weight"),
-        group=joined("group"),
-        budget=joined("budget"),
-        others={
-            name: np.concatenate([part.others[name] for part in parts]) for name in parts[0].others
-        },
-        convention=parts[0].convention,
+    starts = np.cumsum([0, *(0 if part.cell is None else part.cell.max() + 1 for part in parts)])
+    names = ("loss", "n", "d", "c", "weight", "group", "budget")
+    return replace(
+        parts[0],
+        **{name: joined(getattr(part, name) for part in parts) for name in names},
+        others={name: joined(part.others[name] for part in parts) for name in parts[0].others},
         excluded=tuple(item for part in parts for item in part.excluded),
-        cell=cell,
+        cell=joined(
+            None if part.cell is None else part.cell + start
+            for part, start in zip(parts, starts, strict=False)
+        ),
     )

@@ -22,21 +22,11 @@ from scaling.formatting import flatten
 BLOCK = 32768  # of a W&B log, as in LevelDB's
 HEAD = 7  # bytes before the first record, and of each record's own header
 FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
-MOST_FILES = 100_000
 
 
 def find(folder: Path) -> list[Path]:
     """The tracker files in a folder and below it, in order of their paths."""
-    files = sorted(
-        path
-        for pattern in ("run-*.wandb", "*events.out.tfevents.*")
-        for path in folder.rglob(pattern)
-    )
-    if len(files) > MOST_FILES:
-        raise ScalingError(
-            f"{len(files):,} tracker files", where=str(folder), remedy="name a folder of one sweep"
-        )
-    return files
+    return sorted(path for path in folder.rglob("*") if is_tracked(path))
 
 
 def is_tracked(path: Path) -> bool:
@@ -48,22 +38,15 @@ def read_runs(files: Iterable[Path]) -> pd.DataFrame:
     """One row a run: a `.wandb` file, or the event files of one folder. Raises ScalingError that
     names file and remedy.
     """
-    rows: dict[str, dict[str, Any]] = {}
+    rows: dict[Path, dict[str, Any]] = {}
     for path in files:
-        read = _wandb if path.suffix == ".wandb" else _tensorboard
-        rows.setdefault(
-            _place(path), {"run_id": path.stem if path.suffix == ".wandb" else path.parent.name}
-        ).update(read(path))
+        if path.suffix != ".wandb":  # the files of one run share a folder
+            rows.setdefault(path.parent, {"run_id": path.parent.name}).update(_tensorboard(path))
+            continue
+        is_offline = path.parent.name.startswith("offline-run-")  # one such folder each session
+        place = path.parents[1] / path.name if is_offline else path
+        rows.setdefault(place, {"run_id": path.stem}).update(_wandb(path))
     return pd.DataFrame(list(rows.values()))
-
-
-def _place(path: Path) -> str:
-    """What the files of one run have in common: their folder, or for the sittings of an offline W&B
-    run its id itself.
-    """
-    if path.suffix != ".wandb":
-        return str(path.parent)
-    return str(path.parents[1] / path.name if path.parent.name.startswith("offline-run-") else path)
 
 
 def _need(package: str, path: Path) -> ScalingError:
@@ -80,14 +63,13 @@ def _wandb(path: Path) -> dict[str, Any]:
     """
     row: dict[str, Any] = {}
     for record in _wandb_records(path):
-        kind = record.WhichOneof("record_type")
         items = {
             "run": record.run.config.update,
             "config": record.config.update,
             "history": record.history.item,
             "summary": record.summary.update,
-        }.get(kind or "", [])
-        row |= _values(items)
+        }
+        row |= _values(items.get(record.WhichOneof("record_type"), []))
     return row
 
 
@@ -178,17 +160,11 @@ def _tensorboard(path: Path) -> dict[str, Any]:
     row: dict[str, Any] = {}
     for event in EventFileLoader(str(path)).Load():
         for value in event.summary.value:
-            if (
-                value.metadata.plugin_data.plugin_name == "hparams"
-                and value.tag == metadata.SESSION_START_INFO_TAG
-            ):
-                started = metadata.parse_session_start_info_plugin_data(
-                    value.metadata.plugin_data.content
-                )
-                row |= {
-                    name: entry.number_value or entry.string_value
-                    for name, entry in started.hparams.items()
-                }
+            plugin = value.metadata.plugin_data
+            if plugin.plugin_name == "hparams" and value.tag == metadata.SESSION_START_INFO_TAG:
+                started = metadata.parse_session_start_info_plugin_data(plugin.content)
+                for name, entry in started.hparams.items():
+                    row[name] = entry.number_value or entry.string_value
             elif value.HasField("tensor"):
                 array = make_ndarray(value.tensor)
                 if array.size == 1 and array.dtype.kind in "fiu":

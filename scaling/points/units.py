@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+import unicodedata
+from collections.abc import KeysView
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -18,6 +20,15 @@ from scaling.errors import ScalingError
 PF_DAY = 8.64e19  # FLOPs
 LN2 = math.log(2)
 MAX_VALUE = 1e30
+
+
+def word_set(text: str) -> KeysView[str]:
+    """The words of a text, as a set that keeps their order."""
+    return dict.fromkeys(text.split()).keys()
+
+
+class UnknownUnit(ValueError):
+    """A unit that the quantity does not have."""
 
 
 class Quantity(StrEnum):
@@ -34,43 +45,36 @@ class Quantity(StrEnum):
 
 QUANTITIES = {
     "N": Quantity.PARAMS,
-    "D": Quantity.TOKENS,
-    "U": Quantity.TOKENS,
-    "B": Quantity.TOKENS,
+    **dict.fromkeys("DUB", Quantity.TOKENS),
     "C": Quantity.FLOPS,
     "S": Quantity.COUNT,
-    "L": Quantity.LOSS,
-    "X": Quantity.LOSS,
+    **dict.fromkeys("LX", Quantity.LOSS),
     "Y": Quantity.SHARE,
 }
-COUNTED = (Quantity.PARAMS, Quantity.TOKENS, Quantity.FLOPS, Quantity.COUNT)
-SUFFIXED = ("N", "D", "C", "U")  # whose column names may end in _M, _B, _T
-
-SCALES = {"k": 1e3, "thousand": 1e3, "thousands": 1e3}
-SCALES |= dict.fromkeys(("m", "mm", "mn", "mio", "million", "millions", "mega"), 1e6)
-SCALES |= dict.fromkeys(("b", "bn", "g", "billion", "billions", "giga"), 1e9)
-SCALES |= dict.fromkeys(("t", "tn", "trillion", "trillions", "tera"), 1e12)
-SI = {"k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12, "p": 1e15, "e": 1e18, "z": 1e21, "y": 1e24}
-SI |= {"kilo": 1e3, "mega": 1e6, "giga": 1e9, "tera": 1e12, "peta": 1e15, "exa": 1e18}
-SI |= {"zetta": 1e21, "yotta": 1e24}
-_PREFIX = "|".join(sorted(SI, key=len, reverse=True))
-_NOUNS = {
+NOUNS = {  # of the quantities that are counted, whose units may be multiples
     Quantity.PARAMS: r"params?|parameters?|weights?",
     Quantity.TOKENS: r"tok(?:en)?s?",
     Quantity.COUNT: r"steps?|iters?|iterations?|updates?",
     Quantity.FLOPS: r"flops?|floating[- ]point operations",
 }
-_POWER = re.compile(r"(?:x|\*)?\s*(?:(?:1(?:\.0*)?)?e\+?(\d+)|10\s*(?:\^|\*\*)\s*(\d+))(?![\w.])")
-_THOUSANDS = re.compile(r"(?:x|\*)?\s*1((?:[,_ ]?000)+)(?!\w)")
+SUFFIXED = "NDCU"  # letters whose column names may end in _M, _B, _T
+_SHORT_SCALES = {
+    1e3: "k thousand thousands",
+    1e6: "m mm mn mio million millions mega",
+    1e9: "b bn g billion billions giga",
+    1e12: "t tn trillion trillions tera",
+}
+_SI = {1e3: "kilo", 1e15: "p peta", 1e18: "e exa", 1e21: "z zetta", 1e24: "y yotta"}
+SCALES = {word: factor for factor, words in _SHORT_SCALES.items() for word in words.split()}
+FLOPS_SCALES = SCALES | {word: factor for factor, words in _SI.items() for word in words.split()}
+_FACTOR = re.compile(r"[x*]?\s*((?:1[.0]*)?e\+?\d+|1(?:000)+)(?![\w.])")
 _TIME = re.compile(
-    rf"({_PREFIX})?[\s_-]*(?:f|fs|flops?|flops?/s|flops?[\s_]per[\s_]second)"
+    rf"({'|'.join(FLOPS_SCALES)})?[\s_-]*(?:f|fs|f/s|flops?|flops?/s|flops?[\s_]per[\s_]second)"
     r"[\s_*·-]*(days?|d|hours?|h)"
 )
-_LOSS = re.compile(
-    r"(nats?|bits?)(?:[\s_]*(?:/|per)?[\s_]*(tok(?:en)?s?|bytes?|char(?:acter)?s?|words?))?"
-)
-_SHORT_LOSSES = {"bpb": "bits per byte", "bpt": "bits per token", "bpc": "bits per character"}
-_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")
+_LOSS = re.compile(r"(nat|bit)s?(?:[ /]*(?:per )?(tok|byte|char|word)(?:en|acter)?s?)?")
+_SHORT_LOSSES = {"bpb": "bits/byte", "bpt": "bits/token", "bpc": "bits/character"}
+_SHARES = {"%": 0.01, "percent": 0.01, "pct": 0.01, "fraction": 1.0, "share": 1.0}
 
 
 @dataclass(frozen=True)
@@ -100,52 +104,45 @@ class Unit:
     def __str__(self) -> str:
         if self.is_perplexity:
             return "perplexity (the loss is its logarithm, in nats)"
-        loss = LN2 if "bit" in self.text.lower() or self.text.lower() in _SHORT_LOSSES else 0
-        target = f" nats per {self.per}" if self.per else " nats" if self.factor == loss else ""
-        return f"{self.text} (x {self.factor:.6g}{',' + target if target else ''})"
+        target = f", nats per {self.per}" if self.per else ", nats" if self.factor == LN2 else ""
+        return f"{self.text} (x {self.factor:.6g}{target})"
 
 
 def parse_unit(text: str, quantity: Quantity) -> Unit | None:
     """The unit that a text names for a quantity; None for one that is not known."""
-    digits = "".join(map(chr, _SUPERSCRIPTS))
-    word = re.sub(f"[{digits}]+", lambda power: "^" + power[0].translate(_SUPERSCRIPTS), text)
-    word = " ".join(word.lower().replace("×", "x").replace("·", " ").split()).removeprefix("in ")
+    text = text.strip().removeprefix("in ")
+    word = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹]+", lambda each: "^" + unicodedata.normalize("NFKC", each[0]), text)
+    word = " ".join(word.lower().replace("×", "x").replace("·", " ").split())
     if quantity is Quantity.LOSS:
-        return _loss_unit(text, word)
-    if quantity is Quantity.SHARE:
-        shares = {"%": 0.01, "percent": 0.01, "pct": 0.01, "fraction": 1.0, "share": 1.0}
-        return Unit(text, shares[word]) if word in shares else None
-    if quantity not in COUNTED or not word:
+        if word in ("ppl", "perplexity", "perplexities"):
+            return Unit(text, is_perplexity=True)
+        loss = _LOSS.fullmatch(_SHORT_LOSSES.get(word, word).replace("_", " "))
+        per = {None: "", "tok": "", "char": "character"}
+        factors = {"bit": LN2, "nat": 1.0}
+        return Unit(text, factors[loss[1]], per=per.get(loss[2], loss[2])) if loss else None
+    if quantity is Quantity.SHARE and word in _SHARES:
+        return Unit(text, _SHARES[word])
+    if quantity not in NOUNS:
         return None
-    if quantity is Quantity.FLOPS and (timed := _TIME.fullmatch(word)):
+    is_compute = quantity is Quantity.FLOPS
+    if is_compute and (timed := _TIME.fullmatch(word)):
         seconds = 86400.0 if timed[2].startswith("d") else 3600.0
-        return Unit(text, SI.get(timed[1] or "", 1.0) * seconds)
+        return Unit(text, FLOPS_SCALES.get(timed[1], 1.0) * seconds)
     sequences = re.fullmatch(r"(?:sequences?|seqs?) of (\d+)(?: tokens?)?", word)
     if quantity is Quantity.TOKENS and sequences:
         return Unit(text, float(sequences[1]))
-    factor = 1.0
-    if power := _POWER.match(word):
-        factor, word = 10.0 ** int(power[1] or power[2]), word[power.end() :]
-    elif plain := _THOUSANDS.match(word):
-        factor, word = 10.0 ** plain[1].count("0"), word[plain.end() :]
-    word = word.strip(" x*-_")
-    scales = {**SCALES, **SI} if quantity is Quantity.FLOPS else SCALES
+    word = re.sub(r"10\s*(?:\^|\*\*)\s*", "1e", re.sub(r"(?<=\d)[,_ ](?=000)", "", word))
+    scales, factor = FLOPS_SCALES if is_compute else SCALES, 1.0
+    if number := _FACTOR.match(word):
+        factor, word = (
+            float(number[1].replace("e", "1e", number[1][0] == "e")),
+            word[number.end() :],
+        )
     names = "|".join(sorted(scales, key=len, reverse=True))
-    match = re.fullmatch(rf"({names})?[\s_-]*(?:of[\s_]+)?({_NOUNS[quantity]})?", word)
-    if match is None or (not match[1] and not match[2] and factor == 1.0):
+    unit = re.fullmatch(rf"({names})?[\s_-]*(?:of[\s_]+)?({NOUNS[quantity]})?", word.strip(" x*-_"))
+    if unit is None or factor > MAX_VALUE or (not any(unit.groups()) and factor == 1.0):
         return None
-    return Unit(text, factor * scales.get(match[1] or "", 1.0)) if factor < 1e31 else None
-
-
-def _loss_unit(text: str, word: str) -> Unit | None:
-    if word in ("ppl", "perplexity", "perplexities"):
-        return Unit(text, is_perplexity=True)
-    match = _LOSS.fullmatch(_SHORT_LOSSES.get(word, word).replace("_", " "))
-    if match is None:
-        return None
-    counted = (match[2] or "token").rstrip("s").replace("characters", "character")
-    per = "" if counted.startswith("tok") else "character" if counted == "char" else counted
-    return Unit(text, LN2 if match[1].startswith("bit") else 1.0, per=per)
+    return Unit(text, factor * scales.get(unit[1], 1.0))
 
 
 _CELL = re.compile(r"\s*([+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(\S.*?)?\s*")
@@ -155,18 +152,17 @@ def parse_cell(text: str, quantity: Quantity) -> tuple[float, Unit | None]:
     """A number such as `70B`, `1e21 FLOPs`, `0.5 PF-days` or `2.1 bits` in plain units, and its
     unit.
 
-    Raises ValueError for anything else, and for a count suffix on what is no count.
+    Raises ValueError for anything else, UnknownUnit for a count suffix on what is no count.
     """
     match = _CELL.fullmatch(text) if len(text) <= 80 else None
     if match is None:
         raise ValueError(f"{text[:40]!r} is not a number")
-    if not match[2]:
-        return float(match[1].replace("_", "")), None
-    suffix = match[2] in ("P", "E", "p") and quantity in COUNTED
-    unit = Unit(match[2], SI[match[2].lower()]) if suffix else parse_unit(match[2], quantity)
-    if unit is None:
-        raise ValueError(f"{match[2][:40]!r} is no unit of {quantity}")
     value = float(match[1].replace("_", ""))
+    if not match[2]:
+        return value, None
+    unit = parse_unit(match[2], quantity)
+    if unit is None:
+        raise UnknownUnit(f"{match[2][:40]!r} is no unit of {quantity}")
     return float(unit.to_plain(np.asarray(value))), unit
 
 
@@ -188,20 +184,18 @@ def parse_quantity(value: object, quantity: Quantity, where: str, remedy: str) -
     return number
 
 
-_QUALIFIERS_WORDS = (
-    "val valid validation test eval evaluation train training final last best min mean avg average "
-    "smooth smoothed ema total count number all approx estimated est active model "
-    "embedding embeddings embed emb non nonembedding no without excl excluding incl including with "
-    "achieved actual measured nominal target"
+QUALIFIERS = word_set(
+    "val valid validation test eval evaluation train training final last best min mean avg "
+    "average smooth smoothed ema total count number all approx estimated est active model "
+    "embedding embeddings embed emb non nonembedding no without w o excl excluding ex incl "
+    "including with achieved actual measured nominal target"
 )
-QUALIFIERS = frozenset(_QUALIFIERS_WORDS.split())
-_TAIL_WORDS = re.compile(r"[\s_.]+")
 
 
 @dataclass(frozen=True)
 class Header:
-    """A column's name without its unit; the unit (None: none written), and what is not
-    understood.
+    """A column's name without its unit; the unit (None: none written), what is not understood, and
+    words in parentheses that say more about the column.
     """
 
     name: str
@@ -217,48 +211,39 @@ def read_header(name: str, letter: str) -> Header:
     quantity = QUANTITIES.get(letter, Quantity.NUMBER)
     if re.match(r"\s*(log|ln|log10|log2|log_10)\s*[(\[_ ]", name, re.I):
         return Header(name, unknown="a logarithm")
-    inside = re.fullmatch(r"(.*?)\s*[(\[]\s*([^()\[\]]+?)\s*[)\]]\s*", name)
-    if inside and inside[1]:
-        if inside[2] == "P" and quantity in COUNTED:
-            return Header(inside[1], Unit("P", 1e15))
+    inside = re.fullmatch(r"(.*?\S)\s*[(\[]\s*([^()\[\]]+?)\s*[)\]]\s*", name)
+    if inside:
         if unit := parse_unit(inside[2], quantity):
             return Header(inside[1], unit)
-        words = re.split(r"[\W_]+", inside[2].lower())
-        if set(words) - {""} <= QUALIFIERS:
-            return Header(inside[1], qualifier=inside[2].lower())
+        words = inside[2].lower()
+        if set(re.split(r"[\W_]+", words)) - {""} <= QUALIFIERS:
+            return replace(read_header(inside[1], letter), qualifier=words)
         return Header(inside[1], unknown=inside[2])
     marked = re.fullmatch(r"(.*?\S)\s*(?:,|/(?=\s*1)|\bx\b|×|\*)\s*([^,/]+?)\s*", name)
-    if marked and marked[1] and (unit := parse_unit(marked[2], quantity)) and unit.factor != 1.0:
+    if marked and (unit := parse_unit(marked[2], quantity)) and unit.factor != 1.0:
         return Header(marked[1], unit)
     return _trailing_unit(name, letter, quantity)
-
-
-_BARE = {"C": "flops", "L": "loss"}
 
 
 def _trailing_unit(name: str, letter: str, quantity: Quantity) -> Header:
     """A unit at the end of a name: tokens_billions, params_M, compute in PF-days,
     val_bpb, GFLOPs.
     """
-    last = re.split(r"[/.](?=[^/.]+$)", name)[-1] if quantity is Quantity.LOSS else name
-    parts = [part for part in _TAIL_WORDS.split(last.strip()) if part]
-    for count in (4, 3, 2, 1):
-        bare, tail = parts[:-count], parts[-count:]
-        if not tail or len(parts) < count or (not bare and letter not in _BARE):
+    is_loss = quantity is Quantity.LOSS
+    last = re.split(r"[/.](?=[^/.]+$)", name)[-1] if is_loss else name
+    parts = re.split(r"[\s_.]+", last.strip().strip("_."))
+    noun = {"C": "flops", "L": "loss"}.get(letter, "")
+    for count in range(min(4, len(parts)), 0, -1):
+        bare, text = parts[:-count], " ".join(parts[-count:])
+        is_letter = len(text) == 1
+        if is_letter and (letter not in SUFFIXED or not bare or text not in "KMBTGPEmb"):
             continue
-        text = " ".join(tail)
-        if len(text) == 1 and (letter not in SUFFIXED or not bare or text not in "KMBTGPEmb"):
+        unit = parse_unit(text, quantity) if bare or noun else None
+        if unit is None or not (unit.changes or (is_loss and bare)):
             continue
-        if bare and bare[-1].lower() == "in":
+        if bare[-1:] and bare[-1].lower() == "in":
             bare = bare[:-1]
-        unit = parse_unit(text, quantity)
-        if unit is None and len(text) == 1 and text in "PE":
-            unit = Unit(text, SI[text.lower()])
-        if unit and (unit.changes or (quantity is Quantity.LOSS and bare)):
-            noun = _BARE.get(letter, "")
-            implied = noun if "flop" in text.lower() or quantity is Quantity.LOSS else ""
-            ends = bare and bare[-1].lower().endswith("loss")
-            return Header(
-                "_".join([*bare, *([implied] if implied and not ends else [])]) or noun, unit
-            )
+        if (is_loss or "flop" in text.lower()) and not "".join(bare).lower().endswith("loss"):
+            bare = [*bare, noun]
+        return Header("_".join(filter(None, bare)) or noun, unit)
     return Header(name)

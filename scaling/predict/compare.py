@@ -15,6 +15,8 @@ compute-equivalent gain (Davidson et al. 2023).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
 
 import numpy as np
 
@@ -52,6 +54,7 @@ BUDGETS, CURVE = 5, 60
 NEVER = "does not reach this loss with any compute"
 
 
+@np.errstate(all="ignore")  # draws may lie anywhere
 def compare(
     fits: Mapping[str, FitResult], budgets: Sequence[float] = (), seed: int = 0
 ) -> Comparison:
@@ -61,30 +64,20 @@ def compare(
     Raises ScalingError for fits of one source, of different conventions, without draws or without a
     frontier.
     """
-    with np.errstate(all="ignore"):  # draws may lie anywhere
-        return _compared([compared_sweep(name, fit) for name, fit in fits.items()], budgets, seed)
-
-
-def _compared(sides: Sequence[ComparedSweep], budgets: Sequence[float], seed: int) -> Comparison:
+    sides = [compared_sweep(name, fit) for name, fit in fits.items()]
     check_comparable(sides)
-    first, others = sides[0], sides[1:]
+    first, *others = sides
     random = np.random.default_rng(seed)
-    losses = {other.name: comparable(first.fit.to_dict(), other.fit.to_dict()) for other in others}
-    multipliers = {
-        other.name: _equal_loss_compute(first, other, budgets, random)
-        for other in others
-        if losses[other.name].compare is not False
-    }
+    losses, multipliers = {}, {}
+    for other in others:
+        said = comparable(first.fit.to_dict(), other.fit.to_dict())
+        losses[other.name] = LossComparability(compare=said.compare, why=said.why)
+        if said.compare is not False:
+            multipliers[other.name] = _multiplier(first, other, budgets, random)
     tests = [
         test
         for other in others
-        for test in _tests(
-            first,
-            other,
-            multipliers.get(other.name),
-            losses[other.name].compare is not False,
-            random,
-        )
+        for test in _tests(first, other, multipliers.get(other.name), losses[other.name], random)
     ]
     adjusted = holm([test.p for test in tests])
     return Comparison(
@@ -93,16 +86,13 @@ def _compared(sides: Sequence[ComparedSweep], budgets: Sequence[float], seed: in
         ci=first.law.ci,
         level=LEVEL,
         sides=[compared_fit(side) for side in sides],
-        losses={
-            name: LossComparability(compare=each.compare, why=each.why)
-            for name, each in losses.items()
-        },
+        losses=losses,
         tests=[
             test.model_copy(update={"p_holm": p, "significant": p < LEVEL})
             for test, p in zip(tests, adjusted, strict=True)
         ],
         multipliers=multipliers,
-        frontiers={side.name: _curves(side, sides, random) for side in sides},
+        frontiers={side.name: _curves(side, sides) for side in sides},
         notes=[note for side in others for note in fitting_notes(first, side)],
     )
 
@@ -111,46 +101,45 @@ def _tests(
     first: ComparedSweep,
     other: ComparedSweep,
     multiplier: ComputeMultiplier | None,
-    losses: bool,
+    losses: LossComparability,
     random: np.random.Generator,
 ) -> list[DifferenceTest]:
     """The difference of each exponent (and of E where losses compare), and of the compute for one
-    loss, with its p.
+    loss, with its p; not yet adjusted for the number of tests.
     """
-    tests = []
-    for name in _asked(first, other, losses):
-        ours, theirs = first.parameter(name), other.parameter(name)
-        if np.ptp(ours[1]) == 0 and np.ptp(theirs[1]) == 0:
-            continue  # fixed at a value in both: nothing was estimated
-        drawn = _paired(ours[1], random, PAIRS, theirs[1])
-        difference = Estimate.of(theirs[0] - ours[0], drawn[1] - drawn[0], first.law.ci)
-        p = two_sided(drawn[1] - drawn[0], len(ours[1]) * len(theirs[1]))
+    ci, tests = first.law.ci, []
+
+    def add(
+        quantity: str, difference: Estimate | Interval, p: float, sides: Sequence[Estimate | None]
+    ) -> None:
         tests.append(
             DifferenceTest(
                 other=other.name,
-                quantity=name,
-                first=Estimate.of(*ours, first.law.ci),
-                second=Estimate.of(*theirs, first.law.ci),
+                quantity=quantity,
+                first=sides[0],
+                second=sides[1],
                 difference=difference,
                 p=p,
                 p_holm=p,
                 significant=p < LEVEL,
             )
         )
+
+    for name in _asked(first, other, losses.compare is not False):
+        (ours, our_draws), (theirs, their_draws) = first.parameter(name), other.parameter(name)
+        if np.ptp(our_draws) == 0 and np.ptp(their_draws) == 0:
+            continue  # fixed at a value in both: nothing was estimated
+        # pairs at random: draws of one seed must not meet in their order, for they share its errors
+        drawn = [
+            kept[random.integers(0, len(kept), PAIRS)]
+            for kept in (draws[np.isfinite(draws)] for draws in (our_draws, their_draws))
+        ]
+        gap = drawn[1] - drawn[0]
+        p = two_sided(gap, len(our_draws) * len(their_draws))
+        sides = [Estimate.of(ours, our_draws, ci), Estimate.of(theirs, their_draws, ci)]
+        add(name, Estimate.of(theirs - ours, gap, ci), p, sides)
     if multiplier is not None and multiplier.at_top.p is not None:
-        p = multiplier.at_top.p
-        tests.append(
-            DifferenceTest(
-                other=other.name,
-                quantity="compute",
-                first=None,
-                second=None,
-                difference=multiplier.at_top.share,
-                p=p,
-                p_holm=p,
-                significant=p < LEVEL,
-            )
-        )
+        add("compute", multiplier.at_top.share, multiplier.at_top.p, (None, None))
     return tests
 
 
@@ -165,25 +154,6 @@ def _asked(first: ComparedSweep, other: ComparedSweep, losses: bool) -> list[str
     return ["a", "b", *(name for name in kept if losses or name != law.floor)]
 
 
-def _paired(one: Array, random: np.random.Generator, count: int, two: Array) -> tuple[Array, Array]:
-    """`count` pairs of finite draws at random: draws of one seed must not meet in their order, for
-    they share its errors.
-    """
-    kept = [column[np.isfinite(column)] for column in (one, two)]
-    return kept[0][random.integers(0, len(kept[0]), count)], kept[1][
-        random.integers(0, len(kept[1]), count)
-    ]
-
-
-def _taken(draws: Frontier, rows: Array) -> Frontier:
-    def picked(name: str) -> Array | None:
-        column = getattr(draws, name)
-        return None if column is None else np.broadcast_to(column, np.shape(draws.a))[rows]
-
-    a, log_n, b, log_d = (np.asarray(picked(name)) for name in ("a", "log_n", "b", "log_d"))
-    return Frontier(a, log_n, b, log_d, picked("floor"), picked("log_gap"), picked("gamma"))
-
-
 def compute_ratio(first: Frontier, other: Frontier, flops: Array) -> Array:
     """C_B / C_A: FLOPs of `other`, in units of `flops` (K, 1) or (K,), for the loss that `first`
     reaches with them, both along their frontiers; inf where that loss is not above the floor of
@@ -193,10 +163,10 @@ def compute_ratio(first: Frontier, other: Frontier, flops: Array) -> Array:
     needed = other.flops_for(loss) / flops
     floor = np.asarray(other.floor, float)
     never = np.isfinite(loss) & np.isfinite(floor) & (loss <= floor)
-    return np.where(never | (needed > 0), np.where(never, np.inf, needed), np.nan)
+    return np.where(never, np.inf, np.where(needed > 0, needed, np.nan))
 
 
-def _equal_loss_compute(
+def _multiplier(
     first: ComparedSweep,
     other: ComparedSweep,
     budgets: Sequence[float],
@@ -207,23 +177,26 @@ def _equal_loss_compute(
     """
     if first.optimum.gamma is None or other.optimum.gamma is None:
         return None
-    low, high = (max(first.budgets[0], other.budgets[0]), min(first.budgets[1], other.budgets[1]))
-    both = low <= high
-    low, high = min(low, high), max(low, high)
-    asked = np.unique(
-        [*(np.geomspace(low, high, BUDGETS) if high > low else [low]), *map(float, budgets)]
+    (lowest, low), (high, _) = (
+        sorted(ends) for ends in zip(first.budgets, other.budgets, strict=True)
     )
-    line = np.geomspace(min(first.budgets[0], other.budgets[0]), 10 * high, CURVE)
+    low, high = sorted((low, high))
+    asked = np.unique([*np.geomspace(low, high, BUDGETS if high > low else 1), *budgets])
     share, drawn = _shares(first, other, asked, PAIRS, random)
     rows = [_row(first, other, *each) for each in zip(asked, share, drawn, strict=True)]
     top = int(np.argmin(np.abs(asked - high)))
-    p = _p_of_share(first, other, drawn[top])
+    pairs = np.size(first.draws.a) * np.size(other.draws.a)
+    p = two_sided(np.log(np.maximum(drawn[top], 1e-300)), pairs)
+    line = np.geomspace(lowest, 10 * high, CURVE)
+    share, drawn = _shares(first, other, line, BAND_PAIRS, random)
+    gain = _band(1 / share, 1 / drawn, first.law.ci, "inverted_cdf")
     return ComputeMultiplier(
-        both_trained=both,
+        both_trained=max(first.budgets[0], other.budgets[0])
+        <= min(first.budgets[1], other.budgets[1]),
         range=(low, high),
         at_top=rows[top].model_copy(update={"p": p}),
         rows=rows,
-        curve=_band(line, *_shares(first, other, line, BAND_PAIRS, random), first.law.ci),
+        curve=GainCurve(flops=line.tolist(), gain=gain.value, lo=gain.lo, hi=gain.hi),
     )
 
 
@@ -237,10 +210,11 @@ def _shares(
     """The share at each budget (K,), and its draws (K, M <= count); inf where the loss is out of
     reach. Pairs with a draw that has no frontier are left out.
     """
-    rows = [random.integers(0, np.size(side.draws.a), count) for side in (first, other)]
-    drawn = compute_ratio(
-        _taken(first.draws, rows[0]), _taken(other.draws, rows[1]), flops[:, None]
+    ours, theirs = (
+        _picked(side.draws, random.integers(0, np.size(side.draws.a), count))
+        for side in (first, other)
     )
+    drawn = compute_ratio(ours, theirs, flops[:, None])
     whole = drawn[:, ~np.isnan(drawn).any(axis=0)]
     if not whole.size:
         raise ScalingError(
@@ -251,10 +225,13 @@ def _shares(
     return compute_ratio(first.optimum, other.optimum, flops), whole
 
 
-def _p_of_share(first: ComparedSweep, other: ComparedSweep, drawn: Array) -> float:
-    return two_sided(
-        np.log(np.maximum(drawn, 1e-300)), np.size(first.draws.a) * np.size(other.draws.a)
-    )
+def _picked(draws: Frontier, rows: Array) -> Frontier:
+    columns: dict[str, Any] = {
+        field.name: None if column is None else np.broadcast_to(column, draws.a.shape)[rows]
+        for field in fields(draws)
+        for column in [getattr(draws, field.name)]
+    }
+    return Frontier(**columns)
 
 
 def _row(
@@ -264,61 +241,47 @@ def _row(
     what was trained.
     """
     ends = open_interval(share, drawn, first.law.ci)
-    beyond = [
-        side.name
-        for side, spent in ((first, flops), (other, share * flops))
-        if not side.budgets[0] / 1.01 <= spent <= side.budgets[1] * 1.01
-    ]
-    loss = first.optimum.loss(flops)
+    spent = ((first, flops), (other, share * flops))
+    # an interval that is open above ends at a gain of nothing
+    value, lo, hi = (
+        0.0 if end is None else 1 / end if end > 0 else None
+        for end in (ends.value, ends.hi, ends.lo)
+    )
     return ComputeRow(
-        flops=float(flops),
-        loss=float(loss),  # type: ignore[arg-type]
-        needed=float(share * flops),
+        flops=flops,
+        loss=float(np.asarray(first.optimum.loss(flops))),
+        needed=share * flops,
         share=ends,
-        gain=Interval(value=_inverse(ends.value), lo=_inverse(ends.hi), hi=_inverse(ends.lo)),
-        beyond=beyond,
+        gain=Interval(value=value, lo=lo, hi=hi),
+        beyond=[
+            side.name
+            for side, c in spent
+            if not side.budgets[0] / 1.01 <= c <= side.budgets[1] * 1.01
+        ],
         never=None if np.isfinite(share) else f"{other.name} {NEVER}",
-        unreached=float(np.mean(~np.isfinite(drawn))),
+        unreached=np.mean(~np.isfinite(drawn)),
     )
 
 
-def _inverse(value: float | None) -> float | None:
-    """1 / share; an interval that is open above ends at a gain of nothing."""
-    return 0.0 if value is None else 1 / value if value > 0 else None
-
-
-def _band(flops: Array, share: Array, drawn: Array, ci: float) -> GainCurve:
-    """The gain C_A / C_B over budgets of the first, with its band (all (K,)); 0 where the loss is
-    out of reach.
-    """
-    lo, hi = np.quantile(1 / drawn, [(1 - ci) / 2, (1 + ci) / 2], axis=1, method="inverted_cdf")
-    return GainCurve(
-        flops=flops.tolist(),
-        gain=(1 / share).tolist(),
-        lo=np.minimum(lo, 1 / share).tolist(),
-        hi=np.maximum(hi, 1 / share).tolist(),
+def _band(value: Array, drawn: Array, ci: float, method: str = "linear") -> Band:
+    """A curve (K,) with the central interval of its draws (K, M), widened to hold the curve."""
+    ends = [(1 - ci) / 2, (1 + ci) / 2]
+    lo, hi = np.quantile(drawn, ends, axis=1, method=method)  # type: ignore[call-overload]
+    return Band(
+        value=value.tolist(), lo=np.minimum(lo, value).tolist(), hi=np.maximum(hi, value).tolist()
     )
 
 
-def _curves(
-    side: ComparedSweep, sides: Sequence[ComparedSweep], random: np.random.Generator
-) -> FrontierCurves:
+def _curves(side: ComparedSweep, sides: Sequence[ComparedSweep]) -> FrontierCurves:
     """L*(C) and N*(C) with bands, over the budgets of all sides and ten times beyond
     the largest.
     """
-    line = np.geomspace(
-        min(each.budgets[0] for each in sides), 10 * max(each.budgets[1] for each in sides), CURVE
-    )
+    lowest, highest = np.array([each.budgets for each in sides]).T
+    line = np.geomspace(lowest.min(), 10 * highest.max(), CURVE)
     bands: dict[str, Band] = {}
     for name in ("n_star", "loss"):
         value, drawn = getattr(side.optimum, name)(line), getattr(side.draws, name)(line[:, None])
         if value is not None:
             whole = drawn[:, np.isfinite(drawn).all(axis=0)]
-            lo, hi = (
-                np.quantile(whole, [(1 - side.law.ci) / 2, (1 + side.law.ci) / 2], axis=1)
-                if whole.size
-                else (value, value)
-            )
-            ends = np.minimum(lo, value), np.maximum(hi, value)
-            bands[name] = Band(value=value.tolist(), lo=ends[0].tolist(), hi=ends[1].tolist())
+            bands[name] = _band(value, whole if whole.size else value[:, None], side.law.ci)
     return FrontierCurves(flops=line.tolist(), n_star=bands.get("n_star"), loss=bands.get("loss"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -95,22 +96,19 @@ def check_comparable(sides: Sequence[ComparedSweep]) -> None:
 
 def fitting_notes(first: ComparedSweep, other: ComparedSweep) -> list[str]:
     """What the reader must know of how the two were fitted."""
-    notes = []
-    for key in ("law", "approach"):
-        ours, theirs = (getattr(side.fit, key) for side in (first, other))
-        if ours != theirs:
-            notes.append(
-                f"{other.name} was fitted with the {key} {theirs}, {first.name} with {ours}."
-            )
-    if objective_text(first) != objective_text(other):
-        notes.append(
-            f"{other.name} was fitted by {objective_text(other)}, "
-            f"{first.name} by {objective_text(first)}."
-        )
+    notes = [
+        f"{other.name} was fitted with the {key} {theirs}, {first.name} with {ours}."
+        for key in ("law", "approach")
+        for ours, theirs in [(getattr(first.fit, key), getattr(other.fit, key))]
+        if ours != theirs
+    ]
+    ours, theirs = objective_text(first), objective_text(other)
+    if ours != theirs:
+        notes.append(f"{other.name} was fitted by {theirs}, {first.name} by {ours}.")
     unknown = [
         side.name
         for side in (first, other)
-        if UNKNOWN in {_counting(side, name) for name in ("params", "flops")}
+        if UNKNOWN in (_counting(side, "params"), _counting(side, "flops"))
     ]
     if unknown:
         notes.append(
@@ -136,22 +134,14 @@ def _counting(side: ComparedSweep, quantity: str) -> str:
 def compared_fit(side: ComparedSweep) -> ComparedFit:
     """What the comparison writes of a sweep."""
     fit, source = side.fit, side.fit.source
-    return ComparedFit(
-        name=side.name,
-        law=fit.law,
-        approach=fit.approach,
-        status=fit.status,
-        n_points=fit.n_points,
-        params=fit.params,
-        derived=fit.derived,
-        range=fit.range,
-        source=ComparedSource(
-            paths=source.paths,
-            digest=source.digest,
-            convention=source.convention,
-            model=source.model,
-            evaluation=source.evaluation,
-            filters=source.filters,
+    special: dict[str, Any] = {
+        "name": side.name,
+        "objective": objective_text(side),
+        "source": ComparedSource(
+            **{name: getattr(source, name) for name in ComparedSource.model_fields}
         ),
-        objective=objective_text(side),
-    )
+    }
+    copied: dict[str, Any] = {
+        name: getattr(fit, name) for name in ComparedFit.model_fields if name not in special
+    }
+    return ComparedFit(**copied, **special)

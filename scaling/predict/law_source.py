@@ -5,9 +5,10 @@ the data.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 
@@ -15,7 +16,8 @@ from scaling.config import FlopsConvention, NConvention, Sweep
 from scaling.config.sweep_file import load_sweep
 from scaling.errors import ScalingError
 from scaling.fit.combination import Combination
-from scaling.fit.document import Column, FitStatus
+from scaling.fit.document import FitStatus
+from scaling.fit.fit_options import TABLE_LAWS
 from scaling.fit.frontier.frontier import (
     Cost,
     Frontier,
@@ -24,13 +26,11 @@ from scaling.fit.frontier.frontier import (
 from scaling.fit.laws.law import Law
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.laws.published import published
-from scaling.fit.options import TABLE_LAWS
 from scaling.fit.result import (
     WRITE_AGAIN,
     AccuracyStage,
     Convention,
     FitResult,
-    FrontierResult,
     ModelContext,
 )
 from scaling.warning import ResultWarning, WarningCode, warn
@@ -77,13 +77,21 @@ class FittedLaw:
         """The law of the loss; None where approach 1 or 2 heads the fit."""
         return LAWS.get(self.law)
 
+    @property
+    def parameters(self) -> dict[str, np.ndarray]:
+        """The reported parameters and, after each, its draws (1 + R,)."""
+        names = self.formula.names if self.formula else self.values
+        return {
+            name: np.r_[self.values[name], self.draws[name] if self.draws else []] for name in names
+        }
+
     def outcome(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
         """What the law gives at inputs (K,) by letter: (K,), of its reported parameters."""
         return self._outcome(self.values, inputs)
 
-    def outcome_draws(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray | None:
-        """The same of every draw: (R, K); None without draws."""
-        return self._outcome(self.draws, inputs) if self.draws else None
+    def outcomes(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The same of the reported parameters and, after them, of every draw: (1 + R, K)."""
+        return self._outcome(self.parameters, inputs)
 
     def _outcome(self, values: Mapping[str, Any], inputs: Mapping[str, Any]) -> np.ndarray:
         law = self.formula
@@ -98,11 +106,10 @@ class FittedLaw:
 
     def counting(self) -> tuple[NConvention, FlopsConvention]:
         """How the fit counts N and C; a published law or a foreign table by the default counts."""
-        params: Any = self.convention.params
-        flops: Any = self.convention.flops
+        params, flops = self.convention.params, self.convention.flops
         return (
-            params if params in get_args(NConvention) else "with_head",
-            flops if flops in get_args(FlopsConvention) else "exact",
+            cast(NConvention, params if params in get_args(NConvention) else "with_head"),
+            cast(FlopsConvention, flops if flops in get_args(FlopsConvention) else "exact"),
         )
 
     def sweep(self) -> Sweep | None:
@@ -110,8 +117,20 @@ class FittedLaw:
         folders = [Path(path) for path in self.paths]
         if Path(self.source).is_file():
             folders.insert(0, Path(self.source).resolve().parent.parent)
-        sweeps = (sweep_of(folder) for folder in folders if folder.is_dir())
-        return next((sweep for sweep in sweeps if sweep), None)
+        return next(filter(None, map(sweep_of, filter(Path.is_dir, folders))), None)
+
+
+def with_draws(optimum: Frontier, draws: Frontier | None) -> Frontier:
+    """A frontier and, after it, each of its draws (1 + R,)."""
+
+    def column(name: str) -> np.ndarray | None:
+        value, drawn = getattr(optimum, name), getattr(draws, name, None)
+        if value is None or draws is None:
+            return None if value is None else np.atleast_1d(value)
+        return np.r_[value, np.broadcast_to(np.nan if drawn is None else drawn, np.shape(draws.a))]
+
+    columns: dict[str, Any] = {each.name: column(each.name) for each in fields(optimum)}
+    return Frontier(**columns)
 
 
 def sweep_of(source: Path) -> Sweep | None:
@@ -156,23 +175,22 @@ def _of_fit(source: str, result: FitResult) -> FittedLaw:
             where=source,
             remedy="give a fit of a law of the loss, such as chinchilla",
         )
-    values = {
-        name: np.nan if entry.value is None else entry.value
-        for name, entry in result.params.items()
-    }
+    values = {name: float(np.array(each.value, float)) for name, each in result.params.items()}
     drawn = result.bootstrap.draws if result.bootstrap else {}
-    draws = _arrays(drawn) if drawn else None
-    cost, law = Cost(c0=result.cost.c0, p=result.cost.p), result.law
-    optimum, optimum_draws = None, None
+    draws = {name: np.array(column, float) for name, column in drawn.items()} or None
+    law, frontier = result.law, None
+    if result.approach != "parametric":
+        law, frontier = FRONTIER_ONLY, frontier_of_powers
+    elif law in LAWS and LAWS[law].closed_frontier:
+        frontier = partial(LAWS[law].frontier, cost=result.cost)
     try:
-        if result.approach != "parametric":
-            law, optimum = FRONTIER_ONLY, frontier_of_powers(values)
-            optimum_draws = frontier_of_powers(draws) if draws else None
-        elif law in LAWS and LAWS[law].closed_frontier:
-            optimum = LAWS[law].frontier(values, cost)  # type: ignore[arg-type]
-            optimum_draws = LAWS[law].frontier(draws, cost) if draws else None
+        optimum = frontier(values) if frontier else None
+        optimum_draws = frontier(draws) if frontier and draws else None
         approaches: dict[str, tuple[Frontier, Frontier | None]] = {
-            name: (frontier_of_powers(entry.powers), _draws_of(entry))
+            name: (
+                frontier_of_powers(entry.powers),
+                frontier_of_powers(entry.draws) if entry.draws else None,
+            )
             for name, entry in result.approaches.items()
             if entry.powers
         }
@@ -183,13 +201,11 @@ def _of_fit(source: str, result: FitResult) -> FittedLaw:
     if optimum is not None and result.approach in approaches:
         # an approach keeps fewer draws than the fit
         approaches[result.approach] = optimum, optimum_draws
-    warnings = []
+    warnings = [each for each in result.warnings if each.code in CARRIED]
     if result.status is not FitStatus.OK:
         message = f"the fit's status is {result.status.value!r}: see its warnings"
-        warnings.append(warn(WarningCode.FIT_STATUS, message, status=result.status.value))
-    warnings += [each for each in result.warnings if each.code in CARRIED]
+        warnings.insert(0, warn(WarningCode.FIT_STATUS, message, status=result.status.value))
     convention, noise = result.source.convention, result.noise
-    counted = (convention.params or "as given", convention.flops or "as given")
     return FittedLaw(
         source=source,
         law=law,
@@ -197,12 +213,12 @@ def _of_fit(source: str, result: FitResult) -> FittedLaw:
         draws=draws,
         optimum=optimum,
         optimum_draws=optimum_draws,
-        cost=cost,
+        cost=result.cost,
         ci=result.ci,
         range=result.range,
         model=result.source.model,
         warnings=tuple(warnings),
-        basis="N = {}, C = {}".format(*counted),
+        basis=f"N = {convention.params or 'as given'}, C = {convention.flops or 'as given'}",
         approaches=approaches,
         accuracy=result.accuracy,
         noise=noise.sd if noise else None,
@@ -211,11 +227,3 @@ def _of_fit(source: str, result: FitResult) -> FittedLaw:
         combination=result.combination,
         paths=tuple(result.source.paths),
     )
-
-
-def _draws_of(entry: FrontierResult) -> Frontier | None:
-    return frontier_of_powers(_arrays(entry.draws)) if entry.draws else None
-
-
-def _arrays(columns: Mapping[str, Column]) -> dict[str, np.ndarray]:
-    return {name: np.array(column, float) for name, column in columns.items()}

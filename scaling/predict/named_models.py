@@ -6,15 +6,14 @@ experts: the laws are of dense models.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from scaling.errors import ScalingError
+from scaling.fit.document import Document, Real
 from scaling.predict.law_source import FittedLaw
-from scaling.render.table import Column, Document, Table
+from scaling.render.table import Column, Table
 from scaling.warning import ResultWarning, WarningCode, warn
 
 
@@ -62,13 +61,59 @@ NAMED = (
 )
 
 
-def compare_named_models(law: FittedLaw) -> list[dict[str, Any]]:
-    """Each named model with the optimum of its own budget under a law: {model, n_params, tokens,
-    tokens_per_param, flops, n_star, size_ratio (N / N*), optimal_tokens_per_param,
-    tokens_per_param_ratio, loss, loss_star, excess_loss, source}.
+class ComparedModel(Document):
+    """A named model with the optimum of its own budget under a law. FLOPs are counted as the law
+    counts them; losses are those of the law, in its own nats, and null for a law without losses.
+    """
 
-    FLOPs are counted as the law counts them. Losses are those of the law, in its own nats; None for
-    a law without losses. Raises ScalingError for a law without an optimum.
+    model: str
+    n_params: Real
+    tokens: Real
+    tokens_per_param: Real
+    flops: Real
+    n_star: Real
+    size_ratio: Real
+    optimal_tokens_per_param: Real
+    tokens_per_param_ratio: Real
+    loss: Real | None
+    loss_star: Real | None
+    excess_loss: Real | None
+    source: str
+
+
+class NamedModels(Document):
+    """The named models under a law, and what the law is."""
+
+    models: list[ComparedModel]
+    law: str
+    source: str
+    ci: Real
+    basis: str
+    warnings: list[ResultWarning]
+
+    def table(self, source: str | None = None) -> Table:
+        """Named models against the optimum of their own budgets."""
+        columns = {
+            "model": Column("model"),
+            "n_params": Column("N", "count"),
+            "tokens": Column("D", "count"),
+            "tokens_per_param": Column("D/N", "rough"),
+            "optimal_tokens_per_param": Column("optimal D/N", "rough"),
+            "size_ratio": Column("N/N*", "rough"),
+            "excess_loss": Column("excess loss", "short"),
+        }
+        caption = (
+            f"N* is the optimum of the model's own FLOPs by {source or self.source}; the excess "
+            "is in nats of that law, not of the model's data."
+        )
+        rows = tuple(tuple(getattr(row, name) for name in columns) for row in self.models)
+        title = "Named models against the optimum"
+        return Table("models", title, tuple(columns.values()), rows, caption)
+
+
+def compare_named_models(law: FittedLaw) -> NamedModels:
+    """Each named model with the optimum of its own budget under a law. Raises ScalingError for a
+    law without an optimum.
     """
     if law.optimum is None:
         raise ScalingError(
@@ -76,35 +121,10 @@ def compare_named_models(law: FittedLaw) -> list[dict[str, Any]]:
             where="--models",
             remedy="use a law such as published:besiroglu2024",
         )
-    return [_row(law, model) for model in NAMED]
-
-
-def extrapolation_warnings(law: FittedLaw) -> list[ResultWarning]:
-    """How far the named models lie beyond the budgets that the law was fitted to."""
-    flops_range = law.range.get("flops")
-    if flops_range is None:
-        return []
-    decades = [
-        np.log10(law.cost.flops(model.n_params, model.tokens) / flops_range[1]) for model in NAMED
-    ]
-    message = (
-        f"the named models lie {max(0.0, min(decades)):.1f} to {max(decades):.1f} decades of "
-        "compute "
-        "beyond the data of this law"
-    )
-    return [warn(WarningCode.EXTRAPOLATION, message, decades=float(max(decades)))]
-
-
-def _row(law: FittedLaw, model: NamedModel) -> dict[str, Any]:
-    optimum = law.optimum
-    assert optimum is not None
-    n, d = model.n_params, model.tokens
-    flops = float(law.cost.flops(n, d))
-    n_star, d_star = float(optimum.n_star(flops)), float(optimum.d_star(flops))
-    loss, loss_star = _loss(law, n, d), optimum.loss(flops)
-    best = None if loss is None or loss_star is None else float(loss_star)
-    return {
-        "model": model.name,
+    n, d = np.array([(model.n_params, model.tokens) for model in NAMED]).T
+    flops = law.cost.flops(n, d)
+    n_star, d_star = law.optimum.n_star(flops), law.optimum.d_star(flops)
+    columns = {
         "n_params": n,
         "tokens": d,
         "tokens_per_param": d / n,
@@ -113,54 +133,35 @@ def _row(law: FittedLaw, model: NamedModel) -> dict[str, Any]:
         "size_ratio": n / n_star,
         "optimal_tokens_per_param": d_star / n_star,
         "tokens_per_param_ratio": (d / n) / (d_star / n_star),
-        "loss": loss,
-        "loss_star": best,
-        "excess_loss": None if loss is None or best is None else loss - best,
-        "source": model.source,
+        "loss": np.full(len(n), np.nan),
+        "loss_star": np.full(len(n), np.nan),
     }
-
-
-def _loss(law: FittedLaw, n: float, d: float) -> float | None:
-    """The law's loss at N and D fresh tokens; None for a frontier without a law, and for Kaplan's
-    own N*(C), which is not that of his law.
-    """
     letters = set(law.formula.inputs) if law.formula is not None else set()
-    if not {"N", "D"} <= letters <= {"N", "D", "U"} or law.law == "kaplan":
-        return None
-    return float(law.outcome({"N": np.array([n]), "D": np.array([d]), "U": np.array([d])})[0])
-
-
-def named_models_table(document: Document) -> Table | None:
-    """Named models against the optimum of their own budgets; None where a prediction has none."""
-    models: Sequence[Mapping[str, Any]] = document.get("models") or []
-    if not models:
-        return None
-    names = (
-        "model",
-        "n_params",
-        "tokens",
-        "tokens_per_param",
-        "optimal_tokens_per_param",
-        "size_ratio",
-        "excess_loss",
-    )
-    columns = (
-        Column("model"),
-        Column("N", "count"),
-        Column("D", "count"),
-        Column("D/N", "rough"),
-        Column("optimal D/N", "rough"),
-        Column("N/N*", "rough"),
-        Column("excess loss", "short"),
-    )
-    caption = (
-        f"N* is the optimum of the model's own FLOPs by {document.get('source')}; the excess "
-        "is in nats of that law, not of the model's data."
-    )
-    return Table(
-        "models",
-        "Named models against the optimum",
-        columns,
-        tuple(tuple(row[name] for name in names) for row in models),
-        caption,
+    # Kaplan's own N*(C) is not that of his law
+    if {"N", "D"} <= letters <= {"N", "D", "U"} and law.law != "kaplan":
+        columns["loss"] = law.outcome({"N": n, "D": d, "U": d})
+        columns["loss_star"] = np.asarray(law.optimum.loss(flops))
+    columns["excess_loss"] = columns["loss"] - columns["loss_star"]
+    warnings = [*law.warnings]
+    if "flops" in law.range:
+        decades = np.log10(flops / law.range["flops"][1])
+        message = (
+            f"the named models lie {max(0.0, decades.min()):.1f} to {decades.max():.1f} decades of "
+            "compute beyond the data of this law"
+        )
+        warnings.append(warn(WarningCode.EXTRAPOLATION, message, decades=float(decades.max())))
+    return NamedModels(
+        models=[
+            ComparedModel(
+                model=model.name,
+                source=model.source,
+                **{name: column[row] for name, column in columns.items()},
+            )
+            for row, model in enumerate(NAMED)
+        ],
+        law=law.law,
+        source=law.source,
+        ci=law.ci,
+        basis=law.basis,
+        warnings=warnings,
     )

@@ -17,30 +17,31 @@ from scaling.errors import ScalingError
 from scaling.fit.document import Interval
 from scaling.fit.result import FitResult
 from scaling.formatting import format_count, format_flops
-from scaling.predict import inverse, one_law, several_laws
+from scaling.predict import one_law, several_laws
+from scaling.predict.iso_loss import check_reachable, fractions_of, prices
 from scaling.predict.law_source import FittedLaw, load_law
 from scaling.predict.one_law import Answer, Parts
-from scaling.predict.prediction import (
-    Inference,
-    Prediction,
-    ServingCost,
-    SmallerModel,
-    TrainingTime,
-)
+from scaling.predict.prediction import PredictionResult, TrainingTime
 from scaling.predict.question import (
     Question,
     QuestionKind,
     option_of,
     parse_question,
 )
-from scaling.predict.serving import Serving
+from scaling.predict.serving import Serving, decoding, with_demand
 from scaling.predict.several_laws import disagreement
+from scaling.recipe import describe
 from scaling.warning import ResultWarning, WarningCode, warn
 
 LAW_FORM_DECADES = 1.0  # of extrapolation, from which the law itself is in doubt
 MIN_DECADES = 0.05  # beyond the largest budget, to count as extrapolation
 RATIO_SLACK = 1.05  # of tokens per parameter beyond those of the runs
 MEASURES = ("flops", "n_params", "tokens", "loss", "tokens_per_param", "accuracy")
+UNITS = {
+    "flops": ("compute", "FLOPs"),
+    "n_params": ("parameters", "parameters"),
+    "tokens": ("tokens", "tokens"),
+}
 OUTCOMES = {"optimum": "n_params", "sigmoid": "accuracy"}  # of laws that give another thing
 
 
@@ -55,7 +56,7 @@ def predict(
     devices: DeviceTime | Mapping[str, Any] | None = None,
     with_model: bool = False,
     **inputs: object,
-) -> Prediction:
+) -> PredictionResult:
     """The answer to one question; counts may be text such as 70B or "0.5 PF-days".
 
     `source` is the file of a fit, its result, or `published:NAME`. `inputs` are named as in
@@ -81,15 +82,10 @@ def predict(
     flops = answer["flops"].value
     wanted = with_model or serving is not None or law.model.vocab_size is not None
     model, no_model = _model(law, answer, wanted)
-    decoding = None
-    if serving is not None and model is not None:
-        from scaling.predict.serving import decoding as decode
-
-        decoding = decode(model, serving)
-    inference: Inference | None = None
-    far_served: list[ResultWarning] = []
+    inference, far_served, smaller_models, time = None, [], None, None
     if demand is not None and kind is not QuestionKind.SERVED_SIZE:
-        inference = _inference(law, answer, demand, serving)
+        n, d = _size(answer, "--inference-tokens")
+        inference = with_demand(law, n, d, demand, serving, *_task_of(law, n))
         far_served = _outside(
             law, inference.n_params, inference.tokens, "the size that is cheapest to serve: "
         )
@@ -100,17 +96,28 @@ def predict(
         else {}
     )
     apart = disagreement(approaches) if parts else None
-    measures = {name: answer[name] for name in MEASURES if name in answer}
-    others = {name: each for name, each in answer.items() if name not in MEASURES}
-    return Prediction(
+    if smaller is not None:  # of an optimum every draw has its own
+        n, d = _size(answer, "--smaller")
+        is_optimum = kind in (QuestionKind.BUDGET, QuestionKind.LOSS)
+        smaller_models = prices(law, n, d, fractions_of(smaller), flops if is_optimum else None)
+        check_reachable(smaller_models, n)
+    if times is not None and flops is not None:
+        time = TrainingTime(**asdict(times), hours=times.hours_for(flops))
+    others = {
+        letter: Interval(value=value, lo=None, hi=None)
+        for letter, value in question.inputs.items()
+        if letter not in ("N", "D", "C")
+    }
+    others |= {name: each for name, each in answer.items() if name not in MEASURES}
+    return PredictionResult(
         question=kind,
-        **measures,
-        inputs=_other_inputs(question) | others or None,
+        **{name: answer[name] for name in MEASURES if name in answer},
+        inputs=others or None,
         inference=inference,
-        smaller=None if smaller is None else _smaller(law, answer, smaller, kind),
+        smaller=smaller_models,
         approaches=approaches or None,
-        decoding=decoding,
-        time=_time(times, flops) if times is not None and flops is not None else None,
+        decoding=decoding(model, serving) if serving is not None and model is not None else None,
+        time=time,
         extrapolation_decades=decades,
         model=model,
         combination=parts,
@@ -118,13 +125,7 @@ def predict(
         source=law.source,
         ci=law.ci,
         basis=law.basis,
-        warnings=(
-            *([apart] if apart else []),
-            *law.warnings,
-            *warnings,
-            *far_served,
-            *no_model,
-        ),
+        warnings=(*filter(None, [apart]), *law.warnings, *warnings, *far_served, *no_model),
     )
 
 
@@ -148,9 +149,7 @@ def _answer(
             return QuestionKind.BUDGET, *several_laws.at_flops(law, mixed, given["C"])
         return QuestionKind.BUDGET, one_law.at_flops(law, given["C"]), None
     elif has_optimum and letters == {"C", "U"} and law.formula and "U" in law.formula.inputs:
-        size, tokens, loss = inverse.limited_optimum(law, given["C"], given["U"])
-        answer = one_law.measures(law, (given["C"], None), size, tokens, loss)
-        return QuestionKind.BUDGET, answer, None
+        return QuestionKind.BUDGET, one_law.at_limited_flops(law, given["C"], given["U"]), None
     elif has_optimum and letters == {"N"} and demand:
         return QuestionKind.SERVED_SIZE, *one_law.served_size(law, given["N"], demand)
     elif has_optimum and letters in ({"N"}, {"D"}):
@@ -176,24 +175,6 @@ def _answer(
     raise ScalingError(what, remedy=f"give {needed}")
 
 
-def _other_inputs(question: Question) -> Answer:
-    """The inputs that were given other than N, D and C, by letter."""
-    return {
-        letter: Interval(value=value, lo=None, hi=None)
-        for letter, value in question.inputs.items()
-        if letter not in ("N", "D", "C")
-    }
-
-
-def _time(devices: DeviceTime, flops: float) -> TrainingTime:
-    return TrainingTime(
-        device=devices.device,
-        count=devices.count,
-        mfu=devices.mfu,
-        hours=devices.hours_for(flops),
-    )
-
-
 def _size(answer: Answer, option: str) -> tuple[float, float]:
     """N and D of an answer. Raises ScalingError where one of them is open, or below 1."""
     n, d = answer["n_params"].value, answer["tokens"].value
@@ -212,49 +193,6 @@ def _size(answer: Answer, option: str) -> tuple[float, float]:
     return n, d
 
 
-def _inference(law: FittedLaw, answer: Answer, demand: float, serving: Serving | None) -> Inference:
-    """The size that costs least with its demand: in FLOPs, and in device-seconds with the model
-    then served.
-    """
-    from scaling.predict.serving import (
-        decoding,
-        nearest_servable_model,
-        with_demand,
-        with_serving,
-    )
-
-    n, d = _size(answer, "--inference-tokens")
-    inference = with_demand(law.law, law.values, law.cost, n, d, demand)
-    if serving is None:
-        return inference
-    vocab_size, seq_len = _task_of(law, n)
-    forms = with_serving(law.law, law.values, law.cost, n, d, demand, serving, vocab_size)
-    cheapest = forms["MHA"]
-    model = nearest_servable_model(cheapest.n_params, cheapest.tokens, vocab_size, seq_len)
-    cost = ServingCost(
-        **asdict(serving),
-        context=serving.context,
-        requests=demand / serving.context,
-        forms=forms,
-        model=model,
-        decoding=decoding(model, serving),
-    )
-    return inference.model_copy(update={"serving": cost})
-
-
-def _smaller(
-    law: FittedLaw, answer: Answer, given: object, kind: QuestionKind
-) -> list[SmallerModel]:
-    """Smaller models of the same loss; every draw of an optimum has its own."""
-    from scaling.predict.iso_loss import check_reachable, fractions_of, prices
-
-    n, d = _size(answer, "--smaller")
-    is_optimum = kind in (QuestionKind.BUDGET, QuestionKind.LOSS)
-    rows = prices(law, n, d, fractions_of(given), answer["flops"].value if is_optimum else None)
-    check_reachable(rows, n)
-    return rows
-
-
 def _task_of(law: FittedLaw, n: float) -> tuple[int, int]:
     """The vocabulary and sequence length of the models of a law; published laws are of large
     vocabularies.
@@ -266,8 +204,6 @@ def _model(
     law: FittedLaw, answer: Answer, wanted: bool
 ) -> tuple[dict[str, Any] | None, list[ResultWarning]]:
     """A buildable model for the predicted N and D by the sweep's recipe, or why there is none."""
-    from scaling.recipe import describe
-
     n, d = answer["n_params"].value, answer["tokens"].value
     if n is None or d is None:
         return None, []
@@ -277,18 +213,11 @@ def _model(
     if not wanted:
         return None, []
     vocab_size, seq_len = _task_of(law, n)
+    sizes: dict[str, Any] = {"vocab_size": vocab_size, "seq_len": seq_len}
     try:
-        described = describe(
-            n,
-            d,
-            vocab_size=vocab_size,
-            seq_len=seq_len,
-            sweep=law.sweep(),
-            params=law.counting()[0],
-        )
+        return describe(n, d, **sizes, sweep=law.sweep(), params=law.counting()[0]), []
     except ScalingError as error:
         return None, [warn(WarningCode.NO_MODEL, f"no model: {error.what}")]
-    return described, []
 
 
 def _extrapolation(
@@ -297,20 +226,18 @@ def _extrapolation(
     """Decades beyond the data, of C where it is known, and a warning for each way in which the
     answer leaves them.
     """
-    label, unit = "compute", " FLOPs"
-    span, value = law.range.get("flops"), answer["flops"].value
-    for name, words in (("n_params", "parameters"), ("tokens", "tokens")):
-        if (span is None or value is None) and name in law.range:
-            label, unit = words, f" {words}"
-            span, value = law.range[name], answer[name].value
-    if span is None or value is None or value <= 0:
+    name = next((name for name in UNITS if name in law.range and answer[name].value), None)
+    if name is None:
+        return None, []
+    (label, unit), span, value = UNITS[name], law.range[name], answer[name].value or 0.0
+    if value <= 0:
         return None, []
     decades = max(0.0, math.log10(value / span[1]))
     warnings = []
     if decades > MIN_DECADES:
         message = (
             f"{decades:.1f} decades of {label} beyond the data "
-            f"({format_flops(value)} against {format_flops(span[1])}{unit})"
+            f"({format_flops(value)} against {format_flops(span[1])} {unit})"
         )
         warnings.append(warn(WarningCode.EXTRAPOLATION, message, decades=decades))
     if value < span[0] * 0.99:

@@ -128,7 +128,7 @@ class TrainingTime(Document):
     hours: Real
 
 
-class Prediction(Document):
+class PredictionResult(Document):
     """The answer to one question. `model` is the buildable model nearest to it, with the recipe's
     hyper-parameters: null where the vocabulary is not known and no model was asked for. `inputs`
     are those other than N, D and C, by letter.

@@ -75,12 +75,9 @@ def parse_question(values: Mapping[str, object], loss: object = None) -> Questio
         quantity = QUANTITIES.get(letter, Quantity.NUMBER)
         remedy = EXAMPLES.get(quantity, 'give a positive number, such as 1e9 or "70B"')
         inputs[letter] = parse_quantity(value, quantity, option_of(letter), remedy)
-    reached = (
-        None
-        if loss is None
-        else parse_quantity(loss, Quantity.LOSS, "--loss", EXAMPLES[Quantity.LOSS])
-    )
-    return Question(inputs, reached)
+    if loss is not None:
+        loss = parse_quantity(loss, Quantity.LOSS, "--loss", EXAMPLES[Quantity.LOSS])
+    return Question(inputs, loss)
 
 
 def complete(

@@ -9,25 +9,24 @@ each size.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from scaling.errors import ScalingError
 from scaling.fit.bootstrap import fit_law
 from scaling.fit.dataset import Dataset
-from scaling.fit.document import to_jsonable
+from scaling.fit.document import Document, Estimate, Real
+from scaling.fit.fit_options import FitOptions
 from scaling.fit.frontier.approaches import estimate_frontiers
-from scaling.fit.frontier.frontier import FrontierEstimate, fit_power
-from scaling.fit.law_fit import LawFit, exponents
+from scaling.fit.frontier.frontier import fit_power
+from scaling.fit.law_fit import LawFit
 from scaling.fit.laws.laws import LAWS
-from scaling.fit.options import FitOptions
 from scaling.fit.result import FitResult
 from scaling.points.points import Points
-from scaling.points.source import Source, read_source
+from scaling.points.source import read_source
 from scaling.predict.law_source import PREFIX, load_law
 
 # N_total = N + omega N^(1/3): 32,000 tokens, width 39.2 times the depth (Pearce and Song 2024, eq.
@@ -38,26 +37,55 @@ TOKENS = np.logspace(6, 25, 1000)
 KAPLAN_FLOPS = np.logspace(12.95, 20.7, 100)
 TOTAL_FLOPS = np.logspace(14, 20.7, 100)
 CHINCHILLA_FORM = ("chinchilla", "chinchilla-tied", "data-constrained")
-# exponents of N* on RefinedWeb
-PORIAN: tuple[tuple[str, float], ...] = (
-    ("Kaplan's setting, without the head's FLOPs", 0.8353),
-    ("the head's FLOPs counted", 0.7065),
-    ("warm-up no longer than the run allows", 0.6020),
-    ("the learning rate decayed to each budget", 0.5715),
-    ("learning rate, batch and beta2 tuned at each size", 0.4969),
-)
+LABELS = {
+    "total": "all parameters, C = 6 N D (Hoffmann)",
+    "with_head": "N with the head, exact FLOPs",
+    "nonembedding": "N without embeddings, C = 6 N D (Kaplan)",
+}
 
 
-@dataclass(frozen=True)
-class Counting:
-    """One way of counting the same runs: `points` with its N and C, and the words for it."""
+class CountedExponents(Document):
+    """The exponents of N* ~ C^a and D* ~ C^b by one approach, or why there are none; `params` are
+    those of a fitted law.
+    """
 
-    name: str
+    unavailable: str | None = None
+    a: Estimate | None = None
+    b: Estimate | None = None
+    params: dict[str, Real] | None = None
+
+
+class CountedRuns(Document):
+    """The runs by one way of counting, under the three approaches."""
+
+    counting: str
     label: str
-    points: Points
+    parametric: CountedExponents
+    isoflop: CountedExponents
+    envelope: CountedExponents
 
 
-def reconcile(source: str, options: FitOptions, omega: float = OMEGA) -> dict[str, Any]:
+class StudyExponents(Document):
+    """The exponents that Kaplan's study finds on one law, by both countings."""
+
+    total: Real
+    nonembedding: Real
+
+
+class Reconciliation(Document):
+    """The exponents of one source under both countings; `embedding_share` is that of the smallest
+    and of the largest model.
+    """
+
+    source: str
+    omega: Real
+    embedding_share: list[Real] | None = None
+    countings: list[CountedRuns]
+    studies: StudyExponents | None
+    messages: list[str]
+
+
+def reconcile(source: str, options: FitOptions, omega: float = OMEGA) -> Reconciliation:
     """The exponents of one source under both countings; `source` is a results folder, a table, a
     fit or `published:NAME`.
 
@@ -73,10 +101,34 @@ def reconcile(source: str, options: FitOptions, omega: float = OMEGA) -> dict[st
     options = options.resolved()
     if source.startswith(PREFIX) or (source.endswith(".json") and _is_fit(Path(source))):
         law = load_law(source)
-        return to_jsonable(
-            {"source": source, "countings": [], **_studies(law.law, law.values, omega, source)}
-        )  # type: ignore[no-any-return]
-    return to_jsonable(_of_runs(source, options, omega))  # type: ignore[no-any-return]
+        studies = _studies(law.law, law.values, omega, source)
+        return Reconciliation(
+            source=source, omega=omega, countings=[], studies=studies, messages=[]
+        )
+    points, omega, share = _countings(Path(source), options, omega)
+    rows = [_counted(name, counted, options) for name, counted in points.items()]
+    fits = {row.counting: row.parametric for row in rows}
+    total, bare = fits["total"], fits["nonembedding"]
+    message = (
+        "The countings cannot be compared: the parametric law is unavailable under one of them."
+    )
+    messages = [message]
+    if total.a and bare.a and total.a.value is not None and bare.a.value is not None:
+        messages = [
+            f"Counting alone moves the parametric exponent by {bare.a.value - total.a.value:+.3f}, "
+            f"from {total.a.value:.3f} to {bare.a.value:.3f}: embeddings are "
+            f"{100 * share[0]:.0f} % of the smallest model and {100 * share[1]:.0f} % of the "
+            "largest.",
+            "What counting does not explain, tuning does (Porian et al. 2024).",
+        ]
+    return Reconciliation(
+        source=source,
+        omega=omega,
+        embedding_share=share,
+        countings=rows,
+        studies=_studies(options.law, total.params, omega, source) if total.params else None,
+        messages=messages,
+    )
 
 
 def _is_fit(path: Path) -> bool:
@@ -87,34 +139,13 @@ def _is_fit(path: Path) -> bool:
     return True
 
 
-def _of_runs(source: str, options: FitOptions, omega: float) -> dict[str, Any]:
-    read = read_source([Path(source)], options.source())
-    countings, omega, share = _countings(read, Path(source), options, omega)
-    rows = [_row(each, read, options) for each in countings]
-    by_total = [
-        row["parametric"] for row in rows if row["counting"] == "total" and "a" in row["parametric"]
-    ]
-    studies = (
-        _studies(options.law, by_total[0]["params"], omega, source)
-        if by_total
-        else {"studies": None, "porian": _porian()}
-    )
-    return {
-        "source": source,
-        "omega": omega,
-        "embedding_share": share,
-        "countings": rows,
-        **studies,
-        "messages": _messages(rows, share),
-    }
-
-
 def _countings(
-    read: Source, path: Path, options: FitOptions, omega: float
-) -> tuple[list[Counting], float, list[float]]:
+    path: Path, options: FitOptions, omega: float
+) -> tuple[dict[str, Points], float, list[float]]:
     """The runs by each counting, omega (of the runs themselves where they tell it), and the
     embeddings' share at both ends.
     """
+    read = read_source([path], options.source())
     points = read.points
     if points.n is None or points.d is None:
         raise ScalingError(
@@ -122,46 +153,28 @@ def _countings(
             where=str(path),
             remedy='name them: --columns "N=...,D=..."',
         )
+    n = np.asarray(points.n)
     if read.kaplan is not None:
         whole = read_source([path], replace(options.source(), params="total")).points
         bare = read.kaplan
-        omega = float(
-            np.exp(
-                np.median(
-                    np.log(np.asarray(whole.n) - np.asarray(bare.n))
-                    - np.log(np.asarray(bare.n)) / 3
-                )
-            )
-        )
-        countings = [
-            _as_6nd(whole, "total"),
-            Counting("with_head", "N with the head, exact FLOPs", points),
-        ]
+        total, n = np.asarray(whole.n), np.asarray(bare.n)
+        omega = float(np.exp(np.median(np.log(total - n) - np.log(n) / 3)))
+    elif points.convention.get("params") == "nonembedding":
+        whole, bare = replace(points, n=n + omega * np.cbrt(n)), points
     else:
-        n = np.asarray(points.n)
-        if points.convention.get("params") == "nonembedding":
-            whole, bare = replace(points, n=n + omega * np.cbrt(n)), points
-        else:
-            whole, bare = points, replace(points, n=without_embeddings(n, omega))
-        countings = [_as_6nd(whole, "total")]
+        whole, bare = points, replace(points, n=without_embeddings(n, omega))
     total = np.asarray(whole.n)
     share = 1 - np.asarray(bare.n) / total
     ends = [float(share[np.argmin(total)]), float(share[np.argmax(total)])]
-    return [*countings, _as_6nd(bare, "nonembedding")], omega, ends
+    counted = {"total": _as_6nd(whole, "total")}
+    if read.kaplan is not None:
+        counted["with_head"] = points
+    return {**counted, "nonembedding": _as_6nd(bare, "nonembedding")}, omega, ends
 
 
-def _as_6nd(points: Points, name: str) -> Counting:
-    label = {
-        "total": "all parameters, C = 6 N D (Hoffmann)",
-        "nonembedding": "N without embeddings, C = 6 N D (Kaplan)",
-    }[name]
-    assert points.n is not None
-    assert points.d is not None
-    return Counting(
-        name,
-        label,
-        replace(points, c=6.0 * points.n * points.d, convention={"params": name, "flops": "6nd"}),
-    )
+def _as_6nd(points: Points, name: str) -> Points:
+    c = 6.0 * np.asarray(points.n) * np.asarray(points.d)
+    return replace(points, c=c, convention={"params": name, "flops": "6nd"})
 
 
 def without_embeddings(total: np.ndarray, omega: float) -> np.ndarray:
@@ -174,35 +187,27 @@ def without_embeddings(total: np.ndarray, omega: float) -> np.ndarray:
     return np.asarray(root**3)
 
 
-def _row(counting: Counting, read: Source, options: FitOptions) -> dict[str, Any]:
+def _counted(name: str, points: Points, options: FitOptions) -> CountedRuns:
     """The three approaches under one counting; an unavailable one says why."""
-    data = Dataset(counting.points)
-    row: dict[str, Any] = {"counting": counting.name, "label": counting.label}
+    data = Dataset(points)
     try:
         fit: LawFit | str = fit_law(data, LAWS[options.law], options)
     except ScalingError as error:
         fit = error.what
-    for name, estimate in estimate_frontiers(data, None, fit, options).items():
-        row[name] = _written(estimate, options.ci)
-    if isinstance(fit, LawFit) and "a" in row["parametric"]:
-        row["parametric"]["params"] = fit.values
-    return row
+    by_approach = {
+        approach: CountedExponents(
+            unavailable=None if estimate.frontier else estimate.unavailable,
+            **estimate.exponents(options.ci),
+            params=fit.values
+            if isinstance(fit, LawFit) and estimate.frontier and approach == "parametric"
+            else None,
+        )
+        for approach, estimate in estimate_frontiers(data, None, fit, options).items()
+    }
+    return CountedRuns(counting=name, label=LABELS[name], **by_approach)
 
 
-def _written(frontier_estimate: FrontierEstimate, ci: float) -> dict[str, Any]:
-    return (
-        {"unavailable": frontier_estimate.unavailable}
-        if frontier_estimate.frontier is None
-        else {
-            name: estimate.to_dict()
-            for name, estimate in exponents(
-                frontier_estimate.frontier, frontier_estimate.draws, ci
-            ).items()
-        }
-    )
-
-
-def _studies(law: str, values: Mapping[str, float], omega: float, where: str) -> dict[str, Any]:
+def _studies(law: str, values: Mapping[str, float], omega: float, where: str) -> StudyExponents:
     """What Kaplan's and Hoffmann's studies find on one and the same law (Pearce and Song 2024,
     section 3).
     """
@@ -212,16 +217,10 @@ def _studies(law: str, values: Mapping[str, float], omega: float, where: str) ->
             where=where,
             remedy="use a chinchilla fit, or give runs",
         )
-    studies = {
-        "total": simulated_study(values, omega, "total", TOTAL_FLOPS),
-        "nonembedding": simulated_study(values, omega, "nonembedding", KAPLAN_FLOPS),
-        "local": local_exponents(values, omega, np.array([1e3, 1e5, 1e7, 1e9, 1e11])),
-    }
-    return {"omega": omega, "studies": studies, "porian": _porian()}
-
-
-def _porian() -> list[dict[str, Any]]:
-    return [{"step": step, "a": a} for step, a in PORIAN]
+    return StudyExponents(
+        total=simulated_study(values, omega, "total", TOTAL_FLOPS),
+        nonembedding=simulated_study(values, omega, "nonembedding", KAPLAN_FLOPS),
+    )
 
 
 def simulated_study(
@@ -241,44 +240,3 @@ def simulated_study(
     loss = values["A"] * total[:, None] ** -alpha + values["B"] * TOKENS[nearest] ** -beta
     exponent, _ = fit_power(np.log(flops), np.log(n[loss.argmin(0)]))
     return float(exponent)
-
-
-def local_exponents(
-    values: Mapping[str, float], omega: float, n: np.ndarray
-) -> list[dict[str, float]]:
-    """d log N* / d log C of N without embeddings, at sizes n, on the law's own frontier (Pearce and
-    Song 2024, eq. 10).
-
-    From the first-order condition at fixed C = 6 N D: B beta D^-beta = A alpha N_t^(-alpha - 1) N
-    dN_t/dN.
-    """
-    alpha, beta = values["alpha"], values.get("beta", values["alpha"])
-    total = n + omega * np.cbrt(n)
-    grown = (n + omega / 3 * np.cbrt(n)) / total  # d log N_t / d log N
-    bent = (n + omega / 9 * np.cbrt(n)) / (n + omega / 3 * np.cbrt(n))  # d log(N dN_t/dN) / d log N
-    slope = 1 + ((alpha + 1) * grown - bent) / beta  # d log C / d log N
-    return [
-        {"n_params_nonembedding": float(size), "a": float(1 / each)}
-        for size, each in zip(n, slope, strict=True)
-    ]
-
-
-def _messages(rows: Sequence[Mapping[str, Any]], share: Sequence[float]) -> list[str]:
-    """What the countings say, in sentences."""
-    a = {row["counting"]: row["parametric"].get("a", {}).get("value") for row in rows}
-    if a.get("total") is None or a.get("nonembedding") is None:
-        return [
-            "The countings cannot be compared: the parametric law is unavailable under one of them."
-        ]
-    moved = a["nonembedding"] - a["total"]
-    why = (
-        f"embeddings are {100 * share[0]:.0f} % of the smallest model and "
-        f"{100 * share[1]:.0f} % of the largest"
-    )
-    return [
-        (
-            f"Counting alone moves the parametric exponent by {moved:+.3f}, from "
-            f"{a['total']:.3f} to {a['nonembedding']:.3f}: {why}."
-        ),
-        "What counting does not explain, tuning does: see the steps of Porian et al. 2024.",
-    ]

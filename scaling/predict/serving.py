@@ -9,7 +9,8 @@ decoding of a token is the slower of its arithmetic and of reading weights and K
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -24,19 +25,16 @@ from scaling.accounting import (
 )
 from scaling.config import ModelConfig, Recipe
 from scaling.errors import ScalingError, unknown_choice
-from scaling.fit.frontier.frontier import Cost
-from scaling.predict.iso_loss import IsoLossCurve, cheapest, equal_loss
-from scaling.predict.prediction import Decoding, DecodingForm, Inference, ServedModel
+from scaling.predict.iso_loss import cheapest, equal_loss
+from scaling.predict.law_source import FittedLaw
+from scaling.predict.prediction import Decoding, DecodingForm, Inference, ServedModel, ServingCost
+from scaling.recipe import InfeasibleCell, describe, model_for
 
-FORMS = {
-    "MHA": 1.0,
-    "GQA": 0.25,
-    "MQA": 0.0,
-}  # share of the heads that have keys and values of their own; 0: one head
+# share of the heads that have keys and values of their own; 0: one head
+FORMS = {"MHA": 1.0, "GQA": 0.25, "MQA": 0.0}
 HEAD = 128
-SIZES = np.geomspace(
-    1e-2, 10.0, 13
-)  # of the size asked about: the buildable models whose caches are measured
+# of the size asked about: the buildable models whose caches are measured
+SIZES = np.geomspace(1e-2, 10.0, 13)
 VALUE_BYTES = 2  # weights and cache in bfloat16
 MOST = 2**40  # tokens of a request, and requests side by side
 
@@ -71,10 +69,8 @@ class Serving:
                 )
         if min(self.prompt_tokens, self.output_tokens - 1, self.batch - 1) < 0:
             raise ScalingError(
-                (
-                    f"{self.prompt_tokens} prompt tokens, {self.output_tokens} output tokens and "
-                    f"a batch of {self.batch} are no requests"
-                ),
+                f"{self.prompt_tokens} prompt tokens, {self.output_tokens} output tokens and "
+                f"a batch of {self.batch} are no requests",
                 remedy="give at least one output token and a batch of one",
             )
         for name in ("prompt_tokens", "output_tokens", "batch"):
@@ -104,16 +100,17 @@ class Shapes:
     width: np.ndarray
     share: float = 1.0
 
-    def cache_bytes(self, n: np.ndarray) -> np.ndarray:
+    def cache_bytes(self, n: Any) -> Any:
         """KV bytes of one token of context."""
         share = self.share or np.minimum(1.0, HEAD / np.exp(np.polyval(self.width, np.log(n))))
-        return np.asarray(
-            2 * VALUE_BYTES * share * np.exp(np.polyval(self.depth_times_width, np.log(n)))
-        )
+        return 2 * VALUE_BYTES * share * self._layers_times_width(n)
 
-    def attention_flops(self, n: np.ndarray) -> np.ndarray:
+    def attention_flops(self, n: Any) -> Any:
         """FLOPs of a new token for each token of context; the same in every form."""
-        return np.asarray(4 * np.exp(np.polyval(self.depth_times_width, np.log(n))))
+        return 4 * self._layers_times_width(n)
+
+    def _layers_times_width(self, n: Any) -> Any:
+        return np.exp(np.polyval(self.depth_times_width, np.log(n)))
 
 
 def shapes(n: float, vocab_size: int) -> dict[str, Shapes]:
@@ -121,112 +118,71 @@ def shapes(n: float, vocab_size: int) -> dict[str, Shapes]:
 
     Raises ScalingError when no models of about that size can be built.
     """
-    from scaling.recipe import InfeasibleCell, model_for
-
-    sizes: list[tuple[int, int, int]] = []
+    sizes: set[tuple[int, int, int]] = set()
+    rule = Recipe(size_tolerance=0.5)
     for size in n * SIZES:
-        try:
-            model = model_for(
-                float(size), Recipe(size_tolerance=0.5), vocab_size=vocab_size, seq_len=1
-            )
-        except InfeasibleCell:
-            continue
-        sizes.append(
-            (
-                n_params(model, 1),
-                model.n_layers * model.n_heads * model.d_head,
-                model.n_heads * model.d_head,
-            )
-        )
-    x, depth_times_width, width = np.log(np.array(sorted(set(sizes)), float)).reshape(-1, 3).T
-    if len(x) < 4:
+        with suppress(InfeasibleCell):
+            model = model_for(float(size), rule, vocab_size=vocab_size, seq_len=1)
+            width = model.n_heads * model.d_head
+            sizes.add((n_params(model, 1), model.n_layers * width, width))
+    if len(sizes) < 4:
         raise ScalingError(
             f"no models of about {n:.3g} parameters can be built to serve",
             remedy="leave --device out: FLOPs alone",
         )
-    curves = np.polyfit(x, depth_times_width, 2), np.polyfit(x, width, 2)
-    return {form: Shapes(*curves, share) for form, share in FORMS.items()}
+    x, *curves = np.log(np.array(sorted(sizes), float)).T
+    depth_times_width, width_curve = (np.polyfit(x, curve, 2) for curve in curves)
+    return {form: Shapes(depth_times_width, width_curve, share) for form, share in FORMS.items()}
 
 
-def device_seconds(
-    how: Serving, cost: Cost, shape: Shapes, n: np.ndarray, d: np.ndarray, demand: float
-) -> dict[str, np.ndarray]:
-    """Seconds of one device for training on D and for serving `demand` tokens, prompts included:
-    {training, prefill, decode}.
-
-    A model that needs several devices uses each for a share of the time; communication is not
-    counted.
-    """
-    device, requests = DEVICES[how.device], demand / how.context
-    prefill = requests * how.prompt_tokens * 2 * n / (device.flops_per_second * how.mfu_prefill)
-    return {
-        "training": np.asarray(cost.flops(n, d) / (device.flops_per_second * how.mfu_training)),
-        "prefill": np.asarray(prefill),
-        "decode": np.asarray(requests * how.output_tokens * _seconds_a_token(how, shape, n)),
-    }
-
-
-def _seconds_a_token(how: Serving, shape: Shapes, n: np.ndarray) -> np.ndarray:
+def _seconds_per_token(how: Serving, shape: Shapes, n: Any) -> Any:
     """Device-seconds of one generated token, at the mean context of an answer."""
     device = DEVICES[how.device]
     if how.mfu_decode is not None:
-        return np.asarray(2 * n / (device.flops_per_second * how.mfu_decode))
+        return 2 * n / (device.flops_per_second * how.mfu_decode)
     context = how.prompt_tokens + (how.output_tokens + 1) / 2
-    step = decode_seconds(
-        n,
-        context * shape.cache_bytes(n),
-        context * shape.attention_flops(n),
-        how.batch,
-        device,
-        VALUE_BYTES,
-    )
-    return np.asarray(np.maximum(*step) / how.batch)
+    cache, flops = context * shape.cache_bytes(n), context * shape.attention_flops(n)
+    return np.maximum(*decode_seconds(n, cache, flops, how.batch, device, VALUE_BYTES)) / how.batch
 
 
 def with_serving(
-    law: str,
-    values: Mapping[str, float],
-    cost: Cost,
-    n: float,
-    d: float,
-    demand: float,
-    how: Serving,
-    vocab_size: int,
+    law: FittedLaw, n: float, d: float, demand: float, how: Serving, vocab_size: int
 ) -> dict[str, ServedModel]:
-    """For each form of attention the N and D that cost least at the loss of (n, d).
+    """For each form of attention the N and D that cost least at the loss of (n, d), in seconds of
+    one device for training and for serving `demand` tokens, prompts included.
 
-    Raises ScalingError for a law that does not say which N and D have one loss.
+    A model that needs several devices uses each for a share of the time; communication is not
+    counted. Raises ScalingError for a law that does not say which N and D have one loss.
     """
-    same = equal_loss(law, values, n, d)
-    return {
-        form: _least(how, cost, shape, same, n, demand)
-        for form, shape in shapes(n, vocab_size).items()
-    }
+    same, peak = equal_loss(law.law, law.values, n, d), DEVICES[how.device].flops_per_second
+    requests = demand / how.context
 
+    def seconds(shape: Shapes, size: Any) -> Any:
+        """Of training, prefill and decoding."""
+        training = law.cost.flops(size, same.tokens(size)) / (peak * how.mfu_training)
+        prefill = requests * how.prompt_tokens * 2 * size / (peak * how.mfu_prefill)
+        decode = requests * how.output_tokens * _seconds_per_token(how, shape, size)
+        return np.stack([training, prefill, decode])
 
-def _least(
-    how: Serving, cost: Cost, shape: Shapes, same: IsoLossCurve, n: float, demand: float
-) -> ServedModel:
-    def spent(size: Any) -> dict[str, np.ndarray]:
-        return device_seconds(how, cost, shape, np.asarray(size), same.tokens(size), demand)
-
-    best = cheapest(lambda sizes: np.asarray(sum(spent(sizes).values())), n)
-    parts = {name: float(value) for name, value in spent(best).items()}
-    total, base = sum(parts.values()), float(sum(spent(n).values()))
-    a_token = float(_seconds_a_token(how, shape, np.asarray(best)))
-    return ServedModel(
-        n_params=best,
-        tokens=float(same.tokens(best)),
-        device_seconds=total,
-        training_seconds=parts["training"],
-        prefill_seconds=parts["prefill"],
-        decode_seconds=parts["decode"],
-        device_seconds_without=base,
-        saved_fraction=1 - total / base,
-        tokens_per_second=1 / a_token,
-        mfu_decode=2 * best * (1 / a_token) / DEVICES[how.device].flops_per_second,
-        kv_cache_bytes=float(shape.cache_bytes(np.asarray(best))) * how.context,
-    )
+    models = {}
+    for form, shape in shapes(n, vocab_size).items():
+        best = cheapest(lambda size, shape=shape: seconds(shape, size).sum(0), n)  # type: ignore[misc]
+        parts, rate = seconds(shape, best), 1 / float(_seconds_per_token(how, shape, best))
+        without = float(seconds(shape, n).sum())
+        models[form] = ServedModel(
+            n_params=best,
+            tokens=float(same.tokens(best)),
+            device_seconds=parts.sum(),
+            training_seconds=parts[0],
+            prefill_seconds=parts[1],
+            decode_seconds=parts[2],
+            device_seconds_without=without,
+            saved_fraction=1 - parts.sum() / without,
+            tokens_per_second=rate,
+            mfu_decode=2 * best * rate / peak,
+            kv_cache_bytes=shape.cache_bytes(best) * how.context,
+        )
+    return models
 
 
 def nearest_servable_model(
@@ -235,8 +191,6 @@ def nearest_servable_model(
     """The described model nearest to `n`, within 5 %, with heads of usual width that can be grouped
     by four; else the nearest of all.
     """
-    from scaling.recipe import describe
-
     models = [
         describe(n * (1 + shift), tokens, vocab_size=vocab_size, seq_len=seq_len)
         for shift in (0.0, -0.015, 0.015, -0.03, 0.03, -0.045, 0.045)
@@ -254,21 +208,19 @@ def decoding(described: Mapping[str, Any], how: Serving) -> Decoding:
     model = ModelConfig.model_validate(
         {name: value for name, value in described.items() if name in ModelConfig.model_fields}
     )
-    forms = {name: _form(variant, how) for name, variant in attention_forms(model).items()}
+    forms = {
+        name: DecodingForm(
+            n_kv_heads=form.n_kv_heads,
+            kv_cache_bytes=int(kv_cache_bytes(form, how.context)),
+            tokens_per_second={
+                device_name: decode_tokens_per_second(form, how.context, how.batch, device)
+                for device_name, device in DEVICES.items()
+            },
+        )
+        for name, form in attention_forms(model).items()
+    }
     return Decoding(
         context=how.context, batch=how.batch, n_params=n_params(model, how.context), forms=forms
-    )
-
-
-def _form(model: ModelConfig, how: Serving) -> DecodingForm:
-    speeds = {
-        name: decode_tokens_per_second(model, how.context, how.batch, device)
-        for name, device in DEVICES.items()
-    }
-    return DecodingForm(
-        n_kv_heads=model.n_kv_heads,
-        kv_cache_bytes=int(kv_cache_bytes(model, how.context)),
-        tokens_per_second=speeds,
     )
 
 
@@ -276,20 +228,39 @@ FORWARD = 2.0  # FLOPs a parameter and token when a model is used
 
 
 def with_demand(
-    law: str, values: Mapping[str, float], cost: Cost, n: float, d: float, demand: float
+    law: FittedLaw,
+    n: float,
+    d: float,
+    demand: float,
+    how: Serving | None,
+    vocab_size: int,
+    seq_len: int,
 ) -> Inference:
-    """Minimise c0 N^p D + 2 N `demand` over N at the loss of (n, d); D follows from the law
-    (Sardana 2024, eq. 3).
+    """Minimise c0 N^p D + 2 N `demand` over N at the loss of (n, d), where D follows from the law
+    (Sardana 2024, eq. 3), and device-seconds with the model then served.
 
     Raises ScalingError for a law that does not say which N and D have one loss.
     """
-    same = equal_loss(law, values, n, d)
+    same = equal_loss(law.law, law.values, n, d)
 
-    def total(size: np.ndarray) -> np.ndarray:
-        return np.asarray(cost.flops(size, same.tokens(size)) + FORWARD * size * demand)
+    def total(size: Any) -> Any:
+        return law.cost.flops(size, same.tokens(size)) + FORWARD * size * demand
 
     best = cheapest(total, n)
-    base, least = float(total(np.asarray(n))), float(total(np.asarray(best)))
+    base, least = float(total(n)), float(total(best))
+    served = None
+    if how is not None:
+        forms = with_serving(law, n, d, demand, how, vocab_size)
+        cheapest_mha = forms["MHA"].n_params, forms["MHA"].tokens
+        model = nearest_servable_model(*cheapest_mha, vocab_size, seq_len)
+        served = ServingCost(
+            **asdict(how),
+            context=how.context,
+            requests=demand / how.context,
+            forms=forms,
+            model=model,
+            decoding=decoding(model, how),
+        )
     return Inference(
         demand_tokens=demand,
         n_params=best,
@@ -298,4 +269,5 @@ def with_demand(
         flops_total_without=base,
         flops_saved=base - least,
         saved_fraction=1 - least / base,
+        serving=served,
     )

@@ -45,7 +45,7 @@ def at_inputs(
     """The loss of one run of N parameters on D tokens, and its breakdown."""
     forecast, drawn = combination.loss(n, d, known.ci), None
     if known.formula is not None and set(known.formula.inputs) == {"N", "D"}:
-        drawn = known.outcome_draws({"N": np.array([n]), "D": np.array([d])})
+        drawn = known.outcomes({"N": np.array([n]), "D": np.array([d])})[1:]
     flops = float(known.cost.flops(n, d))
     answer = {
         "flops": _exactly(flops),

@@ -18,14 +18,7 @@ import numpy as np
 import pandas as pd
 
 from scaling import accounting
-from scaling.config import (
-    Forecast,
-    ListDesign,
-    ListedCell,
-    ModelConfig,
-    NConvention,
-    Sweep,
-)
+from scaling.config import Forecast, ListDesign, ListedCell, Sweep
 from scaling.config.sweep_file import load_sweep, write_sweep
 from scaling.errors import ScalingError
 from scaling.formatting import format_flops
@@ -88,15 +81,7 @@ def write_verification_sweep(
             where=source,
             remedy="emit from a parametric fit of N and D, such as fits/chinchilla.json",
         )
-    parent = load_sweep(base) if base else law.sweep()
-    if parent is None:
-        kind = "a published law" if source.startswith(PREFIX) else "the fit"
-        raise ScalingError(
-            f"{kind} has no sweep here to take data and recipe from",
-            where=source,
-            remedy="name a sweep file: --base SWEEP.toml",
-        )
-    _check_axes(parent)
+    parent = _parent(law, source, base)
     vocab_size, seq_len = (
         (task or {}).get(name, getattr(law.model, name)) for name in ("vocab_size", "seq_len")
     )
@@ -107,28 +92,57 @@ def write_verification_sweep(
             remedy="fit a results folder of this program, or name a sweep file: --base SWEEP.toml",
         )
     params, counted = law.counting()
+    overrides: Any = parent.base.model
+    first = parent.seeds[0]
+    # one run cannot tell an error of the law from the noise of a seed: the optimum has two
+    seeds = {"optimum": tuple(dict.fromkeys([*parent.seeds, first, (first + 1) % 2**32]))}
     cells, forecasts = [], []
     for role, share in ROLES:
-        model = _model(parent, share * n_star, vocab_size, seq_len, params)
-        n = accounting.n_params(model, seq_len, params)
+        model = model_for(
+            share * n_star,
+            parent.recipe,
+            vocab_size=vocab_size,
+            seq_len=seq_len,
+            params=params,
+            overrides=overrides.model_dump(exclude_none=True),
+        )
+        n = float(accounting.n_params(model, seq_len, params))
         tokens = float(round(flops / accounting.train_flops(model, seq_len, 1, counted)))
-        cells.append(ListedCell(size=float(n), tokens=tokens, seeds=_seeds(parent, role)))
-        forecasts.append(_forecast(law, role, float(n), tokens, flops, source))
-    design = ListDesign(kind="list", cells=tuple(cells), params=params, flops=counted)
-    changes = {"name": _name(parent.name, flops), "design": design, "forecasts": tuple(forecasts)}
-    emptied = {"replicates": (), "tuning": ()}
+        cells.append(ListedCell(size=n, tokens=tokens, seeds=seeds.get(role)))
+        forecasts.append(_forecast(law, role, n, tokens, flops, source))
     question = (
         f"Does the law fitted to {parent.name} predict the loss at {format_flops(flops)} FLOPs?"
     )
-    sweep = parent.model_copy(update={**changes, **emptied, "question": question})
-    write_sweep(sweep, out, _head(sweep, source, out))
+    changes = {
+        "name": f"{parent.name[:44]}-at-{flops:.3g}".replace("+", ""),
+        "question": question,
+        "design": ListDesign(kind="list", cells=tuple(cells), params=params, flops=counted),
+        "forecasts": tuple(forecasts),
+        "replicates": (),
+        "tuning": (),
+    }
+    sweep = parent.model_copy(update=changes)
+    head = (
+        f"{question}\n\n  scaling run {out}\n  scaling report results/{sweep.name}\n\n"
+        f"Written by `scaling predict {source} --flops {flops:.6g} --emit {out}`; "
+        "the forecasts stood here before anything was trained."
+    )
+    write_sweep(sweep, out, head)
     return sweep
 
 
-def _check_axes(parent: Sweep) -> None:
-    """Raises ScalingError for a sweep that varies something: which value should the forecast be
-    trained with?
+def _parent(law: FittedLaw, source: str, base: Path | None) -> Sweep:
+    """The sweep whose data and recipe the runs take. Raises ScalingError for one that varies
+    something: which value should the forecast be trained with?
     """
+    parent = load_sweep(base) if base else law.sweep()
+    if parent is None:
+        kind = "a published law" if source.startswith(PREFIX) else "the fit"
+        raise ScalingError(
+            f"{kind} has no sweep here to take data and recipe from",
+            where=source,
+            remedy="name a sweep file: --base SWEEP.toml",
+        )
     if parent.axes:
         fields = ", ".join(axis.field for axis in parent.axes)
         raise ScalingError(
@@ -138,32 +152,7 @@ def _check_axes(parent: Sweep) -> None:
                 "name a sweep without axes (--base); a learning rate is tuned by [[tuning]] instead"
             ),
         )
-
-
-def _model(
-    parent: Sweep, size: float, vocab_size: int, seq_len: int, params: NConvention
-) -> ModelConfig:
-    overrides = parent.base.model.model_dump(exclude_none=True)  # type: ignore[attr-defined]
-    return model_for(
-        size,
-        parent.recipe,
-        vocab_size=vocab_size,
-        seq_len=seq_len,
-        params=params,
-        overrides=overrides,
-    )
-
-
-def _seeds(parent: Sweep, role: str) -> tuple[int, ...] | None:
-    """The optimum is trained twice: one run cannot tell an error of the law from the noise of a
-    seed.
-    """
-    first = parent.seeds[0]
-    return (
-        tuple(dict.fromkeys([*parent.seeds, first, (first + 1) % 2**32]))
-        if role == "optimum"
-        else None
-    )
+    return parent
 
 
 def _forecast(
@@ -192,49 +181,23 @@ def _forecast(
             remedy="emit from a parametric fit, such as fits/chinchilla.json",
         )
     inputs = {"N": np.array([n]), "D": np.array([tokens])}
-    loss = float(fitted.outcome(inputs)[0])
+    loss, *drawn = fitted.outcomes(inputs)[:, 0].tolist()
     if not 0 < loss < math.inf:
         raise ScalingError(
             f"the law {fitted.law} gives no loss at N = {n:.3g} and D = {tokens:.3g}",
             where=source,
             remedy="fit again, with more runs",
         )
-    ends: dict[str, Any] = {}
-    drawn = fitted.outcome_draws(inputs)
-    if drawn is not None:
-        logs = np.log(drawn[:, 0])
-        logs = logs[np.isfinite(logs)]
-        logs = logs + _noise(fitted, len(logs))
-        lo, hi = np.exp(np.quantile(logs, [(1 - fitted.ci) / 2, (1 + fitted.ci) / 2]))
-        ends = {"lo": float(min(lo, loss)), "hi": float(max(hi, loss))}
-    return Forecast(**about, **ends, loss=loss)
-
-
-def _noise(law: FittedLaw, count: int) -> np.ndarray:
-    """The noise of one run (count,): of few replicates its size is uncertain too, as Student's t
-    knows.
-    """
-    random = np.random.default_rng(SEED)
-    drawn = (
-        random.standard_t(law.noise_degrees_of_freedom, count)
-        if law.noise_degrees_of_freedom
-        else random.standard_normal(count)
-    )
-    return np.asarray((law.noise or 0.0) * drawn)
-
-
-def _name(parent: str, flops: float) -> str:
-    return f"{parent[:44]}-at-{flops:.3g}".replace("+", "")
-
-
-def _head(sweep: Sweep, source: str, out: Path) -> str:
-    """What the sweep file is for."""
-    largest = max(forecast.flops for forecast in sweep.forecasts)
-    return (
-        f"{sweep.question}\n\n  scaling run {out}\n  scaling report results/{sweep.name}\n\n"
-        f"Written by `scaling predict {source} --flops {largest:.6g} --emit {out}`; "
-        "the forecasts stood here before anything was trained."
-    )
+    if not drawn:
+        return Forecast(**about, loss=loss)
+    logs = np.log(drawn)
+    logs = logs[np.isfinite(logs)]
+    random, freedom = np.random.default_rng(SEED), fitted.noise_degrees_of_freedom
+    # of few replicates the size of the noise is uncertain too, as Student's t knows
+    noise = random.standard_t(freedom, len(logs)) if freedom else random.standard_normal(len(logs))
+    ends = [(1 - fitted.ci) / 2, (1 + fitted.ci) / 2]
+    lo, hi = np.exp(np.quantile(logs + (fitted.noise or 0.0) * noise, ends))
+    return Forecast(**about, loss=loss, lo=float(min(lo, loss)), hi=float(max(hi, loss)))
 
 
 def check_forecasts(sweep: Sweep, table: pd.DataFrame) -> list[CheckedForecast]:
@@ -247,49 +210,37 @@ def check_forecasts(sweep: Sweep, table: pd.DataFrame) -> list[CheckedForecast]:
     n, d = (np.log(np.asarray(values, float)) for values in (runs.n, runs.d))
     checked = []
     for forecast in sweep.forecasts:
-        near = (np.abs(n - math.log(forecast.size)) < NEAR) & (
-            np.abs(d - math.log(forecast.tokens)) < NEAR
+        near = (abs(n - math.log(forecast.size)) < NEAR) & (
+            abs(d - math.log(forecast.tokens)) < NEAR
         )
         if near.any():
-            first = int(np.flatnonzero(near)[0])
-            losses = tuple(float(loss) for loss in runs.loss[near])
-            checked.append(
-                CheckedForecast(forecast, float(np.exp(n[first])), float(np.exp(d[first])), losses)
-            )
+            first, losses = np.flatnonzero(near)[0], tuple(map(float, runs.loss[near]))
+            ends = float(np.exp(n[first])), float(np.exp(d[first]))
+            checked.append(CheckedForecast(forecast, *ends, losses))
     return checked
 
 
 def sentence(checked: Sequence[CheckedForecast]) -> str:
     """What came of the forecasts, in two sentences."""
     best = next((each for each in checked if each.forecast.role == "optimum"), checked[0])
-    judged = [each for each in checked if each.inside is not None]
-    runs, inside = (
-        sum(len(each.losses) for each in judged),
-        sum(each.inside or 0 for each in judged),
-    )
-    covered = (
-        f"{inside} of {runs} runs lie in their {100 * best.forecast.ci:g} % intervals."
-        if judged
-        else "It came without an interval."
-    )
-    beyond = (
-        (
-            f", {best.forecast.flops / best.forecast.seen:.1f} times the largest budget "
-            "that the law had seen,"
+    about, judged = best.forecast, [each for each in checked if each.inside is not None]
+    covered, beyond, neighbours = "It came without an interval.", "", ""
+    if judged:
+        inside, runs = (
+            sum(each.inside or 0 for each in judged),
+            sum(len(each.losses) for each in judged),
         )
-        if best.forecast.seen
-        else ""
-    )
-    message = (
-        f"At {format_flops(best.forecast.flops)} FLOPs{beyond} the law said "
-        f"{best.forecast.loss:.4f} for the compute-optimal model, "
-        f"and {best.measured:.4f} was measured: an error of {100 * best.error:+.2f} %. {covered}"
-    )
-    others = [each for each in checked if each is not best]
-    if not others:
-        return message
-    beaten = [each.forecast.role for each in others if each.measured < best.measured]
-    listed = ", ".join(f"{each.forecast.role} the size {each.measured:.4f}" for each in others)
-    return f"{message} Its neighbours at the same cost: {listed}" + (
-        f"; {' and '.join(beaten)} the size is better." if beaten else "."
+        covered = f"{inside} of {runs} runs lie in their {100 * about.ci:g} % intervals."
+    if about.seen:
+        beyond = f", {about.flops / about.seen:.1f} times the largest budget that the law had seen,"
+    if others := [each for each in checked if each is not best]:
+        listed = ", ".join(f"{each.forecast.role} the size {each.measured:.4f}" for each in others)
+        beaten = [each.forecast.role for each in others if each.measured < best.measured]
+        better = f"; {' and '.join(beaten)} the size is better." if beaten else "."
+        neighbours = f" Its neighbours at the same cost: {listed}{better}"
+    return (
+        f"At {format_flops(about.flops)} FLOPs{beyond} the law said "
+        f"{about.loss:.4f} for the compute-optimal model, "
+        f"and {best.measured:.4f} was measured: an error of {100 * best.error:+.2f} %. "
+        f"{covered}{neighbours}"
     )

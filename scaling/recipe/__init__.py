@@ -2,12 +2,12 @@
 range.
 """
 
-from scaling.recipe.describe import describe
 from scaling.recipe.hyper import (
     MIN_BATCH_TOKENS,
     MIN_STEPS,
     b2_of,
     batch_size,
+    describe,
     learning_rate,
     optim_for,
     range_warnings,

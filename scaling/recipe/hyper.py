@@ -12,15 +12,18 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from scaling.config import ModelConfig, OptimConfig, PowerRule, Recipe
+from scaling.accounting import n_params
+from scaling.config import ModelConfig, NConvention, OptimConfig, PowerRule, Recipe, Sweep
 from scaling.config.base import mistakes
 from scaling.recipe import rules
-from scaling.recipe.shapes import InfeasibleCell
+from scaling.recipe.shapes import InfeasibleCell, model_for
 
 MIN_BATCH_TOKENS = 512
 MIN_STEPS = 20
 MIN_WARMUP_STEPS = 100
 B2_RANGE = (0.9, 0.9999)
+USUAL_SHAPES = 1e8  # parameters from which widths are multiples of 128, as accelerators want them
+WIDE_HEADS = 1e9  # and from which heads are 128 wide
 
 
 def learning_rate(model: ModelConfig, n: float, tokens: float, recipe: Recipe) -> float:
@@ -126,16 +129,56 @@ def range_warnings(
         ("lr_rule", recipe.lr_rule, lr_given),
         ("batch_rule", recipe.batch_rule, batch_given),
     ):
-        if given or rule == "width":
-            continue
-        why = (
-            rules.outside(rule, n)
-            if isinstance(rule, PowerRule)
-            else rules.PUBLISHED[rule].outside(n, tokens)
-        )
-        warnings += (
-            [f"recipe.{name} = {rule if isinstance(rule, str) else 'measured'}: {why}"]
-            if why
-            else []
-        )
+        why, label = "", str(rule)
+        if isinstance(rule, PowerRule):
+            why, label = rules.outside(rule, n), "measured"
+        elif rule != "width":
+            why = rules.PUBLISHED[rule].outside(n, tokens)
+        if why and not given:
+            warnings.append(f"recipe.{name} = {label}: {why}")
     return warnings
+
+
+def describe(
+    n: float,
+    tokens: float,
+    *,
+    vocab_size: int = 256,
+    seq_len: int = 2048,
+    sweep: Sweep | None = None,
+    params: NConvention = "with_head",
+) -> dict[str, Any]:
+    """A buildable model of about `n` parameters (as `params` counts) trained on `tokens` tokens, as
+    plain values for a prediction: by the recipe of a sweep, or in usual shapes.
+    """
+    recipe, sequences = Recipe(), None
+    model_options: dict[str, Any] = {}
+    optim_options: dict[str, Any] = {}
+    if sweep is not None:
+        base: Any = sweep.base
+        recipe, sequences = sweep.recipe, base.batch_size
+        model_options = base.model.model_dump(exclude_none=True)
+        optim_options = base.optim.model_dump(exclude_none=True)
+    elif n >= USUAL_SHAPES:
+        recipe = Recipe(width_multiple=128, d_head=128 if n >= WIDE_HEADS else 64)
+    rule = recipe.model_copy(update={"size_tolerance": 1.0})
+    model = model_for(
+        n, rule, vocab_size=vocab_size, seq_len=seq_len, params=params, overrides=model_options
+    )
+    counted = n_params(model, seq_len, "with_head")
+    sequences = sequences or batch_size(counted, tokens, seq_len, rule)
+    n_steps = max(1, round(tokens / (sequences * seq_len)))
+    optim = optim_for(model, counted, n_steps, sequences * seq_len, rule, optim_options)
+    return model.model_dump(mode="json", exclude_none=True) | {
+        "n_params": n_params(model, seq_len, params),
+        "params": params,
+        "seq_len": seq_len,
+        "batch_size": sequences,
+        "batch_tokens": sequences * seq_len,
+        "n_steps": n_steps,
+        "lr": optim.lr,
+        "warmup_steps": optim.warmup_steps,
+        "b2": optim.b2,
+        "weight_decay": optim.weight_decay,
+        "schedule": optim.schedule,
+    }

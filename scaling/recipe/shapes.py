@@ -23,13 +23,6 @@ class InfeasibleCell(ScalingError):
     """A cell of a sweep that cannot be built; the plan lists it with its reason and goes on."""
 
 
-def depth(d_model: int, recipe: Recipe) -> int:
-    """Layers for a width: fixed, or d_model / aspect and at least two. Loss depends weakly on shape
-    (Kaplan 2020, fig. 5).
-    """
-    return recipe.n_layers or max(2, round(d_model / recipe.aspect))
-
-
 def head_width(d_model: int, recipe: Recipe) -> int:
     """Width of a head: the smallest divisor of d_model that reaches the target of 32, 64 (from 256)
     or 128 (from 2048).
@@ -45,46 +38,32 @@ def head_width(d_model: int, recipe: Recipe) -> int:
     return next(whole, None) or next(even, d_model)
 
 
-def ffn_width(d_model: int, gated: bool, recipe: Recipe) -> int:
-    """ffn_ratio x d_model; two thirds of it, to a multiple of 8, when gated, so that three matrices
-    weigh what two did (Shazeer 2020).
-    """
-    width = recipe.ffn_ratio * d_model
-    return max(8, 8 * round(width * 2 / 24)) if gated else max(1, round(width))
-
-
-def ffn_width_from_shared_kv(n_heads: int, n_kv_heads: int, d_head: int, gated: bool) -> int:
-    """The width of feed-forward that weighs as much as the keys and values that shared heads do
-    without (Shazeer 2019 so widens it).
-
-    A layer saves 2 d_model d_head weights for each missing head; a unit of d_ff weighs 2 d_model, 3
-    d_model when gated.
-    """
-    return round(2 * (n_heads - n_kv_heads) * d_head / (3 if gated else 2))
-
-
 def shape(d_model: int, vocab_size: int, recipe: Recipe, overrides: dict[str, Any]) -> ModelConfig:
     """The model of a width, with a sweep's overrides. Raises InfeasibleCell with the reason when it
     cannot be built.
+
+    It has d_model / aspect layers and at least two: loss depends weakly on shape (Kaplan 2020,
+    fig. 5). A gated feed-forward has two thirds of the width, to a multiple of 8, so that three
+    matrices weigh what two did (Shazeer 2020). With `kv_to_ffn` it is wider by what the keys and
+    values weigh that shared heads do without (Shazeer 2019): 2 d_model d_head a missing head, where
+    a unit of d_ff weighs 2 d_model, 3 d_model when gated.
     """
-    n_heads = overrides.get("n_heads") or max(
-        1, d_model // (overrides.get("d_head") or head_width(d_model, recipe))
-    )
-    d_head = overrides.get("d_head") or max(1, d_model // n_heads)
-    gated = overrides.get("ffn") == "swiglu"
+    d_head = overrides.get("d_head")
+    n_heads = overrides.get("n_heads") or max(1, d_model // (d_head or head_width(d_model, recipe)))
+    d_head = d_head or max(1, d_model // n_heads)
     n_kv_heads = min(recipe.n_kv_heads or n_heads, n_heads)
-    saved = (
-        ffn_width_from_shared_kv(n_heads, overrides.get("n_kv_heads") or n_kv_heads, d_head, gated)
-        if recipe.kv_to_ffn
-        else 0
-    )
+    gated, d_ff = overrides.get("ffn") == "swiglu", recipe.ffn_ratio * d_model
+    d_ff = max(8, 8 * round(d_ff * 2 / 24)) if gated else max(1, round(d_ff))
+    if recipe.kv_to_ffn:
+        missing = n_heads - (overrides.get("n_kv_heads") or n_kv_heads)
+        d_ff += round(2 * missing * d_head / (3 if gated else 2))
     derived = {
-        "n_layers": depth(d_model, recipe),
+        "n_layers": recipe.n_layers or max(2, round(d_model / recipe.aspect)),
         "d_model": d_model,
         "n_heads": n_heads,
         "n_kv_heads": n_kv_heads,
         "d_head": d_head,
-        "d_ff": ffn_width(d_model, gated, recipe) + saved,
+        "d_ff": d_ff,
         "vocab_size": vocab_size,
         **({"transfer": recipe.transfer, "gains": False} if recipe.transfer else {}),
     }

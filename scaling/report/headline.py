@@ -10,7 +10,7 @@ from scaling.errors import ScalingError
 from scaling.fit.result import FitResult
 from scaling.formatting import format_count, format_flops
 from scaling.predict.predict import predict
-from scaling.predict.prediction import Prediction
+from scaling.predict.prediction import PredictionResult
 from scaling.predict.question import QuestionKind
 from scaling.render.table import Column, Kind, estimate, format_cell
 from scaling.report import summary
@@ -73,7 +73,7 @@ def fit_lines(fit: FitResult, saved: str | None = None, command: str = "") -> Li
     return lines
 
 
-def _ten_times(fit: FitResult) -> Prediction | None:
+def _ten_times(fit: FitResult) -> PredictionResult | None:
     """The prediction for ten times the largest budget; None where the law names no size."""
     if "a" not in fit.derived or "flops" not in fit.range:
         return None
@@ -83,7 +83,7 @@ def _ten_times(fit: FitResult) -> Prediction | None:
         return None
 
 
-def _fit_answer(fit: FitResult, answer: Prediction | None) -> str:
+def _fit_answer(fit: FitResult, answer: PredictionResult | None) -> str:
     grows = f"N* grows as C^{_text(fit.derived['a'])}" if "a" in fit.derived else ""
     if answer is not None:
         loss = "" if answer.loss.value is None else f", loss {_text(answer.loss)}"
@@ -109,7 +109,7 @@ def _fit_answer(fit: FitResult, answer: Prediction | None) -> str:
     return listed + (", ..." if len(entries) > MAX_PARAMS else "")
 
 
-def titles(prediction: Prediction) -> tuple[str, str]:
+def titles(prediction: PredictionResult) -> tuple[str, str]:
     """What a prediction is about, and the mark of its N, D and L ("*" for an optimum)."""
     n, d = (format_count(each.value or 0) for each in (prediction.n_params, prediction.tokens))
     return {
@@ -126,7 +126,7 @@ def titles(prediction: Prediction) -> tuple[str, str]:
     }[prediction.question]
 
 
-def prediction_lines(prediction: Prediction, command: str = "") -> Lines:
+def prediction_lines(prediction: PredictionResult, command: str = "") -> Lines:
     """The lines of a prediction; `command` is the next one."""
     measures: tuple[tuple[object, str, Kind], ...] = (
         (prediction.n_params, "{} parameters", "count"),
@@ -156,7 +156,7 @@ def prediction_lines(prediction: Prediction, command: str = "") -> Lines:
     return [*lines, ("next", command)] if command else lines
 
 
-def reach(prediction: Prediction) -> str | None:
+def reach(prediction: PredictionResult) -> str | None:
     """Whether the data reach this far; how far they do not is among the prediction's warnings."""
     decades = prediction.extrapolation_decades
     if decades is None:

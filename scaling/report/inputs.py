@@ -9,18 +9,18 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
 from scaling import files
-from scaling.config.sweep_file import load_sweep
+from scaling.config.sweep_file import load_run, load_sweep
 from scaling.errors import BAD_INPUT, ScalingError
 from scaling.fit.result import FitResult
-from scaling.points.comparability import supports_one_law
-from scaling.points.points import Points
+from scaling.points.comparability import eval_sets, supports_one_law
+from scaling.points.points import Points, data_id
 from scaling.predict.law_source import FittedLaw, load_law
 from scaling.render.table import Table
 from scaling.report.parts.gradient_noise import noise_scales
@@ -33,8 +33,9 @@ from scaling.report.parts.run_list import (
 from scaling.store import run_files
 
 if TYPE_CHECKING:
-    from scaling.fit.options import FitOptions
+    from scaling.fit.fit_options import FitOptions
     from scaling.predict.verification import CheckedForecast
+    from scaling.tuning.document import TuningResult
 
 MAIN = "chinchilla"
 
@@ -61,7 +62,7 @@ class ReportInputs:
     failures: Table | None = None
     origin: Table | None = None
     checked: tuple[CheckedForecast, ...] = ()
-    tuning: Mapping[str, Any] | None = None
+    tuning: TuningResult | None = None
     noise_scale: pd.DataFrame | None = None
     rows: pd.DataFrame | None = None
 
@@ -74,7 +75,7 @@ class ReportInputs:
     @np.errstate(all="ignore")  # draws of what is not identified overflow
     def law(self) -> FittedLaw | None:
         """The law of the main fit; None for one that says nothing of N and D."""
-        from scaling.fit.options import TABLE_LAWS
+        from scaling.fit.fit_options import TABLE_LAWS
 
         main = self.main
         return None if main is None or main.law in TABLE_LAWS else load_law(main)
@@ -110,12 +111,18 @@ def load_fits(sources: Sequence[Path], out: Path) -> tuple[dict[str, FitResult],
     notes: list[str] = []
     names = _names(sources)
     _check_apart(names, sources)
+    eval_set = _shared_eval_set(sources)
+    if eval_set is not None:
+        notes.append(
+            "The sweeps were trained on different text, so they are compared by their losses on "
+            f"the evaluation set {eval_set}, which all of them measured."
+        )
     for index, (name, path) in enumerate(zip(names, sources, strict=True)):
         if not path.is_dir():
             fits[name] = FitResult.load(path)
             continue
         like = next(iter(fits.values()), None)
-        fits[name], why = _fit_like(path, like, out / f"fit-{index + 1}.json")
+        fits[name], why = _fit_like(path, like, out / f"fit-{index + 1}.json", eval_set)
         if why:
             as_first = f" as {names[0]} was" if like else ""
             notes.append(f"{name} was fitted for this comparison{as_first}: {why}.")
@@ -138,9 +145,29 @@ def _check_apart(names: Sequence[str], sources: Sequence[Path]) -> None:
             raise ScalingError(what, where=second, remedy="compare sweeps that share no run")
 
 
-def _fit_like(folder: Path, like: FitResult | None, out: Path) -> tuple[FitResult, str]:
-    """A folder's fit with the options of `like` (None: of its main fit); why it was fitted here, or
-    "".
+def _shared_eval_set(sources: Sequence[Path]) -> str | None:
+    """An evaluation set that the runs of all folders have measured, where they were trained on
+    different text.
+    """
+    corpora, known = set(), list[set[tuple[str, str]]]()
+    for path in sources:
+        if not path.is_dir() or not run_files.has_runs(path):
+            return None
+        rows = run_files.read_folder(path, ["run_id", "config"]).table
+        if rows.num_rows == 0:
+            return None
+        run = load_run(rows["config"][0].as_py(), str(path))
+        corpora.add(data_id(run.task))
+        known.append(set(eval_sets(run).items()))
+    shared = sorted(set.intersection(*known))
+    return shared[0][0] if len(corpora) > 1 and shared else None
+
+
+def _fit_like(
+    folder: Path, like: FitResult | None, out: Path, eval_set: str | None
+) -> tuple[FitResult, str]:
+    """A folder's fit with the options of `like` (None: of its main fit), on an evaluation set if
+    there is one; why it was fitted here, or "".
     """
     from scaling.fit.pipeline import fit
     from scaling.points.comparability import evaluation_of
@@ -155,6 +182,7 @@ def _fit_like(folder: Path, like: FitResult | None, out: Path) -> tuple[FitResul
     own_fits = [FitResult.load(path) for path in _fit_paths(folder)]
     rows, _, digest = read_rows([folder])
     options = options_of(like or next(iter(own_fits), None))
+    options = replace(options, eval_set=eval_set or options.eval_set)
     for own in own_fits:
         if own.source.digest == digest and own.bootstrap and options_of(own) == options:
             if own.source.evaluation is None:  # a fit of an earlier version does not say
@@ -170,7 +198,7 @@ def _fit_like(folder: Path, like: FitResult | None, out: Path) -> tuple[FitResul
 
 def options_of(fit: FitResult | None) -> FitOptions:
     """The options that a fit was made with, so far as they apply to the runs of another folder."""
-    from scaling.fit.options import AUTO, FitOptions
+    from scaling.fit.fit_options import AUTO, FitOptions
 
     if fit is None:
         return FitOptions()
@@ -276,12 +304,12 @@ def _folder(folder: Path, out: Path, refit: bool) -> ReportInputs:
     )
 
 
-def _tuning(folder: Path) -> tuple[Mapping[str, Any] | None, tuple[str, ...]]:
+def _tuning(folder: Path) -> tuple[TuningResult | None, tuple[str, ...]]:
     """The tuning of the sweep's recipe, or why it cannot be read."""
     from scaling.tuning.document import TuningResult
 
     try:
-        return TuningResult.load(folder).to_dict(), ()
+        return TuningResult.load(folder), ()
     except FileNotFoundError:
         return None, ()
     except (files.ChecksumError, ValidationError) as error:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scaling.fit.result import FitResult
-from scaling.predict.prediction import Prediction
+from scaling.predict.prediction import PredictionResult
 from scaling.render.table import Table
 from scaling.render.templating import environment
 from scaling.report import summary, terminal
@@ -35,7 +35,7 @@ def fit_html(fit: FitResult) -> str:
     return _fragment("Fit", head, tables, summary.holdout_sentence(fit), fit.warnings)
 
 
-def prediction_html(prediction: Prediction) -> str:
+def prediction_html(prediction: PredictionResult) -> str:
     """A prediction as a fragment: the optimum with intervals, the model that can be built, how far
     it reaches.
     """
@@ -52,7 +52,7 @@ def prediction_html(prediction: Prediction) -> str:
     return _fragment("Prediction", head, tables, reach, prediction.warnings)
 
 
-def as_text(result: FitResult | Prediction) -> str:
+def as_text(result: FitResult | PredictionResult) -> str:
     """A fit or a prediction as the terminal shows it, without colour."""
     import io
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from scaling.errors import DISK, ScalingError
 from scaling.files import write_atomically, write_json, write_text
-from scaling.predict.prediction import Prediction
+from scaling.predict.prediction import PredictionResult
 from scaling.render import matplotlib_backend, plotly_backend
 from scaling.render.escape import for_markdown, sanitize
 from scaling.render.matplotlib_backend import SCREEN, Style
@@ -35,7 +35,7 @@ COMPARISON = "comparison"
 def write_report(
     source: Path | Sequence[Path],
     out: Path | None = None,
-    prediction: Prediction | None = None,
+    prediction: PredictionResult | None = None,
     budgets: Sequence[float] = (),
     style: Style = SCREEN,
     models: bool = False,

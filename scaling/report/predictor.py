@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ def predictor(law: FittedLaw | None, path: Path | None, start: float | None) -> 
         "frontier": {name: values[0] for name, values in _columns(law.optimum, None).items()},
         "draws": drawn,
         "combination": _combination(law),
-        "cost": asdict(law.cost),
+        "cost": law.cost.to_dict(),
         "ci": law.ci,
         "range": dict(law.range),
         "sameLoss": equal,

@@ -15,8 +15,8 @@ import pandas as pd
 import scaling
 from scaling.errors import ScalingError
 from scaling.fit.result import FitResult
-from scaling.predict.named_models import compare_named_models, named_models_table
-from scaling.predict.prediction import Prediction
+from scaling.predict.named_models import compare_named_models
+from scaling.predict.prediction import PredictionResult
 from scaling.render.figure import Figure
 from scaling.render.section import Section, section
 from scaling.render.table import Table
@@ -70,7 +70,7 @@ class Report:
 
 def build_report(
     inputs: ReportInputs,
-    prediction: Prediction | None,
+    prediction: PredictionResult | None,
     command: str,
     studies: Sequence[Section] | None = None,
     models: bool = False,
@@ -142,7 +142,7 @@ def study_sections(rows: pd.DataFrame | None) -> list[Section]:
     return sections(rows)
 
 
-def _forecasts(fit: FitResult | None) -> tuple[list[Prediction], list[str]]:
+def _forecasts(fit: FitResult | None) -> tuple[list[PredictionResult], list[str]]:
     """Compute-optimal models at the smallest and largest budget trained and at ten times the
     largest, or why there are none.
     """
@@ -171,8 +171,8 @@ def _stale(inputs: ReportInputs) -> list[str]:
 def _frontier(
     fit: FitResult,
     inputs: ReportInputs,
-    forecasts: Sequence[Prediction],
-    answer: Prediction | None,
+    forecasts: Sequence[PredictionResult],
+    answer: PredictionResult | None,
     loss: Figure | None,
 ) -> Section:
     flops = answer.flops.value if answer else None
@@ -194,12 +194,11 @@ def _models(inputs: ReportInputs) -> Section:
     fit, law = inputs.main, inputs.law
     if fit is None or law is None or law.optimum is None:
         return section("models", "Open models")
-    document = {"models": compare_named_models(law), "source": f"this fit's law {law.law}"}
     made = section(
         "models",
         "Open models",
         [law_plots.published_frontiers(fit, law)],
-        [named_models_table(document)],
+        [compare_named_models(law).table(f"this fit's law {law.law}")],
     )
     note = (
         "What compares: sizes and tokens for a budget, and the exponents, whose counting of N and "

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from scaling.fit.document import FitStatus
 from scaling.fit.result import Agreement, FitResult
 from scaling.formatting import format_count, format_flops
-from scaling.predict.prediction import Prediction
+from scaling.predict.prediction import PredictionResult
 from scaling.render.table import Column, Kind, estimate, format_cell, number
 from scaling.report.parts.fit_tables import OPTIMUM, unidentified
 
@@ -38,7 +38,7 @@ def _text(entry: object, kind: Kind = "rough", interval: bool = True) -> str:
     return format_cell(value if interval else value[0], Column("", kind, interval))
 
 
-def answer_sentence(answer: Prediction) -> str:
+def answer_sentence(answer: PredictionResult) -> str:
     """The answer in ordinary words: what to train, which loss to expect, and how sure that is."""
     n, d, _, loss = (_text(getattr(answer, name), kind, False) for name, _, kind in OPTIMUM)
     ratio = answer.tokens_per_param.value
@@ -54,7 +54,7 @@ def answer_sentence(answer: Prediction) -> str:
     return f"{text} {100 * answer.ci:g} % sure: {', '.join(sure)}." if sure else text
 
 
-def trained(fit: FitResult, answer: Prediction | None) -> str:
+def trained(fit: FitResult, answer: PredictionResult | None) -> str:
     """What the fit rests on, and why the answer is for another budget."""
     left_out = sum(item.count for item in fit.excluded)
     text = f"It rests on {fit.n_points:,} runs"
@@ -108,14 +108,11 @@ def holdout_sentence(fit: FitResult) -> str | None:
     )
 
 
-def caveats(fit: FitResult, answer: Prediction | None) -> list[str]:
+def caveats(fit: FitResult, answer: PredictionResult | None) -> list[str]:
     """Everything that limits the answer, the heaviest first."""
     texts: list[str | None] = []
     if fit.status is not FitStatus.OK and answer is None:  # else it begins the answer's warnings
-        texts.append(
-            f"Status: {fit.status_text}. The data do not settle every parameter; see the notes in "
-            "the parameter table."
-        )
+        texts.append(f"Status: {fit.status_text}. See the notes in the parameter table.")
     texts += [warning.message for warning in answer.warnings] if answer else []
     texts.append(fit.approaches_agree.message if fit.approaches_agree else None)
     texts.append(holdout_sentence(fit))
@@ -124,13 +121,13 @@ def caveats(fit: FitResult, answer: Prediction | None) -> list[str]:
 
 
 def light(
-    fit: FitResult, answer: Prediction | None, checked: Sequence[CheckedForecast] = ()
+    fit: FitResult, answer: PredictionResult | None, checked: Sequence[CheckedForecast] = ()
 ) -> tuple[Light, str]:
     """How far to trust the answer, and the one reason that decides."""
     if fit.status is FitStatus.NOT_CONVERGED:
         return Light.NOT_YET, "the fit did not converge"
     if fit.status is FitStatus.NOT_IDENTIFIED and fit.combination is None:
-        return Light.NOT_YET, f"the runs do not settle {', '.join(unidentified(fit))}"
+        return Light.NOT_YET, f"not identified by these runs: {', '.join(unidentified(fit))}"
     size, holdout, agreement = answer and answer.n_params, fit.holdout, fit.approaches_agree
     if size and size.lo and size.hi and size.hi / size.lo > MAX_SIZE_FACTOR:
         factor = f"{size.hi / size.lo:.2g}"
@@ -144,7 +141,8 @@ def light(
     if agreement and agreement.verdict is Agreement.DISAGREE:
         return Light.CARE, "the three approaches disagree about the best size"
     if fit.status is FitStatus.NOT_IDENTIFIED:
-        return Light.CARE, f"the runs do not settle {', '.join(unidentified(fit))} of the law"
+        names = ", ".join(unidentified(fit))
+        return Light.CARE, f"not identified by these runs: {names} of the law"
     if fit.warnings:
         return Light.CARE, fit.warnings[0].message
     if checked:

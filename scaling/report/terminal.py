@@ -7,14 +7,13 @@ Foreign text enters only as rich `Text` of plain text, which knows no markup and
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from scaling.fit.document import Estimate
 from scaling.fit.result import FitResult
 from scaling.formatting import format_flops
-from scaling.predict.named_models import named_models_table
-from scaling.predict.prediction import Prediction
+from scaling.predict.prediction import PredictionResult
 from scaling.render.escape import sanitize
 from scaling.render.table import Column, Table, estimate, format_cell, number, pairs, tabulate
 from scaling.report import headline, summary
@@ -30,6 +29,10 @@ from scaling.warning import ResultWarning
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from scaling.predict.design.next_runs import Proposal
+    from scaling.predict.named_models import NamedModels
+    from scaling.predict.reconcile import Reconciliation
 
 
 def fit_text(fit: FitResult, saved: str | None = None, command: str = "") -> RenderableType:
@@ -123,7 +126,7 @@ def _exponent(entry: Estimate | None) -> str:
 
 
 def prediction_text(
-    prediction: Prediction, models: Table | None = None, command: str = ""
+    prediction: PredictionResult, models: Table | None = None, command: str = ""
 ) -> RenderableType:
     """A prediction: five lines (`command` is the next one), the optimum with intervals, the model
     that can be built, how far beyond the data it lies; `models` are named models against the
@@ -151,7 +154,7 @@ def prediction_text(
     )
 
 
-def predictions_text(predictions: Sequence[Prediction]) -> RenderableType:
+def predictions_text(predictions: Sequence[PredictionResult]) -> RenderableType:
     """Several predictions, one row for each budget."""
     first, names = predictions[0], ("flops", *(name for name, _, _ in fit_tables.OPTIMUM))
     columns = (
@@ -181,7 +184,7 @@ def _headline(lines: headline.Lines) -> RenderableType:
     return grid
 
 
-def asked(prediction: Prediction) -> Table:
+def asked(prediction: PredictionResult) -> Table:
     """What a prediction is about, with intervals."""
     title, mark = headline.titles(prediction)
     rows = [("law", prediction.law), ("from", prediction.source or "–")]
@@ -198,18 +201,16 @@ def asked(prediction: Prediction) -> Table:
 reach = headline.reach
 
 
-def models_text(document: Mapping[str, Any]) -> RenderableType:
+def models_text(models: NamedModels) -> RenderableType:
     """Named models against the optimum of a law, without a prediction."""
-    warnings = [ResultWarning.model_validate(item) for item in document.get("warnings") or ()]
-    table = named_models_table(document)
-    return _group(*_shown(table), *_sentences(document.get("basis")), *_warnings(warnings))
+    return _group(*_shown(models.table()), *_sentences(models.basis), *_warnings(models.warnings))
 
 
-def next_text(proposal: Mapping[str, Any]) -> RenderableType:
+def next_text(proposal: Proposal) -> RenderableType:
     """What `scaling next` proposes: the runs, what they cost, and how much they narrow N* and L* at
     the target.
     """
-    runs = [{**run, "prefix": run.get("prefix") or "alone"} for run in proposal["runs"]]
+    runs = [{**run.to_dict(), "prefix": run.prefix or "alone"} for run in proposal.runs]
     columns = {
         "n_params": Column("parameters", "count"),
         "tokens": Column("tokens", "count"),
@@ -217,30 +218,28 @@ def next_text(proposal: Mapping[str, Any]) -> RenderableType:
         "copies": Column("seeds", "integer"),
         "prefix": Column("shared prefix"),
     }
-    size, loss = proposal["sd_log_n_star"], proposal["sd_log_loss"]
-    before, after = (f"a factor of {number(math.exp(size[at]), 3)}" for at in ("before", "after"))
-    losses = " to ".join(f"{100 * loss[at]:.2g} %" for at in ("before", "after"))
+    size, loss = proposal.sd_log_n_star, proposal.sd_log_loss
+    before, after = (f"a factor of {number(math.exp(sd), 3)}" for sd in (size.before, size.after))
+    losses = " to ".join(f"{100 * sd:.2g} %" for sd in (loss.before, loss.after))
     sentence = (
-        f"The standard error of N* at {format_flops(proposal['target'])} FLOPs falls from {before} "
-        f"to {after}, that of L* from {losses}, for {format_flops(proposal['spent'])} of "
-        f"{format_flops(proposal['budget'])} FLOPs."
+        f"The standard error of N* at {format_flops(proposal.target)} FLOPs falls from {before} "
+        f"to {after}, that of L* from {losses}, for {format_flops(proposal.spent)} of "
+        f"{format_flops(proposal.budget)} FLOPs."
     )
-    alone = format_flops(proposal["cost"]["alone"])
+    alone = format_flops(proposal.cost.alone)
     shared = f"Runs of one size share their prefix; separate runs would cost {alone}."
-    warnings = [ResultWarning.model_validate(item) for item in proposal.get("warnings") or ()]
     return _group(
         *_shown(tabulate("next", "The most informative runs", runs, columns)),
-        *_sentences(sentence, shared if proposal["shared"] else None),
-        *_warnings(warnings),
+        *_sentences(sentence, shared if proposal.shared else None),
+        *_warnings(proposal.warnings),
     )
 
 
-def reconcile_text(document: Mapping[str, Any]) -> RenderableType:
-    """The result of `scaling reconcile`: exponents under each counting, both studies on one law,
-    and Porian's steps.
+def reconcile_text(result: Reconciliation) -> RenderableType:
+    """The result of `scaling reconcile`: exponents under each counting, and both studies on one
+    law.
     """
-    tables = special_tables.reconciled(document)
-    return _group(*_shown(*tables), *_sentences(*document.get("messages", [])))
+    return _group(*_shown(*special_tables.reconciled(result)), *_sentences(*result.messages))
 
 
 def _group(*parts: RenderableType) -> RenderableType:

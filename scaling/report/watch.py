@@ -15,7 +15,7 @@ from threading import Thread
 
 from scaling.errors import ScalingError
 from scaling.predict.predict import predict
-from scaling.predict.prediction import Prediction
+from scaling.predict.prediction import PredictionResult
 from scaling.render.figure import Axis, Figure, Line, Markers
 from scaling.report.inputs import load_inputs
 from scaling.report.page import Live, html
@@ -36,7 +36,7 @@ class LiveReport:
         self.version, self.page = 0, b""
         self.lines: Sequence[str] = ()
         self._seen: object = None
-        self._forecasts: list[tuple[int, Prediction]] = []  # with the number of runs fitted
+        self._forecasts: list[tuple[int, PredictionResult]] = []  # with the number of runs fitted
 
     def refresh(self, lines: Sequence[str]) -> None:
         """Take new `lines`, and write the page again where rows or failures have changed."""
@@ -66,7 +66,7 @@ class LiveReport:
         return build_report(inputs, forecast, command, models=self.models, history=history)
 
 
-def forecast_history(forecasts: Sequence[tuple[int, Prediction]]) -> Figure | None:
+def forecast_history(forecasts: Sequence[tuple[int, PredictionResult]]) -> Figure | None:
     """How N* at one budget and its interval have moved with the number of runs fitted."""
     if len(forecasts) < 2:
         return None

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from scaling import files
 from scaling.errors import ScalingError
@@ -64,20 +63,11 @@ def compact(folder: Path) -> CompactionResult:
 
     def write(path: Path) -> None:
         schema = SCHEMA.with_metadata({"scaling.schema": str(SCHEMA_VERSION)})
-        # a handle: Arrow takes no path that is not UTF-8
-        with (
-            open(path, "wb") as handle,
-            pq.ParquetWriter(
-                handle, schema, compression="zstd", write_page_checksum=True
-            ) as writer,
-        ):
-            for first in range(0, len(tables), RUNS_PER_GROUP):
-                group = pa.concat_tables(tables[first : first + RUNS_PER_GROUP])
-                writer.write_table(group.cast(schema))
-            text = json.dumps({"shared": list(shared), "runs": index})
-            writer.add_key_value_metadata(
-                {run_files.INDEX.decode(): text, run_files.CHECKSUM_KEY: files.PLACEHOLDER}
-            )
+        starts = range(0, len(tables), RUNS_PER_GROUP)
+        groups = (pa.concat_tables(tables[first : first + RUNS_PER_GROUP]) for first in starts)
+        text = json.dumps({"shared": list(shared), "runs": index})
+        with open(path, "wb") as handle:  # Arrow takes no path that is not UTF-8
+            run_files.write_table(handle, groups, schema, **{run_files.INDEX.decode(): text})
         files.append_checksum(path)
 
     if tables:

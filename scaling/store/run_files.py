@@ -9,10 +9,11 @@ read (an OSError) is not corrupt: that ends the command with exit 74.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -56,23 +57,27 @@ class CorruptFile:
         return sanitize(f"{self.path.parent.name}/{self.path.name} is corrupt: {self.reason}", 300)
 
 
+def write_table(
+    target: Any, tables: Iterable[pa.Table], schema: pa.Schema, **metadata: str
+) -> None:
+    """Write one row group for each table, with a placeholder for the checksum at the end."""
+    with pq.ParquetWriter(target, schema, compression="zstd", write_page_checksum=True) as writer:
+        for table in tables:
+            writer.write_table(table.cast(schema))
+        writer.add_key_value_metadata({**metadata, CHECKSUM_KEY: files.PLACEHOLDER})
+
+
 def write_run(folder: Path, table: pa.Table) -> bool:
     """Publish one run's rows, whole or not at all; False where the run is published already (that
     file stays).
 
     Raises ScalingError (74).
     """
-    run_id = table.column("run_id")[0].as_py()
     output = pa.BufferOutputStream()
-    with pq.ParquetWriter(
-        output, table.schema, compression="zstd", write_page_checksum=True
-    ) as writer:
-        writer.write_table(table)
-        writer.add_key_value_metadata({CHECKSUM_KEY: files.PLACEHOLDER})
+    write_table(output, [table], table.schema)
     data = files.with_checksum(bytes(output.getvalue()))
-    return files.write_once(
-        folder / RUNS / f"{run_id}.parquet", lambda path: path.write_bytes(data)
-    )
+    target = folder / RUNS / f"{table.column('run_id')[0].as_py()}.parquet"
+    return files.write_once(target, lambda path: path.write_bytes(data))
 
 
 def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
@@ -81,50 +86,37 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
     Raises ScalingError that names the file when it is corrupt or absent, DiskError (74) when it
     cannot be read.
     """
-    try:
-        data = _read_buffer(path)
-        try:
-            return _parse(data, columns)
-        except (MemoryError, files.ChecksumError):
-            raise
-        except Exception as error:  # a corrupt footer raises many types (JSON, key, Unicode, Arrow)
-            start = bytes(data[:8])
-            raise files.ChecksumError(
-                f"{type(error).__name__} (it starts with {start!r})"
-            ) from error
-    except (FileNotFoundError, NotADirectoryError):
-        raise ScalingError(
-            "no such file", where=str(path), remedy="name an existing table or results folder"
-        ) from None
-    except files.ChecksumError as error:
-        raise ScalingError(
-            f"not a readable Parquet file: {error}",
-            where=str(path),
-            remedy="run the sweep again: the run is redone; or restore the file from a copy",
-        ) from error
-
-
-def _read_buffer(path: Path) -> pa.Buffer:
-    """The bytes of a file in Arrow's memory.
-
-    A thread of Arrow's pool that drops the last reference to a Python buffer while the interpreter
-    ends aborts the process ("terminate called without an active exception").
-    """
 
     def read() -> pa.Buffer:
+        # in Arrow's memory: a thread of its pool that drops the last reference to a Python buffer
+        # while the interpreter ends aborts the process
         with files.open_regular(path) as handle:
             buffer = pa.allocate_buffer(os.fstat(handle.fileno()).st_size)
             with memoryview(buffer) as view:
                 count = handle.readinto(view) if len(view) else 0  # type: ignore[attr-defined]
             return buffer.slice(0, count)
 
-    return files.retry(path, read)
-
-
-def _parse(data: pa.Buffer, columns: list[str] | None = None) -> pa.Table:
-    files.verify_stream(pa.BufferReader(data))
-    file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True, pre_buffer=False)
-    return file.read(columns=columns, use_threads=False)
+    try:
+        data = files.retry(path, read)
+        files.verify_stream(pa.BufferReader(data))
+        source = pa.BufferReader(data)
+        file = pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=False)
+        return file.read(columns=columns, use_threads=False)
+    except (MemoryError, files.DiskError):
+        raise
+    except (FileNotFoundError, NotADirectoryError):
+        raise ScalingError(
+            "no such file", where=str(path), remedy="name an existing table or results folder"
+        ) from None
+    except Exception as error:  # a corrupt footer raises many types (JSON, key, Unicode, Arrow)
+        reason = str(error)
+        if not isinstance(error, files.ChecksumError):
+            reason = f"{type(error).__name__} (it starts with {bytes(data[:8])!r})"
+        raise ScalingError(
+            f"not a readable Parquet file: {reason}",
+            where=str(path),
+            remedy="run the sweep again: the run is redone; or restore the file from a copy",
+        ) from error
 
 
 def run_files(folder: Path) -> list[Path]:
@@ -165,29 +157,13 @@ def merged_ids(folder: Path) -> frozenset[str]:
 
 @lru_cache(maxsize=4)
 def _merged_ids(folder: Path, stamp: int) -> frozenset[str]:
-    return frozenset(run_id for path in merged_files(folder) for run_id in index(path))
+    return frozenset(itertools.chain.from_iterable(map(index, merged_files(folder))))
 
 
-def index(path: Path) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
-    """Fingerprint and execution notes of each run in a merged file.
-
-    Empty where the file is corrupt (reading it names it). Raises DiskError.
+def index(path: Path) -> list[str]:
+    """The runs in a merged file; none where it is corrupt, which reading it names. Raises
+    DiskError.
     """
-    try:
-        document = json.loads(_metadata(path)[INDEX])
-        shared = [dict(json.loads(text)) for text in document["shared"]]
-        return {
-            run_id: (shared[entry[-2]], shared[entry[-1]])
-            for run_id, entry in document["runs"].items()
-        }
-    except (files.DiskError, MemoryError):
-        raise
-    except Exception:  # noqa: BLE001 - a corrupt footer raises errors of many types
-        return {}
-
-
-def _metadata(path: Path) -> dict[bytes, bytes]:
-    """The key-value metadata of a Parquet file's footer; empty where Arrow cannot parse it."""
 
     def read() -> dict[bytes, bytes]:
         with files.open_regular(path) as handle:
@@ -198,7 +174,12 @@ def _metadata(path: Path) -> dict[bytes, bytes]:
                     raise
                 return {}  # Arrow's own error: the footer is corrupt
 
-    return files.retry(path, read)
+    try:
+        return list(map(str, json.loads(files.retry(path, read)[INDEX])["runs"]))
+    except (files.DiskError, MemoryError):
+        raise
+    except Exception:  # noqa: BLE001 - a corrupt footer raises errors of many types
+        return []
 
 
 @dataclass
@@ -373,7 +354,9 @@ def corrupt_files(folder: Path) -> list[CorruptFile]:
     once. Raises DiskError.
     """
     corrupt: list[CorruptFile] = []
-    for path in [*run_files(folder), *merged_files(folder)]:
+    listed = [*run_files(folder), *merged_files(folder)]
+    present = [path for name in (RUNS, MERGED) for path in (folder / name).glob("[!.]*.parquet")]
+    for path in [*listed, *sorted(set(present) - set(listed))]:  # these are no regular files
         try:
             if path.parent.name == RUNS:
                 check_run(read_parquet(path), path)
@@ -388,12 +371,3 @@ def corrupt_files(folder: Path) -> list[CorruptFile]:
                 reason = error.what if isinstance(error, ScalingError) else str(error)
                 corrupt.append(CorruptFile(path, reason, _run_ids(path)))
     return corrupt
-
-
-def fingerprints(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(run_id, fingerprint) of each published run, from the files' metadata alone."""
-    for path in run_files(folder):
-        yield path.stem, json.loads(_metadata(path).get(FACTS[0], b"{}"))
-    for path in merged_files(folder):
-        for run_id, (fingerprint, _) in index(path).items():
-            yield run_id, fingerprint

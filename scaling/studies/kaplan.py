@@ -139,7 +139,7 @@ def analyze(rows: pd.DataFrame) -> KaplanStudy | None:
     return KaplanStudy(fitted, batch, share_improving) if fitted else None
 
 
-def fit_power(x: np.ndarray, y: np.ndarray) -> PowerFit | None:
+def fit_line(x: np.ndarray, y: np.ndarray) -> PowerFit | None:
     """A line in logs through points (n,); None from fewer than `MIN_POINTS` points or one x."""
     if len(x) < MIN_POINTS or np.ptp(np.log(x)) == 0.0:
         return None
@@ -189,7 +189,7 @@ def _lower_edge(c: np.ndarray, loss: np.ndarray) -> np.ndarray:
 
 def _law(letter: str, counted: str, cells: pd.DataFrame, column: str) -> KaplanLaw | None:
     cells = cells[np.isfinite(cells["loss"])]  # a run may have measured no number
-    power = fit_power(cells[column].to_numpy(float), cells["loss"].to_numpy(float))
+    power = fit_line(cells[column].to_numpy(float), cells["loss"].to_numpy(float))
     if power is None:
         return None
     exponent = published(f"kaplan2020-{letter.lower()}").values[f"alpha_{letter}"]
@@ -226,7 +226,7 @@ def _critical_batch(rows: pd.DataFrame, configs: Mapping[str, Any]) -> CriticalB
     at_end = joined["step"] == [config["n_steps"] for config in of_row]
     is_warm = joined["step"] > [config["optim"]["warmup_steps"] for config in of_row]
     loss, noise_scale = (joined.loc[at_end, name].to_numpy(float) for name in ("loss", "noise"))
-    power = fit_power(loss, noise_scale)
+    power = fit_line(loss, noise_scale)
     if power is None:
         return None
     before = joined[~at_end & is_warm].drop_duplicates(["n_params", "step", "seed"])

@@ -19,7 +19,7 @@ from scaling.points.comparability import supports_one_law
 from scaling.points.points import Points
 from scaling.points.points import points as points_of
 from scaling.predict.law_source import load_law
-from scaling.predict.named_models import compare_named_models, named_models_table
+from scaling.predict.named_models import compare_named_models
 from scaling.render.figure import Axis, ColorScale, Figure, Line, Markers, Trace
 from scaling.render.table import Column, Kind, Table
 from scaling.studies import runs
@@ -249,8 +249,7 @@ def tables(study: OvertrainingStudy) -> Iterator[Table | None]:
         tuple(zip(*(values[held_out].tolist() for _, _, values in columns), strict=True)),
         "One row per run; the laws were not fitted to these.",
     )
-    named = {"models": compare_named_models(load_law(PUBLISHED)), "source": PUBLISHED}
-    yield named_models_table(named)
+    yield compare_named_models(load_law(PUBLISHED)).table()
 
 
 STUDY = Study("overtraining", "Over-training", analyze, claims, figures, tables, notes)

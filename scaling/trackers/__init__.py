@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from scaling.errors import ScalingError, unknown_choice
 if TYPE_CHECKING:
     from scaling.trackers.run_log import Tracker
 
-KINDS = ("wandb", "tensorboard", "mlflow")  # each the name of its package, too
+TRACKERS = ("wandb", "tensorboard", "mlflow")  # each the name of its package, too
 
 
 def check(kinds: Sequence[str], where: str) -> None:
@@ -25,8 +26,8 @@ def check(kinds: Sequence[str], where: str) -> None:
     `where` is the option that named it.
     """
     for kind in kinds:
-        if kind not in KINDS:
-            raise unknown_choice("tracker", kind, KINDS, where=where)
+        if kind not in TRACKERS:
+            raise unknown_choice("tracker", kind, TRACKERS, where=where)
         if find_spec(kind) is None:
             raise ScalingError(
                 f"{kind} needs a package that is not installed",
@@ -40,16 +41,16 @@ def open_tracker(kind: str, out: str) -> Tracker:
     package, which takes seconds.
     """
     if kind == "wandb":
-        from scaling.trackers.wandb_log import WandB
+        from scaling.trackers.wandb_log import WandBLog, wandb_mode
 
-        return WandB(Path(out))
+        return partial(WandBLog, Path(out), wandb_mode())
     if kind == "tensorboard":
-        from scaling.trackers.tensorboard_log import TensorBoard
+        from scaling.trackers.tensorboard_log import TensorBoardLog
 
-        return TensorBoard(Path(out))
+        return partial(TensorBoardLog, Path(out))
     from scaling.trackers.mlflow_log import MLflow
 
-    return MLflow(out)
+    return MLflow(out).open
 
 
 def default_out(folder: Path, kind: str) -> str:

@@ -15,7 +15,7 @@ from scaling.errors import ScalingError
 from scaling.store import run_files
 from scaling.store.rows import DIVERGED
 from scaling.trackers import open_tracker
-from scaling.trackers.run_log import RunLog, measurements, points_of, run_info
+from scaling.trackers.run_log import measurements, points_of, run_info
 
 
 def export(
@@ -38,7 +38,7 @@ def export(
         run = load_run(first["config"], f"run {run_id}")
         info, points = run_info(first["sweep"], run), points_of(run, measurements(group), now)
         with _errors_name(kind, out):
-            log = RunLog(tracker.open(info))
+            log = tracker(info)
             added = log.add(points)
             log.end("diverged" if (group["metric"] == DIVERGED).any() else "done", points)
         n_numbers, n_written = n_numbers + added, n_written + (added > 0)

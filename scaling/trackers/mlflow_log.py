@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from scaling.trackers.run_log import Point, RunInfo, Status
+from scaling.trackers.run_log import Point, RunInfo, RunLog, Status
 
 TAG = "scaling.run_id"
 ENDINGS = {"done": "FINISHED", "diverged": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
@@ -48,8 +48,9 @@ class MLflow:
 
     def open(self, run: RunInfo) -> MLflowLog:
         """The run of this id, or a new one."""
-        experiment = self._experiments.get(run.sweep) or self._experiment(run.sweep)
-        self._experiments[run.sweep] = experiment
+        if run.sweep not in self._experiments:
+            self._experiments[run.sweep] = self._experiment(run.sweep)
+        experiment = self._experiments[run.sweep]
         known = self.client.search_runs(
             [experiment], filter_string=f"tags.`{TAG}` = '{run.run_id}'", max_results=1
         )
@@ -67,17 +68,16 @@ class MLflow:
             return str(experiment.experiment_id)
 
 
-class MLflowLog:
+class MLflowLog(RunLog):
     """One run in MLflow, made (or opened again) when there is something to write."""
 
     def __init__(self, client: Any, experiment: str, run: RunInfo, known: Any) -> None:
-        self._client, self._experiment, self._run = client, experiment, run
+        super().__init__(run)
+        self._client, self._experiment, self._is_open = client, experiment, False
         self._mlflow_id: str = known.info.run_id if known is not None else ""
-        self._is_open = False
-        self.steps = {
-            name: {entry.step for entry in client.get_metric_history(self._mlflow_id, name)}
-            for name in (known.data.metrics if known is not None else ())
-        }
+        for name in known.data.metrics if known is not None else ():
+            entries = client.get_metric_history(self._mlflow_id, name)
+            self.steps[name] = {entry.step for entry in entries}
 
     def write(self, point: Point) -> bool:
         """One metric for each name."""
@@ -99,14 +99,14 @@ class MLflowLog:
         if self._mlflow_id:
             self._client.update_run(self._mlflow_id, status="RUNNING")
             return
-        tags = {TAG: self._run.run_id, "scaling.sweep": self._run.sweep}
-        created = self._client.create_run(self._experiment, run_name=self._run.run_id, tags=tags)
+        tags = {TAG: self.run.run_id, "scaling.sweep": self.run.sweep}
+        created = self._client.create_run(self._experiment, run_name=self.run.run_id, tags=tags)
         self._mlflow_id = created.info.run_id
-        params = [Param(name, str(value)) for name, value in self._run.settings.items()]
+        params = [Param(name, str(value)) for name, value in self.run.settings.items()]
         for first in range(0, len(params), MAX_PARAMS):
             self._client.log_batch(self._mlflow_id, params=params[first : first + MAX_PARAMS])
 
-    def end(self, status: Status, last: Mapping[str, float]) -> None:
+    def end(self, status: Status, points: Iterable[Point] = ()) -> None:
         """How it ended, where anything was written."""
         if self._is_open:
             self._client.set_tag(self._mlflow_id, "scaling.status", status)

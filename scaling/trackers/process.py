@@ -36,7 +36,7 @@ class Recorder:
         run_id, points = update.run.run_id, update.points
         published = update.status in ("done", "diverged")
         if run_id not in self.logs and (points or published):
-            self.logs[run_id] = RunLog(self.tracker.open(update.run))
+            self.logs[run_id] = self.tracker(update.run)
         if published:
             rows = run_files.read_run(self.folder, run_id)
             run = load_run(rows["config"].iloc[0], f"run {run_id}")

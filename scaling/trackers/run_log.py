@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from itertools import groupby
-from typing import Literal, Protocol
+from typing import Literal
 
 import pandas as pd
 
@@ -57,39 +57,23 @@ class RunUpdate:
     status: Status | None = None
 
 
-class Log(Protocol):
-    """A run in a tracker."""
+class RunLog:
+    """A run in a tracker that gets no number twice: a run that continues from its checkpoint passes
+    steps again. A tracker's own class says which `steps` of each name it has, from whatever
+    session, and how to `write` and `end`.
+    """
 
-    @property
-    def steps(self) -> Mapping[str, set[int]]:
-        """The steps that it has of each name, from whatever session."""
+    def __init__(self, run: RunInfo) -> None:
+        self.run = run
+        self.steps: dict[str, set[int]] = defaultdict(set)
+        self.refused = 0  # numbers that the tracker does not take
 
     def write(self, point: Point) -> bool:
         """Add new numbers; False where it does not take them, for it has a later step."""
+        raise NotImplementedError
 
-    def end(self, status: Status, last: Mapping[str, float]) -> None:
-        """Close it; `last` are the last values of the run's rows."""
-
-
-class Tracker(Protocol):
-    """Where runs are logged."""
-
-    def open(self, run: RunInfo) -> Log:
-        """Begin a run, or go on with the one of this id."""
-
-
-@dataclass
-class RunLog:
-    """A run in a tracker that gets no number twice: a run that continues from its checkpoint
-    passes steps again.
-    """
-
-    log: Log
-    steps: dict[str, set[int]] = field(init=False)
-    refused: int = 0  # numbers that the tracker does not take
-
-    def __post_init__(self) -> None:
-        self.steps = defaultdict(set, {name: set(steps) for name, steps in self.log.steps.items()})
+    def end(self, status: Status, points: Iterable[Point] = ()) -> None:
+        """Close it; `points` are all of the run's rows."""
 
     def add(self, points: Iterable[Point]) -> int:
         """Write what the tracker lacks, in order of steps; returns how many numbers it took."""
@@ -106,7 +90,7 @@ class RunLog:
             }
             if set(new) <= set(CLOCKS):
                 continue
-            if not self.log.write(Point(point.step, new, point.when)):
+            if not self.write(Point(point.step, new, point.when)):
                 self.refused += len(new)
                 continue
             for name in new:
@@ -114,9 +98,8 @@ class RunLog:
             count += len(new)
         return count
 
-    def end(self, status: Status, points: Iterable[Point] = ()) -> None:
-        """Close the run; `points` are all of its rows."""
-        self.log.end(status, {name: value for p in points for name, value in p.values.items()})
+
+Tracker = Callable[[RunInfo], RunLog]  # begins a run, or goes on with the one of this id
 
 
 def run_info(sweep: str, run: RunConfig) -> RunInfo:

@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
-from scaling.trackers.run_log import Point, RunInfo, Status
+from scaling.trackers.run_log import Point, RunInfo, RunLog, Status
 
 
-class TensorBoard:
-    """Event files below `out`: `out/<sweep>/<run_id>`."""
+class TensorBoardLog(RunLog):
+    """The event files of one run, below `out/<sweep>/<run_id>`; a session that has something to
+    write adds a file.
+    """
 
-    def __init__(self, out: Path) -> None:
-        self.out = out
-
-    def open(self, run: RunInfo) -> TensorBoardLog:
-        """The run's folder."""
-        return TensorBoardLog(self.out / run.sweep / run.run_id, run)
-
-
-class TensorBoardLog:
-    """The event files of one run; a session that has something to write adds a file."""
-
-    def __init__(self, folder: Path, run: RunInfo) -> None:
+    def __init__(self, out: Path, run: RunInfo) -> None:
         from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-        self.steps: dict[str, set[int]] = defaultdict(set)
-        for path in sorted(folder.glob("events.out.tfevents.*")):
+        super().__init__(run)
+        self._folder = out / run.sweep / run.run_id
+        for path in sorted(self._folder.glob("events.out.tfevents.*")):
             for event in EventFileLoader(str(path)).Load():  # up to where the file was cut off
                 for value in event.summary.value:
                     self.steps[value.tag].add(event.step)
-        self._folder, self._run = folder, run
         self._writer: EventFileWriter | None = None
 
     def write(self, point: Point) -> bool:
@@ -45,7 +35,7 @@ class TensorBoardLog:
         if self._writer is None:
             self._writer = EventFileWriter(str(self._folder), flush_secs=5)
             settings = hparams_pb(
-                dict(self._run.settings), trial_id=self._run.run_id, start_time_secs=point.when
+                dict(self.run.settings), trial_id=self.run.run_id, start_time_secs=point.when
             )
             self._writer.add_event(Event(step=0, summary=settings, wall_time=point.when))
         values = [
@@ -55,7 +45,7 @@ class TensorBoardLog:
         self._writer.add_event(Event(step=point.step, summary=summary, wall_time=point.when))
         return True
 
-    def end(self, status: Status, last: Mapping[str, float]) -> None:
+    def end(self, status: Status, points: Iterable[Point] = ()) -> None:
         """Close the file; TensorBoard shows no status of a run."""
         if self._writer is not None:
             self._writer.close()

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from scaling.config import Execution
+from scaling.config import Execution, RunConfig
 from scaling.config.run_groups import RunGroup
 from scaling.errors import ScalingError
 from scaling.train import fingerprint, local_checkpoint
@@ -38,18 +38,23 @@ def init_state(group: RunGroup, execution: Execution) -> TrainingState:
     key = program_key(group.runs[0])
     states = [initial_state(key, run.seed, execution) for run in group.runs]
     state = states[0] if len(states) == 1 else stack_states(states)
-    return TrainingState(state, {run.run_id: RunMetrics() for run in group.all_runs()})
+    return TrainingState(state, {run.run_id: RunMetrics() for run in _followed(group)})
 
 
 def save(path: Path, group: RunGroup, training: TrainingState, execution: Execution) -> None:
     """Save what `group` needs to resume: for a branch the shared state and its own metrics."""
-    run_ids = [run.run_id for run in group.all_runs() if run.run_id in training.metrics]
+    run_ids = [run.run_id for run in _followed(group) if run.run_id in training.metrics]
     progress = {
         "runs": [run.canonical() for run in group.runs],
         "metrics": {run_id: training.metrics[run_id].dump() for run_id in run_ids},
         "fingerprint": fingerprint.fingerprint(execution, len(group.runs)),
     }
     _backend(execution).save(path, training.state, progress)
+
+
+def _followed(group: RunGroup) -> list[RunConfig]:
+    """Its runs, those of its branches, and longer ones that may come."""
+    return [*group.all_runs(), *(run for later in group.later for run in later.runs)]
 
 
 def wait_until_saved(execution: Execution) -> None:

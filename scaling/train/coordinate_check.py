@@ -26,7 +26,7 @@ from scaling.train.model.operations import Compute
 from scaling.train.model.transformer import Transformer
 from scaling.train.step import initial_state, program_key, train_program
 
-KINDS = ("embedding", "attention", "feed-forward", "residual", "logits")
+ACTIVATIONS = ("embedding", "attention", "feed-forward", "residual", "logits")
 # Of a slope of log size against log width: finite widths and few steps give up to 0.1.
 MAX_FLAT_SLOPE = 0.2
 N_SEQUENCES = 8  # held-out sequences whose activations are measured
@@ -70,7 +70,7 @@ def curves(
 ) -> tuple[Curve, ...]:
     """The curves of runs by their width or depth, sizes averaged over seeds 0 .. seeds - 1."""
     means_QX = np.array([measure(run, task, steps, seeds) for run in runs.values()]).mean(axis=1).T
-    names = [(kind, change) for change in (False, True) for kind in KINDS]
+    names = [(kind, change) for change in (False, True) for kind in ACTIVATIONS]
     at = tuple(runs)
     return tuple(
         Curve(*name, tuple(map(float, sizes)), slope(at, sizes))
@@ -87,7 +87,10 @@ def slope(at: Sequence[int], sizes: Sequence[float] | np.ndarray) -> float:
 
 
 def measure(run: RunConfig, task: Task, steps: int, seeds: int) -> np.ndarray:
-    """Mean absolute activations after `steps` steps, then of their change: (seeds, 2 x KINDS)."""
+    """Mean absolute activations after `steps` steps, then of their change.
+
+    (seeds, 2 x ACTIVATIONS).
+    """
     tokens_BT = task.batch("val", 0, min(N_SEQUENCES, task.n_windows("val")))[:, :-1]
     batches_KBT1 = np.stack([task.batch("train", step, run.batch_size) for step in range(steps)])
     rest = optim.hyper(run.optim, run.n_steps), batches_KBT1, np.int32(steps)
@@ -100,8 +103,8 @@ def measure(run: RunConfig, task: Task, steps: int, seeds: int) -> np.ndarray:
         before = look(state.params, tokens_BT)
         after = look(program(state, *rest)[0].params, tokens_BT)
         sizes.append(
-            [_size(after[kind]) for kind in KINDS]
-            + [_size(after[kind] - before[kind]) for kind in KINDS]
+            [_size(after[kind]) for kind in ACTIVATIONS]
+            + [_size(after[kind] - before[kind]) for kind in ACTIVATIONS]
         )
     return np.array(sizes)
 
@@ -136,7 +139,9 @@ def make_activations(cfg: ModelConfig, seq_len: int) -> Any:
             model.final_hidden(x_NM), model.output_embedding, LMHead(Compute(), cfg.tie_embeddings)
         )
         return dict(
-            zip(KINDS, (first_NM, jnp.stack(mixed), jnp.stack(fed), x_NM, logits), strict=True)
+            zip(
+                ACTIVATIONS, (first_NM, jnp.stack(mixed), jnp.stack(fed), x_NM, logits), strict=True
+            )
         )
 
     return look

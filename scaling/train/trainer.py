@@ -93,7 +93,8 @@ def train(
 
     Training resumes from `checkpoint_path(group)` if there is one, with the same bits as an
     uninterrupted run on the same kind of machine. A branch leaves where its cooldown begins: its
-    state is saved, `on_branch_saved` is called, and a later `train(branch, ...)` resumes there.
+    state is saved, `on_branch_saved` is called, and a later `train(branch, ...)` resumes there. For
+    the `later` runs of the group the state is saved where its constant rate ends.
     Returns the outcome of each run that has ended; when all runs of a pack diverge, so do the
     branches that have not left. Raises ScalingError when the checkpoint was written under other
     conditions and `allow_changes` is not set. A trace of PROFILED_DISPATCHES dispatches is written
@@ -133,6 +134,11 @@ class Trainer:
         self.state: TrainState = self.sharder.put_state(restored.state)
         step = int(np.ravel(self.state.step)[0])
         self.pending_branches = [b for b in self.group.branches if self._is_pending(b, step)]
+        self.pending_later = [
+            later
+            for later in self.group.later
+            if step < self.group.branch_step and later.name in self.metrics
+        ]
         for branch in self.group.branches:
             if branch not in self.pending_branches:
                 self.callbacks.on_branch_saved(branch)
@@ -219,10 +225,11 @@ class Trainer:
     def _dispatch_boundaries(self) -> list[int]:
         """Steps at which a dispatch must end: evaluations, branch points, shorter budgets."""
         boundaries = {*measurement_steps(self.config), *self.group.read_at}
-        for branch in self.group.branches:
-            steps = measurement_steps(branch.runs[0])
-            boundaries |= {step for step in steps if step <= branch.branch_step}
-            boundaries.add(branch.branch_step)
+        followed = [(branch, branch.branch_step) for branch in self.group.branches]
+        followed += [(later, self.group.branch_step) for later in self.group.later]
+        for group, end in followed:
+            steps = {*measurement_steps(group.runs[0]), *group.read_at, end}
+            boundaries |= {step for step in steps if step <= end}
         return sorted(boundaries - {0})
 
     def _pack_tokens(self, steps: int) -> int:
@@ -278,10 +285,11 @@ class Trainer:
                 metrics.record([*values, *noise], step)
                 if step == member.n_steps:
                     metrics.record(self.evaluator.evaluate_at_end(state, member), step)
-            if step in self.group.read_at and run in followed:
-                constant = self.evaluator.evaluate_without_cooldown(state)
-                self.metrics[run.run_id].record(constant, step)
-            for member in self._runs_at(index):
+            for group in (self.group, *self.pending_later):
+                if step in group.read_at and group.runs[index] in followed:
+                    constant = self.evaluator.evaluate_without_cooldown(state)
+                    self.metrics[group.runs[index].run_id].record(constant, step)
+            for member in (run, *(branch.runs[index] for branch in self.pending_branches)):
                 self._notify(member, step)
             if step == run.n_steps and run in followed:
                 self.callbacks.on_run_end(run, state.params)
@@ -308,18 +316,27 @@ class Trainer:
         return step < branch.branch_step and all(run.run_id in self.metrics for run in branch.runs)
 
     def _runs_at(self, index: int) -> list[RunConfig]:
-        """A run of the pack and its pending branches, which so far are one and the same run."""
-        return [self.runs[index], *(branch.runs[index] for branch in self.pending_branches)]
+        """A run of the pack, its pending branches and the longer runs for which its state will be
+        kept: so far they are one and the same run.
+        """
+        pending = (*self.pending_branches, *self.pending_later)
+        return [self.runs[index], *(group.runs[index] for group in pending)]
 
     def _unfinished_group(self) -> RunGroup:
         """The group with the branches that have not left."""
-        return RunGroup(self.runs, tuple(self.pending_branches), self.group.read_at)
+        pending = tuple(self.pending_branches), tuple(self.pending_later)
+        return RunGroup(self.runs, pending[0], self.group.read_at, pending[1])
 
     def _save_checkpoint(self) -> None:
         self._save(self.checkpoint_path(self.group), self._unfinished_group())
 
     def _save_branches(self, step: int) -> None:
-        """Save the branches that leave here."""
+        """Save the branches that leave here, and the state for longer runs that may come."""
+        if step == self.group.branch_step:
+            for later in self.pending_later:
+                self._save(self.checkpoint_path(later), later)
+                checkpointing.wait_until_saved(self.execution)
+            self.pending_later = []
         for branch in [b for b in self.pending_branches if b.branch_step == step]:
             self._save(self.checkpoint_path(branch), branch)
             checkpointing.wait_until_saved(self.execution)

@@ -8,14 +8,14 @@ to train and what they mean; the caller trains them.
 from scaling.tuning.document import (
     MARK,
     CachedTuning,
+    Tuned,
     TuningResult,
     check_target,
     load_tuned,
-    tuning_result,
     write_tuned_sweep,
 )
 from scaling.tuning.field_tuning import Planner, Train, planner
-from scaling.tuning.tune import FOLDER, Tuned, is_pending, table_folders, tune
+from scaling.tuning.tune import FOLDER, is_pending, table_folders, tune
 
 __all__ = [
     "FOLDER",
@@ -31,6 +31,5 @@ __all__ = [
     "planner",
     "table_folders",
     "tune",
-    "tuning_result",
     "write_tuned_sweep",
 ]

@@ -10,21 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from scaling import files
-from scaling.config import Sweep, finite
+from scaling.config import Sweep
 from scaling.config.sweep_file import write_sweep
 from scaling.errors import ScalingError
-from scaling.tuning.optimum import KnownFrom, NoiseFrom, Optimum, Regret, means
-from scaling.tuning.tune import Tuned, TunedField, TunedSize
-from scaling.tuning.value_grid import kept_indices
 from scaling.warning import ResultWarning
 
 SCHEMA: Literal[2] = 2
 NAME = "tuning.json"
 MARK = "with the rules that `scaling tune` measured"  # in the head of every sweep file it writes
-NORMAL_95 = 1.959964
 
 
 class _Part(BaseModel):
@@ -50,8 +46,14 @@ class ExcludedValue(_Part):
     reason: str
 
 
-class OptimumEstimate(_Part):
-    """The best value of a size with its 95 % interval; `why` the best value replaces a parabola."""
+class Optimum(_Part):
+    """The best value of a size with the standard error of its log, its 95 % interval and the loss
+    there.
+
+    `curvature` is d2 loss / d log(value)2 in nats; None where the best grid value stands in for a
+    parabola, and `why` says why. `noise` is the standard deviation of one run's loss in nats and
+    `noise_from` where it comes from.
+    """
 
     value: float
     se_log: float
@@ -62,16 +64,32 @@ class OptimumEstimate(_Part):
     by: Literal["parabola", "best value"]
     why: str | None
     noise: float
-    noise_from: NoiseFrom
+    noise_from: Literal["seeds", "residuals", "assumed"]
+
+    _log_value: float | None = PrivateAttr(default=None)
+
+    @property
+    def log_value(self) -> float:
+        """The log of the best value, as it was fitted: its last digit decides that of the rule."""
+        return math.log(self.value) if self._log_value is None else self._log_value
+
+    def with_log_value(self, log_value: float) -> Optimum:
+        """The optimum with its log as it was fitted."""
+        self._log_value = log_value
+        return self
 
 
-class ValueCost(_Part):
-    """A value with its loss above the optimum, in nats and relative."""
+class Regret(_Part):
+    """The loss of a value above the optimum, in nats and relative to the loss there.
 
-    value: float | None
-    excess: float | None
-    excess_relative: float | None
-    known_from: KnownFrom
+    `known_from` "fit": on the parabola; "full_runs" or "short_runs": interpolated between grid
+    values; "diverges" and "unknown" come without numbers.
+    """
+
+    value: float | None = None
+    excess: float | None = None
+    excess_relative: float | None = None
+    known_from: Literal["fit", "full_runs", "short_runs", "diverges", "unknown"] = "unknown"
 
 
 class WithError(_Part):
@@ -82,7 +100,12 @@ class WithError(_Part):
 
 
 class SizeResult(_Part):
-    """The grid of one size, its optimum, and the cost of the recipe's and of the rule's value."""
+    """The grid of one size, its optimum (null where every value diverged), and the cost of the
+    recipe's and of the rule's value.
+
+    `state` says whether the best value has a finite neighbour on both sides, `why` why not;
+    `horizon_power` is d log(optimum) / d log(tokens) from the short runs' horizon to the whole.
+    """
 
     size: float
     n_params: float
@@ -92,9 +115,9 @@ class SizeResult(_Part):
     why: str | None
     values: tuple[GridValue, ...]
     excluded: tuple[ExcludedValue, ...]
-    optimum: OptimumEstimate | None
-    recipe: ValueCost
-    rule: ValueCost
+    optimum: Optimum | None
+    recipe: Regret
+    rule: Regret
     horizon_power: WithError | None
 
 
@@ -108,6 +131,12 @@ class MeasuredRule(_Part):
     n_power_se: float | None = None
     n_range: tuple[float, float] | None = None
     sizes: int | None = None
+
+    def at(self, n: float) -> float:
+        """The value of a power at N."""
+        assert self.coef is not None
+        assert self.n_power is not None
+        return self.coef * n**self.n_power
 
 
 class FieldResult(_Part):
@@ -161,130 +190,44 @@ class TuningResult(_Part):
         return cls.model_validate_json(json.dumps(document))
 
 
+@dataclass(frozen=True)
+class Tuned:
+    """A tuned sweep and its origin. `sweep` has the measured rules and no [[tuning]] tables."""
+
+    origin: Sweep
+    simulated: str | None
+    sweep: Sweep
+    fields: tuple[FieldResult, ...]
+    warnings: tuple[ResultWarning, ...]
+
+    def result(self, sweep_flops: float) -> TuningResult:
+        """The document of a tuning; `sweep_flops` is what the tuned sweep itself will train."""
+        flops = sum(field.flops for field in self.fields)
+        return TuningResult(
+            sweep=self.origin.name,
+            digest=digest(self.origin),
+            simulated=self.simulated,
+            fields=self.fields,
+            flops=flops,
+            sweep_flops=sweep_flops,
+            share=flops / sweep_flops,
+            warnings=self.warnings,
+            tuned=json.loads(self.sweep.canonical()),
+        )
+
+
 def digest(sweep: Sweep) -> str:
     """The sweep that a tuning belongs to: sixteen hexadecimal digits of all non-default keys."""
     return hashlib.sha256(sweep.canonical().encode()).hexdigest()[:16]
-
-
-def tuning_result(tuned: Tuned, sweep_flops: float) -> TuningResult:
-    """The document of a tuning; `sweep_flops` is what the tuned sweep itself will train."""
-    return TuningResult(
-        sweep=tuned.origin.name,
-        digest=digest(tuned.origin),
-        simulated=tuned.simulated,
-        fields=tuple(map(_field, tuned.fields)),
-        flops=tuned.flops,
-        sweep_flops=sweep_flops,
-        share=tuned.flops / sweep_flops,
-        warnings=tuple(
-            warning.model_copy(update={"message": f"{field.tuner.tuning.field}: {warning.message}"})
-            for field in tuned.fields
-            for warning in field.warnings
-        ),
-        tuned=json.loads(tuned.sweep.canonical()),
-    )
-
-
-def _field(result: TunedField) -> FieldResult:
-    power, tuner = result.power, result.tuner
-    rule = MeasuredRule(kind="ratio", ratio=result.ratio)
-    if power:
-        rule = MeasuredRule(
-            kind="power",
-            coef=power.coef,
-            n_power=power.power,
-            n_power_se=power.power_se,
-            n_range=power.n_range,
-            sizes=power.sizes,
-        )
-    return FieldResult(
-        field=tuner.tuning.field,
-        unit=tuner.field.unit,
-        folder=str(Path(tuner.folder.parent.name) / tuner.folder.name),
-        short_run_frac=tuner.tuning.short_run_frac or None,
-        margin=tuner.tuning.margin,
-        seeds=tuner.tuning.seeds,
-        runs=tuner.n_runs,
-        flops=tuner.flops,
-        sizes=tuple(map(_size, result.sizes)),
-        rule=rule,
-        horizon_power=_with_error(result.horizon_power),
-    )
-
-
-def _size(size: TunedSize) -> SizeResult:
-    grid = size.grid
-    return SizeResult(
-        size=grid.size,
-        n_params=grid.n,
-        tokens=grid.tokens,
-        d_model=grid.base.run.model.d_model,
-        state=size.status.state,
-        why=size.status.why or None,
-        values=tuple(_grid_value(size, index) for index in sorted(grid.log_values)),
-        excluded=tuple(
-            ExcludedValue(value=grid.value_at(index), reason=reason)
-            for index, reason in sorted(grid.excluded.items())
-        ),
-        optimum=_optimum(size.optimum) if size.optimum else None,
-        recipe=_cost(grid.value, size.recipe),
-        rule=_cost(size.rule_value, size.rule or Regret(None, "unknown")),
-        horizon_power=_with_error(size.horizon_power),
-    )
-
-
-def _grid_value(size: TunedSize, index: int) -> GridValue:
-    grid = size.grid
-    short, full = means(grid.short).get(index), means(grid.full).get(index)
-    last = full if full is not None else short
-    is_diverged = last is not None and math.isinf(last)
-    return GridValue(
-        index=index,
-        value=grid.actual[index],
-        short_run_loss=finite(short),
-        loss=finite(full),
-        losses=tuple(finite(loss) for loss in grid.full.get(index, [])),
-        state="diverged" if is_diverged else "trained" if full is not None else "dropped",
-        kept=index in kept_indices(grid.grid, grid.short),
-    )
-
-
-def _optimum(optimum: Optimum) -> OptimumEstimate:
-    half_width = NORMAL_95 * optimum.se
-    return OptimumEstimate(
-        value=optimum.value,
-        se_log=optimum.se,
-        lo=math.exp(optimum.log_value - half_width),
-        hi=math.exp(optimum.log_value + half_width),
-        loss=optimum.loss,
-        curvature=optimum.curvature,
-        by="best value" if optimum.curvature is None else "parabola",
-        why=optimum.why or None,
-        noise=optimum.noise,
-        noise_from=optimum.noise_from,
-    )
-
-
-def _cost(value: float | None, regret: Regret) -> ValueCost:
-    return ValueCost(
-        value=value,
-        excess=regret.nats,
-        excess_relative=regret.relative,
-        known_from=regret.known_from,
-    )
-
-
-def _with_error(pair: tuple[float, float] | None) -> WithError | None:
-    return WithError(value=pair[0], se=pair[1]) if pair else None
 
 
 def check_target(target: Path) -> None:
     """Raise ScalingError where writing a tuned sweep would replace a file that `scaling tune` has
     not written.
     """
-    if not target.exists():
-        return
-    if not target.is_file() or MARK not in target.read_bytes()[:4096].decode("utf-8", "replace"):
+    if target.exists() and not (
+        target.is_file() and MARK in target.read_bytes()[:4096].decode("utf-8", "replace")
+    ):
         raise ScalingError(
             "is there already, and `scaling tune` has not written it",
             where=str(target),

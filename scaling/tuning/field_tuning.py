@@ -13,8 +13,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from scaling.config import ListDesign, ListedCell, Sweep, TaskConfig, Tuning
 from scaling.errors import RUNS_FAILED, ScalingError
 from scaling.formatting import format_count
@@ -22,7 +20,7 @@ from scaling.plan import EmptyPlan, Plan, PlannedRun, plan
 from scaling.store import run_files
 from scaling.store.rows import DIVERGED
 from scaling.tuning.fields import FIELDS, Field
-from scaling.tuning.value_grid import ValueGrid, next_values, value_grid
+from scaling.tuning.value_grid import ValueGrid, next_values
 from scaling.warning import ResultWarning, WarningCode, warn
 
 COLUMNS = ["run_id", "step", "split", "metric", "value"]
@@ -86,45 +84,54 @@ class FieldTuner:
 
     @cached_property
     def sizes(self) -> list[SizeGrid]:
-        """The sizes that are tuned, ascending. Raises ScalingError where one cannot be trained."""
-        sizes = self.tuning.sizes or _smallest_middle_largest(
-            [size for size, _ in horizons(self.sweep, self.planned)]
-        )
+        """The sizes that are tuned, ascending: those of the table, or the smallest, the middle and
+        the largest that the design trains. Raises ScalingError where one cannot be trained.
+        """
+        sizes = self.tuning.sizes
+        if not sizes:
+            trained = [size for size in self.sweep.design.sizes if self._design_horizon(size)]
+            low, high = min(trained), max(trained)
+            middle = math.sqrt(low * high)
+            sizes = (low, min(trained, key=lambda size: abs(math.log(size / middle))), high)
         return [self._size_grid(size) for size in sorted(set(sizes))]
 
     def _size_grid(self, size: float) -> SizeGrid:
         cell = ListedCell(size=size, tokens=self._horizon(size))
         base = self.planned(self._cells_sweep([cell])).runs[0]
-        tokens = float(base.run.tokens)
-        n = float(base.n_params[self.sweep.design.params])
-        grid = value_grid(self.tuning, self.field.safer)
-        if grid.has_short_runs:
-            short = ListedCell(size=size, tokens=self._short_tokens(tokens))
-            if reason := self._infeasible_reason(short):
+        n, tokens = float(base.n_params[self.sweep.design.params]), float(base.run.tokens)
+        tuning, fraction = self.tuning, self.tuning.short_run_frac
+        if fraction:
+            short = ListedCell(size=size, tokens=fraction * tokens)
+            if isinstance(reason := self._runs_of(short), str):
                 message = (
                     f"N = {format_count(n)}: no short runs, every value is trained to the whole "
                     f"horizon: {reason}"
                 )
                 self.warnings.append(warn(WarningCode.NO_SHORT_RUNS, message, n_params=n))
-                grid = replace(grid, has_short_runs=False)
-        value = self.field.now(base.run)
-        return SizeGrid(size, n, tokens, base, value, self.tuning.factor, grid)
+                fraction = False
+        grid = ValueGrid(
+            tuning.n_values, tuning.max_extensions, tuning.margin, bool(fraction), self.field.safer
+        )
+        return SizeGrid(size, n, tokens, base, self.field.now(base.run), tuning.factor, grid)
 
-    def _infeasible_reason(self, cell: ListedCell) -> str:
-        """Why a cell cannot be trained; empty when it can."""
+    def _runs_of(self, cell: ListedCell) -> tuple[PlannedRun, ...] | str:
+        """The runs of a cell, or why it cannot be trained."""
         try:
-            self.planned(self._cells_sweep([cell]))
+            return tuple(self.planned(self._cells_sweep([cell])).runs)
         except EmptyPlan as error:
             return error.reasons
         except ScalingError as error:
             return error.what
-        return ""
 
     def _horizon(self, size: float) -> float:
         """The tokens of a whole run of a size."""
+        design = self.sweep.design
         if self.tuning.tokens_per_param is not None:
-            return self.tuning.tokens_per_param * _n_params(self.sweep, size, self.planned)
-        tokens = dict(horizons(self.sweep, self.planned, size)).get(size)
+            cell = ListedCell(size=size, tokens=1000 * size)
+            plain = self._plain(ListDesign(kind="list", cells=(cell,), params=design.params))
+            n = float(self.planned(plain).runs[0].n_params[design.params])
+            return self.tuning.tokens_per_param * n
+        tokens = self._design_horizon(size) if size in design.sizes else None
         if tokens is None:
             raise ScalingError(
                 f"the design trains nothing at {size:g} parameters, so the horizon is not known",
@@ -133,29 +140,43 @@ class FieldTuner:
             )
         return tokens
 
-    def _short_tokens(self, tokens: float) -> float:
-        return (self.tuning.short_run_frac or 1.0) * tokens
+    def _design_horizon(self, size: float) -> float | None:
+        """The geometric mean of the smallest and the largest number of tokens that the design asks
+        of one of its sizes; None where every cell of it is infeasible, and the sweep's plan gives
+        the reason.
+        """
+        design: Any = self.sweep.design
+        sizes: dict[str, Any] = {"sizes": (size,)}
+        if isinstance(design, ListDesign):
+            sizes = {"cells": tuple(cell for cell in design.cells if cell.size == size)}
+        try:
+            runs = self.planned(self._plain(design.model_copy(update=sizes))).runs
+        except ScalingError:
+            return None
+        tokens = [item.run.tokens for item in runs]
+        return math.sqrt(min(tokens) * max(tokens))
+
+    def _plain(self, design: Any) -> Sweep:
+        """The sweep with another design, without axes and replicates."""
+        changes = {"design": design, "axes": (), "replicates": (), "seeds": self.sweep.seeds[:1]}
+        return self.sweep.model_copy(update=changes)
 
     def planned_value(self, sweep: Sweep, size: SizeGrid) -> float:
         """The value that another sweep's recipe gives at the size and horizon of a grid."""
-        other = FieldTuner(sweep, self.tuning, self.folder, self.planned)
+        other = replace(self, sweep=sweep)
         cell = ListedCell(size=size.size, tokens=size.tokens)
         return self.field.now(other.planned(other._cells_sweep([cell])).runs[0].run)
 
     def _cells_sweep(self, cells: list[ListedCell]) -> Sweep:
         """The ordinary sweep of some cells."""
-        sweep, name = self.sweep, self.tuning.field
-        design = ListDesign(
-            kind="list",
-            cells=tuple(cells),
-            params=sweep.design.params,
-            flops=sweep.design.flops,
-        )
+        sweep, design = self.sweep, self.sweep.design
         changes: dict[str, Any] = {
             "name": f"{sweep.name[:56].rstrip('.')}-{self.field.short}",
-            "question": f"Which {name} trains best at each size of the sweep {sweep.name}? "
-            "Written by `scaling tune`.",
-            "design": design,
+            "question": f"Which {self.field.name} trains best at each size of the sweep "
+            f"{sweep.name}? Written by `scaling tune`.",
+            "design": ListDesign(
+                kind="list", cells=tuple(cells), params=design.params, flops=design.flops
+            ),
             "axes": (),
             "replicates": (),
             "tuning": (),
@@ -172,12 +193,8 @@ class FieldTuner:
         """Train until every grid is done; runs that the folder holds already are only read."""
         known = losses(self.folder)
         while sum(map(self._plan_next, self.sizes)):  # of all sizes, so that they train in parallel
-            cells = [
-                self._cell(size, tokens, index)
-                for size in self.sizes
-                for tokens, index in size.runs
-            ]
-            if not {run.run_id for run in self._planned_runs} <= known.keys():
+            cells = [self._cell(size, *key) for size in self.sizes for key in size.runs]
+            if not {run.run_id for run in self.runs} <= known.keys():
                 train(self.folder, self.planned(self._cells_sweep(cells)))
                 known = losses(self.folder)
             self._record_losses(known)
@@ -187,13 +204,11 @@ class FieldTuner:
 
         Values that cannot be trained are excluded, and the grid is asked again.
         """
+        short_tokens = (self.tuning.short_run_frac or 1.0) * size.tokens
         while wanted := next_values(size.grid, size.short, size.full, size.excluded):
-            runs = [
-                (self._short_tokens(size.tokens), index) for index in sorted(wanted.short, key=abs)
-            ]
+            runs = [(short_tokens, index) for index in sorted(wanted.short, key=abs)]
             runs += [(size.tokens, index) for index in sorted(wanted.full, key=abs)]
-            planned = [self._plan_value(size, tokens, index) for tokens, index in runs]
-            if any(planned):
+            if sum(self._plan_value(size, tokens, index) for tokens, index in runs):
                 return True
         return False
 
@@ -202,11 +217,10 @@ class FieldTuner:
 
         Of two values that give the same run, the one nearer to the recipe stays.
         """
-        cell = self._cell(size, tokens, index)
-        if reason := self._infeasible_reason(cell):
-            size.excluded[index] = reason
+        runs = self._runs_of(self._cell(size, tokens, index))
+        if isinstance(runs, str):
+            size.excluded[index] = runs
             return False
-        runs = self.planned(self._cells_sweep([cell])).runs
         ids = {run.run_id for run in runs}
         for (other_tokens, other), planned in size.runs.items():
             if other_tokens == tokens and ids == {run.run_id for run in planned}:
@@ -234,77 +248,19 @@ class FieldTuner:
                 target[index] = [known[run.run_id] for run in runs]
 
     @property
-    def _planned_runs(self) -> list[PlannedRun]:
-        return [run for size in self.sizes for runs in size.runs.values() for run in runs]
-
-    @property
-    def flops(self) -> float:
-        """Training FLOPs of all runs, each trained alone."""
-        return sum({run.run_id: run.flops for run in self._planned_runs}.values())
-
-    @property
-    def n_runs(self) -> int:
-        """How many runs all values give."""
-        return len({run.run_id for run in self._planned_runs})
+    def runs(self) -> list[PlannedRun]:
+        """The runs of all values, each once."""
+        runs = [run for size in self.sizes for planned in size.runs.values() for run in planned]
+        return list({run.run_id: run for run in runs}.values())
 
 
 def losses(folder: Path) -> dict[str, float]:
     """The last validation loss of every finished run, nats per token; infinite if diverged."""
-    table = run_files.read_folder(folder, COLUMNS).table
-    ids, split, metric = (
-        np.asarray(table.column(name).to_numpy(zero_copy_only=False))
-        for name in ("run_id", "split", "metric")
-    )
-    step, value = table.column("step").to_numpy(), table.column("value").to_numpy()
-    rows = np.flatnonzero((split == "val") & (metric == "loss"))
-    last = {str(ids[i]): float(value[i]) for i in rows[np.argsort(step[rows], kind="stable")]}
-    diverged = {str(run_id) for run_id in ids[metric == DIVERGED]} | {
-        run_id for run_id, loss in last.items() if not math.isfinite(loss)
-    }
-    return last | dict.fromkeys(diverged, math.inf)
-
-
-def horizons(
-    sweep: Sweep, planned: Planner, only: float | None = None
-) -> list[tuple[float, float]]:
-    """(size, tokens) of every size of the design that is trained at all: the geometric mean of the
-    smallest and the largest number of tokens that the design asks of it.
-    """
-    pairs = []
-    for size in sweep.design.sizes if only is None else (only,):
-        try:
-            tokens = [item.run.tokens for item in planned(_at_one_size(sweep, size)).runs]
-        except ScalingError:
-            continue  # every cell of this size is infeasible, and the sweep's plan gives the reason
-        pairs.append((size, math.sqrt(min(tokens) * max(tokens))))
-    return pairs
-
-
-def _at_one_size(sweep: Sweep, size: float) -> Sweep:
-    """The sweep at one of its sizes, without axes. Raises ScalingError for a size it lacks."""
-    design: Any = sweep.design
-    if size not in design.sizes:
-        raise ScalingError(f"the design has no size {size:g}", where="tuning.sizes")
-    sizes = (
-        {"cells": tuple(cell for cell in design.cells if cell.size == size)}
-        if isinstance(design, ListDesign)
-        else {"sizes": (size,)}
-    )
-    return _plain(sweep, design.model_copy(update=sizes))
-
-
-def _n_params(sweep: Sweep, size: float, planned: Planner) -> float:
-    """N of the model that is built for a size, under the design's convention."""
-    cell, params = ListedCell(size=size, tokens=1000 * size), sweep.design.params
-    runs = planned(_plain(sweep, ListDesign(kind="list", cells=(cell,), params=params))).runs
-    return float(runs[0].n_params[params])
-
-
-def _plain(sweep: Sweep, design: Any) -> Sweep:
-    changes = {"design": design, "axes": (), "replicates": (), "seeds": sweep.seeds[:1]}
-    return sweep.model_copy(update=changes)
-
-
-def _smallest_middle_largest(sizes: list[float]) -> list[float]:
-    low, high = min(sizes), max(sizes)
-    return [low, min(sizes, key=lambda size: abs(math.log(size / math.sqrt(low * high)))), high]
+    rows = run_files.read_folder(folder, COLUMNS).table.to_pandas()
+    rows = rows.sort_values("step", kind="stable")
+    is_loss = (rows["split"] == "val") & (rows["metric"] == "loss")
+    ends = rows[is_loss].drop_duplicates("run_id", keep="last")
+    last = dict(zip(ends["run_id"], ends["value"], strict=True))
+    for run_id in rows.loc[rows["metric"] == DIVERGED, "run_id"]:
+        last[run_id] = math.inf
+    return {run_id: loss if math.isfinite(loss) else math.inf for run_id, loss in last.items()}

@@ -118,57 +118,41 @@ def scaled(sweep: Sweep, name: str, value: float, run: RunConfig, n: float) -> d
 
     What the sweep gives as a constant stays one, under the name of the recipe.
     """
+    rules, is_given = sweep.recipe, _is_given(sweep, name)
     if name == "batch_size":
-        return _scaled_batch(sweep, value, run, n)
+        batch = rules.batch_rule
+        asked = recipe.batch_size(n, run.tokens, 1, Recipe(batch_rule=batch))
+        if is_given or asked <= recipe.MIN_BATCH_TOKENS:
+            return {"batch_tokens": value}  # a constant already: given, or the least one
+        if not isinstance(batch, PowerRule):
+            batch = _as_power(PUBLISHED[batch].batch_tokens)
+        return {"batch_rule": _through(batch, value, n, run.tokens)}
     if name == "optim.b2":
-        half_life_rule = sweep.recipe.b2_half_life
-        fits = isinstance(half_life_rule, PowerRule) and not _is_given(sweep, name)
-        return {
-            "b2_half_life": _through(half_life_rule, value, n, 1.0)
-            if fits and isinstance(half_life_rule, PowerRule)
-            else value
-        }
-    rule = sweep.recipe.lr_rule
-    if _is_given(sweep, name):
+        half_life = rules.b2_half_life
+        if is_given or not isinstance(half_life, PowerRule):
+            return {"b2_half_life": value}
+        return {"b2_half_life": _through(half_life, value, n, 1.0)}
+    rate = rules.lr_rule
+    if is_given:
         return {"lr_rule": PowerRule(coef=value, n_range=(n, n))}
-    if isinstance(rule, PowerRule):
-        return {"lr_rule": _through(rule, value, n, run.tokens)}
-    if rule == "width":
-        return {
-            "lr_width": sweep.recipe.lr_width
-            * value
-            / recipe.learning_rate(run.model, n, run.tokens, sweep.recipe)
-        }
-    return {"lr_rule": _as_power(PUBLISHED[rule].lr, value, n, run.tokens)}
-
-
-def _scaled_batch(sweep: Sweep, value: float, run: RunConfig, n: float) -> dict[str, Any]:
-    rule = sweep.recipe.batch_rule
-    if (
-        _is_given(sweep, "batch_size")
-        or recipe.batch_size(n, run.tokens, 1, Recipe(batch_rule=rule)) <= recipe.MIN_BATCH_TOKENS
-    ):
-        return {"batch_tokens": value}  # a constant already: given, or the least one
-    if isinstance(rule, PowerRule):
-        return {"batch_rule": _through(rule, value, n, run.tokens)}
-    return {"batch_rule": _as_power(PUBLISHED[rule].batch_tokens, value, n, run.tokens)}
+    if rate == "width":
+        now = recipe.learning_rate(run.model, n, run.tokens, rules)
+        return {"lr_width": rules.lr_width * value / now}
+    if not isinstance(rate, PowerRule):
+        rate = _as_power(PUBLISHED[rate].lr)
+    return {"lr_rule": _through(rate, value, n, run.tokens)}
 
 
 def _through(rule: PowerRule, value: float, n: float, d: float) -> PowerRule:
-    return rule.model_copy(
-        update={"coef": value / (n**rule.n_power * d**rule.d_power), "n_range": (n, n)}
-    )
+    """A rule with the powers of one, through a value at N and D."""
+    coef = value / (n**rule.n_power * d**rule.d_power)
+    return rule.model_copy(update={"coef": coef, "n_range": (n, n)})
 
 
-def _as_power(
-    formula: Callable[[float, float], float], value: float, n: float, d: float
-) -> PowerRule:
-    """A published formula (all are products of powers) through a value at N and D."""
+def _as_power(formula: Callable[[float, float], float]) -> PowerRule:
+    """The powers of a published formula: all are products of powers."""
     n_power, d_power = (
-        math.log2(formula(2 * n, d) / formula(n, d)),
-        math.log2(formula(n, 2 * d) / formula(n, d)),
+        round(math.log2(formula(*doubled) / formula(1.0, 1.0)), 9)
+        for doubled in ((2.0, 1.0), (1.0, 2.0))
     )
-    n_power, d_power = round(n_power, 9), round(d_power, 9)
-    return PowerRule(
-        coef=value / (n**n_power * d**d_power), n_power=n_power, d_power=d_power, n_range=(n, n)
-    )
+    return PowerRule(coef=1.0, n_power=n_power, d_power=d_power)

@@ -10,77 +10,20 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any
 
 import numpy as np
+
+from scaling.tuning.document import MeasuredRule, Optimum, Regret, WithError
 
 # Relative, of one value: seeds differ by twice that (docs/LOG.md), but values share their seeds,
 # and what they share moves no optimum.
 ASSUMED_NOISE = 0.005
 MAX_STEPS, OUTER_WEIGHT = 2, 0.25  # values on either side of the best; weight of the outermost
-NoiseFrom = Literal["seeds", "residuals", "assumed"]
-KnownFrom = Literal["fit", "full_runs", "short_runs", "diverges", "unknown"]
+NORMAL_95 = 1.959964
 # By index of the value, the loss of every seed in nats; infinite where one diverged.
 Losses = Mapping[int, Sequence[float]]
-
-
-@dataclass(frozen=True)
-class Optimum:
-    """The best value of one size: log(value) with its standard error, and the loss there.
-
-    `curvature` is d2 loss / d log(value)2 in nats; None where the best grid value stands in for a
-    parabola, and `why` says why. `noise` is the standard deviation of one run's loss in nats and
-    `noise_from` where it comes from. `span` is the range of log(value) of the parabola.
-    """
-
-    log_value: float
-    se: float
-    loss: float
-    noise: float
-    noise_from: NoiseFrom
-    curvature: float | None = None
-    why: str = ""
-    span: tuple[float, float] = (0.0, 0.0)
-
-    @property
-    def value(self) -> float:
-        """The best value."""
-        return math.exp(self.log_value)
-
-
-@dataclass(frozen=True)
-class Regret:
-    """The loss of a value above the optimum, in nats and relative to the loss there.
-
-    `known_from` "fit": on the parabola; "full_runs" or "short_runs": interpolated between grid
-    values; "diverges" and "unknown" come without numbers.
-    """
-
-    nats: float | None
-    known_from: KnownFrom
-    relative: float | None = None
-
-
-@dataclass(frozen=True)
-class Parabola:
-    """a + b t + c t^2 with the covariance of (a, b, c), shape (3, 3)."""
-
-    a: float
-    b: float
-    c: float
-    covariance: np.ndarray = field(repr=False)
-
-    @property
-    def vertex(self) -> float:
-        """Where it is lowest (c > 0)."""
-        return -self.b / (2 * self.c)
-
-    @property
-    def vertex_se(self) -> float:
-        """Standard error of the vertex by the delta method."""
-        slope = np.array([0.0, -1 / (2 * self.c), self.b / (2 * self.c**2)])
-        return float(math.sqrt(max(0.0, slope @ self.covariance @ slope)))
+LogValues = Mapping[int, float]
 
 
 def means(losses: Losses) -> dict[int, float]:
@@ -93,11 +36,21 @@ def means(losses: Losses) -> dict[int, float]:
 
 def best_index(losses: Losses) -> int | None:
     """The index of the lowest mean loss; None where every one diverged."""
-    mean = {index: loss for index, loss in means(losses).items() if math.isfinite(loss)}
-    return min(mean, key=lambda index: mean[index]) if mean else None
+    mean = means(losses)
+    best = min(mean, key=lambda index: mean[index], default=None)
+    return None if best is None or math.isinf(mean[best]) else best
 
 
-def fit_optimum(losses: Losses, log_values: Mapping[int, float]) -> Optimum | None:
+def _near(losses: Losses, best: int) -> list[int]:
+    """The indices that take part in the parabola about the best."""
+    return [
+        index
+        for index, loss in sorted(means(losses).items())
+        if abs(index - best) <= MAX_STEPS and math.isfinite(loss)
+    ]
+
+
+def fit_optimum(losses: Losses, log_values: LogValues) -> Optimum | None:
     """The optimum among values trained to one horizon; None where every one diverged.
 
     `log_values` are log(value) by index. The best grid value stands in for the parabola where that
@@ -107,50 +60,58 @@ def fit_optimum(losses: Losses, log_values: Mapping[int, float]) -> Optimum | No
     best = best_index(losses)
     if best is None:
         return None
-    mean = means(losses)
-    near = [
-        index
-        for index in sorted(losses)
-        if abs(index - best) <= MAX_STEPS and math.isfinite(mean[index])
-    ]
-    t = np.array([log_values[index] - log_values[best] for index in near])
+    mean, near, origin = means(losses), _near(losses, best), log_values[best]
+    t = np.array([log_values[index] - origin for index in near])
     y = np.array([mean[index] for index in near])
     weight = np.array([OUTER_WEIGHT if abs(index - best) == MAX_STEPS else 1.0 for index in near])
     noise, source = _noise([losses[index] for index in near], t, y, weight)
+    ends = [log_values[index] - origin for index in near if abs(index - best) <= 1]
+    why, curvature, vertex = None, None, 0.0
+    loss = mean[best]
     ordered = sorted(log_values.values())
-    step = max((high - low for low, high in itertools.pairwise(ordered)), default=math.inf)
-    plain = Optimum(log_values[best], step, mean[best], noise, source)
+    se = max((high - low for low, high in itertools.pairwise(ordered)), default=math.inf)
     if len(near) < 3:
-        return replace(plain, why="fewer than three runs about the best ended")
-    fitted = parabola(t, y, weight, noise / math.sqrt(len(losses[best])))
-    if fitted.c <= 0:
-        return replace(plain, why="the losses about the best value are not convex")
-    ends = [log_values[index] - log_values[best] for index in near if abs(index - best) <= 1]
-    if not min(ends) <= fitted.vertex <= max(ends):
-        return replace(plain, why="the parabola is lowest beyond the neighbours of the best value")
-    origin = log_values[best]
-    return replace(
-        plain,
-        log_value=origin + fitted.vertex,
-        se=fitted.vertex_se,
-        loss=fitted.a - fitted.b**2 / (4 * fitted.c),
-        curvature=2 * fitted.c,
-        span=(origin + float(t.min()), origin + float(t.max())),
+        why = "fewer than three runs about the best ended"
+    else:
+        (a, b, c), at, at_se = parabola(t, y, weight, noise / math.sqrt(len(losses[best])))
+        if c <= 0:
+            why = "the losses about the best value are not convex"
+        elif not min(ends) <= at <= max(ends):
+            why = "the parabola is lowest beyond the neighbours of the best value"
+        else:
+            vertex, se, loss, curvature = at, at_se, a - b**2 / (4 * c), 2 * c
+    log_value, half_width = origin + vertex, NORMAL_95 * se
+    optimum = Optimum(
+        value=math.exp(log_value),
+        se_log=se,
+        lo=math.exp(log_value - half_width),
+        hi=math.exp(log_value + half_width),
+        loss=loss,
+        curvature=curvature,
+        by="parabola" if why is None else "best value",
+        why=why,
+        noise=noise,
+        noise_from=source,
     )
+    return optimum.with_log_value(log_value)
 
 
 def _noise(
     losses: Sequence[Sequence[float]], t: np.ndarray, y: np.ndarray, weight: np.ndarray
-) -> tuple[float, NoiseFrom]:
+) -> tuple[float, Any]:
     """The sd of one run's loss: between seeds; with one seed the larger of ASSUMED_NOISE and the
     scatter about the parabola.
 
-    Few seeds agree by chance, so the assumed noise counts as one more degree of freedom.
+    A seed that is better everywhere (its first weights) moves no optimum, so it is not noise. Few
+    seeds agree by chance, so the assumed noise counts as one more degree of freedom.
     """
-    assumed = ASSUMED_NOISE * float(y.min())
-    between_seeds, freedom = _seed_noise(losses)
+    assumed, table = ASSUMED_NOISE * float(y.min()), np.array([list(seeds) for seeds in losses])
+    freedom = (table.shape[0] - 1) * (table.shape[1] - 1)
     if freedom:
-        return math.sqrt((freedom * between_seeds**2 + assumed**2) / (freedom + 1)), "seeds"
+        by_value, by_seed = table.mean(axis=1, keepdims=True), table.mean(axis=0, keepdims=True)
+        squares = np.sum((table - by_value - by_seed + table.mean()) ** 2)
+        between = float(math.sqrt(squares / freedom))
+        return math.sqrt((freedom * between**2 + assumed**2) / (freedom + 1)), "seeds"
     if len(t) <= 3:
         return assumed, "assumed"
     design, estimator = _least_squares(t, weight)
@@ -167,119 +128,99 @@ def _least_squares(t: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.nd
     return design, np.linalg.solve(design.T @ weighted, weighted.T)
 
 
-def parabola(t: np.ndarray, y: np.ndarray, weight: np.ndarray, noise: float) -> Parabola:
-    """Weighted least squares through (t, y), shape (n,) each with n >= 3; `noise` is the sd of y.
+def parabola(
+    t: np.ndarray, y: np.ndarray, weight: np.ndarray, noise: float
+) -> tuple[tuple[float, float, float], float, float]:
+    """(a, b, c) of a + b t + c t^2 by weighted least squares through (t, y), shape (n,) each with
+    n >= 3, and where it is lowest (c > 0) with its standard error; `noise` is the sd of y.
 
     Weights say where the parabola is trusted, not how precise a y is, so the covariance is that of
-    the estimator (a sandwich).
+    the estimator (a sandwich), and the error of the vertex follows by the delta method.
     """
     _, estimator = _least_squares(t, weight)
-    a, b, c = estimator @ y
-    return Parabola(float(a), float(b), float(c), noise**2 * estimator @ estimator.T)
-
-
-def _seed_noise(losses: Sequence[Sequence[float]]) -> tuple[float, int]:
-    """The sd of a run's loss after effects of value and seed, and its degrees of freedom.
-
-    A seed that is better everywhere (its first weights) moves no optimum, so it is not noise.
-    """
-    table = np.array([list(seeds) for seeds in losses])
-    freedom = (table.shape[0] - 1) * (table.shape[1] - 1)
-    if not freedom:
-        return 0.0, 0
-    by_value, by_seed = table.mean(axis=1, keepdims=True), table.mean(axis=0, keepdims=True)
-    residual = table - by_value - by_seed + table.mean()
-    return float(math.sqrt(np.sum(residual**2) / freedom)), freedom
+    a, b, c = map(float, estimator @ y)
+    if c == 0:
+        return (a, b, c), math.nan, math.nan
+    slope, scaled = np.array([0.0, -1 / (2 * c), b / (2 * c**2)]), noise**2 * estimator
+    variance = float(slope @ (scaled @ estimator.T) @ slope)
+    return (a, b, c), -b / (2 * c), math.sqrt(max(0.0, variance))
 
 
 def regret(
-    log_value: float,
-    optimum: Optimum,
-    full: Losses,
-    short: Losses,
-    log_values: Mapping[int, float],
+    log_value: float, optimum: Optimum, full: Losses, short: Losses, log_values: LogValues
 ) -> Regret:
     """The regret of a value: on the parabola inside its span, else interpolated in the grid."""
-    inside = optimum.span[0] - 1e-9 <= log_value <= optimum.span[1] + 1e-9
-    if optimum.curvature is not None and inside:
-        return _regret(
-            0.5 * optimum.curvature * (log_value - optimum.log_value) ** 2, optimum.loss, "fit"
+
+    def above(excess: float, lowest: float, known_from: Any) -> Regret:
+        return Regret(
+            value=math.exp(log_value),
+            excess=excess,
+            excess_relative=excess / lowest,
+            known_from=known_from,
         )
+
+    best = best_index(full)
+    if optimum.curvature is not None and best is not None:
+        span = [log_values[index] for index in _near(full, best)]
+        if min(span) - 1e-9 <= log_value <= max(span) + 1e-9:
+            rise = 0.5 * optimum.curvature * (log_value - optimum.log_value) ** 2
+            return above(rise, optimum.loss, "fit")
     loss = _between(log_value, full, log_values)
     if loss is not None and math.isfinite(loss):
-        return _regret(max(0.0, loss - optimum.loss), optimum.loss, "full_runs")
-    short_loss, best_short = _between(log_value, short, log_values), best_index(short)
-    if short_loss is not None and math.isfinite(short_loss) and best_short is not None:
-        lowest = means(short)[best_short]
-        return _regret(short_loss - lowest, lowest, "short_runs")
-    return Regret(None, "unknown" if loss is None and short_loss is None else "diverges")
+        return above(max(0.0, loss - optimum.loss), optimum.loss, "full_runs")
+    short_loss = _between(log_value, short, log_values)
+    if short_loss is not None and math.isfinite(short_loss):
+        lowest = min(means(short).values())
+        return above(short_loss - lowest, lowest, "short_runs")
+    known_from = "unknown" if loss is None and short_loss is None else "diverges"
+    return Regret(value=math.exp(log_value), known_from=known_from)  # type: ignore[arg-type]
 
 
-def _regret(nats: float, loss: float, known_from: KnownFrom) -> Regret:
-    return Regret(nats, known_from, nats / loss)
-
-
-def _between(log_value: float, losses: Losses, log_values: Mapping[int, float]) -> float | None:
+def _between(log_value: float, losses: Losses, log_values: LogValues) -> float | None:
     """The loss interpolated between the neighbours of a value; infinite where one diverged, None
     outside the grid.
     """
-    mean = means(losses)
-    below = [index for index in mean if log_values[index] <= log_value + 1e-9]
-    above = [index for index in mean if log_values[index] >= log_value - 1e-9]
+    points = sorted((log_values[index], loss) for index, loss in means(losses).items())
+    below = [point for point in points if point[0] <= log_value + 1e-9]
+    above = [point for point in points if point[0] >= log_value - 1e-9]
     if not below or not above:
         return None
-    low, high = (
-        max(below, key=lambda index: log_values[index]),
-        min(above, key=lambda index: log_values[index]),
-    )
-    if low == high or not math.isfinite(mean[low] + mean[high]):
-        return mean[low] if low == high else math.inf
-    share = (log_value - log_values[low]) / (log_values[high] - log_values[low])
-    return (1 - share) * mean[low] + share * mean[high]
+    (low, loss), (high, other) = below[-1], above[0]
+    if low == high:
+        return loss
+    if not math.isfinite(loss + other):
+        return math.inf
+    share = (log_value - low) / (high - low)
+    return (1 - share) * loss + share * other
 
 
-@dataclass(frozen=True)
-class Power:
-    """value = coef x N^power, with the standard error of the power and the sizes used."""
-
-    coef: float
-    power: float
-    power_se: float
-    n_range: tuple[float, float]
-    sizes: int
-
-    def at(self, n: float) -> float:
-        """The rule's value at N."""
-        return self.coef * n**self.power
-
-
-def power_rule(n: Sequence[float], log_value: Sequence[float], se: Sequence[float]) -> Power:
+def power_rule(n: Sequence[float], log_value: Sequence[float], se: Sequence[float]) -> MeasuredRule:
     """The rule through two or more optima with standard errors of their logs.
 
     From three sizes on, scatter beyond the standard errors widens that of the power (Birge's
     ratio); it never narrows it.
     """
-    x, y, error = np.log(np.asarray(n, float)), np.asarray(log_value, float), np.asarray(se, float)
-    weight = 1 / np.maximum(error, 1e-6) ** 2
-    centre = float(np.sum(weight * x) / np.sum(weight))
+    x, y = np.log(np.asarray(n, float)), np.asarray(log_value, float)
+    weight = 1 / np.maximum(np.asarray(se, float), 1e-6) ** 2
+    centre, level = np.average(x, weights=weight), np.average(y, weights=weight)
     spread = float(np.sum(weight * (x - centre) ** 2))
     slope = float(np.sum(weight * (x - centre) * y) / spread)
-    level = float(np.sum(weight * y) / np.sum(weight))
     left = y - level - slope * (x - centre)
-    ratio = math.sqrt(float(np.sum(weight * left**2)) / (len(x) - 2)) if len(x) > 2 else 1.0
-    coef = math.exp(level - slope * centre)
-    return Power(
-        coef, slope, max(1.0, ratio) / math.sqrt(spread), (float(min(n)), float(max(n))), len(x)
+    widened = math.sqrt(max(1.0, float(np.sum(weight * left**2)) / max(1, len(x) - 2)))
+    return MeasuredRule(
+        kind="power",
+        coef=math.exp(level - slope * centre),
+        n_power=slope,
+        n_power_se=(widened if len(x) > 2 else 1.0) / math.sqrt(spread),
+        n_range=(float(min(n)), float(max(n))),
+        sizes=len(x),
     )
 
 
-def weighted_mean(values: Sequence[float], se: Sequence[float]) -> tuple[float, float]:
-    """The mean of values by their standard errors, and its own; scatter beyond them widens it."""
-    value, weight = np.asarray(values, float), 1 / np.maximum(np.asarray(se, float), 1e-12) ** 2
-    mean = float(np.sum(weight * value) / np.sum(weight))
-    ratio = (
-        math.sqrt(float(np.sum(weight * (value - mean) ** 2)) / (len(value) - 1))
-        if len(value) > 1
-        else 1.0
-    )
-    return mean, max(1.0, ratio) / math.sqrt(float(np.sum(weight)))
+def weighted_mean(values: Sequence[WithError]) -> WithError:
+    """The mean of values by their standard errors; scatter beyond them widens its own."""
+    value = np.array([each.value for each in values])
+    weight = 1 / np.maximum([each.se for each in values], 1e-12) ** 2
+    mean = float(np.average(value, weights=weight))
+    ratio = float(np.sum(weight * (value - mean) ** 2)) / max(1, len(value) - 1)
+    return WithError(value=mean, se=math.sqrt(max(1.0, ratio) / float(weight.sum())))

@@ -6,75 +6,32 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scaling.config import PowerRule, Sweep
+from scaling.config import PowerRule, Sweep, finite
 from scaling.errors import ScalingError
 from scaling.formatting import format_count
+from scaling.tuning.document import (
+    ExcludedValue,
+    FieldResult,
+    GridValue,
+    MeasuredRule,
+    Optimum,
+    Regret,
+    SizeResult,
+    Tuned,
+    WithError,
+)
 from scaling.tuning.field_tuning import FieldTuner, Planner, SizeGrid, Train
 from scaling.tuning.fields import is_measured, scaled, with_rule
-from scaling.tuning.optimum import (
-    Optimum,
-    Power,
-    Regret,
-    fit_optimum,
-    power_rule,
-    regret,
-    weighted_mean,
-)
-from scaling.tuning.value_grid import OptimumStatus, optimum_status
+from scaling.tuning.optimum import fit_optimum, means, power_rule, regret, weighted_mean
+from scaling.tuning.value_grid import OptimumStatus, kept_indices, optimum_status
 from scaling.warning import ResultWarning, WarningCode, warn
 
 SIGNIFICANT_SIGMAS = 2.0
 FOLDER = "tuning"  # in the sweep's folder, next to its runs
-
-
-@dataclass(frozen=True)
-class TunedSize:
-    """The optimum of one size (None where every value diverged), its status, and the regrets of the
-    recipe's value and of the rule's.
-
-    `horizon_power` is d log(optimum) / d log(tokens) between the short runs' horizon and the whole,
-    with its standard error.
-    """
-
-    grid: SizeGrid
-    optimum: Optimum | None
-    status: OptimumStatus
-    recipe: Regret
-    horizon_power: tuple[float, float] | None = None
-    rule: Regret | None = None
-    rule_value: float | None = None
-
-
-@dataclass(frozen=True)
-class TunedField:
-    """The result of one table: its sizes, and a power of N or (from one size) a ratio as rule."""
-
-    tuner: FieldTuner
-    sizes: tuple[TunedSize, ...]
-    power: Power | None
-    ratio: float | None
-    changes: dict[str, Any]
-    horizon_power: tuple[float, float] | None
-    warnings: tuple[ResultWarning, ...]
-
-
-@dataclass
-class Tuned:
-    """A tuned sweep and its origin. `sweep` has the measured rules and no [[tuning]] tables."""
-
-    origin: Sweep
-    simulated: str | None
-    sweep: Sweep
-    fields: list[TunedField] = field(default_factory=list)
-
-    @property
-    def flops(self) -> float:
-        """Training FLOPs of the runs of all fields, each trained alone."""
-        return sum(result.tuner.flops for result in self.fields)
 
 
 def is_pending(sweep: Sweep) -> bool:
@@ -112,24 +69,40 @@ def tune(
             where="axes",
             remedy="leave out the axis, or the [[tuning]]",
         )
-    tuned = Tuned(sweep, simulated, sweep)
+    tuned, fields = sweep, []
+    warnings: list[ResultWarning] = []
     for entry, path in zip(sweep.tuning, table_folders(sweep, folder), strict=True):
-        tuner = FieldTuner(tuned.sweep, entry, path, planned)
+        tuner = FieldTuner(tuned, entry, path, planned)
         tuner.run(train)
-        result = summarize(tuner)
-        tuned.fields.append(result)
-        tuned.sweep = with_rule(tuned.sweep, entry.field, result.changes)
-    tuned.sweep = tuned.sweep.model_copy(update={"tuning": ()})
-    return tuned
+        result, tuned = _summarize(tuner)
+        fields.append(result)
+        warnings += [
+            warning.model_copy(update={"message": f"{entry.field}: {warning.message}"})
+            for warning in tuner.warnings
+        ]
+    tuned = tuned.model_copy(update={"tuning": ()})
+    return Tuned(sweep, simulated, tuned, tuple(fields), tuple(warnings))
 
 
-def summarize(tuner: FieldTuner) -> TunedField:
-    """The optima and the rule of a table whose grids are done.
+@dataclass(frozen=True)
+class _Size:
+    """A grid that is done, its optimum (None where every value diverged), its status, and how the
+    optimum moves from the short runs, where it is interior too, to the whole ones.
+    """
+
+    grid: SizeGrid
+    optimum: Optimum | None
+    status: OptimumStatus
+    horizon_power: WithError | None
+
+
+def _summarize(tuner: FieldTuner) -> tuple[FieldResult, Sweep]:
+    """The optima and the rule of a table whose grids are done, and the sweep with that rule.
 
     Raises ScalingError where no size has an interior optimum.
     """
-    sizes = [_summarize_size(grid) for grid in tuner.sizes]
-    warnings = [*tuner.warnings, *filter(None, (_warning(size, tuner) for size in sizes))]
+    name, sizes = tuner.tuning.field, [_size(grid) for grid in tuner.sizes]
+    tuner.warnings += filter(None, (_warning(size, tuner) for size in sizes))
     interior = [
         (size.grid, size.optimum)
         for size in sizes
@@ -144,48 +117,61 @@ def summarize(tuner: FieldTuner) -> TunedField:
         ]
         so_far = f"best so far: {', '.join(best)}" if best else "every value diverged"
         raise ScalingError(
-            f"{tuner.tuning.field} has no interior optimum at any size: {reasons}",
+            f"{name} has no interior optimum at any size: {reasons}",
             where=str(tuner.folder),
             remedy=f"start nearer ({so_far}), or raise tuning.max_extensions",
         )
-    power, ratio, changes = _rule(tuner, interior)
-    tuned = with_rule(tuner.sweep, tuner.tuning.field, changes)
-    sizes = [_with_rule_regret(size, tuner, tuned, power) for size in sizes]
-    powers = [size.horizon_power for size in sizes if size.horizon_power]
-    horizon = weighted_mean(*zip(*powers, strict=True)) if powers else None
-    if horizon and abs(horizon[0]) > SIGNIFICANT_SIGMAS * horizon[1]:
-        message = (
-            f"the optimum moves with the tokens as D^({horizon[0]:.2f} ± {horizon[1]:.2f}), which "
-            "the rule leaves out: tune near the horizons that matter"
+    grid, optimum = interior[0]
+    if len({grid.n for grid, _ in interior}) == 1:  # through one, the recipe's times a constant
+        rule = MeasuredRule(kind="ratio", ratio=optimum.value / grid.value)
+        changes = scaled(tuner.sweep, name, optimum.value, grid.base.run, grid.n)
+    else:
+        rule = power_rule(
+            [grid.n for grid, _ in interior],
+            [optimum.log_value for _, optimum in interior],
+            [optimum.se_log for _, optimum in interior],
         )
-        warnings.append(warn(WarningCode.OPTIMUM_MOVES_WITH_TOKENS, message, power=horizon[0]))
-    return TunedField(tuner, tuple(sizes), power, ratio, changes, horizon, tuple(warnings))
+        power = PowerRule.model_validate(rule.model_dump(include={"coef", "n_power", "n_range"}))
+        changes = {tuner.field.rule: power}
+    tuned = with_rule(tuner.sweep, name, changes)
+    powers = [size.horizon_power for size in sizes if size.horizon_power]
+    horizon = weighted_mean(powers) if powers else None
+    if horizon and abs(horizon.value) > SIGNIFICANT_SIGMAS * horizon.se:
+        message = (
+            f"the optimum moves with the tokens as D^({horizon.value:.2f} ± {horizon.se:.2f}), "
+            "which the rule leaves out: tune near the horizons that matter"
+        )
+        code = WarningCode.OPTIMUM_MOVES_WITH_TOKENS
+        tuner.warnings.append(warn(code, message, power=horizon.value))
+    result = FieldResult(
+        field=name,
+        unit=tuner.field.unit,
+        folder=str(Path(tuner.folder.parent.name) / tuner.folder.name),
+        short_run_frac=tuner.tuning.short_run_frac or None,
+        margin=tuner.tuning.margin,
+        seeds=tuner.tuning.seeds,
+        runs=len(tuner.runs),
+        flops=sum(run.flops for run in tuner.runs),
+        sizes=tuple(_size_result(size, tuner, tuned, rule) for size in sizes),
+        rule=rule,
+        horizon_power=horizon,
+    )
+    return result, tuned
 
 
-def _summarize_size(grid: SizeGrid) -> TunedSize:
+def _size(grid: SizeGrid) -> _Size:
     optimum = fit_optimum(grid.full, grid.log_values)
     status = optimum_status(grid.grid, grid.short, grid.full, grid.excluded)
-    if optimum is None:
-        return TunedSize(grid, None, status, Regret(None, "unknown"))
-    log_value = math.log(grid.actual.get(0, grid.value))
-    recipe = regret(log_value, optimum, grid.full, grid.short, grid.log_values)
-    horizon = _horizon_power(grid, optimum) if status.state == "interior" else None
-    return TunedSize(grid, optimum, status, recipe, horizon)
+    short, power = fit_optimum(grid.short, grid.log_values), None
+    short_status = optimum_status(grid.grid, {}, grid.short, grid.excluded)
+    if optimum and short and status.state == short_status.state == "interior":
+        span = math.log(grid.tokens / min(tokens for tokens, _ in grid.runs))
+        se = math.hypot(optimum.se_log, short.se_log)
+        power = WithError(value=(optimum.log_value - short.log_value) / span, se=se / span)
+    return _Size(grid, optimum, status, power)
 
 
-def _horizon_power(grid: SizeGrid, optimum: Optimum) -> tuple[float, float] | None:
-    """The power of the tokens with which the optimum moves, from the short runs to the whole ones;
-    None where the short runs have no interior optimum.
-    """
-    short = fit_optimum(grid.short, grid.log_values)
-    if short is None or optimum_status(grid.grid, {}, grid.short, grid.excluded).state == "edge":
-        return None
-    short_tokens = next(tokens for tokens, _ in grid.runs if tokens != grid.tokens)
-    span = math.log(grid.tokens / short_tokens)
-    return (optimum.log_value - short.log_value) / span, math.hypot(optimum.se, short.se) / span
-
-
-def _warning(size: TunedSize, tuner: FieldTuner) -> ResultWarning | None:
+def _warning(size: _Size, tuner: FieldTuner) -> ResultWarning | None:
     optimum, n = size.optimum, size.grid.n
     code = message = None
     if size.status.state == "edge":
@@ -194,7 +180,7 @@ def _warning(size: TunedSize, tuner: FieldTuner) -> ResultWarning | None:
     elif optimum and optimum.why:
         code = WarningCode.GRID_OPTIMUM
         message = f"the best grid value is taken as the optimum: {optimum.why}"
-    elif optimum and optimum.se > math.log(tuner.tuning.factor):
+    elif optimum and optimum.se_log > math.log(tuner.tuning.factor):
         code = WarningCode.UNCERTAIN_OPTIMUM
         message = (
             "the losses are too flat for their noise: the optimum is uncertain by more than one "
@@ -203,30 +189,45 @@ def _warning(size: TunedSize, tuner: FieldTuner) -> ResultWarning | None:
     return warn(code, f"N = {format_count(n)}: {message}", n_params=n) if code else None
 
 
-def _rule(
-    tuner: FieldTuner, interior: list[tuple[SizeGrid, Optimum]]
-) -> tuple[Power | None, float | None, dict[str, Any]]:
-    """A power of N through two or more optima; through one, the recipe's rule times a constant."""
-    if len({grid.n for grid, _ in interior}) == 1:
-        grid, optimum = interior[0]
-        changes = scaled(tuner.sweep, tuner.tuning.field, optimum.value, grid.base.run, grid.n)
-        return None, optimum.value / grid.value, changes
-    power = power_rule(
-        [grid.n for grid, _ in interior],
-        [optimum.log_value for _, optimum in interior],
-        [optimum.se for _, optimum in interior],
+def _size_result(size: _Size, tuner: FieldTuner, tuned: Sweep, rule: MeasuredRule) -> SizeResult:
+    """A size for the document, with the regrets of the recipe's value and of the rule's."""
+    grid, optimum = size.grid, size.optimum
+    ruled = tuner.planned_value(tuned, grid) if rule.kind == "ratio" else rule.at(grid.n)
+
+    def cost(value: float, actual: float) -> Regret:
+        if optimum is None:
+            return Regret(value=value)
+        found = regret(math.log(actual), optimum, grid.full, grid.short, grid.log_values)
+        return found.model_copy(update={"value": value})
+
+    return SizeResult(
+        size=grid.size,
+        n_params=grid.n,
+        tokens=grid.tokens,
+        d_model=grid.base.run.model.d_model,
+        state=size.status.state,
+        why=size.status.why or None,
+        values=tuple(_grid_value(grid, index) for index in sorted(grid.log_values)),
+        excluded=tuple(
+            ExcludedValue(value=grid.value_at(index), reason=reason)
+            for index, reason in sorted(grid.excluded.items())
+        ),
+        optimum=optimum,
+        recipe=cost(grid.value, grid.actual.get(0, grid.value)),
+        rule=cost(ruled, ruled),
+        horizon_power=size.horizon_power,
     )
-    rule = PowerRule(coef=power.coef, n_power=power.power, n_range=power.n_range)
-    return power, None, {tuner.field.rule: rule}
 
 
-def _with_rule_regret(
-    size: TunedSize, tuner: FieldTuner, tuned: Sweep, power: Power | None
-) -> TunedSize:
-    """The size with the rule's value there and its regret."""
-    grid = size.grid
-    value = power.at(grid.n) if power else tuner.planned_value(tuned, grid)
-    if size.optimum is None:
-        return replace(size, rule_value=value)
-    cost = regret(math.log(value), size.optimum, grid.full, grid.short, grid.log_values)
-    return replace(size, rule_value=value, rule=cost)
+def _grid_value(grid: SizeGrid, index: int) -> GridValue:
+    short, full = means(grid.short).get(index), means(grid.full).get(index)
+    last: Any = short if full is None else full
+    return GridValue(
+        index=index,
+        value=grid.actual[index],
+        short_run_loss=finite(short),
+        loss=finite(full),
+        losses=tuple(finite(loss) for loss in grid.full.get(index, [])),
+        state="diverged" if math.isinf(last) else "dropped" if full is None else "trained",
+        kept=index in kept_indices(grid.grid, grid.short),
+    )

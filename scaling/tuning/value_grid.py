@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from scaling.config import Tuning
 from scaling.tuning.optimum import Losses, best_index, means
 
 Excluded = Mapping[int, str]  # indices that cannot be trained, with the reason
@@ -50,12 +49,6 @@ class NextValues:
         return bool(self.short or self.full)
 
 
-def value_grid(tuning: Tuning, safer: int) -> ValueGrid:
-    """The grid that a sweep file asks for."""
-    has_short_runs = bool(tuning.short_run_frac)
-    return ValueGrid(tuning.n_values, tuning.max_extensions, tuning.margin, has_short_runs, safer)
-
-
 def next_values(grid: ValueGrid, short: Losses, full: Losses, excluded: Excluded) -> NextValues:
     """What to train next, given the losses of short and of whole runs.
 
@@ -64,17 +57,15 @@ def next_values(grid: ValueGrid, short: Losses, full: Losses, excluded: Excluded
     horizon and extend too: a best value without a neighbour is no optimum. A value whose short run
     diverged counts as one whose whole run did.
     """
-    excluded_indices = frozenset(excluded)
     if grid.has_short_runs:
-        missing = grid.first - short.keys() - excluded_indices or _extension(
-            grid, short, excluded_indices, {*short}
-        )
+        missing = grid.first - short.keys() - excluded.keys()
+        missing = missing or _extension(grid, short, excluded, {*short})
         if missing:
             return NextValues(short=missing)
-    missing = kept_indices(grid, short) - full.keys() - excluded_indices
+    missing = kept_indices(grid, short) - full.keys() - excluded.keys()
     if not missing:
-        diverged = {index: [math.inf] for index, loss in means(short).items() if math.isinf(loss)}
-        missing = _extension(grid, {**diverged, **full}, excluded_indices, {*short, *full})
+        diverged = {index: [loss] for index, loss in means(short).items() if math.isinf(loss)}
+        missing = _extension(grid, {**diverged, **full}, excluded, {*short, *full})
     return NextValues(full=missing)
 
 
@@ -95,7 +86,7 @@ def kept_indices(grid: ValueGrid, short: Losses) -> frozenset[int]:
 
 
 def _extension(
-    grid: ValueGrid, measured: Losses, excluded: frozenset[int], tried: set[int]
+    grid: ValueGrid, measured: Losses, excluded: Excluded, tried: set[int]
 ) -> frozenset[int]:
     """The neighbours that the best index lacks, as far as the grid may still grow; one step to the
     safer side where all diverged.
@@ -105,10 +96,10 @@ def _extension(
     best = best_index(measured)
     ends = min(measured) - 1, max(measured) + 1
     neighbours = {ends[grid.safer > 0]} if best is None else {best - 1, best + 1}
-    wanted = neighbours - measured.keys() - excluded
+    wanted = neighbours - measured.keys() - excluded.keys()
+    known = tried | grid.first
     allowed = max(0, grid.max_extensions - len(tried - grid.first))
-    new = sorted(wanted - tried - grid.first)[:allowed]
-    return frozenset(wanted & (tried | grid.first | {*new}))
+    return frozenset(wanted & known) | frozenset(sorted(wanted - known)[:allowed])
 
 
 @dataclass(frozen=True)
@@ -126,16 +117,14 @@ def optimum_status(
     best = best_index(full)
     if best is None:
         return OptimumStatus("edge", "every value diverges")
-    diverged = {index: loss for index, loss in means(short).items() if math.isinf(loss)}
-    mean = {**diverged, **means(full)}
-    for index, side in ((best - 1, "below"), (best + 1, "above")):
+    mean = means({**short, **full})
+    for index, side, end in ((best - 1, "below", "lowest"), (best + 1, "above", "highest")):
         if index in excluded:
             why = f"the value {side} the best cannot be trained: {excluded[index]}"
-        elif index not in mean:
-            end = "lowest" if side == "below" else "highest"
-            why = f"the best value is the {end}; max_extensions = {grid.max_extensions} is used up"
-        elif math.isinf(mean[index]):
+        elif math.isinf(mean.get(index, 0.0)):
             why = f"the value {side} the best diverges"
+        elif index not in full:
+            why = f"the best value is the {end}; max_extensions = {grid.max_extensions} is used up"
         else:
             continue
         return OptimumStatus("edge", why)

@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from scaling.fit.options import FitOptions
+from scaling.fit.fit_options import FitOptions
 from scaling.report.inputs import load_inputs
 from scaling.report.page import html
 from scaling.report.sections import build_report

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from scaling.fit.options import FitOptions
+from scaling.fit.fit_options import FitOptions
 from scaling.formatting import format_count, format_flops
 from scaling.predict.law_source import load_law
 from scaling.render.table import Column, format_cell

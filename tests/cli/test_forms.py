@@ -304,14 +304,14 @@ def test_choices_of_fit_in_help_are_those_that_it_accepts():
 
     from scaling.cli import fit as command
     from scaling.config import FlopsConvention, NConvention
-    from scaling.fit import options
+    from scaling.fit import fit_options
     from scaling.fit.frontier.isoflop import METHODS
-    from scaling.points.run_tables import KINDS
+    from scaling.points.run_tables import READ_OUTS
 
-    assert command.APPROACHES == options.APPROACHES
+    assert command.APPROACHES == fit_options.APPROACHES
     assert tuple(METHODS) == command.MINIMA
-    assert tuple(options.OBJECTIVES) == command.OBJECTIVES
-    assert command.RESAMPLES == options.KINDS
+    assert tuple(fit_options.OBJECTIVES) == command.OBJECTIVES
+    assert command.RESAMPLES == fit_options.RESAMPLE_KINDS
     assert get_args(NConvention) == command.N_CONVENTIONS
     assert get_args(FlopsConvention) == command.FLOPS_CONVENTIONS
-    assert tuple(KINDS) == command.READOUTS
+    assert tuple(READ_OUTS) == command.READOUTS

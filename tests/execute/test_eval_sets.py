@@ -1,5 +1,6 @@
 """Evaluation sets: further corpora on which the loss of every run is measured."""
 
+import dataclasses
 import json
 
 import pytest
@@ -7,11 +8,18 @@ import pytest
 from scaling import plan
 from scaling.config.sweep_file import load_sweep
 from scaling.errors import ScalingError
+from scaling.execute.simulated import simulate
 from scaling.execute.status import read_status
 from scaling.execute.sweep_folder import SweepFolder
+from scaling.plan import plan as expand
+from scaling.points.comparability import comparable
 from scaling.points.source import SourceOptions, losses_of_eval_set, read_source
+from scaling.report.inputs import load_fits
 from scaling.store import run_files
+from scaling.store.rows import Provenance
+from scaling.store.rows import rows as measurement_rows
 from tests.execute.sweeping import scaling
+from tests.sweep_files import tiny
 
 pytestmark = pytest.mark.slow
 
@@ -97,3 +105,38 @@ def test_two_sets_of_one_name_are_rejected(corpora):
     (corpora / "sets.toml").write_text(SWEEP + SETS.replace('"other"', '"same"'))
     with pytest.raises(ScalingError, match="one name"):
         load_sweep(corpora / "sets.toml")
+
+
+def test_sweeps_on_different_text_are_compared_on_the_evaluation_set_that_both_measured(tmp_path):
+    sets = [{"name": "web", "corpus": "web", "digest": "c" * 64}]
+    for name in ("one", "two"):
+        task = {"kind": "text", "corpus": name, "digest": name * 8, "seq_len": 32}
+        design = {"kind": "grid", "sizes": ["8k", "16k", "32k"], "tokens": ["100k", "200k", "400k"]}
+        sweep = tiny(
+            name=name,
+            design=design,
+            base={"task": task, "batch_size": 8},
+            evals={"points": 2, "sets": sets},
+        )
+        planned = expand(sweep, sweep.base.task, 256)
+        for item in planned.runs:
+            law = {"simulated": "published:hoffmann2022"}
+            measured = simulate(item.run.model_copy(update=law)).measured
+            other = [
+                dataclasses.replace(row, split="val:web", value=row.value + 0.5)
+                for row in measured
+                if row.split == "val"
+            ]
+            source = Provenance("here", None, "0")
+            rows = measurement_rows(name, item.run, [*measured, *other], source)
+            run_files.write_run(tmp_path / name, rows)
+    folders = [tmp_path / "one", tmp_path / "two"]
+    fits, notes = load_fits(folders, tmp_path / "out")
+    assert "the evaluation set web, which all of them measured" in notes[0]
+    for fit in fits.values():
+        assert fit.source.evaluation["corpus"] == "c" * 64
+        assert fit.source.filters["eval_set"] == "web"
+    one, two = (fit.to_dict() for fit in fits.values())
+    assert comparable(one, two).compare
+    plain, _ = load_fits([tmp_path / "one", tmp_path / "out" / "fit-2.json"], tmp_path / "again")
+    assert not comparable(*(fit.to_dict() for fit in plain.values())).compare

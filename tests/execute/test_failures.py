@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from scaling.config.sweep_file import dump_sweep
-from scaling.execute.publish import cause_of
+from scaling.execute.worker import cause_of
 from scaling.formatting import format_count
 from tests.execute.sweeping import scaling, status
 from tests.sweep_files import tiny

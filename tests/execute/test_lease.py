@@ -17,8 +17,8 @@ from scaling.config.sweep_file import dump_sweep
 from scaling.execute import lease as leases
 from scaling.execute.attempts import summarize
 from scaling.execute.lease import HeartbeatMonitor, Lease, peers
-from scaling.execute.publish import publish
 from scaling.execute.sweep_folder import SweepFolder
+from scaling.execute.worker import publish
 from scaling.store import run_files
 from scaling.store.rows import Provenance
 from tests.execute.sweeping import command, scaling, status, wait_for

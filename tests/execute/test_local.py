@@ -170,3 +170,44 @@ def test_train_takes_one_run_by_its_id(sweep_file, tmp_path):
     assert json.loads(done.stdout)["outcome"] == "done"
     assert [path.stem for path in run_files.run_files(out)] == [run_id]
     assert scaling("train", sweep_file, "--run", "nothing", "--out", out).returncode == 2
+
+
+@pytest.mark.parametrize("damage", ["none", "corrupt", "missing"])
+def test_a_budget_added_later_continues_the_kept_state(tmp_path, damage):
+    """Its rows are to the bit those of a folder that had it from the start; without an intact kept
+    state it is trained from the start, which is said in one line.
+    """
+    base = TINY["base"] | {"optim": {"warmup_steps": 5}}
+    grid = {"kind": "grid", "sizes": ["2k"], "tokens": ["20k", "40k"]}
+    path, out = tmp_path / "tiny.toml", tmp_path / "out"
+    path.write_text(dump_sweep(tiny(base=base, design=grid | {"extend_to": ["80k"]})))
+    assert scaling("run", path, "--out", out).returncode == 0
+    (kept,) = (out / "kept").iterdir()
+    if damage == "corrupt":
+        data = bytearray(kept.read_bytes())
+        data[len(data) // 2] ^= 1
+        kept.write_bytes(data)
+    elif damage == "missing":
+        kept.unlink()
+    path.write_text(dump_sweep(tiny(base=base, design=grid | {"tokens": ["20k", "40k", "80k"]})))
+    done = scaling("run", path, "--out", out)
+    assert done.returncode == 0, done.stderr
+    lines = (done.stdout + done.stderr).splitlines()
+    counts = "0 continue from kept states, 1" if damage == "missing" else "1 continue from kept sta"
+    assert sum(f"longer runs of finished prefixes: {counts}" in line for line in lines) == 1
+    anew = [line for line in lines if "checkpoint set aside, the run starts again" in line]
+    assert len(anew) == (damage == "corrupt")
+    assert not list((out / "kept").iterdir())
+    assert scaling("run", path, "--out", tmp_path / "whole").returncode == 0
+    own, whole = numbers(out), numbers(tmp_path / "whole")
+    shared = own["metric"] != "constant_loss"  # also read by the longest run of the first sweep
+    added = own["run_id"] == kept.stem
+    assert own[shared | added].reset_index(drop=True).equals(whole)
+    trained = [
+        json.loads(line.partition(" ")[2])["flops"]
+        for ledger in (out / "ledger").iterdir()
+        for line in ledger.read_text().splitlines()
+        if kept.stem in line and "flops" in line
+    ]
+    (row, *_) = own[added & (own["metric"] == "loss")].sort_values("step").to_dict("records")[::-1]
+    assert trained == [pytest.approx(row["flops"] * (0.6 if damage == "none" else 1.0), rel=0.02)]

@@ -10,7 +10,7 @@ from scaling.config import Execution, MeshShape
 from scaling.config.sweep_file import dump_sweep
 from scaling.errors import ScalingError
 from scaling.execute.attempts import summarize
-from scaling.execute.packing import choose_packing
+from scaling.execute.run_queue import pack_limit
 from scaling.plan import plan
 from scaling.plan.device_fit import DeviceMemory
 from scaling.store import run_files
@@ -33,25 +33,25 @@ def test_auto_packs_small_runs_on_an_accelerator_as_far_as_its_memory_reaches():
     need = DeviceMemory("gpu", "gpu", 1).required_bytes(run, Execution())
     for capacity, expected in ((1.5 * need, 1), (6.5 * need, 3), (1e3 * need, 8)):
         device = DeviceMemory("a GPU", "gpu", int(capacity))
-        assert choose_packing("auto", Execution(), device).limit(run) == expected
+        assert pack_limit("auto", Execution(), device)(run) == expected
 
 
 def test_auto_packs_no_run_that_keeps_an_accelerator_busy():
     large = runs()[0].model_copy(update={"batch_size": 10_000_000})
     device = DeviceMemory("a GPU", "gpu", 10**18)
-    assert choose_packing("auto", Execution(), device).limit(large) == 1
+    assert pack_limit("auto", Execution(), device)(large) == 1
 
 
 def test_auto_packs_neither_on_a_cpu_nor_on_a_mesh_nor_on_a_cluster():
     gpu, cpu = DeviceMemory("a GPU", "gpu", 10**12), DeviceMemory("here", "cpu", 10**12)
     mesh = Execution(mesh=MeshShape(data=2))
     for execution, device in ((mesh, gpu), (Execution(), cpu), (Execution(), None)):
-        assert choose_packing("auto", execution, device).limit(runs()[0]) == 1
+        assert pack_limit("auto", execution, device)(runs()[0]) == 1
 
 
 def test_a_pack_and_a_mesh_exclude_each_other():
     with pytest.raises(ScalingError, match="a pack of 2 runs and a mesh"):
-        choose_packing(2, Execution(mesh=MeshShape(data=2)), None)
+        pack_limit(2, Execution(mesh=MeshShape(data=2)), None)
 
 
 @pytest.mark.slow
@@ -66,7 +66,7 @@ def test_a_packed_sweep_says_so_in_its_rows_and_shares_programs(tmp_path):
     for file in (out / "runs").iterdir():
         metadata = pq.read_metadata(file).metadata
         notes = json.loads(metadata[b"scaling.execution"])
-        assert (notes["pack"], notes["pack_reason"]) == (2, "asked for with --pack")
+        assert (notes["pack"], notes["pack_limit"]) == (2, 2)
         assert json.loads(metadata[b"scaling.fingerprint"])["pack"] == 2
     assert list((out / "checkpoints").glob("*")) == []
 

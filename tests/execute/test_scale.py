@@ -48,10 +48,11 @@ def test_thousand_runs_are_compacted_without_change(folder, monkeypatch):
 
 
 def test_many_single_files_are_compacted_on_resume(tmp_path, monkeypatch):
-    from scaling.execute.publish import publish
-    from scaling.execute.session import SweepSession
+    from scaling.execute.lease import Lease
+    from scaling.execute.session import prepare
     from scaling.execute.simulated import simulate
     from scaling.execute.sweep_folder import SweepFolder
+    from scaling.execute.worker import publish
     from scaling.plan import plan
     from scaling.store.rows import Provenance
     from tests.sweep_files import tiny
@@ -68,9 +69,9 @@ def test_many_single_files_are_compacted_on_resume(tmp_path, monkeypatch):
             None,
         )
     monkeypatch.setattr(compaction, "COMPACT_ABOVE", 5)
-    session = SweepSession(SweepFolder(tmp_path), planned, print, LAW)
-    with session.lease:
-        assert len(session.prepare()) == 2
+    with Lease(tmp_path) as lease:
+        missing = prepare(SweepFolder(tmp_path), planned, lease, print, simulated=LAW)
+    assert len(missing) == 2
     assert run_files.run_files(tmp_path) == []
     assert len(run_files.finished_run_ids(tmp_path)) == 10
 

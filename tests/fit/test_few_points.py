@@ -9,8 +9,8 @@ from scaling.fit import pipeline
 from scaling.fit.bootstrap import fit_law
 from scaling.fit.dataset import Dataset
 from scaling.fit.estimate import DELTA, estimate
+from scaling.fit.fit_options import FitOptions
 from scaling.fit.laws.laws import LAWS
-from scaling.fit.options import FitOptions
 from scaling.fit.profile import profile
 from scaling.points.points import Points
 from tests.documents import fit
@@ -135,7 +135,7 @@ def test_the_status_names_what_is_open_and_its_standard_error_is_left_out():
     noise = np.exp(0.05 * np.random.default_rng(0).standard_normal(16))
     table = pd.DataFrame({"N": n, "D": d, "loss": (1.7 + 420 / n**0.34 + 650 / d**0.3) * noise})
     result = pipeline.fit([table], FitOptions(law="chinchilla", bootstrap=50, holdout="none"))
-    assert result.status_text == "poorly determined: E"
+    assert result.status_text == "not identified: E"
     assert {name for name, each in result.params.items() if each.se is None} == {"E"}
 
 

@@ -5,9 +5,9 @@ import pytest
 
 from scaling.fit.dataset import Dataset
 from scaling.fit.estimate import estimate
+from scaling.fit.fit_options import FitOptions
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.noise import noise_result, noise_warnings, seed_noise
-from scaling.fit.options import FitOptions
 from scaling.points.points import Points
 from tests.documents import fit
 

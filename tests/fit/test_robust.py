@@ -10,9 +10,9 @@ import pytest
 from rich.console import Console
 
 from scaling.errors import ScalingError
+from scaling.fit.fit_options import FitOptions
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.laws.objectives import OBJECTIVES
-from scaling.fit.options import FitOptions
 from scaling.report.terminal import fit_text
 from tests.documents import as_fit, dump, fit, predict
 

@@ -56,6 +56,9 @@ HEADERS = [
     ("config.n_params", N, "summary.tokens_seen", D, "summary/val_loss", LOSS),
     ("nParams", N, "trainTokens", D, "smooth loss", LOSS),
     ("non_embedding_params", N, "train/tokens", D, "eval_loss", LOSS),
+    ("N", N, "tokens/total", D, "Perplexity (val)", np.exp(LOSS)),
+    ("params_no_emb", N, "number of tokens", D, "Validation Cross-Entropy", LOSS),
+    ("Params (w/o embeddings)", N, "tokens", D, "val/loss/mean", LOSS),
 ]
 
 
@@ -80,6 +83,7 @@ def test_headers_with_units_words_and_paths_are_read(row, tmp_path):
         ("train_flops_zetta", 1e21),
         ("flops x 10^15", 1e15),
         ("TFLOP/s-hours", 3.6e15),
+        ("PF/s-days", 8.64e19),
     ],
 )
 def test_compute_in_any_unit_gives_its_tokens(name, factor, tmp_path):
@@ -125,8 +129,10 @@ CELLS = {
 
 
 @pytest.mark.parametrize("name", CELLS)
-def test_cells_with_units_are_read(name):
-    check(read(CELLS[name]()))
+def test_cells_with_units_are_read_and_noted(name):
+    source = read(CELLS[name]())
+    check(source)
+    assert any("cells of" in note for note in source.notes)
 
 
 def test_thousands_separators_are_read_where_they_are_unambiguous():
@@ -138,6 +144,12 @@ def test_thousands_separators_are_read_where_they_are_unambiguous():
             val_loss=LOSS,
         )
         check(read(table), n, d)
+    dots = frame(params=[f"{int(x):,}".replace(",", ".") for x in n], tokens=D, val_loss=LOSS)
+    check(read(dots), n)
+    nouns = frame(params=N, tokens=[f"{int(x):,} tokens" for x in d], val_loss=LOSS)
+    check(read(nouns), N, d)
+    decimals = pd.DataFrame({"params (k)": [f"{x / 1e3:,.1f}" for x in n], "tokens": D})
+    check(read(decimals.assign(val_loss=LOSS)), np.round(n / 1e3, 1) * 1e3)
 
 
 def csv_text(sep=",", decimal="."):
@@ -159,6 +171,9 @@ BYTES = {
     "sep=": b"sep=;\n" + csv_text(sep=";").encode(),
     "comments": b"# from cluster A\n# seed 0\n\n" + csv_text().encode(),
     "blank lines": b"\n\n" + csv_text().replace("\n", "\n\n").encode(),
+    "other comments": b"// from cluster A\n% seed 0\n" + csv_text().encode(),
+    "a title": b"Our sweep\n\n" + csv_text().encode(),
+    "a title of a spreadsheet": b"Our sweep,,\n2026-01-01,,\n" + csv_text().encode(),
     "header in a comment": b"# " + csv_text().encode(),
     "quotes": ('"params","tokens","val_loss"\n' + csv_text().split("\n", 1)[1]).encode(),
     "an index": plain().to_csv().encode(),
@@ -193,6 +208,12 @@ JSON = {
     "pandas split": ("json", plain().to_json(orient="split", double_precision=15)),
     "pandas index": ("json", plain().to_json(orient="index", double_precision=15)),
     "runs in an object": ("json", json.dumps({"created": "today", "runs": RECORDS})),
+    "rows with a header": (
+        "json",
+        json.dumps([["params", "tokens", "val_loss"], *plain().to_numpy().tolist()]),
+    ),
+    "a list in lines": ("jsonl", "[\n" + ",\n".join(map(json.dumps, RECORDS)) + "\n]"),
+    "runs below other keys": ("json", json.dumps({"by": "me", "sweep": {"experiments": RECORDS}})),
     "named runs": ("json", json.dumps({f"run-{i}": each for i, each in enumerate(RECORDS)})),
     "nested": (
         "jsonl",
@@ -261,6 +282,12 @@ STATES = {
     "finished": ("True", "False"),
     "crashed": ("no", "yes"),
     "Status ": ("✅ Finished", "❌ failed"),
+    "slurm_state": ("COMPLETED", "OUT_OF_MEMORY"),
+    "phase": ("Succeeded", "Failed"),
+    "end": ("finished", "killed"),
+    "exitcode": ("0:0", "1:0"),
+    "was_preempted": ("False", "True"),
+    "converged": ("True", "False"),
 }
 
 
@@ -297,21 +324,42 @@ def test_several_rows_of_a_run_or_cell_are_reduced_and_said():
         source = read(table)
         check_unordered(source)
         codes |= {warning.code.value for warning in source.warnings}
-    named = [
-        part.assign(name=[f"run{i}-step{step}" for i in range(25)])
-        for step, part in ((500, early.drop(columns="run")), (1000, late.drop(columns="run")))
-    ]
-    check_unordered(read(pd.concat(named, ignore_index=True)))
-    for column in ("lr", "learning_rate", "batch_size", "config/optimizer.lr"):
+    for column, name in (
+        ("name", "run{}-step{}"),
+        ("checkpoint", "m{}@{}"),
+        ("path", "m{}/iter_{}"),
+    ):
+        named = [
+            part.drop(columns="run").assign(**{column: [name.format(i, step) for i in range(25)]})
+            for step, part in ((500, early), (1000, late))
+        ]
+        check_unordered(read(pd.concat(named, ignore_index=True)))
+    for column, at in (("wandb_id", range(25)), ("experiment", [f"exp {i}" for i in range(25)])):
+        both = [part.drop(columns="run").assign(**{column: at}) for part in (early, late)]
+        check_unordered(read(pd.concat(both, ignore_index=True)))
+    swept = "lr learning_rate batch_size config/optimizer.lr muon_lr tokens_per_batch hidden_size"
+    for column in swept.split():
         worse = plain().assign(**{column: 1e-2, "val_loss": LOSS + 0.2})
         best = plain().assign(**{column: 1e-3})
         source = read(pd.concat([worse, best], ignore_index=True))
         check_unordered(source)
         codes |= {warning.code.value for warning in source.warnings}
-    copies = read(pd.concat([plain(), plain()], ignore_index=True))
+    twice = pd.concat([plain(), plain()], ignore_index=True)
+    check_unordered(read(twice.assign(uid=range(50))))
+    copies = read(twice)
     check_unordered(copies)
     codes |= {warning.code.value for warning in copies.warnings}
     assert {"repeated_rows", "hyperparameters_vary"} <= codes
+
+
+def test_a_grid_is_no_run_of_checkpoints():
+    sizes = plain().assign(model=[f"{n:.0e}" for n in N])
+    twice = pd.concat([sizes.assign(kind="a"), sizes.assign(kind="b", val_loss=LOSS + 0.01)])
+    twice["experiment"] = twice["model"] + twice["kind"]
+    assert len(read(sizes).points) == 25
+    source = read(twice)
+    assert len(source.points) == 50
+    assert any("'kind'" in warning.message for warning in source.warnings)
 
 
 def check_unordered(source):
@@ -333,10 +381,16 @@ def test_compute_off_by_one_factor_is_named(unit):
         read(table, columns={"C": "flops"})
 
 
-@pytest.mark.parametrize("column", ["data", "dataset", "corpus", "tokenizer", "config/data_mix"])
+DATA = "data dataset corpus tokenizer config/data_mix train_set mixture lang tokenizer.name"
+
+
+@pytest.mark.parametrize("column", DATA.split())
 def test_several_corpora_are_warned_about(column):
     table = plain().assign(**{column: ["c4", "pile"] * 12 + ["c4"]})
     assert any(warning.code.value == "mixed_data" for warning in read(table).warnings)
+    numbers = plain().assign(vocab_size=[32000, 50257] * 12 + [32000], data_parallel=[8] * 24 + [4])
+    (warning,) = read(numbers).warnings
+    assert warning.data["column"] == "vocab_size"
 
 
 def test_equal_columns_and_named_letters_ask_no_more():
@@ -351,6 +405,11 @@ def test_conventions_of_n_are_carried_from_names():
         ("non_embedding_params", "nonembedding"),
         ("params (non-embedding)", "nonembedding"),
         ("params_excl_embeddings", "nonembedding"),
+        ("Params (w/o embeddings)", "nonembedding"),
+        ("params_no_emb", "nonembedding"),
+        ("N_nonembed", "nonembedding"),
+        ("backbone_params", "nonembedding"),
+        ("params (incl. embeddings)", "as given"),
         ("total_params", "total"),
         ("params", "as given"),
     ):
@@ -374,6 +433,22 @@ def test_what_would_take_minutes_is_refused_in_time(tmp_path):
     long.write_text("x" * 10_000_000 + "\n1\n")
     with pytest.raises(ScalingError, match="header"):
         read(long)
+
+
+def test_a_loss_curve_is_told_what_is_missing():
+    step = np.arange(0, 1000, 10)
+    curve = pd.DataFrame({"_step": step, "train/loss": 5 - step / 1000})
+    for table in (curve, curve.assign(**{"throughput/total_tokens": step * 1e6})):
+        with pytest.raises(ScalingError, match="the loss curve of one run, without its param"):
+            read(table)
+
+
+def test_an_accuracy_of_zero_is_a_point_of_the_sigmoid():
+    accuracy = np.maximum(0.0, np.linspace(0.9, -0.1, 25))
+    table = pd.DataFrame({"ce": np.linspace(1.6, 3.6, 25), "acc (%)": 100 * accuracy})
+    source = read(table, inputs=("X",), columns={"X": "ce", "Y": "acc (%)"})
+    np.testing.assert_allclose(source.points.loss, accuracy)
+    assert source.columns == {"X": "ce", "Y": "acc (%)"}
 
 
 STRANGERS = {

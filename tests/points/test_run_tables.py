@@ -5,7 +5,7 @@ import pytest
 
 from scaling.config import ModelConfig, OptimConfig, RunConfig, SyntheticTask
 from scaling.errors import ScalingError
-from scaling.fit.options import FitOptions
+from scaling.fit.fit_options import FitOptions
 from scaling.points.source import read_source
 from scaling.store.rows import Measurement, Provenance, rows
 from scaling.store.run_files import write_run

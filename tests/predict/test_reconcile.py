@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from scaling.errors import ScalingError
-from scaling.fit.options import FitOptions
-from scaling.predict.reconcile import OMEGA, local_exponents, reconcile, without_embeddings
-from tests.fit.test_pipeline import LAW, simulated
+from scaling.fit.fit_options import FitOptions
+from scaling.predict.reconcile import OMEGA, reconcile, without_embeddings
+from tests.fit.test_pipeline import simulated
 
 
 @pytest.mark.parametrize(
@@ -17,36 +17,9 @@ from tests.fit.test_pipeline import LAW, simulated
     [("besiroglu2024", 0.7805, 0.515), ("hoffmann2022", 0.7388, 0.458)],
 )
 def test_published_exponents(name, nonembedding, total):
-    found = reconcile(f"published:{name}", FitOptions())["studies"]
-    assert round(found["nonembedding"], 4) == nonembedding
-    assert round(found["total"], 3) == total
-
-
-def test_local_exponent_is_the_slope_of_the_frontier():
-    sizes = np.geomspace(1e5, 1e9, 5)
-    got = [each["a"] for each in local_exponents(LAW, OMEGA, sizes)]
-
-    def best(flops):
-        """log N of the least loss at 6 N D = flops."""
-        x = np.linspace(np.log(1e3), np.log(1e12), 2_000_001)
-        n = np.exp(x)
-        loss = (
-            LAW["A"] * (n + OMEGA * np.cbrt(n)) ** -LAW["alpha"]
-            + LAW["B"] * (flops / (6 * n)) ** -LAW["beta"]
-        )
-        return x[np.argmin(loss)]
-
-    total = sizes + OMEGA * np.cbrt(sizes)
-    grown = sizes + OMEGA / 3 * np.cbrt(sizes)
-    tokens = (
-        LAW["alpha"] * LAW["A"] * grown * total ** (-LAW["alpha"] - 1) / (LAW["beta"] * LAW["B"])
-    ) ** (-1 / LAW["beta"])
-    for n, d, a in zip(sizes[::2], tokens[::2], got[::2], strict=True):
-        flops = 6 * n * d
-        np.testing.assert_allclose(best(flops), np.log(n), atol=1e-4)
-        np.testing.assert_allclose(
-            (best(flops * 1.1) - best(flops / 1.1)) / (2 * np.log(1.1)), a, rtol=1e-3
-        )
+    found = reconcile(f"published:{name}", FitOptions()).studies
+    assert round(found.nonembedding, 4) == nonembedding
+    assert round(found.total, 3) == total
 
 
 def test_embeddings_are_taken_off():
@@ -56,10 +29,10 @@ def test_embeddings_are_taken_off():
 
 def test_runs_are_counted_in_both_ways(tmp_path):
     found = reconcile(str(simulated(tmp_path / "runs.csv")), FitOptions(bootstrap=20))
-    a = {row["counting"]: row["parametric"]["a"]["value"] for row in found["countings"]}
+    a = {row.counting: row.parametric.a.value for row in found.countings}
     assert set(a) == {"total", "nonembedding"}
     assert a["nonembedding"] > a["total"]
-    assert "Counting alone moves" in found["messages"][0]
+    assert "Counting alone moves" in found.messages[0]
 
 
 @pytest.mark.parametrize(
@@ -83,6 +56,6 @@ def test_a_column_without_embeddings_is_not_reduced_again(tmp_path):
     table = pd.DataFrame({"non_embedding_params": n, "tokens": d, "val_loss": loss})
     table.to_csv(tmp_path / "runs.csv", index=False)
     document = reconcile(str(tmp_path / "runs.csv"), FitOptions(law="chinchilla", bootstrap=0))
-    a = {row["counting"]: row["parametric"]["a"]["value"] for row in document["countings"]}
+    a = {row.counting: row.parametric.a.value for row in document.countings}
     assert abs(a["nonembedding"] - 0.46875) < 2e-3
     assert a["total"] < a["nonembedding"] - 0.02

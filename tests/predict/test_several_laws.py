@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scaling.errors import ScalingError
-from scaling.fit.options import FitOptions
+from scaling.fit.fit_options import FitOptions
 from scaling.fit.pipeline import fit
 from scaling.predict.predict import predict as predict_model
 from scaling.predict.prediction import ApproachPrediction

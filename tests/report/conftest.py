@@ -203,7 +203,7 @@ def valley(budget: float, runs: list[tuple[float, RunConfig]], loss: np.ndarray)
     found: dict[str, Any] = {"flops": budget, "n_params": sizes, "loss": losses}
     found |= dict.fromkeys(("n_star", "d_star", "loss_star"))
     if budget == BUDGETS[0]:
-        return found | {"unavailable": "the minimum lies at the edge of the sizes"}
+        return found | {"unavailable": "the minimum lies at the edge, below the smallest size"}
     bend = np.polyfit(np.log(sizes), losses, 2)
     x = np.linspace(math.log(sizes[0]), math.log(sizes[-1]), 40)
     star = float(np.exp(-bend[1] / (2 * bend[0])))

@@ -77,7 +77,7 @@ def test_law_of_one_input_reports_that_it_has_no_frontier(document, composed):
 
 def test_status_other_than_ok_is_the_first_warning(document, composed):
     report = composed(document | {"status": "not-identified"})
-    assert report.light == (Light.NOT_YET, "the runs do not settle E")
+    assert report.light == (Light.NOT_YET, "not identified by these runs: E")
     assert "'not-identified'" in report.caveats[0]
 
 

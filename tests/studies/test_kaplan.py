@@ -98,11 +98,11 @@ def test_power_fit_has_students_interval():
     rng = np.random.default_rng(0)
     x = np.geomspace(1, 1e3, 9)
     y = x**-0.2 * np.exp(rng.normal(0, 0.05, 9))
-    found, right = kaplan.fit_power(x, y), linregress(np.log(x), np.log(y))
+    found, right = kaplan.fit_line(x, y), linregress(np.log(x), np.log(y))
     assert found.slope.value == pytest.approx(right.slope)
     assert found.slope.hi - found.slope.value == pytest.approx(t.ppf(0.975, 7) * right.stderr)
     assert found.r2 == pytest.approx(right.rvalue**2)
-    assert kaplan.fit_power(x[:3], y[:3]) is None
+    assert kaplan.fit_line(x[:3], y[:3]) is None
 
 
 def test_limited_text_uses_the_best_loss_of_each_run(limited):

@@ -24,7 +24,7 @@ from scaling.points.tracker_logs import _records
 from scaling.store import rows, run_files
 from scaling.store.rows import Measurement, Provenance
 from scaling.tasks import open_task, resolve
-from scaling.trackers import KINDS, open_tracker
+from scaling.trackers import TRACKERS, open_tracker
 from scaling.trackers.export import export
 from scaling.trackers.mlflow_log import tracking_uri
 from scaling.trackers.process import Recorder
@@ -144,7 +144,7 @@ def read_mlflow(out, run_id):
     return series, dict(run.data.params)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", TRACKERS)
 def test_tracker_gets_every_row_of_a_folder_once(kind, folder, runs, tmp_path):
     pytest.importorskip(kind)
     out = str(tmp_path / kind)
@@ -163,7 +163,7 @@ def test_tracker_gets_every_row_of_a_folder_once(kind, folder, runs, tmp_path):
         assert settings["sweep"] == "tiny"
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", TRACKERS)
 def test_resumed_run_logs_no_step_twice(kind, runs, tmp_path):
     pytest.importorskip(kind)
     planned, out = runs[0], str(tmp_path / kind)

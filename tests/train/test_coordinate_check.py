@@ -10,7 +10,7 @@ import pytest
 
 from scaling.config import MuP, OptimConfig, RunConfig, SyntheticTask
 from scaling.tasks import open_task
-from scaling.train.coordinate_check import KINDS, Curve, curves, slope
+from scaling.train.coordinate_check import ACTIVATIONS, Curve, curves, slope
 from tests.train.model.variants import tiny_model
 
 pytestmark = pytest.mark.slow
@@ -46,7 +46,7 @@ def slopes(runs):
 @pytest.mark.parametrize("tied", [False, True])
 def test_transfer_is_flat_over_widths(tied):
     found = slopes({width: run_at(width, 2, BASE, tie_embeddings=tied) for width in (32, 128)})
-    assert len(found) == 2 * len(KINDS)
+    assert len(found) == 2 * len(ACTIVATIONS)
     assert [(name, curve.slope) for name, curve in found.items() if not curve.flat] == []
 
 

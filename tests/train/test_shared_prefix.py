@@ -5,21 +5,24 @@ A branch has to the bit the rows of a run alone, a pack the same numbers to roun
 
 import itertools
 import math
+from dataclasses import replace
 
 import jax
 import numpy as np
 import pytest
 
-from scaling.config.run_groups import RunGroup, group_runs, pack_groups
+from scaling.config import Execution
+from scaling.config.run_groups import RunGroup, group_runs, later_groups, pack_groups
 from scaling.plan import plan
 from scaling.tasks import open_task
-from scaling.train.step import AVERAGE_POWER, update_average
+from scaling.train.step import AVERAGE_POWER, initial_state, program_key, update_average
 from scaling.train.trainer import Callbacks, train
 from tests.sweep_files import TINY, tiny
 
 pytestmark = pytest.mark.slow
 
 BUDGETS = ["8k", "16k", "30k"]
+PLAIN = Execution(layers="unrolled", kind="cpu")
 
 
 def runs(tokens=BUDGETS, model=None, evals=None, **changes):
@@ -232,3 +235,32 @@ def test_weight_average_has_a_horizon_of_a_tenth_of_the_run():
     assert (steps - 1 - np.arange(steps)) @ average == pytest.approx(
         steps / (AVERAGE_POWER + 2.0), rel=0.05
     )
+
+
+@pytest.mark.parametrize("schedule", ["wsd", "constant"])
+def test_a_longer_run_added_later_continues_the_kept_state_to_the_bit(tmp_path, schedule):
+    """Its rows, early measurements included, are those of the same run trained from the start."""
+    optim = {"schedule": schedule}
+    wanted, (*_, longer) = runs(optim=optim), runs([*BUDGETS, "60k"], optim=optim)
+    (group,) = group_runs(wanted, later=later_groups(wanted, [longer]))
+    (kept,) = group.later
+    train_all([group], tmp_path)
+    step = int(np.load(tmp_path / f"{longer.run_id}.npz")[f"leaf_{step_leaf(longer)}"])
+    assert step == group.runs[0].stable_steps > 0.5 * group.runs[0].n_steps
+    (whole,) = group_runs([*wanted, longer])
+    assert kept.read_at == whole.read_at
+    alone = train_all([RunGroup((longer,), read_at=whole.read_at)], tmp_path / "alone")
+    continued = train_all([RunGroup((longer,), read_at=whole.read_at)], tmp_path)
+    assert rows(continued[longer.run_id]) == rows(alone[longer.run_id])
+    assert "constant_loss" in {m.metric for m in alone[longer.run_id].measured}
+
+
+def rows(outcome):
+    """Everything but the clock's."""
+    return [replace(m, seconds=0.0) for m in outcome.measured if m.metric != "tokens_per_second"]
+
+
+def step_leaf(run):
+    """The number of the step among the leaves of a state."""
+    shapes = jax.eval_shape(lambda: initial_state(program_key(run), 0, PLAIN))
+    return [leaf.dtype for leaf in jax.tree.leaves(shapes)].index(np.int32)

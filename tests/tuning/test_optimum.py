@@ -46,7 +46,7 @@ def test_the_standard_error_is_the_scatter_of_repeated_experiments(seeds):
         }
         found.append(fit_optimum(losses, LOGS))
     scatter = np.std([each.log_value for each in found if each.curvature])
-    told = math.sqrt(np.mean([each.se**2 for each in found if each.curvature]))
+    told = math.sqrt(np.mean([each.se_log**2 for each in found if each.curvature]))
     assert told == pytest.approx(scatter, rel=0.25 if seeds == 1 else 0.1)
     assert {each.noise_from for each in found} <= (
         {"seeds"} if seeds > 1 else {"assumed", "residuals"}
@@ -87,7 +87,7 @@ def test_without_a_parabola_the_best_value_is_taken_with_a_reason(losses, words)
     assert any(word in found.why for word in words.split("|")), found
     assert found.curvature is None
     assert found.log_value == LOGS[0]
-    assert found.se == pytest.approx(math.log(2))
+    assert found.se_log == pytest.approx(math.log(2))
 
 
 def test_no_optimum_where_all_runs_diverged():
@@ -106,9 +106,8 @@ def test_seeds_that_agree_by_chance_do_not_shrink_the_error_to_zero():
 
 def test_more_noise_means_a_larger_error():
     t, y = np.array([-1.0, 0.0, 1.0]), np.array([2.1, 2.0, 2.1])
-    assert parabola(t, y, np.ones(3), 0.02).vertex_se == pytest.approx(
-        2 * parabola(t, y, np.ones(3), 0.01).vertex_se
-    )
+    (*_, large), (*_, small) = (parabola(t, y, np.ones(3), noise) for noise in (0.02, 0.01))
+    assert large == pytest.approx(2 * small)
 
 
 def test_regret_of_a_value_and_its_error():
@@ -116,13 +115,14 @@ def test_regret_of_a_value_and_its_error():
     short = {index: [3.0 + curve(LOGS[index], at=0.0)] for index in range(-1, 4)} | {4: [math.inf]}
     found = fit_optimum(full, LOGS)
     on_curve = regret(LOGS[1], found, full, short, LOGS)
-    assert (on_curve.known_from, on_curve.nats) == ("fit", pytest.approx(0.04))
-    assert on_curve.relative == pytest.approx(0.02)
+    assert (on_curve.known_from, on_curve.excess) == ("fit", pytest.approx(0.04))
+    assert on_curve.excess_relative == pytest.approx(0.02)
     further = regret(LOGS[3], found, full, short, LOGS)
-    assert (further.known_from, further.nats) == ("short_runs", pytest.approx(0.36))
-    assert further.relative == pytest.approx(0.36 / 5)
+    assert (further.known_from, further.excess) == ("short_runs", pytest.approx(0.36))
+    assert further.excess_relative == pytest.approx(0.36 / 5)
     between = regret((LOGS[2] + LOGS[3]) / 2, found, full, short, LOGS)
-    assert between.nats == pytest.approx((0.16 + 0.36) / 2)
+    assert between.excess == pytest.approx((0.16 + 0.36) / 2)
     assert regret(LOGS[4], found, full, short, LOGS).known_from == "diverges"
     assert regret(LOGS[6], found, full, short, LOGS).known_from == "unknown"
-    assert regret(LOGS[2], found, exact(range(-1, 3), at=0.0), {}, LOGS).known_from == "full_runs"
+    wide = exact(range(-1, 4), at=0.0)  # three steps from the best is beyond the parabola
+    assert regret(LOGS[3], found, wide, {}, LOGS).known_from == "full_runs"

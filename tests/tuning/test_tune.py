@@ -27,7 +27,6 @@ from scaling.tuning import (
     planner,
     table_folders,
     tune,
-    tuning_result,
     write_tuned_sweep,
 )
 from scaling.tuning.fields import half_life
@@ -85,50 +84,51 @@ def tuned(tmp_path_factory):
 def test_value_grid_extends_to_the_optimum_at_every_size(tuned):
     _, found, _ = tuned
     (field,) = found.fields
-    assert [round(size.grid.size) for size in field.sizes] == [round(size) for size in SIZES]
+    assert [round(size.size) for size in field.sizes] == [round(size) for size in SIZES]
     for size in field.sizes:
-        best = 0.16 / size.grid.base.run.model.d_model
-        assert size.status.state == "interior"
+        best = 0.16 / size.d_model
+        assert size.state == "interior"
         assert size.optimum.curvature is not None
-        assert abs(size.optimum.log_value - math.log(best)) < 3 * size.optimum.se
-        assert size.optimum.se < 0.2
-        assert min(size.grid.full) < -2  # beyond the indices that the file asks for
+        assert abs(size.optimum.log_value - math.log(best)) < 3 * size.optimum.se_log
+        assert size.optimum.se_log < 0.2
+        assert (
+            min(item.index for item in size.values if item.loss) < -2
+        )  # beyond the indices that the file asks for
         assert size.recipe.known_from == "short_runs"
-        assert 0.25 < size.recipe.nats < 0.5  # three octaves at .04 each squared
-        assert size.rule.nats < 0.02
-    assert not field.warnings
+        assert 0.25 < size.recipe.excess < 0.5  # three octaves at .04 each squared
+        assert size.rule.excess < 0.02
+    assert not found.warnings
 
 
 def test_the_rule_is_that_of_the_widths(tuned):
     _, found, _ = tuned
-    power = found.fields[0].power
+    power = found.fields[0].rule
     (small, _, large) = found.fields[0].sizes
-    exact = -math.log(
-        large.grid.base.run.model.d_model / small.grid.base.run.model.d_model
-    ) / math.log(large.grid.n / small.grid.n)
-    assert abs(power.power - exact) < 3 * power.power_se
+    exact = -math.log(large.d_model / small.d_model) / math.log(large.n_params / small.n_params)
+    assert abs(power.n_power - exact) < 3 * power.n_power_se
     assert found.sweep.recipe.lr_rule == PowerRule(
-        coef=power.coef, n_power=power.power, n_range=power.n_range
+        coef=power.coef, n_power=power.n_power, n_range=power.n_range
     )
     assert not is_pending(found.sweep)
-    moved, se = found.fields[0].horizon_power
-    assert abs(moved) < 3 * se  # the simulated optimum does not move with the horizon
+    moved = found.fields[0].horizon_power
+    assert abs(moved.value) < 3 * moved.se  # the simulated optimum does not move with the horizon
 
 
 def test_hopeless_values_get_short_runs_only_and_diverged_ones_none(tuned):
     _, found, _ = tuned
     for size in found.fields[0].sizes:
-        assert set(size.grid.full) < set(size.grid.short)
-        assert max(size.grid.full) < 0
-        assert any(math.isinf(loss) for losses in size.grid.short.values() for loss in losses)
+        trained = {item.index for item in size.values if item.losses}
+        assert trained < {item.index for item in size.values}
+        assert max(trained) < 0
+        assert any(item.state == "diverged" for item in size.values)
 
 
 def test_second_tuning_trains_nothing_and_returns_the_same(tuned):
     folder, found, trained = tuned
-    assert sum(trained) == found.fields[0].tuner.n_runs
+    assert sum(trained) == found.fields[0].runs
     again, nothing = simulated(off(), folder)
     assert nothing == []
-    assert tuning_result(again, 1e20) == tuning_result(found, 1e20)
+    assert again.result(1e20) == found.result(1e20)
 
 
 def test_every_tuning_run_is_an_ordinary_run_of_a_sweep(tuned):
@@ -138,14 +138,14 @@ def test_every_tuning_run_is_an_ordinary_run_of_a_sweep(tuned):
     sweep = load_sweep(place / "sweep.toml")
     held = plan(sweep, sweep.base.task, open_task(sweep.base.task).vocab_size, LAW)
     assert {item.run_id for item in held.runs} == run_files.finished_run_ids(place)
-    assert len(held.runs) == found.fields[0].tuner.n_runs
+    assert len(held.runs) == found.fields[0].runs
 
 
 def test_tuning_document_belongs_to_its_sweep_file(tuned, tmp_path):
     _, found, _ = tuned
-    tuning_result(found, 1e20).save(tmp_path)
+    found.result(1e20).save(tmp_path)
     stamp = (tmp_path / "tuning.json").stat().st_mtime_ns
-    tuning_result(found, 1e20).save(tmp_path)
+    found.result(1e20).save(tmp_path)
     assert (tmp_path / "tuning.json").stat().st_mtime_ns == stamp
     assert load_tuned(tmp_path, off(), LAW).sweep == found.sweep
     assert "simulated" in load_tuned(tmp_path, off()).why
@@ -176,12 +176,12 @@ def test_optimum_at_the_edge_is_marked_and_left_out_of_the_rule(tmp_path):
         tmp_path,
     )
     (field,) = found.fields
-    states = {size.grid.size: size.status.state for size in field.sizes}
+    states = {size.size: size.state for size in field.sizes}
     assert set(states.values()) == {"edge", "interior"}
-    assert any(item.code == WarningCode.EDGE_OPTIMUM for item in field.warnings)
-    interior = [size.grid.n for size in field.sizes if size.status.state == "interior"]
-    if field.power:
-        assert field.power.n_range == (min(interior), max(interior))
+    assert any(item.code == WarningCode.EDGE_OPTIMUM for item in found.warnings)
+    interior = [size.n_params for size in field.sizes if size.state == "interior"]
+    if field.rule.kind == "power":
+        assert field.rule.n_range == (min(interior), max(interior))
 
 
 def test_one_size_gives_a_ratio_that_scales_the_recipes_own_rule(tmp_path):
@@ -189,7 +189,7 @@ def test_one_size_gives_a_ratio_that_scales_the_recipes_own_rule(tmp_path):
         off(tuning=[{"field": "optim.lr", "sizes": [1e8], "seeds": [0, 1, 2, 3]}]), tmp_path
     )
     (field,) = found.fields
-    assert (field.power, field.ratio) == (None, pytest.approx(1 / 8, rel=0.2))
+    assert (field.rule.kind, field.rule.ratio) == ("ratio", pytest.approx(1 / 8, rel=0.2))
     assert found.sweep.recipe.lr_width == pytest.approx(0.16, rel=0.2)
 
 
@@ -247,18 +247,18 @@ def test_three_tunings_run_in_turn_and_each_gives_its_rule(tmp_path):
     sweep = Sweep.model_validate(SURFACE | {"tuning": entries})
     found, _ = known(sweep, tmp_path)
     rate, batch, life, again = found.fields
-    assert (rate.power.coef, rate.power.power) == (
+    assert (rate.rule.coef, rate.rule.n_power) == (
         pytest.approx(2, rel=0.02),
         pytest.approx(-0.5, abs=0.01),
     )
-    assert batch.power.power == pytest.approx(0.5, abs=0.02)
-    assert life.power.power == pytest.approx(1.0, abs=0.05)
-    assert again.power.power == pytest.approx(-0.5, abs=0.01)
-    assert [size.grid.value for size in again.sizes] == pytest.approx(
-        [rate.power.at(size.grid.n) for size in rate.sizes]
+    assert batch.rule.n_power == pytest.approx(0.5, abs=0.02)
+    assert life.rule.n_power == pytest.approx(1.0, abs=0.05)
+    assert again.rule.n_power == pytest.approx(-0.5, abs=0.01)
+    assert [size.recipe.value for size in again.sizes] == pytest.approx(
+        [rate.rule.at(size.n_params) for size in rate.sizes]
     )
     assert all(
-        size.recipe.nats < 1e-3 for size in again.sizes
+        size.recipe.excess < 1e-3 for size in again.sizes
     )  # what is tuned again has nothing to gain
     recipe = found.sweep.recipe
     assert all(
@@ -283,11 +283,11 @@ def test_short_runs_that_are_too_short_are_left_out(tmp_path):
     )
     (field,) = found.fields
     assert (
-        sum(item.code == WarningCode.NO_SHORT_RUNS for item in field.warnings)
-        == sum(not size.grid.short for size in field.sizes)
+        sum(item.code == WarningCode.NO_SHORT_RUNS for item in found.warnings)
+        == sum(all(item.short_run_loss is None for item in size.values) for size in field.sizes)
         > 0
     )
-    assert field.power.power == pytest.approx(-0.5, abs=0.01)
+    assert field.rule.n_power == pytest.approx(-0.5, abs=0.01)
 
 
 @pytest.mark.parametrize(
@@ -320,7 +320,7 @@ def test_tune_command_stops_and_resumes_and_run_uses_its_rule(tmp_path, tuned):
     assert json.loads(done.stdout)["counts"]["done"] == 4
     _, found, _ = tuned
     result = TuningResult.load(folder)
-    assert result == tuning_result(found, result.sweep_flops)
+    assert result.to_dict() == found.result(result.sweep_flops).to_dict()
     assert load_sweep(folder / "sweep.toml") == load_sweep(folder / "tuned.toml") == found.sweep
     again = scaling("tune", path, *options)
     assert again.returncode == 0, again.stderr

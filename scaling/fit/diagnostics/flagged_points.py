@@ -11,9 +11,9 @@ import numpy as np
 from scaling.errors import ScalingError
 from scaling.fit.diagnostics.results import FitWithoutFlagged, FlaggedPoint, FlaggedPoints
 from scaling.fit.estimate import refit
-from scaling.fit.frontier.frontier import AT_EDGE, Minimum
 from scaling.fit.law_fit import LawFit
 from scaling.fit.noise import deviates, orthonormal
+from scaling.fit.result import BudgetMinimum, MinimumFault
 from scaling.warning import ResultWarning, WarningCode, warn
 
 Array = np.ndarray
@@ -26,7 +26,7 @@ SHOWN = 50
 DECIDES = 0.01  # chance that the fits with and without points differ so much by noise alone
 
 
-def flags(fit: LawFit, minima: Sequence[Minimum]) -> dict[str, Array]:
+def flags(fit: LawFit, minima: Sequence[BudgetMinimum]) -> dict[str, Array]:
     """The points (mask) that each reason concerns, where it concerns any. `minima` are those of
     approach 2, unavailable ones included.
     """
@@ -34,9 +34,9 @@ def flags(fit: LawFit, minima: Sequence[Minimum]) -> dict[str, Array]:
     if points.n is None or points.d is None or len(points) > MAX_POINTS or fit.law.signed:
         return {}
     off_centre = np.zeros(len(points), bool)
-    for minimum in minima:
-        if minimum.fault in AT_EDGE and minimum.index is not None:
-            off_centre[minimum.index] = True
+    for index, minimum in zip(fit.data.budgets, minima, strict=False):
+        if minimum.unavailable in (MinimumFault.BELOW_SIZES, MinimumFault.ABOVE_SIZES):
+            off_centre[index] = True
     reasons = {
         "fewer tokens than parameters (D/N below 1)": points.d < points.n,
         "a budget whose minimum lies at the edge of its sizes (off-centre)": off_centre,
@@ -50,45 +50,35 @@ def flags(fit: LawFit, minima: Sequence[Minimum]) -> dict[str, Array]:
 
 def _duplicates(fit: LawFit) -> Array:
     """Runs at the N and D of another whose losses differ by more than noise."""
+    from scipy.spatial import KDTree
+
     points, mask = fit.data.points, np.zeros(len(fit.data), bool)
     columns = [points.n, points.d, *points.others.values()]  # unique tokens, steps, ...
-    logs = np.log(np.maximum(np.stack([np.asarray(column) for column in columns]), 1e-300))
-    order, pairs = np.argsort(logs[0], kind="stable"), []
-    for step in range(1, len(order)):
-        one, other = order[:-step], order[step:]
-        near = logs[0, other] - logs[0, one] <= SAME_RUN
-        if not near.any():
-            break
-        same = near & (np.abs(logs[:, one] - logs[:, other]) <= SAME_RUN).all(0)
-        pairs.append(np.stack([one[same], other[same]], 1))
-    together = np.concatenate(pairs) if pairs else np.empty((0, 2), int)
-    gaps = np.abs(np.diff(fit.data.log_loss[together], axis=1)[:, 0])
-    limit = max(fit.noise.difference(len(together)), 1e-6)
-    mask[together[gaps > limit].ravel()] = True
+    logs = np.log(np.maximum(np.stack([np.asarray(column) for column in columns], 1), 1e-300))
+    pairs = KDTree(logs).query_pairs(SAME_RUN, p=np.inf, output_type="ndarray")
+    gaps = np.abs(np.diff(fit.data.log_loss[pairs], axis=1)[:, 0])
+    limit = max(fit.noise.difference(len(pairs)), 1e-6)
+    mask[pairs[gaps > limit].ravel()] = True
     return mask
 
 
 def _off_curve(fit: LawFit) -> Array:
     """Runs off the cubic through the runs of their budget, and off the law: a cubic is no law."""
-    mask, groups = (
-        np.zeros(len(fit.data), bool),
-        [index for index in fit.data.budgets if len(index) >= MIN_SIZES],
-    )
+    from scipy.linalg import block_diag
+
+    mask = np.zeros(len(fit.data), bool)
+    groups = [index for index in fit.data.budgets if len(index) >= MIN_SIZES]
     if not groups:
         return mask
     rows, log_n = np.concatenate(groups), np.log(np.asarray(fit.data.points.n))
-    basis, start = np.zeros((len(rows), 4 * len(groups))), 0
-    for place, index in enumerate(groups):
-        own = orthonormal(np.vander(log_n[index] - log_n[index].mean(), 4))
-        basis[start : start + len(index), 4 * place : 4 * place + own.shape[1]] = own
-        start += len(index)
-    basis = basis[:, np.any(basis != 0, axis=0)]
-    mask[rows] = deviates(fit.data.log_loss[rows], basis, MAX_LEVERAGE).outliers
+    cubics = [orthonormal(np.vander(log_n[index] - log_n[index].mean(), 4)) for index in groups]
+    noise = deviates(fit.data.log_loss[rows], block_diag(*cubics), MAX_LEVERAGE)
+    mask[rows] = noise.outliers
     return mask & (np.abs(fit.residuals) > OFF_LAW * fit.noise.sd)
 
 
 def flag_points(
-    fit: LawFit, minima: Sequence[Minimum]
+    fit: LawFit, minima: Sequence[BudgetMinimum]
 ) -> tuple[list[FlaggedPoints], FitWithoutFlagged | None, list[ResultWarning]]:
     """The flagged points by reason, the fit without them, and a warning where they decide it."""
     masks, points = flags(fit, minima), fit.data.points
@@ -138,8 +128,8 @@ def _deciding(fit: LawFit, other: LawFit, count: int) -> list[ResultWarning]:
     from scipy.special import fdtrc
 
     moved = fit.predict(other.data.points) - other.predict(other.data.points)
-    weight = other.data.weight / other.data.weight.mean()
-    ratio = float(weight @ moved**2) / max(fit.n_free * other.noise.sd**2, 1e-300)
+    squares = len(other.data) * np.average(moved**2, weights=other.data.weight)
+    ratio = squares / max(fit.n_free * other.noise.sd**2, 1e-300)
     if not other.noise.freedom or fdtrc(fit.n_free, other.noise.freedom, ratio) > DECIDES:
         return []
     named = {name: (fit.values[name], other.values[name]) for name in fit.law.names}

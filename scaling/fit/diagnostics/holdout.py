@@ -8,6 +8,7 @@ import numpy as np
 
 from scaling.errors import ScalingError
 from scaling.fit.bootstrap import bootstrap
+from scaling.fit.combination import Combination
 from scaling.fit.dataset import Dataset
 from scaling.fit.diagnostics.results import Holdout, HoldoutRow, RolloutStep
 from scaling.fit.estimate import refit
@@ -79,13 +80,7 @@ def holdout(
         message = f"no hold-out: without the largest budget {error.what}"
         return None, [warn(WarningCode.NO_HOLDOUT, message)]
     combination = weigh_laws(fitted.data, fit.objective, fit.delta) if combined else None
-    if combination:
-        predicted, lo, hi = combination.losses(np.asarray(test.n), np.asarray(test.d), ci)
-        lo = np.minimum(lo, predicted * (1 - ROUNDING))
-        hi = np.maximum(hi, predicted * (1 + ROUNDING))
-    else:
-        predicted, lo, hi = _predictions(fitted, test, ci, seed)
-    inside = (lo <= test.loss) & (test.loss <= hi)
+    predicted, lo, hi = _predictions(fitted, test, ci, seed, combination)
     kept = np.unique(np.linspace(0, len(test) - 1, min(len(test), ROWS_KEPT)).astype(int))
     columns = {
         "n_params": test.n,
@@ -101,11 +96,11 @@ def holdout(
         n_train=len(train),
         n_test=len(test),
         rows=[
-            HoldoutRow(**{name: float(np.asarray(values)[row]) for name, values in columns.items()})
+            HoldoutRow(**{name: np.asarray(values)[row] for name, values in columns.items()})
             for row in kept
         ],
-        mean_abs_rel_error=float(np.mean(np.abs(predicted / test.loss - 1))),
-        covered=float(np.mean(inside)),
+        mean_abs_rel_error=np.abs(predicted / test.loss - 1).mean(),
+        covered=_covered(test, lo, hi),
         by="combination" if combination else fit.law.name,
     ), coverage_warnings(test.loss < lo, test.loss > hi, ci)
 
@@ -133,23 +128,27 @@ def coverage_warnings(too_high: np.ndarray, too_low: np.ndarray, ci: float) -> l
 
 
 def _predictions(
-    fit: LawFit, test: Points, ci: float, seed: int
+    fit: LawFit, test: Points, ci: float, seed: int, combination: Combination | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Predicted loss of `test` and the interval of a new run: the law's own uncertainty and the
-    scatter of its residuals.
+    """Predicted loss of `test` and the interval of a new run: that of the combination, or the law's
+    own uncertainty and the scatter of its residuals.
     """
-    rng, count = np.random.default_rng(seed), len(fit.data)
-    scatter = fit.residuals * np.sqrt(count / max(1, count - len(fit.theta)))
-    draws = bootstrap(fit, cap_resamples(RESAMPLES, count), seed)
-    log_loss = fit.predict(test, draws.theta if len(draws.theta) else fit.theta[None])
-    log_loss = log_loss + rng.choice(scatter, log_loss.shape)
-    lo, hi = fit.law.from_log(np.quantile(log_loss, [(1 - ci) / 2, (1 + ci) / 2], axis=0))
-    predicted = fit.law.from_log(fit.predict(test))
-    return (
-        predicted,
-        np.minimum(lo, predicted * (1 - ROUNDING)),
-        np.maximum(hi, predicted * (1 + ROUNDING)),
-    )
+    if combination:
+        predicted, lo, hi = combination.losses(np.asarray(test.n), np.asarray(test.d), ci)
+    else:
+        rng, count = np.random.default_rng(seed), len(fit.data)
+        scatter = fit.residuals * np.sqrt(count / max(1, count - len(fit.theta)))
+        draws = bootstrap(fit, cap_resamples(RESAMPLES, count), seed)
+        log_loss = fit.predict(test, draws.theta if len(draws.theta) else fit.theta[None])
+        log_loss = log_loss + rng.choice(scatter, log_loss.shape)
+        lo, hi = fit.law.from_log(np.quantile(log_loss, [(1 - ci) / 2, (1 + ci) / 2], axis=0))
+        predicted = fit.law.from_log(fit.predict(test))
+    away = predicted * ROUNDING
+    return predicted, np.minimum(lo, predicted - away), np.maximum(hi, predicted + away)
+
+
+def _covered(test: Points, lo: np.ndarray, hi: np.ndarray) -> float:
+    return float(np.mean((lo <= test.loss) & (test.loss <= hi)))
 
 
 def rollout(fit: LawFit, ci: float, seed: int) -> list[RolloutStep]:
@@ -173,12 +172,12 @@ def rollout(fit: LawFit, ci: float, seed: int) -> list[RolloutStep]:
         error = predicted / test.loss - 1
         steps.append(
             RolloutStep(
-                n_params=float(np.exp(np.log(np.asarray(test.n)).mean())),
+                n_params=np.exp(np.log(np.asarray(test.n)).mean()),
                 n_train=len(smaller.data),
                 n_test=len(test),
-                mean_abs_rel_error=float(np.abs(error).mean()),
-                bias=float(error.mean()),
-                covered=float(np.mean((lo <= test.loss) & (test.loss <= hi))),
+                mean_abs_rel_error=np.abs(error).mean(),
+                bias=error.mean(),
+                covered=_covered(test, lo, hi),
             )
         )
     return steps

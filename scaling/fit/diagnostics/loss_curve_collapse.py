@@ -8,13 +8,11 @@ of a run is one curve for all sizes, closer than seeds are to each other (Qiu 20
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import numpy as np
 
 from scaling.fit.dataset import Dataset
 from scaling.fit.diagnostics.results import CurveCollapse, NormalizedCurve
+from scaling.fit.diagnostics.runs_above_law import best_of_budgets
 from scaling.fit.noise import ROBUST
 from scaling.points.points import Points
 from scaling.warning import ResultWarning, WarningCode, warn
@@ -27,99 +25,69 @@ OUTLIER_SIGMAS = 3.0  # robust standard deviations
 MIN_DEVIATION = 0.03  # below this no curve is flagged
 
 
-@dataclass(frozen=True)
-class Curve:
-    """A run's losses at each of SHARES, and at its end."""
-
-    run_id: str
-    n: float
-    d: float
-    losses: np.ndarray
-    last: float
-
-    def normalised(self, floor: float) -> np.ndarray:
-        """(L(t) - E) / (L(T) - E)."""
-        return np.asarray((self.losses - floor) / (self.last - floor))
-
-
-def collapse(data: Dataset, loss_curves: Points, floor: float) -> CurveCollapse | None:
-    """The curves of the best run of each budget, their spread, and which lie off; None with fewer
-    than three.
+def collapse(
+    data: Dataset, loss_curves: Points, floor: float
+) -> tuple[CurveCollapse | None, list[ResultWarning]]:
+    """The curves of the best run of each budget, their spread, and a warning for each that lies
+    off; None with fewer than three.
 
     `loss_curves` holds every evaluation with the run as its group, `floor` the law's E in nats.
-    Where the law does not settle E, the floor at which the curves lie closest (`closest_floor`,
+    Where E is not identified, the floor at which the curves lie closest (`closest_floor`,
     `closest_spread`) is the fairer judge.
     """
     points = data.points
     if points.n is None or points.d is None or points.c is None or loss_curves.group is None:
-        return None
-    best = [index[int(np.argmin(points.loss[index]))] for index in data.budgets]
-    used = float(np.clip(floor, 0.0, FLOOR * points.loss.min())) if np.isfinite(floor) else 0.0
-    curves = [curve for row in best if (curve := _curve(points, loss_curves, row)) is not None]
+        return None, []
+    curves = {
+        row: curve
+        for row in best_of_budgets(data)
+        if (curve := _curve(points, loss_curves, row)) is not None
+    }
     if len(curves) < MIN_RUNS:
-        return None
-    tried = np.linspace(0.0, FLOOR * points.loss.min(), TRIED)
-    closest = float(tried[int(np.argmin([_spread(curves, each) for each in tried]))])
-    median = np.median([curve.normalised(used) for curve in curves], 0)
-    deviations = _relative_deviation(curves, closest).mean(1)
+        return None, []
+    rows = list(curves)
+    losses, last = np.array([curves[row][1] for row in rows]), points.loss[rows, None]
+
+    def normalised(floor: float) -> np.ndarray:
+        """(L(t) - E) / (L(T) - E) of each run at each of SHARES."""
+        return np.asarray((losses - floor) / (last - floor))
+
+    def deviation(floor: float) -> np.ndarray:
+        """Relative distances (runs, shares) of the curves from their middle."""
+        y = normalised(floor)
+        return np.asarray(y / np.median(y, 0) - 1)
+
+    def spread(floor: float) -> float:
+        return float(np.sqrt((deviation(floor) ** 2).mean()))
+
+    highest = FLOOR * points.loss.min()
+    used = float(np.clip(floor, 0.0, highest)) if np.isfinite(floor) else 0.0
+    closest = min(np.linspace(0.0, highest, TRIED).tolist(), key=spread)
+    deviations = deviation(closest).mean(1)
     scale = max(ROBUST * float(np.median(np.abs(deviations))), MIN_DEVIATION / OUTLIER_SIGMAS)
-    return CurveCollapse(
+    result = CurveCollapse(
         floor=used,
         shares=list(SHARES),
-        median=median.tolist(),
-        spread=_spread(curves, used),
+        median=np.median(normalised(used), 0),
+        spread=spread(used),
         closest_floor=closest,
-        closest_spread=_spread(curves, closest),
+        closest_spread=spread(closest),
         curves=[
             NormalizedCurve(
-                run_id=curve.run_id,
-                n_params=curve.n,
-                tokens=curve.d,
-                y=curve.normalised(used).tolist(),
-                deviation=float(deviation),
-                flagged=bool(abs(deviation) > OUTLIER_SIGMAS * scale),
+                run_id=curves[row][0],
+                n_params=points.n[row],
+                tokens=points.d[row],
+                y=y,
+                deviation=away,
+                flagged=bool(abs(away) > OUTLIER_SIGMAS * scale),
             )
-            for curve, deviation in zip(curves, deviations, strict=True)
+            for row, y, away in zip(rows, normalised(used), deviations, strict=True)
         ],
     )
+    return result, _warnings(result)
 
 
-def _relative_deviation(curves: Sequence[Curve], floor: float) -> np.ndarray:
-    """Relative distances (curves, shares) of the normalised curves from their middle."""
-    y = np.array([curve.normalised(floor) for curve in curves])
-    return np.asarray(y / np.median(y, 0) - 1)
-
-
-def _spread(curves: Sequence[Curve], floor: float) -> float:
-    return float(np.sqrt((_relative_deviation(curves, floor) ** 2).mean()))
-
-
-def _curve(points: Points, loss_curves: Points, row: int) -> Curve | None:
-    """The losses of the run that a point is the end of, interpolated in log t; None where it was
-    measured too seldom.
-    """
-    n, d, loss = (
-        float(np.asarray(points.n)[row]),
-        float(np.asarray(points.d)[row]),
-        float(points.loss[row]),
-    )
-    same_size = (np.asarray(loss_curves.n) == n) & (np.asarray(loss_curves.d) == d)
-    ends = same_size & (loss_curves.loss == loss)
-    if not ends.any():
-        return None
-    run_id = str(np.asarray(loss_curves.group)[int(np.flatnonzero(ends)[0])])
-    mine = np.asarray(loss_curves.group) == run_id
-    share, value = np.asarray(loss_curves.d)[mine] / d, loss_curves.loss[mine]
-    order = np.argsort(share)
-    share, value = share[order], value[order]
-    if share[0] > SHARES[0] * 1.5 or len(share) < 5:
-        return None
-    at = np.interp(np.log(SHARES), np.log(share), np.log(value))
-    return Curve(run_id, n, d, np.exp(at), loss)
-
-
-def warnings(result: CurveCollapse | None) -> list[ResultWarning]:
-    """A warning for each curve that lies off the others."""
+def _warnings(result: CurveCollapse) -> list[ResultWarning]:
     return [
         warn(
             WarningCode.CURVE_DEVIATES,
@@ -128,6 +96,24 @@ def warnings(result: CurveCollapse | None) -> list[ResultWarning]:
             "tuned as they are",
             run_id=curve.run_id,
         )
-        for curve in (result.curves if result else ())
+        for curve in result.curves
         if curve.flagged
     ]
+
+
+def _curve(points: Points, loss_curves: Points, row: int) -> tuple[str, np.ndarray] | None:
+    """The id of the run that a point is the end of, and its losses at SHARES, interpolated in log
+    t; None where it was measured too seldom.
+    """
+    n, d, group = (np.asarray(each) for each in (loss_curves.n, loss_curves.d, loss_curves.group))
+    size, tokens = np.asarray(points.n)[row], np.asarray(points.d)[row]
+    ends = (n == size) & (d == tokens) & (loss_curves.loss == points.loss[row])
+    if not ends.any():
+        return None
+    run_id = group[ends.argmax()]
+    share, loss = d[group == run_id] / tokens, loss_curves.loss[group == run_id]
+    order = np.argsort(share)
+    share, loss = share[order], loss[order]
+    if share[0] > SHARES[0] * 1.5 or len(share) < 5:
+        return None
+    return str(run_id), np.exp(np.interp(np.log(SHARES), np.log(share), np.log(loss)))

@@ -20,13 +20,12 @@ from scaling.fit.bootstrap import fit_law
 from scaling.fit.dataset import Dataset
 from scaling.fit.diagnostics.results import RepeatedDataLaw, RepeatedRuns
 from scaling.fit.document import Estimate
+from scaling.fit.fit_options import FitOptions
 from scaling.fit.frontier.frontier import cap_resamples
 from scaling.fit.law_fit import LawFit
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.noise import seed_noise
-from scaling.fit.options import FitOptions
 from scaling.fit.significance import student
-from scaling.points.points import Points
 from scaling.warning import ResultWarning, WarningCode, warn
 
 LAW = "data-constrained"
@@ -78,9 +77,8 @@ def fresh_curve(tokens: Array, loss: Array) -> FreshCurve | None:
         np.bincount(at, values) / counts for values in (np.log(tokens), np.log(loss))
     )
     pooled = isotonic_regression(log_loss, weights=counts, increasing=False)
-    block = np.cumsum(
-        np.r_[0, np.diff(pooled.x) < 0]
-    )  # amounts that were pooled are one point of the curve
+    # amounts that were pooled are one point of the curve
+    block = np.cumsum(np.r_[0, np.diff(pooled.x) < 0])
     weight = np.bincount(block, counts)
     knots = [np.bincount(block, counts * values) / weight for values in (log_d, pooled.x)]
     return FreshCurve(knots[0], knots[1], float(counts.mean())) if len(weight) > 1 else None
@@ -103,17 +101,16 @@ def repeated_data(
         status = fit.status
     except ScalingError as error:
         unavailable = error.what
-    if r_d is not None and r_d.value:
-        repeats = [
-            row.model_copy(
-                update={"predicted_ratio": float(effective_epochs(row.epochs, r_d.value))}
-            )
-            for row in repeats
-        ]
     law = RepeatedDataLaw(
         law=LAW, R_D=r_d, status=status, unavailable=unavailable, R_D_from_runs=read_off(repeats)
     )
-    return repeats, law
+    if r_d is None or not r_d.value:
+        return repeats, law
+    ratios = effective_epochs(np.array([row.epochs for row in repeats]), r_d.value).tolist()
+    return [
+        row.model_copy(update={"predicted_ratio": ratio})
+        for row, ratio in zip(repeats, ratios, strict=True)
+    ], law
 
 
 def effective_epochs(epochs: Array | float, r_d: float) -> Any:
@@ -128,72 +125,45 @@ def rows(data: Dataset, ci: float = 0.95) -> list[RepeatedRuns]:
     `effective_tokens` is None for a size without fresh runs at two amounts; `extrapolated` where D'
     lies beyond them.
     """
-    points = data.points
+    points, repeats, reach = data.points, [], None  # half the interval of one run's log loss
     unique = points.others.get("U")
     if unique is None or points.n is None or points.d is None:
         return []
+    if data.replicates is not None:
+        reach = seed_noise(data.replicates)[0] * student(ci, data.replicates.freedom)
     repeated = points.d > REPEATED * unique
-    replicates, repeats, reach = data.replicates, [], None
-    if replicates is not None:
-        reach = seed_noise(replicates)[0] * student(ci, replicates.freedom)
-    for n in np.unique(_key(points.n)):
-        size = _key(points.n) == n
-        curve = (
-            fresh_curve(points.d[size & ~repeated], points.loss[size & ~repeated])
-            if (size & ~repeated).any()
-            else None
+    cells = np.round(np.log(np.stack([points.n, unique, points.d], 1)) / SAME)
+    for cell in np.unique(cells[repeated], axis=0):
+        mine = np.flatnonzero(repeated & (cells == cell).all(1))
+        fresh = ~repeated & (cells[:, 0] == cell[0])
+        curve = fresh_curve(points.d[fresh], points.loss[fresh])
+        n, d, u = (float(values[mine[0]]) for values in (points.n, points.d, unique))
+        log_loss = float(np.log(points.loss[mine]).mean())
+        effective = lo = hi = extrapolated = None
+        if curve is not None:
+            log_d, extrapolated = curve.log_tokens(log_loss)
+            effective = math.exp(log_d)
+            if reach is not None:
+                width = reach * math.sqrt(1 / len(mine) + 1 / curve.runs)
+                ends = (curve.log_tokens(log_loss + move)[0] for move in (width, -width))
+                lo, hi = (math.exp(end) / u for end in ends)
+        repeats.append(
+            RepeatedRuns(
+                n_params=n,
+                unique_tokens=u,
+                epochs=d / u,
+                tokens=d,
+                loss=math.exp(log_loss),
+                runs=len(mine),
+                effective_tokens=effective,
+                ratio=None if effective is None else effective / u,
+                lo=lo,
+                hi=hi,
+                extrapolated=extrapolated,
+                predicted_ratio=None,
+            )
         )
-        cells = np.stack([_key(unique), _key(points.d)], 1)
-        for cell in np.unique(cells[size & repeated], axis=0):
-            mine = size & repeated & (cells == cell).all(1)
-            repeats.append(_row(points, np.flatnonzero(mine), curve, reach))
     return repeats
-
-
-def _key(values: Array) -> Array:
-    return np.round(np.log(values) / SAME).astype(np.int64)
-
-
-def _row(
-    points: Points, mine: Array, curve: FreshCurve | None, reach: float | None
-) -> RepeatedRuns:
-    """One row; `reach` is half the interval of one run's log loss."""
-    assert points.n is not None
-    assert points.d is not None
-    n, d, unique = (float(values[mine[0]]) for values in (points.n, points.d, points.others["U"]))
-    log_loss = float(np.log(points.loss[mine]).mean())
-    row = RepeatedRuns(
-        n_params=n,
-        unique_tokens=unique,
-        epochs=d / unique,
-        tokens=d,
-        loss=math.exp(log_loss),
-        runs=len(mine),
-        effective_tokens=None,
-        ratio=None,
-        lo=None,
-        hi=None,
-        extrapolated=None,
-        predicted_ratio=None,
-    )
-    if curve is None:
-        return row
-    log_d, beyond = curve.log_tokens(log_loss)
-    width = None if reach is None else reach * math.sqrt(1 / len(mine) + 1 / curve.runs)
-    ends = (
-        [None, None]
-        if width is None
-        else [math.exp(curve.log_tokens(log_loss + move)[0]) / unique for move in (width, -width)]
-    )
-    return row.model_copy(
-        update={
-            "effective_tokens": math.exp(log_d),
-            "ratio": math.exp(log_d) / unique,
-            "lo": ends[0],
-            "hi": ends[1],
-            "extrapolated": beyond,
-        }
-    )
 
 
 def read_off(repeats: Sequence[RepeatedRuns]) -> float | None:
@@ -202,15 +172,13 @@ def read_off(repeats: Sequence[RepeatedRuns]) -> float | None:
     """
     from scipy.optimize import minimize_scalar
 
-    kept = [row for row in repeats if row.ratio and not row.extrapolated]
-    if len(kept) < 2:
+    inside = [(row.epochs, row.ratio) for row in repeats if row.ratio and not row.extrapolated]
+    if len(inside) < 2:
         return None
-    epochs, ratio = (np.array([getattr(row, name) for row in kept]) for name in ("epochs", "ratio"))
+    epochs, ratio = np.array(inside).T
 
     def miss(log_r: float) -> float:
-        return float(
-            ((np.log(effective_epochs(epochs, math.exp(log_r))) - np.log(ratio)) ** 2).sum()
-        )
+        return float((np.log(effective_epochs(epochs, math.exp(log_r)) / ratio) ** 2).sum())
 
     return math.exp(minimize_scalar(miss, bounds=tuple(np.log(R_RANGE)), method="bounded").x)
 

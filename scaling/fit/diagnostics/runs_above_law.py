@@ -7,7 +7,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from scaling.fit.diagnostics.results import RunAboveLaw
+from scaling.fit.dataset import Dataset
+from scaling.fit.diagnostics.results import FrontierGap, RunAboveLaw
 from scaling.fit.law_fit import LawFit
 from scaling.points.points import Points
 from scaling.warning import ResultWarning, WarningCode, warn
@@ -21,36 +22,70 @@ NEIGHBOURS = 6
 SHOWN = 50
 
 
-def runs_above_law(fit: LawFit, runs: pd.DataFrame, loss_curves: Points) -> list[RunAboveLaw]:
-    """Runs whose loss lies above the law by more than noise, the worst first.
+def frontier_gap(data: Dataset, fit: LawFit) -> list[FrontierGap]:
+    """For each budget how far its best run lies above the fitted L*(C)."""
+    points, gaps = data.points, []
+    if fit.optimum is None or points.n is None or points.c is None:
+        return []
+    for row in best_of_budgets(data):
+        loss, optimal = points.loss[row], fit.optimum.loss(points.c[row])
+        if optimal is not None:
+            gap = FrontierGap(
+                flops=points.c[row],
+                n_params=points.n[row],
+                loss=loss,
+                optimal_loss=float(optimal),
+                excess=loss / float(optimal) - 1,
+            )
+            gaps.append(gap)
+    return gaps
+
+
+def best_of_budgets(data: Dataset) -> list[int]:
+    """The run of lowest loss of each budget."""
+    return [int(index[np.argmin(data.points.loss[index])]) for index in data.budgets]
+
+
+def runs_above_law(
+    fit: LawFit, runs: pd.DataFrame, loss_curves: Points, diverged: pd.DataFrame | None = None
+) -> tuple[list[RunAboveLaw], list[ResultWarning]]:
+    """Runs that `diverged`, without a loss; then runs whose loss lies above the law by more than
+    noise, the worst first, and a warning for these.
 
     `runs` has one row a point with its configuration.
     """
     points, residual = fit.data.points, fit.residuals
+    above = [] if diverged is None else _diverged(runs, diverged)
     if points.n is None or points.d is None:
-        return []
+        return above, []
     rows = np.flatnonzero(residual > fit.noise.excess(len(points)))
     rows = rows[np.argsort(-residual[rows], kind="stable")][:SHOWN]
-    return [
+    named = [
         RunAboveLaw(
             run_id=str(runs["run_id"].iloc[row]),
-            n_params=float(points.n[row]),
-            tokens=float(points.d[row]),
-            loss=float(points.loss[row]),
-            excess=float(np.expm1(residual[row])),
+            n_params=points.n[row],
+            tokens=points.d[row],
+            loss=points.loss[row],
+            excess=np.expm1(residual[row]),
             cause=_cause(int(row), points, runs, loss_curves),
         )
         for row in rows
     ]
+    if not named:
+        return above, []
+    worst, lie = named[0], "s lie" if len(named) > 1 else " lies"
+    message = (
+        f"{len(named)} run{lie} above the fitted law by more than noise, the worst by "
+        f"{100 * (worst.excess or 0.0):.1f} % ({worst.run_id}: {worst.cause})"
+    )
+    run_ids = [run.run_id for run in named]
+    return above + named, [warn(WarningCode.RUNS_ABOVE_LAW, message, run_ids=run_ids)]
 
 
-def diverged(runs: pd.DataFrame, gone: pd.DataFrame) -> list[RunAboveLaw]:
-    """Entries for runs that diverged: without a loss, and with their learning rate against that of
-    the others.
-    """
-    usual = float(np.median(runs["lr"].to_numpy(float) * _widths(runs))) if len(runs) else np.nan
-    rates = gone["lr"].to_numpy(float) * _widths(gone) / usual if len(gone) else []
-    columns = (gone[name].tolist()[:SHOWN] for name in ("run_id", "n", "d", "step"))
+def _diverged(runs: pd.DataFrame, diverged: pd.DataFrame) -> list[RunAboveLaw]:
+    """Runs without a loss, with their learning rate against that of the others."""
+    usual = float(np.median(_rates(runs))) if len(runs) else np.nan
+    columns = (diverged[name].tolist()[:SHOWN] for name in ("run_id", "n", "d", "step"))
     return [
         RunAboveLaw(
             run_id=run_id,
@@ -63,7 +98,7 @@ def diverged(runs: pd.DataFrame, gone: pd.DataFrame) -> list[RunAboveLaw]:
                 "the others'"
             ),
         )
-        for run_id, n, d, step, rate in zip(*columns, rates, strict=False)
+        for run_id, n, d, step, rate in zip(*columns, _rates(diverged) / usual, strict=False)
     ]
 
 
@@ -75,10 +110,12 @@ def _cause(row: int, points: Points, runs: pd.DataFrame, loss_curves: Points) ->
     losses = curve.loss[np.argsort(np.asarray(curve.d))]
     rose = float(losses[-1] / losses.min() - 1) if len(losses) else 0.0
     if rose > ROSE:
-        repeats = (config["task"].get("unique_tokens") or np.inf) < np.asarray(points.d)[row]
-        why = "unstable, the learning rate is too high"
-        if repeats:
-            why = "over-fitted to repeated data"
+        is_repeated = (config["task"].get("unique_tokens") or np.inf) < np.asarray(points.d)[row]
+        why = (
+            "over-fitted to repeated data"
+            if is_repeated
+            else "unstable, the learning rate is too high"
+        )
         return f"its loss rose by {100 * rose:.1f} % towards the end: {why}"
     if steps < FEW_STEPS:
         return f"too few steps: {steps}"
@@ -91,37 +128,21 @@ def _cause(row: int, points: Points, runs: pd.DataFrame, loss_curves: Points) ->
     away[row] = -1.0
     near = np.argsort(away, kind="stable")[1 : NEIGHBOURS + 1]
     if len(near):
-        rates, batches = runs["lr"].to_numpy(float) * _widths(runs), runs["batch_tokens"]
-        rate = float(rates[row] / np.median(rates[near]))
+        rates, batches = _rates(runs), runs["batch_tokens"].to_numpy(float)
+        rate = rates[row] / np.median(rates[near])
         if max(rate, 1 / rate) > OTHER_RATE:
             return f"untuned: its learning rate, by width, is {rate:.2g} times its neighbours'"
-        batch = float(batches.iloc[row] / np.median(batches.to_numpy(float)[near]))
+        batch = batches[row] / np.median(batches[near])
         if max(batch, 1 / batch) > OTHER_BATCH:
             return f"its batch is {batch:.2g} times its neighbours'"
     return "no known cause: rerun it with another seed"
 
 
-def _widths(runs: pd.DataFrame) -> np.ndarray:
-    """What a learning rate is to be multiplied by to compare sizes: their width, or with transfer
-    that of the base, whose rate it is.
+def _rates(runs: pd.DataFrame) -> np.ndarray:
+    """Learning rates, comparable between sizes: times the width, or with transfer times that of the
+    base, whose rate it is.
     """
-    bases = [
-        (config.get("model", {}).get("transfer") or {}).get("base_width")
-        for config in runs["config"]
-    ]
-    return np.array(
-        [base or width for base, width in zip(bases, runs["d_model"], strict=True)], float
-    )
-
-
-def warnings(above: list[RunAboveLaw]) -> list[ResultWarning]:
-    """One warning for all of them."""
-    if not above:
-        return []
-    worst = above[0]
-    message = (
-        f"{len(above)} run{'s lie' if len(above) > 1 else ' lies'} above the fitted law by more "
-        f"than noise, the worst by {100 * (worst.excess or 0.0):.1f} % "
-        f"({worst.run_id}: {worst.cause})"
-    )
-    return [warn(WarningCode.RUNS_ABOVE_LAW, message, run_ids=[run.run_id for run in above])]
+    transfers = [(config.get("model", {}).get("transfer") or {}) for config in runs["config"]]
+    bases = [transfer.get("base_width") for transfer in transfers]
+    widths = [base or width for base, width in zip(bases, runs["d_model"], strict=True)]
+    return runs["lr"].to_numpy(float) * np.array(widths, float)

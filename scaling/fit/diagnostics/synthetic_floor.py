@@ -5,7 +5,6 @@ how wrong a fit is.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -15,70 +14,45 @@ from scaling.config.resolve_execution import EVAL_SEQUENCES
 from scaling.fit.diagnostics.results import KnownEntropy
 from scaling.fit.document import Estimate
 
-Truth = Mapping[str, float]
 
+def known_entropy(runs: pd.DataFrame | None, fitted: Estimate | None) -> KnownEntropy | None:
+    """The language that all `runs` learn (one row each, `config` as a dictionary) with the `fitted`
+    E; None without E, for text, for simulated losses, and for tables that are none of this
+    program's.
 
-def known_entropy(runs: pd.DataFrame | None) -> Truth | None:
-    """{entropy, floor} in nats per token of the language that all `runs` learn (one row each,
-    `config` as a dictionary).
-
-    `entropy` is the lowest loss on average over all windows, H(K) / period: windows begin and end
-    with whole facts but for the first symbol, which one fact lends the other. `floor` is what an
-    ideal predictor loses on the very windows that the runs were measured on; it differs by chance,
-    and is absent where runs were measured on different windows. None for text, for simulated
-    losses, and for tables that are none of this program's.
+    `entropy`, in nats per token, is the lowest loss on average over all windows, H(K) / period:
+    windows begin and end with whole facts but for the first symbol, which one fact lends the other.
+    `floor` is what an ideal predictor loses on the very windows that the runs were measured on; it
+    differs by chance, and is None where runs were measured on different windows. `covers` says
+    whether the interval of E holds the floor (the entropy where the floor is not known).
     """
-    if runs is None or not len(runs):
+    if runs is None or not len(runs) or fitted is None or fitted.value is None:
         return None
     configs = list(runs["config"])
     if any(config["task"]["kind"] != "synthetic" or config.get("simulated") for config in configs):
         return None
+    from scaling.tasks import open_task, val_batches
+    from scaling.tasks.synthetic import Synthetic
+
     windows = {
         json.dumps([config["task"], config["evals"]["tokens"]], sort_keys=True)
         for config in configs
     }
-    config, tokens = configs[0]["task"], configs[0]["evals"]["tokens"]
-    return _known(SyntheticTask.model_validate(config), tokens if len(windows) == 1 else None)
-
-
-def _known(config: SyntheticTask, tokens: int | None) -> Truth:
-    """The entropy, and the floor on the windows that `tokens` held-out tokens fill."""
-    from scaling.tasks import open_task, val_batches
-    from scaling.tasks.synthetic import Synthetic
-
-    task = open_task(config)
+    task = open_task(SyntheticTask.model_validate(configs[0]["task"]))
     assert isinstance(task, Synthetic)
-    if tokens is None:
-        return {"entropy": task.entropy}
-    losses = np.concatenate(
-        [task.ideal_loss(batch) for batch in val_batches(task, EVAL_SEQUENCES, tokens)]
-    )
-    return {"entropy": task.entropy, "floor": float(losses.mean())}
-
-
-def compare_floor(truth: Truth | None, fitted: Estimate | None) -> KnownEntropy | None:
-    """Entropy and floor with the fitted E; None where either is missing.
-
-    `difference_percent` is of E from the entropy, `floor_difference_percent` from the floor;
-    `covers` whether the interval of E holds the floor (the entropy where the floor is not known),
-    None without an interval.
-    """
-    if truth is None or fitted is None or fitted.value is None:
-        return None
-    value, low, high = fitted.value, fitted.lo, fitted.hi
-    floor = truth.get("floor")
-    aim = truth["entropy"] if floor is None else floor
+    floor = None
+    if len(windows) == 1:
+        batches = val_batches(task, EVAL_SEQUENCES, configs[0]["evals"]["tokens"])
+        floor = float(np.concatenate([task.ideal_loss(batch) for batch in batches]).mean())
+    value, low, high, entropy = fitted.value, fitted.lo, fitted.hi, task.entropy
+    aim = entropy if floor is None else floor
     return KnownEntropy(
-        entropy=truth["entropy"],
+        entropy=entropy,
         floor=floor,
         fitted_E=value,
         lo=low,
         hi=high,
-        difference_percent=_percent(value, truth["entropy"]),
-        floor_difference_percent=None if floor is None else _percent(value, floor),
+        difference_percent=100 * (value / entropy - 1),
+        floor_difference_percent=None if floor is None else 100 * (value / floor - 1),
         covers=None if low is None or high is None else bool(low <= aim <= high),
     )
-
-
-def _percent(value: float, truth: float) -> float:
-    return 100.0 * (float(value) / truth - 1.0)

@@ -1,6 +1,4 @@
-"""The three approaches to the frontier (Hoffmann 2022, section 3): estimated, written, and
-compared.
-"""
+"""The three approaches to the frontier (Hoffmann 2022, section 3), estimated and compared."""
 
 from __future__ import annotations
 
@@ -10,27 +8,17 @@ from collections.abc import Mapping
 import numpy as np
 
 from scaling.fit.dataset import Dataset
-from scaling.fit.document import Estimate, subsample_draws
+from scaling.fit.document import Estimate
+from scaling.fit.fit_options import FitOptions
 from scaling.fit.frontier.envelope import envelope
-from scaling.fit.frontier.frontier import FrontierEstimate, Minimum
+from scaling.fit.frontier.estimate import FrontierEstimate
 from scaling.fit.frontier.isoflop import isoflop
-from scaling.fit.law_fit import LawFit, exponents
-from scaling.fit.options import FitOptions
-from scaling.fit.result import (
-    Agreement,
-    Approach,
-    ApproachAgreement,
-    BudgetMinimum,
-    Curve,
-    FrontierResult,
-    Power,
-)
+from scaling.fit.law_fit import LawFit
+from scaling.fit.result import Agreement, Approach, ApproachAgreement
 from scaling.points.points import Points
-from scaling.warning import ResultWarning, WarningCode
 
 MAX_N_STAR_RATIO = 1.5  # N* of two approaches at the largest budget
 MARGIN_OF_A = 0.025  # of an exponent without an interval
-DRAWS_KEPT = 200  # of each approach, so that a prediction can show all three with intervals
 
 
 def estimate_frontiers(
@@ -38,68 +26,17 @@ def estimate_frontiers(
 ) -> dict[Approach, FrontierEstimate]:
     """All three approaches; instead of a fitted law, `fit` says why there is none."""
     if isinstance(fit, str):
-        parametric = FrontierEstimate("parametric", unavailable=fit)
+        parametric = FrontierEstimate(unavailable=fit)
     elif fit.optimum is None:
         reason = f"the law {options.law} has no compute-optimal N and D"
-        parametric = FrontierEstimate("parametric", unavailable=reason)
+        parametric = FrontierEstimate(unavailable=reason)
     else:
-        parametric = FrontierEstimate("parametric", fit.optimum, fit.optimum_draws)
+        parametric = FrontierEstimate(fit.optimum, fit.optimum_draws, n_points=len(data))
     return {
         "parametric": parametric,
         "isoflop": isoflop(data, options.minimum, options.bootstrap, options.seed),
         "envelope": envelope(data, curves, options.bootstrap, options.seed),
     }
-
-
-def frontier_result(
-    estimate: FrontierEstimate, points: Points, options: FitOptions
-) -> FrontierResult:
-    """An approach for the document; its minima carry their runs, so that a report can draw them."""
-    minima = [_minimum(minimum, points) for minimum in estimate.minima]
-    frontier, draws, warnings = estimate.frontier, estimate.draws, list(estimate.warnings)
-    if frontier is None:
-        return FrontierResult(
-            unavailable=estimate.unavailable,
-            minima=minima,
-            warnings=tuple(warnings),
-            n_points=estimate.n_points,
-        )
-    if draws is not None and len(draws.a) < 0.95 * options.bootstrap:
-        message = f"only {len(draws.a)} of {options.bootstrap} resamples gave a frontier"
-        warnings.append(ResultWarning(code=WarningCode.FAILED_RESAMPLES, message=message))
-    exponent = exponents(frontier, draws, options.ci)
-    return FrontierResult(
-        a=exponent["a"],
-        b=exponent["b"],
-        powers={name: float(value) for name, value in frontier.powers().items()},
-        draws=None if draws is None else subsample_draws(draws.powers(), DRAWS_KEPT),
-        n_star=Power(coef=float(np.exp(frontier.log_n)), exponent=float(frontier.a)),
-        d_star=Power(coef=float(np.exp(frontier.log_d)), exponent=float(frontier.b)),
-        a_plus_b=float(frontier.a + frontier.b),
-        minima=minima,
-        warnings=tuple(warnings),
-        n_points=len(points) if estimate.n_points is None else estimate.n_points,
-    )
-
-
-def _minimum(minimum: Minimum, points: Points) -> BudgetMinimum:
-    n_params = tokens = loss = curve = None
-    if minimum.index is not None and points.n is not None:
-        row = minimum.index[np.argsort(points.n[minimum.index], kind="stable")]
-        n_params, tokens, loss = points.n[row], np.asarray(points.d)[row], points.loss[row]
-    if minimum.curve is not None:
-        curve = Curve(n_params=minimum.curve[0], loss=minimum.curve[1])
-    return BudgetMinimum(
-        flops=minimum.flops,
-        n_star=minimum.n_star,
-        d_star=minimum.d_star,
-        loss_star=minimum.loss_star,
-        n_params=n_params,
-        tokens=tokens,
-        loss=loss,
-        curve=curve,
-        unavailable=None if minimum.fault is None else str(minimum.fault),
-    )
 
 
 def agreement(
@@ -108,14 +45,10 @@ def agreement(
     """Whether exponents agree within their intervals, and N* at the largest budget within 1.5
     times.
     """
-    frontiers = {
-        name: estimate.frontier for name, estimate in estimates.items() if estimate.frontier
-    }
+    frontiers = {name: one.frontier for name, one in estimates.items() if one.frontier}
     if len(frontiers) < 2 or points.c is None:
         missing = "; ".join(
-            f"{name}: {estimate.unavailable}"
-            for name, estimate in estimates.items()
-            if estimate.unavailable
+            f"{name}: {one.unavailable}" for name, one in estimates.items() if one.unavailable
         )
         return ApproachAgreement(
             verdict=Agreement.NOT_COMPARABLE,
@@ -123,15 +56,14 @@ def agreement(
         )
     top = float(points.c.max())
     sizes = {name: float(frontier.n_star(top)) for name, frontier in frontiers.items()}
-    a = {
-        name: exponents(frontier, estimates[name].draws, ci)["a"]
-        for name, frontier in frontiers.items()
-    }
-    disagreeing = [
-        (first, second)
-        for first, second in itertools.combinations(frontiers, 2)
-        if _disagree(a[first], a[second], sizes[first] / sizes[second])
-    ]
+    a = {name: estimates[name].exponents(ci)["a"] for name in frontiers}
+    disagreeing = []
+    for first, second in itertools.combinations(frontiers, 2):
+        (low, high), (other_low, other_high) = _span(a[first]), _span(a[second])
+        disjoint = max(low, other_low) > min(high, other_high) + 1e-3
+        ratio = sizes[first] / sizes[second]
+        if disjoint or max(ratio, 1 / ratio) > MAX_N_STAR_RATIO:
+            disagreeing.append((first, second))
     listed = ", ".join(f"{name} {estimate.value:.3f}" for name, estimate in a.items())
     ratio = max(sizes.values()) / min(sizes.values())
     pairs = "; ".join(" and ".join(pair) for pair in disagreeing)
@@ -145,16 +77,8 @@ def agreement(
     )
 
 
-def _disagree(first: Estimate, second: Estimate, ratio: float) -> bool:
-    """Whether the intervals of two exponents are disjoint, or the sizes lie too far apart."""
-    spans = []
-    for estimate in (first, second):
-        value = np.nan if estimate.value is None else estimate.value
-        spans.append(
-            (value - MARGIN_OF_A, value + MARGIN_OF_A)
-            if estimate.lo is None or estimate.hi is None
-            else (estimate.lo, estimate.hi)
-        )
-    (low, high), (other_low, other_high) = spans
-    disjoint = max(low, other_low) > min(high, other_high) + 1e-3
-    return disjoint or max(ratio, 1 / ratio) > MAX_N_STAR_RATIO
+def _span(exponent: Estimate) -> tuple[float, float]:
+    if exponent.lo is not None and exponent.hi is not None:
+        return exponent.lo, exponent.hi
+    value = np.nan if exponent.value is None else exponent.value
+    return value - MARGIN_OF_A, value + MARGIN_OF_A

@@ -14,16 +14,12 @@ import numpy as np
 
 from scaling.fit.dataset import Dataset
 from scaling.fit.frontier.budgets import SAME_SIZE, WINDOW
-from scaling.fit.frontier.frontier import (
-    Frontier,
-    FrontierEstimate,
-    Minimum,
-    cap_resamples,
-    fit_power_frontier,
-)
+from scaling.fit.frontier.estimate import FrontierEstimate
+from scaling.fit.frontier.frontier import cap_resamples, fit_power_frontier
 from scaling.fit.frontier.isoflop import MIN_BUDGETS
+from scaling.fit.result import BudgetMinimum
 from scaling.points.points import Points
-from scaling.warning import ResultWarning, WarningCode, warn
+from scaling.warning import WarningCode, warn
 
 GRID = 64
 MIN_TRACKS = 3  # runs that must compete at a budget
@@ -54,43 +50,44 @@ def envelope(
     data = Dataset.of(data)
     points = data.points
     if points.n is None or points.d is None or points.c is None:
-        return FrontierEstimate("envelope", unavailable="the table lacks N, D or C")
+        return FrontierEstimate(unavailable="the table lacks N, D or C")
     tracks = _tracks(data if curves is None else Dataset(curves), curves is not None)
     if tracks is None:
-        return FrontierEstimate(
-            "envelope", unavailable="no compute at which runs of several sizes compete"
-        )
-    present = np.ones((1, len(tracks.log_n)), bool)
-    n, d, loss = (row[0] for row in _winners(tracks, present))
+        return FrontierEstimate(unavailable="no compute at which runs of several sizes compete")
+    count = len(tracks.log_n)
+    n, d, loss = _winners(tracks, np.ones((1, count), bool))[:, 0]
     interior = np.isfinite(n)
     sizes = len(np.unique(np.round(n[interior], 6)))
     if interior.sum() < MIN_BUDGETS or sizes < MIN_WINNERS:
         lacking = (
             f"at {interior.sum()} budgets neither the smallest nor the largest size is best, "
             f"and {sizes} sizes are best there; "
+            f"an exponent needs {MIN_BUDGETS} such budgets and {MIN_WINNERS} such sizes"
         )
-        lacking += f"an exponent needs {MIN_BUDGETS} such budgets and {MIN_WINNERS} such sizes"
-        return FrontierEstimate("envelope", unavailable=lacking)
-    frontier = fit_power_frontier(tracks.log_c, n, d, loss)
-    rows = zip(
-        *(np.exp(values[interior]).tolist() for values in (tracks.log_c, n, d, loss)), strict=True
-    )
-    minima = tuple(Minimum(*row) for row in rows)
-    draws = _resampled(tracks, resamples, seed) if resamples else None
-    return FrontierEstimate(
-        "envelope", frontier, draws, minima, tuple(_warnings(frontier, curves is None))
-    )
-
-
-def _warnings(frontier: Frontier, finals_only: bool) -> list[ResultWarning]:
-    warnings, total = [], float(frontier.a + frontier.b)
-    if finals_only:
+        return FrontierEstimate(unavailable=lacking)
+    frontier, draws, warnings = fit_power_frontier(tracks.log_c, n, d, loss), None, []
+    optima = np.exp(np.stack([tracks.log_c, n, d, loss], 1)[interior])
+    names = ("flops", "n_star", "d_star", "loss_star")
+    minima = [BudgetMinimum(**dict(zip(names, row, strict=True))) for row in optima.tolist()]
+    if resamples:  # of whole tracks; draws with too few winners are left out
+        size = (cap_resamples(resamples, count), count)
+        drawn = np.random.default_rng(seed).integers(0, count, size)
+        present = np.zeros(size, bool)
+        np.put_along_axis(present, drawn, True, axis=1)
+        rows = _winners(tracks, present)
+        n = rows[0]
+        usable = (np.isfinite(n).sum(1) >= MIN_BUDGETS) & (
+            np.nanmax(n, 1, initial=-np.inf) > np.nanmin(n, 1, initial=np.inf)
+        )
+        draws = fit_power_frontier(tracks.log_c, *rows[:, usable])
+    if curves is None:
         message = "only final losses: sizes are joined along C by their own runs"
         warnings.append(warn(WarningCode.FINAL_LOSSES_ONLY, message))
+    total = float(frontier.a + frontier.b)
     if abs(total - 1) > 0.05:
         message = f"a + b = {total:.3f}: the winners do not lie on a line"
         warnings.append(warn(WarningCode.EXPONENTS_SUM, message, a_plus_b=total))
-    return warnings
+    return FrontierEstimate(frontier, draws, minima, warnings, n_points=len(points))
 
 
 def _tracks(data: Dataset, by_run: bool) -> Tracks | None:
@@ -129,13 +126,12 @@ def _read(grid: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.where(inside, np.interp(grid, x, y), np.nan)
 
 
-def _winners(tracks: Tracks, present: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The log N, log D and log loss (R, budgets) of the lowest track among those `present` (R,
+def _winners(tracks: Tracks, present: np.ndarray) -> np.ndarray:
+    """The log N, log D and log loss (3, R, budgets) of the lowest track among those `present` (R,
     tracks); NaN where it is at the edge.
     """
-    shape = (len(present), len(tracks.log_c))
-    n, d, loss = (np.full(shape, np.nan) for _ in range(3))
-    for column in range(shape[1]):
+    best = np.full((3, len(present), len(tracks.log_c)), np.nan)
+    for column in range(best.shape[2]):
         competing = np.flatnonzero(np.isfinite(tracks.loss[:, column]))
         by_loss = competing[np.argsort(tracks.loss[competing, column], kind="stable")]
         by_size = competing[np.argsort(tracks.log_n[competing], kind="stable")]
@@ -148,20 +144,6 @@ def _winners(tracks: Tracks, present: np.ndarray) -> tuple[np.ndarray, np.ndarra
             & (size > tracks.log_n[smallest] + SAME_SIZE)
             & (size < tracks.log_n[largest] - SAME_SIZE)
         )
-        n[:, column] = np.where(interior, size, np.nan)
-        d[:, column] = np.where(interior, tracks.log_d[won, column], np.nan)
-        loss[:, column] = np.where(interior, tracks.loss[won, column], np.nan)
-    return n, d, loss
-
-
-def _resampled(tracks: Tracks, resamples: int, seed: int) -> Frontier:
-    """Frontiers of tracks drawn with replacement; draws with too few winners are left out."""
-    count = len(tracks.log_n)
-    drawn = np.random.default_rng(seed).integers(0, count, (cap_resamples(resamples, count), count))
-    present = np.zeros(drawn.shape, bool)
-    np.put_along_axis(present, drawn, True, axis=1)
-    n, d, loss = _winners(tracks, present)
-    usable = (np.isfinite(n).sum(1) >= MIN_BUDGETS) & (
-        np.nanmax(n, 1, initial=-np.inf) > np.nanmin(n, 1, initial=np.inf)
-    )
-    return fit_power_frontier(tracks.log_c, n[usable], d[usable], loss[usable])
+        winner = [size, tracks.log_d[won, column], tracks.loss[won, column]]
+        best[:, :, column] = np.where(interior, winner, np.nan)
+    return best

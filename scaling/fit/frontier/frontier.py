@@ -9,27 +9,25 @@ runs' own numbers.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from scaling.errors import ScalingError
+from scaling.fit.document import Document, PositiveReal
 from scaling.points.points import Points
-from scaling.warning import ResultWarning
 
 EXACT_6ND = 1e-3
 DECAY, DECAY_SPAN = 0.1, np.log(10)  # gamma is sought from 0.01 to 1
 DECAY_BUDGETS = 4  # below these a floor and a decay of the loss cannot be separated
 
 
-@dataclass(frozen=True)
-class Cost:
+class Cost(Document):
     """Training FLOPs C = c0 N^p D."""
 
-    c0: float = 6.0
-    p: float = 1.0
+    c0: PositiveReal = 6.0
+    p: PositiveReal = 1.0
 
     def flops(self, n: Any, d: Any) -> Any:
         """C of N parameters and D tokens."""
@@ -49,9 +47,9 @@ def fit_cost(points: Points) -> Cost:
     if np.all(np.abs(points.c / (6.0 * points.n * points.d) - 1) < EXACT_6ND):
         return Cost()
     if np.ptp(np.log(points.n)) < 0.1:
-        return Cost(float(np.median(points.c / (points.n * points.d))), 1.0)
+        return Cost(c0=float(np.median(points.c / (points.n * points.d))))
     p, log_c0 = fit_power(np.log(points.n), np.log(points.c / points.d))
-    return Cost(float(np.exp(log_c0)), float(p))
+    return Cost(c0=float(np.exp(log_c0)), p=float(p))
 
 
 def fit_power(
@@ -182,87 +180,39 @@ def frontier_of_powers(powers: Mapping[str, Any]) -> Frontier:
     return Frontier(*n_and_d, values["E"], np.log(values["K"]), values["gamma"])
 
 
-def chinchilla_frontier(values: Mapping[str, np.ndarray], cost: Cost) -> Frontier:
-    """N* = G (C/c0)^a, G = (alpha A / (p beta B))^(1/(alpha + p beta)), a = beta / (alpha + p beta)
-    (Hoffmann 2022, eq. 4, p = 1).
-
-    The data-constrained law is this one as long as every token is new (Muennighoff 2023, eq. 5).
+def sum_frontier(
+    log_a: Any, alpha: Any, log_b: Any, beta: Any, cost: Cost, k: Any = 1.0, floor: Any = 0.0
+) -> Frontier:
+    """The frontier of L = E + (A/N^alpha + B/D^beta)^k: N* = G (C/c0)^a with a = beta / (alpha + p
+    beta), G = (alpha A / (p beta B))^(1/(alpha + p beta)) (Hoffmann 2022, eq. 4, p = k = 1).
     """
-    alpha, beta = values["alpha"], values.get("beta", values["alpha"])
-    log_a, log_b = np.log(values["A"]), np.log(values["B"])
     whole = alpha + cost.p * beta
     a, log_g = beta / whole, (np.log(alpha / (cost.p * beta)) + log_a - log_b) / whole
     log_n = log_g - a * np.log(cost.c0)
     log_d = -np.log(cost.c0) - cost.p * log_n
     log_gap = log_a - alpha * log_n + np.log1p(alpha / (cost.p * beta))
-    return Frontier(a, log_n, 1 - cost.p * a, log_d, values["E"], log_gap, alpha * a)
+    return Frontier(a, log_n, 1 - cost.p * a, log_d, floor, k * log_gap, k * alpha * a)
 
 
-def coupled_frontier(values: Mapping[str, np.ndarray], cost: Cost) -> Frontier:
-    """The frontier of the inner sum, which is Chinchilla's without a floor, with its loss raised to
-    k above E.
+def chinchilla_frontier(values: Mapping[str, np.ndarray], cost: Cost) -> Frontier:
+    """The frontier of Hoffmann's law, with alpha for both where there is no beta, and of the
+    coupled law, which has a k.
+
+    The data-constrained law is Hoffmann's as long as every token is new (Muennighoff 2023, eq. 5).
     """
-    inner, k = chinchilla_frontier(values, cost), values["k"]
-    assert inner.log_gap is not None
-    assert inner.gamma is not None
-    return replace(inner, log_gap=k * inner.log_gap, gamma=k * inner.gamma)
+    alpha, beta = values["alpha"], values.get("beta", values["alpha"])
+    log_a, log_b = np.log(values["A"]), np.log(values["B"])
+    return sum_frontier(log_a, alpha, log_b, beta, cost, values.get("k", 1.0), values["E"])
 
 
 def kaplan_frontier(values: Mapping[str, np.ndarray], cost: Cost) -> Frontier:
-    """Kaplan 2020, eq. 1.5, at fixed C = c0 N^p D: with r = alpha_N / alpha_D, N* = (r N_c^r C / (p
-    c0 D_c))^(1/(p + r)).
+    """The frontier of Kaplan 2020, eq. 1.5: A = N_c^r, alpha = r = alpha_N / alpha_D, B = D_c, beta
+    = 1 and k = alpha_D.
     """
-    alpha_n, alpha_d = values["alpha_N"], values["alpha_D"]
-    r = alpha_n / alpha_d
-    a = 1 / (cost.p + r)
-    log_n = a * (np.log(r / (cost.p * cost.c0)) + r * np.log(values["N_c"]) - np.log(values["D_c"]))
-    log_d = -np.log(cost.c0) - cost.p * log_n
-    log_gap = alpha_d * (r * (np.log(values["N_c"]) - log_n) + np.log1p(r / cost.p))
-    return Frontier(a, log_n, 1 - cost.p * a, log_d, np.zeros_like(a), log_gap, alpha_n * a)
-
-
-class MinimumFault(StrEnum):
-    """Why a budget has no minimum, in words."""
-
-    BELOW_SIZES = "the minimum lies at the edge, below the smallest size"
-    ABOVE_SIZES = "the minimum lies at the edge, above the largest size"
-    NOT_CONVEX = "the fitted curve is not convex"
-    ABSENT = "the fitted curve has no minimum"
-
-
-AT_EDGE = (MinimumFault.BELOW_SIZES, MinimumFault.ABOVE_SIZES)
-
-
-@dataclass(frozen=True)
-class Minimum:
-    """The best N and D at one budget and their loss, or its fault.
-
-    `index` are the points of the budget, `curve` (2, k) the N and loss of what was fitted to them.
-    """
-
-    flops: float
-    n_star: float = np.nan
-    d_star: float = np.nan
-    loss_star: float = np.nan
-    fault: MinimumFault | None = None
-    index: np.ndarray | None = None
-    curve: np.ndarray | None = None
-
-
-@dataclass(frozen=True)
-class FrontierEstimate:
-    """The frontier by one of the three approaches, with its bootstrap over runs.
-
-    `frontier` is None where the approach is unavailable, for the reason given.
-    """
-
-    name: str
-    frontier: Frontier | None = None
-    draws: Frontier | None = None
-    minima: tuple[Minimum, ...] = ()
-    warnings: tuple[ResultWarning, ...] = ()
-    unavailable: str = ""
-    n_points: int | None = None
+    alpha_d = values["alpha_D"]
+    r = values["alpha_N"] / alpha_d
+    log_a, log_b = r * np.log(values["N_c"]), np.log(values["D_c"])
+    return sum_frontier(log_a, r, log_b, 1.0, cost, alpha_d, np.zeros_like(r))
 
 
 def cap_resamples(resamples: int, width: int) -> int:

@@ -8,23 +8,18 @@ curve without an interior minimum is unavailable with its reason, never extrapol
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from scaling.errors import unknown_choice
 from scaling.fit.dataset import Dataset
 from scaling.fit.frontier.budgets import MIN_SIZES, WINDOW, at_one_budget
-from scaling.fit.frontier.frontier import (
-    Cost,
-    Frontier,
-    FrontierEstimate,
-    Minimum,
-    MinimumFault,
-    cap_resamples,
-    fit_power_frontier,
-)
+from scaling.fit.frontier.estimate import FrontierEstimate
+from scaling.fit.frontier.frontier import Cost, Frontier, cap_resamples, fit_power_frontier
 from scaling.fit.laws.law import Law
+from scaling.fit.result import BudgetMinimum, Curve, MinimumFault
 from scaling.points.points import Points
 from scaling.warning import ResultWarning, WarningCode, warn
 
@@ -50,28 +45,24 @@ def isoflop(
     data = Dataset.of(data)
     points, groups = data.points, data.budgets
     if points.n is None or points.d is None or points.c is None:
-        return FrontierEstimate("isoflop", unavailable="the table lacks N, D or C")
+        return FrontierEstimate(unavailable="the table lacks N, D or C")
     width = max((float(np.ptp(np.log(points.c[index]))) for index in groups), default=0.0)
-    if width > WINDOW:
-        points = at_one_budget(points, groups)
-    minima = tuple(_budget_minimum(points, index, method) for index in groups)
-    usable = [minimum for minimum in minima if minimum.fault is None]
-    used = sum(len(np.asarray(minimum.index)) for minimum in usable)
+    at_equal_c = at_one_budget(points, groups) if width > WINDOW else points
+    minima = [_budget_minimum(points, at_equal_c, index, method) for index in groups]
+    usable = [minimum for minimum in minima if minimum.unavailable is None]
+    rows = [index for index, one in zip(groups, minima, strict=True) if one.unavailable is None]
+    used = sum(map(len, rows))
     if len(usable) < MIN_BUDGETS:
         lacking = (
             f"{len(usable)} usable budgets; an exponent needs {MIN_BUDGETS}, each with "
             f"{MIN_SIZES} sizes at equal C and an interior minimum"
         )
-        return FrontierEstimate("isoflop", minima=minima, unavailable=lacking, n_points=used)
-    measured = np.log(
-        [
-            [getattr(minimum, name) for minimum in usable]
-            for name in ("flops", "n_star", "d_star", "loss_star")
-        ]
-    )
-    power_frontier = fit_power_frontier(*measured)
-    draws = _bootstrap(points, usable, method, resamples, seed) if resamples else None
-    warnings = _warnings(minima, power_frontier)
+        return FrontierEstimate(minima=minima, unavailable=lacking, n_points=used)
+    optima = [[one.flops, one.n_star, one.d_star, one.loss_star] for one in usable]
+    log_c, log_n, log_d, log_loss = np.log(np.array(optima, float)).T
+    frontier = fit_power_frontier(log_c, log_n, log_d, log_loss)
+    draws = _bootstrap(at_equal_c, log_c, rows, method, resamples, seed) if resamples else None
+    warnings = _warnings(minima, frontier)
     if used < len(points):
         message = (
             f"{used} of {len(points)} runs share a budget that is used; the others are not used"
@@ -83,22 +74,20 @@ def isoflop(
             "along a fitted surface"
         )
         warnings.append(warn(WarningCode.APPROXIMATE_BUDGETS, message, width=width))
-    return FrontierEstimate(
-        "isoflop", power_frontier, draws, minima, tuple(warnings), n_points=used
-    )
+    return FrontierEstimate(frontier, draws, minima, warnings, n_points=used)
 
 
-def _warnings(minima: Sequence[Minimum], frontier: Frontier) -> list[ResultWarning]:
+def _warnings(minima: Sequence[BudgetMinimum], frontier: Frontier) -> list[ResultWarning]:
     warnings = [
         warn(
             WarningCode.BUDGET_UNAVAILABLE,
-            f"budget {minimum.flops:.3g} is not used: {minimum.fault}",
+            f"budget {minimum.flops:.3g} is not used: {minimum.unavailable}",
             flops=minimum.flops,
         )
         for minimum in minima
-        if minimum.fault is not None
+        if minimum.unavailable is not None
     ]
-    if sum(minimum.fault is None for minimum in minima) == MIN_BUDGETS:
+    if sum(minimum.unavailable is None for minimum in minima) == MIN_BUDGETS:
         message = f"{MIN_BUDGETS} budgets only: one degree of freedom is left for the error of a"
         warnings.append(warn(WarningCode.FEW_BUDGETS, message, budgets=MIN_BUDGETS))
     total = float(frontier.a + frontier.b)
@@ -108,58 +97,58 @@ def _warnings(minima: Sequence[Minimum], frontier: Frontier) -> list[ResultWarni
     return warnings
 
 
-def _budget_minimum(points: Points, index: np.ndarray, method: str) -> Minimum:
-    n, d, c = (values[index] for values in points.inputs("NDC").values())
-    loss, flops = points.loss[index], float(np.exp(np.log(c).mean()))
-    by_n, by_d = (find_minima(method, np.log(values), loss) for values in (n, d))
-    fault = by_n.fault or by_d.fault
-    if fault is not None:
-        return Minimum(flops, fault=fault, index=index)
-    curve = np.array([np.exp(by_n.curve[0]), by_n.curve[1]])
-    return Minimum(
-        flops,
-        float(np.exp(by_n.at[0])),
-        float(np.exp(by_d.at[0])),
-        float(by_n.loss[0]),
-        index=index,
-        curve=curve,
+def _budget_minimum(runs: Points, at_equal_c: Points, index: Array, method: str) -> BudgetMinimum:
+    """The minimum of the curve through a budget's runs `at_equal_c`, with the `runs` as they are
+    by size.
+    """
+    n, d, c = (values[index] for values in at_equal_c.inputs("NDC").values())
+    flops, loss = float(np.exp(np.log(c).mean())), at_equal_c.loss[index]
+    log_n, lowest, fault_n, curve = find_minima(method, np.log(n), loss)
+    log_d, _, fault_d, _ = find_minima(method, np.log(d), loss)
+    fault = fault_n or fault_d
+    order = index[np.argsort(n, kind="stable")]
+    columns = {name: values[order] for name, values in runs.inputs("ND").items()}
+    return BudgetMinimum(
+        flops=flops,
+        n_star=None if fault else np.exp(log_n[0]),
+        d_star=None if fault else np.exp(log_d[0]),
+        loss_star=None if fault else lowest[0],
+        n_params=columns["N"],
+        tokens=columns["D"],
+        loss=runs.loss[order],
+        curve=None if fault else Curve(n_params=np.exp(curve[0]), loss=curve[1]),
+        unavailable=fault,
     )
 
 
 def _bootstrap(
-    points: Points, minima: Sequence[Minimum], method: str, resamples: int, seed: int
+    points: Points, log_c: Array, rows: Sequence[Array], method: str, resamples: int, seed: int
 ) -> Frontier:
     """Frontiers (R,) of curves whose residuals are drawn anew; a curve without a minimum in a draw
-    counts for nothing in it.
+    counts for nothing in it. `rows` are the runs of each curve.
     """
-    rows = [np.asarray(minimum.index) for minimum in minima]
     log_n, log_d = (
         [np.log(values[row]) for row in rows] for values in points.inputs("ND").values()
     )
+    losses = [points.loss[row] for row in rows]
     pool = np.concatenate(
-        [hc2_residuals(x, points.loss[row], method)[1] for x, row in zip(log_n, rows, strict=True)]
+        [hc2_residuals(x, loss, method)[1] for x, loss in zip(log_n, losses, strict=True)]
     )
     rng = np.random.default_rng(seed)
     count = cap_resamples(resamples, len(pool))
     noise = [rng.choice(pool, (count, len(row))) for row in rows]
 
-    def drawn(axis: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Minima and their losses (R, budgets)."""
-        parts = zip(axis, rows, noise, strict=True)
-        curve_minima = [
-            find_minima(method, x, hc2_residuals(x, points.loss[row], method)[0] + shift)
-            for x, row, shift in parts
+    def minima(axis: list[Array]) -> Array:
+        """Minima and their losses (2, R, budgets)."""
+        drawn = [
+            find_minima(method, x, hc2_residuals(x, loss, method)[0] + shift)[:2]
+            for x, loss, shift in zip(axis, losses, noise, strict=True)
         ]
-        return np.stack([each.at for each in curve_minima], -1), np.stack(
-            [each.loss for each in curve_minima], -1
-        )
+        return np.stack([np.stack(pair) for pair in drawn], -1)
 
-    n, loss = drawn(log_n)
-    d, _ = drawn(log_d)
+    (n, loss), (d, _) = minima(log_n), minima(log_d)
     enough = np.isfinite(n).sum(-1) >= MIN_BUDGETS
-    return fit_power_frontier(
-        np.log([minimum.flops for minimum in minima]), n[enough], d[enough], np.log(loss[enough])
-    )
+    return fit_power_frontier(log_c, n[enough], d[enough], np.log(loss[enough]))
 
 
 def grid_bias(points: Points, law: Law, theta: np.ndarray, cost: Cost) -> ResultWarning | None:
@@ -177,34 +166,18 @@ def grid_bias(points: Points, law: Law, theta: np.ndarray, cost: Cost) -> Result
     if noiseless.frontier is None:
         return None
     truth = law.frontier(law.values(theta), cost)
-    largest = max(minimum.flops for minimum in noiseless.minima if minimum.fault is None)
+    largest = max(minimum.flops for minimum in noiseless.minima if not minimum.unavailable)
     of_n = float(noiseless.frontier.n_star(largest) / truth.n_star(largest) - 1)
     of_a = float(noiseless.frontier.a - truth.a)
     message = f"grid bias of a: {of_a:+.4f}, of N* at the largest budget: {100 * of_n:+.1f} %"
     return warn(WarningCode.GRID_BIAS, message, a=of_a, n_star=of_n)
 
 
-@dataclass(frozen=True)
-class CurveMinima:
-    """Where R curves are lowest: log size `at` and `loss` (R,), NaN where there is no minimum.
-
-    `fault` and `curve` (2, k), log size and loss, are those of the first row.
+def find_minima(method: str, x: Array, y: Array) -> tuple[Array, Array, MinimumFault | None, Array]:
+    """Where losses y (R, n) at log sizes x (n,) are lowest: log size and loss (R,), NaN where there
+    is no minimum inside the sizes; and of the first row the fault and the curve (2, k), log size
+    and loss.
     """
-
-    at: Array
-    loss: Array
-    fault: MinimumFault | None
-    curve: Array
-
-
-def find_minima(method: str, x: Array, y: Array) -> CurveMinima:
-    """The minima of losses y (R, n) at log sizes x (n,). A curve without a minimum inside the
-    sizes has none.
-
-    Raises ScalingError for an unknown method.
-    """
-    if method not in METHODS:
-        raise unknown_choice("minimum", method, METHODS)
     at, loss, curve = METHODS[method](x, np.atleast_2d(y))
     inside = (at > x.min()) & (at < x.max())
     if inside[0]:
@@ -213,7 +186,7 @@ def find_minima(method: str, x: Array, y: Array) -> CurveMinima:
         fault = MinimumFault.NOT_CONVEX if method == "parabola" else MinimumFault.ABSENT
     else:
         fault = MinimumFault.BELOW_SIZES if at[0] <= x.min() else MinimumFault.ABOVE_SIZES
-    return CurveMinima(np.where(inside, at, np.nan), np.where(inside, loss, np.nan), fault, curve)
+    return np.where(inside, at, np.nan), np.where(inside, loss, np.nan), fault, curve
 
 
 def hc2_residuals(x: Array, y: Array, method: str) -> tuple[Array, Array]:
@@ -230,33 +203,18 @@ def hc2_residuals(x: Array, y: Array, method: str) -> tuple[Array, Array]:
     return (y if method == "akima" else fitted), residual
 
 
-def _powers(x: Array, y: Array, degree: int) -> Array:
-    """Least-squares coefficients (degree + 1, R) of y (R, n) in powers of x - mean(x)."""
-    return np.asarray(np.linalg.pinv(np.vander(x - x.mean(), degree + 1, increasing=True)) @ y.T)
-
-
-def _drawn(x: Array, coefficients: Array) -> Array:
-    grid = np.linspace(x.min(), x.max(), GRID)
-    return np.array([grid, np.polynomial.polynomial.polyval(grid - x.mean(), coefficients)])
-
-
-def _parabola(x: Array, y: Array) -> tuple[Array, Array, Array]:
-    coefficients = _powers(x, y, 2)
-    c0, c1, c2 = coefficients
-    u = np.where(c2 > 0, -c1 / (2 * np.where(c2 > 0, c2, 1.0)), np.nan)
-    return u + x.mean(), c0 + c1 * u / 2, _drawn(x, coefficients[:, 0])
-
-
-def _cubic(x: Array, y: Array) -> tuple[Array, Array, Array]:
-    """The root of the derivative at which the second derivative, 2 sqrt(c2^2 - 3 c1 c3), is
-    positive.
+def _polynomial(x: Array, y: Array, degree: int) -> tuple[Array, Array, Array]:
+    """Least squares in powers of x - mean(x), up to three. The minimum is the root of the
+    derivative at which the second derivative, 2 sqrt(c2^2 - 3 c1 c3), is positive.
     """
-    coefficients = _powers(x, y, 3)
-    c0, c1, c2, c3 = coefficients
+    coefficients = np.linalg.pinv(np.vander(x - x.mean(), degree + 1, increasing=True)) @ y.T
+    c0, c1, c2, c3 = coefficients if degree == 3 else (*coefficients, 0.0)
     inner = c2**2 - 3 * c1 * c3
     below = c2 + np.sqrt(np.where(inner > 0, inner, np.nan))
     u = -c1 / np.where(below == 0, np.nan, below)
-    return u + x.mean(), c0 + u * (c1 + u * (c2 + u * c3)), _drawn(x, coefficients[:, 0])
+    grid = np.linspace(x.min(), x.max(), GRID)
+    curve = np.polynomial.polynomial.polyval(grid - x.mean(), coefficients[:, 0])
+    return u + x.mean(), c0 + u * (c1 + u * (c2 + u * c3)), np.array([grid, curve])
 
 
 def _akima(x: Array, y: Array) -> tuple[Array, Array, Array]:
@@ -275,7 +233,7 @@ def _akima(x: Array, y: Array) -> tuple[Array, Array, Array]:
 
 
 METHODS: dict[str, Callable[[Array, Array], tuple[Array, Array, Array]]] = {
-    "parabola": _parabola,
-    "cubic": _cubic,
+    "parabola": partial(_polynomial, degree=2),
+    "cubic": partial(_polynomial, degree=3),
     "akima": _akima,
 }

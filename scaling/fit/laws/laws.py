@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from scaling.fit.frontier.frontier import chinchilla_frontier, coupled_frontier, kaplan_frontier
+from scaling.fit.frontier.frontier import chinchilla_frontier, kaplan_frontier
 from scaling.fit.laws.derivatives import (
     Array,
     Inputs,
@@ -175,7 +175,7 @@ _ALL = (
         floor="E",
         root="k",
         derived=_powers_of_c,
-        closed_frontier=coupled_frontier,
+        closed_frontier=chinchilla_frontier,
     ),
     Law(
         name="skaling-tied",
@@ -187,7 +187,7 @@ _ALL = (
         floor="E",
         root="k",
         derived=_powers_of_c,
-        closed_frontier=coupled_frontier,
+        closed_frontier=chinchilla_frontier,
     ),
     Law(
         name="kaplan",

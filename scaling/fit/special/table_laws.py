@@ -17,12 +17,12 @@ import scaling
 from scaling.errors import ScalingError
 from scaling.fit.document import Estimate, FitStatus
 from scaling.fit.estimate import DELTA
-from scaling.fit.options import FitOptions
+from scaling.fit.fit_options import FitOptions
+from scaling.fit.frontier.frontier import Cost
 from scaling.fit.result import (
     SCHEMA,
     Bootstrap,
     Convention,
-    Cost,
     Excluded,
     FitResult,
     Identification,
@@ -183,7 +183,7 @@ def _document(
             "approach": "parametric",
             "version": scaling.__version__,
             "ci": options.ci,
-            "cost": Cost(c0=6.0, p=1.0),
+            "cost": Cost(),
             "source": source,
             **fields,
         }
@@ -321,8 +321,7 @@ def _curves(path: Path, table: pd.DataFrame) -> list[Curve]:
         )
     ]
     step, lr, loss = (
-        numeric(path, table, column, allow_zero=position < 2)
-        for position, column in enumerate(columns)
+        numeric(table, column, allow_zero=position < 2) for position, column in enumerate(columns)
     )
     measured = np.isfinite(step) & np.isfinite(lr) & np.isfinite(loss)
     step, lr, loss, table = step[measured], lr[measured], loss[measured], table[measured]

@@ -10,8 +10,8 @@ from scaling.errors import ScalingError
 from scaling.fit.bootstrap import fit_law
 from scaling.fit.dataset import Dataset
 from scaling.fit.document import Estimate, Interval, subsample_draws
+from scaling.fit.fit_options import FitOptions
 from scaling.fit.laws.laws import LAWS
-from scaling.fit.options import FitOptions
 from scaling.fit.result import AccuracyStage
 from scaling.points.points import Points
 

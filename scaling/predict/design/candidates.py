@@ -8,8 +8,10 @@ trained before is gone: only new runs share.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from scaling import accounting, recipe
 from scaling.config import NConvention, OptimConfig, Sweep
@@ -27,10 +29,8 @@ SCHEDULE = str(OptimConfig.model_fields["schedule"].default)
 
 @dataclass(frozen=True)
 class Candidates:
-    """Candidates: N, D and FLOPs alone (K,); `prefix` (K,) is equal where they share one.
-    `cooldown` is a branch's share of its own cost.
-
-    Where nothing is shared each candidate has a prefix of its own.
+    """Candidates: N, D and FLOPs alone (K,); `prefix` (K,) is equal where they share one, and each
+    has its own where nothing is shared. `cooldown` is a branch's share of its own cost.
     """
 
     n: np.ndarray
@@ -38,7 +38,6 @@ class Candidates:
     price: np.ndarray
     prefix: np.ndarray
     cooldown: float
-    shared: bool
 
 
 @dataclass(frozen=True)
@@ -52,27 +51,21 @@ class ModelBuilder:
     seq_len: int
     params: NConvention
 
+    def optim(self, name: str, default: Any) -> Any:
+        """What the sweep says of a field of [base.optim]."""
+        given = getattr(self.sweep.base.optim, name)
+        return default if given is None else given
+
     @property
     def schedule(self) -> str:
         """The learning-rate schedule of the sweep."""
-        return self._optim.get("schedule", SCHEDULE)
-
-    @property
-    def cooldown(self) -> float:
-        """The share of a horizon that its cooldown takes."""
-        return float(self._optim.get("cooldown_frac", COOLDOWN))
-
-    @property
-    def _optim(self) -> dict[str, str]:
-        optim = self.sweep.base.optim
-        return dict(optim.model_dump(exclude_none=True))  # type: ignore[attr-defined]
+        return str(self.optim("schedule", SCHEDULE))
 
     def size(self, n: float) -> tuple[int, float] | None:
         """(N, FLOPs a token, both exact) of the buildable model nearest to n; None where the recipe
         has none near it.
         """
-        given = self.sweep.base.model
-        overrides = given.model_dump(exclude_none=True)  # type: ignore[attr-defined]
+        given: Any = self.sweep.base.model
         try:
             model = recipe.model_for(
                 n,
@@ -80,13 +73,12 @@ class ModelBuilder:
                 vocab_size=self.vocab_size,
                 seq_len=self.seq_len,
                 params=self.params,
-                overrides=overrides,
+                overrides=given.model_dump(exclude_none=True),
             )
         except recipe.InfeasibleCell:
             return None
-        return accounting.n_params(model, self.seq_len, self.params), accounting.train_flops(
-            model, self.seq_len, 1, "exact"
-        )
+        flops = accounting.train_flops(model, self.seq_len, 1, "exact")
+        return accounting.n_params(model, self.seq_len, self.params), flops
 
     def horizon(self, n: float, tokens: float) -> tuple[int, int, int]:
         """(steps, tokens a step, warm-up steps): runs of one size share a prefix where the
@@ -95,11 +87,8 @@ class ModelBuilder:
         base, rule = self.sweep.base, self.sweep.recipe
         batch = (base.batch_size or recipe.batch_size(n, tokens, self.seq_len, rule)) * self.seq_len
         steps = max(1, round(tokens / batch))
-        return (
-            steps,
-            batch,
-            int(self._optim.get("warmup_steps", recipe.warmup_steps(n, steps, batch, rule))),
-        )
+        warmup = self.optim("warmup_steps", recipe.warmup_steps(n, steps, batch, rule))
+        return steps, batch, int(warmup)
 
 
 def candidates(
@@ -118,58 +107,32 @@ def candidates(
     between spend / 64 and `largest`.
     """
     sizes = np.geomspace(n.min(), n.max() * 100, SIZES)
-    a_token = cost.flops(sizes, np.ones_like(sizes))
-    if builder is not None:
-        built = sorted({model for model in map(builder.size, sizes) if model})
-        sizes, a_token = (
-            (np.array(column, float) for column in zip(*built, strict=True))
-            if built
-            else (sizes[:0], a_token[:0])
-        )
-    ratios = np.geomspace((d / n).min(), (d / n).max(), RATIOS)
-    all_n, price = np.repeat(sizes, RATIOS), np.repeat(a_token, RATIOS)
-    all_d = all_n * np.tile(ratios, len(sizes))
-    lowest = spend / CHEAPEST
-    affordable = (all_d * price <= min(spend, largest) * (1 + 1e-9)) & (all_d * price >= lowest)
-    all_n, all_d, price = all_n[affordable], all_d[affordable], price[affordable]
-    if builder is not None and len(all_n):
-        all_d, affordable, prefix = _whole_steps(builder, all_n, all_d)
-        all_n, all_d, price, prefix = (
-            all_n[affordable],
-            all_d[affordable],
-            price[affordable],
-            prefix[affordable],
-        )
+    if builder is None:
+        models = list(zip(sizes, cost.flops(sizes, 1.0), strict=True))
     else:
-        prefix = np.unique(all_n, return_inverse=True)[1]
-    if not len(all_n):
+        models = sorted({model for model in map(builder.size, sizes) if model})
+    ratios = pd.DataFrame({"ratio": np.geomspace((d / n).min(), (d / n).max(), RATIOS)})
+    runs = pd.DataFrame(models, columns=["n", "per_token"], dtype=float).merge(ratios, how="cross")
+    runs["d"] = runs.n * runs.ratio
+    price, lowest, highest = runs.d * runs.per_token, spend / CHEAPEST, min(spend, largest)
+    runs = runs[(price >= lowest) & (price <= highest * (1 + 1e-9))]
+    same_prefix = ["n"]
+    if builder is not None and len(runs):
+        horizons = [builder.horizon(*run) for run in zip(runs.n, runs.d, strict=True)]
+        same_prefix = ["n", "batch", "warmup"]
+        runs[["steps", "batch", "warmup"]] = horizons
+        runs["d"] = (runs.steps * runs.batch).astype(float)
+        runs = runs[runs.steps >= recipe.MIN_STEPS]
+    if runs.empty:
         raise ScalingError(
-            (
-                f"no run of a size that was trained costs between {lowest:.3g} and "
-                f"{min(spend, largest):.3g} FLOPs"
-            ),
+            f"no run of a size that was trained costs between {lowest:.3g} and {highest:.3g} FLOPs",
             where="--budget",
             remedy="give a budget nearer to that of the runs",
         )
-    share = builder.cooldown if builder else COOLDOWN
     return Candidates(
-        all_n, all_d, price * all_d, prefix if shared else np.arange(len(all_n)), share, shared
-    )
-
-
-def _whole_steps(
-    builder: ModelBuilder, n: np.ndarray, d: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Tokens in whole steps (K,), which of the runs are long enough to be trained, and a number for
-    each prefix.
-    """
-    horizons = [builder.horizon(size, tokens) for size, tokens in zip(n, d, strict=True)]
-    keys = np.array(
-        [(size, batch, warmup) for size, (_, batch, warmup) in zip(n, horizons, strict=True)]
-    )
-    steps = np.array([(count, batch) for count, batch, _ in horizons], float)
-    return (
-        steps.prod(1),
-        steps[:, 0] >= recipe.MIN_STEPS,
-        np.unique(keys, axis=0, return_inverse=True)[1].ravel(),
+        runs.n.to_numpy(),
+        runs.d.to_numpy(),
+        (runs.per_token * runs.d).to_numpy(),
+        runs.groupby(same_prefix).ngroup().to_numpy() if shared else np.arange(len(runs)),
+        builder.optim("cooldown_frac", COOLDOWN) if builder else COOLDOWN,
     )

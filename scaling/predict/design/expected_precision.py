@@ -2,17 +2,15 @@
 and of N* and L* at a target.
 
 The runs' N, D and prefixes are known, and so is the design matrix under an assumed law; the losses
-are not needed (`belief`). Without a law of one's own, one is assumed whose optimum passes through
-the middle of the grid: where it truly lies decides what is off-centre, but hardly how well the runs
-tell.
+are not needed (`law_model`). Without a law of one's own, one is assumed whose optimum passes
+through the middle of the grid: where it truly lies decides what is off-centre, but hardly how well
+the runs tell.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy.special import ndtri
@@ -21,7 +19,7 @@ from scaling.config import IsoflopDesign
 from scaling.errors import ScalingError
 from scaling.fit import identifiability
 from scaling.fit.dataset import Dataset
-from scaling.fit.document import to_jsonable
+from scaling.fit.document import Document, Interval, Real
 from scaling.fit.frontier.budgets import MIN_SIZES, SAME_SIZE, WINDOW, distinct
 from scaling.fit.frontier.frontier import fit_cost
 from scaling.fit.frontier.isoflop import grid_bias
@@ -33,7 +31,6 @@ from scaling.points.points import Points
 from scaling.predict.design.law_model import (
     RHO,
     LinearizedLaw,
-    check_share,
     inflation,
     standard_errors,
 )
@@ -44,6 +41,8 @@ from scaling.warning import ResultWarning, WarningCode, warn
 # them it is not known
 NOISE = 0.01
 LEAST_NOISE = 1e-9
+CI = 0.95
+OBJECTIVE, DELTA = "huber-log", 1e-3
 REACH = 10.0  # the target, unless said otherwise, in largest budgets
 MIN_BUDGETS = 4
 NARROW = 4.0  # a range of D/N below which the two powers are hardly separable
@@ -51,6 +50,29 @@ SHAPE = "besiroglu2024"
 # of the loss that is not yet E, at the middle of an assumed law: small models' is larger, and tells
 # more
 LARGEST_SHARE = 0.5
+
+
+class Expectation(Document):
+    """What a parametric fit to the runs of a plan is expected to tell, or why it is `unavailable`.
+
+    `n_star` is under the assumed law; the loss of a law assumed here has no value. Standard errors
+    are those of log N* and log L* at the target, and of the exponent a.
+    """
+
+    law: str
+    target: Real
+    noise: Real
+    rho: Real
+    ci: Real
+    unavailable: str | None
+    a: Interval | None = None
+    n_star: Interval | None = None
+    loss: Interval | None = None
+    sd_log_n_star: Real | None = None
+    sd_log_loss: Real | None = None
+    sd_a: Real | None = None
+    grid_bias: str | None
+    warnings: list[ResultWarning]
 
 
 @dataclass(frozen=True)
@@ -65,6 +87,20 @@ class Planned:
     prefix: np.ndarray
     isoflop: bool = False
 
+    @property
+    def points(self) -> Points:
+        """The runs as a fit takes them, their losses not known."""
+        return Points(np.ones(len(self.n)), self.n, self.d, self.c)
+
+    def budgets(self) -> list[np.ndarray]:
+        """The runs of each budget, cheapest first: those whose FLOPs follow each other without a
+        gap; none where the plan has no budgets.
+        """
+        if not self.isoflop:
+            return []
+        order = np.argsort(self.c, kind="stable")
+        return np.split(order, np.flatnonzero(np.diff(np.log(self.c[order])) > WINDOW) + 1)
+
 
 @dataclass(frozen=True)
 class _AssumedLaw:
@@ -72,7 +108,7 @@ class _AssumedLaw:
     middle of the grid.
     """
 
-    belief: LinearizedLaw
+    model: LinearizedLaw
     words: str
     given: bool
     noise: float | None = None
@@ -80,7 +116,7 @@ class _AssumedLaw:
 
 def expected_of_plan(
     plan: Plan, target: float | None, law_from: str | None, noise: float | None
-) -> dict[str, Any]:
+) -> Expectation:
     """`expected` of a plan. Cells that differ only in an axis count once: a fit takes the best of
     them, or one axis value at a time.
     """
@@ -92,10 +128,10 @@ def expected_of_plan(
         (item.n_params[params], item.run.tokens, item.run.seed): (item.flops, groups[item.run_id])
         for item in plan.runs
     }
-    n, d, _ = (np.array(column, float) for column in zip(*cells, strict=True))
-    c, group = (np.array(column) for column in zip(*cells.values(), strict=True))
+    n, d, _ = np.array(list(cells), float).T
+    c, group = np.array(list(cells.values())).T
     is_isoflop = isinstance(plan.sweep.design, IsoflopDesign)
-    return expected(Planned(n, d, c.astype(float), group, is_isoflop), target, law_from, noise)
+    return expected(Planned(n, d, c, group.astype(int), is_isoflop), target, law_from, noise)
 
 
 @np.errstate(all="ignore")  # what is no number is refused by name
@@ -104,67 +140,67 @@ def expected(
     target: float | None = None,
     law_from: str | None = None,
     noise: float | None = None,
-    *,
-    rho: float = RHO,
-    objective: str = "huber-log",
-    delta: float = 1e-3,
-    ci: float = 0.95,
-) -> dict[str, Any]:
-    """{law, target, noise, rho, ci, a, n_star, loss (each {value, lo, hi}), sd_a, sd_log_n_star,
-    sd_log_loss, grid_bias, unavailable, warnings} of a parametric fit to the runs of a plan.
-    `n_star` is under the assumed law; the loss of a law assumed here has no value.
+) -> Expectation:
+    """What a parametric fit to the runs of a plan will tell, with the default objective.
 
     `law_from` is a fit or published:NAME, `noise` the sd of a run's log loss. Raises ScalingError
     for a bad option or law.
     """
-    _check(target, noise, rho)
-    assumed = _given(plan, law_from) if law_from is not None else _through_the_middle(plan)
+    _check(target, noise)
+    assumed = _through_the_middle(plan) if law_from is None else _given(plan, law_from)
     sd_run = noise or assumed.noise or NOISE
     goal = target or REACH * float(plan.c.max())
-    head = {
-        "law": assumed.words,
-        "target": goal,
-        "noise": sd_run,
-        "rho": rho,
-        "ci": ci,
-        "unavailable": _unavailable(plan, assumed.belief),
-    }
-    warnings = [
-        *_shape_warnings(plan),
-        *(_place_warnings(plan, assumed.belief) if assumed.given else []),
-    ]
-    if head["unavailable"]:
-        return to_jsonable(
-            {**head, "warnings": [each.model_dump(mode="json") for each in warnings]}
-        )
-    if not np.isfinite(assumed.belief.gradients(goal)).all():
+    warnings = _warnings(plan, assumed)
+    result = Expectation(
+        law=assumed.words,
+        target=goal,
+        noise=sd_run,
+        rho=RHO,
+        ci=CI,
+        unavailable=_unavailable(plan, assumed.model),
+        grid_bias=None,
+        warnings=warnings,
+    )
+    if result.unavailable:
+        return result
+    law = assumed.model
+    gradients, optimum = law.gradients(goal), law.optimum()
+    if not np.isfinite(gradients).all():
         raise ScalingError(
             f"{assumed.words} has no optimum that is a number at {goal:.3g} FLOPs",
             where="--law-from",
             remedy="name another law or a nearer --target",
         )
-    rows, wide = assumed.belief.rows(plan.n, plan.d), inflation(objective, delta, sd_run)
-    sd = wide * standard_errors(rows, assumed.belief.gradients(goal), sd_run, plan.prefix, rho)
-    if sd[0] > 1:
+    errors = standard_errors(law.rows(plan.n, plan.d), gradients, sd_run, plan.prefix)
+    sd_n, sd_loss, sd_a = inflation(OBJECTIVE, DELTA, sd_run) * errors
+    if sd_n > 1:
         message = (
             "N* at the target will be unknown by more than a factor of e: train larger budgets, or "
             "more sizes per budget"
         )
         warnings.append(warn(WarningCode.IMPRECISE_TARGET, message))
-    return to_jsonable(
-        {
-            **head,
-            **_intervals(assumed, goal, sd, float(ndtri((1 + ci) / 2))),
-            "sd_log_n_star": sd[0],
-            "sd_log_loss": sd[1],
-            "sd_a": sd[2],
-            "grid_bias": _bias(plan, assumed.belief) if plan.isoflop else None,
-            "warnings": [warning.model_dump(mode="json") for warning in warnings],
-        }
-    )
+    z, a = float(ndtri((1 + CI) / 2)), float(optimum.a)
+    n_star, loss = float(optimum.n_star(goal)), float(np.asarray(optimum.loss(goal)))
+
+    def around(value: float, sd: float) -> Interval:
+        return Interval(value=value, lo=value * np.exp(-z * sd), hi=value * np.exp(z * sd))
+
+    bias = grid_bias(plan.points, law.law, law.theta, law.cost) if plan.isoflop else None
+    unknown = Interval(value=None, lo=None, hi=None)
+    changes = {
+        "a": Interval(value=a, lo=a - z * sd_a, hi=a + z * sd_a),
+        "n_star": around(n_star, sd_n),
+        "loss": around(loss, sd_loss) if assumed.given else unknown,
+        "sd_log_n_star": float(sd_n),
+        "sd_log_loss": float(sd_loss),
+        "sd_a": float(sd_a),
+        "grid_bias": bias.message if bias else None,
+        "warnings": warnings,
+    }
+    return result.model_copy(update=changes)
 
 
-def _check(target: float | None, noise: float | None, rho: float) -> None:
+def _check(target: float | None, noise: float | None) -> None:
     for name, value in (("--target", target), ("--noise", noise)):
         if value is not None and not (np.isfinite(value) and value > 0):
             raise ScalingError(
@@ -178,50 +214,41 @@ def _check(target: float | None, noise: float | None, rho: float) -> None:
             where="--noise",
             remedy=f"give a number from {LEAST_NOISE:g} to 1, such as 0.007",
         )
-    check_share(rho)
 
 
 def _given(plan: Planned, source: str) -> _AssumedLaw:
     """A fit, or a published law under the plan's own cost of a run."""
-    source_law = load_law(source)
-    law = LAWS.get(source_law.law)
+    fit = load_law(source)
+    law = LAWS.get(fit.law)
     if law is None:
         raise ScalingError(
-            f"{source} holds no law of the loss in N and D ({source_law.law})",
+            f"{source} holds no law of the loss in N and D ({fit.law})",
             where="--law-from",
             remedy="name a parametric fit, or published:besiroglu2024",
         )
-    theta = np.asarray(
-        law.theta({name: np.asarray(value) for name, value in source_law.values.items()}), float
-    )
-    cost = (
-        source_law.cost
-        if Path(source).is_file()
-        else fit_cost(Points(np.ones(len(plan.n)), plan.n, plan.d, plan.c))
-    )
-    return _AssumedLaw(
-        LinearizedLaw(law, theta, cost), f"{source_law.law} of {source}", True, source_law.noise
-    )
+    theta = np.asarray(law.theta({name: np.asarray(fit.values[name]) for name in law.names}), float)
+    cost = fit.cost if Path(source).is_file() else fit_cost(plan.points)
+    return _AssumedLaw(LinearizedLaw(law, theta, cost), f"{fit.law} of {source}", True, fit.noise)
 
 
 def _through_the_middle(plan: Planned) -> _AssumedLaw:
     """The exponents of SHAPE, with A and B such that the optimum of the middle budget is the middle
-    size. The loss there is 1.
+    size: of budgets the mean over their middle sizes, else the mean over runs. The loss there is 1.
     """
-    shape, cost = published(SHAPE), fit_cost(Points(np.ones(len(plan.n)), plan.n, plan.d, plan.c))
-    alpha, beta = shape.values["alpha"], shape.values["beta"]
-    n, c = np.exp(_middle(plan))
-    d = float(cost.tokens(np.asarray(n), np.asarray(c)))
-    optimum = shape.frontier()
-    reducible = float(optimum.loss(c)) - shape.values["E"]  # type: ignore[arg-type]
-    share = min(LARGEST_SHARE, reducible / (reducible + shape.values["E"]))
-    part = (
-        cost.p * beta / (alpha + cost.p * beta)
-    )  # of the reducible loss that A N^-alpha is at the optimum
+    shape, cost = published(SHAPE), fit_cost(plan.points)
+    log_n, log_c = np.log(plan.n), np.log(plan.c)
+    if budgets := plan.budgets():
+        log_n = np.array([(log_n[row].min() + log_n[row].max()) / 2 for row in budgets])
+        log_c = np.array([log_c[row].mean() for row in budgets])
+    n, c = np.exp(log_n.mean()), np.exp(log_c.mean())
+    alpha, beta, floor = (shape.values[name] for name in ("alpha", "beta", "E"))
+    reducible = float(np.asarray(shape.frontier().loss(c))) - floor
+    share = min(LARGEST_SHARE, reducible / (reducible + floor))
+    part = cost.p * beta / (alpha + cost.p * beta)  # of the reducible loss in A N^-alpha there
     values = {
         "E": 1 - share,
         "A": share * part * n**alpha,
-        "B": share * (1 - part) * d**beta,
+        "B": share * (1 - part) * float(cost.tokens(n, c)) ** beta,
         "alpha": alpha,
         "beta": beta,
     }
@@ -233,31 +260,10 @@ def _through_the_middle(plan: Planned) -> _AssumedLaw:
     return _AssumedLaw(LinearizedLaw(law, np.asarray(law.theta(values), float), cost), words, False)
 
 
-def _middle(plan: Planned) -> np.ndarray:
-    """(log N, log C) of the middle: of budgets the mean over their middle sizes, else the mean over
-    runs.
-    """
-    if not plan.isoflop:
-        return np.array([np.log(plan.n).mean(), np.log(plan.c).mean()])
-    rows = list(_by_budget(plan.c))
-    middles = [(np.log(plan.n[row]).min() + np.log(plan.n[row]).max()) / 2 for row in rows]
-    return np.array([np.mean(middles), np.mean([np.log(plan.c[row]).mean() for row in rows])])
-
-
-def _by_budget(c: np.ndarray) -> Iterator[np.ndarray]:
-    """The runs of each budget, cheapest first: those whose FLOPs follow each other
-    without a gap.
-    """
-    order = np.argsort(c, kind="stable")
-    cuts = np.flatnonzero(np.diff(np.log(c[order])) > WINDOW) + 1
-    yield from np.split(order, cuts)
-
-
-def _unavailable(plan: Planned, belief: LinearizedLaw) -> str | None:
+def _unavailable(plan: Planned, law: LinearizedLaw) -> str | None:
     """Why nothing can be expected of a fit to such runs, if so."""
     try:
-        points = Points(np.ones(len(plan.n)), plan.n, plan.d, plan.c)
-        identifiability.check(belief.law, Dataset(points))
+        identifiability.check(law.law, Dataset(plan.points))
     except ScalingError as error:
         return error.what
     if identifiability.collinear({"N": np.log(plan.n), "D": np.log(plan.d)}):
@@ -265,85 +271,40 @@ def _unavailable(plan: Planned, belief: LinearizedLaw) -> str | None:
     return None
 
 
-def _intervals(
-    assumed: _AssumedLaw, goal: float, sd: np.ndarray, z: float
-) -> dict[str, dict[str, float | None]]:
-    optimum = assumed.belief.optimum()
-    n, loss, a = float(optimum.n_star(goal)), optimum.loss(goal), float(optimum.a)
-    assert loss is not None
-    ends = [
-        {"value": each, "lo": each * np.exp(-z * s), "hi": each * np.exp(z * s)}
-        for each, s in ((n, sd[0]), (float(loss), sd[1]))
-    ]
-    unknown: dict[str, float | None] = {"value": None, "lo": None, "hi": None}
-    return {
-        "a": {"value": a, "lo": a - z * sd[2], "hi": a + z * sd[2]},
-        "n_star": ends[0],
-        "loss": ends[1] if assumed.given else unknown,
-    }
-
-
-def _bias(plan: Planned, belief: LinearizedLaw) -> str | None:
-    points = Points(np.ones(len(plan.n)), plan.n, plan.d, plan.c)
-    bias = grid_bias(points, belief.law, belief.theta, belief.cost)
-    return bias.message if bias else None
-
-
-def _shape_warnings(plan: Planned) -> list[ResultWarning]:
-    """What is wrong with the grid wherever its optimum lies."""
-    ratio, warnings = plan.d / plan.n, []
-    if ratio.max() < NARROW * ratio.min():
+def _warnings(plan: Planned, assumed: _AssumedLaw) -> list[ResultWarning]:
+    """What is wrong with the grid wherever its optimum lies; and by a law of one's own, budgets
+    whose optimum lies beyond their sizes or in the outer quarter of them.
+    """
+    ratio, warnings, few, off_centre = np.ptp(np.log(plan.d / plan.n)), [], [], []
+    if ratio < np.log(NARROW):
         message = (
-            f"D/N varies by a factor of {ratio.max() / ratio.min():.2g} only: the powers "
-            "of N and D "
+            f"D/N varies by a factor of {np.exp(ratio):.2g} only: the powers of N and D "
             "will hardly be separable"
         )
         warnings.append(warn(WarningCode.NARROW_RATIO, message))
-    if not plan.isoflop:
-        return warnings
-    rows = list(_by_budget(plan.c))
-    if len(rows) < MIN_BUDGETS:
+    budgets = plan.budgets()
+    if plan.isoflop and len(budgets) < MIN_BUDGETS:
         message = (
-            f"{len(rows)} budget{'s' * (len(rows) > 1)}: an exponent with an honest interval needs "
-            f"{MIN_BUDGETS} or more"
+            f"{len(budgets)} budget{'s' * (len(budgets) > 1)}: an exponent with an honest interval "
+            f"needs {MIN_BUDGETS} or more"
         )
-        warnings.append(warn(WarningCode.FEW_BUDGETS, message, budgets=len(rows)))
-    few = [
-        format_flops(float(plan.c[row].mean())) for row in rows if distinct(plan.n[row]) < MIN_SIZES
-    ]
+        warnings.append(warn(WarningCode.FEW_BUDGETS, message, budgets=len(budgets)))
+    for row in budgets:
+        sizes, flops = plan.n[row], float(plan.c[row].mean())
+        if distinct(sizes) < MIN_SIZES:
+            few.append(format_flops(flops))
+        low, high, best = sizes.min(), sizes.max(), float(assumed.model.optimum().n_star(flops))
+        place = np.log(best / low) / max(np.log(high / low), SAME_SIZE)
+        if assumed.given and not 0.25 <= place <= 0.75:
+            where = "in the outer quarter of the sizes" if 0 <= place <= 1 else "beyond the sizes"
+            message = (
+                f"off-centre at {format_flops(flops)} FLOPs: N* = {format_count(best)} lies "
+                f"{where} ({format_count(low)} to {format_count(high)})"
+            )
+            off_centre.append(warn(WarningCode.OFF_CENTRE, message, flops=flops))
     if few:
         message = (
             f"fewer than {MIN_SIZES} sizes at {', '.join(few)} FLOPs: no minimum can be fitted"
         )
         warnings.append(warn(WarningCode.FEW_SIZES, message))
-    return warnings
-
-
-def _place_warnings(plan: Planned, belief: LinearizedLaw) -> list[ResultWarning]:
-    """Budgets whose optimum, by a law of one's own, lies beyond their sizes or in the outer quarter
-    of them.
-    """
-    if not plan.isoflop:
-        return []
-    warnings = []
-    for row in _by_budget(plan.c):
-        flops = float(plan.c[row].mean())
-        low, high = np.log(plan.n[row]).min(), np.log(plan.n[row]).max()
-        best = float(belief.optimum().n_star(flops))
-        place = (np.log(best) - low) / max(high - low, SAME_SIZE)
-        where = (
-            "beyond the sizes"
-            if not 0 <= place <= 1
-            else "in the outer quarter of the sizes"
-            if not 0.25 <= place <= 0.75
-            else ""
-        )
-        if where:
-            ends = f"{format_count(float(np.exp(low)))} to {format_count(float(np.exp(high)))}"
-            message = (
-                f"off-centre at {format_flops(flops)} FLOPs: N* = {format_count(best)} lies "
-                f"{where} "
-                f"({ends})"
-            )
-            warnings.append(warn(WarningCode.OFF_CENTRE, message, flops=flops))
-    return warnings
+    return [*warnings, *off_centre]

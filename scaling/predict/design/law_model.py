@@ -24,16 +24,16 @@ STEP = 1e-5
 RIDGE = 1e-10
 
 
-def check_share(rho: float) -> None:
-    """Raise ScalingError for what cannot be a share of the noise that branches of a shared prefix
-    have in common.
+@dataclass(frozen=True)
+class Runs:
+    """The runs that a law was fitted to: N, D (n,), the sd of a run's log loss, the prefix of each
+    (None: none is shared).
     """
-    if not 0 <= rho < 1:
-        raise ScalingError(
-            f"{rho} is no share of the noise",
-            where="--rho",
-            remedy="give a number from 0 up to, but not including, 1",
-        )
+
+    n: np.ndarray
+    d: np.ndarray
+    noise: float
+    prefix: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -65,15 +65,15 @@ class LinearizedLaw:
         """The gradients (P, 3) in theta of log N*(flops), log L*(flops) and of the exponent a, by
         central differences.
         """
-        steps = STEP * np.eye(len(self.theta)) * np.maximum(1.0, np.abs(self.theta))
-        upper, lower = (self._asked(self.theta + sign * steps, flops) for sign in (1, -1))
-        return (upper - lower) / (2 * np.diag(steps)[:, None])
 
-    def _asked(self, theta: np.ndarray, flops: float) -> np.ndarray:
-        optimum = self.law.frontier(self.law.values(theta), self.cost)
-        loss = optimum.loss(flops)
-        assert loss is not None  # every such law has one
-        return np.stack([optimum.log_n + optimum.a * np.log(flops), np.log(loss), optimum.a], -1)
+        def asked(theta: np.ndarray) -> np.ndarray:
+            optimum = self.law.frontier(self.law.values(theta), self.cost)
+            log_n = optimum.log_n + optimum.a * np.log(flops)
+            return np.stack([log_n, np.log(np.asarray(optimum.loss(flops))), optimum.a], -1)
+
+        steps = STEP * np.eye(len(self.theta)) * np.maximum(1.0, np.abs(self.theta))
+        rise = asked(self.theta + steps) - asked(self.theta - steps)
+        return np.asarray(rise / (2 * np.diag(steps)[:, None]))
 
 
 def shared_covariance(rows: np.ndarray, prefix: np.ndarray | None, rho: float) -> np.ndarray:

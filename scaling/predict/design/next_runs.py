@@ -1,38 +1,91 @@
 """`scaling next`: the runs that most reduce the uncertainty of N* and L* at a target budget, for
-what they cost.
+what they cost, and the sweep file that trains them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 
-from scaling.config import NConvention, Sweep
+from scaling.config import ListDesign, ListedCell, NConvention, Sweep, sweep_file
 from scaling.errors import ScalingError
-from scaling.fit.document import FitStatus
-from scaling.fit.frontier.frontier import Cost
+from scaling.fit.document import Document, FitStatus, Integer, Real
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.result import WRITE_AGAIN, FitResult
-from scaling.formatting import count_option
+from scaling.formatting import count_option, format_flops
 from scaling.predict.design.candidates import Candidates, ModelBuilder, candidates
 from scaling.predict.design.law_model import (
     RHO,
     LinearizedLaw,
-    check_share,
+    Runs,
     inflation,
     standard_errors,
 )
-from scaling.predict.design.selection import ANCHOR, MOST_COPIES, SIMILAR, PriorRuns, choose, start
-from scaling.predict.design.sweep_out import sweep_of
+from scaling.predict.design.selection import MOST_COPIES, DesignState, choose
+from scaling.predict.law_source import sweep_of
 from scaling.warning import ResultWarning, WarningCode, warn
 
-DATA = ("n_params", "tokens", "loss")
-SAME_SIZE = (
-    1e-3  # in log N: runs this near are of one size, and of one prefix where prefixes are shared
-)
+# in log N: runs this near are of one size, and of one prefix where prefixes are shared
+SAME_SIZE = 1e-3
+# the largest run costs up to this part of the money, unless such a run exists or another limit is
+# set
+ANCHOR = 0.5
+SIMILAR = 0.5  # a run that cost this part of the anchor before makes another one needless
+LONGEST_NAME = 64
+
+
+class BeforeAfter(Document):
+    """A standard error from the runs so far, and once the proposal is trained."""
+
+    before: Real
+    after: Real
+
+
+class ProposalCost(Document):
+    """FLOPs of the proposal as its runs share prefixes, and of each run alone."""
+
+    as_planned: Real
+    alone: Real
+
+
+class ProposedRun(Document):
+    """A cell to train once for each seed; `flops` is what one of its runs costs alone, `prefix`
+    names the cells that share one, seed by seed.
+    """
+
+    n_params: Real
+    tokens: Real
+    flops: Real
+    copies: Integer
+    seeds: list[Integer]
+    prefix: str | None
+
+
+class Proposal(Document):
+    """What `scaling next` proposes to train for at most `budget` FLOPs, cheapest cells first, with
+    the standard errors of log N*, log L* and a at `target`.
+    """
+
+    source: str
+    law: str
+    budget: Real
+    target: Real
+    spent: Real
+    noise: Real
+    sd_log_n_star: BeforeAfter
+    sd_log_loss: BeforeAfter
+    sd_a: BeforeAfter
+    schedule: str | None
+    shared: bool
+    rho: Real
+    cost: ProposalCost
+    params: NConvention | None
+    runs: list[ProposedRun]
+    warnings: list[ResultWarning]
 
 
 @dataclass(frozen=True)
@@ -50,72 +103,53 @@ class DesignConstraints:
 
 
 @dataclass(frozen=True)
-class Runs:
-    """The runs that a law was fitted to: N, D (n,), the sd of a run's log loss, the prefix of each
-    (None: none is shared).
-    """
-
-    n: np.ndarray
-    d: np.ndarray
-    noise: float
-    prefix: np.ndarray | None = None
-
-
-@dataclass(frozen=True)
 class Designed:
     """The runs chosen: `copies` (K,) of each candidate of `pool`, what they cost as they share
     prefixes, and the standard errors (3,) of log N*, log L* and a at the target, before and after.
+    N, D and the label of the shared prefix (m,) are of each run, repeats apart.
     """
 
     pool: Candidates
     copies: np.ndarray
     spent: float
+    n: np.ndarray
+    d: np.ndarray
+    prefix: np.ndarray
     before: np.ndarray
     after: np.ndarray
 
-    def listed(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """N, D and the label of the shared prefix (m,) of each run, repeats apart."""
-        cell = np.repeat(np.arange(len(self.copies)), self.copies)
-        seed = np.concatenate([np.arange(count) for count in self.copies[self.copies > 0]])
-        return self.pool.n[cell], self.pool.d[cell], self.pool.prefix[cell] + 1_000_000 * seed
-
 
 def designed(
-    belief: LinearizedLaw, runs: Runs, terms: DesignConstraints, builder: ModelBuilder | None = None
+    law: LinearizedLaw, runs: Runs, terms: DesignConstraints, builder: ModelBuilder | None = None
 ) -> Designed:
     """The runs to train after `runs`, by the law fitted to them. Raises ScalingError when none is
     affordable.
     """
     most = min(terms.budget, terms.largest or terms.budget)
-    pool = candidates(runs.n, runs.d, belief.cost, terms.budget, most, builder, terms.shared)
-    gradients = belief.gradients(terms.target)
-    seen, offered = belief.rows(runs.n, runs.d), belief.rows(pool.n, pool.d)
-    rho = terms.rho if terms.shared else 0.0
-    prior = PriorRuns(seen, _logs(runs.n, runs.d), runs.prefix, runs.noise)
-    design = start(pool, offered, _logs(pool.n, pool.d), prior, gradients[:, :2], rho)
+    pool = candidates(runs.n, runs.d, law.cost, terms.budget, most, builder, terms.shared)
+    gradients, rho = law.gradients(terms.target), terms.rho if terms.shared else 0.0
+    design = DesignState.start(pool, law, runs, gradients[:, :2], rho)
     anchor = most if terms.largest else ANCHOR * terms.budget
-    if belief.cost.flops(runs.n, runs.d).max() >= SIMILAR * anchor:
+    if law.cost.flops(runs.n, runs.d).max() >= SIMILAR * anchor:
         anchor = 0.0  # there is a run about as large
-    choose(design, terms.budget, anchor, belief.optimum().n_star(pool.price))
-    before = standard_errors(seen, gradients, runs.noise, runs.prefix, rho)
-    proposal = Designed(pool, design.copies, design.spent, before, before)
-    n, d, prefix = proposal.listed()
-    rows = np.concatenate([seen, belief.rows(n, d)])
+    choose(design, terms.budget, anchor, law.optimum().n_star(pool.price))
+    cell, seed = np.array(sorted(design.taken)).T
+    n, d, prefix = pool.n[cell], pool.d[cell], pool.prefix[cell] + 1_000_000 * seed
+    seen = law.rows(runs.n, runs.d)
     old = np.arange(len(seen)) if runs.prefix is None else runs.prefix
     new = prefix if terms.shared else np.arange(len(n))
-    return replace(
-        proposal,
-        after=standard_errors(
-            rows, gradients, runs.noise, np.concatenate([old, new + old.max() + 1]), rho
-        ),
-    )
+    rows = np.concatenate([seen, law.rows(n, d)])
+    both = np.concatenate([old, new + old.max() + 1])
+    before = standard_errors(seen, gradients, runs.noise, runs.prefix, rho)
+    after = standard_errors(rows, gradients, runs.noise, both, rho)
+    return Designed(pool, design.copies, design.spent, n, d, prefix, before, after)
 
 
 def next_runs(
     source: Path, budget: object, target: object, largest: object = None, rho: float = RHO
-) -> dict[str, Any]:
-    """The document of `scaling next`: cells to train for `budget` FLOPs, with the expected standard
-    errors at `target` before and after.
+) -> Proposal:
+    """Cells to train for `budget` FLOPs, with the expected standard errors at `target` before and
+    after.
 
     `source` is a fit document or a results folder that holds one; the folder's sweep.toml says how
     models are built and whether runs of a size share prefixes. `largest` limits the cost of one
@@ -123,77 +157,63 @@ def next_runs(
     """
     path = _fit_path(Path(source))
     spend, goal = _flops(budget, "--budget"), _flops(target, "--target")
-    check_share(rho)
+    if not 0 <= rho < 1:
+        raise ScalingError(
+            f"{rho} is no share of the noise",
+            where="--rho",
+            remedy="give a number from 0 up to, but not including, 1",
+        )
     result = FitResult.load(path)
-    belief, (n, d) = _belief(path, result), _inputs(result)
+    law, n, d = _law(path, result)
     builder = _builder(Path(source), result)
     shared = builder is not None and builder.schedule != "cosine"
-    terms = DesignConstraints(
-        spend, goal, None if largest is None else _flops(largest, "--largest"), shared, rho
-    )
-    noise = (result.noise.sd if result.noise else None) or _scatter(belief, result, n, d)
+    most = None if largest is None else _flops(largest, "--largest")
+    noise = result.noise.sd if result.noise else None
+    if not noise:  # then the residuals tell it
+        predicted = law.law.log_predict(law.theta, {"N": n, "D": d})
+        residual = np.log(np.array(result.data["loss"], float)) - predicted
+        noise = float(np.sqrt(np.sum(residual**2) / max(1, len(n) - len(law.theta))))
+    runs = Runs(n, d, noise, _sizes(n) if shared else None)
+    chosen = designed(law, runs, DesignConstraints(spend, goal, most, shared, rho), builder)
     wide = inflation(result.objective.name, result.objective.delta or 0.0, noise)
-    proposal = designed(belief, Runs(n, d, noise, _sizes(n) if shared else None), terms, builder)
-    first = _first_seed(builder.sweep) if builder else 0
-    alone = float(proposal.copies @ proposal.pool.price)
-    return {
-        "source": str(path),
-        "law": belief.law.name,
-        "budget": spend,
-        "target": goal,
-        "spent": proposal.spent,
-        "noise": noise,
-        "sd_log_n_star": _before_after(proposal, 0, wide),
-        "sd_log_loss": _before_after(proposal, 1, wide),
-        "sd_a": _before_after(proposal, 2, wide),
-        "schedule": builder.schedule if builder else None,
-        "shared": shared,
-        "rho": rho if shared else 0.0,
-        "cost": {"as_planned": proposal.spent, "alone": alone},
-        "params": builder.params if builder else None,
-        "runs": _listed(proposal, first),
-        "warnings": [
-            warning.model_dump(mode="json")
-            for warning in _warnings(result, proposal.before[0] * wide, builder)
-        ],
-    }
-
-
-def _logs(n: np.ndarray, d: np.ndarray) -> np.ndarray:
-    return np.log(np.stack([n, d], 1))
-
-
-def _before_after(proposal: Designed, place: int, wide: float) -> dict[str, float]:
-    return {
-        "before": float(wide * proposal.before[place]),
-        "after": float(wide * proposal.after[place]),
-    }
-
-
-def _listed(proposal: Designed, first: int) -> list[dict[str, Any]]:
-    """The cells, cheapest first; `flops` is what one of the runs of a cell costs alone, `prefix`
-    names those that share one, seed by seed.
-    """
-    pool = proposal.pool
-    names = (
-        {
-            label: f"t{place}"
-            for place, label in enumerate(dict.fromkeys(pool.prefix[proposal.copies > 0]))
-        }
-        if pool.shared
-        else {}
+    errors = [
+        BeforeAfter(before=wide * before, after=wide * after)
+        for before, after in zip(chosen.before, chosen.after, strict=True)
+    ]
+    return Proposal(
+        source=str(path),
+        law=law.law.name,
+        budget=spend,
+        target=goal,
+        spent=chosen.spent,
+        noise=noise,
+        sd_log_n_star=errors[0],
+        sd_log_loss=errors[1],
+        sd_a=errors[2],
+        schedule=builder.schedule if builder else None,
+        shared=shared,
+        rho=rho if shared else 0.0,
+        cost=ProposalCost(as_planned=chosen.spent, alone=float(chosen.copies @ chosen.pool.price)),
+        params=builder.params if builder else None,
+        runs=_cells(chosen, shared, _first_seed(builder.sweep) if builder else 0),
+        warnings=_warnings(result, errors[0].before, builder),
     )
-    rows = sorted(np.flatnonzero(proposal.copies), key=lambda row: pool.price[row])
+
+
+def _cells(chosen: Designed, shared: bool, first_seed: int) -> list[ProposedRun]:
+    pool, copies = chosen.pool, chosen.copies
+    labels = dict.fromkeys(pool.prefix[copies > 0]) if shared else {}
+    names = {label: f"t{place}" for place, label in enumerate(labels)}
     return [
-        {
-            "n_params": float(pool.n[row]),
-            "tokens": float(pool.d[row]),
-            "flops": float(pool.price[row]),
-            "copies": int(proposal.copies[row]),
-            "seeds": [first + k for k in range(proposal.copies[row])],
-            "prefix": names.get(pool.prefix[row]),
-        }
-        for row in rows
+        ProposedRun(
+            n_params=pool.n[row],
+            tokens=pool.d[row],
+            flops=pool.price[row],
+            copies=copies[row],
+            seeds=list(range(first_seed, first_seed + copies[row])),
+            prefix=names.get(pool.prefix[row]),
+        )
+        for row in sorted(np.flatnonzero(copies), key=lambda row: pool.price[row])
     ]
 
 
@@ -204,27 +224,22 @@ def _flops(value: object, where: str) -> float:
 def _fit_path(source: Path) -> Path:
     if not source.is_dir():
         return source
-    fits = sorted(
-        (source / "fits").glob("*.json"), key=lambda path: (path.stem != "chinchilla", path.stem)
-    )
-    if not fits:
+    fits = (source / "fits").glob("*.json")
+    path = min(fits, key=lambda path: (path.stem != "chinchilla", path.stem), default=None)
+    if path is None:
         raise ScalingError(
             "holds no fit", where=str(source), remedy=f"fit it first: scaling fit {source}"
         )
-    return fits[0]
+    return path
 
 
-def _belief(path: Path, result: FitResult) -> LinearizedLaw:
-    """The fitted law with its cost. Raises ScalingError for a document without a parametric law of
-    N and D, or without its runs.
+def _law(path: Path, result: FitResult) -> tuple[LinearizedLaw, np.ndarray, np.ndarray]:
+    """The fitted law with its cost, and N and D of its runs. Raises ScalingError for a document
+    without a parametric law of N and D, or without its runs.
     """
-    law = LAWS.get(result.law)
-    if (
-        result.approach != "parametric"
-        or law is None
-        or set(law.inputs) != {"N", "D"}
-        or not all(result.data.get(name) for name in DATA)
-    ):
+    law, data = LAWS.get(result.law), result.data
+    is_law = law is not None and set(law.inputs) == {"N", "D"} and result.approach == "parametric"
+    if law is None or not is_law or not all(map(data.get, ("n_params", "tokens", "loss"))):
         raise ScalingError(
             f"no parametric law of N and D ({result.law}, {result.approach})",
             where=str(path),
@@ -237,36 +252,23 @@ def _belief(path: Path, result: FitResult) -> LinearizedLaw:
         raise ScalingError(
             f"the parameter {error} is missing", where=str(path), remedy=WRITE_AGAIN
         ) from None
-    n, d = _inputs(result)
+    n, d = (np.array(data[name], float) for name in ("n_params", "tokens"))
     with np.errstate(all="ignore"):
-        is_finite = np.isfinite(law.log_predict(theta, {"N": n, "D": d})).all()
-    if not (is_finite and np.isfinite(theta).all()):
+        predicted = law.log_predict(theta, {"N": n, "D": d})
+    if not (np.isfinite(predicted).all() and np.isfinite(theta).all()):
         raise ScalingError(
             "its law gives no number for its own runs",
             where=str(path),
             remedy="fit again, with more runs",
         )
-    return LinearizedLaw(law, theta, Cost(c0=result.cost.c0, p=result.cost.p))
-
-
-def _inputs(result: FitResult) -> tuple[np.ndarray, np.ndarray]:
-    return np.array(result.data["n_params"], float), np.array(result.data["tokens"], float)
-
-
-def _scatter(belief: LinearizedLaw, result: FitResult, n: np.ndarray, d: np.ndarray) -> float:
-    """The noise of one run's log loss, from the residuals of a fit that does not tell it."""
-    residual = np.log(np.array(result.data["loss"], float)) - belief.law.log_predict(
-        belief.theta, {"N": n, "D": d}
-    )
-    return float(np.sqrt(np.sum(residual**2) / max(1, len(n) - len(belief.theta))))
+    return LinearizedLaw(law, theta, result.cost), n, d
 
 
 def _sizes(n: np.ndarray) -> np.ndarray:
     """A number for each size (n,): runs of one size are branches of one prefix."""
     order = np.argsort(n)
-    label = np.cumsum(np.r_[0, np.diff(np.log(n[order])) > SAME_SIZE])
     labels = np.empty(len(n), int)
-    labels[order] = label
+    labels[order] = np.cumsum(np.r_[0, np.diff(np.log(n[order])) > SAME_SIZE])
     return labels
 
 
@@ -274,12 +276,11 @@ def _builder(source: Path, result: FitResult) -> ModelBuilder | None:
     """How the folder's sweep builds its models; None for a bare fit, or where the fit does not say
     how its models were read.
     """
-    sweep, model, params = sweep_of(source), result.source.model, result.source.convention.params
-    if sweep is None or model.vocab_size is None or model.seq_len is None:
+    sweep, model = sweep_of(source), result.source.model
+    params = next((p for p in get_args(NConvention) if p == result.source.convention.params), None)
+    if sweep is None or model.vocab_size is None or model.seq_len is None or params is None:
         return None
-    if params not in get_args(NConvention):
-        return None
-    return ModelBuilder(sweep, model.vocab_size, model.seq_len, params)  # type: ignore[arg-type]
+    return ModelBuilder(sweep, model.vocab_size, model.seq_len, params)
 
 
 def _first_seed(sweep: Sweep) -> int:
@@ -310,8 +311,52 @@ def _warnings(
             "are rough"
         )
         warnings.append(warn(WarningCode.IMPRECISE_TARGET, message))
-    axes = int(np.prod([len(axis.values) for axis in builder.sweep.axes])) if builder else 1
+    axes = math.prod(len(axis.values) for axis in builder.sweep.axes) if builder else 1
     if axes > 1:
         message = f"the axes of the sweep train every cell {axes} times: so much more is the cost"
         warnings.append(warn(WarningCode.AXES_MULTIPLY_COST, message, runs=axes))
     return warnings
+
+
+def write_sweep(proposal: Proposal, source: Path, out: Path) -> None:
+    """Write the proposal of `next_runs` for `source` as a sweep that `scaling plan` and `scaling
+    run` accept.
+
+    Task, model, optimiser, recipe, axes and evaluation are those of the source's sweep, with the
+    rules that were tuned for it. Raises ScalingError without a sweep, and where `out` is there
+    already.
+    """
+    parent = sweep_of(source)
+    if parent is None:
+        raise ScalingError(
+            f"{source} has no sweep.toml, so how its models are built is not known",
+            where="--out",
+            remedy="leave out --out, or name a results folder of `scaling run`",
+        )
+    if proposal.params is None:
+        raise ScalingError(
+            "the fit does not say how its N, vocabulary and window were",
+            where=proposal.source,
+            remedy="fit the results folder again: scaling fit DIR",
+        )
+    cells = tuple(
+        ListedCell(size=run.n_params, tokens=run.tokens, seeds=tuple(run.seeds))
+        for run in proposal.runs
+    )
+    stem, _, tail = parent.name.rpartition("-next")
+    is_next = stem and (not tail or tail.isdigit())  # <source>-next, -next2, -next3
+    sweep = Sweep(
+        name=f"{stem}-next{int(tail or 1) + 1}"[:LONGEST_NAME]
+        if is_next
+        else f"{parent.name[: LONGEST_NAME - 5]}-next",
+        question="The runs that say most about the optimum at "
+        f"{format_flops(proposal.target)} FLOPs after {parent.name}.",
+        design=ListDesign(kind="list", cells=cells, params=proposal.params),
+        seeds=(proposal.runs[0].seeds[0],),
+        **{name: getattr(parent, name) for name in ("base", "recipe", "axes", "evals")},
+    )
+    head = (
+        f"{sweep.question}\n\n  scaling run {out}\n\nWritten by `scaling next`: "
+        f"{format_flops(proposal.spent)} FLOPs."
+    )
+    sweep_file.write_sweep(sweep, out, head)

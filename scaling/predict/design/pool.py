@@ -32,33 +32,21 @@ DISTANCE = 0.5  # error of the law's form a decade outside the target, in units 
 REFERENCE, TARGETS = 300, 5  # inputs at which terms are measured; those with a vague loss
 
 
-@dataclass(frozen=True)
 class Prior:
     """What is known of a law before any run: mean and standard deviation (P,) of the drawn
     parameters, draws (G, P), which parameters the law is affine in, inputs of pool and target at
     which the size of a term is measured, and a few of the target's.
     """
 
-    law: FormulaLaw
-    mean: Array
-    width: Array
-    draws: Array
-    affine: Array
-    reference: Inputs
-    target: Inputs
-
-    @classmethod
-    def of(cls, law: FormulaLaw, pool: Inputs, target: Inputs) -> Prior:
-        """The prior of a law at the inputs of a pool and its target."""
+    def __init__(self, law: FormulaLaw, pool: Inputs, target: Inputs) -> None:
         both = {name: np.concatenate([pool[name], target[name]]) for name in pool}
-        reference = _some(both, REFERENCE)
-        draws = draw(law, reference, np.random.default_rng(0), DRAWS)
-        middle = np.median(draws, axis=0)
-        width = 1.4826 * np.median(np.abs(draws - middle), axis=0)
-        width = PRIOR_WIDTH * np.maximum(width, 1e-6 * np.abs(middle) + 1e-12)
-        affine = np.isin(law.names, law.linear)
-        mean = np.where(affine, 0.0, middle)
-        return cls(law, mean, width, draws, affine, reference, _some(target, TARGETS))
+        self.law, self.affine = law, np.isin(law.names, law.linear)
+        self.reference, self.target = _some(both, REFERENCE), _some(target, TARGETS)
+        self.draws = draw(law, self.reference, np.random.default_rng(0), DRAWS)
+        middle = np.median(self.draws, axis=0)
+        width = 1.4826 * np.median(np.abs(self.draws - middle), axis=0)
+        self.width = PRIOR_WIDTH * np.maximum(width, 1e-6 * np.abs(middle) + 1e-12)
+        self.mean = np.where(self.affine, 0.0, middle)
 
     def precision(self, theta: Array, spread: float) -> Array:
         """The prior precision (S, P) at theta (S, P): of an affine parameter by how far its term
@@ -224,36 +212,25 @@ def _descend(
     return theta, total
 
 
-@dataclass
 class _Planned:
     """A posterior while runs are chosen whose losses are not known yet: its modes stay, their
     covariances narrow. `slopes` (K, P, c) and `value` (K, c) are those of the candidates, `far` and
     `there` of the target.
     """
 
-    belief: Posterior
-    covariance: Array
-    value: Array
-    slopes: Array
-    there: Array
-    far: Array
-
-    @classmethod
-    def of(cls, belief: Posterior, candidates: Inputs, target: Inputs) -> _Planned:
-        """The plan before any choice."""
-        value, slopes = belief.law.gradient(belief.theta, candidates)
-        there, far = belief.law.gradient(belief.theta, target)
-        return cls(belief, belief.covariance, value, slopes, there, far)
+    def __init__(self, belief: Posterior, candidates: Inputs, target: Inputs) -> None:
+        self.weight, self.noise, self.covariance = belief.weight, belief.noise, belief.covariance
+        self.value, self.slopes = belief.law.gradient(belief.theta, candidates)
+        self.there, self.far = belief.law.gradient(belief.theta, target)
 
     def gain(self, near: Array) -> Array:
         """What one more run at each candidate (c,) takes from the variance of the target, within
         modes and between them.
         """
-        noise = self.belief.noise**2 / near
         narrowed = self.covariance @ self.slopes
         moved = self.far.transpose(0, 2, 1) @ narrowed
-        variance = (narrowed * self.slopes).sum(1) + noise
-        shares = self.belief.weight
+        variance = (narrowed * self.slopes).sum(1) + self.noise**2 / near
+        shares = self.weight
         total = shares @ np.nan_to_num((moved**2).mean(1) / variance)
         for k, other in itertools.combinations(range(len(shares)), 2):
             apart = (self.value[k] - self.value[other]) ** 2 / (variance[k] + variance[other])
@@ -265,7 +242,7 @@ class _Planned:
         """Plan the run of a candidate."""
         slopes = self.slopes[:, :, row]
         moved = np.einsum("kpq,kq->kp", self.covariance, slopes)
-        variance = (moved * slopes).sum(1) + self.belief.noise**2 / near
+        variance = (moved * slopes).sum(1) + self.noise**2 / near
         outer = moved[:, :, None] * moved[:, None, :]
         self.covariance = self.covariance - outer / variance[:, None, None]
 
@@ -300,7 +277,7 @@ class Campaign:
     losses: Sequence[Array]
 
     def __post_init__(self) -> None:
-        self.priors = [Prior.of(law, self.pool, self.target) for law in self.laws]
+        self.priors = [Prior(law, self.pool, self.target) for law in self.laws]
         self.beliefs: list[Posterior] = []
         self.near = 1 / (1 + (DISTANCE * decades_outside(self.pool, self.target)) ** 2)
 
@@ -340,8 +317,7 @@ class Campaign:
         most, each with the variance of the target that it takes away.
         """
         plans = [
-            _Planned.of(belief, self.pool, self.target)
-            for belief in self.beliefs or self.unfitted()
+            _Planned(belief, self.pool, self.target) for belief in self.beliefs or self.unfitted()
         ]
         chosen: list[int] = []
         worths: list[float] = []

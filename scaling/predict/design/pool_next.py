@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from scaling.errors import ScalingError
+from scaling.errors import ScalingError, located
 from scaling.fit.document import Column, Document, Integer, Real
 from scaling.fit.formula import read_formula
 from scaling.fit.laws.derivatives import Array
@@ -67,44 +67,41 @@ def next_from_pool(
     law.toml or the name of a law; `cost` a formula of its inputs and of columns. Raises
     ScalingError.
     """
-    if law in LAWS and "=" not in law:
+    if law in LAWS:
         law = LAWS[law].formula.replace("[", "(").replace("]", ")")
-    tables = [read_table(path, read_bytes(path)) for path in (pool, target)]
-    chosen = replace(read_formula(law, None, columns, list(map(str, tables[0]))), signed=True)
-    (x, loss), (there, _) = (
-        _inputs(path, table, chosen, columns)
-        for path, table in zip((pool, target), tables, strict=True)
-    )
+    table = read_table(pool, read_bytes(pool))
+    chosen = replace(read_formula(law, None, columns, list(map(str, table))), signed=True)
+    with located(pool):
+        x, loss = _inputs(table, chosen, columns)
+    with located(target):
+        there, _ = _inputs(read_table(target, read_bytes(target)), chosen, columns)
     known = {
-        str(name): pd.to_numeric(tables[0][name], errors="coerce").to_numpy(float)
-        for name in tables[0]
+        str(name): pd.to_numeric(table[name], errors="coerce").to_numpy(float) for name in table
     }
     price = np.broadcast_to(evaluate_text(cost, {**known, **x}, "--cost"), len(loss)).astype(float)
-    if not (np.isfinite(price) & (price > 0)).all():
-        row = int(np.flatnonzero(~(np.isfinite(price) & (price > 0)))[0]) + 1
-        what = f"the cost of row {row} is not finite and positive"
+    wrong = np.flatnonzero(~(np.isfinite(price) & (price > 0)))
+    if len(wrong):
+        what = f"the cost of row {wrong[0] + 1} is not finite and positive"
         raise ScalingError(what, where=str(pool), remedy="fix the row, or --cost")
     trained = np.flatnonzero(np.isfinite(loss)).tolist()
     campaign = Campaign([chosen], x, price, there, [loss])
     predicted = sd = np.full(len(next(iter(there.values()))), np.nan)
     if trained:
         predicted, sd = campaign.fit(trained)[0].predict(there)
-    limit = np.inf if budget is None else budget
-    picks = campaign.choose(trained, limit, count)
+    picks = campaign.choose(trained, np.inf if budget is None else budget, count)
     before = float(np.mean(sd**2))
     after = max(0.0, before - sum(gain for _, gain in picks))
-    rows = [row for row, _ in picks]
     return PoolProposal(
         law=chosen.name,
         trained=len(trained),
         candidates=len(loss) - len(trained),
-        budget=limit if np.isfinite(limit) else float(price.sum()),
-        spent=float(price[rows].sum()),
+        budget=float(price.sum()) if budget is None else budget,
+        spent=float(price[[row for row, _ in picks]].sum()),
         noise=campaign.beliefs[0].noise if trained else None,
         rms_sd=before**0.5 if trained else None,
         rms_sd_after=after**0.5 if trained else None,
-        predicted=[float(value) if np.isfinite(value) else None for value in predicted],
-        sd=[float(value) if np.isfinite(value) else None for value in sd],
+        predicted=predicted.tolist(),
+        sd=sd.tolist(),
         runs=[
             PoolRun(
                 row=row + 1,
@@ -118,7 +115,7 @@ def next_from_pool(
 
 
 def _inputs(
-    path: Path, table: pd.DataFrame, law: FormulaLaw, columns: str | None
+    table: pd.DataFrame, law: FormulaLaw, columns: str | None
 ) -> tuple[Mapping[str, Array], Array]:
     """The inputs of a law, all finite, and the losses, NaN where there is none."""
     names = [str(name) for name in table.columns]
@@ -129,23 +126,19 @@ def _inputs(
     if "L" not in given and not any(re.fullmatch("(?i)l|.*loss.*", name) for name in names):
         table = table.assign(L=np.nan)
         names, given = [*names, "L"], {**given, "L": "L"}
-    found = resolve(path, names, given, needed=law.inputs)
+    found = resolve(table, given, law.inputs)
     if lacking := [name for name in law.inputs if name not in found.names]:
         raise ScalingError(
             f"no column {lacking[0]!r}",
-            where=str(path),
             remedy=f'name it: --columns "{lacking[0]}=..."; columns: {list_names(names)}',
         )
     values = {
-        name: numeric(
-            path, table, found.names[name], name, found.unit(name), signed=name not in LETTERS
-        )
+        name: numeric(table, found.names[name], name, found.unit(name), signed=name not in LETTERS)
         for name in law.inputs
     }
     for name, column in values.items():
-        if not np.isfinite(column).all():
-            row = int(np.flatnonzero(~np.isfinite(column))[0]) + 1
-            raise ScalingError(
-                f"row {row} has no {name}", where=str(path), remedy="fix it or leave it out"
-            )
-    return values, numeric(path, table, found.names["L"], "L", found.unit("L"), signed=True)
+        wrong = np.flatnonzero(~np.isfinite(column))
+        if len(wrong):
+            what = f"row {wrong[0] + 1} has no {name}"
+            raise ScalingError(what, remedy="fix it or leave it out")
+    return values, numeric(table, found.names["L"], "L", found.unit("L"), signed=True)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from scaling.fit.result import FitResult
 from scaling.formatting import format_flops
-from scaling.predict.prediction import Prediction
+from scaling.predict.prediction import PredictionResult
 from scaling.render.table import Column, Table, tabulate
 
 
@@ -49,7 +49,7 @@ def weights(fit: FitResult) -> Table | None:
     return tabulate("combination", title, rows, columns, caption)
 
 
-def breakdown(prediction: Prediction) -> Table | None:
+def breakdown(prediction: PredictionResult) -> Table | None:
     """How much of each interval is the noise of a run, the parameters of a law, its form."""
     rows = []
     for name, answer in (prediction.combination or {}).items():

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from scaling.fit.document import Estimate
 from scaling.fit.result import FitResult, FrontierResult
 from scaling.formatting import format_count, format_flops
-from scaling.predict.prediction import Prediction
+from scaling.predict.prediction import PredictionResult
 from scaling.render.table import Cell, Column, Kind, Table, estimate, number, pairs, tabulate
 
 Which = Literal["n_star", "d_star"]
@@ -67,7 +67,7 @@ def parameters(fit: FitResult) -> Table:
 
 
 def unidentified(fit: FitResult) -> list[str]:
-    """The parameters that the data leave open."""
+    """The parameters that are not identified."""
     profile = fit.identification.profile if fit.identification else {}
     return [name for name, interval in profile.items() if not interval.identified]
 
@@ -110,7 +110,7 @@ def approaches(fit: FitResult) -> Table | None:
     return tabulate("approaches", "Three approaches to the frontier", rows, columns, caption)
 
 
-def predicted_approaches(prediction: Prediction) -> Table | None:
+def predicted_approaches(prediction: PredictionResult) -> Table | None:
     """The optimum at the budget asked for by each approach."""
     rows = [
         {"name": name, "n": item.n_params, "d": item.tokens, "loss": item.loss}
@@ -160,7 +160,7 @@ def kaplan(fit: FitResult) -> Table | None:
     return estimated("kaplan", title, {**law.params, **ends}, caption)
 
 
-def predictions(forecasts: Sequence[Prediction]) -> Table | None:
+def predictions(forecasts: Sequence[PredictionResult]) -> Table | None:
     """The compute-optimal model at each budget, within the data and beyond."""
     columns = {
         "flops.value": Column("FLOPs", "flops"),
@@ -170,7 +170,7 @@ def predictions(forecasts: Sequence[Prediction]) -> Table | None:
     return tabulate("predictions", "Compute-optimal models", forecasts, columns)
 
 
-def model(prediction: Prediction) -> Table | None:
+def model(prediction: PredictionResult) -> Table | None:
     """The model that can be built for a prediction, and how to train it."""
     buildable = prediction.model
     if not buildable:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from scaling.errors import ScalingError
 from scaling.formatting import format_bytes, format_count, format_flops
 from scaling.predict.law_source import FittedLaw
-from scaling.predict.prediction import Prediction, SmallerModel
+from scaling.predict.prediction import PredictionResult, SmallerModel
 from scaling.render.table import Cell, Column, Table, pairs, tabulate
 from scaling.report.parts.fit_tables import D, N
 
@@ -17,7 +17,7 @@ DAY = 86_400.0
 FRACTIONS = (0.75, 0.5, 0.3)
 
 
-def demand(prediction: Prediction) -> Table | None:
+def demand(prediction: PredictionResult) -> Table | None:
     """The size that is cheapest when it is also served, at the loss of the compute-optimal model
     (Sardana 2024).
     """
@@ -37,7 +37,7 @@ def demand(prediction: Prediction) -> Table | None:
     return pairs("inference", "With inference demand", rows)
 
 
-def served(prediction: Prediction) -> Table | None:
+def served(prediction: PredictionResult) -> Table | None:
     """The same in device-seconds, for each form of attention."""
     serving = prediction.inference.serving if prediction.inference else None
     if not serving:
@@ -70,7 +70,7 @@ def served(prediction: Prediction) -> Table | None:
     return tabulate("serving", "Training and serving, in device-days", rows, columns, caption)
 
 
-def decoding(prediction: Prediction) -> Table | None:
+def decoding(prediction: PredictionResult) -> Table | None:
     """KV cache and tokens/s at most by device of the model that is named: the served one where a
     demand is given.
     """

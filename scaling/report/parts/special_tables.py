@@ -4,11 +4,8 @@ reconcile`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from scaling.fit.result import FitResult
-from scaling.formatting import format_count
+from scaling.predict.reconcile import Reconciliation
 from scaling.render.table import Cell, Column, Table, number, tabulate
 from scaling.report.parts.fit_tables import APPROACHES, estimated
 
@@ -70,35 +67,18 @@ def accuracy(fit: FitResult) -> Table | None:
     return estimated("accuracy", "Second stage: accuracy from loss", stage.params, caption)
 
 
-def reconciled(document: Mapping[str, Any]) -> list[Table]:
-    """The tables of `scaling reconcile`: runs by counting, studies simulated on one law, Porian's
-    steps.
-    """
-    interval: dict[str, Column] = {name: Column(name, "number", True) for name in APPROACHES}
-    rows = [
-        {"label": row["label"], **{name: row[name].get("a") for name in APPROACHES}}
-        for row in document["countings"]
-    ]
+def reconciled(result: Reconciliation) -> list[Table]:
+    """The tables of `scaling reconcile`: runs by counting, and Kaplan's study on one law."""
+    interval: dict[str, Column] = {f"{name}.a": Column(name, "number", True) for name in APPROACHES}
     title = "The same runs, counted in two ways: a of N* ~ C^a"
-    runs = tabulate("countings", title, rows, {"label": Column("counting"), **interval})
-    studies = document.get("studies")
-    law_rows: list[tuple[Cell, ...]] = []
-    if studies:
-        law_rows = [
-            ("Hoffmann's counting, all parameters", studies["total"]),
-            ("Kaplan's counting, without embeddings", studies["nonembedding"]),
-        ]
-        for row in studies["local"]:
-            size = format_count(row["n_params_nonembedding"])
-            law_rows.append((f"at {size} parameters without embeddings", row["a"]))
-    law = Table(
-        "studies",
-        "Kaplan's study, 20 sizes from 794 to 1.6e9, on this law",
-        (Column("counting"), Column("a", "number")),
-        tuple(law_rows),
-        "After Pearce and Song 2024; the rows at one size are the frontier's local slope.",
-    )
-    steps = {"step": Column("step"), "a": Column("a", "number")}
-    title = "What training adds to counting (Porian et al. 2024, RefinedWeb)"
-    porian = tabulate("porian", title, document["porian"], steps)
-    return [table for table in (runs, law, porian) if table is not None and table.rows]
+    columns = {"label": Column("counting"), **interval}
+    tables = [tabulate("countings", title, result.countings, columns)]
+    if studies := result.studies:
+        rows: tuple[tuple[Cell, ...], ...] = (
+            ("Hoffmann's counting, all parameters", studies.total),
+            ("Kaplan's counting, without embeddings", studies.nonembedding),
+        )
+        title = "Kaplan's study, 20 sizes from 794 to 1.6e9, on this law"
+        heads = (Column("counting"), Column("a", "number"))
+        tables.append(Table("studies", title, heads, rows, "After Pearce and Song 2024."))
+    return [table for table in tables if table is not None]

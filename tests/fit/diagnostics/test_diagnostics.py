@@ -8,13 +8,11 @@ import pytest
 
 from scaling.fit.bootstrap import fit_law
 from scaling.fit.dataset import Dataset
-from scaling.fit.diagnostics import runs_above_law
-from scaling.fit.diagnostics.diagnostics import frontier_gap
 from scaling.fit.diagnostics.loss_curve_collapse import SHARES, collapse
-from scaling.fit.diagnostics.loss_curve_collapse import warnings as collapse_warnings
+from scaling.fit.diagnostics.runs_above_law import frontier_gap, runs_above_law
 from scaling.fit.estimate import estimate
+from scaling.fit.fit_options import FitOptions
 from scaling.fit.laws.laws import LAWS
-from scaling.fit.options import FitOptions
 from scaling.points.points import Points
 
 TRUTH = {"E": 1.8, "A": 480.0, "B": 2000.0, "alpha": 0.34, "beta": 0.36}
@@ -85,10 +83,10 @@ def test_a_run_above_the_law_is_named_with_its_cause(cause):
     points, runs = sweep()
     points.loss[14] *= 1.05
     CASES[cause](points, runs, 14)
-    (only,) = runs_above_law.runs_above_law(estimate(CHINCHILLA, points), runs, loss_curves(points))
+    law_fit = estimate(CHINCHILLA, points)
+    (only,), (warning,) = runs_above_law(law_fit, runs, loss_curves(points))
     assert (only.run_id, only.cause) == ("run14", cause)
     assert only.excess == pytest.approx(0.05, abs=0.01)
-    (warning,) = runs_above_law.warnings([only])
     assert (warning.code, warning.data) == ("runs_above_law", {"run_ids": ["run14"]})
     assert cause in warning.message
 
@@ -97,50 +95,53 @@ def test_a_loss_that_rose_is_unstable_or_over_fitted():
     points, runs = sweep()
     points.loss[14] *= 1.05
     rising = loss_curves(points, lambda share, row: share ** (0.2 if row == 14 else -0.3))
-    (only,) = runs_above_law.runs_above_law(estimate(CHINCHILLA, points), runs, rising)
+    (only,), _ = runs_above_law(estimate(CHINCHILLA, points), runs, rising)
     assert "unstable, the learning rate is too high" in only.cause
     runs["config"].iloc[14].update(task={"kind": "text", "unique_tokens": 1e3})
-    (only,) = runs_above_law.runs_above_law(estimate(CHINCHILLA, points), runs, rising)
+    (only,), _ = runs_above_law(estimate(CHINCHILLA, points), runs, rising)
     assert "over-fitted to repeated data" in only.cause
 
 
 def test_a_clean_sweep_has_no_run_above():
     points, runs = sweep()
-    assert (
-        runs_above_law.runs_above_law(estimate(CHINCHILLA, points), runs, loss_curves(points)) == []
-    )
+    law_fit = estimate(CHINCHILLA, points)
+    assert runs_above_law(law_fit, runs, loss_curves(points)) == ([], [])
 
 
 def test_curves_of_one_shape_collapse_and_another_shape_is_named():
     points, _ = sweep()
-    result = collapse(Dataset(points), loss_curves(points), TRUTH["E"])
+    result, warnings = collapse(Dataset(points), loss_curves(points), TRUTH["E"])
     assert len(result.curves) == len(BUDGETS)
     assert result.spread < 1e-9
-    assert collapse_warnings(result) == []
+    assert warnings == []
     off = int(np.argmin(np.where(points.c == points.c.max(), points.loss, np.inf)))
-    other = collapse(
+    other, (warning,) = collapse(
         Dataset(points),
         loss_curves(points, lambda share, row: share ** (-0.6 if row == off else -0.3)),
         TRUTH["E"],
     )
     assert [curve.flagged for curve in other.curves] == [False] * 4 + [True]
-    assert collapse_warnings(other)[0].data == {"run_id": f"run{off}"}
+    assert warning.data == {"run_id": f"run{off}"}
 
 
 def test_curves_measured_too_seldom_are_no_evidence():
     points, _ = sweep()
     late = loss_curves(points)
     late = late.take(np.asarray(late.d) / np.repeat(points.d, len(SHARES) + 1) > 0.5)
-    assert collapse(Dataset(points), late, TRUTH["E"]) is None
+    assert collapse(Dataset(points), late, TRUTH["E"]) == (None, [])
 
 
 def test_a_run_that_diverged_stands_first_with_its_learning_rate():
-    _, runs = sweep()
+    points, runs = sweep()
+    points.loss[14] *= 1.05
+    law_fit, curves = estimate(CHINCHILLA, points), loss_curves(points)
     gone = runs.iloc[[3]].assign(n=1e6, d=1e9, step=77, lr=runs["lr"].iloc[3] * 16, run_id="gone")
-    (only,) = runs_above_law.diverged(runs, gone.reset_index(drop=True))
-    assert (only.run_id, only.loss) == ("gone", None)
-    assert only.cause == "diverged at step 77; its learning rate, by width, is 16 times the others'"
-    assert runs_above_law.diverged(runs, gone.head(0)) == []
+    (first, above), (warning,) = runs_above_law(law_fit, runs, curves, gone.reset_index(drop=True))
+    assert (first.run_id, first.loss, above.run_id) == ("gone", None, "run14")
+    cause = "diverged at step 77; its learning rate, by width, is 16 times the others'"
+    assert first.cause == cause
+    assert warning.data == {"run_ids": ["run14"]}
+    assert runs_above_law(law_fit, runs, curves, gone.head(0))[0] == [above]
 
 
 def test_the_best_run_of_each_budget_is_measured_against_the_frontier():

@@ -14,7 +14,7 @@ from scaling.fit.diagnostics.repeated_data import (
     rows,
     uncounted,
 )
-from scaling.fit.options import FitOptions
+from scaling.fit.fit_options import FitOptions
 from scaling.points.points import Points
 
 R_D, UNIQUE, EPOCHS = 6.0, 65_536.0, (2, 4, 8, 16)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from scaling.config import Execution, SyntheticTask
-from scaling.fit.diagnostics.synthetic_floor import compare_floor, known_entropy
+from scaling.fit.diagnostics.synthetic_floor import known_entropy
 from scaling.fit.document import Estimate
 from scaling.fit.pipeline import FitOptions
 from scaling.plan import plan
@@ -80,42 +80,32 @@ def test_law_without_a_floor_has_no_known_entropy(tmp_path, known):
     )
 
 
+E = Estimate(value=0.5, se=None, lo=0.4, hi=1.2)
+
+
 def frame(*runs):
     return pd.DataFrame({"config": [run.model_dump() for run in runs]})
 
 
 def test_other_tasks_have_no_known_entropy():
     run = planned()[0]
-    assert known_entropy(None) is None
-    assert (
-        known_entropy(frame(run.model_copy(update={"simulated": "published:hoffmann2022"}))) is None
-    )
+    simulated = run.model_copy(update={"simulated": "published:hoffmann2022"})
+    assert known_entropy(frame(run), E) is not None
+    assert known_entropy(frame(simulated), E) is None
+    assert known_entropy(frame(run), None) is None
+    assert known_entropy(None, E) is None
     text = run.model_dump() | {"task": {"kind": "text", "seq_len": 30}}
-    assert known_entropy(pd.DataFrame({"config": [text]})) is None
-    assert compare_floor(None, Estimate(value=1.0, se=None, lo=None, hi=None)) is None
-    assert compare_floor({"entropy": 1.0}, None) is None
+    assert known_entropy(pd.DataFrame({"config": [text]}), E) is None
 
 
 def test_runs_measured_on_different_windows_share_the_entropy_alone():
     run = planned()[0]
     longer = run.model_copy(update={"evals": run.evals.model_copy(update={"tokens": 6000})})
-    entropy = known_entropy(frame(run, longer))
-    assert set(entropy) == {"entropy"}
-    comparison = compare_floor(
-        entropy,
-        Estimate(
-            value=0.5 * entropy["entropy"],
-            se=None,
-            lo=0.4 * entropy["entropy"],
-            hi=1.2 * entropy["entropy"],
-        ),
-    )
-    assert (comparison.floor, comparison.floor_difference_percent, comparison.covers) == (
-        None,
-        None,
-        True,
-    )
-    assert comparison.difference_percent == pytest.approx(-50)
+    entropy = open_task(run.task).entropy
+    E = Estimate(value=0.5 * entropy, se=None, lo=0.4 * entropy, hi=1.2 * entropy)
+    known = known_entropy(frame(run, longer), E)
+    assert (known.floor, known.floor_difference_percent, known.covers) == (None, None, True)
+    assert (known.entropy, known.difference_percent) == pytest.approx((entropy, -50))
 
 
 def test_the_floor_is_that_of_the_windows_which_training_measures():
@@ -127,7 +117,7 @@ def test_the_floor_is_that_of_the_windows_which_training_measures():
     task = open_task(run.task)
     windows = np.asarray(Evaluator(run, task, Sharder(resolve(run, Execution(), "cpu")))._held_out)
     measured = task.ideal_loss(windows.reshape(-1, run.task.seq_len + 1)).mean()
-    assert known_entropy(frame(run))["floor"] == pytest.approx(float(measured))
+    assert known_entropy(frame(run), E).floor == pytest.approx(float(measured))
 
 
 def test_floor_and_entropy_meet_on_many_windows():

@@ -24,7 +24,7 @@ def kaplan_loss(n, d):
     return ((v["N_c"] / n) ** (v["alpha_N"] / v["alpha_D"]) + v["D_c"] / d) ** v["alpha_D"]
 
 
-@pytest.mark.parametrize("cost", [Cost(), Cost(11.4, 0.93)])
+@pytest.mark.parametrize("cost", [Cost(), Cost(c0=11.4, p=0.93)])
 @pytest.mark.parametrize(
     ("law", "values", "loss"),
     [("chinchilla", CHINCHILLA, chinchilla_loss), ("kaplan", KAPLAN, kaplan_loss)],

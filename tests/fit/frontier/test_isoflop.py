@@ -9,9 +9,10 @@ import pytest
 
 from scaling.errors import ScalingError
 from scaling.fit.frontier.budgets import budgets
-from scaling.fit.frontier.frontier import Cost, MinimumFault, fit_power
+from scaling.fit.frontier.frontier import Cost, fit_power
 from scaling.fit.frontier.isoflop import grid_bias, isoflop
 from scaling.fit.laws.laws import LAWS
+from scaling.fit.result import MinimumFault
 from scaling.points.points import Points
 
 TRUTH = {"E": 2.69, "A": 1606.4, "B": 3210.7, "alpha": 0.34, "beta": 0.36}
@@ -130,11 +131,11 @@ def test_unavailable_approach_has_a_reason():
     points, _ = grid(4)
     lowest = points.c < 2e17
     edge = points.take(~lowest | (points.n < np.sort(points.n[lowest])[5]))
-    assert isoflop(edge, resamples=0).minima[0].fault is MinimumFault.ABOVE_SIZES
+    assert isoflop(edge, resamples=0).minima[0].unavailable is MinimumFault.ABOVE_SIZES
     upside_down = Points(
         np.where(lowest, 20 - points.loss, points.loss), points.n, points.d, points.c
     )
-    assert isoflop(upside_down, resamples=0).minima[0].fault is MinimumFault.NOT_CONVEX
+    assert isoflop(upside_down, resamples=0).minima[0].unavailable is MinimumFault.NOT_CONVEX
     two = isoflop(points.take(points.c < 2e18), resamples=100)
     assert two.frontier is None
     assert "2 usable budgets" in two.unavailable

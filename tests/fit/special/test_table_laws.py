@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from scaling.errors import ScalingError
+from scaling.fit.fit_options import TABLE_LAWS, FitOptions
 from scaling.fit.laws.laws import LAWS
-from scaling.fit.options import TABLE_LAWS, FitOptions
 from scaling.fit.special.annealing import NAMES, Curve, fit_annealing, goodness, predict_curve
 from scaling.fit.special.critical_batch import critical_batch, least_steps
 from scaling.fit.special.pass_at_k import (

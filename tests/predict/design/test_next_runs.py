@@ -67,15 +67,15 @@ def belief_of(surface):
 @pytest.mark.slow
 def test_proposal_spends_the_budget_and_narrows_the_target(folder):
     found = next_runs(folder, "3e21", "1e23")
-    sd = found["sd_log_n_star"]
-    assert 0.9 * 3e21 < found["spent"] <= 3e21
-    assert sd["after"] < 0.85 * sd["before"]
-    assert found["sd_log_loss"]["after"] < found["sd_log_loss"]["before"]
-    assert next_runs(folder, "3e22", "1e23")["sd_log_n_star"]["after"] < sd["after"]
-    for run in found["runs"]:
-        np.testing.assert_allclose(run["flops"], 6 * run["n_params"] * run["tokens"], rtol=1e-9)
-        assert run["copies"] == len(run["seeds"])
-    assert max(run["copies"] for run in found["runs"]) >= 2  # so that noise can be seen
+    sd = found.sd_log_n_star
+    assert 0.9 * 3e21 < found.spent <= 3e21
+    assert sd.after < 0.85 * sd.before
+    assert found.sd_log_loss.after < found.sd_log_loss.before
+    assert next_runs(folder, "3e22", "1e23").sd_log_n_star.after < sd.after
+    for run in found.runs:
+        np.testing.assert_allclose(run.flops, 6 * run.n_params * run.tokens, rtol=1e-9)
+        assert run.copies == len(run.seeds)
+    assert max(run.copies for run in found.runs) >= 2  # so that noise can be seen
 
 
 def test_expected_sd_agrees_with_the_bootstrap(folder):
@@ -86,15 +86,15 @@ def test_expected_sd_agrees_with_the_bootstrap(folder):
         alpha + beta
     ) * np.log(1e23 / 6)
     np.testing.assert_allclose(
-        next_runs(folder, "1e21", "1e23")["sd_log_n_star"]["before"], np.std(log_n), rtol=0.35
+        next_runs(folder, "1e21", "1e23").sd_log_n_star.before, np.std(log_n), rtol=0.35
     )
 
 
 def test_large_budget_buys_a_run_near_the_target(folder):
     found = next_runs(folder, "1e22", "1e24")
-    assert 0.35e22 <= max(run["flops"] for run in found["runs"]) <= 1e22
+    assert 0.35e22 <= max(run.flops for run in found.runs) <= 1e22
     limited = next_runs(folder, "1e22", "1e24", "2e21")
-    assert 1.4e21 <= max(run["flops"] for run in limited["runs"]) <= 2e21
+    assert 1.4e21 <= max(run.flops for run in limited.runs) <= 2e21
 
 
 def test_next_rejects_bad_requests(folder, tmp_path):
@@ -124,14 +124,12 @@ def test_proposal_becomes_a_sweep_that_plans_at_the_cost_it_named(trained, tmp_p
     assert sweep.name == "demo-next"
     assert not made.infeasible
     assert not made.merged
-    assert len(made.runs) == sum(run["copies"] for run in proposal["runs"])
+    assert len(made.runs) == sum(run.copies for run in proposal.runs)
     np.testing.assert_allclose(
-        made.shared_flops, proposal["spent"], rtol=5e-3
+        made.shared_flops, proposal.spent, rtol=5e-3
     )  # cooldowns are whole steps
-    np.testing.assert_allclose(made.flops, proposal["cost"]["alone"], rtol=1e-9)
-    asked = Counter(
-        (run["n_params"], run["tokens"]) for run in proposal["runs"] for _ in run["seeds"]
-    )
+    np.testing.assert_allclose(made.flops, proposal.cost.alone, rtol=1e-9)
+    asked = Counter((run.n_params, run.tokens) for run in proposal.runs for _ in run.seeds)
     assert Counter((item.n_params["with_head"], item.run.tokens) for item in made.runs) == asked
     assert 0 not in {
         item.run.seed for item in made.runs
@@ -144,9 +142,9 @@ def test_without_shared_prefixes_every_run_costs_its_full_flops(trained):
     text = (trained / "sweep.toml").read_text()
     (trained / "sweep.toml").write_text(text + '\n[base.optim]\nschedule = "cosine"\n')
     found = next_runs(trained, "5e12", "1e13")
-    assert not found["shared"]
-    assert found["spent"] == found["cost"]["alone"]
-    assert {run["prefix"] for run in found["runs"]} == {None}
+    assert not found.shared
+    assert found.spent == found.cost.alone
+    assert {run.prefix for run in found.runs} == {None}
 
 
 def test_shared_prefixes_give_more_information_per_flop_with_independent_noise():
@@ -205,7 +203,7 @@ def test_expectation_of_a_plan_holds_in_simulation():
     held = belief_of(TRUTH)
     runs = Planned(cells.n, cells.d, 6 * cells.n * cells.d, cells.prefix, True)
     said = expected(runs, 1e21, "published:besiroglu2024", 0.003)
-    assert not said["warnings"]
+    assert not said.warnings
     exact = np.exp(held.law.log_predict(held.theta, {"N": cells.n, "D": cells.d}))
     first = estimate(held.law, benchmark.points(cells, exact * np.exp(random.normal(0, 0.003, 35))))
     found = [
@@ -214,10 +212,10 @@ def test_expectation_of_a_plan_holds_in_simulation():
     ]
     optima = [LinearizedLaw(each.law, each.theta, Cost()).optimum() for each in found]
     np.testing.assert_allclose(
-        np.std([np.log(each.n_star(1e21)) for each in optima]), said["sd_log_n_star"], rtol=0.35
+        np.std([np.log(each.n_star(1e21)) for each in optima]), said.sd_log_n_star, rtol=0.35
     )
-    np.testing.assert_allclose(np.std([each.a for each in optima]), said["sd_a"], rtol=0.35)
-    assert said["a"]["lo"] < 0.5126 < said["a"]["hi"]
+    np.testing.assert_allclose(np.std([each.a for each in optima]), said.sd_a, rtol=0.35)
+    assert said.a.lo < 0.5126 < said.a.hi
 
 
 def test_well_placed_grid_has_no_warning():
@@ -225,21 +223,21 @@ def test_well_placed_grid_has_no_warning():
     runs = Planned(
         cells.n * 30, cells.d / 30, 6 * cells.n * cells.d, cells.prefix, True
     )  # 30 times off by the published law
-    assert expected(runs)["warnings"] == []
-    off = expected(runs, law_from="published:besiroglu2024")["warnings"]
-    assert len([warning for warning in off if warning["code"] == "off_centre"]) == 5
-    assert expected(runs)["loss"]["value"] is None
+    assert expected(runs).warnings == []
+    off = expected(runs, law_from="published:besiroglu2024").warnings
+    assert len([warning for warning in off if warning.code == "off_centre"]) == 5
+    assert expected(runs).loss.value is None
 
 
 def test_weak_grids_are_named():
     n = np.tile([1e6, 3e6, 9e6], 2)
     c = np.repeat([1e15, 1e16], 3)
     told = expected(Planned(n, c / (6 * n), c, np.arange(6), True))
-    codes = [warning["code"] for warning in told["warnings"]]
+    codes = [warning.code for warning in told.warnings]
     assert codes[:2] == ["few_budgets", "few_sizes"]
-    assert "fewer than 4 sizes at 1e15, 1e16 FLOPs" in told["warnings"][1]["message"]
+    assert "fewer than 4 sizes at 1e15, 1e16 FLOPs" in told.warnings[1].message
     ladder = expected(Planned(n, 20 * n, 120 * n**2, np.arange(6)))
-    assert "cannot be separated" in ladder["unavailable"] or "distinct" in ladder["unavailable"]
+    assert "cannot be separated" in ladder.unavailable or "distinct" in ladder.unavailable
     with pytest.raises(ScalingError, match="--noise"):
         expected(Planned(n, c / (6 * n), c, np.arange(6), True), noise=-1.0)
 
@@ -270,11 +268,11 @@ def test_design_uses_the_noise_of_the_fit(folder, tmp_path):
     (tmp_path / "seeds.json").write_text(
         json.dumps(document | {"noise": {"sd": 0.02, "residual_sd": 0.01, "basis": "seeds"}})
     )
-    assert next_runs(tmp_path / "seeds.json", 1e21, 1e23)["noise"] == 0.02
+    assert next_runs(tmp_path / "seeds.json", 1e21, 1e23).noise == 0.02
     (tmp_path / "older.json").write_text(
         json.dumps({name: value for name, value in document.items() if name != "noise"})
     )
-    assert next_runs(tmp_path / "older.json", 1e21, 1e23)["noise"] == pytest.approx(
+    assert next_runs(tmp_path / "older.json", 1e21, 1e23).noise == pytest.approx(
         document["noise"]["sd"], rel=0.5
     )
 

@@ -11,6 +11,7 @@ from scaling.predict.verification import CheckedForecast
 from scaling.render.matplotlib_backend import draw
 from scaling.report import summary
 from scaling.report.parts import diagnostics, gradient_noise, tuning
+from scaling.tuning import TuningResult
 from tests.documents import as_fit
 
 VERDICTS = (
@@ -42,41 +43,73 @@ VERDICTS = (
         (1.385,),
     ),
 )
+VALUE = {"losses": [], "state": "trained", "kept": True}
 SIZE = {
+    "size": 3e4,
     "n_params": 3e4,
     "tokens": 1e6,
+    "d_model": 24,
     "state": "interior",
     "why": None,
-    "optimum": {"value": 0.01, "lo": 0.008, "hi": 0.012, "loss": 1.6, "curvature": 0.04},
-    "recipe": {"value": 0.005, "excess_relative": 0.018},
-    "rule": {"value": 0.0101, "excess_relative": 0.0001},
+    "optimum": {
+        "value": 0.01,
+        "se_log": 0.1,
+        "lo": 0.008,
+        "hi": 0.012,
+        "loss": 1.6,
+        "curvature": 0.04,
+        "by": "parabola",
+        "why": None,
+        "noise": 0.01,
+        "noise_from": "seeds",
+    },
+    "recipe": {"value": 0.005, "excess_relative": 0.018, "known_from": "fit"},
+    "rule": {"value": 0.0101, "excess_relative": 0.0001, "known_from": "fit"},
     "values": [
-        {"value": 0.005, "short_run_loss": 2.0, "loss": 1.61},
-        {"value": 0.01, "short_run_loss": 1.98, "loss": 1.6},
-        {"value": 0.02, "short_run_loss": None, "loss": None},
+        VALUE | {"index": -1, "value": 0.005, "short_run_loss": 2.0, "loss": 1.61},
+        VALUE | {"index": 0, "value": 0.01, "short_run_loss": 1.98, "loss": 1.6},
+        VALUE | {"index": 1, "value": 0.02, "short_run_loss": None, "loss": None},
     ],
+    "excluded": [],
+    "horizon_power": None,
 }
-TUNING = {
-    "flops": 2e12,
-    "share": 0.4,
-    "fields": [
-        {
-            "field": "optim.lr",
-            "unit": "",
-            "sizes": [
-                SIZE,
-                SIZE | {"n_params": 9e4, "state": "edge", "why": "the best value is the lowest"},
-            ],
-            "rule": {
-                "kind": "power",
-                "coef": 11.0,
-                "n_power": -0.67,
-                "n_power_se": 0.05,
-                "n_range": [1e4, 1e5],
-            },
-        }
-    ],
-}
+TUNING = TuningResult.model_validate(
+    {
+        "sweep": "demo",
+        "digest": "0",
+        "simulated": None,
+        "flops": 2e12,
+        "sweep_flops": 5e12,
+        "share": 0.4,
+        "warnings": [],
+        "tuned": {},
+        "fields": [
+            {
+                "field": "optim.lr",
+                "unit": "",
+                "folder": "tuning/optim.lr",
+                "short_run_frac": None,
+                "margin": 0.03,
+                "seeds": [0],
+                "runs": 3,
+                "flops": 2e12,
+                "sizes": [
+                    SIZE,
+                    SIZE
+                    | {"n_params": 9e4, "state": "edge", "why": "the best value is the lowest"},
+                ],
+                "rule": {
+                    "kind": "power",
+                    "coef": 11.0,
+                    "n_power": -0.67,
+                    "n_power_se": 0.05,
+                    "n_range": [1e4, 1e5],
+                },
+                "horizon_power": None,
+            }
+        ],
+    }
+)
 
 
 def test_forecasts_are_shown_with_their_outcomes():

@@ -15,7 +15,7 @@ from scaling.fit.laws.law import Law
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.laws.objectives import OBJECTIVES
 from scaling.points.columns import check_letters, parse_columns
-from scaling.points.run_tables import KINDS as READ_OUTS
+from scaling.points.run_tables import READ_OUTS
 from scaling.points.source import SourceOptions
 
 APPROACHES = ("parametric", "isoflop", "envelope")
@@ -23,7 +23,7 @@ TABLE_LAWS = ("coverage", "hyper", "lr-annealing")  # fitted to other tables tha
 TWO_STAGE = "two-stage"
 AUTO = "auto"  # the parameters of HEADLINE_LAW, and a combination of laws for what is predicted
 HEADLINE_LAW = "chinchilla"
-KINDS = ("auto", "pairs", "clusters", "residual")
+RESAMPLE_KINDS = ("auto", "pairs", "clusters", "residual")
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class FitOptions:
             "law": (AUTO, *LAWS, TWO_STAGE, *TABLE_LAWS),
             "approach": APPROACHES,
             "minimum": METHODS,
-            "resample": KINDS,
+            "resample": RESAMPLE_KINDS,
             "objective": OBJECTIVES,
             "params": get_args(NConvention),
             "flops": get_args(FlopsConvention),

@@ -1,0 +1,61 @@
+"""The frontier by one of the three approaches, as values and for the document."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scaling.fit.document import Estimate, subsample_draws
+from scaling.fit.frontier.frontier import Frontier
+from scaling.fit.law_fit import exponents
+from scaling.fit.result import BudgetMinimum, FrontierResult, Power
+from scaling.warning import ResultWarning, WarningCode, warn
+
+DRAWS_KEPT = 200  # so that a prediction can show all three approaches with intervals
+MIN_DRAWS = 0.95  # of the resamples, before a warning
+
+
+@dataclass(frozen=True)
+class FrontierEstimate:
+    """The frontier by one approach with its bootstrap over runs; `frontier` is None where the
+    approach is unavailable, for the reason given. `n_points` runs were used.
+    """
+
+    frontier: Frontier | None = None
+    draws: Frontier | None = None
+    minima: Sequence[BudgetMinimum] = ()
+    warnings: Sequence[ResultWarning] = ()
+    unavailable: str | None = None
+    n_points: int | None = None
+
+    def exponents(self, ci: float) -> dict[str, Estimate]:
+        """The exponents {a, b} with their intervals; empty without a frontier."""
+        return exponents(self.frontier, self.draws, ci)
+
+    def result(self, ci: float, resamples: int) -> FrontierResult:
+        """The approach for the document; `resamples` were asked for."""
+        frontier, draws, warnings = self.frontier, self.draws, list(self.warnings)
+        if frontier is None:
+            return FrontierResult(
+                unavailable=self.unavailable,
+                minima=list(self.minima),
+                warnings=tuple(warnings),
+                n_points=self.n_points,
+            )
+        if draws is not None and len(draws.a) < MIN_DRAWS * resamples:
+            message = f"only {len(draws.a)} of {resamples} resamples gave a frontier"
+            warnings.append(warn(WarningCode.FAILED_RESAMPLES, message))
+        exponents = self.exponents(ci)
+        powers: dict[str, float | None] = {k: float(v) for k, v in frontier.powers().items()}
+        return FrontierResult(
+            a=exponents["a"],
+            b=exponents["b"],
+            powers=powers,
+            draws=None if draws is None else subsample_draws(draws.powers(), DRAWS_KEPT),
+            n_star=Power(coef=powers["n_coef"], exponent=powers["a"]),
+            d_star=Power(coef=powers["d_coef"], exponent=powers["b"]),
+            a_plus_b=float(frontier.a + frontier.b),
+            minima=list(self.minima),
+            warnings=tuple(warnings),
+            n_points=self.n_points,
+        )
