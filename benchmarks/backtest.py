@@ -21,7 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest import mock
@@ -38,7 +38,7 @@ from scaling.fit.estimate import estimate
 from scaling.fit.frontier.envelope import envelope
 from scaling.fit.frontier.frontier import Cost, Frontier, fit_cost
 from scaling.fit.frontier.isoflop import isoflop
-from scaling.fit.law_weights import CANDIDATE_LAWS, split_budgets, weigh_laws
+from scaling.fit.law_weights import CANDIDATE_LAWS, evenly, split_budgets, weigh_laws
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.result import BudgetMinimum
 from scaling.points.points import Points
@@ -134,9 +134,7 @@ def cuts(points: Points) -> list[float]:
         after = (flops >= NEAR * cut) & (flops <= FAR * cut)
         if len(before) >= MIN_RUNS and np.ptp(np.log10(before)) >= MIN_SPAN and after.any():
             usable.append(cut)
-    if len(usable) <= CUTS:
-        return usable
-    return [usable[i] for i in np.unique(np.linspace(0, len(usable) - 1, CUTS).astype(int))]
+    return evenly(usable, CUTS)
 
 
 @dataclass(frozen=True)
@@ -198,28 +196,35 @@ def combination_answers(
     combination: Combination, test: Points, minima: list[BudgetMinimum]
 ) -> dict[Quantity, Answer]:
     """What the combination says of the later runs and minima."""
-    runs = list(zip(np.asarray(test.n), np.asarray(test.d), strict=True))
-    asked: dict[Quantity, list[Callable[[float], tuple[float, float, float]]]] = {
-        "loss": [_at(lambda ci, n=n, d=d: combination.loss(n, d, ci)) for n, d in runs]
-    }
-    for quantity in ("n_star", "loss_star"):
-        asked[quantity] = [
-            _at(lambda ci, c=one.flops, q=quantity: combination.optimum(c, q, ci)) for one in minima
-        ]
-    result: dict[Quantity, Answer] = {}
-    for quantity, questions in asked.items():
-        if questions:
-            logs = np.log([[ask(ci) for ask in questions] for ci in LEVELS])
-            result[quantity] = Answer(logs[0, :, 0], logs[:, :, 1:].transpose(0, 2, 1))
+
+    def answer(ask: Callable[[float], tuple[Array, Array, Array]]) -> Answer:
+        logs = np.log([ask(ci) for ci in LEVELS])
+        return Answer(logs[0, 0], logs[:, 1:])
+
+    n, d = np.asarray(test.n), np.asarray(test.d)
+    result: dict[Quantity, Answer] = {"loss": answer(lambda ci: combination.losses(n, d, ci))}
+    if minima:
+        flops = np.array([one.flops for one in minima])
+        result["n_star"] = answer(lambda ci: combination.optima(flops, "n_star", ci))
+        result["loss_star"] = answer(lambda ci: combination.optima(flops, "loss_star", ci))
     return result
 
 
-def _at(forecast: Callable) -> Callable[[float], tuple[float, float, float]]:
-    def ask(ci: float) -> tuple[float, float, float]:
-        kept = forecast(ci)
-        return kept.value, kept.lo, kept.hi
-
-    return ask
+def spanning(answer: Answer, approaches: Sequence[Answer]) -> Answer:
+    """N* as `scaling predict` gives it: where the intervals of the approaches do not all overlap,
+    its interval holds what each says.
+    """
+    lo, hi = np.array([each.ends for each in approaches]).transpose(2, 0, 1, 3)
+    apart = lo.max(0) > hi.min(0)  # (levels, n)
+    said = np.array([answer.value, *(each.value for each in approaches)])
+    ends = np.stack(
+        [
+            np.where(apart, np.minimum(answer.ends[:, 0], said.min(0)), answer.ends[:, 0]),
+            np.where(apart, np.maximum(answer.ends[:, 1], said.max(0)), answer.ends[:, 1]),
+        ],
+        1,
+    )
+    return Answer(answer.value, ends)
 
 
 def methods(
@@ -239,9 +244,19 @@ def methods(
     for name, approach in approaches.items():
         if approach.frontier is not None and approach.draws is not None:
             result[name] = frontier_answers(approach.frontier, approach.draws, minima)
+    sizes = [
+        result[name]["n_star"]
+        for name in ("chinchilla", "isoflop", "envelope")
+        if minima and name in result
+    ]
     for name, combination in combinations(train).items():
         if combination is not None:
-            result[name] = combination_answers(combination, test, minima)
+            answers = combination_answers(combination, test, minima)
+            if name == "combination":
+                result[f"{WITHOUT}disagreements"] = dict(answers)
+            if sizes:
+                answers["n_star"] = spanning(answers["n_star"], sizes)
+            result[name] = answers
     return result
 
 
@@ -348,17 +363,19 @@ def summary(scores: Scores) -> Iterator[str]:
         yield "|---|---|---|---|---|---|---|---|---|---|"
         for method, by_table in scores[quantity].items():
             yield _row(method, by_table)
-    yield "\n### 90 % intervals of the combination, by table: loss of each later run\n"
-    yield "| table | cuts | error % | of chinchilla | bias % | inside 90 % |"
-    yield "|---|---|---|---|---|---|"
+    yield "\n### 90 % intervals of the combination, by table\n"
+    yield "| table | cuts | loss: error % | inside | L*: error % | inside | N*: error % | inside |"
+    yield "|---|---|---|---|---|---|---|---|"
     for table, cut_scores in scores["loss"].get("combination", {}).items():
-        other = scores["loss"]["chinchilla"].get(table, [])
-        error, bias = _error(cut_scores), _bias(cut_scores)
-        inside = np.mean([each.inside()[1] for each in cut_scores])
-        yield (
-            f"| {table} | {len(cut_scores)} | {error:.2f} | {_error(other):.2f} | {bias:+.2f} | "
-            f"{inside:.0%} |"
-        )
+        cells = [table, str(len(cut_scores))]
+        for quantity in QUANTITIES:
+            rows = scores[quantity]["combination"].get(table)
+            if rows:
+                inside = np.mean([each.inside()[1] for each in rows])
+                cells += [f"{_error(rows):.2f}", f"{inside:.0%}"]
+            else:
+                cells += ["", ""]
+        yield f"| {' | '.join(cells)} |"
 
 
 def _error(scores: list[Score]) -> float:

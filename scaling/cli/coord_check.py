@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +15,11 @@ from scaling.errors import ScalingError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from scaling.recipe.coordinate_runs import CoordinateSeries
+    from scaling.train.coordinate_check import Curve
+
+    Checks = Sequence[tuple[CoordinateSeries, tuple[Curve, ...]]]
 
 MAX_WIDTH, MAX_DEPTH = 8192, 256
 
@@ -52,10 +59,14 @@ def coord_check(
     loaded = load_sweep(sweep)
     task = open_task(loaded.base.task)
     lr, all_series = coordinate_series(loaded, task.vocab_size, width_list, depth_list, steps)
-    checks = []
-    for series in all_series:
-        measured = curves(series.runs, task, steps, seeds)
-        checks.append(
+    checks = [(series, curves(series.runs, task, steps, seeds)) for series in all_series]
+    document = {
+        "sweep": loaded.name,
+        "steps": steps,
+        "seeds": seeds,
+        "tolerance": MAX_FLAT_SLOPE,
+        "lr": lr,
+        "checks": [
             {
                 "over": series.over,
                 "at": list(series.runs),
@@ -71,21 +82,28 @@ def coord_check(
                 ],
                 "not_flat": [curve.name for curve in measured if not curve.flat],
             }
-        )
-    document = {
-        "sweep": loaded.name,
-        "steps": steps,
-        "seeds": seeds,
-        "tolerance": MAX_FLAT_SLOPE,
-        "lr": lr,
-        "checks": checks,
+            for series, measured in checks
+        ],
     }
     emit(
         document,
-        lambda: _text(document),
+        lambda: _text(checks, steps, MAX_FLAT_SLOPE),
         as_json=as_json,
         as_csv=as_csv,
-        rows=lambda: _rows(document),
+        rows=lambda: [
+            {
+                "parametrisation": series.parametrisation,
+                "over": series.over,
+                "at": at,
+                "kind": curve.kind,
+                "change": curve.change,
+                "size": finite(size),
+                "slope": finite(curve.slope),
+            }
+            for series, measured in checks
+            for curve in measured
+            for at, size in zip(series.runs, curve.sizes, strict=True)
+        ],
         next_command=f"scaling plan {shlex.quote(str(sweep))}",
     )
 
@@ -108,41 +126,25 @@ def _numbers(text: str, where: str, largest: int, example: str) -> list[int]:
     return numbers
 
 
-def _rows(document: dict[str, Any]) -> list[dict[str, Any]]:
-    """The size of every kind of activation at every width and depth, with its slope."""
-    return [
-        {"parametrisation": check["parametrisation"], "over": check["over"], "at": at}
-        | {name: curve[name] for name in ("kind", "change")}
-        | {"size": size, "slope": curve["slope"]}
-        for check in document["checks"]
-        for curve in check["curves"]
-        for at, size in zip(check["at"], curve["sizes"], strict=True)
-    ]
-
-
-def _text(document: dict[str, Any]) -> RenderableType:
+def _text(checks: Checks, steps: int, tolerance: float) -> RenderableType:
     """For each series a table of sizes and a verdict."""
     from scaling.render.table import Column, Table
 
     parts: list[object] = []
-    for check in document["checks"]:
-        name, over = check["parametrisation"], check["over"]
-        title = f"{name}: mean absolute size after {document['steps']} steps, by {over}"
-        numbers = (*map(str, check["at"]), "slope")
+    for series, measured in checks:
+        name, over = series.parametrisation, series.over
+        title = f"{name}: mean absolute size after {steps} steps, by {over}"
         rows = tuple(
             (
-                f"change of {curve['kind']}" if curve["change"] else curve["kind"],
-                *("-" if size is None else f"{size:.3g}" for size in curve["sizes"]),
-                "-" if curve["slope"] is None else f"{curve['slope']:+.2f}",
+                curve.name,
+                *(f"{size:.3g}" if math.isfinite(size) else "-" for size in curve.sizes),
+                f"{curve.slope:+.2f}" if math.isfinite(curve.slope) else "-",
             )
-            for curve in check["curves"]
+            for curve in measured
         )
-        columns = (Column(""), *(Column(number, "rough") for number in numbers))
-        limit = f"every |slope| < {document['tolerance']:g}, but logits may fall as width^-0.5"
-        verdict = (
-            f"{name}: not flat over {over}: {', '.join(check['not_flat'])}"
-            if check["not_flat"]
-            else f"{name}: flat over {over} ({limit})"
-        )
-        parts += [Table("sizes", title, columns, rows), verdict, ""]
+        heads = (Column(""), *(Column(head, "rough") for head in (*map(str, series.runs), "slope")))
+        not_flat = ", ".join(curve.name for curve in measured if not curve.flat)
+        limit = f"every |slope| < {tolerance:g}, but logits may fall as width^-0.5"
+        verdict = f"not flat over {over}: {not_flat}" if not_flat else f"flat over {over} ({limit})"
+        parts += [Table("sizes", title, heads, rows), f"{name}: {verdict}", ""]
     return page(*parts)

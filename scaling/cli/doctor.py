@@ -48,7 +48,7 @@ def render(document: Mapping[str, Any]) -> RenderableType:
         for problem in document["problems"]
     ]
     fine = Text("nothing is wrong", style="green")
-    return page(facts.to_rich(heading=False, ruled=False), *(problems or [fine]))
+    return page(facts.to_rich(ruled=False), *(problems or [fine]))
 
 
 def _facts(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from scaling.cli import csv_rows
-from scaling.cli.output import Csv, Json, choice, echo_err, emit, option, typed_command
+from scaling.cli.output import Csv, Json, choice, echo_err, emit, option, page, typed_command
+from scaling.errors import ScalingError
 
 DATA, MODEL, INTERVALS = "Data", "Law and estimator", "Intervals"
 Source = Annotated[
@@ -37,18 +38,8 @@ def complete_law(incomplete: str) -> list[str]:
 
 @dataclass(frozen=True)
 class FitArguments:
-    """The fields of `FitOptions`, as the command line takes them."""
+    """The fields of `FitOptions` but its law, as the command line takes them."""
 
-    law: Annotated[
-        str,
-        option(
-            "auto (several laws combined), chinchilla, skaling, kaplan, ... (docs/laws.md lists "
-            "all).",
-            MODEL,
-            "LAW",
-            autocompletion=complete_law,
-        ),
-    ] = "auto"
     formula: Annotated[
         str | None,
         option(
@@ -170,6 +161,17 @@ class FitArguments:
 def fit(
     source: Source,
     arguments: FitArguments,
+    law: Annotated[
+        list[str] | None,
+        option(
+            "auto (several laws combined), chinchilla, skaling, kaplan, ... (docs/laws.md lists "
+            "all); given twice, laws are compared.",
+            MODEL,
+            "LAW",
+            autocompletion=complete_law,
+            show_default="auto",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         option("File to write; for a results folder DIR/fits/LAW.json.", "Output", "FIT.json"),
@@ -183,9 +185,22 @@ def fit(
     """
     from scaling.fit.pipeline import FitOptions
     from scaling.fit.pipeline import fit as run_fit
+    from scaling.report.parts import candidate_laws
     from scaling.report.terminal import fit_text
 
-    result = run_fit(source, FitOptions(**vars(arguments)))
+    laws = list(dict.fromkeys(law or ["auto"]))
+    options = FitOptions(law=laws[0], **vars(arguments))
+    if len(laws) > 1:
+        if out is not None:
+            what = "one file holds one fit, and --law is given twice"
+            raise ScalingError(what, where="--out", remedy="leave it out, or name one law")
+        fits = (run_fit(source, replace(options, law=each)) for each in laws)
+        judged = [candidate_laws.JudgedLaw.of(each) for each in fits]
+        table, rows = candidate_laws.compared(judged), [each.to_dict() for each in judged]
+        shown = page(table, table and table.caption)
+        emit({"laws": rows}, lambda: shown, as_json=as_json, as_csv=as_csv, rows=lambda: rows)
+        return
+    result = run_fit(source, options)
     document = result.to_dict()
     if out is None and len(source) == 1 and (source[0] / "runs").is_dir():
         name = "formula" if "=" in document["law"] else document["law"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
-from scaling.cli.output import choice, echo_err
+from scaling.cli.output import choice, echo_err, option
 from scaling.errors import ScalingError
 
 if TYPE_CHECKING:
@@ -48,13 +48,7 @@ Out = Annotated[
 ]
 Workers = Annotated[
     int | None,
-    typer.Option(
-        "--workers",
-        rich_help_panel=DEVICE,
-        min=1,
-        max=1024,
-        help="Parallel processes; default one per core, or one on a GPU.",
-    ),
+    option("Parallel processes; default one per core, or one on a GPU.", DEVICE, min=1, max=1024),
 ]
 AcceptChanges = Annotated[
     bool,
@@ -71,21 +65,19 @@ class ExecutionOptions:
 
     mesh: Annotated[
         str | None,
-        typer.Option(
-            "--mesh",
-            rich_help_panel=DEVICE,
-            metavar="AXIS=N,...",
-            help="Devices that share a run: data=2,fsdp=4,tensor=1. Default one device.",
+        option(
+            "Devices that share a run: data=2,fsdp=4,tensor=1. Default one device.",
+            DEVICE,
+            "AXIS=N,...",
         ),
     ] = None
     micro_batch: Annotated[
         int | None,
-        typer.Option(
-            "--micro-batch",
-            rich_help_panel=DEVICE,
+        option(
+            "Sequences processed at a time; gradients are summed over the batch.",
+            DEVICE,
             min=1,
             max=2**24,
-            help="Sequences processed at a time; gradients are summed over the batch.",
         ),
     ] = None
     remat: Annotated[
@@ -116,47 +108,31 @@ class TrainingOptions(ExecutionOptions):
     workers: Workers = None
     pack: Annotated[
         str,
-        typer.Option(
-            "--pack",
-            rich_help_panel=DEVICE,
-            metavar="auto|N",
-            help="vmap several runs of one shape into one program: auto (small runs on an "
-            "accelerator) or at most N.",
+        option(
+            "vmap several runs of one shape into one program: auto (small runs on an accelerator) "
+            "or at most N.",
+            DEVICE,
+            "auto|N",
         ),
     ] = "auto"
-    max_runs: Annotated[
-        int | None,
-        typer.Option(
-            "--max-runs",
-            rich_help_panel=BUDGET,
-            min=1,
-            help="Train at most this many runs now.",
-        ),
-    ] = None
+    max_runs: Annotated[int | None, option("Train at most this many runs now.", BUDGET, min=1)] = (
+        None
+    )
     resources: Annotated[
         str | None,
-        typer.Option(
-            "--resources",
-            rich_help_panel=CLUSTER,
-            metavar="cpu=1,gpu=1,...",
-            help="Ray resources per process, your own names too, e.g. cpu=1,gpu=1.",
+        option(
+            "Ray resources per process, your own names too, e.g. cpu=1,gpu=1.",
+            CLUSTER,
+            "cpu=1,gpu=1,...",
         ),
     ] = None
     ray_address: Annotated[
         str | None,
-        typer.Option(
-            "--ray-address",
-            rich_help_panel=CLUSTER,
-            help="A Ray cluster; default RAY_ADDRESS, or the one running here.",
-        ),
+        option("A Ray cluster; default RAY_ADDRESS, or the one running here.", CLUSTER),
     ] = None
     wait_for_nodes: Annotated[
         bool,
-        typer.Option(
-            "--wait-for-nodes",
-            rich_help_panel=CLUSTER,
-            help="Wait for nodes that Ray's autoscaler will add.",
-        ),
+        option("Wait for nodes that Ray's autoscaler will add.", CLUSTER, None, "--wait-for-nodes"),
     ] = False
     simulate: Annotated[
         str | None,

@@ -245,18 +245,16 @@ def name_of(name: str, asked: Sequence[Override]) -> str:
     spelling.
     """
     ordered = sorted(asked, key=lambda override: override.field)
-    suffix = "".join(f"-{override.field}-{_word(override.value)}" for override in ordered)
-    exact = all(_is_plain(override.value) for override in ordered)
-    canonical = json.dumps(
-        [(override.field, override.value) for override in ordered], sort_keys=True, default=str
-    )
-    mark = f"-{hashlib.sha256(canonical.encode()).hexdigest()[:8]}"
-    suffix = re.sub(r"[^A-Za-z0-9._-]+", "_", suffix)
-    if exact and len(name + suffix) <= LONGEST_NAME:
-        return name + suffix
-    limit = LONGEST_NAME - len(mark)
     fields = "".join(f"-{override.field}" for override in ordered)
-    whole = name + suffix if len(name + suffix) <= limit else name + fields
+    suffix = "".join(f"-{override.field}-{_word(override.value)}" for override in ordered)
+    whole = name + re.sub(r"[^A-Za-z0-9._-]+", "_", suffix)
+    if len(whole) <= LONGEST_NAME and all(_is_plain(override.value) for override in ordered):
+        return whole
+    pairs = [(override.field, override.value) for override in ordered]
+    canonical = json.dumps(pairs, sort_keys=True, default=str).encode()
+    mark = f"-{hashlib.sha256(canonical).hexdigest()[:8]}"
+    limit = LONGEST_NAME - len(mark)
+    whole = whole if len(whole) <= limit else name + fields
     return whole[:limit].rstrip(".-_") + mark
 
 

@@ -53,6 +53,11 @@ class RunGroup:
         for branch in self.branches:
             yield from branch.runs
 
+    def followed_runs(self) -> Iterator[RunConfig]:
+        """All runs, and the longer ones that may come."""
+        yield from self.all_runs()
+        yield from (run for group in self.later for run in group.runs)
+
     def without(self, run_ids: Iterable[str]) -> RunGroup:
         """The same group without the branches that contain one of these runs."""
         gone = set(run_ids)

@@ -251,7 +251,7 @@ class Coordinator:
                 "branches": [branch.name for branch in group.branches],
             },
             allow_changes=self.options.allow_changes,
-            lease=str(self.lease.path),
+            lease=self.lease.name,
             send_metrics=bool(self.options.trackers),
             keep_weights=self.options.keep_weights,
         )

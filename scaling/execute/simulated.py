@@ -16,7 +16,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from statistics import NormalDist
 
 import numpy as np
@@ -159,7 +158,7 @@ class SimulatedWorker(Worker):
                 yield event.model_dump_json()
 
     def _simulate(self, request: TrainRequest) -> Iterator[RunEvent]:
-        lease = Path(request.lease) if request.lease else None
+        lease = self.folder.lease(request.lease) if request.lease else None
         for run in request.group.all_runs():
             device, fingerprint = f"simulated: {run.simulated}", {"simulated": run.simulated}
             source = Provenance(device, None, __version__, fingerprint, request.notes)

@@ -97,7 +97,7 @@ def train_single_run(
                 group=RunGroup((known[run_id].run,), read_at=read_at, later=later),
                 execution=execution,
                 allow_changes=allow_changes,
-                lease=str(lease.path) if lease else None,
+                lease=lease.name if lease else None,
                 profile=str(profile) if profile else None,
             )
             outcomes = worker.train_group(folder, request, should_stop=signals, on_event=on_event)

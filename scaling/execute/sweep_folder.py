@@ -73,6 +73,10 @@ class SweepFolder:
                     os.replace(self.kept(run_id).with_suffix(suffix), target.with_suffix(suffix))
         return self.has_checkpoint(run_id)
 
+    def lease(self, name: str) -> Path:
+        """The runs that a process has claimed."""
+        return self.path / "leases" / f"{name}.json"
+
     def weights(self, run_id: str) -> Path:
         """The parameters of a run that has ended, where they were kept."""
         return self.path / "weights" / f"{run_id}.npz"

@@ -62,24 +62,21 @@ class LiveTrackers:
                 self.folder / "logs" / f"tracking-{time.time_ns()}.log",
                 worker_environment(1),
             )
-            self._listener = threading.Thread(
-                target=self._listen, args=(self.process,), daemon=True
-            )
-            for thread in (
-                self._listener,
-                threading.Thread(target=self._feed, args=(self.process,), daemon=True),
-            ):
-                thread.start()
+            worker = self.process
+
+            def feed() -> None:
+                while (update := self._queue.get()) is not None:
+                    worker.send(UPDATES.dump_json(update).decode())
+                worker.end_input()
+
+            def listen() -> None:
+                for line in worker.events():
+                    self._failures.put(line.strip())
+
+            threading.Thread(target=feed, daemon=True).start()
+            self._listener = threading.Thread(target=listen, daemon=True)
+            self._listener.start()
         return self
-
-    def _feed(self, process: LocalWorker) -> None:
-        while (update := self._queue.get()) is not None:
-            process.send(UPDATES.dump_json(update).decode())
-        process.end_input()
-
-    def _listen(self, process: LocalWorker) -> None:
-        for line in process.events():
-            self._failures.put(line.strip())
 
     def handle(self, event: events.RunEvent) -> None:
         """Take in one event of the sweep."""
@@ -135,8 +132,10 @@ class LiveTrackers:
             if not is_closing and not self._queue.full():
                 self._queue.put(None)
                 is_closing = True
-            waited = time.monotonic() - began
-            if waited >= self._patience():
+            patience, waited = CLOSING_SECONDS, time.monotonic() - began
+            if self.signals is not None and self.signals.received is not None:
+                patience = 0.0 if self.signals.force_quit else STOPPING_SECONDS
+            if waited >= patience:
                 reason = f"it was still busy {waited:.0f} s after the last run"
                 self.process.signal(signal.SIGKILL)
                 break
@@ -151,9 +150,3 @@ class LiveTrackers:
         for name in self.kinds if reason else ():
             self._failures.put(f"{name} {reason}")
         self._warn()
-
-    def _patience(self) -> float:
-        """Seconds that closing may take; asked again and again, for a signal may come meanwhile."""
-        if self.signals is None or self.signals.received is None:
-            return CLOSING_SECONDS
-        return 0.0 if self.signals.force_quit else STOPPING_SECONDS

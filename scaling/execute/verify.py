@@ -14,8 +14,7 @@ from scaling.execute.attempts import entries
 from scaling.store import run_files
 
 State = Literal["whole", "corrupt", "no_checksum"]
-SKIPPED = ("damaged", "logs", "tracking")  # no result depends on them
-SUMS = "SHA256SUMS"
+SKIPPED = ("damaged", "logs", "report", "tracking")  # no result depends on them
 CHECKED = (".parquet", ".json", ".txt", ".toml", ".jsonl")
 
 
@@ -42,7 +41,7 @@ def inspect(folder: Path) -> list[FileCheck]:
         if path.is_file():
             if path.stat().st_size:
                 checks.append(_check(path, str(name), sums.get(str(name))))
-        elif path.suffix in CHECKED or path.name == SUMS:
+        elif path.suffix in CHECKED:
             checks.append(FileCheck(str(name), "corrupt", files.NOT_REGULAR))
     missing = [name for name in sums if not (folder / name).exists()]
     return checks + [FileCheck(name, "corrupt", "it is missing") for name in missing]
@@ -77,19 +76,14 @@ def _check(path: Path, name: str, expected: str | None) -> FileCheck:
 
 
 def _sums(folder: Path) -> dict[str, str]:
-    """SHA-256 by file, of what has no checksum of its own: reports, shards of checkpoints."""
+    """SHA-256 by file, of what has no checksum of its own: the shards of checkpoints."""
     sums = {}
-    for path in [*folder.rglob(SUMS), *folder.glob("checkpoints/*.sharded/*/manifest.json")]:
+    for path in folder.glob("checkpoints/*.sharded/*/manifest.json"):
         try:
-            data = files.read_bytes(path)
-            if path.name == SUMS:
-                lines = data.decode("utf-8", errors="replace").splitlines()
-                pairs = {line[66:]: line[:64] for line in lines if line[64:66] == "  "}
-            else:
-                pairs = dict(json.loads(data).items())
+            manifest = dict(json.loads(files.read_bytes(path)).items())
         except (ValueError, AttributeError, RecursionError, files.ChecksumError, FileNotFoundError):
-            continue  # `inspect` names what is not a regular file; no reader takes the others
-        for name, digest in pairs.items():
+            continue  # its files then have no sums: a reader of the checkpoint rejects it
+        for name, digest in manifest.items():
             parts = Path(name).parts
             if parts and parts[0] != "/" and ".." not in parts and len(str(digest)) == 64:
                 sums[str((path.parent / name).relative_to(folder))] = str(digest)

@@ -52,7 +52,8 @@ class TrainRequest:
 
     Args:
         notes: what to record about it in the rows' metadata.
-        lease: the file under which the runs are claimed; published only while it is there.
+        lease: the name of the file under which the runs are claimed; published only while it is
+            there.
         send_metrics: send an event for each measurement, for trackers.
         allow_changes: go on from a checkpoint that was written under other conditions.
         profile: a folder for a trace of some steps.
@@ -189,7 +190,7 @@ def train_group(
     )
     kinds: dict[str, str] = {run_id: outcome.kind for run_id, outcome in outcomes.items()}
     if distributed.is_first():
-        lease = Path(request.lease) if request.lease else None
+        lease = folder.lease(request.lease) if request.lease else None
         source = rows.Provenance(
             fingerprint.describe(),
             commit(),

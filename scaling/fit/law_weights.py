@@ -7,13 +7,13 @@ largest budget. Each candidate is refitted on growing prefixes of the budgets an
 that follow (rolling origin); its weight is the inverse of that error. The answer is the weighted
 mean of the logs, its standard error
 
-    sigma^2 = factor^2 (spread^2 + (noise / 2)^2),
+    sigma^2 = factor^2 (spread^2 + noise^2),
 
-with the spread of the candidates around the answer, the scatter of the runs (for the loss of one
-run only), and a factor by which the same formula was wrong on the prefixes, drawn towards one (as
-in conformal prediction over budgets, with a prior of PRIOR origins) and never below it. The
-constants were chosen on half the tables of benchmarks/backtest.py; docs/forecasts.md has the other
-half.
+with the spread of the candidates around the answer, the noise of what is measured (half the scatter
+of the runs for a loss, the scatter of the isoFLOP minima for N*), and a factor by
+which the same formula was wrong on the prefixes, drawn towards one (as in conformal prediction over
+budgets, with a prior of PRIOR origins) and never below it. The constants were chosen on half the
+tables of benchmarks/backtest.py; docs/forecasts.md has the other half.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ import numpy as np
 
 from scaling.errors import ScalingError
 from scaling.fit.combination import (
-    NOISE_SHARE,
     Candidate,
     Combination,
     Quantity,
-    log_optimum,
+    log_losses,
+    log_optima,
     mean_and_spread,
     second_order,
 )
@@ -38,24 +38,23 @@ from scaling.fit.dataset import Dataset
 from scaling.fit.document import FitStatus
 from scaling.fit.estimate import DELTA, estimate
 from scaling.fit.frontier.envelope import envelope
+from scaling.fit.frontier.estimate import FrontierEstimate
 from scaling.fit.frontier.isoflop import isoflop
 from scaling.fit.law_fit import LawFit
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.newton import continuation
+from scaling.fit.result import BudgetMinimum
 from scaling.points.points import Points
 
 Array = np.ndarray
 CANDIDATE_LAWS = ("chinchilla", "chinchilla-tied", "skaling", "skaling-tied", "kaplan")
 SURFACE = "surface"  # log L as a polynomial of second degree in log N and log D
-PRIOR = 6.0  # origins that the prior of the factor, 1, is worth
+PRIOR = 3  # origins that the prior of the factor, 1, is worth
+WORST_FACTOR = 1.5  # of one origin: origins share their runs
 UNIDENTIFIED = 0.5  # weight of a candidate whose parameters the data do not identify
-LARGEST_ERROR = 0.3  # of the log loss: what lies further off says no more against a candidate
-WORST_FACTOR = 3.0
-EXACT = 1e-9  # an error in logs below which candidates count as equal
-MINIMUM_ERROR: dict[Quantity, float] = {
-    "n_star": 0.02,
-    "loss_star": 1e-3,
-}  # of a parabola's minimum, in logs
+LARGEST_ERROR: dict[Quantity, float] = {"loss": 0.3, "n_star": 1.0, "loss_star": 0.3}
+MINIMUM_ERROR: dict[Quantity, float] = {"loss": 1e-9, "n_star": 0.02, "loss_star": 1e-3}
+MINIMUM_NOISE, NOISE_PRIOR = 0.1, 6.0  # of log N* of a measured minimum, worth so many minima
 MOST_POINTS = 5_000  # of a larger table every k-th run in order of C is used
 MOST_ORIGINS = 6
 MIN_PREFIX, MIN_SPAN = 8, 0.4  # runs and decades of C that a prefix has at least
@@ -78,39 +77,49 @@ def weigh_laws(
         data = Dataset(points.take(order[picked]))
     data = Dataset.of(data)
     points, weighted = data.points, Dataset(recent(data.points))
-    estimates = {}
+    fits = {}
     for name in CANDIDATE_LAWS:
         try:
-            estimates[name] = estimate(LAWS[name], weighted, objective, delta)
+            fits[name] = estimate(LAWS[name], weighted, objective, delta)
         except ScalingError:
             continue
-    if len(estimates) < MIN_LAWS:
+    if len(fits) < MIN_LAWS:
         return None
-    status = {name: fit.status for name, fit in estimates.items()}
-    candidates = _candidates(
-        {name: fit.values for name, fit in estimates.items()}, status, weighted
-    )
-    origins = _origins(weighted, estimates)
-    scores = _scores(data, [one.name for one in candidates], origins)
-    errors = _rms(scores, len(candidates))
-    weights = _weights(candidates, errors)
+    by_isoflop = isoflop(data, resamples=0)
+    minima = [one for one in by_isoflop.minima if one.unavailable is None]
+    candidates = _candidates({name: fit.values for name, fit in fits.items()}, fits, weighted)
+    origins = _origins(weighted, fits)
+    errors = _errors([one.name for one in candidates], origins, minima)
+    size = {q: _root_mean_square(errors[q], len(candidates), LARGEST_ERROR[q]) for q in errors}
+    weights = _weights(candidates, size)
     members = tuple(
         one.model_copy(
             update={
                 "weights": {q: float(each[i]) for q, each in weights.items() if each[i] > 0},
-                "errors": {q: float(each[i]) for q, each in errors.items() if each[i] >= 0},
+                "errors": {q: float(each[i]) for q, each in size.items() if each[i] >= 0},
             }
         )
         for i, one in enumerate(candidates)
     )
-    noise = _noise(points, members)
-    factor = {q: _factor(scores[q], weights[q], noise if q == "loss" else 0.0) for q in scores}
-    return Combination(candidates=members, factor=factor, noise=noise, origins=len(origins))
+    mean, _ = mean_and_spread(
+        log_losses(members, np.asarray(points.n), np.asarray(points.d)), weights["loss"]
+    )
+    noise = math.sqrt(np.average((mean - np.log(points.loss)) ** 2, weights=points.c))
+    result = Combination(
+        candidates=members,
+        factor={},
+        noise=noise,
+        size_noise=_size_noise(by_isoflop, minima),
+        origins=len(origins),
+        cost=data.cost,
+    )
+    factor = {q: _factor(errors[q], weights[q], result.noise_of(q)) for q in errors}
+    return result.model_copy(update={"factor": factor})
 
 
 @dataclass(frozen=True)
 class _Origin:
-    """A prefix of the budgets: the candidates fitted to it, and the runs after it."""
+    """A prefix of the budgets: the candidates fitted to it by name, and the runs after it."""
 
     budget: float
     candidates: Mapping[str, Candidate]
@@ -124,19 +133,15 @@ def recent(points: Points) -> Points:
 
 
 def _candidates(
-    values: Mapping[str, Mapping[str, float]], status: Mapping[str, FitStatus], data: Dataset
+    values: Mapping[str, Mapping[str, float]], fits: Mapping[str, LawFit], data: Dataset
 ) -> list[Candidate]:
     """The laws with reported parameters `values`, and what else the weighted points allow."""
     result = []
     for name, params in values.items():
-        if not all(math.isfinite(value) for value in params.values()):
-            continue
-        optimum = _floats(LAWS[name].frontier(params, data.cost).powers())
-        if not all(map(math.isfinite, optimum.values())):
-            continue
-        result.append(
-            Candidate(name=name, status=status[name], params=dict(params), powers=optimum)
-        )
+        powers = _floats(LAWS[name].frontier(params, data.cost).powers())
+        if all(map(math.isfinite, [*params.values(), *powers.values()])):
+            status = fits[name].status
+            result.append(Candidate(name=name, status=status, params=dict(params), powers=powers))
     if len(data) >= MIN_PREFIX + 2:
         result.append(Candidate(name=SURFACE, polynomial=_surface(data.points)))
     approaches = {"isoflop": isoflop(data, resamples=0), "envelope": envelope(data, None, 0, 0)}
@@ -146,33 +151,32 @@ def _candidates(
     return result
 
 
-def _origins(data: Dataset, estimates: Mapping[str, LawFit]) -> list[_Origin]:
+def _origins(data: Dataset, fits: Mapping[str, LawFit]) -> list[_Origin]:
     """The prefixes with their candidates. All refits of a law descend at once from its optimum on
     all points.
     """
     points = data.points
-    flops, chosen = np.asarray(points.c), _prefixes(data)
-    if not chosen:
+    flops, budgets = np.asarray(points.c), _prefixes(data)
+    if not budgets:
         return []
-    masks = np.array([flops <= budget * (1 + 1e-4) for budget in chosen])
+    masks = np.array([flops <= budget * (1 + 1e-4) for budget in budgets])
     values: dict[str, dict[str, Array]] = {}
-    for name, fit in estimates.items():
+    for name, fit in fits.items():
         task = fit.problem
         begun = task.centred(fit.theta)
         scale = masks * (flops.max() / np.where(masks, flops, 0.0).max(1))[:, None]
         start = np.repeat(begun[None], len(masks), 0)
         ends = continuation(task.resampled(scale), start, task.spread(begun))
         values[name] = fit.law.values(task.raw(ends.theta))
-    status = {name: fit.status for name, fit in estimates.items()}
     origins = []
-    for row, budget in enumerate(chosen):
+    for row, budget in enumerate(budgets):
         params = {
             name: {letter: float(column[row]) for letter, column in each.items()}
             for name, each in values.items()
         }
-        fitted = _candidates(params, status, Dataset(recent(points.take(masks[row]))))
+        prefix = _candidates(params, fits, Dataset(recent(points.take(masks[row]))))
         later = points.take(flops > AFTER * budget)
-        origins.append(_Origin(budget, {one.name: one for one in fitted}, later))
+        origins.append(_Origin(budget, {one.name: one for one in prefix}, later))
     return origins
 
 
@@ -201,6 +205,12 @@ def split_budgets(data: Dataset) -> list[float]:
     return [float(each) for each in 10 ** np.linspace(log_c.min(), log_c.max(), 14)[3:-1]]
 
 
+def evenly(budgets: Sequence[float], most: int) -> list[float]:
+    """At most `most` of the budgets, evenly picked."""
+    last = len(budgets) - 1
+    return [budgets[i] for i in np.unique(np.linspace(0, last, min(most, last + 1)).astype(int))]
+
+
 def _prefixes(data: Dataset) -> list[float]:
     """At most six budgets from which the later runs are predicted."""
     flops = np.asarray(data.points.c)
@@ -210,62 +220,37 @@ def _prefixes(data: Dataset) -> list[float]:
         enough = len(prefix) >= MIN_PREFIX and np.ptp(np.log10(prefix)) >= MIN_SPAN
         if enough and (flops > AFTER * budget).any():
             usable.append(budget)
-    if len(usable) <= MOST_ORIGINS:
-        return usable
-    return [usable[i] for i in np.unique(np.linspace(0, len(usable) - 1, MOST_ORIGINS).astype(int))]
+    return evenly(usable, MOST_ORIGINS)
 
 
-def _scores(
-    data: Dataset, names: Sequence[str], origins: Sequence[_Origin]
+def _errors(
+    names: Sequence[str], origins: Sequence[_Origin], minima: Sequence[BudgetMinimum]
 ) -> dict[Quantity, list[Array]]:
     """For each quantity the errors in logs (rows, candidates) from each origin: of the later runs,
     and of the later minima of the isoFLOP curves; NaN where a candidate says nothing.
     """
-    minima = [one for one in isoflop(data, resamples=0).minima if one.unavailable is None]
     result: dict[Quantity, list[Array]] = {"loss": [], "n_star": [], "loss_star": []}
     for origin in origins:
-        n, d = np.asarray(origin.later.n), np.asarray(origin.later.d)
+        candidates = [origin.candidates.get(name, Candidate(name=name)) for name in names]
+        later = origin.later
+        losses = log_losses(candidates, np.asarray(later.n), np.asarray(later.d))
+        result["loss"].append(losses - np.log(later.loss)[:, None])
         after = [one for one in minima if one.flops > AFTER * origin.budget]
-        loss = np.full((len(n), len(names)), np.nan)
-        optima: dict[Quantity, Array] = {
-            "n_star": np.full((len(after), len(names)), np.nan),
-            "loss_star": np.full((len(after), len(names)), np.nan),
-        }
-        for column, candidate in enumerate(map(origin.candidates.get, names)):
-            if candidate is None:
-                continue
-            log_loss = candidate.log_loss(n, d)
-            if log_loss is not None:
-                loss[:, column] = log_loss - np.log(origin.later.loss)
-            optimum = candidate.frontier()
-            for quantity, errors in optima.items():
-                for row, one in enumerate(after):
-                    log = log_optimum(optimum, one.flops, quantity)
-                    if log is not None:
-                        errors[row, column] = log - math.log(getattr(one, quantity))
-        result["loss"].append(loss)
-        if after:
-            for quantity, errors in optima.items():
-                result[quantity].append(errors)
+        flops = np.array([one.flops for one in after])
+        for quantity in ("n_star", "loss_star") if after else ():
+            measured = np.log([getattr(one, quantity) for one in after])
+            result[quantity].append(log_optima(candidates, flops, quantity) - measured[:, None])
     return result
 
 
-def _rms(scores: Mapping[Quantity, Sequence[Array]], count: int) -> dict[Quantity, Array]:
-    """Root mean square error of each of `count` candidates, each origin counting alike; NaN for
-    those that never predicted.
+def _root_mean_square(errors: Sequence[Array], count: int, limit: float) -> Array:
+    """Root mean square error (count,) of the candidates, each origin counting alike; NaN for those
+    that never predicted. What lies further off than `limit` says no more against a candidate.
     """
-    result: dict[Quantity, Array] = {}
-    for quantity, errors in scores.items():
-        limit = LARGEST_ERROR if quantity != "n_star" else 1.0
-        squares = np.zeros((2, count))  # sums over origins, and how many there are
-        for rows in errors:
-            known = np.isfinite(rows)
-            size = np.minimum(np.abs(np.where(known, rows, 0.0)), limit) ** 2
-            mean = size.sum(0) / np.maximum(known.sum(0), 1)
-            squares += np.where(known.any(0), [mean, np.ones(count)], 0.0)
-        empty = squares[1] == 0
-        result[quantity] = np.where(empty, np.nan, np.sqrt(squares[0] / np.maximum(squares[1], 1)))
-    return result
+    squares = np.ma.masked_all((len(errors), count))
+    for origin, rows in enumerate(errors):
+        squares[origin] = np.ma.masked_invalid(np.clip(rows, -limit, limit) ** 2).mean(0)
+    return np.sqrt(squares.mean(0).filled(np.nan)) if errors else np.full(count, np.nan)
 
 
 def _weights(
@@ -287,11 +272,10 @@ def _weights(
     losses = _or_median(np.where(is_law, errors["loss"], np.nan))
     result: dict[Quantity, Array] = {}
     for quantity, each in errors.items():
-        own = _or_median(each)
         raw = says[quantity] * np.where(halved, UNIDENTIFIED, 1.0)
-        raw = raw / np.hypot(own, MINIMUM_ERROR.get(quantity, EXACT))
+        raw = raw / np.hypot(_or_median(each), MINIMUM_ERROR[quantity])
         if quantity != "loss":
-            raw = raw / np.maximum(losses, EXACT)
+            raw = raw / np.maximum(losses, MINIMUM_ERROR["loss"])
         result[quantity] = raw / max(raw.sum(), 1e-300)
     return result
 
@@ -302,33 +286,28 @@ def _or_median(values: Array) -> Array:
     return np.where(np.isfinite(values), values, np.median(known) if len(known) else 1.0)
 
 
-def _noise(points: Points, candidates: Sequence[Candidate]) -> float:
-    """The scatter of the runs' log losses about the combination, the runs counting by C."""
-    n, d = np.asarray(points.n), np.asarray(points.d)
-    logs = [
-        (one.log_loss(n, d), one.weights["loss"]) for one in candidates if "loss" in one.weights
-    ]
-    pairs = [(log, weight) for log, weight in logs if log is not None]
-    mean, _ = mean_and_spread(
-        np.stack([log for log, _ in pairs], 1), np.array([w for _, w in pairs])
-    )
-    return math.sqrt(np.average((mean - np.log(points.loss)) ** 2, weights=points.c))
+def _size_noise(by_isoflop: FrontierEstimate, minima: Sequence[BudgetMinimum]) -> float:
+    """The scatter of log N* of measured minima about their power law, drawn towards
+    MINIMUM_NOISE.
+    """
+    total, count = NOISE_PRIOR * MINIMUM_NOISE**2, NOISE_PRIOR
+    if by_isoflop.frontier is not None:
+        flops, sizes = np.array([(one.flops, one.n_star) for one in minima], float).T
+        total += float(np.sum(np.log(sizes / by_isoflop.frontier.n_star(flops)) ** 2))
+        count += len(minima) - 2
+    return math.sqrt(total / count)
 
 
-def _factor(errors: Sequence[Array], weight: Array, noise: float) -> float:
+def _factor(errors: Sequence[Array], weights: Array, noise: float) -> float:
     """By how much the standard error was too small on the prefixes: root mean square of the scaled
     errors of each origin, with PRIOR origins at one. At least one: a few origins that went well
     are no reason for a narrower interval.
     """
-    total, count = PRIOR, PRIOR
+    squares = [1.0] * PRIOR
     for rows in errors:
-        part = np.isfinite(rows) * weight
-        rows, part = (each[(part > 0).sum(1) >= 2] for each in (rows, part))
-        if not len(rows):
-            continue
-        part, rows = part / part.sum(1, keepdims=True), np.where(np.isfinite(rows), rows, 0.0)
-        mean = (part * rows).sum(1)
-        variance = (part * (rows - mean[:, None]) ** 2).sum(1) + (NOISE_SHARE * noise) ** 2
-        scaled = float(np.mean(mean**2 / (variance + EXACT**2)))
-        total, count = total + min(scaled, WORST_FACTOR**2), count + 1
-    return max(1.0, math.sqrt(total / count))
+        mean, width = mean_and_spread(rows, weights)
+        several = (np.isfinite(rows) & (weights > 0)).sum(1) >= 2
+        if several.any():
+            variance = width[several] ** 2 + noise**2 + MINIMUM_ERROR["loss"] ** 2
+            squares.append(min(float(np.mean(mean[several] ** 2 / variance)), WORST_FACTOR**2))
+    return max(1.0, math.sqrt(np.mean(squares)))

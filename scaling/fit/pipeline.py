@@ -163,7 +163,7 @@ def _result(
 
 
 def _law_headline(fit: LawFit, options: FitOptions) -> tuple[Fields, list[ResultWarning]]:
-    """Approach 3: parameters, and how well the data settle them."""
+    """Approach 3: parameters, and which of them are identified."""
     profiles, draws, warnings = profile(fit, options.ci), fit.draws, list(fit.warnings)
     open_names = [name for name, interval in profiles.items() if not interval.identified]
     params = fit.params(options.ci)

@@ -229,7 +229,12 @@ def resolve(table: pd.DataFrame, given: Mapping[str, str], needed: Sequence[str]
         if letter in columns or not free:
             continue
         if not _are_equal(table, free):
-            raise _ambiguous(letter, free)
+            experts = letter == "N" and any("active" in plain_name(name) for name in free)
+            hint = " (C = 6 N D counts the active parameters of a mixture of experts)"
+            raise ScalingError(
+                f"{' and '.join(map(repr, free))} may all be {letter} ({LETTERS[letter]})",
+                remedy=f'say which: --columns "{letter}={free[0]}"{hint if experts else ""}',
+            )
         columns[letter], headers[letter] = free[0], read_header(free[0], letter)
     _check_complete(names, columns, needed)
     for letter, header in headers.items():
@@ -267,15 +272,6 @@ def _named_column(names: Sequence[str], letter: str, column: str) -> tuple[str, 
     hint = f"did you mean {guess}? " if guess else ""
     raise ScalingError(
         f"no column {column!r} for {letter}", remedy=f"{hint}columns: {list_names(names)}"
-    )
-
-
-def _ambiguous(letter: str, names: Sequence[str]) -> ScalingError:
-    experts = letter == "N" and any("active" in plain_name(name) for name in names)
-    hint = " (C = 6 N D counts the active parameters of a mixture of experts)" if experts else ""
-    return ScalingError(
-        f"{' and '.join(map(repr, names))} may all be {letter} ({LETTERS[letter]})",
-        remedy=f'say which: --columns "{letter}={names[0]}"{hint}',
     )
 
 

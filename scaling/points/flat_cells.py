@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -84,10 +85,15 @@ def _is_pair(cell: Any) -> bool:
     return isinstance(cell, Mapping) and {"key", "value"} <= set(cell)
 
 
+def without_numpy(text: str) -> str:
+    """A text in which `np.float64(3.2)`, as numpy prints a number, is the number."""
+    return re.sub(r"\b(?:np|numpy)\.\w+\(([^()]*)\)", r"\1", text)
+
+
 def _literal(text: str) -> Any:
     for parse in (json.loads, ast.literal_eval):
         try:
-            return _named(parse(text))
+            return _named(parse(without_numpy(text)))
         except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
             continue
     return text

@@ -72,8 +72,11 @@ def _table(content: Any) -> pd.DataFrame:
     if isinstance(content, list) and content:
         if all(isinstance(record, dict) for record in content):
             return pd.DataFrame(content)
-        if all(isinstance(row, list) for row in content) and _are_texts(content[0]):
-            return pd.DataFrame(content[1:], columns=content[0])
+        header = content[0]
+        if all(isinstance(row, list) for row in content) and all(
+            isinstance(n, str) for n in header
+        ):
+            return pd.DataFrame(content[1:], columns=header)
     if isinstance(content, dict):
         table = _from_object(content)
         if table is not None:
@@ -81,10 +84,6 @@ def _table(content: Any) -> pd.DataFrame:
     raise ScalingError(
         "not a list of objects", remedy='write [{"N": 1e6, "D": 2e7, "loss": 3.2}, ...]'
     )
-
-
-def _are_texts(cells: list[Any]) -> bool:
-    return all(isinstance(cell, str) for cell in cells)
 
 
 def _from_object(content: dict[str, Any]) -> pd.DataFrame | None:

@@ -57,7 +57,6 @@ DATA_WORDS = word_set(  # several values of such columns say: do not compare
     "language lang vocab text"
 )
 DATA_NAMES = word_set("config train_set eval_set validation_set test_set vocab_size")
-MAX_STATES = 30  # a column of more different cells is none of states
 SAME_CELL = 0.01  # N and D within 1 % are one cell
 MIN_CHECKPOINTS = 6  # equally spaced rows of one N that look like checkpoints
 
@@ -86,22 +85,29 @@ def run_states(table: pd.DataFrame, where: str | None) -> Iterator[Reduction]:
             continue
         plain, column = last_name(name), table[name]
         flag = re.sub("^(is|has|was)_", "", plain)
-        values = _texts(column) if column.nunique() <= MAX_STATES else pd.Series(dtype=str)
-        codes = pd.to_numeric(values.str.split(":").str[0], errors="coerce")
-        if flag in FINISHED | UNFINISHED and set(values) <= {*YES, *NO, "", "nan"}:
-            keep = values.isin(YES).to_numpy(bool) == (flag in FINISHED)
+        is_named = bool(STATE_WORDS & set(plain.split("_")))
+        if flag in FINISHED | UNFINISHED and set(_texts(column)) <= {*YES, *NO, "", "nan"}:
+            keep = _texts(column).isin(YES).to_numpy(bool) == (flag in FINISHED)
             yield Reduction(keep, f"marked in column {name!r}")
-        elif EXIT_CODE.search(plain) and codes.eq(0).any():
+        elif EXIT_CODE.search(plain) and (codes := _exit_codes(column)).eq(0).any():
             yield Reduction(codes.eq(0).to_numpy(), f"ended with an error by {name!r}")
-        elif len(values) and codes.isna().any():
-            yield from _states(column, bool(STATE_WORDS & set(plain.split("_"))))
+        elif is_named or _state(column.iloc[0]) in FINISHED | UNFINISHED:
+            yield from _states(column, is_named)
+
+
+def _exit_codes(column: pd.Series) -> pd.Series:
+    return pd.to_numeric(_texts(column).str.split(":").str[0], errors="coerce")
+
+
+def _state(cell: object) -> str:
+    """A cell as the word of a state: `JobState.FAILED` is failed."""
+    word = re.sub(r"[^\w.]+", "_", str(cell).strip().lower()).strip("_")
+    return re.sub(r"^\w+\.", "", word)
 
 
 def _states(column: pd.Series, is_named: bool) -> Iterator[Reduction]:
     """The finished runs by a column of states: one that is named so, or holds nothing else."""
-    name = column.name
-    words = _texts(column).str.replace(r"[^\w.]+", "_", regex=True).str.strip("_")
-    words = words.str.replace(r"^\w+\.", "", regex=True)
+    name, words = column.name, column.map(_state)
     is_known = words.isin(FINISHED | UNFINISHED)
     choose = f'--where "`{name}` == ..."'
     if not is_named and not (is_known.all() and words.isin(UNFINISHED).any()):

@@ -17,7 +17,7 @@ import pandas as pd
 from scaling.errors import ScalingError, unknown_choice
 from scaling.points.columns import LETTERS, Columns, candidates, resolve
 from scaling.points.derived_counts import points_from_numbers, with_tokens
-from scaling.points.flat_cells import flatten_cells, pivoted
+from scaling.points.flat_cells import flatten_cells, pivoted, without_numpy
 from scaling.points.json_tables import CURVE
 from scaling.points.points import Source, SourceOptions
 from scaling.points.repeated_rows import (
@@ -222,7 +222,7 @@ def _cell(value: object, quantity: Quantity, sign: str) -> tuple[float, Unit | N
         raise ValueError("a number above 1e30")
     if not isinstance(value, str):
         raise ValueError(f"{str(value)[:24]!r} is not a number")
-    text = value.strip()
+    text = without_numpy(value.strip())
     if text.lower() in MISSING:
         return np.nan, None
     if sign and (grouped := _GROUPED.fullmatch(text)):

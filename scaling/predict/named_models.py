@@ -27,6 +27,11 @@ class NamedModel:
     source: str
 
 
+COMPARABLE = (
+    "What compares: sizes and tokens for a budget, and the exponents, whose counting of N and C "
+    "differs by source. What does not: losses, which are nats per token of each one's own "
+    "tokeniser and text; no source gives the bytes per token that bits per byte would need."
+)
 BROWN = "Brown et al. 2020 (arXiv:2005.14165), table 2.1"
 HOFFMANN = "Hoffmann et al. 2022 (arXiv:2203.15556), table 1"
 LLAMA = "Touvron et al. 2023 (arXiv:2302.13971), table 2"

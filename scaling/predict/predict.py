@@ -29,7 +29,6 @@ from scaling.predict.question import (
     parse_question,
 )
 from scaling.predict.serving import Serving, decoding, with_demand
-from scaling.predict.several_laws import disagreement
 from scaling.recipe import describe
 from scaling.warning import ResultWarning, WarningCode, warn
 
@@ -95,7 +94,9 @@ def predict(
         if kind is QuestionKind.BUDGET and flops is not None
         else {}
     )
-    apart = disagreement(approaches) if parts else None
+    apart = several_laws.disagreement(approaches) if parts else None
+    if apart:
+        answer = several_laws.spanning(law, answer, approaches)
     if smaller is not None:  # of an optimum every draw has its own
         n, d = _size(answer, "--smaller")
         is_optimum = kind in (QuestionKind.BUDGET, QuestionKind.LOSS)

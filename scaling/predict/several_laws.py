@@ -1,39 +1,39 @@
-"""Answers of the combination of laws (scaling.fit.combination) to the three questions of `scaling
-predict`.
+"""The answers of several laws together (scaling.fit.combination) to each question of `scaling
+predict`; one_law.py has those of one.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 
 from scaling.errors import ScalingError
-from scaling.fit.combination import Combination, Forecast
+from scaling.fit.combination import Combination, Forecast, Quantity
 from scaling.fit.document import Interval
 from scaling.fit.frontier.frontier import Cost
 from scaling.predict.law_source import FittedLaw
 from scaling.predict.prediction import ApproachPrediction, CombinedAnswer, ErrorParts
 from scaling.warning import ResultWarning, WarningCode, warn
 
-LEAST_FLOPS, MOST_FLOPS = 1e3, 1e40  # between which the compute of a loss is sought
-GRID, HALVINGS = 186, 50  # five a decade, then to the last digit
+Array = np.ndarray
+Answer = dict[str, Interval]
+Parts = dict[str, CombinedAnswer]
+Curve = Callable[[Array], tuple[Array, Array, Array]]  # values and the ends of their intervals
+LEAST, MOST = 1e3, 1e40  # FLOPs, parameters or tokens between which a crossing is sought
+GRID = 186  # five a decade
 NAME = "combination"
 
 
-def at_flops(
-    known: FittedLaw, combination: Combination, flops: float
-) -> tuple[dict[str, Interval], dict[str, CombinedAnswer]]:
+def at_flops(known: FittedLaw, combination: Combination, flops: float) -> tuple[Answer, Parts]:
     """The measures of the optimum at C, and their breakdowns."""
     size = combination.optimum(flops, "n_star", known.ci)
     loss = combination.optimum(flops, "loss_star", known.ci)
     optimum, draws = known.optimum, known.optimum_draws
     sizes = None if optimum is None or draws is None else draws.n_star(flops)
     losses = None if optimum is None or draws is None else draws.loss(flops)
-    answer = _measures(known.cost, flops, size, loss)
-    return answer, {
+    return {**_measures(known.cost, flops, _ends(size)), "loss": _ends(loss)}, {
         "n_params": _breakdown(combination, "n_star", size, sizes),
         "loss": _breakdown(combination, "loss_star", loss, losses),
     }
@@ -41,14 +41,13 @@ def at_flops(
 
 def at_inputs(
     known: FittedLaw, combination: Combination, n: float, d: float
-) -> tuple[dict[str, Interval], dict[str, CombinedAnswer]]:
+) -> tuple[Answer, Parts]:
     """The loss of one run of N parameters on D tokens, and its breakdown."""
     forecast, drawn = combination.loss(n, d, known.ci), None
     if known.formula is not None and set(known.formula.inputs) == {"N", "D"}:
         drawn = known.outcomes({"N": np.array([n]), "D": np.array([d])})[1:]
-    flops = float(known.cost.flops(n, d))
     answer = {
-        "flops": _exactly(flops),
+        "flops": _exactly(float(known.cost.flops(n, d))),
         "n_params": _exactly(n),
         "tokens": _exactly(d),
         "loss": _ends(forecast),
@@ -57,43 +56,34 @@ def at_inputs(
     return answer, {"loss": _breakdown(combination, "loss", forecast, drawn)}
 
 
-def at_loss(
-    known: FittedLaw, combination: Combination, loss: float
-) -> tuple[dict[str, Interval], dict[str, CombinedAnswer]]:
+def at_loss(known: FittedLaw, combination: Combination, loss: float) -> tuple[Answer, Parts]:
     """The cheapest C that reaches a loss, and its N* and D*. Raises ScalingError for a loss that no
     C reaches.
     """
-
-    def needed(end: Callable[[Forecast], float]) -> float | None:
-        return _crossing(lambda flops: end(combination.optimum(flops, "loss_star", known.ci)), loss)
-
-    flops = needed(lambda forecast: forecast.value)
-    if flops is None:
-        least = combination.optimum(MOST_FLOPS, "loss_star", known.ci).value
+    needed = _crossing(lambda flops: combination.optima(flops, "loss_star", known.ci), loss)
+    if needed.value is None:
+        least = combination.optimum(MOST, "loss_star", known.ci).value
         raise ScalingError(
             f"--loss {loss:g} cannot be reached: the combined laws go down to {least:.4g}",
             remedy=f"ask for more than {least:.4g}",
         )
-    answer, parts = at_flops(known, combination, flops)
-    compute = Interval(
-        value=flops,
-        lo=needed(lambda forecast: forecast.lo),
-        hi=needed(lambda forecast: forecast.hi),
-    )
-    return {**answer, "flops": compute, "loss": _exactly(loss)}, {"n_params": parts["n_params"]}
+    answer, parts = at_flops(known, combination, needed.value)
+    return {**answer, "flops": needed, "loss": _exactly(loss)}, {"n_params": parts["n_params"]}
 
 
 def at_size(
     known: FittedLaw, combination: Combination, letter: str, value: float
-) -> tuple[dict[str, Interval], dict[str, CombinedAnswer]]:
+) -> tuple[Answer, Parts]:
     """The C for which N (or D) is compute-optimal. Raises ScalingError where no C is."""
 
-    def size_less_optimum(pair: tuple[float, float], end: str) -> float:
-        flops = known.cost.flops(*pair)
-        n = getattr(combination.optimum(flops, "n_star", known.ci), end)
-        return -float(n if letter == "N" else known.cost.tokens(n, flops))
+    def optimum_reversed(n: Array, d: Array) -> tuple[Array, Array, Array]:
+        """The other way round, so that it falls as the other input grows."""
+        flops = known.cost.flops(n, d)
+        ends = combination.optima(flops, "n_star", known.ci)
+        sizes = [end if letter == "N" else known.cost.tokens(end, flops) for end in ends]
+        return -sizes[0], -sizes[1], -sizes[2]
 
-    measures = _with_other(known.cost, letter, value, size_less_optimum, -value)
+    measures = _with_other(known.cost, letter, value, optimum_reversed, -value)
     if measures is None:
         what = "size" if letter == "N" else "number of tokens"
         raise ScalingError(f"{value:.3g} is the best {what} of no budget", remedy="give --flops")
@@ -105,16 +95,14 @@ def at_size(
 
 def input_for(
     known: FittedLaw, combination: Combination, given: Mapping[str, float], loss: float
-) -> tuple[dict[str, Interval], dict[str, CombinedAnswer]]:
+) -> tuple[Answer, Parts]:
     """The D with which N parameters (or the N with which D tokens) reach a loss. Raises
     ScalingError where none does.
     """
     ((letter, value),) = given.items()
-
-    def reached(pair: tuple[float, float], end: str) -> float:
-        return float(getattr(combination.loss(*pair, known.ci), end))
-
-    measures = _with_other(known.cost, letter, value, reached, loss)
+    measures = _with_other(
+        known.cost, letter, value, lambda n, d: combination.losses(n, d, known.ci), loss
+    )
     if measures is None:
         raise ScalingError(
             f"--loss {loss:g} cannot be reached with {letter} = {value:.3g}",
@@ -131,53 +119,60 @@ def _with_other(
     cost: Cost,
     letter: str,
     value: float,
-    curve: Callable[[tuple[float, float], str], float],
+    curve: Callable[[Array, Array], tuple[Array, Array, Array]],
     level: float,
-) -> dict[str, Interval] | None:
-    """N, D, C and D/N where one of N and D is given and a curve of the pair, at each end of its
+) -> Answer | None:
+    """N, D, C and D/N where one of N and D is given and a curve of both, at each end of its
     interval, has come down to a level; None where it never does.
     """
 
-    def pair(other: float) -> tuple[float, float]:
-        return (value, other) if letter == "N" else (other, value)
+    def pair(other: Array) -> tuple[Array, Array]:
+        given = np.full_like(other, value)
+        return (given, other) if letter == "N" else (other, given)
 
-    ends = [
-        _crossing(lambda other, end=end: curve(pair(other), end), level)  # type: ignore[misc]
-        for end in ("lo", "value", "hi")
-    ]
-    if ends[1] is None:
+    other = _crossing(lambda x: curve(*pair(x)), level)
+    if other.value is None:
         return None
 
-    def measured(measure: Callable[[tuple[float, float]], float]) -> Interval:
-        low, value, high = (None if end is None else float(measure(pair(end))) for end in ends)
-        assert value is not None
-        if (low or value) > value or (high or value) < value:  # it falls where the other grows
+    def measured(measure: Callable[[Array, Array], Array]) -> Interval:
+        ends = (other.lo, other.value, other.hi)
+        at = [None if end is None else float(measure(*pair(np.array(end)))) for end in ends]
+        low, middle, high = at
+        assert middle is not None
+        if (low or middle) > middle or (high or middle) < middle:  # it falls where the other grows
             low, high = high, low
-        return Interval(value=value, lo=low, hi=high)
+        return Interval(value=middle, lo=low, hi=high)
 
-    other = measured(lambda n_and_d: n_and_d[1 if letter == "N" else 0])
     n, d = (_exactly(value), other) if letter == "N" else (other, _exactly(value))
     return {
         "n_params": n,
         "tokens": d,
-        "flops": measured(lambda n_and_d: cost.flops(*n_and_d)),
-        "tokens_per_param": measured(lambda n_and_d: n_and_d[1] / n_and_d[0]),
+        "flops": measured(cost.flops),
+        "tokens_per_param": measured(lambda n, d: d / n),
     }
 
 
-def _crossing(curve: Callable[[float], float], loss: float) -> float | None:
-    """The least C at which a curve has come down to a loss, None where it never does; an interval's
-    end may rise again far out.
+def _crossing(curve: Curve, level: float) -> Interval:
+    """The least inputs at which a curve and the ends of its interval have come down to a level,
+    None where they never do; an end may rise again far out.
     """
-    grid = np.geomspace(LEAST_FLOPS, MOST_FLOPS, GRID)
-    below = np.flatnonzero([curve(float(flops)) <= loss for flops in grid])
-    if not len(below) or below[0] == 0:
-        return None
-    low, high = (math.log(grid[below[0] - 1]), math.log(grid[below[0]]))
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if curve(math.exp(middle)) > loss else (low, middle)
-    return math.exp(high)
+    from scipy.optimize import brentq
+
+    grid = np.geomspace(LEAST, MOST, GRID)
+    crossings: list[float | None] = []
+    for end, values in enumerate(curve(grid)):
+        below = np.flatnonzero(values <= level)
+        if not len(below) or below[0] == 0:
+            crossings.append(None)
+            continue
+
+        def above(log: float, end: int = end) -> float:
+            return float(curve(np.exp([log]))[end][0]) - level
+
+        low, high = np.log(grid[below[0] - 1 : below[0] + 1])
+        crossings.append(math.exp(brentq(above, low, high)) if above(low) > 0 else None)
+    value, lo, hi = crossings
+    return Interval(value=value, lo=lo, hi=hi)
 
 
 def _exactly(value: float) -> Interval:
@@ -188,28 +183,24 @@ def _ends(forecast: Forecast) -> Interval:
     return Interval(value=forecast.value, lo=forecast.lo, hi=forecast.hi)
 
 
-def _measures(cost: Cost, flops: float, size: Forecast, loss: Forecast) -> dict[str, Interval]:
-    """The five measures at C: D is what C pays for at N, so its ends are those of N the other way
+def _measures(cost: Cost, flops: float, size: Interval) -> Answer:
+    """N, D and D/N at C: D is what C pays for at N, so its ends are those of N the other way
     round.
     """
-
-    def tokens(n: float) -> float:
-        return float(cost.tokens(n, flops))
-
-    low, middle, high = size.lo, size.value, size.hi
+    low, middle, high = (float(end) for end in (size.lo, size.value, size.hi) if end is not None)
+    tokens = {n: float(cost.tokens(n, flops)) for n in (low, middle, high)}
     return {
         "flops": _exactly(flops),
-        "n_params": _ends(size),
-        "tokens": Interval(value=tokens(middle), lo=tokens(high), hi=tokens(low)),
-        "loss": _ends(loss),
+        "n_params": size,
+        "tokens": Interval(value=tokens[middle], lo=tokens[high], hi=tokens[low]),
         "tokens_per_param": Interval(
-            value=tokens(middle) / middle, lo=tokens(high) / high, hi=tokens(low) / low
+            value=tokens[middle] / middle, lo=tokens[high] / high, hi=tokens[low] / low
         ),
     }
 
 
 def _breakdown(
-    combination: Combination, quantity: Any, forecast: Forecast, draws: np.ndarray | None
+    combination: Combination, quantity: Quantity, forecast: Forecast, draws: Array | None
 ) -> CombinedAnswer:
     """The standard error taken apart; the spread of the draws of the headline law counts as its
     parameters, up to the whole spread.
@@ -217,7 +208,7 @@ def _breakdown(
     logs = np.log(draws[np.isfinite(draws) & (draws > 0)]) if draws is not None else np.empty(0)
     parameters = min(float(np.std(logs)), forecast.spread) if len(logs) > 1 else None
     form = math.sqrt(max(forecast.spread**2 - (parameters or 0.0) ** 2, 0.0))
-    weights = {one.name: one.weights.get(quantity, 0.0) for one in combination.candidates}
+    weights = dict(zip(combination.names, combination.weights(quantity).tolist(), strict=True))
     return CombinedAnswer(
         each=forecast.each,
         weights={name: weights[name] for name in forecast.each},
@@ -240,17 +231,25 @@ def disagreement(approaches: Mapping[str, ApproachPrediction]) -> ResultWarning 
     }
     if len(ends) < 2:
         return None
-    largest, smallest = (
-        max(ends, key=lambda name: ends[name][0]),
-        min(ends, key=lambda name: ends[name][1]),
-    )
+    largest = max(ends, key=lambda name: ends[name][0])
+    smallest = min(ends, key=lambda name: ends[name][1])
     if ends[largest][0] <= ends[smallest][1]:
         return None
     sizes = {name: approaches[name].n_params.value for name in ends}
     message = (
         f"the approaches disagree beyond their intervals: N* is {sizes[smallest]:.3g} by "
-        f"{smallest} "
-        "and "
-        f"{sizes[largest]:.3g} by {largest}"
+        f"{smallest} and {sizes[largest]:.3g} by {largest}"
     )
     return warn(WarningCode.APPROACHES_DISAGREE, message, **sizes)
+
+
+def spanning(
+    known: FittedLaw, answer: Answer, approaches: Mapping[str, ApproachPrediction]
+) -> Answer:
+    """The answer for a budget, its interval of N* wide enough to hold what each approach says."""
+    size, flops = answer["n_params"], answer["flops"].value
+    said = [each.n_params.value for each in approaches.values()]
+    sizes = [n for n in (*said, size.lo, size.hi) if n is not None]
+    assert flops is not None
+    wider = size.model_copy(update={"lo": min(sizes), "hi": max(sizes)})
+    return {**answer, **_measures(known.cost, flops, wider)}

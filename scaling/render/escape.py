@@ -7,7 +7,11 @@ knows no markup; the other formats have their function here.
 
 from __future__ import annotations
 
+import csv
+import html
+import io
 import re
+from collections.abc import Iterable
 
 from scaling.formatting import sanitize
 
@@ -63,35 +67,37 @@ _LATEX = {
 
 def for_plotly(text: object) -> str:
     """Text that plotly draws as it stands: it would read `<b>` and `<a href>` as markup."""
-    return sanitize(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return html.escape(sanitize(text), quote=False)
 
 
 def for_markdown(text: object) -> str:
     """One line of Markdown that shows the text itself: no markup, no HTML, no table cell ended
     early.
     """
-    one_line = " ".join(sanitize(text).split())
-    escaped = one_line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return _MARKDOWN.sub(r"\\\1", escaped)
+    return _MARKDOWN.sub(r"\\\1", for_plotly(" ".join(sanitize(text).split())))
 
 
 def for_csv(cell: object) -> object:
-    """A cell that no spreadsheet runs as a formula; numbers stay numbers, None is an empty cell."""
-    if cell is None or isinstance(cell, (int, float)):
+    """A cell that no spreadsheet runs as a formula; what is no text stays as it is."""
+    if not isinstance(cell, str):
         return cell
     text = sanitize(cell)
     return "'" + text if text[:1] in ("=", "+", "-", "@", "\t") else text
+
+
+def csv_text(rows: Iterable[Iterable[object]]) -> str:
+    """Rows as CSV with safe cells; None is an empty one."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(map(for_csv, row) for row in rows)
+    return text.getvalue()
 
 
 def for_latex(text: object) -> str:
     """One line of LaTeX that shows the text itself: no command, no cell or row ended early; other
     letters than these by their number.
     """
-    return re.sub("-(?=-)", "-{}", "".join(map(_latex, " ".join(sanitize(text).split()))))
-
-
-def _latex(letter: str) -> str:
-    known = _LATEX.get(letter)
-    if known is not None:
-        return known
-    return letter if letter.isascii() else f"(U+{ord(letter):04X})"
+    letters = [
+        _LATEX.get(letter, letter if letter.isascii() else f"(U+{ord(letter):04X})")
+        for letter in " ".join(sanitize(text).split())
+    ]
+    return re.sub("-(?=-)", "-{}", "".join(letters))

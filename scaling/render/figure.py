@@ -8,33 +8,20 @@ gives them their hexadecimal value.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Union
+from typing import Any, Literal, Union
 
 import numpy as np
 
 from scaling.formatting import format_count
-from scaling.render.escape import for_csv
+from scaling.render.escape import csv_text
 
 Colour = Union[int, float, str]
 Values = Union[Sequence[Union[float, None]], np.ndarray]
 Dash = Literal["solid", "dash", "dot"]
 Symbol = Literal["circle", "open", "diamond", "cross", "star"]
-_VIRIDIS = (
-    "440154",
-    "472d7b",
-    "3b528b",
-    "2c728e",
-    "21918c",
-    "28ae80",
-    "5ec962",
-    "addc30",
-    "fde725",
-)
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 PAD = 0.04
 
@@ -56,13 +43,15 @@ class Theme:
             return str(getattr(self, colour))
         if isinstance(colour, int):
             return self.palette[colour % len(self.palette)]
-        low, high = self.ramp
-        return _viridis(low + (high - low) * min(max(colour, 0.0), 1.0))
+        from matplotlib import colormaps
+        from matplotlib.colors import to_hex
 
-    def colours(self, colour: Colour | Sequence[float] | np.ndarray) -> list[str]:
-        """The hexadecimal values of the colours of markers: one for all, or one for each."""
+        return to_hex(colormaps["viridis"](np.interp(colour, (0, 1), self.ramp)))
+
+    def colours(self, colour: Colour | Sequence[float] | np.ndarray) -> str | list[str]:
+        """The hexadecimal value of the colour of all markers, or those of each."""
         if isinstance(colour, (int, float, str)):
-            return [self.colour(colour)]
+            return self.colour(colour)
         return [self.colour(float(each)) for each in colour]
 
 
@@ -82,13 +71,6 @@ DARK = Theme(
     ("#56b4e9", "#ff8c42", "#2bc596", "#e39ac4", "#e9b949", "#9ad0f5"),
     (0.25, 1.0),
 )
-
-
-def _viridis(at: float) -> str:
-    index = min(int(at * (len(_VIRIDIS) - 1)), len(_VIRIDIS) - 2)
-    part = at * (len(_VIRIDIS) - 1) - index
-    low, high = (bytes.fromhex(_VIRIDIS[index + step]) for step in (0, 1))
-    return "#" + bytes(round(a + (b - a) * part) for a, b in zip(low, high, strict=True)).hex()
 
 
 @dataclass(frozen=True)
@@ -129,6 +111,14 @@ class Markers:
     lo: Values | None = None
     hi: Values | None = None
     notes: Sequence[str] = ()
+
+    @property
+    def errors(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """How far the intervals reach below and above y."""
+        if self.lo is None or self.hi is None:
+            return None
+        lo, y, hi = (np.asarray(values, float) for values in (self.lo, self.y, self.hi))
+        return y - lo, hi - y
 
 
 @dataclass(frozen=True)
@@ -172,13 +162,16 @@ class ColorScale:
     lo: float
     hi: float
     unit: Literal["number", "count", "flops"] = "count"
-    log: bool = True
 
-    def at(self, value: float) -> float:
-        """Where a value lies on the scale, in [0, 1]."""
-        scale = math.log if self.log else float
-        span = scale(self.hi) - scale(self.lo)
-        return 0.5 if span <= 0 else (scale(value) - scale(self.lo)) / span
+    @property
+    def is_one_value(self) -> bool:
+        """Whether there is nothing to tell apart: then no scale is drawn."""
+        return self.hi <= 1.02 * self.lo
+
+    def at(self, value: Any) -> Any:
+        """Where a value or an array of them lies on the logarithmic scale, in [0, 1]."""
+        span = math.log(self.hi / self.lo)
+        return np.log(np.asarray(value, float) / self.lo) / span if span > 0 else 0.5
 
 
 @dataclass(frozen=True)
@@ -200,21 +193,19 @@ class Figure:
 
     def to_csv(self) -> str:
         """All points and lines of the picture, one row each, under the label of their trace."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["trace", "kind", self.x.label, self.y.label, "lo", "hi", "note"])
+        rows: list[list[object]] = [
+            ["trace", "kind", self.x.label, self.y.label, "lo", "hi", "note"]
+        ]
         for index, trace in enumerate(self.traces):
             if isinstance(trace, (ReferenceLine, Text)):
                 continue
+            name = getattr(trace, "label", "") or f"trace {index + 1}"
             columns = [getattr(trace, name, None) for name in ("x", "y", "lo", "hi")]
-            notes: Sequence[str] = trace.notes if isinstance(trace, Markers) else ()
-            note = trace.note if isinstance(trace, Line) else ""
-            name = for_csv(getattr(trace, "label", "") or f"trace {index + 1}")
-            for row in range(len(trace.x)):
-                cells = ["" if column is None else column[row] for column in columns]
-                said = for_csv(notes[row] if len(notes) else note)
-                writer.writerow([name, type(trace).__name__.lower(), *cells, said])
-        return text.getvalue()
+            notes = getattr(trace, "notes", ()) or [getattr(trace, "note", "")] * len(trace.x)
+            for row, note in enumerate(notes):
+                cells = [None if column is None else column[row] for column in columns]
+                rows.append([name, type(trace).__name__.lower(), *cells, note])
+        return csv_text(rows)
 
 
 def _limits(axis: Axis, traces: Sequence[Trace], names: Sequence[str]) -> tuple[float, float]:
@@ -238,27 +229,23 @@ def ticks(
     """Few, round ticks inside [low, high] and their labels: decades, or 1-3, or 1-2-5 where less
     than two are in sight; at most about `most` of them.
     """
-    if high <= low:  # all that is shown has one value
-        return [low], [tick_label(low, unit)]
-    values = _linear(low, high, min(4, most - 1))
+    values = [low]  # where all that is shown has one value
+    if high > low:
+        values = _linear(low, high, min(4, most - 1))
     if unit == "times":
         values = [2.0**e for e in range(math.ceil(math.log2(low)), math.floor(math.log2(high)) + 1)]
-    elif log:
+    elif log and high > low:
         every = max(1, math.ceil(math.log10(high / low) / (most - 1)))
-        for mantissas in ((1,), (1, 3), (1, 2, 5)):
-            steps = _decades(low, high, mantissas, every if mantissas == (1,) else 1)
-            if len(steps) >= 3:
-                values = steps
+        exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        for step, mantissas in ((every, (1,)), (1, (1, 3)), (1, (1, 2, 5))):
+            marks = [m * 10.0**e for e in exponents if e % step == 0 for m in mantissas]
+            inside = [mark for mark in marks if low <= mark <= high]
+            if len(inside) >= 3:
+                values = inside
                 break
     if unit == "percent":
         values = [value for value in values if value <= 100]
-    return values, [tick_label(value, unit) for value in values]
-
-
-def _decades(low: float, high: float, mantissas: tuple[int, ...], every: int) -> list[float]:
-    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    steps = [m * 10.0**e for e in exponents if e % every == 0 for m in mantissas]
-    return [step for step in steps if low <= step <= high]
+    return values, [_tick_label(value, unit) for value in values]
 
 
 def _linear(low: float, high: float, count: int = 4) -> list[float]:
@@ -271,7 +258,7 @@ def _linear(low: float, high: float, count: int = 4) -> list[float]:
     return [round(k * step, 15) for k in range(first, last + 1)]
 
 
-def tick_label(value: float, unit: str) -> str:
+def _tick_label(value: float, unit: str) -> str:
     """300k, 10¹⁸, ×2, 2.5."""
     if unit == "count" and 1 <= abs(value) < 1e15:
         return format_count(value)

@@ -7,9 +7,7 @@ for figures of your own: `plt.style.use("scaling.render.paper")`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from textwrap import fill
 from typing import Any, Literal
@@ -26,6 +24,7 @@ from scaling.render.figure import (
     Markers,
     ReferenceLine,
     Text,
+    Trace,
     ticks,
 )
 
@@ -39,29 +38,8 @@ WORD: Any = {
     "in_layout": False,
     "bbox": {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.8},
 }
-PAPER_STYLE = Path(__file__).parent / "paper.mplstyle"
-SETTINGS: Any = {
-    "svg.hashsalt": "scaling",
-    "text.parse_math": False,
-    "axes.unicode_minus": True,
-    "font.family": "DejaVu Sans",
-    "font.size": 9.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": LIGHT.muted,
-    "axes.labelcolor": LIGHT.ink,
-    "xtick.color": LIGHT.ink,
-    "ytick.color": LIGHT.ink,
-    "axes.grid": True,
-    "grid.color": LIGHT.grid,
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-    "legend.fontsize": 8.5,
-    "figure.constrained_layout.use": True,
-    "savefig.facecolor": "white",
-    "savefig.dpi": 120,
-    "path.simplify_threshold": 0.5,
-}
+SCREEN_STYLE = Path(__file__).parent / "screen.mplstyle"
+PAPER_STYLE = SCREEN_STYLE.with_name("paper.mplstyle")
 
 
 @dataclass(frozen=True)
@@ -76,9 +54,9 @@ class Style:
         """The settings of matplotlib."""
         from matplotlib import rc_params_from_file
 
-        if self.name == "screen":
-            return SETTINGS
-        return {**SETTINGS, **rc_params_from_file(PAPER_STYLE, use_default_template=False)}
+        styles = (SCREEN_STYLE, PAPER_STYLE) if self.name == "paper" else (SCREEN_STYLE,)
+        read = [rc_params_from_file(style, use_default_template=False) for style in styles]
+        return {name: value for style in read for name, value in style.items()}
 
     def size(self, figure: Figure) -> tuple[float, float]:
         """Width and height in inches."""
@@ -107,22 +85,19 @@ def draw_on(axes: Any, figure: Figure, below: bool = False) -> Any:
     """
     box = axes.get_window_extent().transformed(axes.figure.dpi_scale_trans.inverted())
     for order, trace in enumerate(figure.traces):
-        _DRAW[type(trace)](axes, trace, 2 + 0.01 * order)
-    lengths = (box.width, box.height)
-    for axis, limits, name, length in zip(
-        (figure.x, figure.y), figure.limits(), "xy", lengths, strict=True
-    ):
-        getattr(axes, f"set_{name}scale")("log" if axis.log else "linear")
-        getattr(axes, f"set_{name}lim")(*limits)
-        values, labels = ticks(*limits, axis.log, axis.unit, max(3, int(length / 0.45)))
-        getattr(axes, f"set_{name}ticks")(values, labels)
-        getattr(axes, f"set_{name}ticks")([], minor=True)
-        getattr(axes, f"set_{name}label")(_wrapped(axis.label, length, axes))
+        _draw(axes, trace, 2 + 0.01 * order)
+    drawn = zip("xy", (figure.x, figure.y), figure.limits(), (box.width, box.height), strict=True)
+    for name, axis, limits, length in drawn:
+        axes.set(**{f"{name}scale": "log" if axis.log else "linear", f"{name}lim": limits})
+        lines = getattr(axes, f"{name}axis")
+        lines.set_ticks(*ticks(*limits, axis.log, axis.unit, max(3, int(length / 0.45))))
+        lines.set_ticks([], minor=True)
+        lines.set_label_text(_wrapped(axis.label, length))
     if below:
         _legend_below(axes)
     elif axes.get_legend_handles_labels()[0]:
         axes.legend()
-    if figure.ramp is not None:
+    if figure.ramp and not figure.ramp.is_one_value:
         _colour_bar(axes, figure.ramp, box.height)
     return axes
 
@@ -143,7 +118,7 @@ def save(canvas: Any, kind: str, path: Path, style: Style = SCREEN) -> None:
         text.set_path_effects(None)
 
 
-def _wrapped(text: str, inches: float, axes: Any) -> str:
+def _wrapped(text: str, inches: float) -> str:
     """Text in lines of so many inches; longer lines would be cut or squeeze the axes."""
     from matplotlib import rcParams
 
@@ -156,7 +131,7 @@ def _legend_below(axes: Any) -> None:
     if not handles:
         return
     width = canvas.get_figwidth()
-    labels = [_wrapped(label, width - 0.5, axes) for label in labels]
+    labels = [_wrapped(label, width - 0.5) for label in labels]
     columns = max(1, min(4, int(width / (0.5 + 0.072 * max(map(len, labels))))))
     rows = sum(label.count("\n") for label in labels) + -(-len(labels) // columns)
     canvas.set_figheight(canvas.get_figheight() + 0.18 * (rows - 1))
@@ -164,77 +139,61 @@ def _legend_below(axes: Any) -> None:
     canvas.legend(handles, labels, loc="outside lower center", **spacing)
 
 
-def _label(text: str) -> str | None:
-    """Matplotlib hides labels that begin with an underscore, so they get a space before it."""
-    cleaned = sanitize(text)
-    return " " + cleaned if cleaned.startswith("_") else cleaned or None
+def _draw(axes: Any, trace: Trace, order: float) -> None:
+    style: dict[str, Any] = {"zorder": order}
+    if isinstance(trace, (Line, Markers)) and trace.label:
+        label = sanitize(trace.label)  # matplotlib hides labels that begin with an underscore
+        style["label"] = f" {label}" if label.startswith("_") else label
+    match trace:
+        case Line():
+            style |= {"color": LIGHT.colour(trace.colour), "linestyle": DASHES[trace.dash]}
+            axes.plot(*np.asarray((trace.x, trace.y), float), linewidth=trace.width * 0.8, **style)
+        case Markers():
+            _markers(axes, trace, style)
+        case Band():
+            style |= {"color": LIGHT.colour(trace.colour), "alpha": 0.16, "linewidth": 0}
+            axes.fill_between(trace.x, trace.lo, trace.hi, **style)
+        case ReferenceLine():
+            style |= {"color": LIGHT.muted, "linewidth": 0.9, "linestyle": DASHES["dot"]}
+            word: dict[str, Any] = {"xytext": (-3, -2), "va": "top"}
+            if trace.x is not None:
+                axes.axvline(trace.x, **style)
+                word |= {"xy": (trace.x, 1), "xycoords": ("data", "axes fraction")}
+            else:
+                axes.axhline(trace.y, **style)
+                word |= {"xy": (1, trace.y), "xycoords": ("axes fraction", "data")}
+                word |= {"xytext": (-2, 2), "va": "bottom"}
+            word |= {"textcoords": "offset points", "ha": "right", "color": LIGHT.muted}
+            axes.annotate(sanitize(trace.label), **word, **WORD)
+        case Text():
+            word = {"ha": trace.anchor, "va": "center", "color": LIGHT.colour(trace.colour)}
+            axes.text(trace.x, trace.y, sanitize(trace.text), clip_on=True, **word, **WORD)
 
 
-def _line(axes: Any, trace: Line, order: float) -> None:
-    style = {"color": LIGHT.colour(trace.colour), "linestyle": DASHES[trace.dash]}
-    style |= {"linewidth": trace.width * 0.8, "zorder": order, "label": _label(trace.label)}
-    axes.plot(np.asarray(trace.x, float), np.asarray(trace.y, float), **style)
-
-
-def _markers(axes: Any, trace: Markers, order: float) -> None:
-    colours = LIGHT.colours(trace.colour)
-    colour: Any = colours[0] if len(colours) == 1 else colours
-    hollow = trace.symbol in ("open", "cross")
-    if trace.lo is not None and trace.hi is not None:
-        y = np.asarray(trace.y, float)
-        bars = {"fmt": "none", "elinewidth": 1, "capsize": 2, "zorder": order}
-        bars["ecolor"] = colours[0] if len(colours) == 1 else LIGHT.muted
-        ends = y - np.asarray(trace.lo, float), np.asarray(trace.hi, float) - y
-        axes.errorbar(trace.x, y, ends, **bars)
-    style: dict[str, Any] = {"marker": SYMBOLS[trace.symbol], "s": (trace.size * 0.75) ** 2}
-    style |= {"linewidths": 1.2 if hollow else 0.5, "zorder": order, "label": _label(trace.label)}
+def _markers(axes: Any, trace: Markers, style: dict[str, Any]) -> None:
+    colour = LIGHT.colours(trace.colour)
+    is_hollow = trace.symbol in ("open", "cross")
+    if trace.errors:
+        bars = {"ecolor": colour if isinstance(colour, str) else LIGHT.muted, "elinewidth": 1}
+        bars |= {"fmt": "none", "capsize": 2, "zorder": style["zorder"]}
+        axes.errorbar(trace.x, np.asarray(trace.y, float), trace.errors, **bars)
+    style |= {"marker": SYMBOLS[trace.symbol], "s": (trace.size * 0.75) ** 2}
+    style["linewidths"] = 1.2 if is_hollow else 0.5
     if trace.symbol == "cross":
         style["c"] = colour
     else:
-        style["facecolors"] = "none" if hollow else colour
-        style["edgecolors"] = colour if hollow else "white"
+        style["facecolors"] = "none" if is_hollow else colour
+        style["edgecolors"] = colour if is_hollow else "white"
     axes.scatter(trace.x, trace.y, **style)
-
-
-def _band(axes: Any, trace: Band, order: float) -> None:
-    style = {"color": LIGHT.colour(trace.colour), "alpha": 0.16, "linewidth": 0, "zorder": order}
-    axes.fill_between(trace.x, trace.lo, trace.hi, **style)
-
-
-def _rule(axes: Any, trace: ReferenceLine, order: float) -> None:
-    style = {"color": LIGHT.muted, "linewidth": 0.9, "linestyle": DASHES["dot"], "zorder": order}
-    place = partial(axes.annotate, sanitize(trace.label), textcoords="offset points", ha="right")
-    if trace.x is not None:
-        axes.axvline(trace.x, **style)
-        at = {"xy": (trace.x, 1), "xycoords": ("data", "axes fraction"), "xytext": (-3, -2)}
-    else:
-        axes.axhline(trace.y, **style)
-        at = {"xy": (1, trace.y), "xycoords": ("axes fraction", "data"), "xytext": (-2, 2)}
-    place(**at, va="bottom" if trace.x is None else "top", color=LIGHT.muted, **WORD)
-
-
-def _text(axes: Any, trace: Text, order: float) -> None:
-    at = {"ha": trace.anchor, "va": "center", "clip_on": True}
-    colour = LIGHT.colour(trace.colour)
-    axes.text(trace.x, trace.y, sanitize(trace.text), color=colour, **at, **WORD)
-
-
-_DRAW: dict[type, Callable[[Any, Any, float], None]] = {
-    Line: _line,
-    Markers: _markers,
-    Band: _band,
-    ReferenceLine: _rule,
-    Text: _text,
-}
 
 
 def _colour_bar(axes: Any, ramp: ColorScale, height: float) -> None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import ListedColormap
 
-    colours = ListedColormap([LIGHT.colour(step / 63) for step in range(64)])
+    colours = ListedColormap(LIGHT.colours(np.linspace(0, 1, 64)))
     bar = axes.figure.colorbar(ScalarMappable(cmap=colours), ax=axes, pad=0.015, aspect=32)
-    values, labels = ticks(ramp.lo, ramp.hi, ramp.log, ramp.unit)
-    bar.set_ticks([ramp.at(value) for value in values], labels=labels)
-    bar.set_label(_wrapped(ramp.label, height, axes))
+    values, labels = ticks(ramp.lo, ramp.hi, True, ramp.unit)
+    bar.set_ticks(ramp.at(values), labels=labels)
+    bar.set_label(_wrapped(ramp.label, height))
     bar.outline.set_visible(False)

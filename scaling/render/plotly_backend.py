@@ -6,7 +6,9 @@ report.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from scaling.render.figure import (
     Axis,
     Band,
     ColorScale,
+    Colour,
     Figure,
     Line,
     Markers,
@@ -39,16 +42,7 @@ SYMBOLS = {
     "cross": "x-thin-open",
     "star": "star",
 }
-FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-CLEAR = "rgba(0,0,0,0)"
-LEGEND = {
-    "orientation": "h",
-    "yref": "container",
-    "y": 0,
-    "yanchor": "bottom",
-    "x": 0.5,
-    "xanchor": "center",
-}
+LAYOUT = Path(__file__).parent / "plotly_layout.json"  # of all figures, with the theme's colours
 
 
 def plotly_js() -> str:
@@ -79,65 +73,44 @@ def _changes(base: Any, other: Any) -> Any:
 
 
 def _draw(figure: Figure, theme: Theme) -> dict[str, Any]:
-    x_limits, y_limits = figure.limits()
+    layout = json.loads(Template(LAYOUT.read_text("utf-8")).substitute(vars(theme)))
+    axes = (figure.x, figure.y)
+    for name, axis, limits in zip(("xaxis", "yaxis"), axes, figure.limits(), strict=True):
+        values, labels = ticks(*limits, axis.log, axis.unit)
+        layout[name] |= {
+            "title": {"text": for_plotly(axis.label), "standoff": 8},
+            "type": "log" if axis.log else "linear",
+            "range": [_position(limit, axis) for limit in limits],
+            "tickvals": values,
+            "ticktext": labels,
+            "exponentformat": "SI" if axis.unit == "count" else "power",
+        }
     data: list[dict[str, Any]] = []
-    shapes: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
+    layout |= {"shapes": [], "annotations": []}
     for trace in figure.traces:
-        if isinstance(trace, Line):
-            data.append(_line(trace, theme))
-        elif isinstance(trace, Markers):
-            data.append(_markers(trace, theme))
-        elif isinstance(trace, Band):
-            data.append(_band(trace, theme))
-        elif isinstance(trace, ReferenceLine):
-            shapes.append(_shape(trace, theme))
-        if isinstance(trace, (ReferenceLine, Text)):
-            annotations += _annotation(trace, figure, theme)
-    labelled = any(trace.get("showlegend") for trace in data)
-    if figure.ramp is not None:
+        match trace:
+            case Line():
+                data.append(_line(trace, theme))
+            case Markers():
+                data.append(_markers(trace, theme))
+            case Band():
+                data.append(_band(trace, theme))
+            case ReferenceLine():
+                layout["shapes"].append(_rule(trace, theme))
+                layout["annotations"] += [_rule_label(trace, axes, theme)] if trace.label else []
+            case Text():
+                position = {"x": _position(trace.x, figure.x), "y": _position(trace.y, figure.y)}
+                word = _word(trace.text, trace.colour, theme)
+                layout["annotations"].append(
+                    word | position | {"xanchor": trace.anchor, "yanchor": "middle"}
+                )
+    layout["showlegend"] = any(trace.get("showlegend") for trace in data)
+    if figure.ramp and not figure.ramp.is_one_value:
         data.append(_colour_bar(figure.ramp, theme))
-    hover = {"bgcolor": theme.background, "bordercolor": theme.muted, "font": {"color": theme.ink}}
-    layout = {
-        "font": {"family": FONT, "size": 13, "color": theme.ink},
-        "paper_bgcolor": CLEAR,
-        "plot_bgcolor": CLEAR,
-        "margin": {"l": 56, "r": 16, "t": 14, "b": 48},
-        "hovermode": "closest",
-        "modebar": {"bgcolor": CLEAR, "color": theme.muted, "activecolor": theme.ink},
-        "hoverlabel": hover,
-        "xaxis": _axis(figure.x, x_limits, theme),
-        "yaxis": _axis(figure.y, y_limits, theme),
-        "showlegend": labelled,
-        "legend": LEGEND,
-        "shapes": shapes,
-        "annotations": annotations,
-    }
     return {"data": data, "layout": layout}
 
 
-def _axis(axis: Axis, limits: tuple[float, float], theme: Theme) -> dict[str, Any]:
-    values, labels = ticks(*limits, axis.log, axis.unit)
-    return {
-        "title": {"text": for_plotly(axis.label), "standoff": 8},
-        "type": "log" if axis.log else "linear",
-        "range": [_place(limit, axis) for limit in limits],
-        "tickmode": "array",
-        "tickvals": values,
-        "ticktext": labels,
-        "exponentformat": "SI" if axis.unit == "count" else "power",
-        "gridcolor": theme.grid,
-        "linecolor": theme.muted,
-        "tickcolor": theme.muted,
-        "ticks": "outside",
-        "ticklen": 4,
-        "showline": True,
-        "zeroline": False,
-        "automargin": True,
-    }
-
-
-def _place(value: float, axis: Axis) -> float:
+def _position(value: float, axis: Axis) -> float:
     """Ranges and annotations of a log axis are given by exponent."""
     return float(np.log10(value)) if axis.log else float(value)
 
@@ -153,46 +126,39 @@ def _rgba(colour: str, alpha: float) -> str:
     return f"rgba({red},{green},{blue},{alpha:g})"
 
 
-def _scatter(trace: Line | Markers, mode: str) -> dict[str, Any]:
-    return {
-        "type": "scatter",
-        "mode": mode,
-        "name": for_plotly(trace.label),
-        "showlegend": bool(trace.label),
-        "x": _numbers(trace.x),
-        "y": _numbers(trace.y),
-    }
+def _scatter(mode: str, x: Any, y: Any, label: str = "", **more: Any) -> dict[str, Any]:
+    named = {"name": for_plotly(label), "showlegend": bool(label), "hoverinfo": "skip"}
+    return {"type": "scatter", "mode": mode, "x": _numbers(x), "y": _numbers(y)} | named | more
 
 
 def _line(trace: Line, theme: Theme) -> dict[str, Any]:
-    drawn = _scatter(trace, "lines")
     style = {"color": theme.colour(trace.colour), "width": trace.width, "dash": trace.dash}
+    drawn = _scatter("lines", trace.x, trace.y, trace.label, line=style)
     if trace.note:
-        return drawn | {"line": style, "text": for_plotly(trace.note), "hoverinfo": "x+y+text"}
-    return drawn | {"line": style, "hoverinfo": "x+y+name" if trace.label else "skip"}
+        return drawn | {"text": for_plotly(trace.note), "hoverinfo": "x+y+text"}
+    return drawn | ({"hoverinfo": "x+y+name"} if trace.label else {})
 
 
 def _markers(trace: Markers, theme: Theme) -> dict[str, Any]:
-    colours = theme.colours(trace.colour)
-    colour: Any = colours[0] if len(colours) == 1 else colours
+    colour = theme.colours(trace.colour)
     is_hollow = trace.symbol in ("open", "cross")
     outline = colour if is_hollow else theme.background
-    drawn = _scatter(trace, "markers")
-    drawn["marker"] = {
+    marker = {
         "color": colour,
         "size": trace.size,
         "symbol": SYMBOLS[trace.symbol],
         "line": {"color": outline, "width": 1.6 if is_hollow else 0.8},
     }
+    drawn = _scatter("markers", trace.x, trace.y, trace.label, marker=marker, hoverinfo="all")
     if trace.notes:
         drawn |= {"text": [for_plotly(note) for note in trace.notes], "hoverinfo": "text"}
-    if trace.lo is not None and trace.hi is not None:
-        y = np.asarray(trace.y, float)
+    if trace.errors:
+        below, above = map(_numbers, trace.errors)
         drawn["error_y"] = {
             "type": "data",
-            "array": _numbers(np.asarray(trace.hi, float) - y),
-            "arrayminus": _numbers(y - np.asarray(trace.lo, float)),
-            "color": colours[0] if len(colours) == 1 else theme.muted,
+            "array": above,
+            "arrayminus": below,
+            "color": colour if isinstance(colour, str) else theme.muted,
             "thickness": 1.2,
             "width": 3,
         }
@@ -201,78 +167,58 @@ def _markers(trace: Markers, theme: Theme) -> dict[str, Any]:
 
 def _band(trace: Band, theme: Theme) -> dict[str, Any]:
     """One closed outline, so that two bands never fill towards each other."""
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "x": _numbers([*trace.x, *reversed(trace.x)]),
-        "y": _numbers([*trace.hi, *reversed(trace.lo)]),
-        "fill": "toself",
-        "showlegend": False,
-        "fillcolor": _rgba(theme.colour(trace.colour), 0.16),
-        "line": {"width": 0},
-        "hoverinfo": "skip",
-    }
+    x, y = [*trace.x, *reversed(trace.x)], [*trace.hi, *reversed(trace.lo)]
+    fill = _rgba(theme.colour(trace.colour), 0.16)
+    return _scatter("lines", x, y, fill="toself", fillcolor=fill, line={"width": 0})
 
 
-def _shape(rule: ReferenceLine, theme: Theme) -> dict[str, Any]:
+def _rule(rule: ReferenceLine, theme: Theme) -> dict[str, Any]:
+    across, along = ("y", "x") if rule.y is None else ("x", "y")
+    at = rule.x if rule.y is None else rule.y
+    ends = {f"{along}0": at, f"{along}1": at, f"{across}0": 0, f"{across}1": 1}
     line = {"color": theme.muted, "width": 1.2, "dash": "dot"}
+    return {"type": "line", "layer": "below", "line": line, f"{across}ref": "paper"} | ends
+
+
+def _rule_label(rule: ReferenceLine, axes: tuple[Axis, Axis], theme: Theme) -> dict[str, Any]:
+    """At the top of a vertical line, at the right of a horizontal one."""
+    at: dict[str, Any] = {"xref": "paper", "x": 1, "yanchor": "bottom", "xanchor": "right"}
     if rule.x is not None:
-        across: dict[str, Any] = {"x0": rule.x, "x1": rule.x, "yref": "paper", "y0": 0, "y1": 1}
-    else:
-        across = {"y0": rule.y, "y1": rule.y, "xref": "paper", "x0": 0, "x1": 1}
-    return {"type": "line", "layer": "below", "line": line} | across
+        at |= {"x": _position(rule.x, axes[0]), "xref": "x", "xshift": -3}
+        at |= {"yref": "paper", "y": 1, "yanchor": "top"}
+    elif rule.y is not None:
+        at["y"] = _position(rule.y, axes[1])
+    return _word(rule.label, "muted", theme) | at
 
 
-def _annotation(trace: ReferenceLine | Text, figure: Figure, theme: Theme) -> list[dict[str, Any]]:
-    """A word that stays readable over lines."""
-    word, colour = (trace.text, trace.colour) if isinstance(trace, Text) else (trace.label, "muted")
-    if not word:
-        return []
-    x: dict[str, Any] = {"xref": "paper", "x": 1, "xanchor": "right"}
-    y: dict[str, Any] = {"yref": "paper", "y": 1, "yanchor": "top"}
-    if trace.x is not None:
-        side = trace.anchor if isinstance(trace, Text) else "right"
-        x = {"x": _place(trace.x, figure.x), "xanchor": side}
-    if trace.y is not None:
-        height = "middle" if isinstance(trace, Text) else "bottom"
-        y = {"y": _place(trace.y, figure.y), "yanchor": height}
-    if isinstance(trace, ReferenceLine) and trace.x is not None:
-        x["xshift"] = -3
-    style = {
+def _word(text: str, colour: Colour, theme: Theme) -> dict[str, Any]:
+    """An annotation that stays readable over lines."""
+    return {
+        "text": for_plotly(text),
         "showarrow": False,
         "bgcolor": _rgba(theme.background, 0.75),
         "borderpad": 1,
         "font": {"size": 11, "color": theme.colour(colour)},
     }
-    return [{"text": for_plotly(word), **x, **y, **style}]
 
 
 def _colour_bar(ramp: ColorScale, theme: Theme) -> dict[str, Any]:
-    values, labels = ticks(ramp.lo, ramp.hi, ramp.log, ramp.unit)
-    bar = {
-        "title": {"text": for_plotly(ramp.label), "side": "right"},
-        "thickness": 12,
-        "outlinewidth": 0,
-        "tickvals": [ramp.at(value) for value in values],
-        "ticktext": labels,
-        "len": 0.9,
-        "xpad": 6,
-    }
+    values, labels = ticks(ramp.lo, ramp.hi, True, ramp.unit)
     marker = {
         "color": [0.0],
         "cmin": 0,
         "cmax": 1,
         "colorscale": [[step / 8, theme.colour(step / 8)] for step in range(9)],
-        "colorbar": bar,
+        "colorbar": {
+            "title": {"text": for_plotly(ramp.label), "side": "right"},
+            "thickness": 12,
+            "outlinewidth": 0,
+            "tickvals": ramp.at(values).tolist(),
+            "ticktext": labels,
+            "len": 0.9,
+            "xpad": 6,
+        },
         "showscale": True,
         "opacity": 0,
     }
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "x": [None],
-        "y": [None],
-        "marker": marker,
-        "showlegend": False,
-        "hoverinfo": "skip",
-    }
+    return _scatter("markers", [np.nan], [np.nan], marker=marker)

@@ -4,6 +4,8 @@ paragraph.
 
 from __future__ import annotations
 
+from typing import Any
+
 from rich import box
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -11,11 +13,14 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from scaling.render.escape import sanitize
-from scaling.render.table import Table
+from scaling.render.table import PAIR, Table
 
 
-def to_rich(table: Table, *, heading: bool = True, ruled: bool = True) -> RenderableType:
-    """Title and rows as rich `Text` of plain text, which knows no markup and no escape codes."""
+def to_rich(table: Table, *, ruled: bool = True) -> RenderableType:
+    """Title and rows as rich `Text` of plain text, which knows no markup and no escape codes; pairs
+    need no heading.
+    """
+    heading = table.columns != PAIR
     drawn = WrappingTable(
         box=box.SIMPLE_HEAD if ruled and heading else None,
         show_header=heading,
@@ -39,24 +44,19 @@ def to_rich(table: Table, *, heading: bool = True, ruled: bool = True) -> Render
 
 
 class WrappingTable(RichTable):
-    """A table that breaks its cells at spaces only and becomes one paragraph per row on a narrow
-    terminal: no number is cut.
+    """A table of `Text` that breaks its cells at spaces only and becomes one paragraph per row on a
+    narrow terminal: no number is cut.
     """
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The table, or its rows as `column value` one after the other."""
-        texts = [
-            [_to_text(console, cell) for cell in (column.header, *column.cells)]
-            for column in self.columns
-        ]
+        texts: list[list[Any]] = [[column.header, *column.cells] for column in self.columns]
         widest = [max(text.cell_len for text in column) for column in texts]
-        longest_word = [
-            max(cell_len(word) for text in column for word in (text.plain.split() or [""]))
-            for column in texts
-        ]
         minimum = [
-            whole if column.no_wrap else word
-            for column, whole, word in zip(self.columns, widest, longest_word, strict=True)
+            whole
+            if column.no_wrap
+            else max(cell_len(word) for text in cells for word in ["", *text.plain.split()])
+            for column, cells, whole in zip(self.columns, texts, widest, strict=True)
         ]
         gaps = self.padding[1] * (len(minimum) - 1) + self._extra_width
         spare = options.max_width - sum(minimum) - gaps
@@ -66,22 +66,11 @@ class WrappingTable(RichTable):
                 spare -= column.width - low
             yield from super().__rich_console__(console, options)
             return
-        if self.title:
-            yield Text(_to_text(console, self.title).plain, style="bold")
-        for row in list(zip(*texts, strict=True))[1:]:
+        names, *rows = zip(*texts, strict=True)
+        for first, *others in rows:
             cells = [
-                _with_header(texts[index][0], value) if index else value
-                for index, value in enumerate(row)
+                Text.assemble((f"{name.plain} " if name.plain else "", "dim"), value)
+                for name, value in zip(names[1:], others, strict=True)
+                if value.plain
             ]
-            yield Text("  ").join(cell for cell in cells if cell.plain)
-
-
-def _to_text(console: Console, cell: RenderableType) -> Text:
-    return cell if isinstance(cell, Text) else console.render_str(str(cell))
-
-
-def _with_header(header: Text, value: Text) -> Text:
-    """A cell after the name of its column; an empty one is left out."""
-    if value.plain and header.plain:
-        return Text.assemble((f"{header.plain} ", "dim"), value)
-    return value
+            yield Text("  ").join([first, *cells])

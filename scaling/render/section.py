@@ -35,10 +35,12 @@ def section(
     title: str,
     figures: Sequence[Figure | None] = (),
     tables: Sequence[Table | None] = (),
+    notes: Sequence[str | None] = (),
     commands: Sequence[str] = (),
     folded: bool = False,
 ) -> Section:
-    """A section of those figures and tables that are not None."""
-    shown = tuple(figure for figure in figures if figure is not None)
-    listed = tuple(table for table in tables if table is not None)
-    return Section(id, title, shown, listed, commands=commands, folded=folded)
+    """A section of those figures, tables and notes that are not None."""
+    shown = [figure for figure in figures if figure]
+    listed = [table for table in tables if table]
+    said = [note for note in notes if note]
+    return Section(id, title, shown, listed, said, commands, folded=folded)

@@ -4,17 +4,18 @@ rounds or keeps its digits.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from html import escape
 from typing import TYPE_CHECKING, Any, Literal, Union
 
+import numpy as np
+
 from scaling.formatting import flatten, format_bytes, format_count, format_flops, format_seconds
-from scaling.render.escape import for_csv, sanitize
+from scaling.render.escape import csv_text, sanitize
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -25,6 +26,7 @@ Kind = Literal[
 Estimate = tuple[Union[float, None], Union[float, None], Union[float, None]]
 Cell = Union[str, float, int, None, Estimate]
 Document = Mapping[str, Any]
+KINDS: dict[str, Kind] = {"N": "count", "D": "count", "C": "flops"}  # of columns by name
 
 
 @dataclass(frozen=True)
@@ -62,54 +64,53 @@ class Table:
             for row in self.rows[: self.max_rows]
         ]
 
+    def without(self, *names: str) -> Table:
+        """The table without these columns, for a narrow place."""
+        kept = [index for index, column in enumerate(self.columns) if column.name not in names]
+        rows = tuple(tuple(row[index] for index in kept) for row in self.rows)
+        return replace(self, columns=tuple(self.columns[index] for index in kept), rows=rows)
+
     def to_csv(self) -> str:
         """All rows with all digits; an interval takes three columns."""
-        header = [
-            name
-            for column in self.columns
-            for name in _spread([column.name, f"{column.name} lo", f"{column.name} hi"], column)
-        ]
-        rows = (
-            [
-                item
-                for cell, column in zip(row, self.columns, strict=True)
-                for item in _spread(cell, column)
-            ]
-            for row in self.rows
-        )
-        return _csv_text([header, *rows])
 
-    def to_rich(self, *, heading: bool = True, ruled: bool = True) -> RenderableType:
+        def spread(cells: Iterable[Any]) -> list[Any]:
+            pairs = zip(cells, self.columns, strict=True)
+            return [
+                item
+                for cell, column in pairs
+                for item in ((cell or (None, None, None)) if column.interval else [cell])
+            ]
+
+        names = [
+            (c.name, f"{c.name} lo", f"{c.name} hi") if c.interval else c.name for c in self.columns
+        ]
+        return csv_text([spread(names), *map(spread, self.rows)])
+
+    def to_rich(self, *, ruled: bool = True) -> RenderableType:
         """The table for a terminal, no number cut; `ruled` draws lines around the heading."""
         from scaling.render.rich_table import to_rich
 
-        return to_rich(self, heading=heading, ruled=ruled)
+        return to_rich(self, ruled=ruled)
 
     def to_html(self, *, inline_style: bool = False) -> str:
         """A `<table>` with every text escaped; `inline_style` is for pages without a style sheet of
         ours.
         """
+        form = 'style="text-align: {}"' if inline_style else 'class="{}"'
+        text, number = ("left", "right") if inline_style else ("word", "num")
+        looks = [form.format(text if column.is_text else number) for column in self.columns]
 
-        def cell(tag: str, text: str, column: Column) -> str:
-            if inline_style:
-                style = f'style="text-align: {"left" if column.is_text else "right"}"'
-            else:
-                style = f'class="{"word" if column.is_text else "num"}"'
-            scope = {"th": ' scope="row"', "thead": ' scope="col"', "td": ""}[tag]
-            name = "td" if tag == "td" else "th"
-            return f"<{name}{scope} {style}>{escape(sanitize(text))}</{name}>"
-
-        head = "".join(cell("thead", column.name, column) for column in self.columns)
-        body = "\n".join(
-            "<tr>"
-            + "".join(
-                cell("td" if index else "th", text, column)
-                for index, (text, column) in enumerate(zip(row, self.columns, strict=True))
+        def row(texts: Sequence[str], first: str, other: str) -> str:
+            tags = [first, *[other] * (len(texts) - 1)]
+            cells = (
+                f"<{tag} {look}>{escape(sanitize(text))}</{tag[:2]}>"
+                for tag, look, text in zip(tags, looks, texts, strict=True)
             )
-            + "</tr>"
-            for row in self.formatted()
-        )
-        return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>"
+            return f"<tr>{''.join(cells)}</tr>"
+
+        head = row([column.name for column in self.columns], *['th scope="col"'] * 2)
+        body = "\n".join(row(texts, 'th scope="row"', "td") for texts in self.formatted())
+        return f"<table>\n<thead>{head}</thead>\n<tbody>\n{body}\n</tbody></table>"
 
     def to_latex(self) -> str:
         """A LaTeX tabular with booktabs rules, for a table environment of your own."""
@@ -126,31 +127,19 @@ def records_to_csv(records: Iterable[Mapping[str, Any]], columns: Sequence[str] 
     """
     flat = [{name: _json_cell(value) for name, value in flatten(row)} for row in records]
     names = list(dict.fromkeys(name for row in flat for name in row)) or list(columns)
-    return _csv_text([names, *([row.get(name) for name in names] for row in flat)])
-
-
-def _csv_text(rows: Iterable[Iterable[Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([for_csv(cell) for cell in row] for row in rows)
-    return text.getvalue()
+    return csv_text([names, *([row.get(name) for name in names] for row in flat)])
 
 
 def _json_cell(value: Any) -> Any:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return json.dumps(value) if isinstance(value, (list, tuple)) else value
+    return json.dumps(value) if isinstance(value, (bool, list, tuple)) else value
 
 
-def _spread(cell: Any, column: Column) -> list[Any]:
-    if not column.interval:
-        return [cell[0] if isinstance(cell, list) else cell]
-    return list(cell) if cell is not None else [None, None, None]
+PAIR = (Column("what"), Column("value"))
 
 
 def pairs(name: str, title: str, rows: Sequence[tuple[str, str]]) -> Table:
     """A table of two columns, `what` and `value`."""
-    return Table(name, title, (Column("what"), Column("value")), tuple(rows))
+    return Table(name, title, PAIR, tuple(rows))
 
 
 def number(value: float, digits: int = 4) -> str:
@@ -167,10 +156,9 @@ def format_cell(cell: Cell, column: Column) -> str:
     """One cell as people read it; a missing value is a dash."""
     if isinstance(cell, tuple):
         value, *ends = cell
-        is_bare = ends == [None, None]
-        middle = "–" if value is None else _format(value, column.kind, 4 if is_bare else 3)
-        if is_bare:
-            return middle
+        if ends == [None, None]:
+            return format_cell(value, column)
+        middle = "–" if value is None else _format(value, column.kind, 3)
         low, high = ("…" if end is None else _format(end, column.kind, 3) for end in ends)
         return f"{middle} [{low}, {high}]"
     if cell is None:
@@ -179,24 +167,35 @@ def format_cell(cell: Cell, column: Column) -> str:
 
 
 def _format(value: float, kind: Kind, digits: int) -> str:
-    if kind == "count":
-        return format_count(value)
-    if kind == "flops":
-        return format_flops(value)
-    if kind == "bytes":
-        return format_bytes(value)
-    if kind == "seconds":
-        return format_seconds(value)
-    if kind == "integer":
-        return f"{value:.0f}"
-    if kind == "percent":
-        return f"{100 * value:+.2g} %"
-    return f"{value:.2g}" if kind == "short" else number(value, 3 if kind == "rough" else digits)
+    if kind in FORMATS:
+        return FORMATS[kind](value)
+    return number(value, 3 if kind == "rough" else digits)
+
+
+FORMATS: dict[Kind, Callable[[float], str]] = {
+    "count": format_count,
+    "flops": format_flops,
+    "bytes": format_bytes,
+    "seconds": format_seconds,
+    "integer": "{:.0f}".format,
+    "percent": lambda value: f"{100 * value:+.2g} %",
+    "short": "{:.2g}".format,
+}
 
 
 def estimate(entry: Any) -> Estimate:
-    """(value, lo, hi) of an estimate or an interval of a document; None where there is none."""
-    return (None, None, None) if entry is None else (entry.value, entry.lo, entry.hi)
+    """(value, lo, hi) of an estimate, an interval or a record of a document; None where there is
+    none.
+    """
+    if isinstance(entry, tuple):
+        return entry  # type: ignore[return-value]
+    read = entry.get if isinstance(entry, Mapping) else partial(getattr, entry)
+    return tuple(read(name, None) for name in ("value", "lo", "hi"))  # type: ignore[return-value]
+
+
+def format_estimate(entry: Any, kind: Kind = "rough") -> str:
+    """An estimate as text: 0.514 [0.500, 0.530], or the value alone without an interval."""
+    return format_cell(estimate(entry), Column("", kind, True))
 
 
 def tabulate(
@@ -222,8 +221,42 @@ def _field(record: Any, path: str, column: Column) -> Any:
     for name in path.split("."):
         if record is not None:
             record = record.get(name) if isinstance(record, Mapping) else getattr(record, name)
-    if column.interval:
-        if isinstance(record, Mapping):
-            return record.get("value"), record.get("lo"), record.get("hi")
-        return record if isinstance(record, tuple) else estimate(record)
-    return record
+    return estimate(record) if column.interval else record
+
+
+def record_table(
+    name: str,
+    title: str,
+    records: Sequence[Mapping[str, Any]],
+    caption: str = "",
+    max_rows: int | None = None,
+    **kinds: Sequence[str],
+) -> Table | None:
+    """A table of records with the same keys, which are its columns. None without records.
+
+    N, D and C are counts and FLOPs; of other columns the first value tells the kind: text, an
+    estimate with its interval, an integer, or else a number. `rough=("R2", "p")` names the columns
+    of another kind, `interval=` those that may lack all values.
+    """
+    named: dict[str, Any] = {column: kind for kind, columns in kinds.items() for column in columns}
+    columns = []
+    for column in records[0] if records else ():
+        first = next((r[column] for r in records if r[column] is not None), 0.0)
+        kind: Kind = "text" if isinstance(first, str) else "number"
+        if isinstance(first, (int, np.integer)):
+            kind = "integer"
+        interval = (
+            named.get(column) == "interval" or hasattr(first, "lo") or isinstance(first, tuple)
+        )
+        kind = (
+            kind if named.get(column) == "interval" else named.get(column, KINDS.get(column, kind))
+        )
+        columns.append(Column(column, kind, interval))
+    rows = tuple(
+        tuple(
+            estimate(cell) if column.interval else cell
+            for cell, column in zip(record.values(), columns, strict=True)
+        )
+        for record in records
+    )
+    return Table(name, title, tuple(columns), rows, caption, max_rows) if rows else None

@@ -5,25 +5,38 @@ other, and whether they differ significantly.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+
+import numpy as np
 
 from scaling.fit.document import FitStatus
 from scaling.fit.result import FitResult
-from scaling.formatting import format_flops
+from scaling.formatting import format_count, format_flops
+from scaling.predict.comparison import Band as Curve
 from scaling.predict.comparison import Comparison, ComputeMultiplier, DifferenceTest
+from scaling.render.figure import Axis, Band, Dash, Figure, Line, Markers, ReferenceLine, Trace
 from scaling.render.section import section
-from scaling.render.table import Column, estimate, format_cell
-from scaling.report.parts import comparison as parts
-from scaling.report.parts.comparison import computable, list_names
+from scaling.render.table import (
+    Cell,
+    Column,
+    Table,
+    estimate,
+    format_estimate,
+    number,
+    record_table,
+)
+from scaling.report.parts.drawing import C_AXIS, LOSS_AXIS, N_AXIS, fitted_points, thinned
 from scaling.report.sections import Report
+from scaling.report.summary import COUNTED
 
-
-def _ratio(entry: Any) -> str:
-    return format_cell(estimate(entry), Column("", "rough", True))
-
-
-def _p_value(p: float) -> str:
-    return format_cell(p, Column("", "rough"))
+POINTS_SHOWN = 1000
+DASHED = "Dashed: beyond the largest budget that the sweep trained."
+MEANING = {
+    "a": "a: exponent of N* ∝ C^a",
+    "b": "b: exponent of D* ∝ C^b",
+    "E": "E: floor of the loss, nats",
+    "compute": "times the compute for the same loss",
+}
 
 
 def compose(
@@ -33,32 +46,21 @@ def compose(
     they were fitted.
     """
     first = comparison.baseline
-    losses, size = parts.losses(comparison, fits), parts.sizes(comparison)
+    losses, sizes = _losses(comparison, fits), _sizes(comparison)
+    exponents = [_estimates(comparison), _tests(comparison)]
     sections = (
         section(
             "compute",
             "Compute for the same loss",
-            [parts.multiplier(comparison)],
-            [parts.spending(comparison)],
+            [_multiplier(comparison)],
+            [_spending(comparison)],
         ),
-        section(
-            "exponents", "Exponents", [], [parts.estimates(comparison), parts.tests(comparison)]
-        ),
-        section("size", "Compute-optimal size", [size] if losses else []),
-        section(
-            "provenance",
-            "Data and provenance",
-            tables=[parts.sweeps(comparison)],
-            commands=[command],
-        ),
+        section("exponents", "Exponents", [], exponents),
+        section("size", "Compute-optimal size", [sizes] if losses else []),
+        section("provenance", "Data and provenance", [], [_sweeps(comparison)], commands=[command]),
     )
-    incomparable, caveats = [], []
-    for other, item in comparison.losses.items():
-        if item.compare is False:
-            text = f"{other} and {first}: {item.why} Only exponents are compared."
-            incomparable.append(text)
-        else:
-            caveats.append(item.why)
+    apart = {name: item.why for name, item in comparison.losses.items() if item.compare is False}
+    caveats = [item.why for name, item in comparison.losses.items() if name not in apart]
     caveats += [*_reach(comparison), *notes, *comparison.notes]
     caveats += [
         f"The fit of {side.name} has the status {side.status}: not every parameter is settled by "
@@ -67,50 +69,60 @@ def compose(
         if side.status is not FitStatus.OK
     ]
     return Report(
-        name=list_names([side.name for side in comparison.sides]),
+        name=_listed([side.name for side in comparison.sides]),
         question="Do these sweeps follow the same law, and how much compute does one need for the "
         "loss of the other?",
         sections=tuple(part for part in sections if not part.is_empty),
-        lead=(losses or size,),
+        lead=(losses or sizes,),
         sentences=tuple(sentences(comparison)),
-        notices=tuple(incomparable),
+        notices=tuple(
+            f"{other} and {first}: {why} Only exponents are compared."
+            for other, why in apart.items()
+        ),
         caveats=tuple(dict.fromkeys(caveats)),
     )
+
+
+def _computable(comparison: Comparison) -> list[tuple[str, ComputeMultiplier]]:
+    """The other sweeps whose compute multiplier is known."""
+    return [(other, result) for other, result in comparison.multipliers.items() if result]
+
+
+def _listed(names: Sequence[str]) -> str:
+    """a, b and c."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def sentences(comparison: Comparison) -> list[str]:
     """What the comparison comes to, compute first."""
     first, texts = comparison.baseline, []
-    tests = {(test.other, test.quantity): test for test in comparison.tests}
-    for other, result in computable(comparison):
-        texts += _compute_sentences(first, other, result, tests[other, "compute"])
+    for other, result in _computable(comparison):
+        test = next(t for t in comparison.tests if (t.other, t.quantity) == (other, "compute"))
+        texts += _compute_sentences(first, result, test)
     for side in comparison.sides[1:]:
-        own = [test for test in comparison.tests if test.other == side.name]
-        exponents = [test for test in own if test.quantity != "compute"]
-        same = [test.quantity for test in exponents if not test.significant]
+        tests = [t for t in comparison.tests if t.other == side.name and t.quantity != "compute"]
+        same = _listed([test.quantity for test in tests if not test.significant])
         different = [
-            f"{test.quantity} (by {_ratio(test.difference)}, p = {_p_value(test.p_holm)})"
-            for test in exponents
-            if test.significant
+            f"{t.quantity} (by {format_estimate(t.difference)}, p = {number(t.p_holm, 3)})"
+            for t in tests
+            if t.significant
         ]
-        if not different:
+        if different:
+            rest = f"; no significant difference in {same}" if same else ""
+            texts.append(f"{side.name} differs from {first} in {', '.join(different)}{rest}.")
+        else:
             texts.append(
-                f"{side.name} and {first} do not differ significantly in {list_names(same)}: the "
+                f"{side.name} and {first} do not differ significantly in {same}: the "
                 "data are consistent with equality and do not prove it."
             )
-            continue
-        rest = f"; no significant difference in {list_names(same)}" if same else ""
-        texts.append(f"{side.name} differs from {first} in {', '.join(different)}{rest}.")
     return texts
 
 
-def _compute_sentences(
-    first: str, other: str, result: ComputeMultiplier, test: DifferenceTest
-) -> list[str]:
+def _compute_sentences(first: str, result: ComputeMultiplier, test: DifferenceTest) -> list[str]:
     """The compute of the other sweep at the largest budget, and at the smallest where its share is
     quite another one there.
     """
-    top = result.at_top
+    top, other = result.at_top, test.other
     where = f"what {first} reaches with {format_flops(top.flops)} FLOPs"
     where += (
         ", the largest budget that both trained"
@@ -121,31 +133,22 @@ def _compute_sentences(
         return [
             f"By these fits {other} never reaches the loss of {first}, at any compute ({where})."
         ]
-    level = (
-        ""
-        if test.significant
-        else " That is not significantly different from the same compute (p = "
-        f"{_p_value(test.p_holm)}, Holm's for all that is tested)."
-    )
-    texts = [
-        f"{other} needs {_ratio(top.share)} times the compute of {first} for the same loss "
-        f"({where}).{level}"
-    ]
+    text = f"{other} needs {format_estimate(top.share)} times the compute of {first} for the same "
+    text += f"loss ({where})."
+    if not test.significant:
+        text += " That is not significantly different from the same compute (p = "
+        text += f"{number(test.p_holm, 3)}, Holm's for all that is tested)."
     low = next(row for row in result.rows if row.flops >= result.range[0] * 0.999)
-    share = low.share.value
-    if share is not None and low.flops < top.flops:
-        ends = share, top.share.value
-        if max(ends) >= 1.5 * min(ends):
-            texts.append(
-                f"At {format_flops(low.flops)} FLOPs of {first} it is {_ratio(low.share)} times: "
-                "the gain depends on scale."
-            )
-    return texts
+    ends = low.share.value or top.share.value, top.share.value
+    if low.flops >= top.flops or max(ends) < 1.5 * min(ends):
+        return [text]
+    depends = f"At {format_flops(low.flops)} FLOPs of {first} it is {format_estimate(low.share)} "
+    return [text, f"{depends}times: the gain depends on scale."]
 
 
 def _reach(comparison: Comparison) -> list[str]:
     texts = []
-    for other, result in computable(comparison):
+    for other, result in _computable(comparison):
         top = result.at_top
         if not result.both_trained:
             texts.append(
@@ -155,7 +158,7 @@ def _reach(comparison: Comparison) -> list[str]:
         elif top.beyond:
             texts.append(
                 "At the largest budget that both trained, the same loss lies beyond what "
-                f"{list_names(top.beyond)} trained: extrapolated."
+                f"{_listed(top.beyond)} trained: extrapolated."
             )
         if top.unreached > 0:
             texts.append(
@@ -163,3 +166,190 @@ def _reach(comparison: Comparison) -> list[str]:
                 "that loss."
             )
     return texts
+
+
+def _losses(comparison: Comparison, fits: Mapping[str, FitResult]) -> Figure | None:
+    """L*(C) of all sweeps whose losses compare with the first's, with bands and the runs
+    themselves.
+    """
+    runs: list[Trace] = []
+    lines: list[list[Trace]] = []
+    for index, side in enumerate(comparison.sides):
+        comparable = comparison.losses.get(side.name)
+        curve = comparison.frontiers[side.name].loss
+        if curve is None or (comparable and comparable.compare is False):
+            continue
+        lines.append(_frontier(comparison, index, curve))
+        points = fitted_points(fits[side.name], "flops", "loss")
+        if points:  # a fit need not keep the C of its runs
+            flops, loss = (column[thinned(len(column), POINTS_SHOWN)] for column in points)
+            runs.append(Markers(flops, loss, f"runs of {side.name}", index, "open", 4.5))
+    if len(lines) < 2:
+        return None
+    caption = (
+        "Lines: the loss that each law expects of a compute-optimal run, with its interval. "
+        f"Rings: the runs; those of any other size lie above. {DASHED}"
+    )
+    traces = (*runs, *(trace for line in lines for trace in line))
+    title = "Compute-optimal loss L*(C)"
+    return Figure("compare-loss", title, caption, C_AXIS, LOSS_AXIS, traces, size="wide")
+
+
+def _sizes(comparison: Comparison) -> Figure:
+    """N*(C) of all sweeps."""
+    traces = tuple(
+        trace
+        for index, side in enumerate(comparison.sides)
+        if (curve := comparison.frontiers[side.name].n_star)
+        for trace in _frontier(comparison, index, curve)
+    )
+    caption = (
+        "The compute-optimal size of each sweep, with its interval; where the bands part, the "
+        f"sweeps ask for other models. {DASHED}"
+    )
+    title = "Compute-optimal size N*(C)"
+    return Figure("compare-size", title, caption, C_AXIS, N_AXIS, traces, size="wide")
+
+
+def _frontier(comparison: Comparison, colour: int, curve: Curve) -> list[Trace]:
+    """A curve of one side, solid over the budgets that it trained."""
+    side = comparison.sides[colour]
+    columns = comparison.frontiers[side.name].flops, curve.value, curve.lo, curve.hi
+    flops, line, lo, hi = np.array(columns, float)
+    low, top = side.range["flops"]
+    inside = np.flatnonzero((flops >= low / 1.05) & (flops <= top * 1.05))
+    first, last = (inside[0], inside[-1]) if inside.size else (0, 0)
+    parts: tuple[tuple[slice, str, Dash], ...] = (
+        (slice(first, last + 1), side.name, "solid"),
+        (slice(0, first + 1), "", "dash"),
+        (slice(last, None), "", "dash"),
+    )
+    drawn = [Line(flops[part], line[part], label, colour, dash) for part, label, dash in parts]
+    return [Band(flops, lo, hi, colour), *drawn]
+
+
+def _multiplier(comparison: Comparison) -> Figure | None:
+    """C_A / C_B at equal loss over the compute of the first, with bands."""
+    multipliers, first = _computable(comparison), comparison.baseline
+    if not multipliers:
+        return None
+    order = [side.name for side in comparison.sides]
+    traces: list[Trace] = [ReferenceLine(y=1.0, label="the same compute")]
+    shared = sum(result.both_trained for _, result in multipliers)
+    for other, result in multipliers:
+        curve, colour = result.curve, order.index(other)
+        columns = np.array((curve.flops, curve.gain, curve.lo, curve.hi), float)
+        flops, gain, lo, hi = columns[:, np.isfinite(columns[1]) & (columns[1] > 0)]
+        floor = gain.min() / 20 if len(gain) else 0.05
+        traces += [
+            Band(flops, np.maximum(lo, floor), hi, colour),
+            Line(flops, gain, other, colour),
+        ]
+        if result.both_trained:
+            label = f"largest budget of both{'' if shared == 1 else f' ({other})'}"
+            traces.append(ReferenceLine(x=float(result.range[1]), label=label))
+    caption = (
+        f"How many times the compute {first} needs for the loss of the other sweep: above 1, "
+        "the other is cheaper. To the right, extrapolated."
+    )
+    x_axis = replace(C_AXIS, label=f"training FLOPs C of {first}")
+    axes = x_axis, Axis("compute multiplier at equal loss", log=True)
+    title = f"Compute multiplier over {first}"
+    return Figure("compare-multiplier", title, caption, *axes, tuple(traces), size="wide")
+
+
+def _spending(comparison: Comparison) -> Table | None:
+    """For budgets of the first sweep: its loss, what the other needs for it, the share and the
+    multiplier.
+    """
+    first = comparison.baseline
+    rows = [
+        {
+            "sweep": other,
+            f"C of {first}": row.flops,
+            "loss": row.loss,
+            "C for this loss": row.needed,
+            "times the compute": row.share,
+            "multiplier": row.gain,
+            "note": row.never
+            or (f"beyond what {_listed(row.beyond)} trained" if row.beyond else ""),
+        }
+        for other, result in _computable(comparison)
+        for row in result.rows
+    ]
+    caption = (
+        f"Times the compute: C of the sweep / C of {first} at the same loss. Multiplier: the "
+        f"inverse, the compute-equivalent gain. {100 * comparison.ci:g} % intervals from pairs of "
+        "refits; … is an open end."
+    )
+    return record_table(
+        "compute",
+        "Compute for the same loss",
+        rows,
+        caption,
+        flops=(f"C of {first}", "C for this loss"),
+        rough=("times the compute", "multiplier"),
+    )
+
+
+def _estimates(comparison: Comparison) -> Table:
+    """Exponents and parameters side by side, one row a quantity."""
+    sides = [{**side.derived, **side.params} for side in comparison.sides]
+    names = dict.fromkeys(name for side in sides for name in side)
+    rows: tuple[tuple[Cell, ...], ...] = tuple(
+        (name, *(estimate(side.get(name)) for side in sides)) for name in names
+    )
+    columns = (Column("parameter"), *(Column(s.name, "number", True) for s in comparison.sides))
+    caption = f"{100 * comparison.ci:g} % intervals from each sweep's own bootstrap."
+    return Table("estimates", "Parameters side by side", columns, rows, caption)
+
+
+def _tests(comparison: Comparison) -> Table | None:
+    """The difference of each quantity from the first sweep's, with its interval, p and verdict."""
+    difference = f"against {comparison.baseline}"
+    rows = [
+        {
+            "sweep": test.other,
+            "quantity": MEANING.get(test.quantity, test.quantity),
+            difference: test.difference,
+            "p": test.p,
+            "p, Holm": test.p_holm,
+            f"at {100 * comparison.level:g} %": "significant"
+            if test.significant
+            else "not significant",
+        }
+        for test in comparison.tests
+    ]
+    caption = (
+        "Differences (of compute: the ratio, to be compared with 1) from independent refits of "
+        "both sweeps; two-sided p, alone and after Holm's correction for all "
+        f"{len(rows)} tests. Not significant does not mean equal: the runs do not decide."
+    )
+    return record_table(
+        "tests", "Test of difference", rows, caption, rough=(difference,), short=("p", "p, Holm")
+    )
+
+
+def _sweeps(comparison: Comparison) -> Table | None:
+    """What each sweep is and how it was fitted."""
+    rows = []
+    for side in comparison.sides:
+        counted = side.source.convention
+        size = COUNTED.get(counted.params or "", counted.params or "as given")
+        c, n = (
+            " to ".join(map(form, side.range[name])) if name in side.range else "–"
+            for name, form in (("flops", format_flops), ("n_params", format_count))
+        )
+        rows.append(
+            {
+                "sweep": side.name,
+                "runs": side.n_points,
+                "C trained": c,
+                "N trained": n,
+                "law": side.law,
+                "fitted by": f"{side.approach}, {side.objective}",
+                "N and C counted": f"{size}; {counted.flops or 'as given'}",
+                "source": ", ".join(side.source.paths),
+            }
+        )
+    return record_table("sweeps", "The sweeps", rows)

@@ -8,7 +8,7 @@ from scaling.errors import ScalingError
 from scaling.fit.result import FitResult
 from scaling.render.figure import Figure
 from scaling.report.inputs import ReportInputs
-from scaling.report.parts import law_plots, run_plots
+from scaling.report.parts import isoflop_figure, law_plots
 
 
 class FitPlots:
@@ -22,7 +22,7 @@ class FitPlots:
 
     def isoflop(self, ax: Any = None) -> Any:
         """Loss against size at each budget with the law over it, and the optima."""
-        return self._draw(run_plots.isoflop_curves(self._fit, self._law), ax)
+        return self._draw(isoflop_figure.isoflop_curves(self._fit, self._law), ax)
 
     def frontier(self, ax: Any = None) -> Any:
         """N*(C) by the combination and the three approaches."""

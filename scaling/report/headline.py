@@ -5,6 +5,7 @@ it, what was used, what was left out, and the next command.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from scaling.errors import ScalingError
 from scaling.fit.result import FitResult
@@ -12,7 +13,7 @@ from scaling.formatting import format_count, format_flops
 from scaling.predict.predict import predict
 from scaling.predict.prediction import PredictionResult
 from scaling.predict.question import QuestionKind
-from scaling.render.table import Column, Kind, estimate, format_cell
+from scaling.render.table import Kind, estimate, format_estimate
 from scaling.report import summary
 from scaling.warning import ResultWarning, WarningCode
 
@@ -34,10 +35,6 @@ OUTSIDE = {WarningCode.EXTRAPOLATION, WarningCode.BELOW_DATA, WarningCode.OUTSID
 MAX_PARAMS = 4  # parameters of a law that are listed in a line
 
 
-def _text(entry: object, kind: Kind = "rough") -> str:
-    return format_cell(estimate(entry), Column("", kind, True))
-
-
 def heaviest(warnings: Sequence[ResultWarning]) -> str:
     """The sentence of the heaviest warning, and how many more there are; "" without one."""
     if not warnings:
@@ -49,23 +46,28 @@ def heaviest(warnings: Sequence[ResultWarning]) -> str:
 
 def fit_lines(fit: FitResult, saved: str | None = None, command: str = "") -> Lines:
     """The five lines of a fit; `saved` is its file, `command` what was typed, for the next one."""
-    left_out = "; ".join(f"{each.count} {each.reason}" for each in fit.excluded)
     columns = ", ".join(f"{letter} = {name!r}" for letter, name in fit.source.columns.items())
     rows = fit.n_points + sum(each.count for each in fit.excluded)
-    counted = f"N is {fit.source.convention.params or 'as given'}" if fit.approaches else ""
-    used = f"{fit.n_points} of {rows} {'rows' if columns else 'runs'}"
-    answer = _ten_times(fit)
+    used = [f"{fit.n_points} of {rows} {'rows' if columns else 'runs'}", columns]
+    used += [f"N is {fit.source.convention.params or 'as given'}"] if fit.approaches else []
+    has_frontier = "flops" in fit.range and "a" in fit.derived
+    budget = 10 * fit.range["flops"][1] if has_frontier else 0.0
+    answer = None
+    with suppress(ScalingError):
+        answer = predict(fit, flops=budget) if has_frontier else None
     light, reason = summary.light(fit, answer)
     grave = [each for each in fit.warnings if each.code in HEAVY]
     lines = [
         ("answer", _fit_answer(fit, answer)),
         ("trust", f"{light}: {heaviest(grave) if grave and light == 'with care' else reason}"),
-        ("used", "; ".join(part for part in (used, columns, counted) if part)),
-        ("left out", left_out or "nothing"),
+        ("used", "; ".join(filter(None, used))),
+        (
+            "left out",
+            "; ".join(f"{each.count} {each.reason}" for each in fit.excluded) or "nothing",
+        ),
     ]
-    if saved and "flops" in fit.range and "a" in fit.derived:
-        budget = format_flops(10 * fit.range["flops"][1])
-        lines.append(("next", f"scaling predict {saved} --flops {budget}"))
+    if saved and has_frontier:
+        lines.append(("next", f"scaling predict {saved} --flops {format_flops(budget)}"))
     elif saved:
         lines.append(("saved", saved))
     elif command:
@@ -73,40 +75,30 @@ def fit_lines(fit: FitResult, saved: str | None = None, command: str = "") -> Li
     return lines
 
 
-def _ten_times(fit: FitResult) -> PredictionResult | None:
-    """The prediction for ten times the largest budget; None where the law names no size."""
-    if "a" not in fit.derived or "flops" not in fit.range:
-        return None
-    try:
-        return predict(fit, flops=10 * fit.range["flops"][1])
-    except ScalingError:
-        return None
-
-
 def _fit_answer(fit: FitResult, answer: PredictionResult | None) -> str:
-    grows = f"N* grows as C^{_text(fit.derived['a'])}" if "a" in fit.derived else ""
+    grows = f"N* grows as C^{format_estimate(fit.derived['a'])}" if "a" in fit.derived else ""
     if answer is not None:
-        loss = "" if answer.loss.value is None else f", loss {_text(answer.loss)}"
+        loss = "" if answer.loss.value is None else f", loss {format_estimate(answer.loss)}"
         return (
             f"at {format_flops(answer.flops.value or 0)} FLOPs (ten times the data) N* = "
-            f"{_text(answer.n_params, 'count')}{loss}; {grows}"
+            f"{format_estimate(answer.n_params, 'count')}{loss}; {grows}"
         )
     if grows:
         return grows
+    params = {name: format_estimate(entry) for name, entry in fit.params.items()}
     if fit.law == "hyper":
         return "; ".join(
-            f"{name}* = {_text(fit.params[f'{name}_coef'])}"
-            + "".join(
-                f" {size}^{_text(fit.params[f'{name}_{size}'])}"
-                for size in "ND"
-                if f"{name}_{size}" in fit.params
+            " ".join(
+                [
+                    f"{name}* = {params[f'{name}_coef']}",
+                    *(f"{n}^{params[f'{name}_{n}']}" for n in "ND" if f"{name}_{n}" in params),
+                ]
             )
             for name in ("lr", "B")
-            if f"{name}_coef" in fit.params
+            if f"{name}_coef" in params
         )
-    entries = list(fit.params.items())
-    listed = ", ".join(f"{name} = {_text(entry)}" for name, entry in entries[:MAX_PARAMS])
-    return listed + (", ..." if len(entries) > MAX_PARAMS else "")
+    listed = ", ".join(f"{name} = {text}" for name, text in list(params.items())[:MAX_PARAMS])
+    return listed + (", ..." if len(params) > MAX_PARAMS else "")
 
 
 def titles(prediction: PredictionResult) -> tuple[str, str]:
@@ -136,12 +128,12 @@ def prediction_lines(prediction: PredictionResult, command: str = "") -> Lines:
         (prediction.accuracy, "accuracy {}", "rough"),
     )
     parts = [
-        words.format(_text(entry, kind))
+        words.format(format_estimate(entry, kind))
         for entry, words, kind in measures
         if estimate(entry)[0] is not None
     ]
     has_flops = prediction.flops.value is not None
-    budget = f"{_text(prediction.flops, 'flops')} FLOPs: " if has_flops else ""
+    budget = f"{format_estimate(prediction.flops, 'flops')} FLOPs: " if has_flops else ""
     lines = [("answer", budget + ", ".join(parts))]
     if best := prediction.inference:
         demand, n, d = map(format_count, (best.demand_tokens, best.n_params, best.tokens))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -110,7 +110,14 @@ def load_fits(sources: Sequence[Path], out: Path) -> tuple[dict[str, FitResult],
     fits: dict[str, FitResult] = {}
     notes: list[str] = []
     names = _names(sources)
-    _check_apart(names, sources)
+    run_ids = [run_files.finished_run_ids(path) if path.is_dir() else set() for path in sources]
+    for (first, ours), (second, theirs) in combinations(zip(names, run_ids, strict=True), 2):
+        if ours & theirs:
+            what = (
+                f"holds {len(ours & theirs)} of the runs of {first}: their draws are not "
+                "independent, and a test would say nothing"
+            )
+            raise ScalingError(what, where=second, remedy="compare sweeps that share no run")
     eval_set = _shared_eval_set(sources)
     if eval_set is not None:
         notes.append(
@@ -118,31 +125,15 @@ def load_fits(sources: Sequence[Path], out: Path) -> tuple[dict[str, FitResult],
             f"the evaluation set {eval_set}, which all of them measured."
         )
     for index, (name, path) in enumerate(zip(names, sources, strict=True)):
-        if not path.is_dir():
-            fits[name] = FitResult.load(path)
-            continue
         like = next(iter(fits.values()), None)
-        fits[name], why = _fit_like(path, like, out / f"fit-{index + 1}.json", eval_set)
+        if path.is_dir():
+            fits[name], why = _fit_like(path, like, out / f"fit-{index + 1}.json", eval_set)
+        else:
+            fits[name], why = FitResult.load(path), ""
         if why:
             as_first = f" as {names[0]} was" if like else ""
             notes.append(f"{name} was fitted for this comparison{as_first}: {why}.")
     return fits, tuple(notes)
-
-
-def _check_apart(names: Sequence[str], sources: Sequence[Path]) -> None:
-    """Raise ScalingError where two folders share runs."""
-    run_ids = {
-        name: run_files.finished_run_ids(path)
-        for name, path in zip(names, sources, strict=True)
-        if path.is_dir()
-    }
-    for (first, ours), (second, theirs) in combinations(run_ids.items(), 2):
-        if ours & theirs:
-            what = (
-                f"holds {len(ours & theirs)} of the runs of {first}: their draws are not "
-                "independent, and a test would say nothing"
-            )
-            raise ScalingError(what, where=second, remedy="compare sweeps that share no run")
 
 
 def _shared_eval_set(sources: Sequence[Path]) -> str | None:
@@ -174,11 +165,7 @@ def _fit_like(
     from scaling.points.source import read_rows
 
     if not run_files.has_runs(folder):
-        raise ScalingError(
-            "holds no finished runs",
-            where=str(folder),
-            remedy="train them first: scaling run SWEEP.toml",
-        )
+        raise _untrained("holds no finished runs", folder)
     own_fits = [FitResult.load(path) for path in _fit_paths(folder)]
     rows, _, digest = read_rows([folder])
     options = options_of(like or next(iter(own_fits), None))
@@ -186,8 +173,8 @@ def _fit_like(
     for own in own_fits:
         if own.source.digest == digest and own.bootstrap and options_of(own) == options:
             if own.source.evaluation is None:  # a fit of an earlier version does not say
-                evaluation = {"evaluation": evaluation_of(rows[0])}
-                own = own.model_copy(update={"source": own.source.model_copy(update=evaluation)})
+                source = own.source.model_copy(update={"evaluation": evaluation_of(rows[0])})
+                own = own.model_copy(update={"source": source})
             return own, ""
     result = fit([folder], options)
     result.save(out)
@@ -196,26 +183,37 @@ def _fit_like(
     return result, "its own fit is of other options, or of other runs than it holds now"
 
 
+def _untrained(what: str, folder: Path) -> ScalingError:
+    remedy = "train them first: scaling run SWEEP.toml"
+    return ScalingError(what, where=str(folder), remedy=remedy)
+
+
+def options_used(fit: FitResult) -> dict[str, Any]:
+    """The options that a fit was made with, by name; those that it does not say are left out."""
+    drawn, objective, source = fit.bootstrap, fit.objective, fit.source
+    options = {
+        "law": "auto" if fit.combination else "two-stage" if fit.accuracy else fit.law,
+        "approach": fit.approach,
+        "objective": objective.name,
+        "delta": objective.delta,
+        **{key: value for key, value in source.convention if value != "as given"},
+        "ci": fit.ci,
+        **({"bootstrap": drawn.resamples, "seed": drawn.seed} if drawn else {}),
+        **source.filters,
+    }
+    return {name: value for name, value in options.items() if value is not None}
+
+
 def options_of(fit: FitResult | None) -> FitOptions:
     """The options that a fit was made with, so far as they apply to the runs of another folder."""
-    from scaling.fit.fit_options import AUTO, FitOptions
+    from scaling.fit.fit_options import FitOptions
 
     if fit is None:
         return FitOptions()
-    options = {
-        "law": AUTO if fit.combination else "two-stage" if fit.accuracy else fit.law,
-        "approach": fit.approach,
-        "ci": fit.ci,
-        "bootstrap": fit.bootstrap.resamples if fit.bootstrap else None,
-        "seed": fit.bootstrap.seed if fit.bootstrap else None,
-    }
-    if fit.approach == "parametric":
-        delta = None if fit.objective.delta_from_noise else fit.objective.delta
-        options |= {"objective": fit.objective.name, "delta": delta}
-    counted = {key: value for key, value in fit.source.convention if value != "as given"}
-    filters = {key: value for key, value in fit.source.filters.items() if key != "cluster"}
-    given = {**options, **counted, **filters}
-    return FitOptions(**{key: value for key, value in given.items() if value is not None})
+    apart = {"cluster"} if fit.approach == "parametric" else {"cluster", "objective", "delta"}
+    apart |= {"delta"} if fit.objective.delta_from_noise else set()
+    used = options_used(fit).items()
+    return FitOptions(**{name: value for name, value in used if name not in apart})
 
 
 def _names(sources: Sequence[Path]) -> list[str]:
@@ -264,38 +262,36 @@ def _folder(folder: Path, out: Path, refit: bool) -> ReportInputs:
 
     failures, path = failures_table(folder), folder / "sweep.toml"
     sweep = load_sweep(path) if path.exists() else None
-    name, question = (sweep.name, sweep.question) if sweep else (folder.resolve().name, "")
+    inputs = ReportInputs(folder.resolve().name, failures=failures)
+    if sweep:
+        inputs = replace(inputs, name=sweep.name, question=sweep.question)
     if not run_files.has_runs(folder):
         if failures is None:
-            raise ScalingError(
-                "holds no runs",
-                where=str(folder),
-                remedy="train them first: scaling run SWEEP.toml",
-            )
+            raise _untrained("holds no runs", folder)
         text = f"No run finished: all {len(failures.rows)} failed, so there is nothing to fit."
-        return ReportInputs(name, question, notices=(text,), failures=failures)
+        return replace(inputs, notices=(text,))
     table = run_files.load(folder, planned_only=True)
     notices = [
         f"Left out: {corrupt}. `scaling run` trains its runs again."
         for corrupt in table.attrs["corrupt"]
     ]
-    own_fits = [] if refit else _fit_paths(folder)
-    paths, no_law = _fits(folder, out, own_fits, supports_one_law(table))
+    paths: list[Path] = [] if refit else _fit_paths(folder)
+    no_law: tuple[str, ...] = ()
+    if not paths and supports_one_law(table):
+        no_law = _fit_here(folder, out)
+        paths = [] if no_law else [out]
     fits = {path.stem if path != out else MAIN: FitResult.load(path) for path in paths}
-    tuning, corrupt_tuning = _tuning(folder)
-    main = next(iter(fits.values()), None)
-    convention = dict(main.source.convention) if main else {}
-    evaluations = curves(table, **{key: value for key, value in convention.items() if value})
-    return ReportInputs(
-        name=name,
-        question=question,
+    tuning = _tuning(folder, notices)
+    convention = next(iter(fits.values())).source.convention if fits else ()
+    evaluations = curves(table, **{key: value for key, value in convention if value})
+    return replace(
+        inputs,
         fits=fits,
         path=next(iter(paths), None),
-        notices=(*notices, *corrupt_tuning),
+        notices=tuple(notices),
         no_law=no_law,
         curves=evaluations,
         runs=runs_table(table, evaluations),
-        failures=failures,
         origin=training_origin(table),
         checked=tuple(check_forecasts(sweep, table)) if sweep else (),
         tuning=tuning,
@@ -304,26 +300,23 @@ def _folder(folder: Path, out: Path, refit: bool) -> ReportInputs:
     )
 
 
-def _tuning(folder: Path) -> tuple[TuningResult | None, tuple[str, ...]]:
-    """The tuning of the sweep's recipe, or why it cannot be read."""
+def _tuning(folder: Path, notices: list[str]) -> TuningResult | None:
+    """The tuning of the sweep's recipe; why it cannot be read is added to the notices."""
     from scaling.tuning.document import TuningResult
 
     try:
-        return TuningResult.load(folder), ()
+        return TuningResult.load(folder)
     except FileNotFoundError:
-        return None, ()
+        return None
     except (files.ChecksumError, ValidationError) as error:
         why = str(error).partition("\n")[0]
         text = f"tuning.json is corrupt and left out: {why}. `scaling tune` writes it again."
-        return None, (text,)
+        notices.append(text)
+        return None
 
 
-def _fits(
-    folder: Path, out: Path, paths: list[Path], may_fit: bool
-) -> tuple[list[Path], tuple[str, ...]]:
-    """The folder's fits, else the default fit where a law may hold; or why there is none."""
-    if paths or not may_fit:
-        return paths, ()
+def _fit_here(folder: Path, out: Path) -> tuple[str, ...]:
+    """Fit the folder with the default options, or say why no law can be fitted."""
     from scaling.fit.pipeline import FitOptions, fit
 
     try:
@@ -331,6 +324,5 @@ def _fits(
     except ScalingError as error:
         if error.exit_code != BAD_INPUT:
             raise
-        remedy = (error.remedy,) if error.remedy else ()
-        return [], (f"No law could be fitted. {error.what}", *remedy)
-    return [out], ()
+        return tuple(filter(None, (f"No law could be fitted. {error.what}", error.remedy)))
+    return ()

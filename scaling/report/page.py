@@ -73,16 +73,19 @@ def write_report(
             remedy="name another folder with --out",
             exit_code=DISK,
         )
-    asked = ["--budgets", ",".join(map(repr, budgets))] if budgets else []
-    asked += ["--models"] if models else []
-    asked += ["--style", style.name] if style.name != SCREEN.name else []
-    asked += ["--width", f"{style.width:g}"] if style.width else []
-    command = shlex.join(["scaling", "report", *map(str, sources), *asked])
+    options = {
+        "--budgets": ",".join(map(repr, budgets)),
+        "--style": "" if style.name == SCREEN.name else style.name,
+        "--width": f"{style.width:g}" if style.width else "",
+    }
+    asked = [word for option, value in options.items() if value for word in (option, value)]
+    words = ["scaling", "report", *map(str, sources), *asked, *(["--models"] if models else [])]
+    command = shlex.join(words)
     if many:
         report = _comparison(sources, target, budgets, command)
     else:
         inputs = load_inputs(sources, target / "fit.json")
-        report = build_report(inputs, prediction, command, models=models)
+        report = build_report(inputs, prediction, command, models)
     _write(report, target, style)
     return target / "index.html"
 
@@ -135,32 +138,29 @@ def html(report: Report, live: Live | None = None) -> str:
     """
     from markupsafe import Markup
 
-    drawn: dict[str, Any] = {
+    figures: dict[str, Any] = {
         figure.name: plotly_backend.to_plotly(figure) for figure in report.figures
     }
-    predictor = report.predictor
-    sources = {
-        "plotly": plotly_backend.plotly_js() if drawn else "",
-        "script": _template("page.js") if drawn else "",
-        "predict": _template("predictor.js") if predictor else "",
-        "watch": _template("watch.js") if live else "",
-    }
-    scripts = {name: _script(text) for name, text in sources.items()}
-    trusted = {
-        "style": _template("style.css") + (_template("predictor.css") if predictor else ""),
-        "plots": _json(drawn | {"config": plotly_backend.CONFIG}) if drawn else "",
-        "predictor_data": _json(predictor.data) if predictor else "",
-        **scripts,
-    }
+    parts = {"page.js": figures, "predictor.js": report.predictor, "watch.js": live}
+    scripts = [plotly_backend.plotly_js()] if figures else []
+    scripts += [_template(name) for name, part in parts.items() if part]
+    # with the line ends that an HTML parser gives them, so that their hashes hold
+    scripts = [text.replace("\r\n", "\n").strip() for text in scripts]
+    data: dict[str, Any] = (
+        {"figures": {**figures, "config": plotly_backend.CONFIG}} if figures else {}
+    )
+    data |= {"predictor-data": report.predictor.data} if report.predictor else {}
     template = environment(TEMPLATES, html=lambda table: table.to_html())
     return str(
         template.get_template("index.html.j2").render(
             report=report,
-            policy=policy([text for text in scripts.values() if text], live is not None),
+            policy=policy(scripts, live is not None),
             live=live,
             kinds=() if live else (*PICTURES, "csv"),
             table_kinds=() if live else ("csv", "tex"),
-            **{name: Markup(text) for name, text in trusted.items()},
+            style=Markup(_template("style.css")),
+            data={name: Markup(_json(value)) for name, value in data.items()},
+            scripts=[Markup(text) for text in scripts],
         )
     )
 
@@ -173,18 +173,14 @@ def policy(scripts: Sequence[str], asks_server: bool = False) -> str:
     """A content security policy under which these scripts run and nothing else does, and no request
     leaves the page, but for those that `asks_server`.
     """
-    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts]
+    digests = (hashlib.sha256(text.encode()).digest() for text in scripts)
+    hashes = (f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
+    allowed = " ".join(hashes) or "'none'"
     server = "; connect-src 'self'" if asks_server else ""
-    allowed = " ".join(f"'sha256-{digest}'" for digest in hashes) or "'none'"
     return (
-        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: "
-        f"blob:; base-uri 'none'; form-action 'none'{server}"
+        f"default-src 'none'; script-src {allowed}; style-src "
+        "'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'" + server
     )
-
-
-def _script(source: str) -> str:
-    """A script with the line ends that an HTML parser gives it, so that its hash holds."""
-    return source.replace("\r\n", "\n").strip()
 
 
 def _json(value: Any) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from scaling.errors import ScalingError
-from scaling.fit.combination import FREEDOM
+from scaling.fit.combination import FREEDOM, SPANNED, Quantity
 from scaling.fit.frontier.frontier import Frontier
 from scaling.fit.significance import student
 from scaling.predict.law_source import FittedLaw
@@ -58,9 +58,10 @@ def predictor(law: FittedLaw | None, path: Path | None, start: float | None) -> 
         drawn = _columns(law.optimum_draws)
         if law.law != "frontier":  # D* follows from N* and the cost
             drawn = {name: values for name, values in drawn.items() if name not in ("b", "log_d")}
-    equal = _equal_loss(law)
+    equal, tokens = _equal_loss(law), law.range.get("tokens")
+    command = shlex.join(["scaling", "predict", str(path), "--flops"])
     data = {
-        "frontier": {name: values[0] for name, values in _columns(law.optimum, None).items()},
+        "frontier": _powers(law.optimum),
         "draws": drawn,
         "combination": _combination(law),
         "cost": law.cost.to_dict(),
@@ -68,45 +69,47 @@ def predictor(law: FittedLaw | None, path: Path | None, start: float | None) -> 
         "range": dict(law.range),
         "sameLoss": equal,
         "warnings": [warning.message for warning in law.warnings],
-        "command": shlex.join(["scaling", "predict", str(path), "--flops"]),
+        "command": command,
         "start": start,
     }
-    low, high = law.range["flops"]
-    tokens = law.range.get("tokens")
     return Predictor(
-        command=str(data["command"]),
+        command=command,
         draws=len(drawn["a"]) if drawn else 0,
         level=100 * law.ci,
-        budget=(_decade(low, -1), _decade(high, ABOVE)),
-        tokens=(_decade(tokens[0], 0), _decade(tokens[1], SERVED)) if equal and tokens else None,
+        budget=_decades(law.range["flops"], -1, ABOVE),
+        tokens=_decades(tokens, 0, SERVED) if equal and tokens else None,
         data=data,
     )
 
 
 def _combination(law: FittedLaw) -> dict[str, Any] | None:
-    """The candidates' frontiers with their weights, and what multiplies their spread: the quantile
-    of Student's t times the factor of the rolling origins.
+    """The candidates' frontiers with their weights, whether the interval spans them, the noise of
+    measured minima, and what multiplies the standard error: the quantile of Student's t times the
+    factor of the rolling origins.
     """
     combined = law.combination
     if combined is None:
         return None
-    width = {
-        quantity: student(law.ci, FREEDOM) * combined.factor.get(quantity, 1.0)
-        for quantity in ("n_star", "loss_star")
-    }
-    candidates = []
-    for candidate in combined.candidates:
-        frontier = candidate.frontier()
-        if frontier is not None:
-            powers = {name: values[0] for name, values in _columns(frontier, None).items()}
-            weights = {name: candidate.weights.get(name, 0.0) for name in width}  # type: ignore[call-overload]
-            candidates.append({"powers": powers, "weights": weights})
-    return {"candidates": candidates, "width": width}
+    quantities: tuple[Quantity, ...] = ("n_star", "loss_star")
+    quantile = student(law.ci, FREEDOM)
+    candidates = [
+        {
+            "powers": _powers(frontier),
+            "weights": {name: candidate.weights.get(name, 0.0) for name in quantities},
+            "spanned": candidate.name in SPANNED,
+        }
+        for candidate in combined.candidates
+        if (frontier := candidate.frontier()) is not None
+    ]
+    width = {name: quantile * combined.factor.get(name, 1.0) for name in quantities}
+    noise = {"n_star": combined.size_noise, "loss_star": 0.0}
+    return {"candidates": candidates, "noise": noise, "width": width}
 
 
-def _decade(value: float, beyond: int) -> int:
-    """The decade of a count, moved by so many, within what a count may be."""
-    return min(30, max(0, round(math.log10(value)) + beyond))
+def _decades(ends: tuple[float, float], below: int, above: int) -> tuple[int, int]:
+    """log10 of a range, moved at both ends, within what a count may be."""
+    low, high = map(math.log10, ends)
+    return max(0, round(low) + below), min(30, round(high) + above)
 
 
 def _equal_loss(law: FittedLaw) -> dict[str, float] | None:
@@ -123,18 +126,22 @@ def _equal_loss(law: FittedLaw) -> dict[str, float] | None:
     return coefficients if all(map(math.isfinite, coefficients.values())) else None
 
 
+def _powers(frontier: Frontier) -> dict[str, float | str]:
+    """The powers of one frontier, with all digits."""
+    return {name: values[0] for name, values in _columns(frontier, None).items()}
+
+
 def _columns(frontier: Frontier, digits: int | None = DIGITS) -> dict[str, list[float | str]]:
     """The powers of a frontier, of one (1,) or of its draws (R,), as JSON knows numbers: NaN and
     the infinities as the text that JavaScript's Number() reads.
     """
     values = {name: value for name, value in vars(frontier).items() if value is not None}
     shape = np.broadcast_shapes((1,), *(np.shape(value) for value in values.values()))
-    words = {math.inf: "Infinity", -math.inf: "-Infinity"}
 
     def as_json(item: float) -> float | str:
-        if math.isfinite(item):
-            return item if digits is None else float(f"{item:.{digits}g}")
-        return words.get(item, "NaN")
+        if not math.isfinite(item):
+            return str(item).replace("inf", "Infinity").replace("nan", "NaN")
+        return item if digits is None else float(f"{item:.{digits}g}")
 
     return {
         name: [as_json(float(item)) for item in np.broadcast_to(value, shape)]

@@ -7,7 +7,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 
 import pandas as pd
@@ -15,28 +15,27 @@ import pandas as pd
 import scaling
 from scaling.errors import ScalingError
 from scaling.fit.result import FitResult
-from scaling.predict.named_models import compare_named_models
+from scaling.predict.law_source import FittedLaw
+from scaling.predict.named_models import COMPARABLE, compare_named_models
 from scaling.predict.prediction import PredictionResult
 from scaling.render.figure import Figure
 from scaling.render.section import Section, section
 from scaling.render.table import Table
 from scaling.report import summary
-from scaling.report.inputs import ReportInputs
+from scaling.report.inputs import ReportInputs, options_used
 from scaling.report.parts import (
-    bootstrap_plots,
-    candidate_laws,
     diagnostics,
     fit_tables,
     gradient_noise,
-    inference,
+    isoflop_figure,
     law_plots,
+    prediction_tables,
     repeated_data,
     run_plots,
-    special_tables,
     tuning,
     wrong_size,
 )
-from scaling.report.parts.run_plots import AHEAD
+from scaling.report.parts.drawing import AHEAD
 from scaling.report.predictor import Predictor, predictor
 
 
@@ -72,66 +71,57 @@ def build_report(
     inputs: ReportInputs,
     prediction: PredictionResult | None,
     command: str,
-    studies: Sequence[Section] | None = None,
     models: bool = False,
     history: Figure | None = None,
 ) -> Report:
     """Everything the inputs allow; `prediction` replaces the forecast for ten times the largest
-    budget, `studies` are the sections of studies, where they are made already; `models` adds
-    published laws and models to the frontier; `history` shows how the forecast has moved.
+    budget, `models` adds published laws and models to the frontier; `history` shows how the
+    forecast has moved.
     """
-    fit = inputs.main
-    forecasts, no_forecast = _forecasts(fit)
+    fit, law, checked = inputs.main, inputs.law, inputs.checked
+    forecasts, caveats = _forecasts(fit)
     answer = prediction or (forecasts[-1] if forecasts else None)
-    checked = diagnostics.forecast_figure(inputs.checked)
+    figure = diagnostics.forecast_figure(checked)
     curves = run_plots.training_curves(inputs.curves)
-    lead: list[Figure | None] = [checked]
-    forecast = diagnostics.forecasts(inputs.checked)
-    parts = [section("verified", "Prediction against measurement", [], [forecast])]
+    lead: list[Figure | None] = [figure]
+    measured = [diagnostics.forecasts(checked)]
+    parts = [section("verified", "Prediction against measurement", [], measured)]
+    sentences = [summary.answer_sentence(answer)] if answer else []
     if fit is not None:
-        isoflop = run_plots.isoflop_curves(fit, inputs.law)
-        frontier = law_plots.frontier_loss(fit, inputs.law)
-        lead = [isoflop or frontier, checked, history]
+        sentences.append(summary.trained(fit, answer))
+        caveats += [*_stale(inputs), *summary.caveats(fit, answer)]
+        isoflop = isoflop_figure.isoflop_curves(fit, law)
+        loss = law_plots.frontier_loss(fit, law)
+        lead = [isoflop or loss, figure, history]
+        repeats = [repeated_data.figure(fit)], [repeated_data.repeats(fit)]
         parts += [
-            _frontier(fit, inputs, forecasts, answer, frontier if isoflop else None),
-            _models(inputs) if models else section("models", "Open models"),
+            _frontier(fit, inputs, forecasts, answer, loss if isoflop else None),
+            *([_models(fit, law)] if models and law and law.optimum else []),
             _law(fit, inputs),
-            section(
-                "repeats",
-                "Repeated data",
-                [repeated_data.figure(fit)],
-                [repeated_data.repeats(fit)],
-            ),
+            section("repeats", "Repeated data", *repeats),
         ]
-    elif not inputs.checked:
+    elif not checked:
         lead, curves = [curves], None
-    parts += study_sections(inputs.rows) if studies is None else studies
-    if fit is not None:
-        parts.append(_checks(fit, inputs))
+    parts += _studies(inputs.rows)
+    parts += [_checks(fit, inputs)] if fit else []
     parts += _background(inputs, curves, command)
     kept = tuple(part for part in parts if not part.is_empty)
-    sentences = [
-        *([summary.answer_sentence(answer)] if answer else []),
-        *([summary.trained(fit, answer)] if fit else []),
-        *summary.verified(inputs.checked),
-        *(part.summary for part in kept if part.summary),
-    ]
-    no_law = inputs.no_law or ("There is no fit to report on.",)
-    explained = fit is not None or bool(sentences)
+    sentences += [*summary.verified(checked), *(part.summary for part in kept if part.summary)]
+    no_law = () if sentences else inputs.no_law or ("There is no fit to report on.",)
     return Report(
         name=inputs.name,
         question=inputs.question,
         sections=kept,
         lead=tuple(figure for figure in lead if figure is not None),
         sentences=tuple(sentences),
-        notices=(*inputs.notices, *(() if explained else no_law)),
-        light=summary.light(fit, answer, inputs.checked) if fit else None,
-        caveats=(*no_forecast, *_stale(inputs), *summary.caveats(fit, answer)) if fit else (),
-        predictor=predictor(inputs.law, inputs.path, answer.flops.value) if answer else None,
+        notices=(*inputs.notices, *no_law),
+        light=summary.light(fit, answer, checked) if fit else None,
+        caveats=tuple(caveats),
+        predictor=predictor(law, inputs.path, answer.flops.value) if answer else None,
     )
 
 
-def study_sections(rows: pd.DataFrame | None) -> list[Section]:
+def _studies(rows: pd.DataFrame | None) -> list[Section]:
     """The sections of all studies that the rows have runs for; none where the package is installed
     without studies.
     """
@@ -179,67 +169,37 @@ def _frontier(
     penalty = wrong_size.wrong_size(inputs.law, flops)
     figures = [law_plots.frontier_size(fit, inputs.law), loss, wrong_size.figure(penalty)]
     tables = [
-        fit_tables.predictions(forecasts),
-        fit_tables.model(answer) if answer else None,
-        inference.price(inputs.law, flops),
+        prediction_tables.predictions(forecasts),
+        prediction_tables.model(answer) if answer else None,
+        prediction_tables.price(inputs.law, flops),
         fit_tables.approaches(fit),
     ]
     notes = [summary.exponents(fit), wrong_size.sentence(penalty)]
-    made = section("frontier", "Frontier", figures, tables)
-    return replace(made, notes=[text for text in notes if text])
+    return section("frontier", "Frontier", figures, tables, notes)
 
 
-def _models(inputs: ReportInputs) -> Section:
+def _models(fit: FitResult, law: FittedLaw) -> Section:
     """The frontier of this fit with published laws and named models."""
-    fit, law = inputs.main, inputs.law
-    if fit is None or law is None or law.optimum is None:
-        return section("models", "Open models")
-    made = section(
-        "models",
-        "Open models",
-        [law_plots.published_frontiers(fit, law)],
-        [compare_named_models(law).table(f"this fit's law {law.law}")],
-    )
-    note = (
-        "What compares: sizes and tokens for a budget, and the exponents, whose counting of N and "
-        "C differs by source. What does not: losses, which are nats per token of each one's own "
-        "tokeniser and text; no source gives the bytes per token that bits per byte would need."
-    )
-    return replace(made, notes=[note])
+    figures = [law_plots.published_frontiers(fit, law)]
+    tables = [compare_named_models(law).table(f"this fit's law {law.law}")]
+    return section("models", "Open models", figures, tables, [COMPARABLE])
 
 
 def _law(fit: FitResult, inputs: ReportInputs) -> Section:
-    tables = [
-        None if fit.groups else fit_tables.parameters(fit),
-        candidate_laws.weights(fit),
-        diagnostics.known_entropy(fit),
-        special_tables.groups(fit),
-        special_tables.schedules(fit),
-        special_tables.accuracy(fit),
-        fit_tables.laws(inputs.fits, published(fit)) if fit.approaches else None,
-        fit_tables.kaplan(fit),
-    ]
+    published_laws = fit_tables.laws(inputs.fits, published(fit)) if fit.approaches else None
+    tables = [*fit_tables.law_tables(fit), published_laws, fit_tables.kaplan(fit)]
     return section("law", "The law", [law_plots.contours(fit, inputs.law)], tables)
 
 
 def _checks(fit: FitResult, inputs: ReportInputs) -> Section:
-    others = published(fit)
     figures = [
         law_plots.residuals(fit, inputs.law),
         run_plots.holdout(fit),
-        bootstrap_plots.cloud(fit, others),
-        bootstrap_plots.exponents(fit, inputs.law, others),
+        law_plots.bootstrap_cloud(fit, published(fit)),
         diagnostics.collapse(fit),
     ]
-    tables = [
-        diagnostics.holdout(fit),
-        diagnostics.noise(fit),
-        diagnostics.over_frontier(fit),
-        diagnostics.above(fit),
-        diagnostics.minima(fit),
-        diagnostics.rollout(fit),
-        diagnostics.flagged(fit),
-    ]
+    of_runs = [diagnostics.holdout(fit), diagnostics.over_frontier(fit)]
+    tables = [*of_runs, *diagnostics.check_tables(fit)]
     return section("checks", "Checks", figures, tables, folded=True)
 
 
@@ -254,7 +214,7 @@ def _background(inputs: ReportInputs, curves: Figure | None, command: str) -> li
     return [
         section("training", "Training", figures, tables, folded=True),
         section("data", "Data", [], listed, folded=fit is not None),
-        section("provenance", "Provenance", [], origin, commands, folded=True),
+        section("provenance", "Provenance", [], origin, commands=commands, folded=True),
     ]
 
 
@@ -275,22 +235,14 @@ def published(fit: FitResult) -> dict[str, dict[str, float]]:
 
 def fit_command(fit: FitResult) -> str:
     """The `scaling fit` command that makes this fit again."""
-    source, objective, drawn = fit.source, fit.objective, fit.bootstrap
-    columns = ",".join(f"{letter}={name}" for letter, name in source.columns.items())
-    law = "auto" if fit.combination else "two-stage" if fit.accuracy else fit.law
-    options = {
-        "--columns": columns or None,
-        "--law": law,
-        "--approach": fit.approach,
-        "--objective": objective.name,
-        "--delta": objective.delta,
-        "--params": None if columns else source.convention.params,
-        "--flops": None if columns else source.convention.flops,
-        "--bootstrap": drawn.resamples if drawn else 0,
-        "--ci": fit.ci,
-        "--seed": drawn.seed if drawn else None,
-        **{f"--{name.replace('_', '-')}": value for name, value in source.filters.items()},
-    }
-    given = [(option, str(value)) for option, value in options.items() if value is not None]
-    words = (word for pair in given for word in pair)
-    return shlex.join(["scaling", "fit", *source.paths, *words])
+    columns = ",".join(f"{letter}={name}" for letter, name in fit.source.columns.items())
+    options = options_used(fit)
+    options.setdefault("bootstrap", 0)
+    if columns:  # say how N and C are counted
+        options = {"columns": columns, **options}
+        for name in ("params", "flops"):
+            options.pop(name, None)
+    words = ["scaling", "fit", *fit.source.paths]
+    for name, value in options.items():
+        words += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join(words)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING
 
 from scaling.fit.document import FitStatus
 from scaling.fit.result import Agreement, FitResult
 from scaling.formatting import format_count, format_flops
 from scaling.predict.prediction import PredictionResult
-from scaling.render.table import Column, Kind, estimate, format_cell, number
+from scaling.render.table import format_estimate, number
 from scaling.report.parts.fit_tables import OPTIMUM, unidentified
 
 if TYPE_CHECKING:
@@ -33,24 +34,23 @@ class Light(StrEnum):
     NOT_YET = "not yet"
 
 
-def _text(entry: object, kind: Kind = "rough", interval: bool = True) -> str:
-    value = estimate(entry)
-    return format_cell(value if interval else value[0], Column("", kind, interval))
-
-
 def answer_sentence(answer: PredictionResult) -> str:
     """The answer in ordinary words: what to train, which loss to expect, and how sure that is."""
-    n, d, _, loss = (_text(getattr(answer, name), kind, False) for name, _, kind in OPTIMUM)
-    ratio = answer.tokens_per_param.value
-    each = "" if ratio is None else f", {ratio:.3g} for each parameter"
-    text = f"With {_text(answer.flops, 'flops', False)} FLOPs, train a model of {n} parameters on "
-    text += f"{d} tokens{each}; expect a loss of {loss}."
-    size, reached = answer.n_params, answer.loss
-    sure = []
-    if size.lo is not None and size.hi is not None:
-        sure.append(f"{format_count(size.lo)} to {format_count(size.hi)} parameters")
-    if reached.lo is not None and reached.hi is not None:
-        sure.append(f"a loss of {number(reached.lo, 3)} to {number(reached.hi, 3)}")
+    n, d, ratio, loss = (
+        format_estimate((getattr(answer, name).value, None, None), kind)
+        for name, _, kind in OPTIMUM
+    )
+    each = "" if answer.tokens_per_param.value is None else f", {ratio} for each parameter"
+    text = f"With {format_flops(answer.flops.value or 0)} FLOPs, train a model of {n} parameters "
+    text += f"on {d} tokens{each}; expect a loss of {loss}."
+    sure = [
+        words.format(form(entry.lo), form(entry.hi))
+        for entry, form, words in (
+            (answer.n_params, format_count, "{} to {} parameters"),
+            (answer.loss, partial(number, digits=3), "a loss of {} to {}"),
+        )
+        if entry.lo is not None and entry.hi is not None
+    ]
     return f"{text} {100 * answer.ci:g} % sure: {', '.join(sure)}." if sure else text
 
 
@@ -79,18 +79,16 @@ def exponents(fit: FitResult) -> str:
     """How N* and D* grow with compute."""
     if "a" not in fit.derived:
         return f"The law {fit.law} says nothing of the best size for a budget."
-    a, b = (_text(fit.derived.get(name)) for name in ("a", "b"))
+    a, b = (format_estimate(fit.derived.get(name)) for name in ("a", "b"))
     level = f" ({100 * fit.ci:g} % intervals)" if fit.bootstrap else ""
     return f"By the law {fit.law} the best size grows as C^{a} and its tokens as C^{b}{level}."
 
 
 def verified(checked: Sequence[CheckedForecast]) -> list[str]:
     """How the forecasts that a sweep was written with compare with its runs."""
-    if not checked:
-        return []
     from scaling.predict.verification import sentence
 
-    return [sentence(checked)]
+    return [sentence(checked)] if checked else []
 
 
 def holdout_sentence(fit: FitResult) -> str | None:

@@ -7,24 +7,24 @@ Foreign text enters only as rich `Text` of plain text, which knows no markup and
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from scaling.fit.document import Estimate
 from scaling.fit.result import FitResult
 from scaling.formatting import format_flops
+from scaling.predict.named_models import COMPARABLE
 from scaling.predict.prediction import PredictionResult
 from scaling.render.escape import sanitize
-from scaling.render.table import Column, Table, estimate, format_cell, number, pairs, tabulate
-from scaling.report import headline, summary
-from scaling.report.parts import (
-    candidate_laws,
-    diagnostics,
-    fit_tables,
-    inference,
-    repeated_data,
-    special_tables,
+from scaling.render.table import (
+    Column,
+    Table,
+    format_estimate,
+    number,
+    pairs,
+    tabulate,
 )
+from scaling.report import headline, summary
+from scaling.report.parts import diagnostics, fit_tables, prediction_tables, repeated_data
 from scaling.warning import ResultWarning
 
 if TYPE_CHECKING:
@@ -40,35 +40,24 @@ def fit_text(fit: FitResult, saved: str | None = None, command: str = "") -> Ren
 
     `saved` is the file that it was written to, `command` what was typed.
     """
-    parts: list[RenderableType] = [
-        _headline(headline.fit_lines(fit, saved, command)),
-        pairs("fit", "Fit", list(header(fit))).to_rich(heading=False),
-        *_shown(
-            None if fit.groups else fit_tables.parameters(fit),
-            candidate_laws.weights(fit),
-            diagnostics.known_entropy(fit),
-            special_tables.groups(fit),
-            special_tables.schedules(fit),
-            special_tables.accuracy(fit),
-            repeated_data.short(fit),
-            _narrow_approaches(fit),
-        ),
-    ]
     agreement = fit.approaches_agree.message if fit.approaches_agree else ""
-    for name, frontier in fit.approaches.items():
-        if frontier.unavailable and frontier.unavailable not in agreement:
-            parts += _sentences(f"{name}: {frontier.unavailable}.")
-    parts += _sentences(agreement)
-    parts += _shown(fit_tables.kaplan(fit))
-    parts += _sentences(summary.holdout_sentence(fit))
-    parts += _shown(
-        diagnostics.noise(fit),
-        diagnostics.above(fit),
-        diagnostics.minima(fit),
-        diagnostics.rollout(fit),
-        diagnostics.flagged(fit),
+    unavailable = [
+        f"{name}: {frontier.unavailable}."
+        for name, frontier in fit.approaches.items()
+        if frontier.unavailable and frontier.unavailable not in agreement
+    ]
+    return _page(
+        _headline(headline.fit_lines(fit, saved, command)),
+        pairs("fit", "Fit", list(header(fit))),
+        *fit_tables.law_tables(fit),
+        repeated_data.short(fit),
+        fit_tables.approaches(fit, short=True),
+        *unavailable,
+        fit_tables.kaplan(fit),
+        summary.holdout_sentence(fit),
+        *diagnostics.check_tables(fit),
+        *fit.warnings,
     )
-    return _group(*parts, *_warnings(fit.warnings))
 
 
 def header(fit: FitResult) -> Iterator[tuple[str, str]]:
@@ -97,34 +86,6 @@ def header(fit: FitResult) -> Iterator[tuple[str, str]]:
     yield "status", fit.status_text
 
 
-def _narrow_approaches(fit: FitResult) -> Table | None:
-    """The three approaches in a table that fits 80 columns; reasons follow as sentences."""
-    rows = []
-    for name, frontier in fit.approaches.items():
-        used = "" if frontier.n_points is None else f"{frontier.n_points} of {fit.n_points}"
-        rows.append(
-            {
-                "name": name,
-                "a": "unavailable" if frontier.unavailable else _exponent(frontier.a),
-                "b": "" if frontier.unavailable else _exponent(frontier.b),
-                "sum": frontier.a_plus_b,
-                "runs": used,
-            }
-        )
-    columns = {
-        "name": Column("approach"),
-        "a": Column("a, N* ~ C^a"),
-        "b": Column("b, D* ~ C^b"),
-        "sum": Column("a + b", "rough"),
-        "runs": Column("runs"),
-    }
-    return tabulate("approaches", "Three approaches to the frontier", rows, columns)
-
-
-def _exponent(entry: Estimate | None) -> str:
-    return format_cell(estimate(entry), Column("", "number", True))
-
-
 def prediction_text(
     prediction: PredictionResult, models: Table | None = None, command: str = ""
 ) -> RenderableType:
@@ -132,41 +93,29 @@ def prediction_text(
     that can be built, how far beyond the data it lies; `models` are named models against the
     optimum.
     """
-    accuracy = None
-    if prediction.accuracy:
-        text = format_cell(estimate(prediction.accuracy), Column("", "rough", True))
-        accuracy = f"Accuracy at this loss: {text}."
-    plain = (fit_tables.model(prediction), inference.demand(prediction))
-    return _group(
+    accuracy = prediction.accuracy
+    return _page(
         _headline(headline.prediction_lines(prediction, command)),
-        asked(prediction).to_rich(heading=False),
-        *_sentences(accuracy),
-        *_shown(candidate_laws.breakdown(prediction), fit_tables.predicted_approaches(prediction)),
-        *(table.to_rich(heading=False) for table in plain if table is not None),
-        *_shown(
-            inference.served(prediction),
-            inference.decoding(prediction),
-            inference.smaller(prediction.smaller),
-            models,
-        ),
-        *_sentences(reach(prediction)),
-        *_warnings(prediction.warnings),
+        asked(prediction),
+        None if accuracy is None else f"Accuracy at this loss: {format_estimate(accuracy)}.",
+        prediction_tables.error_parts(prediction),
+        *prediction_tables.prediction_tables(prediction),
+        models,
+        models and COMPARABLE,
+        headline.reach(prediction),
+        *prediction.warnings,
     )
 
 
 def predictions_text(predictions: Sequence[PredictionResult]) -> RenderableType:
     """Several predictions, one row for each budget."""
-    first, names = predictions[0], ("flops", *(name for name, _, _ in fit_tables.OPTIMUM))
-    columns = (
-        Column("FLOPs", "flops", True),
-        *(Column(label, kind, True) for _, label, kind in fit_tables.OPTIMUM),
-    )
-    rows = tuple(tuple(estimate(getattr(each, name)) for name in names) for each in predictions)
+    first, measures = predictions[0], (("flops", "FLOPs", "flops"), *fit_tables.OPTIMUM)
+    columns = {name: Column(label, kind, True) for name, label, kind in measures}
     warnings = {each.message: each for one in predictions for each in one.warnings}
-    return _group(
-        Table("predictions", headline.titles(first)[0], columns, rows).to_rich(),
-        *_sentences(f"{first.law}, {first.source}; {first.basis}"),
-        *_warnings(warnings.values()),
+    return _page(
+        tabulate("predictions", headline.titles(first)[0], predictions, columns),
+        f"{first.law}, {first.source}; {first.basis}",
+        *warnings.values(),
     )
 
 
@@ -190,20 +139,17 @@ def asked(prediction: PredictionResult) -> Table:
     rows = [("law", prediction.law), ("from", prediction.source or "–")]
     rows += [("counted", prediction.basis)] if prediction.basis else []
     for name, label, kind in (("flops", "training FLOPs", "flops"), *fit_tables.OPTIMUM):
-        entry = estimate(getattr(prediction, name))
-        if entry[0] is not None or name == "flops":
-            rows.append((label.replace("*", mark), format_cell(entry, Column(name, kind, True))))
+        entry = getattr(prediction, name)
+        if entry.value is not None or name == "flops":
+            rows.append((label.replace("*", mark), format_estimate(entry, kind)))
     for letter, value in (prediction.inputs or {}).items():
-        rows.append((letter, format_cell(estimate(value), Column(letter, "count", True))))
+        rows.append((letter, format_estimate(value, "count")))
     return pairs("prediction", title, rows)
-
-
-reach = headline.reach
 
 
 def models_text(models: NamedModels) -> RenderableType:
     """Named models against the optimum of a law, without a prediction."""
-    return _group(*_shown(models.table()), *_sentences(models.basis), *_warnings(models.warnings))
+    return _page(models.table(), COMPARABLE, models.basis, *models.warnings)
 
 
 def next_text(proposal: Proposal) -> RenderableType:
@@ -228,10 +174,11 @@ def next_text(proposal: Proposal) -> RenderableType:
     )
     alone = format_flops(proposal.cost.alone)
     shared = f"Runs of one size share their prefix; separate runs would cost {alone}."
-    return _group(
-        *_shown(tabulate("next", "The most informative runs", runs, columns)),
-        *_sentences(sentence, shared if proposal.shared else None),
-        *_warnings(proposal.warnings),
+    return _page(
+        tabulate("next", "The most informative runs", runs, columns),
+        sentence,
+        shared if proposal.shared else None,
+        *proposal.warnings,
     )
 
 
@@ -239,33 +186,25 @@ def reconcile_text(result: Reconciliation) -> RenderableType:
     """The result of `scaling reconcile`: exponents under each counting, and both studies on one
     law.
     """
-    return _group(*_shown(*special_tables.reconciled(result)), *_sentences(*result.messages))
+    return _page(*fit_tables.reconciled(result), *result.messages)
 
 
-def _group(*parts: RenderableType) -> RenderableType:
+def _page(*parts: RenderableType | Table | ResultWarning | None) -> RenderableType:
+    """Parts below each other: tables with their captions, sentences, warnings; None is left out."""
     from rich.console import Group
-
-    return Group(*parts)
-
-
-def _shown(*tables: Table | None) -> Iterator[RenderableType]:
-    """Tables with their captions; None is left out."""
-    for table in tables:
-        if table is not None:
-            yield table.to_rich()
-            yield from _sentences(table.caption)
-
-
-def _sentences(*texts: str | None) -> Iterator[RenderableType]:
     from rich.text import Text
 
-    for text in texts:
-        if text:
-            yield Text(sanitize(text) + "\n")
+    def shown() -> Iterator[RenderableType]:
+        for part in parts:
+            if isinstance(part, ResultWarning):
+                yield Text.assemble(("warning: ", "bold yellow"), sanitize(part.message))
+            elif isinstance(part, str) and part:
+                yield Text(sanitize(part) + "\n")
+            elif isinstance(part, Table):
+                yield part.to_rich()
+                if part.caption:
+                    yield Text(sanitize(part.caption) + "\n")
+            elif part:
+                yield part
 
-
-def _warnings(warnings: Iterable[ResultWarning]) -> Iterator[RenderableType]:
-    from rich.text import Text
-
-    for warning in warnings:
-        yield Text.assemble(("warning: ", "bold yellow"), sanitize(warning.message))
+    return Group(*shown())

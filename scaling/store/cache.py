@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from scaling.errors import DISK, ScalingError
+from scaling.errors import BAD_INPUT, DISK, ScalingError
 
 
 def cache_root() -> Path:
@@ -21,34 +21,26 @@ def cache_root() -> Path:
 
 
 def cache_folder(name: str) -> Path:
-    """A folder of the cache, made private (0700) to this user. Raises ScalingError (74) when it
-    cannot be made.
+    """A folder of the cache, made private (0700) to this user. Raises ScalingError when another
+    user owns it (compiled programs are executed), or (74) when it cannot be made.
     """
-    folder = cache_root() / name
+    folder, exit_code, problem = cache_root() / name, DISK, ""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for part in (cache_root(), folder):
-            _own(part)
+            status = part.stat()
+            if status.st_uid != os.getuid():
+                problem, exit_code = "the cache belongs to another user", BAD_INPUT
+                break
+            if status.st_mode & 0o077:
+                part.chmod(0o700)
     except OSError as error:
+        problem = f"cannot use the cache: {error.strerror}"
+    if problem:
         raise ScalingError(
-            f"cannot use the cache: {error.strerror}",
+            problem,
             where=str(folder),
             remedy="set SCALING_CACHE to a folder of your own",
-            exit_code=DISK,
-        ) from error
-    return folder
-
-
-def _own(folder: Path) -> None:
-    """Compiled programs are executed: refuse a cache that another user owns, and close it to
-    others.
-    """
-    status = folder.stat()
-    if hasattr(os, "getuid") and status.st_uid != os.getuid():
-        raise ScalingError(
-            "the cache belongs to another user",
-            where=str(folder),
-            remedy="set SCALING_CACHE to a folder of your own",
+            exit_code=exit_code,
         )
-    if status.st_mode & 0o077:
-        folder.chmod(0o700)
+    return folder

@@ -99,21 +99,15 @@ def rows(
         **{name: getattr(source, name) for name in ("device", "commit", "version")},
         "config": run.model_dump_json(),
     }
-    table = [constant | _measured_cells(run, item) for item in measured]
+    table = []
+    for item in measured:
+        tokens = item.step * run.batch_tokens
+        flops = accounting.train_flops(model, seq_len, tokens, "exact")
+        table.append(constant | vars(item) | {"tokens": tokens, "flops": flops})
     metadata = {"scaling.schema": str(SCHEMA_VERSION)}
     for name, facts in (("fingerprint", source.fingerprint), ("execution", source.notes)):
         metadata[f"scaling.{name}"] = json.dumps(dict(facts), sort_keys=True)
     return pa.Table.from_pylist(table, schema=SCHEMA.with_metadata(metadata))
-
-
-def _measured_cells(run: RunConfig, item: Measurement) -> dict[str, Any]:
-    tokens = item.step * run.batch_tokens
-    flops = accounting.train_flops(run.model, run.task.seq_len, tokens, "exact")
-    measured = {
-        name: getattr(item, name)
-        for name in ("step", "split", "metric", "at", "value", "stderr", "seconds")
-    }
-    return measured | {"tokens": tokens, "flops": flops}
 
 
 @dataclass(frozen=True)

@@ -211,7 +211,7 @@ def figures(curves: Sequence[PositionCurve]) -> Iterator[Figure]:
     yield Figure("context", "Loss by position", caption, *axes, tuple(traces), shown_ramp, "wide")
 
 
-def tables(curves: Sequence[PositionCurve]) -> Iterator[Table]:
+def tables(curves: Sequence[PositionCurve]) -> Iterator[Table | None]:
     """Every size: its losses and its law."""
     records = [
         {

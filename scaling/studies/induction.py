@@ -175,7 +175,7 @@ def figures(study: Sequence[InductionRun]) -> Iterator[Figure]:
     yield Figure("induction", title, caption, *axes, tuple(traces), size="wide")
 
 
-def tables(study: Sequence[InductionRun]) -> Iterator[Table]:
+def tables(study: Sequence[InductionRun]) -> Iterator[Table | None]:
     """Each run at its end, and its largest drop."""
     records = [
         {

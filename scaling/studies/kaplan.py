@@ -295,7 +295,7 @@ def notes(study: KaplanStudy) -> list[str]:
     return notes
 
 
-def tables(study: KaplanStudy) -> Iterator[Table]:
+def tables(study: KaplanStudy) -> Iterator[Table | None]:
     """Exponents with intervals, the published ones, and how well each line fits."""
 
     def record(name: str, power: PowerFit, published: float, scale: float) -> dict[str, Cell]:

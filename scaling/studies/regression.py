@@ -23,7 +23,7 @@ from scaling.render.figure import Axis, Figure, Line, Markers, ReferenceLine, Tr
 from scaling.render.table import Table
 from scaling.studies import runs
 from scaling.studies.study import Claim, Study, record_table
-from scaling.tasks import open_task, val_batches
+from scaling.tasks import fixed_batches, open_task
 
 MAX_EXCESS = 0.05  # over the Bayes-optimal predictor, as a share of the variance of y
 MAX_OVER_LEAST_SQUARES = 0.15  # relative
@@ -105,7 +105,7 @@ def predictors(config: RegressionTask, tokens: int) -> PredictorErrors:
     these evaluations.
     """
     task = open_task(config)
-    windows = np.concatenate(list(val_batches(task, EVAL_SEQUENCES, tokens)))
+    windows = np.concatenate(list(fixed_batches(task, EVAL_SEQUENCES, tokens)))
     x, y = task.examples(windows)  # type: ignore[attr-defined]
     seen = range(y.shape[1])
     answers = (
@@ -217,7 +217,7 @@ def figures(studies: Sequence[RegressionStudy]) -> Iterator[Figure]:
         yield Figure(f"regression-training{suffix}", title, caption, *axes, tuple(traces))
 
 
-def tables(studies: Sequence[RegressionStudy]) -> Iterator[Table]:
+def tables(studies: Sequence[RegressionStudy]) -> Iterator[Table | None]:
     """All errors by number of examples."""
     for suffix, study in _numbered(studies):
         errors = zip(

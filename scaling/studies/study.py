@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, TypeVar, cast
+from typing import Generic, NamedTuple, TypeVar
 
-import numpy as np
 import pandas as pd
 
 from scaling.render.figure import Figure
 from scaling.render.section import Section
-from scaling.render.table import Column, Kind, Table
+from scaling.render.table import Table
+from scaling.render.table import record_table as record_table  # studies take it from here
 
 T = TypeVar("T")
 ANSWERS = {True: "yes", False: "no", None: "not settled"}
@@ -81,33 +81,7 @@ class Study(Generic[T]):
             self.name,
             self.title,
             [figure for figure in self.figures(analysis) if figure is not None],
-            [expected, *(table for table in self.tables(analysis) if table is not None)],
+            [table for table in (expected, *self.tables(analysis)) if table is not None],
             notes,
             summary=" ".join([lead, count, *notes[:1]]),
         )
-
-
-def record_table(
-    name: str,
-    title: str,
-    records: Sequence[Mapping[str, Any]],
-    caption: str = "",
-    **kinds: Sequence[str],
-) -> Table:
-    """A table of one record or more with the same keys, which are its columns.
-
-    The first value of a column tells its kind: text, an interval, an integer, or else a number;
-    `count=("N", "D")` names the columns of another kind, `interval=` those that may lack all.
-    """
-    by_column = {column: kind for kind, columns in kinds.items() for column in columns}
-    columns = []
-    for column in records[0]:
-        first = next((r[column] for r in records if r[column] is not None), 0.0)
-        is_interval = by_column.get(column) == "interval" or isinstance(first, tuple)
-        is_integer = isinstance(first, (int, np.integer))
-        kind = "text" if isinstance(first, str) else "integer" if is_integer else "number"
-        if not is_interval:
-            kind = by_column.get(column, kind)
-        columns.append(Column(column, cast(Kind, kind), is_interval))
-    rows = tuple(tuple(record.values()) for record in records)
-    return Table(name, title, tuple(columns), rows, caption)

@@ -6,7 +6,7 @@ A task configuration becomes batches of tokens. numpy only; no jax in this folde
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 
@@ -22,73 +22,25 @@ from scaling.config import (
     TextTask,
 )
 from scaling.errors import ScalingError
-from scaling.store.rows import MetricValue
 from scaling.tasks.arithmetic import Arithmetic
+from scaling.tasks.base import Scores, Task
 from scaling.tasks.corpus.token_store import Split
 from scaling.tasks.induction import Induction
-from scaling.tasks.modular import open_modular
+from scaling.tasks.modular import Modular
 from scaling.tasks.regression import Regression
-from scaling.tasks.scores import Scores
-from scaling.tasks.synthetic import open_synthetic
-from scaling.tasks.text import open_text
+from scaling.tasks.synthetic import Synthetic
+from scaling.tasks.text import Text
 
+__all__ = ["Scores", "Task", "open_task", "resolve"]
 
-class Task(Protocol):
-    """What training asks of data.
-
-    `batch` depends on its arguments and the digest alone, so a resume needs only the step, and runs
-    of any size, or of another batch size, read the same tokens in the same order.
-    """
-
-    @property
-    def vocab_size(self) -> int:
-        """Token ids are below this."""
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 that identifies the data."""
-
-    @property
-    def seq_len(self) -> int:
-        """Tokens predicted in a window."""
-
-    @property
-    def bytes_per_token(self) -> float | None:
-        """Bytes of text per token; None where tokens are no text."""
-
-    @property
-    def entropy(self) -> float | None:
-        """The lowest possible loss in nats per token; None where it is unknown."""
-
-    @property
-    def scored_splits(self) -> tuple[Split, ...]:
-        """The splits whose windows are scored token by token for `metrics`.
-
-        None where the loss says all.
-        """
-
-    def metrics(self, windows: np.ndarray, scores: Scores) -> list[MetricValue]:
-        """Task metrics on windows (W, seq_len + 1) with their scores (W, P)."""
-
-    def n_windows(self, split: Split) -> int:
-        """Different windows of a split: one epoch of train, all of val."""
-
-    def n_tokens(self, split: Split) -> int:
-        """Tokens predicted in these windows."""
-
-    def batch(self, split: Split, index: int, size: int) -> np.ndarray:
-        """int32 of shape (size, seq_len + 1); val raises IndexError at its end."""
-
-
-@runtime_checkable
-class Verifiable(Task, Protocol):
-    """A task of problems with one right answer each, compared token by token."""
-
-    def prompts(self, windows: np.ndarray) -> np.ndarray:
-        """The problem in each window (W, seq_len + 1): its first tokens (W, Q)."""
-
-    def answers(self, windows: np.ndarray) -> np.ndarray:
-        """The right answers: the remaining tokens (W, A)."""
+_TASKS: dict[type, Callable[[Any], Task]] = {
+    TextTask: Text,
+    SyntheticTask: Synthetic,
+    ModularTask: Modular,
+    ArithmeticTask: Arithmetic,
+    InductionTask: Induction,
+    RegressionTask: Regression,
+}
 
 
 def open_task(config: TaskConfig) -> Task:
@@ -96,19 +48,7 @@ def open_task(config: TaskConfig) -> Task:
 
     Raises ScalingError for data that is missing, corrupt, or not what `digest` says.
     """
-    if isinstance(config, TextTask):
-        return open_text(config)
-    opened: Task = _GENERATED[type(config)](config)
-    return opened
-
-
-_GENERATED: dict[type, Callable[[Any], Any]] = {
-    SyntheticTask: open_synthetic,
-    ModularTask: open_modular,
-    ArithmeticTask: Arithmetic,
-    InductionTask: Induction,
-    RegressionTask: Regression,
-}
+    return _TASKS[type(config)](config)
 
 
 def resolve(config: TaskConfig) -> TaskConfig:
@@ -116,11 +56,9 @@ def resolve(config: TaskConfig) -> TaskConfig:
 
     Opens the corpus, and builds the stdlib one.
     """
-    return (
-        config.model_copy(update={"digest": open_text(config).digest})
-        if isinstance(config, TextTask)
-        else config
-    )
+    if not isinstance(config, TextTask):
+        return config
+    return config.model_copy(update={"digest": Text(config).digest})
 
 
 def eval_set_task(config: TaskConfig, eval_set: EvalSet) -> TaskConfig:
@@ -152,12 +90,7 @@ def epochs(task: Task, tokens: int) -> float:
     return tokens / task.n_tokens("train")
 
 
-def val_batches(task: Task, size: int, tokens: int) -> Iterator[np.ndarray]:
-    """`fixed_batches` of the validation split."""
-    return fixed_batches(task, "val", size, tokens)
-
-
-def fixed_batches(task: Task, split: Split, size: int, tokens: int) -> Iterator[np.ndarray]:
+def fixed_batches(task: Task, size: int, tokens: int, split: Split = "val") -> Iterator[np.ndarray]:
     """Full batches of at most `size` windows of a split on about `tokens` tokens.
 
     The same windows always, none twice.

@@ -11,37 +11,31 @@ import numpy as np
 
 from scaling.config import ArithmeticTask
 from scaling.store.rows import MetricValue
+from scaling.tasks.base import Generated, Scores, mean_value
 from scaling.tasks.corpus.token_store import Split
-from scaling.tasks.generated import Stream, uniform
-from scaling.tasks.scores import Scores, mean_value
 
 PLUS, EQUALS = 10, 11
 WORDS = 4  # random words a window: the lengths of both operands, and the operands
 
 
-class Arithmetic(Stream):
-    """An opened addition task; see `ArithmeticTask` for how a window is written."""
+class Arithmetic(Generated):
+    """See `ArithmeticTask` for how a window is written."""
 
     config: ArithmeticTask
     scored_splits: ClassVar[tuple[Split, ...]] = ("val",)
 
-    def batch(self, split: Split, index: int, size: int) -> np.ndarray:
-        """Windows index*size to (index+1)*size - 1 of the split's stream.
+    def __init__(self, config: ArithmeticTask) -> None:
+        super().__init__(config)
+        self.prompt_tokens = 2 * config.digits + 2  # up to "="
 
-        int32 (size, 3 digits + 3).
-        """
-        draws = uniform(self._words(split, index, size, WORDS))
+    def batch(self, split: Split, index: int, size: int) -> np.ndarray:
+        """See `Task.batch`."""
+        digits, draws = self.config.digits, self.uniform(split, index, size, WORDS)
         a, b = (self._operands(split, draws[:, which], draws[:, which + 2]) for which in (0, 1))
-        digits = self.config.digits
+        plus, equals = (np.full((size, 1), sign) for sign in (PLUS, EQUALS))
         total = _written(a + b, digits + 1)
-        signs = [np.full((size, 1), sign) for sign in (PLUS, EQUALS)]
-        parts = [
-            _written(a, digits),
-            signs[0],
-            _written(b, digits),
-            signs[1],
-            total[:, ::-1] if self.config.reverse else total,
-        ]
+        total = total[:, ::-1] if self.config.reverse else total
+        parts = [_written(a, digits), plus, _written(b, digits), equals, total]
         return np.concatenate(parts, axis=1).astype(np.int32)
 
     def _operands(
@@ -55,19 +49,10 @@ class Arithmetic(Stream):
         if power is None:
             return (value_draws * 10**digits).astype(np.int64)
         weights = np.arange(1, digits + 1) ** -(power if split == "train" else 0.0)
-        lengths = (
-            np.searchsorted(np.cumsum(weights / weights.sum())[:-1], length_draws, side="right") + 1
-        )
+        edges = np.cumsum(weights / weights.sum())[:-1]
+        lengths = np.searchsorted(edges, length_draws, side="right") + 1
         least = np.where(lengths == 1, 0, 10 ** (lengths - 1))
         return least + (value_draws * (10**lengths - least)).astype(np.int64)
-
-    def prompts(self, windows: np.ndarray) -> np.ndarray:
-        """The part of each window up to "=", (n, 2 digits + 2)."""
-        return windows[:, : 2 * self.config.digits + 2]
-
-    def answers(self, windows: np.ndarray) -> np.ndarray:
-        """The right answer of each window, (n, digits + 1): what a verifier compares with."""
-        return windows[:, 2 * self.config.digits + 2 :]
 
     def metrics(self, windows: np.ndarray, scores: Scores) -> list[MetricValue]:
         """Exact match, token accuracy (whole, and `at` each digit of the answer from 1), Brier

@@ -8,32 +8,23 @@ import numpy as np
 
 from scaling.config import InductionTask
 from scaling.store.rows import MetricValue
+from scaling.tasks.base import Generated, Scores, mean_value
 from scaling.tasks.corpus.token_store import Split
-from scaling.tasks.generated import Stream, uniform
-from scaling.tasks.scores import Scores, mean_value
 
 
-class Induction(Stream):
-    """An opened induction task.
-
-    A segment of random symbols and random length, tiled over the window.
-    """
+class Induction(Generated):
+    """A segment of random symbols and random length, tiled over the window."""
 
     config: InductionTask
     scored_splits: ClassVar[tuple[Split, ...]] = ("val",)
 
     def batch(self, split: Split, index: int, size: int) -> np.ndarray:
-        """Windows index*size to (index+1)*size - 1 of the split's stream.
-
-        int32 (size, seq_len + 1).
-        """
-        config = self.config
-        draws = uniform(self._words(split, index, size, config.longest + 1))
-        lengths = config.shortest + (draws[:, :1] * (config.longest - config.shortest + 1)).astype(
-            np.int64
-        )
-        symbols = (draws[:, 1:] * config.n_symbols).astype(np.int32)
-        return np.take_along_axis(symbols, np.arange(config.seq_len + 1) % lengths, axis=1)
+        """See `Task.batch`."""
+        shortest, longest = self.config.shortest, self.config.longest
+        draws = self.uniform(split, index, size, longest + 1)
+        lengths = shortest + (draws[:, :1] * (longest - shortest + 1)).astype(np.int64)
+        symbols = (draws[:, 1:] * self.config.n_symbols).astype(np.int32)
+        return np.take_along_axis(symbols, np.arange(self.seq_len + 1) % lengths, axis=1)
 
     def lengths(self, windows: np.ndarray) -> np.ndarray:
         """The least period of each window between `shortest` and `longest`, (n,)."""
@@ -51,12 +42,12 @@ class Induction(Stream):
         ends = self.lengths(windows)[:, None]
         positions = np.arange(1, windows.shape[1])
         copied, fresh = positions > ends, positions < ends
+        parts = {
+            "copied_loss": (scores.nll, copied),
+            "fresh_loss": (scores.nll, fresh),
+            "copied_accuracy": (scores.hit, copied),
+        }
         return [
-            mean_value("copied_loss", _mean_where(scores.nll, copied)),
-            mean_value("fresh_loss", _mean_where(scores.nll, fresh)),
-            mean_value("copied_accuracy", _mean_where(scores.hit, copied)),
+            mean_value(name, (values * mask).sum(axis=1) / mask.sum(axis=1))
+            for name, (values, mask) in parts.items()
         ]
-
-
-def _mean_where(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    return np.asarray((values * mask).sum(axis=1) / mask.sum(axis=1))

@@ -14,8 +14,8 @@ from scaling import accounting
 from scaling.config import Execution, RunConfig
 from scaling.config.resolve_execution import EVAL_SEQUENCES
 from scaling.store.rows import MetricValue
-from scaling.tasks import Verifiable, answer_metrics
-from scaling.tasks.scores import mean_value
+from scaling.tasks import Task, answer_metrics
+from scaling.tasks.base import mean_value
 from scaling.train.model.forward import unstack
 from scaling.train.model.generate import draws
 from scaling.train.model.operations import compute_of
@@ -55,7 +55,7 @@ class AnswerEvaluator:
     """Generates answers: greedy for all held-out windows, sampled for `evals.problems` of them."""
 
     def __init__(
-        self, run: RunConfig, task: Verifiable, sharder: Sharder, windows_WT1: np.ndarray
+        self, run: RunConfig, task: Task, sharder: Sharder, windows_WT1: np.ndarray
     ) -> None:
         self._key, self._task, self._sharder = program_key(run), task, sharder
         self._windows_WT1 = windows_WT1
@@ -68,7 +68,7 @@ class AnswerEvaluator:
 
     def evaluate(self, params: Any, seed: int) -> list[MetricValue]:
         """`edit_distance` of greedy answers in tokens, and `evaluate_samples` if configured."""
-        right_WA = self._task.answers(self._windows_WT1)
+        right_WA = self._windows_WT1[:, self._task.prompt_tokens :]
         answer_WA = self._generate(params, self._windows_WT1, None, seed)[0][:, 0]
         distance = answer_metrics.edit_distance(answer_WA, right_WA)
         values = [mean_value("edit_distance", distance)]
@@ -87,7 +87,7 @@ class AnswerEvaluator:
         windows = self._task.batch("val", 0, min(self._problems, self._task.n_windows("val")))
         nll_P = self._answer_nll(params, windows)
         token_PSA, likelihood_PS = self._generate(params, windows, samples, seed)
-        labels_PS = answer_metrics.label_answers(token_PSA, self._task.answers(windows))
+        labels_PS = answer_metrics.label_answers(token_PSA, windows[:, self._task.prompt_tokens :])
         correct_P = (labels_PS == 0).sum(axis=1)
         values = [MetricValue("samples", float(samples))]
         for problem, (nll, correct) in enumerate(zip(nll_P, correct_P, strict=True)):
@@ -114,7 +114,8 @@ class AnswerEvaluator:
         self, params: Any, windows: np.ndarray, samples: int | None, seed: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """Answers (P, samples, A) and log-likelihoods (P, samples), as many at once as fit."""
-        prompts, n_new = self._task.prompts(windows), self._task.answers(windows).shape[1]
+        prompts = windows[:, : self._task.prompt_tokens]
+        n_new = windows.shape[1] - prompts.shape[1]
         n_samples = samples or 1
         per_round = min(n_samples, self._max_sequences)
         n_rounds = -(-n_samples // per_round)
@@ -122,17 +123,19 @@ class AnswerEvaluator:
         program = answer_program(
             self._key, self._sharder.execution, n_new, None if samples is None else per_round
         )
-        tokens, likelihoods = [], []
+        batches = []
         for part, first in enumerate(range(0, len(prompts), size)):
             batch = prompts.take(range(first, first + size), axis=0, mode="wrap")
             rounds = [
                 program(params, batch, np.uint32(seed), np.uint32(part * n_rounds + i))
                 for i in range(n_rounds)
             ]
-            tokens.append(np.concatenate([np.asarray(r[0]) for r in rounds], 1)[:, :n_samples])
-            likelihoods.append(np.concatenate([np.asarray(r[1]) for r in rounds], 1)[:, :n_samples])
-        token_PSA, likelihood_PS = np.concatenate(tokens), np.concatenate(likelihoods)
-        return token_PSA[: len(prompts)], likelihood_PS[: len(prompts)].astype(np.float64)
+            joined = [np.concatenate(parts, axis=1) for parts in zip(*rounds, strict=True)]
+            batches.append(joined)
+        tokens, likelihoods = zip(*batches, strict=True)
+        token_PSA = np.concatenate(tokens)[: len(prompts), :n_samples]
+        likelihood_PS = np.concatenate(likelihoods)[: len(prompts), :n_samples]
+        return token_PSA, likelihood_PS.astype(np.float64)
 
 
 def _by_k(
@@ -144,11 +147,12 @@ def _by_k(
     for k, exact_P in zip(exact_k, exact_KP, strict=True):
         yield mean_value("exact_pass_at_k", exact_P, float(k))
     sampled_k = answer_metrics.ks(n_samples, SAMPLED_K_POINTS)
-    n_P = np.full(len(nll_P), n_samples)
-    passed_KP = answer_metrics.pass_at_k(n_P, correct_P, sampled_k).T
+    passed_KP = answer_metrics.pass_at_k(np.full(len(nll_P), n_samples), correct_P, sampled_k).T
     for k, passed_P in zip(sampled_k, passed_KP, strict=True):
-        majority_P = answer_metrics.majority_at_k(labels_PS, int(k))
-        best_P = answer_metrics.best_of_k(labels_PS, likelihood_PS, int(k))
-        yield mean_value("pass_at_k", passed_P, float(k))
-        yield mean_value("majority_at_k", majority_P, float(k))
-        yield mean_value("best_of_k", best_P, float(k))
+        at_k = {
+            "pass_at_k": passed_P,
+            "majority_at_k": answer_metrics.majority_at_k(labels_PS, int(k)),
+            "best_of_k": answer_metrics.best_of_k(labels_PS, likelihood_PS, int(k)),
+        }
+        for name, values_P in at_k.items():
+            yield mean_value(name, values_P, float(k))

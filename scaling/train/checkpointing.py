@@ -5,7 +5,6 @@ Saved whole, restored to the bit, rejected where the bits would differ.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from scaling.config import Execution, RunConfig
+from scaling.config import Execution
 from scaling.config.run_groups import RunGroup
 from scaling.errors import ScalingError
 from scaling.train import fingerprint, local_checkpoint
@@ -38,23 +37,21 @@ def init_state(group: RunGroup, execution: Execution) -> TrainingState:
     key = program_key(group.runs[0])
     states = [initial_state(key, run.seed, execution) for run in group.runs]
     state = states[0] if len(states) == 1 else stack_states(states)
-    return TrainingState(state, {run.run_id: RunMetrics() for run in _followed(group)})
+    return TrainingState(state, {run.run_id: RunMetrics() for run in group.followed_runs()})
 
 
 def save(path: Path, group: RunGroup, training: TrainingState, execution: Execution) -> None:
     """Save what `group` needs to resume: for a branch the shared state and its own metrics."""
-    run_ids = [run.run_id for run in _followed(group) if run.run_id in training.metrics]
     progress = {
         "runs": [run.canonical() for run in group.runs],
-        "metrics": {run_id: training.metrics[run_id].dump() for run_id in run_ids},
+        "metrics": {
+            run.run_id: training.metrics[run.run_id].dump()
+            for run in group.followed_runs()
+            if run.run_id in training.metrics
+        },
         "fingerprint": fingerprint.fingerprint(execution, len(group.runs)),
     }
     _backend(execution).save(path, training.state, progress)
-
-
-def _followed(group: RunGroup) -> list[RunConfig]:
-    """Its runs, those of its branches, and longer ones that may come."""
-    return [*group.all_runs(), *(run for later in group.later for run in later.runs)]
 
 
 def wait_until_saved(execution: Execution) -> None:
@@ -104,9 +101,19 @@ def restore_or_init(
         backend.set_aside(path)
         fingerprint.warn(f"{path.name}: checkpoint set aside, the run starts again: {error}")
         return init_state(group, execution)
-    if not allow_changes:
-        here = fingerprint.fingerprint(execution, len(group.runs))
-        _check_fingerprint(saved, here, path)
+    here = fingerprint.fingerprint(execution, len(group.runs))
+    changed = [
+        f"{key} was {saved.get(key)}, is {here.get(key)}"
+        for key in sorted({*saved, *here})
+        if saved.get(key) != here.get(key)
+    ]
+    if not allow_changes and broadcast_from_host0(np.array([bool(changed)]))[0]:
+        raise ScalingError(
+            "the checkpoint was written under other conditions, so the bits would differ: "
+            + "; ".join(changed),
+            where=str(path),
+            remedy="restore the conditions, delete the checkpoint, or give --accept-changes",
+        )
     return TrainingState(state, metrics)
 
 
@@ -123,19 +130,4 @@ def _check_sharding_matches(path: Path, execution: Execution) -> None:
             f"the checkpoint was written on {was} and cannot be resumed on {now}",
             where=str(other),
             remedy=f"resume on {was}, or delete the checkpoint",
-        )
-
-
-def _check_fingerprint(saved: Mapping[str, Any], here: Mapping[str, Any], path: Path) -> None:
-    changed = [
-        f"{key} was {saved.get(key)}, is {here.get(key)}"
-        for key in sorted({*saved, *here})
-        if saved.get(key) != here.get(key)
-    ]
-    if broadcast_from_host0(np.array([bool(changed)]))[0]:
-        raise ScalingError(
-            "the checkpoint was written under other conditions, so the bits would differ: "
-            + "; ".join(changed),
-            where=str(path),
-            remedy="restore the conditions, delete the checkpoint, or give --accept-changes",
         )

@@ -102,15 +102,10 @@ def measure(run: RunConfig, task: Task, steps: int, seeds: int) -> np.ndarray:
         state = initial_state(program_key(run), seed, PLAIN)
         before = look(state.params, tokens_BT)
         after = look(program(state, *rest)[0].params, tokens_BT)
-        sizes.append(
-            [_size(after[kind]) for kind in ACTIVATIONS]
-            + [_size(after[kind] - before[kind]) for kind in ACTIVATIONS]
-        )
+        changes = [after[kind] - before[kind] for kind in ACTIVATIONS]
+        arrays = [*(after[kind] for kind in ACTIVATIONS), *changes]
+        sizes.append([float(jnp.abs(array).mean()) for array in arrays])
     return np.array(sizes)
-
-
-def _size(array: jax.Array) -> float:
-    return float(jnp.abs(array).mean())
 
 
 def _quick(program: Any, *arguments: Any) -> Any:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import queue
-import threading
-from types import TracebackType
+import itertools
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
@@ -19,56 +19,32 @@ class BatchPrefetcher:
     """
 
     def __init__(self, run: RunConfig, task: Task, first_step: int) -> None:
-        self._run, self._task, self._first_step = run, task, first_step
+        self._task, self._size, self._max_steps = task, run.batch_size, dispatch_steps(run)
         self._shape = (run.batch_size, run.task.seq_len + 1)
-        depth = max(
-            2,
-            min(2 * dispatch_steps(run), READ_AHEAD_BYTES // (4 * self._shape[0] * self._shape[1])),
-        )
-        self._queue: queue.Queue[np.ndarray | BaseException] = queue.Queue(depth)
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._steps = iter(range(first_step, run.n_steps))
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
+        self._waiting: deque[Future[np.ndarray]] = deque()
+        in_memory = READ_AHEAD_BYTES // (4 * self._shape[0] * self._shape[1])
+        self._submit(max(2, min(2 * self._max_steps, in_memory)))
+
+    def _submit(self, count: int) -> None:
+        for step in itertools.islice(self._steps, count):
+            future = self._pool.submit(self._task.batch, "train", step, self._size)
+            self._waiting.append(future)
 
     def __enter__(self) -> BatchPrefetcher:
-        self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._closing.set()
-        self._thread.join()
-
-    def _read(self) -> None:
-        try:
-            for step in range(self._first_step, self._run.n_steps):
-                if not self._put(self._task.batch("train", step, self._run.batch_size)):
-                    return
-        except BaseException as error:  # noqa: BLE001 - it is raised where the batch is asked for
-            self._put(error)
-
-    def _put(self, item: np.ndarray | BaseException) -> bool:
-        """Whether the item was queued before the loader closed."""
-        while not self._closing.is_set():
-            try:
-                self._queue.put(item, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
+    def __exit__(self, *error: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
 
     def next_batches(self, count: int) -> np.ndarray:
         """The next `count` batches, int32 (K, B, T + 1).
 
         Padded to a fixed K, so that the program is compiled once.
         """
-        buffer = np.zeros((dispatch_steps(self._run), *self._shape), np.int32)
+        buffer = np.zeros((self._max_steps, *self._shape), np.int32)
         for i in range(count):
-            item = self._queue.get()
-            if isinstance(item, BaseException):
-                raise item
-            buffer[i] = item
+            buffer[i] = self._waiting.popleft().result()
+            self._submit(1)
         return buffer

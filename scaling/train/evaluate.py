@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, cast
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +11,8 @@ import numpy as np
 from scaling.config import RunConfig
 from scaling.config.resolve_execution import EVAL_SEQUENCES
 from scaling.store.rows import MetricValue
-from scaling.tasks import Scores, Task, Verifiable, eval_set_task, fixed_batches, open_task
+from scaling.tasks import Scores, Task, eval_set_task, fixed_batches, open_task
+from scaling.tasks.base import mean_value
 from scaling.tasks.corpus.token_store import Split
 from scaling.train.answer_sampling import AnswerEvaluator
 from scaling.train.gradient_noise import GradientNoiseScale
@@ -39,9 +40,7 @@ class Evaluator:
             else None
         )
         self._answers = (
-            AnswerEvaluator(run, cast(Verifiable, task), sharder, windows_WT1)
-            if run.task.answerable
-            else None
+            AnswerEvaluator(run, task, sharder, windows_WT1) if run.task.answerable else None
         )
 
     def loss(
@@ -50,8 +49,7 @@ class Evaluator:
         """Held-out loss in nats per predicted token with its standard error over windows."""
         windows = self._held_out if windows is None else windows
         nll = np.asarray(self._program(params, windows), np.float64).ravel()
-        stderr = float(nll.std(ddof=1) / math.sqrt(nll.size)) if nll.size > 1 else None
-        return MetricValue(name, float(nll.mean()), stderr, split=split)
+        return mean_value(name, nll)._replace(split=split)
 
     def evaluate(self, state: TrainState) -> list[MetricValue]:
         """Loss, bits per byte (of text), loss of the averaged weights, and the task's metrics."""
@@ -85,7 +83,7 @@ class Evaluator:
 
 def _fixed_windows(run: RunConfig, task: Task, split: Split) -> np.ndarray:
     """(M, B, T + 1), the same at every call."""
-    return np.stack(list(fixed_batches(task, split, EVAL_SEQUENCES, run.evals.tokens)))
+    return np.stack(list(fixed_batches(task, EVAL_SEQUENCES, run.evals.tokens, split)))
 
 
 class _TokenMetrics:
@@ -94,13 +92,11 @@ class _TokenMetrics:
     def __init__(self, run: RunConfig, task: Task, sharder: Sharder, val: np.ndarray) -> None:
         self._run, self._task = run, task
         self._program = score_program(program_key(run), sharder.execution)
-        values = getattr(task, "level_values", None)
-        self._value_V = (
-            jnp.zeros(run.model.vocab_size) if values is None else jnp.asarray(values, jnp.float32)
-        )
+        values = getattr(task, "level_values", np.zeros(run.model.vocab_size))
+        self._value_V = jnp.asarray(values, jnp.float32)
         self._windows: dict[Split, np.ndarray] = {"val": val}
         for split in task.scored_splits:
-            if split not in self._windows:
+            if split != "val":
                 self._windows[split] = _fixed_windows(run, task, split)
         self._tokens = {split: sharder.put_tokens(w) for split, w in self._windows.items()}
 
@@ -115,19 +111,9 @@ class _TokenMetrics:
                 metrics = self._task.metrics(windows, scores)
                 values += [value._replace(split=split) for value in metrics]
             if split == "val" and self._run.evals.by_position:
-                values += _loss_by_position(self._run, scores.nll)
+                task = self._run.task
+                positions = task.target_positions or range(task.seq_len)
+                for position, nll_W in zip(positions, scores.nll.T, strict=True):
+                    # nats; `at` counts the tokens before the predicted one
+                    values.append(mean_value("loss_at_position", nll_W, position + 1.0))
         return values
-
-
-def _loss_by_position(run: RunConfig, nll_WP: np.ndarray) -> list[MetricValue]:
-    """`loss_at_position`, nats: `at` counts the tokens before the predicted one."""
-    nll_WP = nll_WP.astype(np.float64)
-    positions = run.task.target_positions or range(run.task.seq_len)
-    n_windows = len(nll_WP)
-    stderr_P: Any = [None] * nll_WP.shape[1]
-    if n_windows > 1:
-        stderr_P = (nll_WP.std(axis=0, ddof=1) / math.sqrt(n_windows)).tolist()
-    return [
-        MetricValue("loss_at_position", float(value), stderr, float(position + 1))
-        for position, value, stderr in zip(positions, nll_WP.mean(axis=0), stderr_P, strict=True)
-    ]

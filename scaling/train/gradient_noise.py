@@ -36,11 +36,8 @@ class GradientNoiseScale:
 
     def __init__(self, run: RunConfig, task: Task, sharder: Sharder) -> None:
         count, self._seq_len = run.evals.noise_sequences, run.task.seq_len
-        size = group_size(
-            count,
-            noise_group(run, sharder.execution),
-            sharder.execution.mesh.data * sharder.execution.mesh.fsdp,
-        )
+        most = noise_group(run, sharder.execution)
+        size = group_size(count, most, sharder.n_batch_shards)
         self._program = noise_program(program_key(run), sharder.execution)
         windows = task.batch("train", FIRST_SEQUENCE // count, count)
         self._groups = sharder.put_tokens(windows.reshape(-1, size, windows.shape[-1]))

@@ -60,15 +60,11 @@ def learning_rate(schedule: str, h: OptimHyperparams, step: jax.Array) -> jax.Ar
     if schedule == "constant":
         return h.lr * warm
     if schedule == "cosine":
-        done = jnp.clip(
-            (now - h.warmup_steps) / jnp.maximum(h.n_steps - h.warmup_steps, 1.0), 0.0, 1.0
-        )
-        shape = 0.5 * (1.0 + jnp.cos(jnp.pi * done))
+        done = (now - h.warmup_steps) / jnp.maximum(h.n_steps - h.warmup_steps, 1.0)
+        shape = 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.clip(done, 0.0, 1.0)))
     else:
-        done = jnp.clip(
-            (now + 1.0 - (h.n_steps - h.cooldown_steps)) / (h.cooldown_steps + 1.0), 0.0, 1.0
-        )
-        shape = 1.0 - jnp.sqrt(done)
+        done = (now + 1.0 - (h.n_steps - h.cooldown_steps)) / (h.cooldown_steps + 1.0)
+        shape = 1.0 - jnp.sqrt(jnp.clip(done, 0.0, 1.0))
     return h.lr * warm * (h.final_lr_frac + (1.0 - h.final_lr_frac) * shape)
 
 
@@ -91,7 +87,13 @@ def make_optimizer(
         scale = _scale_by_muon(adam)
     else:
         scale = _scale_by_adam_mup(optax.flatten(adam) if flat else adam, model)
-    decay = optax.add_decayed_weights(h.weight_decay, _decay_mask)
+
+    def decayed(params: Any) -> Any:  # by name: in stacked blocks a vector has a second axis
+        return jax.tree_util.tree_map_with_path(
+            lambda path, _: not path[-1].key.endswith(("gain", "bias")), params
+        )
+
+    decay = optax.add_decayed_weights(h.weight_decay, decayed)
     return optax.chain(scale, decay, optax.scale_by_learning_rate(lr))
 
 
@@ -108,18 +110,20 @@ def _scale_by_muon(adam: optax.GradientTransformation) -> optax.GradientTransfor
             lambda leaf: contrib.MuonDimensionNumbers(leaf.ndim - 2, leaf.ndim - 1), tree
         )
 
-    def rescale(tree: Any) -> Any:
-        return jax.tree.map(lambda leaf: MUON_RMS * max(leaf.shape[-2:]) ** 0.5 * leaf, tree)
+    def rescale(updates: Any, params: Any) -> Any:
+        return jax.tree.map(lambda leaf: MUON_RMS * max(leaf.shape[-2:]) ** 0.5 * leaf, updates)
 
     def label(params: Any) -> Any:
-        def one(path: Any, _: Any) -> str:
-            return "muon" if path[0].key == "blocks" and path[-1].key == "kernel" else "adam"
-
-        return jax.tree_util.tree_map_with_path(one, params)
+        return jax.tree_util.tree_map_with_path(
+            lambda path, _: (
+                "muon" if path[0].key == "blocks" and path[-1].key == "kernel" else "adam"
+            ),
+            params,
+        )
 
     muon = contrib.scale_by_muon(beta=MUON_BETA, weight_dimension_numbers=dimensions)
-    rescaled = optax.stateless(lambda updates, params: rescale(updates))
-    return optax.partition({"muon": optax.chain(muon, rescaled), "adam": adam}, label)
+    chain = optax.chain(muon, optax.stateless(rescale))
+    return optax.partition({"muon": chain, "adam": adam}, label)
 
 
 def _scale_by_adam_mup(
@@ -149,31 +153,16 @@ def _scale_by_adam_mup(
     return optax.GradientTransformation(adam.init, update)  # type: ignore[arg-type]
 
 
-def _decay_mask(params: Any) -> Any:
-    """Matrices, by name: in stacked blocks a vector has a second axis."""
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: not path[-1].key.endswith(("gain", "bias")), params
-    )
-
-
 def update(
-    schedule: str,
-    h: OptimHyperparams,
+    optimizer: optax.GradientTransformation,
+    clip: jax.Array,
     params: Any,
     moments: Any,
     gradient: Any,
-    step: jax.Array,
-    *,
-    name: OptimizerName = "adamw",
-    flat: bool = True,
-    model: ModelConfig | None = None,
 ) -> tuple[Any, Any, jax.Array]:
     """One clipped update: parameters, moments and the norm of the unclipped gradient."""
     norm = optax.tree.norm(gradient)
-    scale = jnp.minimum(1.0, h.clip / jnp.maximum(norm, 1e-12))
+    scale = jnp.minimum(1.0, clip / jnp.maximum(norm, 1e-12))
     gradient = jax.tree.map(lambda leaf: leaf * scale, gradient)
-    optimizer = make_optimizer(
-        h, learning_rate(schedule, h, step), name=name, flat=flat, model=model
-    )
     changes, moments = optimizer.update(gradient, moments, params)
     return optax.apply_updates(params, changes), moments, norm

@@ -58,8 +58,10 @@ class RunMetrics:
         row, self.diverged = divergence(run, step, loss, self.seconds)
         self.measured.append(row)
 
-    def outcome(self) -> Outcome:
-        """The outcome of a run that has ended."""
+    def outcome(self, stopped: str = "") -> Outcome:
+        """The outcome of a run that has ended, or that was `stopped` there."""
+        if stopped:
+            return Outcome("stopped", tuple(self.measured), stopped)
         return Outcome("diverged" if self.diverged else "done", tuple(self.measured), self.diverged)
 
     def dump(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import contextlib
 import hashlib
 import itertools
 import json
-import os
+import re
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -58,16 +58,16 @@ def save(path: Path, state: Any, progress: dict[str, Any]) -> None:
     Waits for the save before.
     """
     wait()
-    number, attempt = broadcast_from_host0(np.array([_next(path), next(_attempts)]))
+    numbers = [0, *(int(name[:8]) for name in _saves(path, r"[0-9]{8}(\.damaged)?"))]
+    number, attempt = broadcast_from_host0(np.array([1 + max(numbers), next(_attempts)]))
     hidden = folder(path) / f".{number:08d}.{attempt}"
     if is_first():
         _clean(path)
     checkpointer = _checkpointer()
     with _disk_errors(path):
         checkpointer.save((hidden / "state").absolute(), _named(state))
-    document = json.dumps(
-        progress | {"format": FORMAT, "leaves": _described(state)}, allow_nan=False
-    )
+    progress = progress | {"format": FORMAT, "leaves": _described(state)}
+    document = json.dumps(progress, allow_nan=False)
     _pending.append((path, _writer.submit(_publish, checkpointer, path, hidden, document)))
 
 
@@ -95,9 +95,8 @@ def wait() -> None:
 
 def _checkpointer() -> ocp.StandardCheckpointer:
     """Makes folders before `save` returns: its threads would wait for them for 20 minutes."""
-    return ocp.StandardCheckpointer(
-        async_options=AsyncOptions(create_directories_asynchronously=False)
-    )
+    options = AsyncOptions(create_directories_asynchronously=False)
+    return ocp.StandardCheckpointer(async_options=options)
 
 
 def _publish(
@@ -117,11 +116,10 @@ def _publish(
 def _make_visible(path: Path, hidden: Path, document: str) -> None:
     """Hash, sync and rename; then drop the saves before the last two."""
     (hidden / "progress.json").write_text(document, encoding="utf-8")
-    sums = _sums(hidden)
-    (hidden / "manifest.json").write_text(json.dumps(sums, indent=0), encoding="utf-8")
-    for folder_path, _, names in os.walk(hidden):
-        for name in [*names, "."]:
-            sync(Path(folder_path) / name)
+    sums = json.dumps(_sums(hidden), indent=0)
+    (hidden / "manifest.json").write_text(sums, encoding="utf-8")
+    for item in (*hidden.rglob("*"), hidden):
+        sync(item)
     hidden.rename(folder(path) / hidden.name.split(".")[1])
     sync(folder(path))
     sync(folder(path).parent)
@@ -141,7 +139,12 @@ def restore(path: Path, like: Any) -> tuple[Any, dict[str, Any]]:
         raise Unreadable(f"none of the saves in {folder(path).name} is intact")
     chosen = folder(path) / f"{number:08d}"
     progress = json.loads((chosen / "progress.json").read_text(encoding="utf-8"))
-    _check_arrays(progress["leaves"], _described(like), chosen)
+    for one, other in itertools.zip_longest(progress["leaves"], _described(like)):
+        if one != other:
+            has, needs = (" ".join(map(str, leaf or ["nothing"])) for leaf in (one, other))
+            what = f"has {has}, the run needs {needs}"
+            remedy = "resume with the same layers (unrolled or scan), or delete the checkpoint"
+            raise ScalingError(what, where=str(chosen), remedy=remedy)
     target = {
         name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
         for name, leaf in _named(like).items()
@@ -150,15 +153,6 @@ def restore(path: Path, like: Any) -> tuple[Any, dict[str, Any]]:
         leaves = checkpointer.restore((chosen / "state").absolute(), target)
     state = jax.tree.unflatten(jax.tree.structure(like), [leaves[name] for name in target])
     return state, progress
-
-
-def _check_arrays(saved: list[Any], wanted: list[Any], where: Path) -> None:
-    for one, other in itertools.zip_longest(saved, wanted):
-        if one != other:
-            has, needs = (" ".join(map(str, leaf or ["nothing"])) for leaf in (one, other))
-            what = f"has {has}, the run needs {needs}"
-            remedy = "resume with the same layers (unrolled or scan), or delete the checkpoint"
-            raise ScalingError(what, where=str(where), remedy=remedy)
 
 
 def set_aside(path: Path) -> None:
@@ -177,21 +171,10 @@ def discard(path: Path) -> None:
         shutil.rmtree(folder(path), ignore_errors=True)
 
 
-def _saves(path: Path) -> list[str]:
+def _saves(path: Path, pattern: str = r"[0-9]{8}") -> list[str]:
     """Names of the visible saves, oldest first."""
-    return sorted(
-        item.name
-        for item in folder(path).glob("*")
-        if item.is_dir() and item.name.isascii() and item.name.isdigit()
-    )
-
-
-def _next(path: Path) -> int:
-    """A number above that of every save, intact or corrupt."""
-    numbers = (item.name.removesuffix(".damaged") for item in folder(path).glob("*"))
-    return 1 + max(
-        (int(number) for number in numbers if number.isascii() and number.isdigit()), default=0
-    )
+    items = folder(path).glob("*")
+    return sorted(item.name for item in items if re.fullmatch(pattern, item.name) and item.is_dir())
 
 
 def _clean(path: Path) -> None:
@@ -218,50 +201,39 @@ def _newest_intact(path: Path) -> int:
     """The number of the newest save that matches its manifest; -1 without one."""
     _clean(path)
     for name in reversed(_saves(path)):
+        save_folder = folder(path) / name
         try:
-            _check(folder(path) / name)
+            manifest = (save_folder / "manifest.json").read_text(encoding="utf-8")
+            written, sums = json.loads(manifest), _sums(save_folder)
+            for file in sorted({*written, *sums}):
+                if written.get(file) != sums.get(file):
+                    wrong = "is not what was written" if file in sums else "is missing"
+                    raise Unreadable(f"{file} {wrong}")
+            progress = json.loads((save_folder / "progress.json").read_text(encoding="utf-8"))
+            if progress["format"] != FORMAT:
+                raise Unreadable(f"format {progress['format']}, this program reads {FORMAT}")
+            return int(name)
         except Exception as error:  # noqa: BLE001 - the one before may be intact
-            fingerprint.warn(
-                f"{folder(path).name}/{name}: save set aside: {type(error).__name__}: {error}"
-            )
+            reason = f"save set aside: {type(error).__name__}: {error}"
+            fingerprint.warn(f"{folder(path).name}/{name}: {reason}")
             damaged = folder(path) / f"{name}.damaged"
             shutil.rmtree(damaged, ignore_errors=True)
-            (folder(path) / name).rename(damaged)
-        else:
-            return int(name)
+            save_folder.rename(damaged)
     return -1
-
-
-def _check(save_folder: Path) -> None:
-    written = json.loads((save_folder / "manifest.json").read_text(encoding="utf-8"))
-    sums = _sums(save_folder)
-    for name in sorted({*written, *sums}):
-        if written.get(name) != sums.get(name):
-            raise Unreadable(
-                f"{name} is not what was written" if name in sums else f"{name} is missing"
-            )
-    progress = json.loads((save_folder / "progress.json").read_text(encoding="utf-8"))
-    if progress["format"] != FORMAT:
-        raise Unreadable(f"format {progress['format']}, this program reads {FORMAT}")
 
 
 def _sums(save_folder: Path) -> dict[str, str]:
     """SHA-256 of every file but the manifest, several at a time."""
-    files = sorted(
-        item
-        for item in save_folder.rglob("*")
-        if item.is_file() and item != save_folder / "manifest.json"
-    )
+
+    def digest(path: Path) -> str:
+        with open(path, "rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+
+    manifest = save_folder / "manifest.json"
+    files = sorted(item for item in save_folder.rglob("*") if item.is_file() and item != manifest)
     with ThreadPoolExecutor(8) as pool:
-        return {
-            str(item.relative_to(save_folder)): total
-            for item, total in zip(files, pool.map(_sum, files), strict=True)
-        }
-
-
-def _sum(path: Path) -> str:
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+        names = [str(item.relative_to(save_folder)) for item in files]
+        return dict(zip(names, pool.map(digest, files), strict=True))
 
 
 @contextlib.contextmanager

@@ -23,68 +23,52 @@ from scaling.config import Execution, MeshShape
 from scaling.config.mesh import AXES, describe
 from scaling.errors import ScalingError
 
-Pair = tuple[str | None, str | None]
+Axis = str | tuple[str, ...] | None
 Devices = tuple[jax.Device, ...]  # none: those of this job
 BATCH, FSDP, TENSOR = ("data", "fsdp"), "fsdp", "tensor"  # BATCH divides the tokens
 
+# Which axis of the mesh divides the (inputs, outputs) of a product, by the name of its module and
+# however the matrix is stored: qkv and up are split by columns, out and down by rows, so that a
+# block needs one sum over `tensor` for each pair. Vectors (gains, biases) are replicated; moments
+# and averages follow their parameters.
+RULES: dict[str, tuple[str | None, str | None]] = {
+    "embedding": (TENSOR, FSDP),
+    "unembedding": (FSDP, TENSOR),
+    "position": (None, FSDP),
+    "qkv": (FSDP, TENSOR),
+    "out": (TENSOR, FSDP),
+    "up": (FSDP, TENSOR),
+    "down": (TENSOR, FSDP),
+}
 
-@dataclass(frozen=True)
-class ShardingRules:
-    """Which axis of the mesh divides which side of a matrix, by the name of its module.
 
-    A pair is (inputs, outputs) of the product, however the matrix is stored: qkv and up are split
-    by columns, out and down by rows, so that a block needs one sum over `tensor` for each pair.
-    Vectors (gains, biases) are replicated; moments and averages follow their parameters. An axis
-    that does not divide its side moves to the other one, and if that fails too the matrix is
-    replicated along it.
+def partition_spec(
+    names: Sequence[str], sides: Sequence[int], d_model: int, mesh: MeshShape
+) -> PartitionSpec:
+    """The spec of an array with this path and shape; leading axes (layers) are not divided.
+
+    An axis that does not divide its side moves to the other one, and if that fails too the matrix
+    is replicated along it. `tensor` comes first, because it decides how products are split.
     """
-
-    embedding: Pair = ("tensor", "fsdp")
-    unembedding: Pair = ("fsdp", "tensor")
-    position: Pair = (None, "fsdp")
-    qkv: Pair = ("fsdp", "tensor")
-    out: Pair = ("tensor", "fsdp")
-    up: Pair = ("fsdp", "tensor")
-    down: Pair = ("tensor", "fsdp")
-
-    def spec(
-        self, names: Sequence[str], sides: Sequence[int], d_model: int, mesh: MeshShape
-    ) -> PartitionSpec:
-        """The spec of an array with this path and shape; leading axes (layers) are not divided."""
-        role = names[-2] if names[-1:] == ["kernel"] else names[-1] if names else ""
-        if role in ("gain", "bias") or not hasattr(self, role):
-            return PartitionSpec()
-        inputs, outputs = getattr(self, role)
-        if _is_transposed(role, sides, d_model):
-            inputs, outputs = outputs, inputs
-        return PartitionSpec(
-            *[None] * (len(sides) - 2), *_fitting_axes((inputs, outputs), sides[-2:], mesh)
-        )
-
-
-def _is_transposed(role: str, sides: Sequence[int], d_model: int) -> bool:
-    """Whether `Dense` stored (d_out, d_in): it does where the output is the narrower side."""
-    if role in ("qkv", "up"):
-        return sides[-2] < d_model
-    return role in ("out", "down") and sides[-1] > d_model
-
-
-def _fitting_axes(
-    wanted: Pair, sides: Sequence[int], mesh: MeshShape
-) -> tuple[tuple[str, ...] | None, ...]:
-    """Each axis on its side, on the other one, or on none.
-
-    `tensor` comes first, because it decides how products are split.
-    """
+    role = names[-2] if names[-1:] == ["kernel"] else names[-1] if names else ""
+    if role not in RULES:
+        return PartitionSpec()
+    wanted = RULES[role]
+    # `Dense` stores (d_out, d_in) where the output is the narrower side
+    is_narrowing = role in ("out", "down") and sides[-1] > d_model
+    if is_narrowing or (role in ("qkv", "up") and sides[-2] < d_model):
+        wanted = wanted[::-1]
     axes_of_side: tuple[list[str], list[str]] = ([], [])
     for axis in sorted({axis for axis in wanted if axis}, reverse=True):
         own = wanted.index(axis)
         for side in (own, 1 - own):
             parts = math.prod(getattr(mesh, name) for name in [*axes_of_side[side], axis])
-            if getattr(mesh, axis) > 1 and sides[side] % parts == 0:
+            if getattr(mesh, axis) > 1 and sides[side - 2] % parts == 0:
                 axes_of_side[side].append(axis)
                 break
-    return tuple(tuple(axes) or None for axes in axes_of_side)
+    return PartitionSpec(
+        *[None] * (len(sides) - 2), *(tuple(axes) or None for axes in axes_of_side)
+    )
 
 
 @functools.lru_cache(maxsize=8)
@@ -113,29 +97,34 @@ def make_mesh(shape: MeshShape, devices: Devices = ()) -> Mesh:
     )
 
 
-def constrain_activation(x: jax.Array, *axes: str | tuple[str, ...] | None) -> jax.Array:
+def constrain_activation(x: jax.Array, *axes: Axis) -> jax.Array:
     """Constrain the sharding of an activation, axis by axis, inside a program of a mesh.
 
     Trailing axes, and a side that its mesh axes do not divide, are replicated. Outside of
     `Sharder.in_mesh` nothing happens.
     """
-    mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty:
+    if jax.sharding.get_abstract_mesh().empty:
         return x
+    return jax.lax.with_sharding_constraint(x, _fitting_spec(axes, x))
+
+
+def _fitting_spec(axes: Sequence[Axis], *arrays: jax.Array) -> PartitionSpec:
+    """The axes of the mesh in force, but for those that do not divide a side of every array."""
     fitting = [
-        axis if axis and size % _parts(mesh.shape, axis) == 0 else None
-        for size, axis in zip(x.shape, axes, strict=False)
+        axis if all(x.shape[side] % axis_size(axis) == 0 for x in arrays if x.ndim > side) else None
+        for side, axis in enumerate(axes)
     ]
-    return jax.lax.with_sharding_constraint(x, PartitionSpec(*fitting))
+    return PartitionSpec(*fitting)
 
 
-def axis_size(axis: str) -> int:
-    """Devices along an axis of the mesh, inside a program of a mesh; 1 outside of it."""
+def axis_size(axis: Axis) -> int:
+    """Devices along axes of the mesh, inside a program of a mesh; 1 outside of it."""
     mesh = jax.sharding.get_abstract_mesh()
-    return 1 if mesh.empty else mesh.shape[axis]
+    names = (axis,) if isinstance(axis, str) else axis or ()
+    return 1 if mesh.empty else math.prod(mesh.shape[name] for name in names)
 
 
-def over_devices(function: Callable[..., Any], axes: Sequence[Any]) -> Callable[..., Any]:
+def over_devices(function: Callable[..., Any], axes: Sequence[Axis]) -> Callable[..., Any]:
     """`function` of arrays that are divided along `axes`, on each device's own parts.
 
     An array with fewer sides has the first of the axes. Axes that do not divide a side of every
@@ -146,11 +135,7 @@ def over_devices(function: Callable[..., Any], axes: Sequence[Any]) -> Callable[
         return function
 
     def spread(*arrays: jax.Array) -> Any:
-        def divides(side: int, axis: Any) -> bool:
-            parts = _parts(mesh.shape, axis)
-            return all(x.shape[side] % parts == 0 for x in arrays if x.ndim > side)
-
-        fitting = [axis if axis and divides(side, axis) else None for side, axis in enumerate(axes)]
+        fitting = _fitting_spec(axes, *arrays)
         specs = tuple(PartitionSpec(*fitting[: x.ndim]) for x in arrays)
         return jax.shard_map(
             function, mesh=mesh, in_specs=specs, out_specs=specs[0], check_vma=False
@@ -164,29 +149,28 @@ def look_up(embedding_VM: jax.Array, token_N: jax.Array) -> jax.Array:
 
     The table is gathered over `fsdp` and its gradient is reduce-scattered.
     """
-    shards = axis_size("data") * axis_size(FSDP)
+    shards = axis_size(BATCH)
     if shards == 1 or token_N.shape[0] % shards:
         return embedding_VM[token_N]
-    return _on_batch_shards(
-        lambda embedding, tokens: embedding[tokens], "embedding", embedding_VM, token_N
-    )(embedding_VM, token_N)
+    return _on_batch_shards(  # type: ignore[no-any-return]
+        lambda embedding, tokens: embedding[tokens], "embedding", embedding_VM, [token_N]
+    )
 
 
 def _on_batch_shards(
     function: Callable[..., Any],
     name: str,
     weight: jax.Array,
-    *by_token: jax.Array,
-    n_rest: int = 0,
-    rules: ShardingRules = ShardingRules(),
-) -> Callable[..., Any]:
+    by_token: Sequence[jax.Array],
+    rest: Sequence[Any] = (),
+) -> Any:
     """`function(weight, by_token ..., rest ...)` on each device's tokens with the whole matrix.
 
-    Devices along `tensor` share their tokens.
+    Devices along `tensor` share their tokens. With `rest` the result is the same on all devices.
     """
     mesh = jax.sharding.get_abstract_mesh()
     shape = MeshShape(**{axis: mesh.shape[axis] for axis in AXES})
-    spec = rules.spec([name], weight.shape, weight.shape[int(name == "embedding")], shape)
+    spec = partition_spec([name], weight.shape, weight.shape[int(name == "embedding")], shape)
     side = next((i for i, axes in enumerate(spec) if axes and FSDP in axes), None)
 
     def gathered(weight: jax.Array, *args: Any) -> Any:
@@ -195,33 +179,14 @@ def _on_batch_shards(
         return function(weight, *args)
 
     whole = PartitionSpec(*[FSDP if i == side else None for i in range(2)])
-    in_specs = (whole, *[PartitionSpec(BATCH)] * len(by_token), *[PartitionSpec()] * n_rest)
-    out_specs = PartitionSpec() if n_rest else PartitionSpec(BATCH)
     return jax.shard_map(
         gathered,
         mesh=mesh,
-        in_specs=in_specs,
-        out_specs=out_specs,
+        in_specs=(whole, *[PartitionSpec(BATCH)] * len(by_token), *[PartitionSpec()] * len(rest)),
+        out_specs=PartitionSpec() if rest else PartitionSpec(BATCH),
         axis_names=set(BATCH),
         check_vma=False,
-    )
-
-
-def constrain_embeddings(params: dict[str, Any]) -> dict[str, Any]:
-    """The embedding (V, M) and the head (M, V) as lookups and losses use them.
-
-    Gathered over `fsdp`, divided by `tensor` where it divides V.
-    """
-    sides = {"embedding": (TENSOR, None), "unembedding": (None, TENSOR)}
-    return {
-        name: constrain_activation(params[name], *axes)
-        for name, axes in sides.items()
-        if name in params
-    }
-
-
-def _parts(sizes: Any, axis: str | tuple[str, ...]) -> int:
-    return math.prod(sizes[name] for name in ([axis] if isinstance(axis, str) else axis))
+    )(weight, *by_token, *rest)
 
 
 @dataclass(frozen=True)
@@ -230,7 +195,6 @@ class Sharder:
 
     execution: Execution
     devices: Devices = ()
-    rules: ShardingRules = ShardingRules()
 
     @property
     def mesh(self) -> Mesh:
@@ -242,27 +206,19 @@ class Sharder:
         """Whether arrays live on more than one device."""
         return self.execution.mesh.n_devices > 1
 
-    def per_device(self, tokens: int | None) -> int | None:
-        """The tokens of one device out of `tokens` of the whole mesh, at least one."""
-        return tokens and max(1, tokens // self._n_batch_shards)
-
     @property
-    def _n_batch_shards(self) -> int:
+    def n_batch_shards(self) -> int:
+        """Devices that divide the tokens of a batch."""
         return self.execution.mesh.data * self.execution.mesh.fsdp
 
     def shardings(self, state: Any) -> Any:
         """The sharding of each leaf of a state (arrays or their shapes)."""
-        mesh, d_model = self.mesh, state.params["embedding"].shape[-1]
+        mesh, shape = self.mesh, self.execution.mesh
+        d_model = state.params["embedding"].shape[-1]
 
         def one(path: Any, leaf: Any) -> NamedSharding:
-            names = [
-                key.key
-                for key in path
-                if isinstance(key, jax.tree_util.DictKey) and isinstance(key.key, str)
-            ]
-            return NamedSharding(
-                mesh, self.rules.spec(names, leaf.shape, d_model, self.execution.mesh)
-            )
+            names = [name for key in path if isinstance(name := getattr(key, "key", None), str)]
+            return NamedSharding(mesh, partition_spec(names, leaf.shape, d_model, shape))
 
         return jax.tree_util.tree_map_with_path(one, state)
 
@@ -288,17 +244,12 @@ class Sharder:
 
     def constrain(self, state: Any) -> Any:
         """Inside a program: keeps the state on its devices."""
-        return (
-            jax.lax.with_sharding_constraint(state, self.shardings(state))
-            if self.is_sharded
-            else state
-        )
+        if not self.is_sharded:
+            return state
+        return jax.lax.with_sharding_constraint(state, self.shardings(state))
 
     def replicate(self, numbers: Any) -> Any:
-        """Inside a program.
-
-        Puts small results on every device, so that every process can read them.
-        """
+        """Inside a program: small results on every device, so that every process can read them."""
         if not self.is_sharded:
             return numbers
         return jax.lax.with_sharding_constraint(numbers, NamedSharding(self.mesh, PartitionSpec()))
@@ -308,54 +259,24 @@ class Sharder:
 
         Otherwise a loss in chunks would sum the gradient of the head over devices after every
         chunk, instead of once. Devices along `tensor` share their tokens. `head` is the name of the
-        weight: on accelerators it is gathered over `fsdp` here, and its gradient reduce-scattered.
+        weight: it is gathered over `fsdp` here, and its gradient reduce-scattered.
         """
-        if self._n_batch_shards == 1:
+        if self.n_batch_shards == 1:
             return measure
 
-        def mean(*args: Any) -> Any:
-            return jax.tree.map(lambda value: jax.lax.pmean(value, BATCH), measure(*args))
+        def mean(weight: jax.Array, x_NM: jax.Array, *rest: jax.Array) -> Any:
+            means = measure(x_NM, weight, *rest)
+            return jax.tree.map(lambda value: jax.lax.pmean(value, BATCH), means)
 
-        def gathered(x_NM: jax.Array, weight: jax.Array, target_N: jax.Array, *rest: Any) -> Any:
-            return _on_batch_shards(
-                lambda weight, x_NM, target_N, *rest: mean(x_NM, weight, target_N, *rest),
-                head,
-                weight,
-                x_NM,
-                target_N,
-                n_rest=len(rest),
-                rules=self.rules,
-            )(weight, x_NM, target_N, *rest)
-
-        if self.execution.on_accelerator:
-            return gathered
-
-        def shared(x_NM: jax.Array, weight: jax.Array, target_N: jax.Array, *rest: Any) -> Any:
-            specs = (
-                PartitionSpec(BATCH),
-                PartitionSpec(),
-                PartitionSpec(BATCH),
-                *[PartitionSpec()] * len(rest),
-            )
-            spread = jax.shard_map(
-                mean,
-                mesh=self.mesh,
-                in_specs=specs,
-                out_specs=PartitionSpec(),
-                axis_names=set(BATCH),
-                check_vma=False,
-            )
-            return spread(x_NM, weight, target_N, *rest)
-
-        return shared
+        return lambda x_NM, weight, target_N, *rest: _on_batch_shards(
+            mean, head, weight, [x_NM, target_N], rest
+        )
 
     def in_mesh(self) -> contextlib.AbstractContextManager[Any]:
         """Inside a program: the mesh that `constrain_activation` uses."""
-        return (
-            jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh)
-            if self.is_sharded
-            else contextlib.nullcontext()
-        )
+        if not self.is_sharded:
+            return contextlib.nullcontext()
+        return jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh)
 
     def put_state(self, state: Any) -> Any:
         """The state on its devices."""
@@ -368,9 +289,8 @@ class Sharder:
         """
         if not self.is_sharded:
             return tokens
-        mesh = self.mesh
-        divides = tokens.shape[-2] % _parts(mesh.shape, BATCH) == 0
+        divides = tokens.shape[-2] % self.n_batch_shards == 0
         spec = PartitionSpec(*[None] * (tokens.ndim - 2), BATCH) if divides else PartitionSpec()
         return jax.make_array_from_callback(
-            tokens.shape, NamedSharding(mesh, spec), lambda index: tokens[index]
+            tokens.shape, NamedSharding(self.mesh, spec), lambda index: tokens[index]
         )

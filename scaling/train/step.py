@@ -19,7 +19,7 @@ from scaling.config import Execution, ModelConfig, Precision, RunConfig
 from scaling.config.optim import OptimizerName
 from scaling.train import optim
 from scaling.train.model.forward import make_backbone, stack
-from scaling.train.model.loss import LMHead, TokenScores, head_loss, token_nll, token_scores
+from scaling.train.model.loss import LMHead, head_loss, token_nll, token_scores
 from scaling.train.model.operations import compute_of
 from scaling.train.model.transformer import init
 from scaling.train.sharding import Devices, Sharder
@@ -122,31 +122,20 @@ def train_program(
         state: TrainState, h: optim.OptimHyperparams, tokens_BT1: jax.Array
     ) -> tuple[TrainState, jax.Array, jax.Array]:
         grads, loss = compute_grads(state.params, tokens_BT1, h.z_loss)
-        params, moments, norm = optim.update(
-            key.schedule,
-            h,
-            state.params,
-            state.moments,
-            grads,
-            state.step,
-            name=key.optimizer,
-            flat=flat,
-            model=key.model,
-        )
+        lr = optim.learning_rate(key.schedule, h, state.step)
+        optimizer = optim.make_optimizer(h, lr, name=key.optimizer, flat=flat, model=key.model)
+        params, moments, norm = optim.update(optimizer, h.clip, state.params, state.moments, grads)
         average = update_average(state.average, params, state.step) if key.averaged else ()
         return TrainState(params, moments, state.step + 1, average), loss, norm
 
     def run(
         state: TrainState, h: optim.OptimHyperparams, tokens_KBT1: jax.Array, n: jax.Array
     ) -> tuple[TrainState, jax.Array, jax.Array]:
-        def body(
-            i: jax.Array, carry: tuple[TrainState, jax.Array, jax.Array]
-        ) -> tuple[TrainState, jax.Array, jax.Array]:
+        def body(i: jax.Array, carry: tuple[TrainState, jax.Array, jax.Array]) -> Any:
             state, losses_K, norms_K = carry
             tokens_BT1 = jax.lax.dynamic_index_in_dim(tokens_KBT1, i, keepdims=False)
             state, loss, norm = train_step(state, h, tokens_BT1.astype(jnp.int32))
-            state = sharder.constrain(state)
-            return state, losses_K.at[i].set(loss), norms_K.at[i].set(norm)
+            return sharder.constrain(state), losses_K.at[i].set(loss), norms_K.at[i].set(norm)
 
         zeros_K = jnp.zeros(tokens_KBT1.shape[0], jnp.float32)
         with sharder.in_mesh():
@@ -165,7 +154,7 @@ def make_grad_fn(key: ProgramKey, execution: Execution, devices: Devices = ()) -
         key.model, key.seq_len, key.precision, execution, key.document_separator
     )
     sharder, tied = Sharder(execution, devices), key.model.tie_embeddings
-    chunk = sharder.per_device(execution.loss_chunk)
+    chunk = execution.loss_chunk and max(1, execution.loss_chunk // sharder.n_batch_shards)
     head = LMHead(compute_of(key.precision, execution), tied, chunk)
     mean_loss = sharder.mean_over_devices(
         functools.partial(head_loss, head=head), "embedding" if tied else "unembedding"
@@ -224,54 +213,38 @@ def update_average(average: Any, params: Any, step: jax.Array) -> Any:
 @functools.lru_cache(maxsize=64)
 def eval_program(key: ProgramKey, execution: Execution, devices: Devices = ()) -> Any:
     """`nll(params, tokens_MBT1) -> nll_MB`: mean nats per token of every held-out window."""
-    head_inputs, head = _make_eval_forward(key, execution)
-    sharder = Sharder(execution, devices)
-
-    def window_nll(params: Any, tokens_BT1: jax.Array) -> jax.Array:
-        nll_N = token_nll(*head_inputs(params, tokens_BT1), head)
-        return nll_N.reshape(len(tokens_BT1), -1).mean(axis=-1)
-
-    def nll(params: Any, tokens_MBT1: jax.Array) -> jax.Array:
-        with sharder.in_mesh():
-            batches = jax.lax.map(functools.partial(window_nll, params), tokens_MBT1)
-            return sharder.replicate(batches)  # type: ignore[no-any-return]
-
-    return jax.jit(nll)
+    return _by_batch(key, execution, token_nll, lambda nll_BP: nll_BP.mean(axis=-1), devices)
 
 
 @functools.lru_cache(maxsize=64)
 def score_program(key: ProgramKey, execution: Execution) -> Any:
-    """`score(params, tokens_MBT1, value_V) -> TokenScores` of (M, B, P).
-
-    Each of P predicted tokens.
-    """
-    head_inputs, head = _make_eval_forward(key, execution)
-    sharder = Sharder(execution)
-
-    def window_scores(params: Any, value_V: jax.Array, tokens_BT1: jax.Array) -> TokenScores:
-        scores = token_scores(*head_inputs(params, tokens_BT1), value_V, head)
-        return TokenScores(*(score_N.reshape(len(tokens_BT1), -1) for score_N in scores))
-
-    def score(params: Any, tokens_MBT1: jax.Array, value_V: jax.Array) -> TokenScores:
-        with sharder.in_mesh():
-            scores = jax.lax.map(functools.partial(window_scores, params, value_V), tokens_MBT1)
-            return TokenScores(*sharder.replicate(tuple(scores)))
-
-    return jax.jit(score)
+    """`score(params, tokens_MBT1, value_V) -> TokenScores` (M, B, P) of the predicted tokens."""
+    return _by_batch(key, execution, token_scores, lambda scores_BP: scores_BP)
 
 
-def _make_eval_forward(
-    key: ProgramKey, execution: Execution
-) -> tuple[Callable[..., tuple[jax.Array, jax.Array, jax.Array]], LMHead]:
-    """The function `(params, tokens_BT1) -> x_NM, weight, target_N` without rematerialisation."""
+def _by_batch(
+    key: ProgramKey,
+    execution: Execution,
+    measure: Callable[..., Any],
+    reduce: Callable[[Any], Any],
+    devices: Devices = (),
+) -> Any:
+    """`run(params, tokens_MBT1, ...)`: `measure` of the targets (B, P) of each batch, reduced."""
     plain = execution.model_copy(update={"remat": "none"})
     backbone = make_backbone(key.model, key.seq_len, key.precision, plain, key.document_separator)
+    compute, sharder = compute_of(key.precision, execution), Sharder(execution, devices)
+    head = LMHead(compute, key.model.tie_embeddings, execution.loss_chunk)
 
-    def head_inputs(params: Any, tokens_BT1: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        tokens_BT1 = tokens_BT1.astype(jnp.int32)
-        x_NM, weight = backbone(params, tokens_BT1[:, :-1])
-        x_NM, target_N = _select_targets(key, x_NM, tokens_BT1)
-        return x_NM, weight, target_N
+    def run(params: Any, tokens_MBT1: jax.Array, *values: jax.Array) -> Any:
+        def one(tokens_BT1: jax.Array) -> Any:
+            tokens_BT1 = tokens_BT1.astype(jnp.int32)
+            x_NM, weight = backbone(params, tokens_BT1[:, :-1])
+            x_NM, target_N = _select_targets(key, x_NM, tokens_BT1)
+            measured = measure(x_NM, weight, target_N, *values, head)
+            B = len(tokens_BT1)
+            return reduce(jax.tree.map(lambda array_N: array_N.reshape(B, -1), measured))
 
-    compute = compute_of(key.precision, execution)
-    return head_inputs, LMHead(compute, key.model.tie_embeddings, execution.loss_chunk)
+        with sharder.in_mesh():
+            return sharder.replicate(jax.lax.map(one, tokens_MBT1))
+
+    return jax.jit(run)

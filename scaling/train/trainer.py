@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import takewhile
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ from scaling.train.data_loader import BatchPrefetcher, dispatch_steps
 from scaling.train.distributed import broadcast_from_host0
 from scaling.train.evaluate import Evaluator
 from scaling.train.fingerprint import peak_flops, pin_numerics, resolve_for_local_devices
-from scaling.train.run_metrics import Outcome, RunMetrics, first_diverged_step
+from scaling.train.run_metrics import Outcome, first_diverged_step
 from scaling.train.sharding import Sharder
 from scaling.train.step import TrainState, program_key, train_program, unstack_state
 
@@ -102,177 +102,161 @@ def train(
     """
     pin_numerics()
     execution = resolve_for_local_devices(group.runs[0], execution or Execution(), len(group.runs))
+    callbacks = callbacks or Callbacks()
     trainer = Trainer(group, task, checkpoint_path, execution, should_stop, callbacks, profile)
     return trainer.run(allow_changes)
 
 
+@dataclass
 class Trainer:
-    """One call of `train`; `execution` is resolved."""
+    """One call of `train`; `execution` is resolved.
 
-    def __init__(
-        self,
-        group: RunGroup,
-        task: Task,
-        checkpoint_path: Callable[[RunGroup], Path],
-        execution: Execution,
-        should_stop: Callable[[], bool],
-        callbacks: Callbacks | None = None,
-        profile: Path | None = None,
-    ) -> None:
-        self.profile, self.peak_flops = profile, peak_flops(execution.mesh.n_devices)
-        self.group, self.runs, self.task = group, group.runs, task
-        self.config = group.runs[0]  # a pack shares model shape, horizon and evaluation steps
-        self.checkpoint_path, self.execution = checkpoint_path, execution
-        self.should_stop, self.callbacks = should_stop, callbacks or Callbacks()
-        self.sharder = Sharder(execution)
+    `pending` holds the groups that so far are one and the same as this one, by the step at which
+    they leave: branches, and longer runs for which the state will be kept.
+    """
+
+    group: RunGroup
+    task: Task
+    checkpoint_path: Callable[[RunGroup], Path]
+    execution: Execution
+    should_stop: Callable[[], bool]
+    callbacks: Callbacks = Callbacks()
+    profile: Path | None = None
+    pending: dict[RunGroup, int] = field(default_factory=dict)
 
     def run(self, allow_changes: bool) -> dict[str, Outcome]:
         """Restore or initialise, train, and return the outcomes of the runs that have ended."""
-        path = self.checkpoint_path(self.group)
-        restored = checkpointing.restore_or_init(path, self.group, self.execution, allow_changes)
-        self.metrics: dict[str, RunMetrics] = restored.metrics
+        group, self.runs, self.config = self.group, self.group.runs, self.group.runs[0]
+        self.sharder, self.timer = Sharder(self.execution), _Timer(self.execution)
+        self.peak_flops = peak_flops(self.execution.mesh.n_devices)
+        seq_len = self.config.task.seq_len
+        self.token_flops = accounting.train_flops(self.config.model, seq_len, 1, "exact")
+        path = self.checkpoint_path(group)
+        restored = checkpointing.restore_or_init(path, group, self.execution, allow_changes)
+        self.metrics = restored.metrics
         self.state: TrainState = self.sharder.put_state(restored.state)
         step = int(np.ravel(self.state.step)[0])
-        self.pending_branches = [b for b in self.group.branches if self._is_pending(b, step)]
-        self.pending_later = [
-            later
-            for later in self.group.later
-            if step < self.group.branch_step and later.name in self.metrics
-        ]
-        for branch in self.group.branches:
-            if branch not in self.pending_branches:
-                self.callbacks.on_branch_saved(branch)
+        for other in (*group.branches, *group.later):
+            leaves_at = group.branch_step if other in group.later else other.branch_step
+            if step < leaves_at and all(run.run_id in self.metrics for run in other.runs):
+                self.pending[other] = leaves_at
+            elif other in group.branches:
+                self.callbacks.on_branch_saved(other)
         self.evaluator = Evaluator(self.config, self.task, self.sharder)
         with BatchPrefetcher(self.config, self.task, step) as batches:
             step = self._train_loop(step, batches)
         checkpointing.wait_until_saved(self.execution)
-        diverged = self._all_diverged()
-        if step < self.config.n_steps and not diverged:
-            reason = f"at step {step} of {self.config.n_steps}"
-            return {
-                run.run_id: Outcome("stopped", tuple(self.metrics[run.run_id].measured), reason)
-                for run in self.runs
-            }
-        ended = self._unfinished_group().all_runs() if diverged else self.runs
-        return {run.run_id: self.metrics[run.run_id].outcome() for run in ended}
+        if self._all_diverged():
+            ended = self._unfinished_group().all_runs()
+            return {run.run_id: self.metrics[run.run_id].outcome() for run in ended}
+        reason = f"at step {step} of {self.config.n_steps}" if step < self.config.n_steps else ""
+        return {run.run_id: self.metrics[run.run_id].outcome(reason) for run in self.runs}
 
     def _train_loop(self, step: int, batches: BatchPrefetcher) -> int:
         """Train from `step` to the end, to divergence or to a stop; returns the last step."""
         program, hyper = self._compile(batches)
-        boundaries, timer = self._dispatch_boundaries(), _Timer(self.execution.mesh.n_devices > 1)
-        first_step, started = step, time.monotonic()
-        pending: _Dispatch | None = None  # its losses are read while the next one is computed
-        trace = _Trace(self.profile)
-
-        def record(dispatch: _Dispatch | None) -> None:
-            if dispatch is not None:
-                loss = self._read_losses(dispatch, timer)
-                end = dispatch.step + dispatch.n_steps
-                self._report_progress(end, loss, end - first_step, started)
-
-        while step < self.config.n_steps and not self._all_diverged():
-            boundary = next(boundary for boundary in boundaries if boundary > step)
-            count = min(boundary - step, dispatch_steps(self.config), timer.max_steps())
-            wishes = np.array([self.should_stop(), timer.save_is_due(), count])
-            stop, save, count = map(int, broadcast_from_host0(wishes))
-            if stop or save:
-                record(pending)
-                pending = None
-                began = time.monotonic()
-                self._save_checkpoint()
-                timer.record_save(began)
-            if stop:
-                break
-            if pending is None:
-                timer.start()
-            trace.before_dispatch()
-            tokens_KBT1 = self.sharder.put_tokens(batches.next_batches(count))
-            self.state, losses, norms = program(self.state, hyper, tokens_KBT1, count)
-            record(pending)
-            pending = _Dispatch(step, count, losses, norms)
-            step += count
-            if step == boundary or not self.execution.on_accelerator:
-                record(pending)
-                pending = None
-            if step == boundary:
-                self._evaluate(step, self._pack_tokens(1) / timer.step_seconds)
-                self._save_branches(step)
-        record(pending)
-        trace.close()
+        boundaries, n_dispatches = self._dispatch_boundaries(), 0
+        self.began_at, self.began = step, time.monotonic()
+        in_flight: list[_Dispatch] = []  # losses of one are read while the next one is computed
+        with ExitStack() as trace:
+            while step < self.config.n_steps and not self._all_diverged():
+                boundary = next(boundary for boundary in boundaries if boundary > step)
+                count = min(boundary - step, dispatch_steps(self.config), self.timer.max_steps())
+                wishes = np.array([self.should_stop(), self.timer.save_is_due(), count])
+                stop, save, count = map(int, broadcast_from_host0(wishes))
+                if stop or save:
+                    self._read_losses(in_flight)
+                    began = time.monotonic()
+                    self._save(self._unfinished_group())
+                    self.timer.record_save(began)
+                if stop:
+                    break
+                if not in_flight:
+                    self.timer.start()
+                if self.profile and n_dispatches == 1:
+                    trace.enter_context(jax.profiler.trace(str(self.profile)))
+                elif n_dispatches == 1 + PROFILED_DISPATCHES:
+                    trace.close()
+                n_dispatches += 1
+                tokens_KBT1 = self.sharder.put_tokens(batches.next_batches(count))
+                self.state, losses, norms = program(self.state, hyper, tokens_KBT1, count)
+                self._read_losses(in_flight)
+                in_flight.append(_Dispatch(step, count, losses, norms))
+                step += count
+                if step == boundary or not self.execution.on_accelerator:
+                    self._read_losses(in_flight)
+                if step == boundary:
+                    self._evaluate(step)
+                    self._save_leaving(step)
+            self._read_losses(in_flight)
         return step
-
-    def _read_losses(self, dispatch: _Dispatch, timer: _Timer) -> float:
-        """Wait for a dispatch, record it, and return the first run's mean loss in nats."""
-        count = dispatch.n_steps
-        losses_RK = np.asarray(dispatch.losses).reshape(len(self.runs), -1)[:, :count]
-        norms_RK = np.asarray(dispatch.norms).reshape(len(self.runs), -1)[:, :count]
-        timer.record_steps(count)
-        self._record_losses(dispatch.step, losses_RK, norms_RK, timer.step_seconds * count)
-        return float(losses_RK[0].mean())
 
     def _compile(self, batches: BatchPrefetcher) -> tuple[Any, optim.OptimHyperparams]:
         """The compiled program and its traced numbers; a call of zero steps compiles it."""
-        hypers = [optim.hyper(run.optim, run.n_steps) for run in self.runs]
-        if len(hypers) == 1:
-            program, hyper = train_program(program_key(self.config), self.execution), hypers[0]
-        else:
-            program = train_program(program_key(self.config), self.execution, len(hypers))
-            hyper = jax.tree.map(lambda *leaves: jnp.stack(leaves), *hypers)
+        hyper, *others = [optim.hyper(run.optim, run.n_steps) for run in self.runs]
+        program = train_program(program_key(self.config), self.execution)
+        if others:
+            hyper = jax.tree.map(lambda *leaves: jnp.stack(leaves), hyper, *others)
+            program = train_program(program_key(self.config), self.execution, len(self.runs))
         empty = self.sharder.put_tokens(batches.next_batches(0))
         self.state, *_ = program(self.state, hyper, empty, 0)
         return program, hyper
 
     def _dispatch_boundaries(self) -> list[int]:
-        """Steps at which a dispatch must end: evaluations, branch points, shorter budgets."""
-        boundaries = {*measurement_steps(self.config), *self.group.read_at}
-        followed = [(branch, branch.branch_step) for branch in self.group.branches]
-        followed += [(later, self.group.branch_step) for later in self.group.later]
-        for group, end in followed:
+        """Steps at which a dispatch must end: evaluations, shorter budgets, leaving groups."""
+        boundaries = set()
+        for group, end in {self.group: self.config.n_steps, **self.pending}.items():
             steps = {*measurement_steps(group.runs[0]), *group.read_at, end}
-            boundaries |= {step for step in steps if step <= end}
-        return sorted(boundaries - {0})
-
-    def _pack_tokens(self, steps: int) -> int:
-        return len(self.runs) * steps * self.config.batch_tokens
+            boundaries |= {step for step in steps if 0 < step <= end}
+        return sorted(boundaries)
 
     def _all_diverged(self) -> bool:
         return all(self.metrics[run.run_id].diverged for run in self.runs)
 
-    # Metrics
+    def _runs_at(self, index: int) -> list[RunConfig]:
+        """A run of the pack and those that so far are one and the same run."""
+        return [group.runs[index] for group in (self.group, *self.pending)]
 
-    def _record_losses(
-        self, step: int, losses_RK: np.ndarray, norms_RK: np.ndarray, seconds: float
-    ) -> None:
-        """Add a dispatch that began after `step` to every run and to its pending branches."""
+    def _read_losses(self, in_flight: list[_Dispatch]) -> None:
+        """Wait for the dispatch under way, if any; add it to every run that it belongs to."""
+        if not in_flight:
+            return
+        step, count, *arrays = in_flight.pop()
+        losses_RK, norms_RK = (
+            np.asarray(array).reshape(len(self.runs), -1)[:, :count] for array in arrays
+        )
+        self.timer.record_steps(count)
+        seconds = self.timer.step_seconds * count / len(self.runs)
         for index, losses_K in enumerate(losses_RK):
             bad = first_diverged_step(losses_K, self.config.model.vocab_size)
             for run in self._runs_at(index):
                 metrics = self.metrics[run.run_id]
                 if not metrics.diverged:
-                    metrics.add(losses_K, norms_RK[index], seconds / len(self.runs))
+                    metrics.add(losses_K, norms_RK[index], seconds)
                     if bad is not None:
                         metrics.mark_diverged(run, step + bad + 1, float(losses_K[bad]))
-
-    def _report_progress(self, step: int, loss: float, n_new: int, started: float) -> None:
-        """`n_new` steps were trained since `started`."""
-        run, seconds = self.config, time.monotonic() - started
-        tokens = self._pack_tokens(n_new)
-        flops = accounting.train_flops(run.model, run.task.seq_len, tokens, "exact")
+        tokens = len(self.runs) * (step + count - self.began_at) * self.config.batch_tokens
+        tokens_per_second = tokens / (time.monotonic() - self.began)
         self.callbacks.on_progress(
             Progress(
-                run_id=run.run_id,
-                step=step,
-                n_steps=run.n_steps,
-                loss=loss,
-                tokens_per_second=tokens / seconds,
-                flops_per_second=flops / seconds,
-                flops=flops,
-                mfu=flops / seconds / self.peak_flops if self.peak_flops else None,
+                run_id=self.config.run_id,
+                step=step + count,
+                n_steps=self.config.n_steps,
+                loss=float(losses_RK[0].mean()),
+                tokens_per_second=tokens_per_second,
+                flops_per_second=tokens_per_second * self.token_flops,
+                flops=tokens * self.token_flops,
+                mfu=self._mfu(tokens_per_second),
             )
         )
 
-    def _evaluate(self, step: int, tokens_per_second: float) -> None:
-        """Evaluate every run and pending branch that has a measurement after this step."""
+    def _mfu(self, tokens_per_second: float) -> float | None:
+        """Model FLOP/s over the devices' peak; None where that is unknown, as on a CPU."""
+        return tokens_per_second * self.token_flops / self.peak_flops if self.peak_flops else None
+
+    def _evaluate(self, step: int) -> None:
+        """Evaluate every run, and those that are still one with it, where a measurement is due."""
+        speed = len(self.runs) * self.config.batch_tokens / self.timer.step_seconds
         for index, run in enumerate(self.runs):
             state = self.state if len(self.runs) == 1 else unstack_state(self.state, index)
             followed = [r for r in self._runs_at(index) if not self.metrics[r.run_id].diverged]
@@ -281,102 +265,50 @@ class Trainer:
             noise = self.evaluator.gradient_noise(state, run) if due else []
             for member in due:
                 metrics = self.metrics[member.run_id]
-                metrics.flush_window(step, tokens_per_second, self._mfu(tokens_per_second))
+                metrics.flush_window(step, speed, self._mfu(speed))
                 metrics.record([*values, *noise], step)
                 if step == member.n_steps:
                     metrics.record(self.evaluator.evaluate_at_end(state, member), step)
-            for group in (self.group, *self.pending_later):
+            for group in (self.group, *self.pending):
                 if step in group.read_at and group.runs[index] in followed:
                     constant = self.evaluator.evaluate_without_cooldown(state)
                     self.metrics[group.runs[index].run_id].record(constant, step)
-            for member in (run, *(branch.runs[index] for branch in self.pending_branches)):
-                self._notify(member, step)
+            for group in (self.group, *self.pending):
+                member = group.runs[index]
+                rows = [row for row in self.metrics[member.run_id].measured if row.step == step]
+                if rows and group not in self.group.later:
+                    self.callbacks.on_eval(member, rows)
             if step == run.n_steps and run in followed:
                 self.callbacks.on_run_end(run, state.params)
 
-    def _mfu(self, tokens_per_second: float) -> float | None:
-        """Model FLOP/s over the devices' peak; None where that is unknown, as on a CPU."""
-        if not self.peak_flops:
-            return None
-        run = self.config
-        per_token = accounting.train_flops(run.model, run.task.seq_len, 1, "exact")
-        return tokens_per_second * per_token / self.peak_flops
-
-    def _notify(self, run: RunConfig, step: int) -> None:
-        """Pass on what was measured of a run after this step."""
-        latest_first = reversed(self.metrics[run.run_id].measured)
-        rows = list(takewhile(lambda row: row.step == step, latest_first))[::-1]
-        if rows:
-            self.callbacks.on_eval(run, rows)
-
-    # Branches and checkpoints
-
-    def _is_pending(self, branch: RunGroup, step: int) -> bool:
-        """Whether a branch leaves after `step`, and its metrics have been recorded so far."""
-        return step < branch.branch_step and all(run.run_id in self.metrics for run in branch.runs)
-
-    def _runs_at(self, index: int) -> list[RunConfig]:
-        """A run of the pack, its pending branches and the longer runs for which its state will be
-        kept: so far they are one and the same run.
-        """
-        pending = (*self.pending_branches, *self.pending_later)
-        return [self.runs[index], *(group.runs[index] for group in pending)]
+    # Checkpoints
 
     def _unfinished_group(self) -> RunGroup:
-        """The group with the branches that have not left."""
-        pending = tuple(self.pending_branches), tuple(self.pending_later)
-        return RunGroup(self.runs, pending[0], self.group.read_at, pending[1])
+        """The group without those that have left."""
+        branches = tuple(group for group in self.group.branches if group in self.pending)
+        later = tuple(group for group in self.group.later if group in self.pending)
+        return RunGroup(self.runs, branches, self.group.read_at, later)
 
-    def _save_checkpoint(self) -> None:
-        self._save(self.checkpoint_path(self.group), self._unfinished_group())
-
-    def _save_branches(self, step: int) -> None:
+    def _save_leaving(self, step: int) -> None:
         """Save the branches that leave here, and the state for longer runs that may come."""
-        if step == self.group.branch_step:
-            for later in self.pending_later:
-                self._save(self.checkpoint_path(later), later)
-                checkpointing.wait_until_saved(self.execution)
-            self.pending_later = []
-        for branch in [b for b in self.pending_branches if b.branch_step == step]:
-            self._save(self.checkpoint_path(branch), branch)
+        for group in [group for group, leaves_at in self.pending.items() if leaves_at == step]:
+            self._save(group)
             checkpointing.wait_until_saved(self.execution)
-            self.pending_branches.remove(branch)
-            self.callbacks.on_branch_saved(branch)
+            del self.pending[group]
+            if group in self.group.branches:
+                self.callbacks.on_branch_saved(group)
 
-    def _save(self, path: Path, group: RunGroup) -> None:
+    def _save(self, group: RunGroup) -> None:
         state = checkpointing.TrainingState(self.state, self.metrics)
-        checkpointing.save(path, group, state, self.execution)
-
-
-class _Trace:
-    """A profiler's trace of a few dispatches, in a folder; without one nothing happens."""
-
-    def __init__(self, folder: Path | None) -> None:
-        self._folder, self._n_dispatches, self._on = folder, 0, False
-
-    def before_dispatch(self) -> None:
-        """Start after the first dispatch, stop PROFILED_DISPATCHES later."""
-        if self._folder and self._n_dispatches == 1:
-            jax.profiler.start_trace(str(self._folder))
-            self._on = True
-        elif self._n_dispatches == 1 + PROFILED_DISPATCHES:
-            self.close()
-        self._n_dispatches += 1
-
-    def close(self) -> None:
-        """Write the trace, if one is being made."""
-        if self._on:
-            jax.profiler.stop_trace()
-            self._on = False
+        checkpointing.save(self.checkpoint_path(group), group, state, self.execution)
 
 
 class _Timer:
     """How many steps fit in a dispatch, and when the next checkpoint is due."""
 
-    def __init__(self, is_sharded: bool) -> None:
-        self.step_seconds = 0.0
-        self._began = time.monotonic()
-        self._saved = time.monotonic()
+    def __init__(self, execution: Execution) -> None:
+        self.step_seconds, self._began, self._saved = 0.0, time.monotonic(), time.monotonic()
+        is_sharded = execution.mesh.n_devices > 1
         self._pause = MIN_SHARDED_SAVE_SECONDS if is_sharded else MIN_SAVE_SECONDS
 
     def max_steps(self) -> int:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 
+import pandas as pd
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -24,6 +25,7 @@ from scaling.execute.events import RunProgress
 from scaling.execute.status import read_status
 from scaling.execute.sweep_folder import SweepFolder
 from tests.documents import dump
+from tests.fit.test_law_weights import COUPLED, isoflop_runs
 from tests.report.conftest import document, results_folder  # noqa: F401
 from tests.sweep_files import tiny
 
@@ -118,6 +120,25 @@ def test_help_has_no_accidental_markup(verb):
     assert [
         text for text in texts if text and Text.from_markup(text).plain != text.replace("\\[", "[")
     ] == []
+
+
+@pytest.mark.slow
+def test_two_laws_are_compared_by_criteria_and_holdout(tmp_path):
+    """Runs of a coupled law: by both it is the better one."""
+    points = isoflop_runs("skaling", COUPLED, 0.002)
+    columns = {"N": points.n, "D": points.d, "loss": points.loss}
+    pd.DataFrame(columns).to_csv(tmp_path / "runs.csv", index=False)
+    asked = ("fit", tmp_path / "runs.csv", "--law", "chinchilla", "--law", "skaling")
+    first, second = json.loads(scaling(*asked, "--bootstrap", 20, "--json").stdout)["laws"]
+    assert (first["law"], second["law"]) == ("chinchilla", "skaling")
+    assert second["bic"] < first["bic"] - 10
+    assert second["holdout_error_percent"] < first["holdout_error_percent"]
+    assert first["runs"] == second["runs"] == 42
+    text = scaling(*asked, "--bootstrap", 20).stdout
+    assert "By BIC skaling describes these runs best" in text
+    done = scaling(*asked, "--out", tmp_path / "fit.json")
+    assert done.exit_code == 2
+    assert not (tmp_path / "fit.json").exists()
 
 
 @pytest.mark.parametrize("forms", [("--json", "--csv"), ("--csv", "--json")])

@@ -165,8 +165,6 @@ def test_odd_entries_of_a_folder_are_named_and_stop_no_command(sweep: Path, tmp_
     (folder / "runs" / "bbbbbbbbbbbb.parquet").mkdir()
     (folder / "runs" / os.fsdecode(b"\xe9.parquet")).touch()
     os.mkfifo(folder / "ledger" / "pipe.jsonl")
-    (folder / "fits").mkdir()
-    (folder / "fits" / "SHA256SUMS").write_text(f"{'0' * 64}  /etc/passwd\n{'0' * 64}  ../../x\n")
     lines = [json.dumps(entry) for entry in ([1], {"event": "done"}, {"event": 3, "run_ids": [4]})]
     (folder / "ledger" / "odd.jsonl").write_text(
         "".join(f"{zlib.crc32(line.encode()):08x} {line}\n" for line in lines)

@@ -69,6 +69,14 @@ def test_the_answer_is_the_weighted_mean_of_logs_and_the_interval_their_spread()
     assert forecast.each == pytest.approx({"one": 2.0, "two": 2.2})
 
 
+def test_the_interval_of_n_star_holds_isoflop_and_the_noise_of_its_minima():
+    combination = weigh_laws(isoflop_runs("chinchilla", CHINCHILLA, 0.004))
+    forecast = combination.optimum(1e22, "n_star", 0.5)
+    assert forecast.lo <= forecast.each["isoflop"] <= forecast.hi
+    assert 0.02 < forecast.noise < 0.2
+    assert np.log(forecast.hi / forecast.value) >= 0.69 * forecast.noise
+
+
 def test_intervals_grow_with_the_distance():
     combination = weigh_laws(isoflop_runs("chinchilla", CHINCHILLA, 0.004))
     widths = []

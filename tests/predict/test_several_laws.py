@@ -2,6 +2,8 @@
 stands behind it.
 """
 
+import json
+
 import numpy as np
 import pytest
 
@@ -9,8 +11,9 @@ from scaling.errors import ScalingError
 from scaling.fit.fit_options import FitOptions
 from scaling.fit.pipeline import fit
 from scaling.predict.predict import predict as predict_model
-from scaling.predict.prediction import ApproachPrediction
+from scaling.predict.prediction import ApproachPrediction, PredictionResult
 from scaling.predict.several_laws import disagreement
+from scaling.report.headline import prediction_lines
 from scaling.warning import WarningCode
 from tests.fit.test_law_weights import CHINCHILLA, isoflop_runs
 
@@ -80,10 +83,38 @@ def test_a_run_has_an_interval_that_holds_its_noise(documents):
     assert set(found["combination"]["loss"]["each"]) >= {"chinchilla", "skaling", "surface"}
 
 
+def test_the_loss_at_the_optimum_is_the_same_by_both_questions(documents):
+    best = predict(documents["auto"], flops=1e22)
+    n, d = best["n_params"]["value"], best["tokens"]["value"]
+    run = predict(documents["auto"], n_params=n, tokens=d)
+    for end in ("value", "lo", "hi"):
+        assert run["loss"][end] == pytest.approx(best["loss"][end], rel=1e-9)
+    far = predict(documents["auto"], n_params=30 * n, tokens=d / 30)
+    assert far["loss"]["value"] > best["loss"]["hi"]
+
+
 def test_warnings_of_the_holdout_reach_the_prediction(documents):
     warning = {"code": "holdout_one_sided", "message": "all misses have one sign", "data": {}}
     document = documents["auto"] | {"warnings": [warning]}
     assert warning in predict(document, flops=1e22)["warnings"]
+
+
+def test_the_interval_spans_approaches_that_disagree_and_the_answer_says_so(documents):
+    """isoFLOP three times above the law, both with narrow intervals."""
+    document = json.loads(json.dumps(documents["auto"]))
+    isoflop = document["approaches"]["isoflop"]
+    for powers in (isoflop["powers"], isoflop["draws"]):
+        powers["n_coef"] = (3 * np.array(powers["n_coef"])).tolist()
+    answer = predict(document, flops=1e22)
+    sizes = {name: each["n_params"]["value"] for name, each in answer["approaches"].items()}
+    assert answer["warnings"][0]["code"] == WarningCode.APPROACHES_DISAGREE
+    assert answer["warnings"][0]["data"]["isoflop"] == pytest.approx(sizes["isoflop"])
+    assert answer["n_params"]["lo"] <= min(sizes.values())
+    assert answer["n_params"]["hi"] >= max(sizes.values())
+    smallest = 1e22 / (6 * answer["n_params"]["hi"])
+    assert answer["tokens"]["lo"] == pytest.approx(smallest)
+    lines = dict(prediction_lines(PredictionResult.model_validate(answer)))
+    assert "disagree beyond their intervals" in lines["trust"]
 
 
 def test_approaches_whose_intervals_do_not_meet_disagree():

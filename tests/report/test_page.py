@@ -106,7 +106,7 @@ def test_all_parts_are_written_and_no_half_file_is_left(folder):
         if path.is_file()
     }
     pictures = "training-curves isoflop-curves frontier-size frontier-loss contours residuals "
-    pictures += "holdout bootstrap-cloud bootstrap-exponent wrong-size"
+    pictures += "holdout bootstrap-cloud wrong-size"
     expected = {
         f"figures/{name}.{kind}"
         for name in pictures.split()
@@ -191,7 +191,7 @@ def test_the_summary_says_what_was_trained_and_what_follows(text):
 def test_markdown_links_its_figures_and_has_no_html(folder):
     text = (folder / "report" / "report.md").read_text(encoding="utf-8")
     links = re.findall(r"(?<!\\)!\[[^\]]*\]\(([^)]*)\)", text)
-    assert len(links) == 10
+    assert len(links) == 9
     assert all((folder / "report" / link).is_file() for link in links)
     prose = [
         line for line in text.splitlines() if not line.startswith("    ")

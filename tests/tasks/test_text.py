@@ -5,7 +5,7 @@ import pytest
 
 from scaling.config import TextTask
 from scaling.errors import ScalingError
-from scaling.tasks import epochs, open_task, resolve, val_batches
+from scaling.tasks import epochs, fixed_batches, open_task, resolve
 from scaling.tasks.corpus.token_store import TokenizerFacts, open_store
 from scaling.tasks.text import _starts, _stride, permuted
 
@@ -79,11 +79,11 @@ def test_val_windows_are_disjoint_even_and_end(make_store):
     assert sorted(starts.tolist()) == list(range(n))
     with pytest.raises(IndexError):
         task.batch("val", 50, 8)
-    batches = list(val_batches(task, 64, 10**9))
+    batches = list(fixed_batches(task, 64, 10**9))
     assert [batch.shape for batch in batches] == [(64, 17)] * 6
-    assert len(list(val_batches(task, 64, 20 * 16))) == 1
+    assert len(list(fixed_batches(task, 64, 20 * 16))) == 1
     with pytest.raises(ScalingError, match=r"evals\.tokens = 3"):
-        val_batches(task, 64, 3)
+        fixed_batches(task, 64, 3)
 
 
 @pytest.mark.parametrize("n", [100, 400, 997, 2310, 16818])

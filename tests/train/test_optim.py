@@ -38,9 +38,9 @@ def one_update(name, params, gradient):
     """The step at learning rate 1 without clipping and decay."""
     h = optim.hyper(OptimConfig(name=name, lr=1.0, clip=False), 10)
     moments = optim.make_optimizer(h, 0.0, name=name, flat=False).init(params)
-    new, _, _ = optim.update(
-        "constant", h, params, moments, gradient, 0 * h.lr, name=name, flat=False
-    )
+    lr = optim.learning_rate("constant", h, 0 * h.lr)
+    optimizer = optim.make_optimizer(h, lr, name=name, flat=False)
+    new, _, _ = optim.update(optimizer, h.clip, params, moments, gradient)
     return jax.tree.map(lambda new, old: new - old, new, params)
 
 

@@ -9,7 +9,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from scaling.config import MeshShape
-from scaling.train.sharding import ShardingRules
+from scaling.train.sharding import partition_spec
 from tests.train import child_processes
 from tests.train.sharding_cases import CASES
 
@@ -45,7 +45,7 @@ def test_every_matrix_is_divided_by_fsdp_and_tensor(report, name):
 
 
 def spec(path, shape, mesh=CUBE):
-    return ShardingRules().spec(path.split("."), shape, 64, mesh)
+    return partition_spec(path.split("."), shape, 64, mesh)
 
 
 @pytest.mark.parametrize(

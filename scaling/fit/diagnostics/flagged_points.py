@@ -23,6 +23,7 @@ MAX_LEVERAGE = 0.8  # of a run on the cubic: an end decides its own curve
 OFF_LAW = 2.0  # noises that a run off its curve is off the law, too
 MAX_POINTS = 20_000  # beyond which single ones decide nothing
 SHOWN = 50
+ROUNDING = 1e-8  # noise of a log loss below which a table is taken to be without noise
 DECIDES = 0.01  # chance that the fits with and without points differ so much by noise alone
 
 
@@ -129,7 +130,7 @@ def _deciding(fit: LawFit, other: LawFit, count: int) -> list[ResultWarning]:
 
     moved = fit.predict(other.data.points) - other.predict(other.data.points)
     squares = len(other.data) * np.average(moved**2, weights=other.data.weight)
-    ratio = squares / max(fit.n_free * other.noise.sd**2, 1e-300)
+    ratio = squares / (fit.n_free * max(other.noise.sd, ROUNDING) ** 2)
     if not other.noise.freedom or fdtrc(fit.n_free, other.noise.freedom, ratio) > DECIDES:
         return []
     named = {name: (fit.values[name], other.values[name]) for name in fit.law.names}

@@ -31,7 +31,7 @@ def known_entropy(runs: pd.DataFrame | None, fitted: Estimate | None) -> KnownEn
     configs = list(runs["config"])
     if any(config["task"]["kind"] != "synthetic" or config.get("simulated") for config in configs):
         return None
-    from scaling.tasks import open_task, val_batches
+    from scaling.tasks import fixed_batches, open_task
     from scaling.tasks.synthetic import Synthetic
 
     windows = {
@@ -42,7 +42,7 @@ def known_entropy(runs: pd.DataFrame | None, fitted: Estimate | None) -> KnownEn
     assert isinstance(task, Synthetic)
     floor = None
     if len(windows) == 1:
-        batches = val_batches(task, EVAL_SEQUENCES, configs[0]["evals"]["tokens"])
+        batches = fixed_batches(task, EVAL_SEQUENCES, configs[0]["evals"]["tokens"])
         floor = float(np.concatenate([task.ideal_loss(batch) for batch in batches]).mean())
     value, low, high, entropy = fitted.value, fitted.lo, fitted.hi, task.entropy
     aim = entropy if floor is None else floor

@@ -119,10 +119,9 @@ def candidates(
     same_prefix = ["n"]
     if builder is not None and len(runs):
         horizons = [builder.horizon(*run) for run in zip(runs.n, runs.d, strict=True)]
-        same_prefix = ["n", "batch", "warmup"]
-        runs[["steps", "batch", "warmup"]] = horizons
-        runs["d"] = (runs.steps * runs.batch).astype(float)
-        runs = runs[runs.steps >= recipe.MIN_STEPS]
+        steps, batch, warmup = np.array(horizons).T
+        runs = runs.assign(d=(steps * batch).astype(float), batch=batch, warmup=warmup)
+        runs, same_prefix = runs[steps >= recipe.MIN_STEPS], ["n", "batch", "warmup"]
     if runs.empty:
         raise ScalingError(
             f"no run of a size that was trained costs between {lowest:.3g} and {highest:.3g} FLOPs",

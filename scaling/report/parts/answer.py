@@ -6,7 +6,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from scaling.fit.combination import mean_and_spread
 from scaling.predict.law_source import FittedLaw
 
 
@@ -31,9 +30,7 @@ def answer_curve(
     know it.
     """
     if law.combination is not None:
-        forecasts = [law.combination.optimum(float(c), quantity, law.ci) for c in flops]
-        rows = [(forecast.value, forecast.lo, forecast.hi) for forecast in forecasts]
-        return AnswerCurve(*np.array(rows).T)
+        return AnswerCurve(*law.combination.optima(flops, quantity, law.ci))
     method = {"n_star": "n_star", "loss_star": "loss"}[quantity]
     value = None if law.optimum is None else getattr(law.optimum, method)(flops)
     if value is None:
@@ -55,13 +52,7 @@ def fitted_loss(law: FittedLaw | None, n: np.ndarray, d: np.ndarray) -> np.ndarr
     if law is None:
         return None
     if law.combination is not None:
-        rows = [
-            (candidate.weights.get("loss", 0.0), log)
-            for candidate in law.combination.candidates
-            if (log := candidate.log_loss(n, d)) is not None
-        ]
-        weights, logs = np.array([row[0] for row in rows]), np.stack([row[1] for row in rows], 1)
-        return np.exp(mean_and_spread(logs, weights)[0]) if weights.sum() > 0 else None
+        return law.combination.losses(n, d, law.ci)[0]
     formula = LAWS.get(law.law)
     if formula is None or not set(formula.inputs) <= {"N", "D"}:
         return None

@@ -1,5 +1,5 @@
-"""Diagnostics of a fit as tables and figures: forecasts against measurements, seed noise, runs
-above the law, loss-curve collapse.
+"""What checks a fit, as tables and figures: forecasts against measurements, hold-out, seed noise,
+runs above the law, loss-curve collapse.
 """
 
 from __future__ import annotations
@@ -12,49 +12,43 @@ import numpy as np
 from scaling.fit.result import FitResult
 from scaling.formatting import format_count, format_flops
 from scaling.render.figure import Axis, Band, ColorScale, Figure, Line, Markers, Trace
-from scaling.render.table import Cell, Column, Table, number, pairs, tabulate
+from scaling.render.table import Column, Table, number, pairs, record_table, tabulate
+from scaling.report.parts.drawing import N_AXIS, notes
 from scaling.report.parts.fit_tables import LOSS, C, D, N
 
 if TYPE_CHECKING:
     from scaling.predict.verification import CheckedForecast
 
 ROWS_LISTED = 200
-ERROR = Column("error", "percent")
+
+
+def check_tables(fit: FitResult) -> list[Table | None]:
+    """The diagnostics that the page and the terminal show."""
+    return [noise(fit), above(fit), minima(fit), rollout(fit), flagged(fit)]
 
 
 def forecasts(checked: Sequence[CheckedForecast]) -> Table | None:
     """What the fit predicted for each run before it was trained, and its measured loss."""
     rows = [
         {
-            "role": item.forecast.role,
-            "n": item.n_params,
-            "d": item.tokens,
-            "c": item.forecast.flops,
-            "predicted": (item.forecast.loss, item.forecast.lo, item.forecast.hi),
+            "model": item.forecast.role,
+            "N": item.n_params,
+            "D": item.tokens,
+            "C": item.forecast.flops,
+            "predicted loss": (item.forecast.loss, item.forecast.lo, item.forecast.hi),
             "measured": ", ".join(f"{loss:.4f}" for loss in item.losses),
             "error": item.error,
             "inside": None if item.inside is None else f"{item.inside} of {len(item.losses)}",
         }
         for item in checked
     ]
-    columns = {
-        "role": Column("model"),
-        "n": N,
-        "d": D,
-        "c": C,
-        "predicted": Column("predicted loss", "number", True),
-        "measured": Column("measured"),
-        "error": ERROR,
-        "inside": Column("inside"),
-    }
-    caption = (
-        f"Predicted by {checked[0].forecast.source or 'a fit'} before training; "
-        f"{100 * checked[0].forecast.ci:g} % intervals are those of one run."
-        if checked
-        else ""
+    caption = "".join(
+        f"Predicted by {item.forecast.source or 'a fit'} before training; "
+        f"{100 * item.forecast.ci:g} % intervals are those of one run."
+        for item in checked[:1]
     )
     title = "Forecasts made before training, and measured losses"
-    return tabulate("forecasts", title, rows, columns, caption)
+    return record_table("forecasts", title, rows, caption, percent=("error",))
 
 
 def forecast_figure(checked: Sequence[CheckedForecast]) -> Figure | None:
@@ -62,28 +56,24 @@ def forecast_figure(checked: Sequence[CheckedForecast]) -> Figure | None:
     if not checked:
         return None
     ordered = sorted(checked, key=lambda item: item.n_params)
-    n = np.array([item.n_params for item in ordered])
-    predicted = [item.forecast for item in ordered]
-    runs = [(item.n_params, loss) for item in ordered for loss in item.losses]
+    predicted = [(item.n_params, item.forecast) for item in ordered]
+    ends = [(n, f.loss, f.lo or f.loss, f.hi or f.loss) for n, f in predicted]
+    n, loss, lo, hi = np.array(ends, float).T
+    sizes, losses = zip(
+        *((item.n_params, loss) for item in ordered for loss in item.losses), strict=True
+    )
+    measured = notes(n=sizes, loss=losses)
     traces: tuple[Trace, ...] = (
-        Band(n, [f.lo or f.loss for f in predicted], [f.hi or f.loss for f in predicted], 0),
-        Line(n, [f.loss for f in predicted], "predicted", 0, "dash"),
-        Markers(
-            [size for size, _ in runs],
-            [loss for _, loss in runs],
-            "measured",
-            1,
-            "circle",
-            9,
-            notes=[f"{format_count(size)}: {loss:.4f}" for size, loss in runs],
-        ),
+        Band(n, lo, hi, 0),
+        Line(n, loss, "predicted", 0, "dash"),
+        Markers(sizes, losses, "measured", 1, "circle", 9, notes=measured),
     )
     caption = (
-        f"At {format_flops(predicted[0].flops)} FLOPs. The band is the interval for one run; it "
-        "was recorded before training."
+        f"At {format_flops(predicted[0][1].flops)} FLOPs. The band is the interval for one run; "
+        "it was recorded before training."
     )
-    axes = Axis("parameters N", True, "count"), Axis("loss")
-    return Figure("forecasts", "Prediction against measurement", caption, *axes, traces)
+    title = "Prediction against measurement"
+    return Figure("forecasts", title, caption, N_AXIS, Axis("loss"), traces)
 
 
 def noise(fit: FitResult) -> Table | None:
@@ -101,8 +91,7 @@ def noise(fit: FitResult) -> Table | None:
         text = f"{100 * result.residual_sd:.2f} %"
         rows.append(("runs about the law, standard deviation", text))
     if result.lack_of_fit and result.lack_of_fit.ratio is not None:
-        test = result.lack_of_fit
-        text = f"{number(test.ratio or 0.0, 3)} (p = {test.p or 0.0:.2g})"
+        text = f"{number(result.lack_of_fit.ratio, 3)} (p = {result.lack_of_fit.p or 0.0:.2g})"
         rows.append(("lack of fit: variance about the law over that of seeds", text))
     if result.basis != "seeds":
         text = "no cell has more than one: seed noise and errors of the law cannot be separated"
@@ -162,16 +151,12 @@ def collapse(fit: FitResult) -> Figure | None:
         for curve in result.curves
     ]
     traces.append(Line(result.shares, result.median, "median", "ink", "dash", 1.4))
-    floor, spread, closest_floor, closest = (
-        value or 0.0
-        for value in (result.floor, result.spread, result.closest_floor, result.closest_spread)
-    )
     caption = (
         f"(L - E) / (final L - E) of the best run of each budget, before the cooldown; E = "
-        f"{floor:.3g}. Tuned alike, the curves fall on one another: here they differ by "
-        f"{100 * spread:.1f} %, and at best, with E = {closest_floor:.3g}, by "
-        f"{100 * closest:.1f} %. That E only makes these curves agree: it is no estimate of the "
-        "law's. Dashed: their median."
+        f"{result.floor or 0.0:.3g}. Tuned alike, the curves fall on one another: here they differ "
+        f"by {100 * (result.spread or 0.0):.1f} %, and at best, with E = "
+        f"{result.closest_floor or 0.0:.3g}, by {100 * (result.closest_spread or 0.0):.1f} %. That "
+        "E only makes these curves agree: it is no estimate of the law's. Dashed: their median."
     )
     if any(curve.flagged for curve in result.curves):
         caption += " Dotted curves lie off even then."
@@ -181,10 +166,9 @@ def collapse(fit: FitResult) -> Figure | None:
 
 def flagged(fit: FitResult) -> Table | None:
     """Suspicious points, by reason; the caption has the fit without them."""
-    without = fit.fit_without_flagged
-    caption = ""
+    without, caption = fit.fit_without_flagged, ""
     if without:
-        values = {**({} if without.a is None else {"a": without.a}), **(without.params or {})}
+        values = {"a": without.a, **(without.params or {})}
         which = "it" if without.left_out == 1 else f"these {without.left_out}"
         result = without.unavailable or ", ".join(
             f"{name} {number(value, 4)}" for name, value in values.items() if value is not None
@@ -193,17 +177,12 @@ def flagged(fit: FitResult) -> Table | None:
     rows = [
         {
             "reason": item.reason,
-            "count": item.count,
+            "points": item.count,
             "which": ", ".join(str(point.row) for point in item.points[:8]),
         }
         for item in fit.flagged
     ]
-    columns = {
-        "reason": Column("reason"),
-        "count": Column("points", "integer"),
-        "which": Column("which"),
-    }
-    return tabulate("flagged", "Suspicious points", rows, columns, caption)
+    return record_table("flagged", "Suspicious points", rows, caption)
 
 
 def minima(fit: FitResult) -> Table | None:
@@ -213,11 +192,8 @@ def minima(fit: FitResult) -> Table | None:
     starts = fit.identification.starts if fit.identification else None
     if starts is None or len(starts.minima) < 2:
         return None
-    varying = [
-        name
-        for name in starts.minima[0].params
-        if len({minimum.params[name] for minimum in starts.minima}) > 1
-    ]
+    names = starts.minima[0].params
+    varying = [n for n in names if len({minimum.params[n] for minimum in starts.minima}) > 1]
     columns = {
         "value": Column("objective", "number"),
         "starts": Column("starts", "integer"),
@@ -255,13 +231,8 @@ def holdout(fit: FitResult) -> Table | None:
         )
         for row in result.rows
     )
-    columns = (
-        N,
-        D,
-        Column("measured", "number"),
-        Column("predicted", "number", True),
-        ERROR,
-    )
+    predicted, error = Column("predicted", "number", True), Column("error", "percent")
+    columns = (N, D, Column("measured", "number"), predicted, error)
     caption = (
         f"The budget of {format_flops(result.budget)} FLOPs was left out of this fit. "
         "Error: predicted / measured - 1."
@@ -270,33 +241,3 @@ def holdout(fit: FitResult) -> Table | None:
     if listed < result.n_test:
         caption += f" {listed} of {result.n_test:,} runs are listed."
     return Table("holdout", "Hold-out", columns, rows, caption, ROWS_LISTED)
-
-
-def known_entropy(fit: FitResult) -> Table | None:
-    """E with its interval, the floor on the windows measured, the entropy of the language, and how
-    far E lies from each.
-    """
-    truth = fit.known_entropy
-    if not truth:
-        return None
-    rows: list[tuple[Cell, ...]] = [("fitted E", (truth.fitted_E, truth.lo, truth.hi), None)]
-    for label, value, off in (
-        ("lowest loss on the windows measured", truth.floor, truth.floor_difference_percent),
-        ("entropy of the language", truth.entropy, truth.difference_percent),
-    ):
-        if value is not None and off is not None:
-            rows.append((label, (value, None, None), off / 100))
-    columns = (
-        Column("floor of the loss"),
-        Column("nats per token", "number", True),
-        Column("E minus this", "percent"),
-    )
-    which = "true floor" if truth.floor is None else "lowest possible loss on these windows"
-    caption = (
-        "No interval: nothing says how far E may be off."
-        if truth.covers is None
-        else f"The {100 * fit.ci:g} % interval of E "
-        f"{'holds' if truth.covers else 'misses'} the {which}."
-    )
-    caption += "" if fit.status == "ok" else f" The fit's status is {fit.status}."
-    return Table("truth", "The fitted floor and the true one", columns, tuple(rows), caption)

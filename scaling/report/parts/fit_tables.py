@@ -1,39 +1,34 @@
-"""The tables of a fit and of its predictions, each built once and shown as HTML, Markdown, CSV,
-LaTeX or in a terminal.
-"""
+"""The tables of a fit, each built once and shown as HTML, Markdown, CSV, LaTeX or in a terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 from scaling.fit.document import Estimate
-from scaling.fit.result import FitResult, FrontierResult
-from scaling.formatting import format_count, format_flops
-from scaling.predict.prediction import PredictionResult
-from scaling.render.table import Cell, Column, Kind, Table, estimate, number, pairs, tabulate
-
-Which = Literal["n_star", "d_star"]
-APPROACHES: tuple[Literal["parametric", "isoflop", "envelope"], ...] = (
-    "parametric",
-    "isoflop",
-    "envelope",
+from scaling.fit.result import Approach, FitResult, Power
+from scaling.formatting import format_flops
+from scaling.predict.reconcile import Reconciliation
+from scaling.render.table import (
+    Cell,
+    Column,
+    Kind,
+    Table,
+    estimate,
+    number,
+    pairs,
+    record_table,
+    tabulate,
 )
-TITLES = {
+
+APPROACHES: dict[Approach, str] = {
     "parametric": "parametric (approach 3)",
     "isoflop": "isoFLOP (approach 2)",
     "envelope": "envelope (approach 1)",
 }
 N, D, C = Column("N", "count"), Column("D", "count"), Column("C", "flops")
 LOSS = Column("loss", "number")
-ESTIMATED = (
-    Column("parameter"),
-    Column("value", "number"),
-    Column("se", "rough"),
-    Column("lo", "rough"),
-    Column("hi", "rough"),
-)
 OPTIMUM: tuple[tuple[str, str, Kind], ...] = (
     ("n_params", "parameters N*", "count"),
     ("tokens", "tokens D*", "count"),
@@ -42,10 +37,27 @@ OPTIMUM: tuple[tuple[str, str, Kind], ...] = (
 )
 
 
+def law_tables(fit: FitResult) -> list[Table | None]:
+    """What was fitted: parameters, weights of several laws, and the laws with tables of their
+    own.
+    """
+    return [
+        None if fit.groups else parameters(fit),
+        weights(fit),
+        known_entropy(fit),
+        coverage(fit),
+        schedules(fit),
+        accuracy(fit),
+    ]
+
+
 def estimated(name: str, title: str, entries: Mapping[str, Estimate], caption: str) -> Table:
     """Parameters with standard errors and intervals, one a row."""
     rows = tuple((key, item.value, item.se, item.lo, item.hi) for key, item in entries.items())
-    return Table(name, title, ESTIMATED, rows, caption)
+    ends = (Column(end, "rough") for end in ("se", "lo", "hi"))
+    return Table(
+        name, title, (Column("parameter"), Column("value", "number"), *ends), rows, caption
+    )
 
 
 def parameters(fit: FitResult) -> Table:
@@ -72,58 +84,170 @@ def unidentified(fit: FitResult) -> list[str]:
     return [name for name, interval in profile.items() if not interval.identified]
 
 
-def power_law(frontier: FrontierResult, which: Which, flops: Any) -> Any:
-    """N* or D* at one or more budgets: coef C^exponent; None where it is unavailable."""
-    power = getattr(frontier, which)
+def weights(fit: FitResult) -> Table | None:
+    """The candidate laws with weights, rolling-origin errors, and N*, L* at ten times the top
+    budget.
+    """
+    combined = fit.combination
+    if combined is None or "flops" not in fit.range:
+        return None
+    flops = 10 * fit.range["flops"][1]
+    size, loss = (combined.optimum(flops, name, fit.ci) for name in ("n_star", "loss_star"))
+    key = "law or approach"
+    rows: list[dict[str, Any]] = [
+        {key: "combined", "weight": None, "error %": None, "N*": size, "L*": loss}
+    ]
+    for candidate in sorted(combined.candidates, key=lambda c: -c.weights.get("n_star", 0.0)):
+        error = candidate.errors.get("loss", candidate.errors.get("loss_star"))
+        rows.append(
+            {
+                key: candidate.name,
+                "weight": candidate.weights.get("n_star", candidate.weights.get("loss")),
+                "error %": None if error is None else 100 * error,
+                "N*": (size.each.get(candidate.name), None, None),
+                "L*": (loss.each.get(candidate.name), None, None),
+            }
+        )
+    caption = (
+        f"Each was refitted on {combined.origins} prefixes of the budgets and predicted the runs "
+        "after them: the error. Weights are its inverse."
+        if combined.origins
+        else "Too few budgets to test the laws on: they have equal weights, and the interval is "
+        "their spread."
+    )
+    title = f"The answer: N* and L* at {format_flops(flops)} FLOPs, ten times the largest budget"
+    return record_table(
+        "combination", title, rows, caption, rough=("weight", "error %", "L*"), count=("N*",)
+    )
+
+
+def known_entropy(fit: FitResult) -> Table | None:
+    """E with its interval, the floor on the windows measured, the entropy of the language, and how
+    far E lies from each.
+    """
+    truth = fit.known_entropy
+    if not truth:
+        return None
+    rows: list[tuple[Cell, ...]] = [("fitted E", (truth.fitted_E, truth.lo, truth.hi), None)]
+    for label, value, off in (
+        ("lowest loss on the windows measured", truth.floor, truth.floor_difference_percent),
+        ("entropy of the language", truth.entropy, truth.difference_percent),
+    ):
+        if value is not None and off is not None:
+            rows.append((label, (value, None, None), off / 100))
+    columns = (
+        Column("floor of the loss"),
+        Column("nats per token", "number", True),
+        Column("E minus this", "percent"),
+    )
+    which = "true floor" if truth.floor is None else "lowest possible loss on these windows"
+    caption = (
+        "No interval: nothing says how far E may be off."
+        if truth.covers is None
+        else f"The {100 * fit.ci:g} % interval of E "
+        f"{'holds' if truth.covers else 'misses'} the {which}."
+    )
+    caption += "" if fit.status == "ok" else f" The fit's status is {fit.status}."
+    return Table("truth", "The fitted floor and the true one", columns, tuple(rows), caption)
+
+
+def coverage(fit: FitResult) -> Table | None:
+    """Coverage by model: the line, the beta distribution's answer, and the forecast from few
+    samples.
+    """
+    columns = {
+        "model": Column("model"),
+        "a": Column("a", "rough", True),
+        "b": Column("b", "rough", True),
+        "r2": Column("R2", "number"),
+        "beta_binomial.b": Column("b by beta-binomial", "number"),
+        "forecast.beta_binomial": Column("forecast by it", "rough"),
+        "forecast.line": Column("by the line", "rough"),
+        "forecast.measured": Column("measured", "rough"),
+    }
+    forecasts = [group.forecast for group in fit.groups or ()]
+    caption = "".join(
+        f"Forecasts are of pass@{at.k} from {at.samples} samples a problem." for at in forecasts[:1]
+    )
+    return tabulate("groups", "Coverage, -log pass@k = a k^-b", fit.groups, columns, caption)
+
+
+def schedules(fit: FitResult) -> Table | None:
+    """How well each loss curve is predicted, fitted or held out."""
+    rows = [
+        {
+            "curve": row.name,
+            "": "held out" if row.held_out else "fitted",
+            "points": row.n,
+            "R2": row.r2,
+            "mean error, nats": row.mae,
+            "at its end": row.final_error,
+        }
+        for row in fit.schedules or ()
+    ]
+    caption = f"All held-out curves together: {_errors(fit.test)} nats." if fit.test else ""
+    return record_table(
+        "schedules",
+        "Loss curves by schedule",
+        rows,
+        caption,
+        rough=("mean error, nats", "at its end"),
+    )
+
+
+def _errors(of: Any) -> str:
+    return f"R2 {number(of.r2 or 0.0)}, mean absolute error {number(of.mae or 0.0, 3)}"
+
+
+def accuracy(fit: FitResult) -> Table | None:
+    """The second stage of a two-stage fit: from loss to accuracy."""
+    stage = fit.accuracy
+    if not stage:
+        return None
+    title, caption = "Second stage: accuracy from loss", f"{stage.formula}; {_errors(stage)}."
+    return estimated("accuracy", title, stage.params, caption)
+
+
+def power_law(power: Power | None, flops: Any) -> Any:
+    """coef C^exponent at one or more budgets; None where it is unavailable."""
     return None if power is None else power.coef * flops**power.exponent
 
 
-def approaches(fit: FitResult) -> Table | None:
-    """The three estimates of the frontier and their optima at the largest budget."""
-    top = fit.range.get("flops", (1.0, 1.0))[1]
-    rows = [
-        {
-            "name": TITLES[name],
-            "a": estimate(result.a),
-            "b": estimate(result.b),
-            "sum": result.a_plus_b,
-            "n": power_law(result, "n_star", top),
-            "d": power_law(result, "d_star", top),
-            "note": f"unavailable: {result.unavailable}"
-            if result.unavailable
-            else "; ".join(warning.message for warning in result.warnings),
+def approaches(fit: FitResult, short: bool = False) -> Table | None:
+    """The three estimates of the frontier and their optima at the largest budget; a `short` one
+    fits a terminal.
+    """
+    top, rows = fit.range.get("flops", (1.0, 1.0))[1], []
+    for name, title in APPROACHES.items():
+        result = fit.approaches.get(name)
+        if result is None:
+            continue
+        row: dict[str, Any] = {
+            "approach": name if short else title,
+            "a (N* ~ C^a)": result.a,
+            "b (D* ~ C^b)": result.b,
+            "a + b": result.a_plus_b,
         }
-        for name in APPROACHES
-        if (result := fit.approaches.get(name))
-    ]
-    columns = {
-        "name": Column("approach"),
-        "a": Column("a (N* ~ C^a)", "number", True),
-        "b": Column("b (D* ~ C^b)", "number", True),
-        "sum": Column("a + b", "rough"),
-        "n": Column("N* at top", "count"),
-        "d": Column("D* at top", "count"),
-        "note": Column("note"),
-    }
-    agreement = fit.approaches_agree.message if fit.approaches_agree else ""
-    caption = f"N* and D* at the largest budget, {format_flops(top)} FLOPs. {agreement}".strip()
-    return tabulate("approaches", "Three approaches to the frontier", rows, columns, caption)
-
-
-def predicted_approaches(prediction: PredictionResult) -> Table | None:
-    """The optimum at the budget asked for by each approach."""
-    rows = [
-        {"name": name, "n": item.n_params, "d": item.tokens, "loss": item.loss}
-        for name, item in (prediction.approaches or {}).items()
-    ]
-    columns = {
-        "name": Column("approach"),
-        "n": Column("N*", "count", True),
-        "d": Column("D*", "count", True),
-        "loss": Column("L*", "rough", True),
-    }
-    title = "The same budget by each approach"
-    return tabulate("predicted-approaches", title, rows, columns)
+        if short:
+            used = None if result.n_points is None else f"{result.n_points} of {fit.n_points}"
+            row["runs"] = used
+        else:
+            row["N* at top budget"] = power_law(result.n_star, top)
+            row["D* at top budget"] = power_law(result.d_star, top)
+            row["note"] = "; ".join(warning.message for warning in result.warnings)
+            if result.unavailable:
+                row["note"] = f"unavailable: {result.unavailable}"
+        rows.append(row)
+    return record_table(
+        "approaches",
+        "Three approaches to the frontier",
+        rows,
+        fit.approaches_agree.message if fit.approaches_agree else "",
+        number=("a (N* ~ C^a)", "b (D* ~ C^b)"),
+        rough=("a + b",),
+        count=("N* at top budget", "D* at top budget"),
+        text=("runs",),
+    )
 
 
 def exclusions(fit: FitResult | None) -> Table | None:
@@ -135,17 +259,19 @@ def exclusions(fit: FitResult | None) -> Table | None:
 def laws(fits: Mapping[str, FitResult], published: Mapping[str, Mapping[str, float]]) -> Table:
     """Fits and published laws, one a row, one parameter of the main fit a column."""
     first = next(iter(fits.values()))
-    exponents = [name for name in ("a", "b") if name in first.derived]
-    names = [*exponents, *(name for name in first.params if name not in exponents)]
-    rows: list[tuple[Cell, ...]] = []
-    for title, fit in fits.items():
-        entries = {**fit.params, **fit.derived}
-        rows.append((title, *(estimate(entries.get(name)) for name in names)))
+    names = dict.fromkeys([name for name in "ab" if name in first.derived] + [*first.params])
+    entries: dict[str, Mapping[str, Any]] = {
+        title: {**fit.params, **fit.derived} for title, fit in fits.items()
+    }
     for title, values in published.items():
-        rows.append((title, *((values.get(name), None, None) for name in names)))
+        entries[title] = {name: (value, None, None) for name, value in values.items()}
+    rows: tuple[tuple[Cell, ...], ...] = tuple(
+        (title, *(estimate(values.get(name)) for name in names))
+        for title, values in entries.items()
+    )
     columns = (Column("law"), *(Column(name, "number", True) for name in names))
     caption = "E, A and B depend on data and tokeniser; compare a and b."
-    return Table("laws", "Published laws for comparison", columns, tuple(rows), caption)
+    return Table("laws", "Published laws for comparison", columns, rows, caption)
 
 
 def kaplan(fit: FitResult) -> Table | None:
@@ -158,38 +284,6 @@ def kaplan(fit: FitResult) -> Table | None:
     caption = f"L = ((N_c/N)^(alpha_N/alpha_D) + D_c/D)^alpha_D; {counted}."
     title = "Kaplan's law on the same runs"
     return estimated("kaplan", title, {**law.params, **ends}, caption)
-
-
-def predictions(forecasts: Sequence[PredictionResult]) -> Table | None:
-    """The compute-optimal model at each budget, within the data and beyond."""
-    columns = {
-        "flops.value": Column("FLOPs", "flops"),
-        **{name: Column(label, kind, True) for name, label, kind in OPTIMUM},
-        "extrapolation_decades": Column("decades beyond the data", "short"),
-    }
-    return tabulate("predictions", "Compute-optimal models", forecasts, columns)
-
-
-def model(prediction: PredictionResult) -> Table | None:
-    """The model that can be built for a prediction, and how to train it."""
-    buildable = prediction.model
-    if not buildable:
-        return None
-    shape = (
-        "{n_layers} layers, width {d_model}, {n_heads} heads of {d_head} ({n_kv_heads} for "
-        "keys), d_ff {d_ff}, vocabulary {vocab_size}"
-    )
-    steps = "{n_steps:,} of {batch_size} x {seq_len} tokens, warm-up {warmup_steps}, {schedule}"
-    rows = (
-        (
-            "parameters",
-            f"{format_count(buildable['n_params'])} ({buildable['params'].replace('_', ' ')})",
-        ),
-        ("shape", shape.format_map(buildable)),
-        ("steps", steps.format_map(buildable)),
-        ("learning rate", number(buildable["lr"], 3)),
-    )
-    return pairs("model", "A model that can be built", rows)
 
 
 def provenance(fit: FitResult) -> Table:
@@ -209,3 +303,20 @@ def provenance(fit: FitResult) -> Table:
         *(("note", note) for note in source.notes),
     ]
     return pairs("provenance", "Conventions and provenance", rows)
+
+
+def reconciled(result: Reconciliation) -> list[Table | None]:
+    """The tables of `scaling reconcile`: runs by counting, and Kaplan's study on one law."""
+    intervals = {f"{name}.a": Column(name, "number", True) for name in APPROACHES}
+    columns = {"label": Column("counting"), **intervals}
+    title = "The same runs, counted in two ways: a of N* ~ C^a"
+    countings = tabulate("countings", title, result.countings, columns)
+    studies = result.studies
+    if studies is None:
+        return [countings]
+    title = "Kaplan's study, 20 sizes from 794 to 1.6e9, on this law"
+    rows = [
+        {"counting": "Hoffmann's counting, all parameters", "a": studies.total},
+        {"counting": "Kaplan's counting, without embeddings", "a": studies.nonembedding},
+    ]
+    return [countings, record_table("studies", title, rows, "After Pearce and Song 2024.")]

@@ -24,22 +24,13 @@ def noise_scales(rows: pd.DataFrame) -> pd.DataFrame | None:
     """run_id, step, N (total), loss, noise scale and batch (tokens) wherever a results table holds
     both; None where nothing was measured.
     """
-    scales = rows.loc[
-        rows["metric"] == METRIC, ["run_id", "step", "value", "stderr", "n_params", "batch_tokens"]
-    ]
-    if scales.empty:
-        return None
-    loss = rows.loc[
-        (rows["metric"] == "loss") & (rows["split"] == "val"), ["run_id", "step", "value"]
-    ]
-    joined = scales.rename(columns={"value": METRIC}).merge(
-        loss.rename(columns={"value": "loss"}), on=["run_id", "step"]
-    )
-    return (
-        joined.sort_values(["n_params", "run_id", "step"]).reset_index(drop=True)
-        if len(joined)
-        else None
-    )
+    scales = rows[rows["metric"] == METRIC].rename(columns={"value": METRIC})
+    loss = rows[(rows["metric"] == "loss") & (rows["split"] == "val")]
+    loss = loss.rename(columns={"value": "loss"})[["run_id", "step", "loss"]]
+    columns = ["run_id", "step", METRIC, "n_params", "batch_tokens"]
+    joined = scales[columns].merge(loss, on=["run_id", "step"])
+    joined = joined.sort_values(["n_params", "run_id", "step"], ignore_index=True)
+    return joined if len(joined) else None
 
 
 def table(measured: pd.DataFrame | None) -> Table | None:
@@ -56,7 +47,7 @@ def table(measured: pd.DataFrame | None) -> Table | None:
         "batch_tokens": Column("batch (tokens)", "count"),
         "ratio": Column("batch over noise scale", "rough"),
     }
-    share = float((measured["batch_tokens"] > measured[METRIC]).mean())
+    share = (measured["batch_tokens"] > measured[METRIC]).mean()
     caption = (
         f"{100 * share:.0f} % of the measurements have a batch above the noise scale, where a "
         "larger batch saves few steps and costs tokens."
@@ -72,17 +63,16 @@ def figure(measured: pd.DataFrame | None) -> Figure | None:
     if measured is None:
         return None
     n, loss, noise = (measured[name].to_numpy(float) for name in ("n_params", "loss", METRIC))
-    ramp = ColorScale("parameters N", float(n.min()), float(n.max()) * 1.0001)
+    ramp = ColorScale("parameters N", n.min(), n.max())
     notes = [
         f"{format_count(size)}: loss {at:.4g}, {format_count(scale)} tokens"
         for size, at, scale in zip(n, loss, noise, strict=True)
     ]
-    colours = np.array([ramp.at(float(size)) for size in n])
-    traces: list[Trace] = [Markers(loss, noise, "", colours, notes=notes)]
+    traces: list[Trace] = [Markers(loss, noise, "", ramp.at(n), notes=notes)]
     caption = (
         "Each point is one evaluation; the line across is the smallest batch that was trained with."
     )
-    if len(loss) >= MIN_MEASUREMENTS and np.ptp(np.log(loss)) > 0:
+    if len(loss) >= MIN_MEASUREMENTS and np.ptp(loss) > 0:
         star, alpha = fitted_critical_batch(loss, noise)
         x = np.geomspace(loss.min(), loss.max(), 50)
         traces.append(Line(x, star * x ** (-1 / alpha), "", "ink", "dash", 1.6))
@@ -93,11 +83,4 @@ def figure(measured: pd.DataFrame | None) -> Figure | None:
     batch = float(measured["batch_tokens"].min())
     traces.append(ReferenceLine(y=batch, label=f"batch {format_count(batch)}"))
     axes = Axis("loss (nats per token)", True), Axis("noise scale (tokens)", True, "count")
-    return Figure(
-        "noise-scale",
-        "Gradient noise scale",
-        caption,
-        *axes,
-        tuple(traces),
-        ramp if len(np.unique(n)) > 1 else None,
-    )
+    return Figure("noise-scale", "Gradient noise scale", caption, *axes, tuple(traces), ramp)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,12 +12,25 @@ from scaling.fit.result import FitResult
 from scaling.formatting import format_seconds
 from scaling.points.points import Points
 from scaling.predict.law_source import FittedLaw
-from scaling.render.table import Column, Table, pairs, tabulate
+from scaling.render.table import Column, Table, pairs, record_table, tabulate
 from scaling.report.parts.answer import answer_name, fitted_loss
 from scaling.report.parts.fit_tables import LOSS, C, D, N
 from scaling.store import rows
 
 RUNS_LISTED = 200
+RUN_COLUMNS = {
+    "run_id": Column("run"),
+    "n": N,
+    "d": D,
+    "c": C,
+    "ratio": Column("D/N", "number"),
+    "loss": LOSS,
+    "n_layers": Column("layers", "integer"),
+    "d_model": Column("width", "integer"),
+    "lr": Column("learning rate", "number"),
+    "seed": Column("seed", "integer"),
+    "note": Column("note"),
+}
 
 
 def runs_table(table: pd.DataFrame, curves: Points) -> Table | None:
@@ -25,52 +39,41 @@ def runs_table(table: pd.DataFrame, curves: Points) -> Table | None:
     """
     measured = {"run_id": curves.group, "n": curves.n, "d": curves.d, "c": curves.c}
     evaluations = pd.DataFrame({**measured, "loss": curves.loss})
-    last = evaluations.drop_duplicates("run_id", keep="last").set_index("run_id")
-    names = ["run_id", "n_layers", "d_model", "lr", "seed"]
-    settings = table[names].drop_duplicates("run_id").set_index("run_id")
-    diverged = set(table.loc[table["metric"] == rows.DIVERGED, "run_id"])
+    last = evaluations.drop_duplicates("run_id", keep="last")
+    settings = table.drop_duplicates("run_id")[["run_id", "n_layers", "d_model", "lr", "seed"]]
+    diverged = table.loc[table["metric"] == rows.DIVERGED, "run_id"]
     joined = (
-        settings.join(last)
+        settings.merge(last, "left", on="run_id")
         .replace([np.inf, -np.inf], np.nan)
-        .assign(budget=lambda rows: np.log(rows["c"]).round(1), ratio=lambda rows: rows.d / rows.n)
+        .assign(
+            budget=lambda runs: np.log(runs["c"]).round(1),
+            ratio=lambda runs: runs.d / runs.n,
+            note=lambda runs: runs["run_id"].isin(diverged).map({True: "diverged", False: ""}),
+        )
         .sort_values(["budget", "n"])
-        .reset_index()
     )
-    joined["note"] = ["diverged" if run in diverged else "" for run in joined["run_id"]]
-    columns = {
-        "run_id": Column("run"),
-        "n": N,
-        "d": D,
-        "c": C,
-        "ratio": Column("D/N", "number"),
-        "loss": LOSS,
-        "n_layers": Column("layers", "integer"),
-        "d_model": Column("width", "integer"),
-        "lr": Column("learning rate", "number"),
-        "seed": Column("seed", "integer"),
-        "note": Column("note"),
-    }
-    cells = joined[list(columns)].astype(object)
+    cells = joined[list(RUN_COLUMNS)].astype(object)
     records = cells.where(cells.notna(), None).to_dict("records")
     count = f"{RUNS_LISTED} of {len(joined)}" if len(joined) > RUNS_LISTED else f"All {len(joined)}"
     caption = f"{count} runs, by compute and size; the loss is the last one measured."
-    return tabulate("runs", "Runs", records, columns, caption, RUNS_LISTED)
+    return tabulate("runs", "Runs", records, RUN_COLUMNS, caption, RUNS_LISTED)
 
 
 def points_table(fit: FitResult, law: FittedLaw | None) -> Table | None:
     """The points of a foreign table as they were fitted, with the law's loss of each."""
-    columns = {"n_params": N, "tokens": D, "flops": C, "loss": LOSS}
-    kept = [name for name in columns if fit.data.get(name)]
-    values = {name: np.asarray(fit.data[name], float) for name in kept}
-    shown = [columns[name] for name in kept]
-    if law is not None and {"n_params", "tokens"} <= set(kept):
-        predicted = fitted_loss(law, values["n_params"], values["tokens"])
+    names = {"N": "n_params", "D": "tokens", "C": "flops", "loss": "loss"}
+    columns = {
+        title: np.asarray(fit.data[name], float)
+        for title, name in names.items()
+        if fit.data.get(name)
+    }
+    if law is not None and {"N", "D"} <= columns.keys():
+        predicted = fitted_loss(law, columns["N"], columns["D"])
         if predicted is not None:
-            values["predicted"] = predicted
-            shown.append(Column(f"loss by {answer_name(law)}", "number"))
-    cells = tuple(zip(*(column.tolist() for column in values.values()), strict=True))
-    caption = f"{min(len(cells), RUNS_LISTED)} of {fit.n_points:,} points are shown."
-    return Table("runs", "Runs", tuple(shown), cells, caption, RUNS_LISTED) if cells else None
+            columns[f"loss by {answer_name(law)}"] = predicted
+    records: list[Any] = pd.DataFrame(columns).to_dict("records")
+    caption = f"{min(len(records), RUNS_LISTED)} of {fit.n_points:,} points are shown."
+    return record_table("runs", "Runs", records, caption, RUNS_LISTED)
 
 
 def failures_table(folder: Path) -> Table | None:
@@ -85,8 +88,7 @@ def failures_table(folder: Path) -> Table | None:
         if len(records) < len(paths)
         else "The full text lies in failures/."
     )
-    columns = {"run": Column("run"), "reason": Column("reason")}
-    return tabulate("failures", "Failed runs", records, columns, caption)
+    return record_table("failures", "Failed runs", records, caption)
 
 
 def training_origin(table: pd.DataFrame) -> Table:

@@ -3,54 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
 from scaling.formatting import format_count, format_flops
-from scaling.render.figure import Axis, ColorScale, Figure, Line, Markers, Trace
+from scaling.render.figure import Axis, ColorScale, Figure, Line, Markers, Symbol, Trace
 from scaling.render.table import Column, Table, pairs, tabulate
 from scaling.report.parts.fit_tables import D, N
 from scaling.tuning.document import FieldResult, Optimum, SizeResult, TuningResult
 
 REACH = math.log(3.0)  # how far a parabola is drawn to both sides of its minimum
-
-
-def optima(result: TuningResult | None) -> list[Table]:
-    """One table a tuned field: each size's optimum, whether it is interior, and what the recipe and
-    the rule cost there.
-    """
-    return [_optima(field, result) for field in result.fields] if result else []
-
-
-def _optima(field: FieldResult, result: TuningResult) -> Table:
-    caption = f"{rule(field)} {cost(result)}"
-    rows = [_row(size) for size in field.sizes]
-    slug = f"tuning-{field.field.replace('.', '-')}"
-    return tabulate(slug, f"Tuned: {field.field}", rows, COLUMNS, caption) or pairs(
-        slug, caption, ()
-    )
-
-
-def short(field: FieldResult) -> Table:
-    """The optima of a field in 80 columns: the values of recipe and rule are left to the whole
-    table.
-    """
-    rows = [
-        {**row, "where": "; ".join(str(row[part]) for part in ("where", "note") if row[part])}
-        for row in map(_row, field.sizes)
-    ]
-    columns = {
-        "n_params": COLUMNS["n_params"],
-        "optimum": COLUMNS["optimum"],
-        "recipe.excess_relative": Column("recipe costs", "percent"),
-        "rule.excess_relative": Column("rule costs", "percent"),
-        "where": Column("where"),
-    }
-    title = f"Tuned: {field.field}"
-    return tabulate("tuning", title, rows, columns) or pairs("tuning", title, ())
-
-
 COLUMNS = {
     "n_params": N,
     "tokens": D,
@@ -58,26 +20,39 @@ COLUMNS = {
     "where": Column("where"),
     "optimum.loss": Column("loss there", "number"),
     "recipe.value": Column("recipe's value", "rough"),
-    "recipe.excess_relative": Column("its excess loss", "percent"),
+    "recipe.excess_relative": Column("recipe costs", "percent"),
     "rule.value": Column("rule's value", "rough"),
-    "rule.excess_relative": Column("its excess loss", "percent"),
+    "rule.excess_relative": Column("rule costs", "percent"),
     "note": Column("note"),
 }
+PAGE_ONLY = ("D", "loss there", "recipe's value", "rule's value")  # too wide for a terminal
 
 
-def _row(size: SizeResult) -> dict[str, Any]:
-    """A size with where its optimum lies, and how an excess loss is known where the parabola does
-    not give it.
+def optima(result: TuningResult | None) -> list[Table]:
+    """One table a tuned field: each size's optimum, whether it is interior, and what the recipe and
+    the rule cost there.
     """
-    best = size.optimum
-    notes = [f"best value: {best.why}"] if best and best.why else []
-    notes += [
-        f"{name}: {regret.known_from}"
-        for name, regret in (("recipe", size.recipe), ("rule", size.rule))
-        if regret.known_from != "fit"
-    ]
-    where = f"{size.state}: {size.why}" if size.why else size.state
-    return {**size.model_dump(), "where": where, "note": "; ".join(notes)}
+    return [field_table(field, cost(result)) for field in result.fields] if result else []
+
+
+def field_table(field: FieldResult, cost: str = "") -> Table:
+    """The optima of a field: where each lies, and how an excess loss is known where the parabola
+    does not give it.
+    """
+    rows = []
+    for size in field.sizes:
+        best = size.optimum
+        notes = [f"best value: {best.why}"] if best and best.why else []
+        notes += [
+            f"{name}: {regret.known_from}"
+            for name, regret in (("recipe", size.recipe), ("rule", size.rule))
+            if regret.known_from != "fit"
+        ]
+        where = f"{size.state}: {size.why}" if size.why else size.state
+        rows.append({**size.model_dump(), "where": where, "note": "; ".join(notes)})
+    name, title = f"tuning-{field.field.replace('.', '-')}", f"Tuned: {field.field}"
+    caption = f"{rule(field)} {cost}".strip()
+    return tabulate(name, title, rows, COLUMNS, caption) or pairs(name, title, ())
 
 
 def rule(field: FieldResult) -> str:
@@ -116,57 +91,34 @@ def ladders(result: TuningResult | None) -> list[Figure]:
 def _ladder(field: FieldResult) -> Figure:
     sizes = [(size, size.optimum) for size in field.sizes if size.optimum]
     counts = [size.n_params for size, _ in sizes] or [1.0]
-    ramp = ColorScale("parameters N", min(counts), max(counts) * 1.0001)
-    traces: list[Trace] = [trace for size in sizes for trace in _traces(*size, ramp)]
+    ramp = ColorScale("parameters N", min(counts), max(counts))
+    traces = [
+        trace for size, best in sizes for trace in _traces(size, best, ramp.at(size.n_params))
+    ]
     caption = (
         "Dots are whole runs, rings short runs; each is the loss above the lowest of its kind "
-        "and size."
+        "and size. Stars mark the optima, curves the fitted parabolas."
     )
-    caption += " Stars mark the optima, curves the fitted parabolas."
     unit = f" ({field.unit})" if field.unit else ""
-    return Figure(
-        f"tuning-{field.field.replace('.', '-')}",
-        f"Tuning {field.field}",
-        caption,
-        Axis(f"{field.field}{unit}", True),
-        Axis("loss above the best (nats)"),
-        tuple(traces),
-        ramp if len(sizes) > 1 else None,
-    )
+    axes = Axis(f"{field.field}{unit}", True), Axis("loss above the best (nats)")
+    name, title = f"tuning-{field.field.replace('.', '-')}", f"Tuning {field.field}"
+    return Figure(name, title, caption, *axes, tuple(traces), ramp)
 
 
-def _traces(size: SizeResult, best: Optimum, ramp: ColorScale) -> list[Trace]:
-    colour = ramp.at(size.n_params)
-    drawn: list[Trace] = []
-    tried = size.values
-    for losses, symbol, base in (
-        ([item.short_run_loss for item in tried], "open", None),
-        ([item.loss for item in tried], "circle", best.loss),
-    ):
-        runs = [
-            (item.value, loss) for item, loss in zip(tried, losses, strict=True) if loss is not None
-        ]
+def _traces(size: SizeResult, best: Optimum, colour: float) -> list[Trace]:
+    traces: list[Trace] = []
+    kinds: tuple[tuple[str, Symbol], ...] = (("short_run_loss", "open"), ("loss", "circle"))
+    for key, symbol in kinds:
+        tried = ((item.value, getattr(item, key)) for item in size.values)
+        runs = [(value, loss) for value, loss in tried if loss is not None]
         if runs:
             x, y = np.array(runs, float).T
-            notes = [
-                f"{format_count(size.n_params)}: {value:.3g}, loss {loss:.4f}"
-                for value, loss in runs
-            ]
-            drawn.append(
-                Markers(
-                    x,
-                    y - (y.min() if base is None else base),
-                    "",
-                    colour,
-                    symbol,  # type: ignore[arg-type]
-                    7,
-                    notes=notes,
-                )
-            )
+            n = format_count(size.n_params)
+            notes = [f"{n}: {value:.3g}, loss {loss:.4f}" for value, loss in runs]
+            above = y - (best.loss if key == "loss" else y.min())
+            traces.append(Markers(x, above, "", colour, symbol, 7, notes=notes))
     if best.curvature is not None:
-        x = best.value * np.exp(np.linspace(-REACH, REACH, 41))
-        drawn.append(
-            Line(x, best.curvature / 2 * np.log(x / best.value) ** 2, "", colour, "solid", 1.4)
-        )
-    drawn.append(Markers([best.value], [0.0], "", colour, "star", 12))
-    return drawn
+        away = np.linspace(-REACH, REACH, 41)
+        x, y = best.value * np.exp(away), best.curvature / 2 * away**2
+        traces.append(Line(x, y, "", colour, "solid", 1.4))
+    return [*traces, Markers([best.value], [0.0], "", colour, "star", 12)]

@@ -190,7 +190,7 @@ def _training(study: EmergenceStudy) -> Figure:
     return Figure("emergence-training", title, caption, *axes, tuple(traces), ramp)
 
 
-def tables(study: EmergenceStudy) -> Iterator[Table]:
+def tables(study: EmergenceStudy) -> Iterator[Table | None]:
     """How sharp each metric is in N, and exact match by size."""
     records = [
         {

@@ -191,7 +191,7 @@ def _trade(study: SamplingStudy, ramp: ColorScale) -> Figure | None:
     return Figure("sampling-trade", "Training against sampling", caption, *axes, traces, ramp)
 
 
-def tables(study: SamplingStudy) -> Iterator[Table]:
+def tables(study: SamplingStudy) -> Iterator[Table | None]:
     """Every model with its law and what its samples give; the cheapest N, D and k for each number
     of queries.
     """

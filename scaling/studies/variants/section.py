@@ -26,7 +26,7 @@ PAIRED = "One learning rate for all. Differences are paired by seed, with 95 % i
 ERRORS = ("standard error", "unpaired", "p")
 
 
-def _forms(comparison: VariantComparison) -> Table:
+def _forms(comparison: VariantComparison) -> Table | None:
     mha = comparison.get("MHA")
     reference = mha or comparison.variants[0]
     records = [
@@ -52,7 +52,7 @@ def _forms(comparison: VariantComparison) -> Table:
     return record_table("attention", title, records, caption, short=ERRORS, count="N", text=text)
 
 
-def _ranking(name: str, title: str, noun: str, comparison: VariantComparison) -> Table:
+def _ranking(name: str, title: str, noun: str, comparison: VariantComparison) -> Table | None:
     best = comparison.variants[0]
     alike = [{pair.better, pair.worse} for pair in comparison.not_significant]
     names = [variant.name for variant in comparison.variants]
@@ -74,7 +74,7 @@ def _ranking(name: str, title: str, noun: str, comparison: VariantComparison) ->
     return record_table(name, f"{title} by loss", records, caption, short=ERRORS, count="N")
 
 
-def pairs_table(name: str, comparison: VariantComparison) -> Table:
+def pairs_table(name: str, comparison: VariantComparison) -> Table | None:
     """Every pair of variants: the difference, its errors, its p."""
     records: list[dict[str, Cell]] = [
         {

@@ -11,7 +11,7 @@ import itertools
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -21,63 +21,50 @@ from scaling.tasks.corpus.token_store import Source, cannot_read
 
 _BLOCK_BYTES = 2**20
 _MAX_ROW_BYTES = 2**28
-_UNREADABLE = {
-    "pkl",
-    "pickle",
-    "npz",
-    "npy",
-    "pt",
-    "pth",
-    "bin",
-    "zip",
-    "gz",
-    "bz2",
-    "xz",
-    "zst",
-    "tar",
-    "tgz",
-    "7z",
-    "safetensors",
-}
-_ROWS = {"jsonl", "ndjson", "json", "parquet"}
-_NOT_TEXT = {"csv", "tsv", "html", "htm", "xml", "xlsx", "arrow", "pdf"}
+_SNIFFED_BYTES = 2**16
+BOM = b"\xef\xbb\xbf"
+_LINES = {".jsonl", ".ndjson"}
+_ROWS = {*_LINES, ".json", ".parquet"}
+_BINARY = ".pkl .pickle .npz .npy .pt .pth .bin .zip .gz .bz2 .xz .zst .tar .tgz .7z .safetensors"
+_NOT_TEXT = ".csv .tsv .html .htm .xml .xlsx .arrow .pdf"
 # Files of a data set's repository that describe it; skipped where a folder also has rows.
 _METADATA = {"readme.md", "license", "dataset_infos.json", "dataset_info.json", "dataset_dict.json"}
 _METADATA |= {"state.json", "croissant.json"}
-_SNIFFED_BYTES = 2**16
-BOM = b"\xef\xbb\xbf"
 _NAMES = "name text, .jsonl or .parquet files, or folders of them"
 
 
 @dataclass(frozen=True)
-class File:
-    """A file to read, as the user wrote it.
-
-    `name` is its path below the source, with forward slashes.
-    """
-
-    path: Path
-    name: str
-    source: Path
-
-
-@dataclass(frozen=True)
 class Document:
-    """A text that can be opened as UTF-8 bytes.
+    """A text file, or the text of a row as UTF-8 bytes; `where` names it in messages.
 
-    `where` names it in messages; the `sha256` of its text decides its split, so that equal texts
-    stand in one split. The text begins after `start` bytes (a byte order mark).
+    The text begins after `start` bytes (a byte order mark). The `sha256` of the text decides its
+    split, so that equal texts stand in one split.
     """
 
     where: str
-    sha256: Callable[[], bytes]
+    content: Path | bytes
     n_bytes: int
-    open: Callable[[], BinaryIO]
     start: int = 0
 
+    def open(self) -> BinaryIO:
+        """The bytes, from the beginning of the text on."""
+        if isinstance(self.content, bytes):
+            return io.BytesIO(self.content)
+        try:
+            handle = open(self.content, "rb")  # noqa: SIM115 - the caller closes it
+            handle.seek(self.start)
+            return handle
+        except OSError as error:
+            raise cannot_read(self.content, error) from error
 
-def list_files(sources: Sequence[Path], out: Path | None = None) -> list[File]:
-    """The files of the sources, each once, sorted within a source.
+    def sha256(self) -> bytes:
+        """Of the text."""
+        with self.open() as handle:
+            return hashlib.file_digest(cast(io.BufferedReader, handle), "sha256").digest()
+
+
+def list_files(sources: Sequence[Path], out: Path | None = None) -> dict[Path, list[Path]]:
+    """The files of each source, each once, sorted within a source.
 
     `out`, names that start with a dot, and (where a source has files of rows) files that describe a
     data set are left out. Links to folders are followed once.
@@ -87,108 +74,88 @@ def list_files(sources: Sequence[Path], out: Path | None = None) -> list[File]:
     """
     if not sources:
         raise ScalingError("no files to prepare", remedy=_NAMES)
-    unique: dict[Path, File] = {}
-    for source in sources:
-        below = _below(source, out.resolve() if out else None)
-        if source.is_dir() and any(_suffix(f.path) in _ROWS - {"json"} for f in below):
-            below = [file for file in below if file.path.name.lower() not in _METADATA]
-        for file in below:
-            _check_readable(file.path)
-            unique.setdefault(file.path.resolve(), file)
-    if not unique:
+    seen: set[Path] = set()
+    files: dict[Path, list[Path]] = {source: [] for source in sources}
+    for source in files:
+        below = _below(source, out.resolve() if out else None) if source.is_dir() else [source]
+        is_data_set = source.is_dir() and any(_is_rows(path) for path in below)
+        for path in below:
+            if is_data_set and path.name.lower() in _METADATA:
+                continue
+            _check_readable(path)
+            if path.resolve() not in seen:
+                files[source].append(path)
+            seen.add(path.resolve())
+    if not seen:
         raise ScalingError("the corpus is empty: no files", where=str(sources[0]), remedy=_NAMES)
-    return list(unique.values())
+    return files
 
 
-def sizes(sources: Sequence[Path], files: Sequence[File]) -> list[Source]:
+def describe_sources(files: Mapping[Path, Sequence[Path]]) -> list[Source]:
     """How many files, of which kinds, and how many bytes each source gives."""
-    kinds: dict[Path, Counter[str]] = {source: Counter() for source in sources}
-    for file in files:
-        kinds[file.source][_suffix(file.path) if has_rows(file) else "text"] += 1
-    of = {
-        source: [file.path.stat().st_size for file in files if file.source == source]
-        for source in sources
-    }
     return [
         Source(
-            path=_legible(source),
-            n_files=len(file_bytes),
-            n_bytes=sum(file_bytes),
-            kinds=dict(sorted(kinds[source].items())),
+            # a name on disk may hold bytes that are no UTF-8
+            path=source.as_posix().encode(errors="surrogateescape").decode(errors="replace"),
+            n_files=len(paths),
+            n_bytes=sum(path.stat().st_size for path in paths),
+            kinds=dict(
+                sorted(Counter(_suffix(p)[1:] if has_rows(p) else "text" for p in paths).items())
+            ),
         )
-        for source, file_bytes in of.items()
+        for source, paths in files.items()
     ]
 
 
-def _legible(path: Path) -> str:
-    """A path for JSON: a name on disk may hold bytes that are no UTF-8."""
-    return path.as_posix().encode(errors="surrogateescape").decode(errors="replace")
+def _below(source: Path, out: Path | None) -> list[Path]:
+    """The files in a folder, by their path below it."""
 
+    def fail(error: OSError) -> None:
+        raise cannot_read(Path(error.filename), error) from error
 
-def _below(source: Path, out: Path | None) -> list[File]:
-    if not source.is_dir():
-        return [File(source, source.name, source)]
     paths: list[Path] = []
     visited: set[Path] = set()
-    for folder, folders, names in os.walk(source, onerror=_raise, followlinks=True):
+    for folder, folders, names in os.walk(source, onerror=fail, followlinks=True):
         real = Path(folder).resolve()
-        if real in visited:
+        if real in visited or real == out:
             folders.clear()
             continue
         visited.add(real)
-        kept = [name for name in folders if not name.startswith(".") and name != "__pycache__"]
-        folders[:] = [name for name in kept if Path(folder, name).resolve() != out]
-        paths += [Path(folder, name) for name in names if not name.startswith(".")]
-    return sorted(
-        (File(path, path.relative_to(source).as_posix(), source) for path in paths),
-        key=lambda file: file.name,
-    )
+        folders[:] = [name for name in folders if name[0] != "." and name != "__pycache__"]
+        paths += [Path(folder, name) for name in names if name[0] != "."]
+    return sorted(paths, key=lambda path: path.relative_to(source).as_posix())
 
 
 def _check_readable(path: Path) -> None:
-    if path.suffix[1:].lower() in _UNREADABLE:
-        raise ScalingError(
-            "archives, arrays and pickles are not read",
-            where=str(path),
-            remedy="unpack it to .txt, .jsonl or .parquet",
-        )
-    if not path.is_file():
-        raise ScalingError(
-            "not a regular file" if path.exists() else "no such file",
-            where=str(path),
-            remedy=_NAMES,
-        )
-    suffix = _suffix(path)
-    if suffix in _NOT_TEXT:
-        raise ScalingError(
-            f".{suffix} files are not read as text",
-            where=str(path),
-            remedy="convert it to .jsonl or .parquet, or leave it out",
-        )
-    if suffix == "parquet" or suffix in ("jsonl", "ndjson"):
-        return
-    is_lines = _is_json_lines(path)
-    if suffix == "json" and not is_lines:
-        raise ScalingError(
-            ".json files are read with one object per line",
-            where=str(path),
-            remedy='write it as lines like {"text": "..."}, or leave it out',
-        )
-    if suffix != "json" and is_lines:
-        raise ScalingError(
-            "looks like JSON lines, not like text",
-            where=str(path),
-            remedy="name it .jsonl",
-        )
+    suffix, wrong = _suffix(path), ("", "")
+    if suffix in _BINARY.split():
+        wrong = "archives, arrays and pickles are not read", "unpack it to .txt, .jsonl or .parquet"
+    elif not path.is_file():
+        wrong = "not a regular file" if path.exists() else "no such file", _NAMES
+    elif suffix in _NOT_TEXT.split():
+        remedy = "convert it to .jsonl or .parquet, or leave it out"
+        wrong = f"{suffix} files are not read as text", remedy
+    elif not _is_rows(path) and _is_json_lines(path) != (suffix == ".json"):
+        wrong = "looks like JSON lines, not like text", "name it .jsonl"
+        if suffix == ".json":
+            remedy = 'write it as lines like {"text": "..."}, or leave it out'
+            wrong = ".json files are read with one object per line", remedy
+    if wrong[0]:
+        raise ScalingError(wrong[0], where=str(path), remedy=wrong[1])
 
 
 def _suffix(path: Path) -> str:
-    return path.suffix[1:].lower()
+    return path.suffix.lower()
 
 
-def has_rows(file: File) -> bool:
+def _is_rows(path: Path) -> bool:
+    """Whether a file's name alone says that it holds rows."""
+    return _suffix(path) in _ROWS - {".json"}
+
+
+def has_rows(path: Path) -> bool:
     """Whether the documents of a file are rows, with the text in a column."""
-    return _suffix(file.path) in _ROWS
+    return _suffix(path) in _ROWS
 
 
 def _is_json_lines(path: Path) -> bool:
@@ -198,63 +165,42 @@ def _is_json_lines(path: Path) -> bool:
             head = handle.read(_SNIFFED_BYTES).removeprefix(BOM).lstrip()
     except OSError as error:
         raise cannot_read(path, error) from error
+    is_cut = len(head) >= _SNIFFED_BYTES - len(BOM)
     lines = [line for line in head.split(b"\n") if line.strip()]
-    if len(head) >= _SNIFFED_BYTES - 3 and len(lines) > 1:
-        lines = lines[:-1]  # cut off
+    if is_cut and len(lines) > 1:
+        lines.pop()
     if not head.startswith(b"{"):
         return False
     try:
         return all(isinstance(json.loads(line), dict) for line in lines[:2])
     except (ValueError, RecursionError):
-        return len(lines) == 1 and len(head) >= _SNIFFED_BYTES - 3  # one object longer than that
+        return len(lines) == 1 and is_cut  # one object longer than that
 
 
-def _raise(error: OSError) -> None:
-    raise cannot_read(Path(error.filename), error) from error
-
-
-def documents(files: Sequence[File], column: str) -> Iterator[Document]:
+def documents(paths: Iterable[Path], column: str) -> Iterator[Document]:
     """Every document of the files in order.
 
     Rows take the text of `column` and are read as a stream.
     """
-    for file in files:
+    for path in paths:
         try:
-            if has_rows(file):
-                is_parquet = _suffix(file.path) == "parquet"
-                rows = (_parquet if is_parquet else _jsonl)(file.path, column)
-                yield from (row(where, text) for where, text in rows)
-            else:
-                yield _text_file(file)
+            if has_rows(path):
+                rows = (_parquet if _suffix(path) == ".parquet" else _jsonl)(path, column)
+                yield from itertools.starmap(row, rows)
+                continue
+            with open(path, "rb") as handle:
+                start = len(BOM) if handle.read(len(BOM)) == BOM else 0
+            yield Document(str(path), path, path.stat().st_size, start)
         except OSError as error:
-            raise cannot_read(file.path, error) from error
-
-
-def _text_file(file: File) -> Document:
-    def opened() -> BinaryIO:
-        try:
-            return open(file.path, "rb")
-        except OSError as error:
-            raise cannot_read(file.path, error) from error
-
-    with opened() as handle:
-        start = len(BOM) if handle.read(len(BOM)) == BOM else 0
-
-    def sha256() -> bytes:
-        with opened() as handle:
-            handle.seek(start)
-            return hashlib.file_digest(cast(io.BufferedReader, handle), "sha256").digest()
-
-    return Document(str(file.path), sha256, file.path.stat().st_size, opened, start)
+            raise cannot_read(path, error) from error
 
 
 def row(where: str, text: object) -> Document:
     """A row's text as a document. Raises ScalingError that names `where` for what is no text."""
     if not isinstance(text, str):
-        what = (
-            "the text is missing" if text is None else f"the text is of type {type(text).__name__}"
-        )
-        raise ScalingError(what, where=where, remedy="leave such rows out of the file")
+        what = "missing" if text is None else f"of type {type(text).__name__}"
+        remedy = "leave such rows out of the file"
+        raise ScalingError(f"the text is {what}", where=where, remedy=remedy)
     try:
         data = text.encode()
     except UnicodeEncodeError as error:
@@ -263,71 +209,55 @@ def row(where: str, text: object) -> Document:
             where=where,
             remedy="write the text as UTF-8",
         ) from None
-    return Document(
-        where, lambda: hashlib.sha256(data).digest(), len(data), lambda: io.BytesIO(data)
-    )
+    return Document(where, data, len(data))
 
 
 def _jsonl(path: Path, column: str) -> Iterator[tuple[str, object]]:
-    offset = 0
-    with open(path, "rb") as handle:
-        for number in itertools.count(1):
-            line, where = handle.readline(_MAX_ROW_BYTES), f"{path} line {number}"
-            if not line:
-                return
-            text = line.removeprefix(BOM) if number == 1 else line
-            if text.strip():
-                yield where, _field(text, column, where, offset + len(line) - len(text))
-            offset += len(line)
-
-
-def _field(line: bytes, column: str, where: str, offset: int) -> object:
-    """One field of a JSON object; `offset` is where the line starts in its file."""
     form = f'one object a line, like {{"{column}": "..."}}'
-    if len(line) == _MAX_ROW_BYTES:
-        raise ScalingError(f"a line of {_MAX_ROW_BYTES} bytes or more", where=where, remedy=form)
-    try:
-        fields = json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise _not_utf8(where, offset + error.start) from None
-    except (ValueError, RecursionError) as error:
-        raise ScalingError(f"not JSON: {str(error)[:80]}", where=where, remedy=form) from None
-    if not isinstance(fields, dict):
-        raise ScalingError("not a JSON object", where=where, remedy=form)
-    if column not in fields:
-        raise unknown_choice("field", column, fields, where=where)
-    return fields[column]
+    offset = 0  # of the line in its file
+    with open(path, "rb") as handle:
+        for number, line in enumerate(iter(lambda: handle.readline(_MAX_ROW_BYTES), b""), 1):
+            where, text = f"{path} line {number}", line
+            if number == 1:
+                text = line.removeprefix(BOM)
+            if len(line) == _MAX_ROW_BYTES:
+                what = f"a line of {_MAX_ROW_BYTES} bytes or more"
+                raise ScalingError(what, where=where, remedy=form)
+            if text.strip():
+                try:
+                    fields = json.loads(text.decode("utf-8"))
+                except UnicodeDecodeError as error:
+                    raise _not_utf8(where, offset + len(line) - len(text) + error.start) from None
+                except (ValueError, RecursionError) as error:
+                    what = f"not JSON: {str(error)[:80]}"
+                    raise ScalingError(what, where=where, remedy=form) from None
+                if not isinstance(fields, dict):
+                    raise ScalingError("not a JSON object", where=where, remedy=form)
+                if column not in fields:
+                    raise unknown_choice("field", column, fields, where=where)
+                yield where, fields[column]
+            offset += len(line)
 
 
 def _parquet(path: Path, column: str) -> Iterator[tuple[str, object]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with pa.OSFile(
-        str(path)
-    ) as handle:  # no thread of Arrow's may hold Python's memory when the interpreter ends
+    # no thread of Arrow's may hold Python's memory when the interpreter ends
+    with pa.OSFile(str(path)) as handle:
         try:
             table = pq.ParquetFile(handle, page_checksum_verification=True, pre_buffer=False)
             if column not in table.schema_arrow.names:
                 raise unknown_choice("column", column, table.schema_arrow.names, where=str(path))
-            rows = (
-                row
-                for batch in table.iter_batches(batch_size=256, columns=[column], use_threads=False)
-                for row in batch.column(0).to_pylist()
-            )
+            batches = table.iter_batches(batch_size=256, columns=[column], use_threads=False)
+            rows = itertools.chain.from_iterable(batch.column(0).to_pylist() for batch in batches)
             for number, text in enumerate(rows, 1):
                 yield f"{path} row {number}", text
-        except (
-            pa.ArrowException,
-            ValueError,
-            TypeError,
-            KeyError,
-            OSError,
-        ) as error:  # a damaged file raises all of these
+        except (pa.ArrowException, ValueError, TypeError, KeyError, OSError) as error:
+            # a damaged file raises all of these
             what = f"not a readable Parquet file: {str(error)[:120]}"
-            raise ScalingError(
-                what, where=str(path), remedy="write it again, or restore it from a copy"
-            ) from error
+            remedy = "write it again, or restore it from a copy"
+            raise ScalingError(what, where=str(path), remedy=remedy) from error
 
 
 def blocks(handle: BinaryIO, start: int, stop: int, where: str) -> Iterator[bytes]:
@@ -344,9 +274,17 @@ def blocks(handle: BinaryIO, start: int, stop: int, where: str) -> Iterator[byte
         data = rest + handle.read(min(_BLOCK_BYTES, left))
         last = left <= _BLOCK_BYTES or data == rest
         cut = len(data) if last else data.rfind(b"\n") + 1 or whole_characters(data)
-        _check_text(data[:cut], offset, where)
-        yield data[:cut]
-        rest, offset = data[cut:], offset + cut
+        block, rest = data[:cut], data[cut:]
+        try:
+            block.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise _not_utf8(where, offset + error.start) from None
+        if (at := block.find(b"\0")) >= 0:
+            what = f"not text: a zero byte at byte {offset + at}"
+            remedy = "leave it out, or convert it to UTF-8 text"
+            raise ScalingError(what, where=where, remedy=remedy)
+        yield block
+        offset += cut
 
 
 def whole_characters(data: bytes) -> int:
@@ -359,22 +297,6 @@ def whole_characters(data: bytes) -> int:
     return len(data)
 
 
-def _check_text(data: bytes, offset: int, where: str) -> None:
-    try:
-        data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise _not_utf8(where, offset + error.start) from None
-    if (at := data.find(b"\0")) >= 0:
-        raise ScalingError(
-            f"not text: a zero byte at byte {offset + at}",
-            where=where,
-            remedy="leave it out, or convert it to UTF-8 text",
-        )
-
-
 def _not_utf8(where: str, offset: int) -> ScalingError:
-    return ScalingError(
-        f"not UTF-8 text at byte {offset}",
-        where=where,
-        remedy="leave it out, or convert it (iconv -t UTF-8)",
-    )
+    remedy = "leave it out, or convert it (iconv -t UTF-8)"
+    return ScalingError(f"not UTF-8 text at byte {offset}", where=where, remedy=remedy)

@@ -50,29 +50,22 @@ def parse(text: str) -> DatasetRef:
 
     Raises ScalingError that says the form.
     """
-    name, colon, split = (
-        text.removeprefix(PREFIX).rpartition(":")
-        if ":" in text.removeprefix(PREFIX)
-        else (text.removeprefix(PREFIX), "", "")
-    )
-    if not name or (colon and not re.fullmatch(r"[\w.-]+", split)):
-        raise ScalingError(
-            f"names no data set{' (slices: use --max-documents)' if '[' in text else ''}",
-            where=text,
-            remedy=FORM,
-        )
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return DatasetRef(name, None, split or "train", folder)
-    if name[0] in "/.~" or folder.exists():
-        what = "is a file: hf: takes folders" if folder.exists() else "no such folder"
-        raise ScalingError(
-            what, where=text, remedy="name files without hf:" if folder.exists() else FORM
-        )
-    parts = name.split("/")
-    if len(parts) > 3 or not all(re.fullmatch(r"[\w.-]+", part) for part in parts):
-        raise ScalingError("names no data set", where=text, remedy=FORM)
-    return DatasetRef("/".join(parts[:2]), parts[2] if len(parts) == 3 else None, split or "train")
+    named = text.removeprefix(PREFIX)
+    name, _, split = named.rpartition(":") if ":" in named else (named, "", "train")
+    what, remedy = "names no data set", FORM
+    if "[" in text:
+        what += " (slices: use --max-documents)"
+    if name and re.fullmatch(r"[\w.-]+", split):
+        folder, parts = Path(name).expanduser(), name.split("/")
+        if folder.is_dir():
+            return DatasetRef(name, None, split, folder)
+        if folder.exists():
+            what, remedy = "is a file: hf: takes folders", "name files without hf:"
+        elif name[0] in "/.~":
+            what = "no such folder"
+        elif len(parts) <= 3 and all(re.fullmatch(r"[\w.-]+", part) for part in parts):
+            return DatasetRef("/".join(parts[:2]), parts[2] if len(parts) == 3 else None, split)
+    raise ScalingError(what, where=text, remedy=remedy)
 
 
 @dataclass
@@ -96,9 +89,7 @@ class Corpus:
                 yield document
         except (ScalingError, GeneratorExit):
             raise
-        except (
-            Exception
-        ) as error:  # the library, its file formats and the network raise errors of many types
+        except Exception as error:  # the library, its formats and the network raise many types
             raise _unavailable(self.ref, error) from error
 
     @property
@@ -131,9 +122,8 @@ def open_corpus(ref: DatasetRef, column: str, *, streaming: bool) -> Corpus:
             where=str(ref),
             remedy='pip install -e ".[hf]"',
         ) from None
-    datasets.config.HF_DATASETS_TRUST_REMOTE_CODE = (
-        False  # datasets < 4 would ask; later ones run no code
-    )
+    # datasets < 4 would ask; later ones run no code
+    datasets.config.HF_DATASETS_TRUST_REMOTE_CODE = False
     datasets.disable_progress_bars()
     try:
         rows, revision = _rows(datasets, ref, streaming)
@@ -170,18 +160,15 @@ def _rows(datasets: Any, ref: DatasetRef, streaming: bool) -> tuple[Any, str | N
 
 
 def _unavailable(ref: DatasetRef, error: Exception) -> ScalingError:
-    reason = " ".join(str(error).split())[:200]
-    remote = ref.folder is None
-    remedy = (
-        OFFLINE
-        if remote
-        else "name a folder that save_to_disk wrote, or one of jsonl, parquet, csv or text files"
-    )
-    return ScalingError(
-        f"{'cannot be had' if remote else 'cannot be read'}: {type(error).__name__}: {reason}",
-        where=str(ref),
-        remedy=remedy,
-    )
+    what, remedy = f"cannot be had: {_reason(error)}", OFFLINE
+    if ref.folder is not None:
+        what = f"cannot be read: {_reason(error)}"
+        remedy = "name a folder of save_to_disk, or one of jsonl, parquet, csv or text files"
+    return ScalingError(what, where=str(ref), remedy=remedy)
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def tokenizer_file(text: str) -> tuple[Path, str]:
@@ -197,14 +184,10 @@ def tokenizer_file(text: str) -> tuple[Path, str]:
         return path, path.name
     from huggingface_hub import hf_hub_download
 
-    try:
-        file = Path(
-            hf_hub_download(name, "tokenizer.json")
-        )  # .../snapshots/<commit>/tokenizer.json
+    try:  # .../snapshots/<commit>/tokenizer.json
+        file = Path(hf_hub_download(name, "tokenizer.json"))
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
+        what = f"no tokenizer can be had: {_reason(error)}"
         remedy = "download its tokenizer.json where there is a network, and give that file"
-        raise ScalingError(
-            f"no tokenizer can be had: {type(error).__name__}: {reason}", where=text, remedy=remedy
-        ) from error
+        raise ScalingError(what, where=text, remedy=remedy) from error
     return file, f"{text}@{file.parent.name[:12]}"

@@ -11,7 +11,7 @@ import hashlib
 import itertools
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,10 +23,10 @@ from scaling.tasks.corpus import hugging_face
 from scaling.tasks.corpus.documents import (
     Document,
     blocks,
+    describe_sources,
     documents,
     has_rows,
     list_files,
-    sizes,
 )
 from scaling.tasks.corpus.store_writer import check_overwritable, write_store
 from scaling.tasks.corpus.token_store import Chunk, Source, Split, TokenizerFacts, verify
@@ -79,38 +79,33 @@ def prepare(
             f"--val-frac {val_frac} is not between 0 and 1", remedy="0.1 holds out a tenth"
         )
     check_overwritable(out)
-    texts = _Documents(sources, out, text_column, streaming, max_documents)
-    is_small = (
-        len(list(itertools.islice(texts.documents(), SMALL_CORPUS_DOCUMENTS)))
-        < SMALL_CORPUS_DOCUMENTS
-    )
+    reader = _Reader(sources, out, text_column, streaming, max_documents)
+    first = itertools.islice(reader.documents(), SMALL_CORPUS_DOCUMENTS)
+    is_small = len(list(first)) < SMALL_CORPUS_DOCUMENTS
     excluded: Counter[str] = Counter()
     duplicates = _Duplicates()
 
     def pieces(seen: _Duplicates | None = None) -> Iterator[_Piece]:
         excluded.clear()
-        return _pieces(texts.documents(), val_frac, is_small, excluded, seen)
+        return _pieces(reader.documents(), val_frac, is_small, excluded, seen)
 
-    encoder = _encoder(tokenizer, vocab_size, pieces, separator)
-    losses: Counter[str] = Counter()
+    train = (piece.text.decode() for piece in pieces() if piece.split == "train")
+    encoder = _encoder(tokenizer, vocab_size, train, separator)
+    losses: list[bool] = []
 
     def final_facts() -> dict[str, Any]:
-        facts = encoder.facts.model_copy(update={"lossless": not losses["pieces"]})
+        facts = encoder.facts.model_copy(update={"lossless": not any(losses)})
         counts = duplicates.counts()
-        return {
-            "tokenizer": facts,
-            "duplicates": counts,
-            "warnings": tuple(_warnings(facts, counts)),
-        }
+        warnings = tuple(_warnings(facts, counts))
+        return {"tokenizer": facts, "duplicates": counts, "warnings": warnings}
 
+    by_hash = f"{val_frac:g} of the documents, by SHA-256"
     manifest = write_store(
         out,
         _chunks(pieces(duplicates), encoder, losses),
         encoder.facts,
-        split_rule=f"the last {val_frac:g} of each document"
-        if is_small
-        else f"{val_frac:g} of the documents, by SHA-256",
-        sources=texts.sources,
+        split_rule=f"the last {val_frac:g} of each document" if is_small else by_hash,
+        sources=reader.sources,
         excluded=excluded,
         tokenizer_json=encoder.json,
         final_facts=final_facts,
@@ -118,10 +113,11 @@ def prepare(
     return manifest.model_dump(mode="json", by_alias=True)
 
 
-class _Documents:
+class _Reader:
     """The documents of files and data sets, pass after pass the same.
 
-    Data sets come after files, each kind in the order it was named.
+    Data sets come after files, each kind in the order it was named. At the end of a pass `sources`
+    says what it has read.
     """
 
     def __init__(
@@ -132,37 +128,29 @@ class _Documents:
         streaming: bool,
         most: int | None,
     ) -> None:
-        named = [
-            hugging_face.parse(str(source))
-            for source in sources
-            if str(source).startswith(hugging_face.PREFIX)
-        ]
-        self._paths = [
-            Path(source) for source in sources if not str(source).startswith(hugging_face.PREFIX)
-        ]
-        self._files = list_files(self._paths, out) if self._paths or not named else []
-        self._corpora = [
-            hugging_face.open_corpus(one, column, streaming=streaming) for one in named
-        ]
-        if column != "text" and not self._corpora and not any(map(has_rows, self._files)):
+        is_named = [str(source).startswith(hugging_face.PREFIX) for source in sources]
+        paths = [Path(source) for source, named in zip(sources, is_named, strict=True) if not named]
+        named = [str(source) for source, named in zip(sources, is_named, strict=True) if named]
+        refs = [hugging_face.parse(text) for text in named]
+        self._files = list_files(paths, out) if paths or not refs else {}
+        self._corpora = [hugging_face.open_corpus(ref, column, streaming=streaming) for ref in refs]
+        self._paths = list(itertools.chain.from_iterable(self._files.values()))
+        if column != "text" and not refs and not any(map(has_rows, self._paths)):
             raise ScalingError(
                 f"--text-column {column} is for rows, and no file has rows",
-                where=str(self._paths[0]),
+                where=str(paths[0]),
                 remedy="leave it out, or name .jsonl or .parquet files",
             )
         self._column, self._most = column, most
         self.sources: list[Source] = []
 
     def documents(self) -> Iterator[Document]:
-        """All of them, or the first; at the end of a pass `sources` says what it has read."""
-        everything = itertools.chain(
-            documents(self._files, self._column), *(corpus.documents() for corpus in self._corpora)
-        )
-        yield from itertools.islice(everything, self._most)
-        self.sources[:] = [
-            *sizes(self._paths, self._files),
-            *(corpus.source for corpus in self._corpora),
-        ]
+        """All of them, or the first."""
+        passes = [documents(self._paths, self._column)]
+        passes += [corpus.documents() for corpus in self._corpora]
+        yield from itertools.islice(itertools.chain(*passes), self._most)
+        of_data_sets = [corpus.source for corpus in self._corpora]
+        self.sources[:] = [*describe_sources(self._files), *of_data_sets]
 
 
 class _Duplicates:
@@ -174,7 +162,6 @@ class _Duplicates:
     def add(self, document: Document) -> None:
         """Count a document."""
         with document.open() as handle:
-            handle.seek(document.start)
             head = handle.read(_MAX_NEAR_BYTES).decode(errors="replace")
         letters = "".join(filter(str.isalpha, head.casefold()))
         near = hashlib.sha256(f"{letters or head} {document.n_bytes > len(head)}".encode())
@@ -230,32 +217,25 @@ def _pieces(
     duplicates: _Duplicates | None,
 ) -> Iterator[_Piece]:
     for document in corpus_documents:
-        if document.n_bytes <= document.start:
+        start, stop = document.start, document.n_bytes
+        if stop <= start:
             excluded["empty documents"] += 1
             continue
         if duplicates is not None:
             duplicates.add(document)
         with document.open() as handle:
-            for split, start, stop in _parts(document, handle, val_frac, is_small):
-                for text, last in _with_last(blocks(handle, start, stop, document.where)):
-                    yield _Piece(split, text, last)
-
-
-def _parts(
-    document: Document, handle: BinaryIO, val_frac: float, is_small: bool
-) -> list[tuple[Split, int, int]]:
-    """The byte ranges of a document in each split."""
-    if not is_small:
-        position = int.from_bytes(document.sha256()[:8]) / 2**64
-        return [("val" if position < val_frac else "train", document.start, document.n_bytes)]
-    n_text = document.n_bytes - document.start
-    wanted = document.start + int(n_text * (1.0 - val_frac))
-    cut = _cut(handle, wanted, document.n_bytes)
-    parts: list[tuple[Split, int, int]] = [
-        ("train", document.start, cut),
-        ("val", cut, document.n_bytes),
-    ]
-    return [(split, start, stop) for split, start, stop in parts if start < stop]
+            if is_small:
+                cut = _cut(handle, start + int((stop - start) * (1.0 - val_frac)), stop)
+            else:
+                is_val = int.from_bytes(document.sha256()[:8]) / 2**64 < val_frac
+                cut = start if is_val else stop
+            parts: list[tuple[Split, int, int]] = [("train", start, cut), ("val", cut, stop)]
+            for split, first, last in parts:
+                if first == last:
+                    continue
+                for text in blocks(handle, first, last, document.where):
+                    first += len(text)
+                    yield _Piece(split, text, first == last)
 
 
 def _cut(handle: BinaryIO, wanted: int, n_bytes: int) -> int:
@@ -271,20 +251,8 @@ def _cut(handle: BinaryIO, wanted: int, n_bytes: int) -> int:
     return wanted + len(list(continuation))
 
 
-def _with_last(items: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
-    """Each item, and whether it is the last."""
-    current = next(items, None)
-    while current is not None:
-        following = next(items, None)
-        yield current, following is None
-        current = following
-
-
 def _encoder(
-    tokenizer: str,
-    vocab_size: int,
-    pieces: Callable[[], Iterator[_Piece]],
-    separator: str | None,
+    tokenizer: str, vocab_size: int, train: Iterator[str], separator: str | None
 ) -> Encoder:
     if separator is not None and tokenizer in ("bytes", "bpe"):
         raise ScalingError(
@@ -293,44 +261,34 @@ def _encoder(
         )
     if tokenizer == "bytes":
         return byte_encoder()
-    train = (piece.text.decode() for piece in pieces() if piece.split == "train")
-    path, name = (
-        hugging_face.tokenizer_file(tokenizer)
-        if tokenizer.startswith(hugging_face.PREFIX)
-        else (Path(tokenizer), None)
-    )
     if tokenizer == "bpe":
         return train_bpe(train, vocab_size)
+    path, name = Path(tokenizer), None
+    if tokenizer.startswith(hugging_face.PREFIX):
+        path, name = hugging_face.tokenizer_file(tokenizer)
     return load_tokenizer(path, name, separator)
 
 
-def _chunks(pieces: Iterator[_Piece], encoder: Encoder, losses: Counter[str]) -> Iterator[Chunk]:
-    """The tokens of the pieces, encoded about a MiB at a time; `losses` counts lossy batches."""
-    batch: list[_Piece] = []
-    waiting = 0
-    for piece in pieces:
-        batch.append(piece)
-        waiting += len(piece.text)
-        if waiting >= _ENCODED_BYTES:
-            yield from _encoded(batch, encoder, losses)
-            batch, waiting = [], 0
-    yield from _encoded(batch, encoder, losses)
-
-
-def _encoded(batch: list[_Piece], encoder: Encoder, losses: Counter[str]) -> Iterator[Chunk]:
-    """A chunk a piece.
+def _chunks(pieces: Iterator[_Piece], encoder: Encoder, losses: list[bool]) -> Iterator[Chunk]:
+    """The tokens of the pieces, encoded about a MiB at a time; `losses` tells the lossy batches.
 
     The last piece of a document carries the separator, where the tokenizer has one.
     """
-    end = [] if encoder.facts.separator is None else [encoder.facts.separator]
-    texts = [piece.text for piece in batch]
-    encoded = encoder.encode(texts)
-    losses["pieces"] += not is_lossless(encoder, texts, encoded)
-    for piece, tokens in zip(batch, encoded, strict=True):
-        closing = end if piece.ends else []
-        yield Chunk(
-            piece.split,
-            np.append(tokens, np.array(closing, tokens.dtype)),
-            len(piece.text) + len(closing),
-            int(piece.ends),
-        )
+    separator = encoder.facts.separator
+    for batch in _batches(pieces):
+        texts = [piece.text for piece in batch]
+        encoded = encoder.encode(texts)
+        losses.append(not is_lossless(encoder, texts, encoded))
+        for piece, tokens in zip(batch, encoded, strict=True):
+            end = [separator] if piece.ends and separator is not None else []
+            tokens = np.append(tokens, np.array(end, tokens.dtype))
+            yield Chunk(piece.split, tokens, len(piece.text) + len(end), int(piece.ends))
+
+
+def _batches(pieces: Iterator[_Piece]) -> Iterator[list[_Piece]]:
+    while first := next(pieces, None):
+        batch, waiting = [first], len(first.text)
+        while waiting < _ENCODED_BYTES and (piece := next(pieces, None)):
+            batch.append(piece)
+            waiting += len(piece.text)
+        yield batch

@@ -14,7 +14,6 @@ import os
 import platform
 import shutil
 import sysconfig
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,26 +21,17 @@ import numpy as np
 from scaling.errors import DISK, STOPPED, ScalingError
 from scaling.store.cache import cache_folder
 from scaling.tasks.corpus.store_writer import write_store
-from scaling.tasks.corpus.token_store import MANIFEST, SCHEMA, Chunk, Source, Split
+from scaling.tasks.corpus.token_store import MANIFEST, SCHEMA, Chunk, Source
 from scaling.tasks.corpus.tokenizer import BYTES
 
 VAL_FRAC = 0.1
-LARGEST_FILE = (
-    0.01  # of the corpus: no one file (0.7 MB of help texts, say) may decide the held-out loss
-)
+LARGEST_FILE = 0.01  # of the corpus: no one file may decide the held-out loss
 SPLIT_RULE = (
     "by file: the first tenth of the bytes in the order of the SHA-256 of the path; "
     "a file above 1 % of the corpus trains"
 )
-_LEFT_OUT = {
-    "site-packages",
-    "dist-packages",
-    "__pycache__",
-    "test",
-    "tests",
-    "idle_test",
-    "encodings",
-}
+_LEFT_OUT = {"site-packages", "dist-packages", "__pycache__", "encodings"}
+_LEFT_OUT |= {"test", "tests", "idle_test"}
 _LOCK_SECONDS = 300
 
 
@@ -61,9 +51,7 @@ def stdlib_store() -> Path:
     try:
         with FileLock(folder.with_name("stdlib.lock"), timeout=_LOCK_SECONDS):
             if not (folder / MANIFEST).is_file():
-                for left_over in folder.parent.glob(
-                    ".stdlib-*.tmp"
-                ):  # of a killed process: we hold the lock
+                for left_over in folder.parent.glob(".stdlib-*.tmp"):  # of a killed process
                     shutil.rmtree(left_over)
                 _build(files, folder)
     except Timeout:
@@ -74,10 +62,8 @@ def stdlib_store() -> Path:
             exit_code=STOPPED,
         ) from None
     except OSError as error:
-        what, remedy = (
-            f"cannot write the corpus: {error.strerror}",
-            "set SCALING_CACHE to a folder of your own",
-        )
+        what = f"cannot write the corpus: {error.strerror}"
+        remedy = "set SCALING_CACHE to a folder of your own"
         raise ScalingError(what, where=str(folder), remedy=remedy, exit_code=DISK) from error
     return folder
 
@@ -138,20 +124,22 @@ def _build(files: dict[str, Path], folder: Path) -> None:
         ) from error
     texts = {name: text for name, text in texts.items() if text}
     sizes = {name: len(text) for name, text in texts.items()}
+    val = held_out(sizes)
+    chunks = (
+        Chunk(
+            "val" if name in val else "train",
+            np.frombuffer(text + b"\0", np.uint8),
+            n_bytes=len(text) + 1,
+            n_documents=1,
+        )
+        for name, text in texts.items()
+    )
     origin = f"standard library of {platform.python_implementation()} {platform.python_version()}"
-    source = Source(path=origin, n_files=len(texts), n_bytes=sum(sizes.values()))
-    excluded = {"empty documents": len(files) - len(texts)}
     write_store(
         folder,
-        _chunks(texts, held_out(sizes)),
+        chunks,
         BYTES,
         split_rule=SPLIT_RULE,
-        sources=[source],
-        excluded=excluded,
+        sources=[Source(path=origin, n_files=len(texts), n_bytes=sum(sizes.values()))],
+        excluded={"empty documents": len(files) - len(texts)},
     )
-
-
-def _chunks(texts: dict[str, bytes], val: set[str]) -> Iterator[Chunk]:
-    for name, text in texts.items():
-        split: Split = "val" if name in val else "train"
-        yield Chunk(split, np.frombuffer(text + b"\0", np.uint8), len(text) + 1, 1)

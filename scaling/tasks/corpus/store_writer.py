@@ -48,9 +48,8 @@ class _Sink:
     def add(self, chunk: Chunk) -> None:
         if len(chunk.tokens):
             check_ids(int(chunk.tokens.max()), self.vocab_size, "the tokenizer")
-            narrow = np.ascontiguousarray(
-                chunk.tokens, np.dtype(dtype_for(self.vocab_size)).newbyteorder("<")
-            )
+            dtype = np.dtype(dtype_for(self.vocab_size)).newbyteorder("<")
+            narrow = np.ascontiguousarray(chunk.tokens, dtype)
             self.sha256.update(narrow.data)
             self.handle.write(narrow.data)
         self.n_tokens += len(chunk.tokens)
@@ -58,13 +57,13 @@ class _Sink:
         self.n_bytes += chunk.n_bytes
 
     def facts(self) -> SplitFacts:
-        per_token = self.n_bytes / self.n_tokens
-        counts = {
-            "n_tokens": self.n_tokens,
-            "n_documents": self.n_documents,
-            "n_bytes": self.n_bytes,
-        }
-        return SplitFacts(**counts, bytes_per_token=per_token, sha256=self.sha256.hexdigest())
+        return SplitFacts(
+            n_tokens=self.n_tokens,
+            n_documents=self.n_documents,
+            n_bytes=self.n_bytes,
+            bytes_per_token=self.n_bytes / self.n_tokens,
+            sha256=self.sha256.hexdigest(),
+        )
 
 
 def write_store(
@@ -94,33 +93,29 @@ def write_store(
         shutil.rmtree(building, ignore_errors=True)
         building.mkdir()
         splits = _write_tokens(building, chunks, tokenizer.vocab_size)
-        digest = splits_digest({name: facts.sha256 for name, facts in splits.items()})
-        manifest = Manifest.model_validate(
-            {
-                "schema": SCHEMA,
-                "tokenizer": tokenizer,
-                "dtype": dtype_for(tokenizer.vocab_size),
-                "splits": splits,
-                "split_rule": split_rule,
-                "sources": tuple(sources),
-                "excluded": dict(excluded or {}),
-                "digest": digest,
-            }
-            | dict(final_facts())
-        )
+        fields = {
+            "schema": SCHEMA,
+            "tokenizer": tokenizer,
+            "dtype": dtype_for(tokenizer.vocab_size),
+            "splits": splits,
+            "split_rule": split_rule,
+            "sources": tuple(sources),
+            "excluded": dict(excluded or {}),
+            "digest": splits_digest(splits),
+        }
+        manifest = Manifest.model_validate(fields | dict(final_facts()))
         if tokenizer_json is not None:
             (building / TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
         (building / MANIFEST).write_text(
             manifest.model_dump_json(indent=1, by_alias=True) + "\n", encoding="utf-8"
         )
-        return manifest if _publish(building, folder) else _same(folder, manifest)
+        return _publish(building, folder, manifest)
     except OSError as error:
-        reason, remedy = (
-            error.strerror or str(error),
-            "free space or fix the permissions, then run again",
-        )
         raise ScalingError(
-            f"cannot write: {reason}", where=str(folder), remedy=remedy, exit_code=DISK
+            f"cannot write: {error.strerror or error}",
+            where=str(folder),
+            remedy="free space or fix the permissions, then run again",
+            exit_code=DISK,
         ) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
@@ -161,22 +156,20 @@ def _write_tokens(
     return {name: sink.facts() for name, sink in sinks.items()}
 
 
-def _publish(building: Path, folder: Path) -> bool:
-    """Sync the finished files and rename their folder; False where a store stands there already."""
+def _publish(building: Path, folder: Path, manifest: Manifest) -> Manifest:
+    """Sync the finished files and rename their folder.
+
+    Where an intact store of the same tokens stands already, it stays.
+    """
     for path in (*building.iterdir(), building):
         sync(path)
     try:
         os.rename(building, folder)
+        sync(folder.parent)
+        return manifest
     except OSError:
         if not (folder / MANIFEST).is_file():
             raise
-        return False
-    sync(folder.parent)
-    return True
-
-
-def _same(folder: Path, manifest: Manifest) -> Manifest:
-    """The store that stands there already, if it is intact and holds the same tokens."""
     standing = open_store(folder)
     if standing.manifest.digest != manifest.digest:
         raise ScalingError(

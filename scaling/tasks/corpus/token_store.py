@@ -13,18 +13,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import numpy as np
 from pydantic import (
     Field,
-    SerializerFunctionWrapHandler,
     Strict,
     ValidationError,
-    model_serializer,
     model_validator,
 )
 
@@ -38,6 +36,8 @@ SCHEMA = 1
 MANIFEST, TOKENIZER = "manifest.json", "tokenizer.json"
 _MAX_MANIFEST_BYTES = 16 * 2**20
 _HASH_BYTES = 2**24
+# What is absent or empty is not written: old manifests stay as they were.
+_OMITTED = Field(exclude_if=lambda value: not value)
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -78,15 +78,10 @@ class Source(Frozen):
     path: str
     n_files: int
     n_bytes: int
-    n_documents: int | None = None
-    column: str | None = None
-    revision: str | None = None
-    kinds: dict[str, int] | None = None
-
-    @model_serializer(mode="wrap")
-    def _without_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """What is absent is not written: manifests of files are as they always were."""
-        return {name: value for name, value in serialize(self).items() if value is not None}
+    n_documents: Annotated[int | None, _OMITTED] = None
+    column: Annotated[str | None, _OMITTED] = None
+    revision: Annotated[str | None, _OMITTED] = None
+    kinds: Annotated[dict[str, int] | None, _OMITTED] = None
 
 
 class Manifest(Frozen):
@@ -102,23 +97,15 @@ class Manifest(Frozen):
     split_rule: str
     sources: Annotated[tuple[Source, ...], Strict(False)]
     excluded: dict[str, int] = {}
-    duplicates: dict[str, int] = {}
-    warnings: Annotated[tuple[ResultWarning, ...], Strict(False)] = ()
+    duplicates: Annotated[dict[str, int], _OMITTED] = {}
+    warnings: Annotated[tuple[ResultWarning, ...], Strict(False), _OMITTED] = ()
     digest: _Sha256
-
-    @model_serializer(mode="wrap")
-    def _without_empty(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Empty counts of duplicates and warnings are not written."""
-        fields = serialize(self).items()
-        return {k: v for k, v in fields if v or k not in ("duplicates", "warnings")}
 
     @model_validator(mode="after")
     def _consistent(self) -> Manifest:
         if set(self.splits) != set(SPLITS):
             raise ValueError("splits must be train and val")
-        if self.digest != splits_digest(
-            {name: facts.sha256 for name, facts in self.splits.items()}
-        ):
+        if self.digest != splits_digest(self.splits):
             raise ValueError("digest does not belong to the splits")
         if self.dtype != dtype_for(self.tokenizer.vocab_size):
             raise ValueError(
@@ -153,9 +140,9 @@ def dtype_for(vocab_size: int) -> str:
     return np.min_scalar_type(vocab_size - 1).name
 
 
-def splits_digest(sha256: Mapping[Split, str]) -> str:
+def splits_digest(splits: Mapping[Split, SplitFacts]) -> str:
     """The digest of a store: of its splits' SHA-256, train first."""
-    return hashlib.sha256("".join(sha256[name] for name in SPLITS).encode()).hexdigest()
+    return hashlib.sha256("".join(splits[name].sha256 for name in SPLITS).encode()).hexdigest()
 
 
 def open_store(folder: Path) -> TokenStore:
@@ -165,38 +152,38 @@ def open_store(folder: Path) -> TokenStore:
 
     Raises ScalingError that names the file for a folder that is missing, foreign or damaged.
     """
-    manifest = _read_manifest(folder)
-    return TokenStore(folder, manifest, {split: _map(folder, manifest, split) for split in SPLITS})
+    manifest, tokens = _read_manifest(folder), {}
+    dtype = np.dtype(manifest.dtype).newbyteorder("<")
+    for split in SPLITS:
+        path, expected = folder / f"{split}.bin", manifest.splits[split].n_tokens * dtype.itemsize
+        if not path.is_file():
+            raise _damaged(path, "the file is missing")
+        if (size := path.stat().st_size) != expected:
+            raise _damaged(path, f"has {size} bytes where the manifest says {expected}")
+        try:
+            tokens[split] = np.asarray(np.memmap(path, dtype=dtype, mode="r"))
+        except OSError as error:
+            raise cannot_read(path, error) from error
+    return TokenStore(folder, manifest, tokens)
 
 
 def _read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     if not path.is_file():
-        what = (
-            "is no token store: it holds no manifest.json"
-            if folder.is_dir()
-            else "no such token store"
-        )
+        what = "is no token store: it holds no manifest.json"
+        remedy = 'write one: scaling data prepare FILES... --out FOLDER; or use "stdlib"'
         raise ScalingError(
-            what,
-            where=str(folder),
-            remedy='write one: scaling data prepare FILES... --out FOLDER; or use "stdlib"',
+            what if folder.is_dir() else "no such token store", where=str(folder), remedy=remedy
         )
     try:
         if path.stat().st_size > _MAX_MANIFEST_BYTES:
             raise ValueError("it is too large")
         text = path.read_text(encoding="utf-8")
         written = json.loads(text)
-        if (
-            isinstance(written, dict)
-            and isinstance(written.get("schema"), int)
-            and written["schema"] > SCHEMA
-        ):
-            raise ScalingError(
-                f"store schema {written['schema']}, this program reads {SCHEMA}",
-                where=str(path),
-                remedy="update scaling",
-            )
+        schema = written.get("schema") if isinstance(written, dict) else None
+        if isinstance(schema, int) and schema > SCHEMA:
+            what = f"store schema {schema}, this program reads {SCHEMA}"
+            raise ScalingError(what, where=str(path), remedy="update scaling")
         return Manifest.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
@@ -221,19 +208,6 @@ def _damaged(path: Path, what: str) -> ScalingError:
     )
 
 
-def _map(folder: Path, manifest: Manifest, split: Split) -> np.ndarray:
-    path, dtype = folder / f"{split}.bin", np.dtype(manifest.dtype).newbyteorder("<")
-    expected = manifest.splits[split].n_tokens * dtype.itemsize
-    if not path.is_file():
-        raise _damaged(path, "the file is missing")
-    if path.stat().st_size != expected:
-        raise _damaged(path, f"has {path.stat().st_size} bytes where the manifest says {expected}")
-    try:
-        return np.asarray(np.memmap(path, dtype=dtype, mode="r"))
-    except OSError as error:
-        raise cannot_read(path, error) from error
-
-
 def verify(store: TokenStore) -> None:
     """Read every token.
 
@@ -241,27 +215,21 @@ def verify(store: TokenStore) -> None:
     """
     for split, tokens in store.tokens.items():
         digest, highest = hashlib.sha256(), 0
-        for part in _parts(tokens):
+        step = _HASH_BYTES // tokens.itemsize
+        for start in range(0, len(tokens), step):
+            part = tokens[start : start + step]
             digest.update(part.data)
             highest = max(highest, int(part.max()))
         path = store.folder / f"{split}.bin"
         if digest.hexdigest() != store.manifest.splits[split].sha256:
-            raise _damaged(
-                path, "its SHA-256 is not that of the manifest: the tokens were changed or damaged"
-            )
+            what = "its SHA-256 is not that of the manifest: the tokens were changed or damaged"
+            raise _damaged(path, what)
         check_ids(highest, store.manifest.tokenizer.vocab_size, str(path))
-
-
-def _parts(tokens: np.ndarray) -> Iterator[np.ndarray]:
-    step = _HASH_BYTES // tokens.itemsize
-    return (tokens[start : start + step] for start in range(0, len(tokens), step))
 
 
 def check_ids(highest: int, vocab_size: int, where: str) -> None:
     """Reject a token id outside the vocabulary: an embedding table would clamp it silently."""
     if highest >= vocab_size:
-        what, remedy = (
-            f"token id {highest} in a vocabulary of {vocab_size}",
-            "write the store again: scaling data prepare",
-        )
+        what = f"token id {highest} in a vocabulary of {vocab_size}"
+        remedy = "write the store again: scaling data prepare"
         raise ScalingError(what, where=where, remedy=remedy)

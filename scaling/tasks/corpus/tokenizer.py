@@ -23,25 +23,19 @@ if TYPE_CHECKING:
 BYTES = TokenizerFacts(kind="bytes", name="bytes", vocab_size=256, separator=0)
 END = "<|endoftext|>"
 # The end of a document in well-known vocabularies; if there is none, its beginning.
-_KNOWN_ENDS: tuple[str, ...] = (
-    END,
-    "<|end_of_text|>",
-    "</s>",
-    "<eos>",
-    "<|eos|>",
-    "<EOS_TOKEN>",
-    "[EOS]",
-)
-_KNOWN_ENDS += ("<｜end▁of▁sentence｜>", "<|END_OF_TURN_TOKEN|>", "<|im_end|>", "[SEP]")
-_KNOWN_BEGINNINGS: tuple[str, ...] = (
+_KNOWN_ENDS = f"""
+{END} <|end_of_text|> </s> <eos> <|eos|> <EOS_TOKEN> [EOS] <｜end▁of▁sentence｜>
+<|END_OF_TURN_TOKEN|> <|im_end|> [SEP]
+""".split()
+_KNOWN_BEGINNINGS = [
     "<|bos|>",
     "<|begin_of_text|>",
     "<s>",
     "<bos>",
     "<BOS_TOKEN>",
     "[BOS]",
-)
-_KNOWN_BEGINNINGS += ("<｜begin▁of▁sentence｜>",)
+    "<｜begin▁of▁sentence｜>",
+]
 _MAX_JSON_BYTES = 2**28
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 
 from scaling.train.model.cpu_kernels import (
+    Slopes,
     attend_block,
     causal_attention,
     causal_attention_reference,
@@ -35,7 +36,7 @@ def attend(
     q_BTHK: jax.Array,
     k_BSGK: jax.Array,
     v_BSGK: jax.Array,
-    alibi: bool,
+    slopes: Slopes = None,
     start: jax.Array | int | None = None,
     scale: float | None = None,
     *,
@@ -45,7 +46,8 @@ def attend(
     """Softmax attention of each query to the keys at or before it, float32 (B, T, H, K).
 
     n_heads / n_kv_heads queries share a key (Ainslie 2023): H = G is MHA, G = 1 is MQA. Scores are
-    multiplied by `scale`, by default 1 / sqrt(d_head) (Vaswani 2017, eq. 1). With `start` the
+    multiplied by `scale`, by default 1 / sqrt(d_head) (Vaswani 2017, eq. 1), and lose `slopes`
+    per token of distance (`positions.Encoding`). With `start` the
     queries stand at start .. start + T of the S keys. With `document_BT` a query attends to keys of
     its own document alone.
     """
@@ -55,11 +57,11 @@ def attend(
     q_BGJTK = scaled_BTHK.reshape(B, T, G, H // G, K).transpose(0, 2, 3, 1, 4)
     k_BGSK, v_BGSK = k_BSGK.transpose(0, 2, 1, 3), v_BSGK.transpose(0, 2, 1, 3)
     if document_BT is not None:
-        out_BGJTK = causal_attention_reference(q_BGJTK, k_BGSK, v_BGSK, alibi, document_BT)
+        out_BGJTK = causal_attention_reference(q_BGJTK, k_BGSK, v_BGSK, slopes, document_BT)
     elif start is None:
-        out_BGJTK = causal_attention(q_BGJTK, k_BGSK, v_BGSK, alibi, on_cpu)
+        out_BGJTK = causal_attention(q_BGJTK, k_BGSK, v_BGSK, slopes, on_cpu)
     else:
-        out_BGQK, _, _ = attend_block(q_BGJTK, k_BGSK, v_BGSK, alibi, start, on_cpu)
+        out_BGQK, _, _ = attend_block(q_BGJTK, k_BGSK, v_BGSK, slopes, start, on_cpu)
         out_BGJTK = out_BGQK.reshape(q_BGJTK.shape)
     return out_BGJTK.transpose(0, 3, 1, 2, 4).reshape(B, T, H, K)
 

@@ -17,17 +17,18 @@ float32) is computed by the same functions on accelerators.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.experimental.layout import Layout, with_layout_constraint
 
 from scaling.config.resolve_execution import attention_blocks
-from scaling.train.model.positions import alibi_slopes_H
 
 MASKED = -1e30  # finite, so that no difference of two masked scores is NaN
 NORM_EPS = 1e-6
+Slopes = Callable[[int], np.ndarray] | None  # see `positions.Encoding`
 
 # Matrix products
 
@@ -152,7 +153,7 @@ def causal_attention_reference(
     q_BGJTK: jax.Array,
     k_BGTK: jax.Array,
     v_BGTK: jax.Array,
-    alibi: bool,
+    slopes: Slopes,
     document_BT: jax.Array | None = None,
 ) -> jax.Array:
     """Softmax attention of scaled queries to the keys at or before them, (B, G, J, T, K).
@@ -162,8 +163,8 @@ def causal_attention_reference(
     _, G, J, T, _ = q_BGJTK.shape
     scores = jnp.einsum("bgjtk,bgsk->bgjts", q_BGJTK, k_BGTK, preferred_element_type=jnp.float32)
     distance_TS = jnp.arange(T)[:, None] - jnp.arange(T)
-    if alibi:
-        scores -= alibi_slopes_H(G * J).reshape(G, J, 1, 1) * distance_TS
+    if slopes is not None:
+        scores -= slopes(G * J).reshape(G, J, 1, 1) * distance_TS
     visible = distance_TS >= 0
     if document_BT is not None:
         same_BTS = document_BT[:, :, None] == document_BT[:, None, :]
@@ -176,7 +177,7 @@ def attend_block(
     q_BGJTK: jax.Array,
     k_BGSK: jax.Array,
     v_BGSK: jax.Array,
-    alibi: bool,
+    slopes: Slopes,
     start: jax.Array | int,
     on_cpu: bool = True,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -189,8 +190,8 @@ def attend_block(
     scores_BGQS = product("bgqk,bgks->bgqs", q_BGJTK.reshape(B, G, J * T, K), k_BGKS, on_cpu)
     scores_BGJTS = scores_BGQS.reshape(B, G, J, T, -1)
     distance_TS = start + jnp.arange(T)[:, None] - jnp.arange(k_BGSK.shape[2])
-    if alibi:
-        scores_BGJTS -= alibi_slopes_H(G * J).reshape(G, J, 1, 1) * distance_TS
+    if slopes is not None:
+        scores_BGJTS -= slopes(G * J).reshape(G, J, 1, 1) * distance_TS
     scores_BGJTS = jnp.where(distance_TS >= 0, scores_BGJTS, MASKED)
     e_BGJTS = jnp.exp(scores_BGJTS - scores_BGJTS.max(axis=-1, keepdims=True))
     e_BGQS = e_BGJTS.reshape(scores_BGQS.shape)
@@ -207,19 +208,19 @@ def _query_blocks(length: int) -> Iterator[tuple[int, int]]:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def causal_attention(
-    q_BGJTK: jax.Array, k_BGTK: jax.Array, v_BGTK: jax.Array, alibi: bool, on_cpu: bool = True
+    q_BGJTK: jax.Array, k_BGTK: jax.Array, v_BGTK: jax.Array, slopes: Slopes, on_cpu: bool = True
 ) -> jax.Array:
     """`causal_attention_reference` in blocks of queries, with its backward pass written out."""
-    return _causal_forward(q_BGJTK, k_BGTK, v_BGTK, alibi, on_cpu)[0]
+    return _causal_forward(q_BGJTK, k_BGTK, v_BGTK, slopes, on_cpu)[0]
 
 
-def _causal_forward(q_BGJTK, k_BGTK, v_BGTK, alibi, on_cpu):  # type: ignore[no-untyped-def]
+def _causal_forward(q_BGJTK, k_BGTK, v_BGTK, slopes, on_cpu):  # type: ignore[no-untyped-def]
     blocks = [
         attend_block(
             q_BGJTK[:, :, :, first:last],
             k_BGTK[:, :, :last],
             v_BGTK[:, :, :last],
-            alibi,
+            slopes,
             first,
             on_cpu,
         )
@@ -230,7 +231,7 @@ def _causal_forward(q_BGJTK, k_BGTK, v_BGTK, alibi, on_cpu):  # type: ignore[no-
     return out_BGJTK, (q_BGJTK, k_BGTK, v_BGTK, blocks)
 
 
-def _causal_backward(alibi, on_cpu, saved, grad_BGJTK):  # type: ignore[no-untyped-def]
+def _causal_backward(slopes, on_cpu, saved, grad_BGJTK):  # type: ignore[no-untyped-def]
     """With P = e / sum: dV = P^T dO, dS = P (dO V^T - rowsum(dO O)), dQ = dS K, dK = dS^T Q.
 
     Dao 2022, appendix B.2.

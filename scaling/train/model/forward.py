@@ -19,8 +19,8 @@ from scaling.config import Execution, ModelConfig, Precision
 from scaling.train.model.attention import Cache
 from scaling.train.model.loss import LMHead, logits_NV
 from scaling.train.model.operations import FLOAT32, Compute, compute_of, keeps_attention
-from scaling.train.model.transformer import AttentionContext, Block, Transformer
-from scaling.train.sharding import BATCH, constrain_activation, constrain_embeddings
+from scaling.train.model.transformer import Block, Transformer
+from scaling.train.sharding import BATCH, constrain_activation
 
 Caches = tuple[Cache, ...]
 PLAIN = Execution(layers="unrolled")
@@ -43,21 +43,24 @@ def make_backbone(
     graphs = _graphdefs(cfg, seq_len, compute)
 
     def backbone(params: dict[str, Any], tokens_BT: jax.Array) -> tuple[jax.Array, jax.Array]:
-        if compute.on_cpu:
-            params = params | constrain_embeddings(params)
         model = _merge_outer(graphs, params)
         x_NM, context = model.embed(tokens_BT, tokens_BT.shape[1])
         context = context._replace(fused=execution.attention == "fused")
         if separator is not None:
             ends_BT = (tokens_BT == separator).astype(jnp.int32)
             context = context._replace(document_BT=jnp.cumsum(ends_BT, axis=1) - ends_BT)
-        block = _with_remat(_make_block(graphs, context), execution)
+
+        def block(x_NM: jax.Array, block_params: Any) -> jax.Array:
+            x_NM, _ = nnx.merge(graphs[1], block_params)(x_NM, context, None)
+            return constrain_activation(x_NM, BATCH)
+
+        run_block = block if execution.remat == "none" else _rematerialised(block, execution)
         x_NM, blocks = constrain_activation(x_NM, BATCH), params["blocks"]
         if execution.layers == "scan":
-            x_NM, _ = jax.lax.scan(lambda x_NM, p: (block(x_NM, p), None), x_NM, blocks)
+            x_NM, _ = jax.lax.scan(lambda x_NM, p: (run_block(x_NM, p), None), x_NM, blocks)
         else:
             for i in range(cfg.n_layers):
-                x_NM = block(x_NM, blocks[i])
+                x_NM = run_block(x_NM, blocks[i])
         return model.final_hidden(x_NM), model.output_embedding
 
     return backbone
@@ -120,23 +123,11 @@ def _merge_outer(graphs: tuple[Any, Any], params: dict[str, Any]) -> Transformer
     return nnx.merge(graphs[0], outer)  # type: ignore[no-any-return]
 
 
-def _make_block(graphs: tuple[Any, Any], context: AttentionContext) -> Callable[..., jax.Array]:
-    def block(x_NM: jax.Array, block_params: Any) -> jax.Array:
-        x_NM, _ = nnx.merge(graphs[1], block_params)(x_NM, context, None)
-        return constrain_activation(x_NM, BATCH)
-
-    return block
-
-
-def _with_remat(block: Callable[..., jax.Array], execution: Execution) -> Callable[..., jax.Array]:
-    prevent_cse = execution.layers != "scan"
+def _rematerialised(block: Callable[..., Any], execution: Execution) -> Callable[..., Any]:
+    policy: Any = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
     if execution.remat == "block":
         policy = keeps_attention if execution.attention == "fused" else None
-        return jax.checkpoint(block, prevent_cse=prevent_cse, policy=policy)
-    if execution.remat == "products":
-        policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
-        return jax.checkpoint(block, prevent_cse=prevent_cse, policy=policy)
-    return block
+    return jax.checkpoint(block, prevent_cse=execution.layers != "scan", policy=policy)
 
 
 def stack(params: dict[str, Any]) -> dict[str, Any]:

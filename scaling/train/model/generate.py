@@ -66,19 +66,15 @@ def draws(
 
     def choose(logits_NV: jax.Array, i: jax.Array | int) -> tuple[jax.Array, jax.Array]:
         logits_NV = jax.nn.log_softmax(logits_NV)
-        token_N = (
-            logits_NV.argmax(axis=-1)
-            if key is None
-            else jax.random.categorical(jax.random.fold_in(key, i), logits_NV)
-        )
-        return token_N.astype(jnp.int32), jnp.take_along_axis(logits_NV, token_N[:, None], axis=-1)[
-            :, 0
-        ]
+        if key is None:
+            token_N = logits_NV.argmax(axis=-1)
+        else:
+            token_N = jax.random.categorical(jax.random.fold_in(key, i), logits_NV)
+        likelihood_N1 = jnp.take_along_axis(logits_NV, token_N[:, None], axis=-1)
+        return token_N.astype(jnp.int32), likelihood_N1[:, 0]
 
-    def step(
-        carry: tuple[jax.Array, Caches], i: jax.Array
-    ) -> tuple[tuple[jax.Array, Caches], tuple[jax.Array, jax.Array]]:
-        logits_NV, caches = decode_step(cfg, params, carry[0], carry[1], T - 1 + i, compute)
+    def step(carry: tuple[jax.Array, Caches], i: jax.Array) -> tuple[Any, Any]:
+        logits_NV, caches = decode_step(cfg, params, *carry, T - 1 + i, compute)
         token_N, likelihood_N = choose(logits_NV, i)
         return (token_N, caches), (token_N, likelihood_N)
 
@@ -87,6 +83,5 @@ def draws(
     first_N, likelihood_N = choose(jnp.repeat(logits_BTV[:, -1], samples, axis=0), 0)
     _, (rest_IN, more_IN) = jax.lax.scan(step, (first_N, caches), jnp.arange(1, n_new))
     token_NI = jnp.concatenate([first_N[None], rest_IN]).T
-    return token_NI.reshape(B, samples, n_new), (likelihood_N + more_IN.sum(axis=0)).reshape(
-        B, samples
-    )
+    likelihood_N += more_IN.sum(axis=0)
+    return token_NI.reshape(B, samples, n_new), likelihood_N.reshape(B, samples)

@@ -6,12 +6,13 @@ The logits of a chunk are computed, turned into their gradient and dropped, so t
 of a whole batch never exist: with 50,000 words they are the largest array of a step. The loss is a
 mean, so its gradient is known up to one factor before the backward pass begins, and nothing is
 computed twice (Hsu 2024, Liger Kernel; Wijmans 2025 recomputes). This saves memory on every device;
-`head_loss_reference` is the same without chunks.
+`tests/train/model/test_cpu_kernels.py` has the same without chunks.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -44,12 +45,11 @@ def logits_NV(x_NM: jax.Array, weight: jax.Array, head: LMHead) -> jax.Array:
 
 def token_nll(x_NM: jax.Array, weight: jax.Array, target_N: jax.Array, head: LMHead) -> jax.Array:
     """Negative log-likelihood in nats of each target, float32 (N,)."""
-    _, nll_CN = jax.lax.scan(
-        lambda _, part: (None, _score_chunk(part[0], weight, part[1], head).nll_N),
-        None,
-        _chunked(x_NM, target_N, head),
-    )
-    return nll_CN.swapaxes(0, 1).reshape(-1)
+
+    def measure(x_NM: jax.Array, target_N: jax.Array) -> jax.Array:
+        return _score_chunk(x_NM, weight, target_N, head).nll_N
+
+    return _by_chunk(measure, x_NM, target_N, head)  # type: ignore[no-any-return]
 
 
 class TokenScores(NamedTuple):
@@ -66,26 +66,23 @@ def token_scores(
 ) -> TokenScores:
     """`TokenScores` of float32 (N,) each, a chunk of logits at a time."""
 
-    def one(_: None, part: tuple[jax.Array, jax.Array]) -> tuple[None, TokenScores]:
-        chunk = _score_chunk(part[0], weight, part[1], head)
+    def measure(x_NM: jax.Array, target_N: jax.Array) -> TokenScores:
+        chunk = _score_chunk(x_NM, weight, target_N, head)
         p_NV = chunk.e_NV / chunk.sum_N1
-        picked_N = jnp.take_along_axis(chunk.e_NV, part[1][:, None], axis=1)[:, 0]
-        return None, TokenScores(
-            chunk.nll_N, picked_N >= 1.0, jnp.square(p_NV).sum(axis=1), p_NV @ value_V
-        )
+        picked_N = jnp.take_along_axis(chunk.e_NV, target_N[:, None], axis=1)[:, 0]
+        square_N = jnp.square(p_NV).sum(axis=1)
+        return TokenScores(chunk.nll_N, picked_N >= 1.0, square_N, p_NV @ value_V)
 
-    _, scores = jax.lax.scan(one, None, _chunked(x_NM, target_N, head))
-    return TokenScores(*(part_CN.swapaxes(0, 1).reshape(-1) for part_CN in scores))
+    return _by_chunk(measure, x_NM, target_N, head)  # type: ignore[no-any-return]
 
 
-def head_loss_reference(
-    x_NM: jax.Array, weight: jax.Array, target_N: jax.Array, z_loss: jax.Array, head: LMHead
-) -> tuple[jax.Array, jax.Array]:
-    """`head_loss` from the logits of all tokens."""
-    scores_NV = logits_NV(x_NM, weight, head)
-    log_z_N = jax.nn.logsumexp(scores_NV, axis=1)
-    nll_N = log_z_N - jnp.take_along_axis(scores_NV, target_N[:, None], axis=1)[:, 0]
-    return nll_N.mean() + z_loss * jnp.square(log_z_N).mean(), nll_N.mean()
+def _by_chunk(
+    measure: Callable[..., Any], x_NM: jax.Array, target_N: jax.Array, head: LMHead
+) -> Any:
+    """`measure(x_NM, target_N)` of one chunk after the other; its arrays (N,) in order."""
+    chunks = _chunked(x_NM, target_N, head)
+    _, parts = jax.lax.scan(lambda _, part: (None, measure(*part)), None, chunks)
+    return jax.tree.map(lambda part_CN: part_CN.swapaxes(0, 1).reshape(-1), parts)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
@@ -97,17 +94,7 @@ def head_loss(
     The objective adds z_loss x mean((log Z)^2) (Chowdhery 2022, section 5). It alone is
     differentiated, with respect to `x_NM` and `weight`.
     """
-
-    def one(
-        sums: tuple[Any, Any], part: tuple[jax.Array, jax.Array]
-    ) -> tuple[tuple[Any, Any], None]:
-        chunk = _score_chunk(part[0], weight, part[1], head)
-        return (sums[0] + chunk.nll_N.sum(), sums[1] + jnp.square(chunk.partition_N).sum()), None
-
-    (nll, square), _ = jax.lax.scan(
-        one, (jnp.float32(0.0), jnp.float32(0.0)), _chunked(x_NM, target_N, head)
-    )
-    return (nll + z_loss * square) / len(target_N), nll / len(target_N)
+    return _forward(x_NM, weight, target_N, z_loss, head)[0]  # type: ignore[no-any-return]
 
 
 class _ChunkScores(NamedTuple):

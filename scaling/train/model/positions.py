@@ -1,8 +1,13 @@
-"""Position encodings: sinusoids, rotations and distance penalties, as tables and functions."""
+"""Position encodings: what each adds to embeddings, queries and keys, or attention scores.
+
+A new one is an entry of `ENCODINGS` and a word of `ModelConfig.pos`.
+"""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -62,3 +67,26 @@ def alibi_slopes_H(n_heads: int) -> np.ndarray:
     slopes = 2.0 ** (-8.0 * np.arange(1, below + 1) / below)
     between = 2.0 ** (-4.0 * np.arange(1, 2 * below + 1, 2) / below)
     return np.concatenate([slopes, between])[:n_heads].astype(np.float32)
+
+
+class Encoding(NamedTuple):
+    """What a position encoding does, in parts that may be absent.
+
+    `added(length, d_model)` is a table that is added to the embeddings, `learned` says that such a
+    table is a parameter; `rotation(length, d_head)` gives the tables of `rotate`;
+    `slopes(n_heads)` what each head's scores lose per token of distance.
+    """
+
+    added: Callable[[int, int], np.ndarray] | None = None
+    learned: bool = False
+    rotation: Callable[[int, int], tuple[np.ndarray, np.ndarray]] | None = None
+    slopes: Callable[[int], np.ndarray] | None = None
+
+
+ENCODINGS = {
+    "none": Encoding(),
+    "learned": Encoding(learned=True),
+    "sinusoidal": Encoding(added=sinusoids_TM),
+    "rope": Encoding(rotation=rotation_TK),
+    "alibi": Encoding(slopes=alibi_slopes_H),
+}

@@ -9,6 +9,7 @@ projection: on a CPU that doubles the speed of a step.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -147,7 +148,7 @@ class Attention(nnx.Module):
                 q_BTHK,
                 k_BTGK,
                 v_BTGK,
-                cfg.pos == "alibi",
+                positions.ENCODINGS[cfg.pos].slopes,
                 None if cache is None else context.start,
                 scale,
                 on_cpu=compute.on_cpu,
@@ -186,10 +187,16 @@ class AttentionContext(NamedTuple):
     document_BT: jax.Array | None = None
 
 
+# GELU (Hendrycks 2016), squared ReLU (So 2021), SwiGLU (Shazeer 2020)
+ACTIVATIONS: dict[str, Callable[..., jax.Array]] = {
+    "gelu": jax.nn.gelu,
+    "relu2": lambda x_NF: jnp.square(jax.nn.relu(x_NF)),
+    "swiglu": lambda gate_NF, value_NF: jax.nn.silu(gate_NF) * value_NF,
+}
+
+
 class FeedForward(nnx.Module):
-    """GELU (Hendrycks 2016), squared ReLU (So 2021), or SwiGLU (Shazeer 2020) with gate and value
-    in one matrix.
-    """
+    """Up, activation, down; the gate and the value of SwiGLU come from one matrix."""
 
     def __init__(self, cfg: ModelConfig, compute: Compute) -> None:
         self.cfg, self.compute = cfg, compute
@@ -200,17 +207,12 @@ class FeedForward(nnx.Module):
 
     def __call__(self, x_NM: jax.Array) -> jax.Array:
         """(N, M) to (N, M)."""
-        kind, d_ff = self.cfg.ffn, self.cfg.d_ff
 
         def activate(*x_NF: jax.Array) -> jax.Array:
-            x_NF = tuple(x.astype(jnp.float32) for x in x_NF)
-            if kind == "swiglu":
-                y_NF = jax.nn.silu(x_NF[0]) * x_NF[1]
-            else:
-                y_NF = jax.nn.gelu(x_NF[0]) if kind == "gelu" else jnp.square(jax.nn.relu(x_NF[0]))
+            y_NF = ACTIVATIONS[self.cfg.ffn](*(x.astype(jnp.float32) for x in x_NF))
             return y_NF.astype(self.compute.stream_dtype)
 
-        widths = (d_ff, d_ff) if kind == "swiglu" else (d_ff,)
+        widths = [self.cfg.d_ff] * (2 if self.cfg.ffn == "swiglu" else 1)
         return self.down(recompute(activate, self.compute)(*self.up.parts(x_NM, *widths)))
 
 
@@ -254,10 +256,11 @@ class Transformer(nnx.Module):
         self, cfg: ModelConfig, seq_len: int, compute: Compute, *, with_blocks: bool = True
     ) -> None:
         self.cfg, self.compute = cfg, compute
-        head_std = mup.head_width(cfg) ** -0.5
-        std = head_std if cfg.tie_embeddings or cfg.pos == "learned" else 1.0
+        self.encoding, head_std = positions.ENCODINGS[cfg.pos], mup.head_width(cfg) ** -0.5
+        learned = self.encoding.learned
+        std = head_std if cfg.tie_embeddings or learned else 1.0
         self.embedding = _parameter(cfg.vocab_size, cfg.d_model, std=std)
-        self.position = _parameter(seq_len, cfg.d_model, std=std) if cfg.pos == "learned" else None
+        self.position = _parameter(seq_len, cfg.d_model, std=std) if learned else None
         self.blocks = (
             nnx.List([Block(cfg, compute) for _ in range(cfg.n_layers)]) if with_blocks else None
         )
@@ -273,21 +276,18 @@ class Transformer(nnx.Module):
         on.
         """
         B, T = tokens_BT.shape
-        if self.compute.on_cpu:
-            x_NM = self.embedding[...][tokens_BT.reshape(-1)]
-        else:
-            x_NM = look_up(self.embedding[...], tokens_BT.reshape(-1))
-        if self.cfg.pos in ("learned", "sinusoidal"):
-            table_SM = (
-                positions.sinusoids_TM(length, self.cfg.d_model)
-                if self.position is None
-                else self.position[...]
-            )
+        x_NM = look_up(self.embedding[...], tokens_BT.reshape(-1))
+        table_SM: jax.Array | np.ndarray | None = None
+        if self.position is not None:
+            table_SM = self.position[...]
+        elif self.encoding.added is not None:
+            table_SM = self.encoding.added(length, self.cfg.d_model)
+        if table_SM is not None:
             x_NM = (x_NM.reshape(B, T, -1) + _rows(table_SM, start, T)).reshape(x_NM.shape)
         x_NM = x_NM.astype(self.compute.stream_dtype)
-        if self.cfg.pos != "rope":
+        if self.encoding.rotation is None:
             return x_NM, AttentionContext(B, start, None)
-        cos_SK, sin_SK = positions.rotation_TK(length, self.cfg.d_head)
+        cos_SK, sin_SK = self.encoding.rotation(length, self.cfg.d_head)
         return x_NM, AttentionContext(B, start, (_rows(cos_SK, start, T), _rows(sin_SK, start, T)))
 
     def final_hidden(self, x_NM: jax.Array) -> jax.Array:

@@ -126,6 +126,15 @@ def test_flagged_points_that_decide_the_answer_are_a_warning(shared_data):
     assert "flagged_points_decide" not in {one["code"] for one in clean["warnings"]}
 
 
+def test_rounding_is_no_difference(tmp_path):
+    """Of a table without noise, in which small runs saw fewer tokens than parameters."""
+    sizes, tokens = np.geomspace(2e7, 2e9, 5), np.geomspace(4e8, 4e10, 5)
+    rows = [(n, d, true_loss(n, d)) for n in sizes.tolist() for d in tokens.tolist()]
+    document = fit([written(tmp_path / "runs.csv", rows)], QUICK)
+    assert document["flagged"]
+    assert "flagged_points_decide" not in {one["code"] for one in document["warnings"]}
+
+
 def test_flagged_points_that_decide_nothing_are_no_warning(tmp_path):
     points = grid(6, 0, sd=0.004)
     rows = np.stack([points.n, points.d, points.loss], 1).tolist()

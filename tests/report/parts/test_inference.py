@@ -4,7 +4,7 @@ serving.
 
 from scaling.predict.law_source import load_law
 from scaling.predict.predict import predict
-from scaling.report.parts.inference import decoding, demand, price, served, smaller
+from scaling.report.parts.prediction_tables import decoding, demand, price, served, smaller
 from tests.documents import as_fit
 from tests.report.conftest import BUDGETS
 

@@ -13,7 +13,7 @@ from scaling.points.run_tables import curves
 from scaling.predict.law_source import load_law
 from scaling.render.figure import Band, Line, Markers, ReferenceLine, Text
 from scaling.render.plotly_backend import to_plotly
-from scaling.report.parts import bootstrap_plots, law_plots, run_plots
+from scaling.report.parts import isoflop_figure, law_plots, run_plots
 from scaling.report.sections import published
 from scaling.store import run_files
 from tests.documents import as_fit
@@ -47,7 +47,7 @@ def pictures(document, folder):
     runs = run_plots.training_curves(curves(run_files.load(folder)))
     fit = as_fit(document)
     of_law = (
-        run_plots.isoflop_curves,
+        isoflop_figure.isoflop_curves,
         law_plots.frontier_size,
         law_plots.frontier_loss,
         law_plots.contours,
@@ -57,15 +57,14 @@ def pictures(document, folder):
         runs,
         run_plots.holdout(fit),
         *(drawn_by(draw, document) for draw in of_law),
-        bootstrap_plots.cloud(fit, published(fit)),
-        bootstrap_plots.exponents(fit, load_law(fit), published(fit)),
+        law_plots.bootstrap_cloud(fit, published(fit)),
     ]
 
 
 def test_all_figures_are_there_and_finite(document, results_folder):
     found = pictures(document, results_folder)
     assert all(figure is not None for figure in found)
-    assert len({figure.name for figure in found}) == len(found) == 9
+    assert len({figure.name for figure in found}) == len(found) == 8
     for figure in found:
         for trace in figure.traces:
             for name in ("x", "y", "lo", "hi"):
@@ -98,10 +97,10 @@ def test_many_runs_are_thinned_and_the_caption_says_so(results_folder, monkeypat
 
 
 def test_isoflop_residuals_and_held_out_runs_are_thinned_and_say_so(document, monkeypatch):
-    monkeypatch.setattr(run_plots, "POINTS_SHOWN", 15)
+    monkeypatch.setattr(isoflop_figure, "POINTS_SHOWN", 15)
     monkeypatch.setattr(law_plots, "POINTS_SHOWN", 10)
     monkeypatch.setattr(run_plots, "HOLDOUT_SHOWN", 2)
-    isoflop = drawn_by(run_plots.isoflop_curves, document)
+    isoflop = drawn_by(isoflop_figure.isoflop_curves, document)
     dots = [trace for trace in kinds(isoflop, Markers) if trace.symbol in ("circle", "open")]
     assert [len(trace.x) for trace in dots] == [3] * len(BUDGETS), (
         "the smallest and the largest size stay"
@@ -120,7 +119,7 @@ def test_isoflop_residuals_and_held_out_runs_are_thinned_and_say_so(document, mo
 
 
 def test_isoflop_figure_shows_law_optima_and_answer(document):
-    figure = drawn_by(run_plots.isoflop_curves, document)
+    figure = drawn_by(isoflop_figure.isoflop_curves, document)
     optima, answer = (trace for trace in kinds(figure, Markers) if trace.symbol == "star")
     assert len(optima.x) == len(BUDGETS)
     best = drawn_by(law_plots.contours, document)
@@ -138,7 +137,7 @@ def test_isoflop_figure_shows_law_optima_and_answer(document):
 
 
 def test_budget_without_a_minimum_is_grey_and_named(document):
-    figure = drawn_by(run_plots.isoflop_curves, document)
+    figure = drawn_by(isoflop_figure.isoflop_curves, document)
     rings = [trace for trace in kinds(figure, Markers) if trace.symbol == "open"]
     assert [len(trace.x) for trace in rings] == [len(WIDTHS)]
     assert "1e11: the minimum lies at the edge" in figure.caption
@@ -148,7 +147,7 @@ def test_isoflop_curves_of_a_frontier_without_a_law_mark_their_own_minima(docume
     powers = {"a": 0.5, "n_coef": 0.2, "b": 0.5, "d_coef": 0.8}
     values = {name: {"value": v, "se": None, "lo": None, "hi": None} for name, v in powers.items()}
     changed = {**document, "approach": "isoflop", "params": values, "bootstrap": None}
-    figure = drawn_by(run_plots.isoflop_curves, changed)
+    figure = drawn_by(isoflop_figure.isoflop_curves, changed)
     (stars,) = (trace for trace in kinds(figure, Markers) if trace.symbol == "star")
     assert len(stars.x) == len(BUDGETS) - 1
     assert "its minimum N*" in figure.caption
@@ -219,33 +218,11 @@ def test_loss_frontier_touches_the_law(document):
 
 def test_cloud_holds_the_draws_the_fit_and_published_laws(document):
     fit = as_fit(document)
-    figure = bootstrap_plots.cloud(fit, published(fit))
+    figure = law_plots.bootstrap_cloud(fit, published(fit))
     named = {trace.label: trace for trace in kinds(figure, Markers)}
     assert len(named["bootstrap refits"].x) == 300
     assert (named["this fit"].x[0], named["this fit"].y[0]) == (ALPHA, BETA)
     assert {"hoffmann2022, devries2023", "besiroglu2024"} <= set(named), "equal exponents share one"
-
-
-def test_exponent_histogram_counts_every_refit_of_every_approach(document):
-    spread = copy.deepcopy(document)
-    isoflop = spread["approaches"]["isoflop"]
-    isoflop["powers"] = {"a": 0.55, "n_coef": 0.2, "b": 0.45, "d_coef": 0.8}
-    isoflop["draws"] = {name: [value] * 40 for name, value in isoflop["powers"].items()}
-    isoflop["draws"]["a"] = [0.5] * 30 + [0.6] * 10
-    fit = as_fit(spread)
-    others = published(fit)
-    figure = bootstrap_plots.exponents(fit, load_law(fit), others)
-    lines = kinds(figure, Line)
-    assert [line.label.split()[0] for line in lines] == ["parametric", "isoFLOP"]
-    assert lines[0].label == "parametric 0.530 [0.477, 0.583]"
-    for line in lines:
-        assert 98.9 <= np.asarray(line.y)[::2].sum() <= 100 + 1e-9, (
-            "all but what lies beyond the central 99 %"
-        )
-    assert np.asarray(lines[1].y).max() == 75
-    assert {word.text for word in kinds(figure, Text)} == set(others)
-    bare = as_fit({**document, "bootstrap": None})
-    assert bootstrap_plots.exponents(bare, load_law(bare), {}) is None
 
 
 def test_figures_without_data_are_left_out(document):
@@ -256,9 +233,9 @@ def test_figures_without_data_are_left_out(document):
     }
     empty = {"n_params": None, "tokens": None, "flops": None, "loss": [1.0]}
     bare |= {"approaches": {}, "data": empty, "holdout": None, "range": {}}
-    assert drawn_by(run_plots.isoflop_curves, bare) is None
+    assert drawn_by(isoflop_figure.isoflop_curves, bare) is None
     assert run_plots.holdout(as_fit(bare)) is None
     assert drawn_by(law_plots.frontier_size, bare) is None
     assert drawn_by(law_plots.contours, bare) is None
     assert drawn_by(law_plots.residuals, bare) is None
-    assert bootstrap_plots.cloud(as_fit(bare), {}) is None
+    assert law_plots.bootstrap_cloud(as_fit(bare), {}) is None

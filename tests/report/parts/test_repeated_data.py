@@ -16,7 +16,7 @@ from scaling.fit.pipeline import FitOptions
 from scaling.plan import plan
 from scaling.render.figure import Line, Markers
 from scaling.report.page import write_report
-from scaling.report.parts import diagnostics, repeated_data
+from scaling.report.parts import fit_tables, repeated_data
 from scaling.report.terminal import fit_text
 from scaling.store.rows import Measurement, Provenance, rows
 from scaling.store.run_files import write_run
@@ -136,7 +136,7 @@ def test_unknown_effective_tokens_are_reported(document):
 def test_a_fit_without_repeats_has_neither_picture_nor_table(document):
     bare = as_fit({**document, "repeats": None, "repeats_law": None})
     assert repeated_data.figure(bare) is repeated_data.repeats(bare) is None
-    assert diagnostics.known_entropy(bare) is None
+    assert fit_tables.known_entropy(bare) is None
 
 
 @pytest.mark.slow
@@ -175,7 +175,7 @@ TRUTH = {
 def test_known_entropy_is_reported_with_the_distance_of_the_floor(monkeypatch, document):
     def table_of(status="ok", ci=0.95, **changes):
         changed = {"known_entropy": TRUTH | changes, "status": status, "ci": ci}
-        return diagnostics.known_entropy(as_fit({**document, **changed}))
+        return fit_tables.known_entropy(as_fit({**document, **changed}))
 
     table = table_of("not-identified")
     assert table.formatted() == [

@@ -23,9 +23,9 @@ def path(document, tmp_path_factory):
 
 def test_loss_and_waste_are_those_of_the_law_at_the_same_compute(path):
     found = wrong_size.wrong_size(load_law(str(path)), FLOPS)
-    n = found.n_star * found.shares
+    n = found.n_star * wrong_size.SHARES
     np.testing.assert_allclose(found.loss, law(n, FLOPS / (6 * n)), rtol=1e-12)
-    assert (found.shares[0], found.shares[-1]) == (0.25, 4.0)
+    assert (wrong_size.SHARES[0], wrong_size.SHARES[-1]) == (0.25, 4.0)
     assert found.waste.argmin() == len(n) // 2
     for place in (
         0,
@@ -39,7 +39,7 @@ def test_loss_and_waste_are_those_of_the_law_at_the_same_compute(path):
 def test_a_draw_keeps_the_size_that_the_fit_names(path, document):
     found = wrong_size.wrong_size(load_law(str(path)), FLOPS)
     drawn = {name: np.array(values) for name, values in document["bootstrap"]["draws"].items()}
-    n = found.n_star * found.shares
+    n = found.n_star * wrong_size.SHARES
     expected = (
         drawn["E"][0]
         + drawn["A"][0] / n ** drawn["alpha"][0]

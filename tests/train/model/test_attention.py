@@ -16,7 +16,7 @@ from scaling.train.model.transformer import init
 from tests.train.model.variants import run_once
 
 
-def plain_attention(q_BTHK, k_BSGK, v_BSGK, alibi):
+def plain_attention(q_BTHK, k_BSGK, v_BSGK, slopes):
     """softmax(Q K^T / sqrt(d_head) + bias) V with every score computed and keys repeated (Vaswani
     2017, eq. 1).
     """
@@ -24,8 +24,8 @@ def plain_attention(q_BTHK, k_BSGK, v_BSGK, alibi):
     k_BSHK, v_BSHK = (jnp.repeat(x, H // x.shape[2], axis=2) for x in (k_BSGK, v_BSGK))
     distance_TS = jnp.arange(T)[:, None] - jnp.arange(T)
     scores_BHTS = jnp.einsum("bthk,bshk->bhts", q_BTHK, k_BSHK) / np.sqrt(K)
-    if alibi:
-        scores_BHTS -= positions.alibi_slopes_H(H)[:, None, None] * distance_TS
+    if slopes:
+        scores_BHTS -= slopes(H)[:, None, None] * distance_TS
     weights_BHTS = jax.nn.softmax(jnp.where(distance_TS >= 0, scores_BHTS, -jnp.inf), axis=-1)
     return jnp.einsum("bhts,bshk->bthk", weights_BHTS, v_BSHK)
 
@@ -38,6 +38,7 @@ def test_attention_and_its_gradients_equal_the_plain_formula(length, n_heads, n_
     """Lengths on both sides of the bounds where queries are cut into blocks, also where blocks are
     not equal.
     """
+    slopes = positions.alibi_slopes_H if alibi else None
     shapes = [
         (2, length, n_heads, 8),
         (2, length, n_kv_heads, 8),
@@ -51,7 +52,7 @@ def test_attention_and_its_gradients_equal_the_plain_formula(length, n_heads, n_
 
     def value_and_gradients(attention):
         return jax.value_and_grad(
-            lambda *qkv: (attention(*qkv, alibi) * weight).sum(), argnums=(0, 1, 2)
+            lambda *qkv: (attention(*qkv, slopes) * weight).sum(), argnums=(0, 1, 2)
         )
 
     ours, theirs = run_once(
@@ -71,7 +72,7 @@ def test_the_fused_kernel_computes_the_same(n_heads, n_kv_heads):
         jax.random.normal(key, shape)
         for key, shape in zip(jax.random.split(jax.random.key(0), 3), shapes, strict=True)
     )
-    fused, own = run_once(lambda *qkv: (attend_fused(*qkv), attend(*qkv, False)), q, k, v)
+    fused, own = run_once(lambda *qkv: (attend_fused(*qkv), attend(*qkv)), q, k, v)
     np.testing.assert_allclose(fused, own, atol=1e-5)
 
 
@@ -81,8 +82,8 @@ def test_queries_may_have_any_offset_among_the_keys():
     )
 
     def both(q_BTHK, k_BSGK, v_BSGK):
-        return attend(q_BTHK, k_BSGK, v_BSGK, True)[:, 4:6], attend(
-            q_BTHK[:, 4:6], k_BSGK, v_BSGK, True, start=4
+        return attend(q_BTHK, k_BSGK, v_BSGK, positions.alibi_slopes_H)[:, 4:6], attend(
+            q_BTHK[:, 4:6], k_BSGK, v_BSGK, positions.alibi_slopes_H, start=4
         )
 
     whole, part = run_once(both, q_BTHK, k_BSGK, v_BSGK)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from scaling.train.model import cpu_kernels as kernels
-from scaling.train.model.loss import LMHead, head_loss, head_loss_reference
+from scaling.train.model.loss import LMHead, head_loss, logits_NV
 from scaling.train.model.operations import FLOAT32
+from scaling.train.model.positions import alibi_slopes_H
 
 pytestmark = pytest.mark.slow
 
@@ -60,18 +61,26 @@ def test_norms_and_sums(kernel, reference):
 
 
 @pytest.mark.parametrize("length", [5, 64, 67])  # one block of queries, two, two unequal ones
-@pytest.mark.parametrize("alibi", [False, True])
+@pytest.mark.parametrize("slopes", [None, alibi_slopes_H])
 @pytest.mark.parametrize(("groups", "per_group"), [(1, 4), (2, 2), (4, 1)])
-def test_causal_attention(length, alibi, groups, per_group):
+def test_causal_attention(length, slopes, groups, per_group):
     q = normal(2, groups, per_group, length, 8)
     k, v = (normal(2, groups, length, 8, seed=seed) for seed in (1, 2))
     assert_same_values_and_gradients(
-        lambda *args: kernels.causal_attention(*args, alibi),
-        lambda *args: kernels.causal_attention_reference(*args, alibi),
+        lambda *args: kernels.causal_attention(*args, slopes),
+        lambda *args: kernels.causal_attention_reference(*args, slopes),
         q,
         k,
         v,
     )
+
+
+def head_loss_reference(x_NM, weight, target_N, z_loss, head):
+    """`head_loss` from the logits of all tokens."""
+    scores_NV = logits_NV(x_NM, weight, head)
+    log_z_N = jax.nn.logsumexp(scores_NV, axis=1)
+    nll_N = log_z_N - jnp.take_along_axis(scores_NV, target_N[:, None], axis=1)[:, 0]
+    return nll_N.mean() + z_loss * jnp.square(log_z_N).mean(), nll_N.mean()
 
 
 @pytest.mark.parametrize("tied", [False, True])

@@ -1,6 +1,4 @@
-"""Over-training in tables: the size that is cheapest to train and serve, the price of a smaller
-model, caches and rooflines.
-"""
+"""The tables of a prediction: the model to build, each approach and law, over-training."""
 
 from __future__ import annotations
 
@@ -10,11 +8,87 @@ from scaling.errors import ScalingError
 from scaling.formatting import format_bytes, format_count, format_flops
 from scaling.predict.law_source import FittedLaw
 from scaling.predict.prediction import PredictionResult, SmallerModel
-from scaling.render.table import Cell, Column, Table, pairs, tabulate
-from scaling.report.parts.fit_tables import D, N
+from scaling.render.table import Column, Table, number, pairs, record_table, tabulate
+from scaling.report.parts.fit_tables import OPTIMUM
 
 DAY = 86_400.0
 FRACTIONS = (0.75, 0.5, 0.3)
+
+
+def prediction_tables(prediction: PredictionResult) -> list[Table | None]:
+    """What follows from the answer, without the answer itself."""
+    return [
+        predicted_approaches(prediction),
+        model(prediction),
+        demand(prediction),
+        served(prediction),
+        decoding(prediction),
+        smaller(prediction.smaller),
+    ]
+
+
+def predicted_approaches(prediction: PredictionResult) -> Table | None:
+    """The optimum at the budget asked for by each approach."""
+    rows = [
+        {"approach": name, "N*": item.n_params, "D*": item.tokens, "L*": item.loss}
+        for name, item in (prediction.approaches or {}).items()
+    ]
+    title = "The same budget by each approach"
+    return record_table("predicted-approaches", title, rows, count=("N*", "D*"), rough=("L*",))
+
+
+def error_parts(prediction: PredictionResult) -> Table | None:
+    """How much of each interval is the noise of a run, the parameters of a law, its form."""
+    rows = []
+    for name, answer in (prediction.combination or {}).items():
+        largest = sorted(answer.weights.items(), key=lambda item: -item[1])[:3]
+        percent = {
+            key: None if part is None else part if key == "factor" else 100 * part
+            for key, part in answer.parts.to_dict().items()
+        }
+        rows.append(
+            {
+                "standard error": "N*" if name == "n_params" else "loss",
+                **{key if key == "factor" else f"{key} %": part for key, part in percent.items()},
+                "largest weights": ", ".join(f"{law} {weight:.2f}" for law, weight in largest),
+            }
+        )
+    caption = (
+        "Form is what the candidates differ by beyond the bootstrap of one law's parameters; "
+        "the factor widens it to the errors of rolling origins."
+    )
+    rough = ("noise %", "parameters %", "form %", "factor", "total %")
+    return record_table("breakdown", "Where the interval comes from", rows, caption, rough=rough)
+
+
+def predictions(forecasts: Sequence[PredictionResult]) -> Table | None:
+    """The compute-optimal model at each budget, within the data and beyond."""
+    columns = {
+        "flops.value": Column("FLOPs", "flops"),
+        **{name: Column(label, kind, True) for name, label, kind in OPTIMUM},
+        "extrapolation_decades": Column("decades beyond the data", "short"),
+    }
+    return tabulate("predictions", "Compute-optimal models", forecasts, columns)
+
+
+def model(prediction: PredictionResult) -> Table | None:
+    """The model that can be built for a prediction, and how to train it."""
+    buildable = prediction.model
+    if not buildable:
+        return None
+    shape = (
+        "{n_layers} layers, width {d_model}, {n_heads} heads of {d_head} ({n_kv_heads} for "
+        "keys), d_ff {d_ff}, vocabulary {vocab_size}"
+    )
+    steps = "{n_steps:,} of {batch_size} x {seq_len} tokens, warm-up {warmup_steps}, {schedule}"
+    counted = buildable["params"].replace("_", " ")
+    rows = (
+        ("parameters", f"{format_count(buildable['n_params'])} ({counted})"),
+        ("shape", shape.format_map(buildable)),
+        ("steps", steps.format_map(buildable)),
+        ("learning rate", number(buildable["lr"], 3)),
+    )
+    return pairs("model", "A model that can be built", rows)
 
 
 def demand(prediction: PredictionResult) -> Table | None:
@@ -42,24 +116,19 @@ def served(prediction: PredictionResult) -> Table | None:
     serving = prediction.inference.serving if prediction.inference else None
     if not serving:
         return None
-    parts = ("training", "prefill", "decode", "device")
     rows = [
         {
-            "form": form,
-            "n": row.n_params,
-            "d": row.tokens,
-            **{part: getattr(row, f"{part}_seconds") / DAY for part in parts},
+            "attention": form,
+            "N": row.n_params,
+            "D": row.tokens,
+            "training": row.training_seconds / DAY,
+            "prefill": row.prefill_seconds / DAY,
+            "decode": row.decode_seconds / DAY,
+            "in all": row.device_seconds / DAY,
             "saved": f"{100 * row.saved_fraction:.2g} %",
         }
         for form, row in serving.forms.items()
     ]
-    columns = {
-        "form": Column("attention"),
-        "n": N,
-        "d": D,
-        **{part: Column("in all" if part == "device" else part, "rough") for part in parts},
-        "saved": Column("saved"),
-    }
     decode = "at its roofline" if serving.mfu_decode is None else f"at {serving.mfu_decode:.0%} MFU"
     caption = (
         f"Device-days of one {serving.device}: training at {serving.mfu_training:.0%} MFU, prompts "
@@ -67,7 +136,9 @@ def served(prediction: PredictionResult) -> Table | None:
         f"{serving.output_tokens} in batches of {serving.batch} {decode}. The loss is taken to be "
         "the same for all heads (MHA), a quarter of them (GQA) and one (MQA)."
     )
-    return tabulate("serving", "Training and serving, in device-days", rows, columns, caption)
+    rough = ("training", "prefill", "decode", "in all")
+    title = "Training and serving, in device-days"
+    return record_table("serving", title, rows, caption, rough=rough)
 
 
 def decoding(prediction: PredictionResult) -> Table | None:
@@ -79,13 +150,14 @@ def decoding(prediction: PredictionResult) -> Table | None:
     if not result:
         return None
     forms = result.forms
-    rows: list[tuple[Cell, ...]] = [
+    rows = [
         ("KV cache a sequence", *(format_bytes(form.kv_cache_bytes) for form in forms.values()))
     ]
     for device in next(iter(forms.values())).tokens_per_second:
-        speeds = (form.tokens_per_second[device] for form in forms.values())
-        rows.append((device, *(f"{speed:,.0f}" for speed in speeds)))
-    columns = (Column("tokens/s at most"), *(Column(name) for name in forms))
+        rows.append(
+            (device, *(f"{form.tokens_per_second[device]:,.0f}" for form in forms.values()))
+        )
+    columns = (Column("tokens/s at most"), *map(Column, forms))
     caption = (
         f"{format_count(result.n_params)} parameters in bf16 at {result.context} tokens "
         f"of context, batch {result.batch}."

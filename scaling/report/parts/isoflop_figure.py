@@ -1,0 +1,122 @@
+"""The first figure of a report: loss against size at each budget (isoFLOP curves) with the law over
+them, the optima, and the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from scaling.fit.result import BudgetMinimum, FitResult
+from scaling.formatting import format_flops
+from scaling.predict.law_source import FittedLaw
+from scaling.render.figure import (
+    ColorScale,
+    Colour,
+    Dash,
+    Figure,
+    Line,
+    Markers,
+    Symbol,
+    Text,
+    Trace,
+)
+from scaling.report.parts.answer import answer_curve, answer_name, fitted_loss
+from scaling.report.parts.drawing import (
+    AHEAD,
+    LOSS_AXIS,
+    N_AXIS,
+    POINTS_SHOWN,
+    notes,
+    of_all,
+    thinned,
+)
+
+
+def isoflop_curves(fit: FitResult, law: FittedLaw | None) -> Figure | None:
+    """The figure, with the answer at ten times the largest budget; a budget without a minimum stays
+    grey.
+    """
+    isoflop = fit.approaches.get("isoflop")
+    curves = [curve for curve in (isoflop.minima if isoflop else ()) if curve.n_params]
+    if not curves:
+        return None
+    budgets = np.array([curve.flops for curve in curves])
+    ramp = ColorScale("training FLOPs C", budgets.min(), budgets.max(), "flops")
+    most, traces, unavailable = max(2, POINTS_SHOWN // len(curves)), list[Trace](), []
+    for curve in curves:
+        colour: Colour = ramp.at(curve.flops)
+        if curve.unavailable:
+            colour = "muted"
+            unavailable.append(f"{format_flops(curve.flops)}: {curve.unavailable}")
+        traces += _budget(curve, law, colour, most)
+    has_law = any(isinstance(trace, Line) and trace.width > 2 for trace in traces)
+    optima = _optima(fit, law, budgets) if has_law and law else []
+    traces += optima or _minima(curves)
+    caption = "Each colour is one compute budget in FLOPs: dots are runs, "
+    if has_law and law:
+        caption += f"solid lines {answer_name(law)} at that budget, dotted ones the curve "
+        caption += "through its runs alone. Stars mark N*"
+        caption += ", the last one the answer with its intervals." if optima else "."
+    else:
+        caption += "lines the curve through them, stars its minimum N*."
+    if unavailable:
+        caption += f" Grey, without a minimum: {'; '.join(unavailable)}."
+    counts = np.array([len(curve.n_params or ()) for curve in curves])
+    caption += of_all(np.minimum(counts, most).sum(), counts.sum())
+    ends = np.concatenate([np.ravel(np.asarray(trace.x, float)) for trace in traces])
+    axes = replace(N_AXIS, range=(float(ends.min()) * 0.85, float(ends.max()) * 1.5)), LOSS_AXIS
+    title = "Loss against size at fixed compute"
+    return Figure("isoflop-curves", title, caption, *axes, tuple(traces), size="wide")
+
+
+def _budget(curve: BudgetMinimum, law: FittedLaw | None, colour: Colour, most: int) -> list[Trace]:
+    """The runs of a budget, the law and the parabola through them, and the budget in words."""
+    sizes, losses = (np.asarray(values, float) for values in (curve.n_params, curve.loss))
+    x = np.geomspace(sizes.min() * 0.9, sizes.max() * 1.1, 60)
+    y = fitted_loss(law, x, law.cost.tokens(x, np.asarray(curve.flops))) if law else None
+    traces: list[Trace] = [] if y is None else [Line(x, y, "", colour, "solid", 2.4)]
+    if curve.curve:
+        dash: Dash = "solid" if y is None else "dot"
+        traces.append(Line(curve.curve.n_params, curve.curve.loss, "", colour, dash, 1.5))
+    kept = thinned(len(sizes), most)
+    at = notes(n=sizes[kept], loss=losses[kept], c=[curve.flops] * len(kept))
+    symbol: Symbol = "open" if curve.unavailable else "circle"
+    traces.append(Markers(sizes[kept], losses[kept], "", colour, symbol, 7, notes=at))
+    end = losses[sizes.argmax()] if y is None else y[-1]
+    word = format_flops(curve.flops) + (", no minimum" if curve.unavailable else "")
+    return [*traces, Text(x[-1] * 1.03, float(end), word, colour, "left")]
+
+
+def _optima(fit: FitResult, law: FittedLaw, budgets: np.ndarray) -> list[Trace]:
+    """N* by the law on its curve at every budget, and N* and L* at ten times the largest one."""
+    flops = np.append(np.sort(budgets), AHEAD * fit.range["flops"][1])
+    size, loss = (answer_curve(law, name, flops) for name in ("n_star", "loss_star"))
+    if size is None or loss is None:
+        return []
+    n, last = size.value, slice(-1, None)
+    on_curve = fitted_loss(law, n, law.cost.tokens(n, flops))
+    y = loss.value if on_curve is None else np.append(on_curve[:-1], loss.value[-1])
+    at = notes(n=n, loss=y, c=flops)
+    traces: list[Trace] = [
+        Line(n, y, "", "muted", "dot", 1.4),
+        Markers(n[:-1], y[:-1], "N* of a budget", "ink", "star", 12, notes=at[:-1]),
+    ]
+    if np.isfinite(size.lo[-1]):
+        traces.append(Line([size.lo[-1], size.hi[-1]], y[[-1, -1]], "", 1, "solid", 1.6))
+    label = f"the answer at {format_flops(flops[-1])} FLOPs"
+    known = np.isfinite(loss.lo[-1] + loss.hi[-1])
+    lo, hi = (loss.lo[last], loss.hi[last]) if known else (None, None)
+    return [*traces, Markers(n[last], y[last], label, 1, "star", 15, lo, hi, at[-1:])]
+
+
+def _minima(curves: Sequence[BudgetMinimum]) -> list[Trace]:
+    """The minima of the curves themselves."""
+    known = [(c.n_star, c.loss_star, c.flops) for c in curves if c.n_star and c.loss_star]
+    if not known:
+        return []
+    n, loss, flops = np.array(known, float).T
+    stars = Markers(n, loss, "minimum", "ink", "star", 13, notes=notes(n=n, c=flops))
+    return [Line(n, loss, "", "muted", "dot", 1.4), stars]
