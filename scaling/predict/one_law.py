@@ -13,6 +13,7 @@ import numpy as np
 from scaling.errors import ScalingError
 from scaling.fit.document import Estimate, Interval
 from scaling.fit.frontier.frontier import Frontier
+from scaling.fit.frontier.numeric import NumericFrontier
 from scaling.predict import several_laws
 from scaling.predict.iso_loss import equal_loss
 from scaling.predict.law_source import FittedLaw, with_draws
@@ -50,6 +51,9 @@ def measures(law: FittedLaw, flops: Values, n: Values, d: Values, loss: Values) 
 
 def _ensemble(law: FittedLaw) -> Frontier:
     assert law.optimum is not None
+    if isinstance(law.optimum, NumericFrontier):  # of a formula: its losses, not its powers
+        assert law.formula is not None
+        return law.formula.frontier(law.parameters, law.cost)
     return with_draws(law.optimum, law.optimum_draws)
 
 
