@@ -60,7 +60,7 @@ ONE_DEVICE = MeshShape()
 class Case:
     """One model on devices of one kind; `batch` sequences of SEQ_LEN in a step of all of them."""
 
-    device: Literal["h100", "tpu-v5e"]
+    device: Literal["h100", "tpu-v5e", "tpu-v4"]
     model: str
     batch: int
     mesh: MeshShape = ONE_DEVICE
@@ -91,6 +91,7 @@ CASES = {
     "h100x8-350M-tensor": Case("h100", "350M", 32, MeshShape(data=2, fsdp=2, tensor=2)),
     "v5e-125M": Case("tpu-v5e", "125M", 4),
     "v5e-350M": Case("tpu-v5e", "350M", 2),
+    "v4-350M": Case("tpu-v4", "350M", 2),
     "v5ex8-350M-fsdp": Case("tpu-v5e", "350M", 32, MeshShape(fsdp=8)),
     "v5ex8-1.3B-fsdp": Case("tpu-v5e", "1.3B", 16, MeshShape(fsdp=8), "block"),
 }
@@ -139,7 +140,8 @@ def described_devices(case: Case) -> tuple[Any, ...]:
 
     n = case.mesh.n_devices
     if case.kind == "tpu":
-        topology = topologies.get_topology_desc("v5e:2x4" if n > 1 else "v5e:2x2", "tpu")
+        shape = "v4:2x2x1" if case.device == "tpu-v4" else "v5e:2x4" if n > 1 else "v5e:2x2"
+        topology = topologies.get_topology_desc(shape, "tpu")
     else:
         topology = topologies.get_topology_desc("", "cuda", topology=f"1x1x{n}", target_config=H100)
     return tuple(topology.devices[:n])

@@ -73,13 +73,11 @@ def write_report(
             remedy="name another folder with --out",
             exit_code=DISK,
         )
-    options = {
-        "--budgets": ",".join(map(repr, budgets)),
-        "--style": "" if style.name == SCREEN.name else style.name,
-        "--width": f"{style.width:g}" if style.width else "",
-    }
-    asked = [word for option, value in options.items() if value for word in (option, value)]
-    words = ["scaling", "report", *map(str, sources), *asked, *(["--models"] if models else [])]
+    words = ["scaling", "report", *map(str, sources)]
+    words += ["--budgets", ",".join(map(repr, budgets))] if budgets else []
+    words += ["--models"] if models else []
+    words += ["--style", style.name] if style.name != SCREEN.name else []
+    words += ["--width", f"{style.width:g}"] if style.width else []
     command = shlex.join(words)
     if many:
         report = _comparison(sources, target, budgets, command)

@@ -102,7 +102,7 @@ def _combination(law: FittedLaw) -> dict[str, Any] | None:
         if (frontier := candidate.frontier()) is not None
     ]
     width = {name: quantile * combined.factor.get(name, 1.0) for name in quantities}
-    noise = {"n_star": combined.size_noise, "loss_star": 0.0}
+    noise = {quantity: combined.noise_of(quantity) for quantity in quantities}
     return {"candidates": candidates, "noise": noise, "width": width}
 
 

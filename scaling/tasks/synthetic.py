@@ -72,8 +72,9 @@ class Synthetic(Generated):
         facts = windows[:, :-1].reshape(len(windows), -1, self.period)
         whole = np.log(self.probabilities[facts[..., :-1].astype(np.int64) @ self._places])
         first_symbols = np.arange(self.config.n_facts) // self._places[0]
-        begins = np.log(np.bincount(first_symbols, self.probabilities, self.config.n_symbols))
-        nats = begins[windows[:, 0]] - begins[windows[:, -1]] - whole.sum(axis=1)
+        begins = np.bincount(first_symbols, self.probabilities, self.config.n_symbols)
+        edges = np.log(begins[windows[:, 0]]) - np.log(begins[windows[:, -1]])
+        nats = edges - whole.sum(axis=1)
         return np.asarray(nats / self.seq_len)
 
     @functools.cached_property
