@@ -20,10 +20,8 @@ import numpy as np
 
 from scaling.fit.bootstrap import bootstrap, resampled
 from scaling.fit.estimate import estimate
-from scaling.fit.law_fit import problem_of
 from scaling.fit.laws.laws import LAWS
-from scaling.fit.multistart import penalty
-from scaling.fit.newton import Problem
+from scaling.fit.newton import Problem, problem_of
 from scaling.points.points import Points
 
 LAW = LAWS["chinchilla"]
@@ -48,7 +46,7 @@ def peer(task: Problem, start: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """
     from scipy.optimize import minimize
 
-    law = task.law.bind(task.logs)
+    law = task.bound
 
     def objective(theta: np.ndarray) -> tuple[float, np.ndarray]:
         here = law(theta[None])
@@ -78,7 +76,7 @@ def multi_start(task: Problem, starts: int = STARTS) -> float:
         np.array([3.0, 25.0, 25.0, 2.0, 2.0]),
     )
     found = [peer(task, task.centred(random.uniform(low, high)), weight) for _ in range(starts)]
-    return float(min(penalty(task, np.array(found))))
+    return float(min(task.penalty(np.array(found))))
 
 
 def timed(call: Callable[[], object], repeat: int = 5) -> float:

@@ -71,7 +71,9 @@ class Frozen(BaseModel):
         "_canonical",
         "_run_id",
     )  # kept once computed: a slot is neither compared, dumped, nor carried into a changed copy
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True
+    )
 
     def canonical(self) -> str:
         """The JSON that identifies it: sorted keys, defaults left out, so that a new field changes

@@ -18,8 +18,7 @@ from scaling.fit.estimate import descend, estimate
 from scaling.fit.fit_options import RESAMPLE_KINDS, FitOptions
 from scaling.fit.law_fit import Draws, LawFit
 from scaling.fit.laws.law import Law
-from scaling.fit.multistart import spread
-from scaling.fit.newton import Minima, Problem, Resample, continuation
+from scaling.fit.newton import Minima, Problem, continuation
 
 Array = np.ndarray
 CELLS = 4_000_000  # resamples x points in memory at once
@@ -79,15 +78,17 @@ def bootstrap(fit: LawFit, resamples: int, seed: int = 0, kind: str = "auto") ->
         )
     task = fit.problem
     start, random = task.centred(fit.theta), np.random.default_rng(seed)
+    spread = task.spread(start)
     kept, step = [np.empty((0, len(start)))], max(1, CELLS // len(points))
     for first in range(0, resamples, step):
         count = min(step, resamples - first)
         if kind == "residual":
-            sample = Resample(shift=_residual_shifts(task, start, count, group, random))
+            sample = task.resampled(shift=_residual_shifts(task, start, count, group, random))
         else:
             counts = resampled(count, len(points), group if kind == "clusters" else None, random)
-            sample = Resample(weights=counts[(counts > 0).sum(1) >= fit.n_free])
-        ends = _refitted(task, start, sample)
+            counts = counts[(counts > 0).sum(1) >= fit.n_free]
+            sample, count = task.resampled(counts), len(counts)
+        ends = _refitted(sample, np.repeat(start[None], count, 0), spread)
         kept.append(task.raw(ends.theta[ends.converged]))
     theta = np.concatenate(kept)
     return Draws(theta, kind, resamples, resamples - len(theta), seed)
@@ -104,39 +105,31 @@ def _residual_shifts(
     has parameters: what it leaves there is no error (Feng, He and Hu 2011). Where most residuals
     lie within delta the fit is one of least squares, and all count.
     """
-    residual = task.log_loss - task.law.bind(task.logs)(start[None]).value[0]
-    free = int((task.lower < task.upper).sum())
-    grown = len(residual) / max(1, len(residual) - free)
+    residual = task.log_loss - task.bound(start[None]).value[0]
+    n, free = len(residual), len(task.free)
+    grown = n / max(1, n - free)
     size = np.sort(np.abs(residual))
     if task.objective.kind == "mse" or np.median(size) < task.delta:
         pool = size * grown ** (1 / 2)
     else:
         pool = size[free:] * grown ** (1 / 3)
-    _, place = np.unique(np.arange(len(size)) if group is None else group, return_inverse=True)
+    _, place = np.unique(np.arange(n) if group is None else group, return_inverse=True)
     signs = random.choice([-1.0, 1.0], (count, int(place.max()) + 1))[:, place]
-    return np.asarray(signs * random.choice(pool, (count, len(size))) - residual)
+    return np.asarray(signs * random.choice(pool, (count, n)) - residual)
 
 
-def _refitted(task: Problem, start: Array, drawn: Resample) -> Minima:
+def _refitted(drawn: Problem, starts: Array, spread: float) -> Minima:
     """The refits (R, P): from the optimum, and again through narrowing deltas where that failed or
     where points are few.
     """
-    drawn_rows = drawn.weights if drawn.weights is not None else drawn.shift
-    count = 0 if drawn_rows is None else len(drawn_rows)
-    ends = continuation(task, np.repeat(start[None], count, 0), task.delta, drawn)
-    again = (
-        np.ones(count, bool)
-        if len(task.loss) < SMALL and task.objective.kind != "mse"
-        else ~ends.converged
-    )
-    rows = np.flatnonzero(again)
+    ends = continuation(drawn, starts, drawn.delta)
+    is_small = drawn.log_loss.shape[-1] < SMALL and drawn.objective.kind != "mse"
+    rows = np.flatnonzero(~ends.converged | is_small)
     if len(rows):
-        other = continuation(
-            task, np.repeat(start[None], len(rows), 0), spread(task, start), drawn.take(rows)
-        )
+        other = continuation(drawn, starts[rows], spread, rows)
         better = other.converged & (~ends.converged[rows] | (other.value < ends.value[rows]))
-        for name in ("theta", "value", "converged"):
-            getattr(ends, name)[rows[better]] = getattr(other, name)[better]
+        for mine, theirs in zip(vars(ends).values(), vars(other).values(), strict=True):
+            mine[rows[better]] = theirs[better]
     return ends
 
 

@@ -36,10 +36,6 @@ class Replicates:
         """Cells with more than one run."""
         return int((self.counts > 1).sum())
 
-    def means(self, values: Array) -> Array:
-        """The mean of each cell."""
-        return np.asarray(np.bincount(self.cell, values) / self.counts)
-
 
 @dataclass(frozen=True, eq=False)
 class Dataset:

@@ -71,6 +71,7 @@ class Document(BaseModel):
     """The base of every model that is written as JSON; numpy values are unwrapped on the way in."""
 
     model_config = ConfigDict(
+        defer_build=True,
         frozen=True,
         extra="forbid",
         populate_by_name=True,

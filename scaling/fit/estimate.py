@@ -10,10 +10,10 @@ import numpy as np
 from scaling.fit import identifiability
 from scaling.fit.dataset import Dataset
 from scaling.fit.document import FitStatus
-from scaling.fit.law_fit import LawFit, problem_of
+from scaling.fit.law_fit import LawFit
 from scaling.fit.laws.law import Law
-from scaling.fit.multistart import multistart, spread
-from scaling.fit.newton import Problem, continuation
+from scaling.fit.multistart import multistart
+from scaling.fit.newton import Problem, continuation, problem_of
 from scaling.fit.result import Starts
 from scaling.points.points import Points
 from scaling.warning import ResultWarning, WarningCode, warn
@@ -62,10 +62,7 @@ def estimate(
         one_sided=one_sided,
     )
     if delta is None and task.objective.kind == "huber" and len(data) < FEW_RUNS:
-        residual = task.objective.residual(
-            task.law.bind(task.logs)(best[None]).value[0], task.loss, task.log_loss
-        )
-        inside = int((np.abs(residual) <= DELTA).sum())
+        inside = int((np.abs(task.residual(best)) <= DELTA).sum())
         unit = 1.0 if task.objective.log else float(task.loss.mean())
         if inside < MIN_WITHIN_DELTA * fit.n_free and WIDE_DELTA * fit.noise.sd * unit > DELTA:
             wide = WIDE_DELTA * fit.noise.sd * unit
@@ -96,7 +93,7 @@ def descend(fit: LawFit, points: Points) -> LawFit:
     near = replace(fit, data=Dataset(points), draws=None)
     task = near.problem
     start = task.centred(fit.theta)
-    ends = continuation(task, start[None], spread(task, start))
+    ends = continuation(task, start[None], task.spread(start))
     return replace(near, theta=task.raw(ends.theta[0]), value=float(ends.value[0]))
 
 
@@ -105,11 +102,10 @@ def _diagnose(
 ) -> tuple[list[ResultWarning], FitStatus]:
     """Warnings, and the status they add up to."""
     law, best, lowest = task.law, starts.minima[0].params, starts.minima[0].value or 0.0
-    free = [i for i in range(len(theta)) if task.lower[i] < task.upper[i]]
-    at_bound = [i for i in free if not task.lower[i] < theta[i] < task.upper[i]]
-    moving = [i for i in free if i not in at_bound]
+    at_bound = [i for i in task.free if not task.lower[i] < theta[i] < task.upper[i]]
+    moving = [i for i in task.free if i not in at_bound]
     condition = identifiability.condition(
-        task.law.bind(task.logs)(theta[None]).gradient[0, moving].T, task.weight
+        task.bound(theta[None]).gradient[0, moving].T, task.weight
     )
     rivals = [
         one for one in starts.minima[1:] if (one.value or 0.0) <= lowest * (1 + NEARLY_AS_GOOD)

@@ -38,14 +38,10 @@ def check(
     that does not vary, no repeated data.
     """
     inputs, weight = data.points.inputs(law.inputs), data.weight
-    free = [name for name in law.names if name not in fixed]
-    if not law.terms:
-        return _check_formula(inputs, data.points.loss, len(free), law.name, where)
-    for name, column in inputs.items():
-        _check_positive(name, column, where)
     loss = np.asarray(data.points.loss, float)
-    allows_zero = law.allows_zero and not objective_named(objective).log
-    _check_positive("loss", np.where(loss == 0, 1.0, loss) if allows_zero else loss, where)
+    free = {name for name in law.names if name not in fixed}
+    may_be_zero = law.allows_zero and not objective_named(objective).log
+    _check_values(law, {**inputs, "loss": loss}, may_be_zero, where)
     if not np.isfinite(weight).all() or (weight < 0).any():
         raise ScalingError(
             "a weight is negative or not finite",
@@ -53,117 +49,80 @@ def check(
             remedy="weights are relative and at least 0",
         )
     counted = {name: column[weight > 0] for name, column in inputs.items()}
-    _check_count(law, counted, len(free), where)
-    for letter in law.inputs:
-        if letter != "U" and set(_params_involving(law, letter)) & set(free):
-            _check_varies(law, letter, counted[letter], where)
-    if "U" in law.inputs and not (np.log(counted["D"] / counted["U"]) > NEARLY).any():
-        raise ScalingError(
-            "no run repeats its data (D <= U everywhere): R_D and R_N cannot be known",
-            where=where,
-            remedy="fit --law chinchilla, or add runs of several epochs",
-        )
-    return tuple(_warnings({name: np.log(column) for name, column in counted.items()}, len(free)))
-
-
-def _check_formula(
-    inputs: Mapping[str, Array], loss: Array, free: int, law: str, where: str
-) -> tuple[ResultWarning, ...]:
-    """What can be known of a formula whose inputs may be of either sign."""
-    for name, column in {**inputs, "loss": np.asarray(loss, float)}.items():
-        if not np.isfinite(column).all():
-            raise ScalingError(
-                f"{name} is not finite in {int((~np.isfinite(column)).sum())} points",
-                where=where,
-                remedy="fix or leave out these rows (--where)",
-            )
-    distinct = len(np.unique(np.stack(list(inputs.values()), 1), axis=0))
-    if distinct < free:
-        raise ScalingError(
-            f"{distinct} distinct points, and {law} has {free} parameters",
-            where=where,
-            remedy="add runs, or fit a law with fewer parameters",
-        )
-    if distinct < MIN_POINTS_PER_PARAM * free:
-        message = f"{distinct} distinct points for {free} parameters: intervals are rough"
-        return (warn(WarningCode.FEW_POINTS, message, points=distinct, params=free),)
-    return ()
-
-
-def _check_positive(name: str, column: Array, where: str) -> None:
-    bad = np.flatnonzero(~(np.isfinite(column) & (column > 0)))
-    if len(bad):
-        first = f"the first is {column[bad[0]]:g}, point {bad[0] + 1}"
-        raise ScalingError(
-            f"{name} is not finite and positive in {len(bad)} of {len(column)} points ({first})",
-            where=where,
-            remedy="fix or leave out these rows (--where)",
-        )
-
-
-def _check_count(law: Law, inputs: Mapping[str, Array], free: int, where: str) -> None:
-    rows = np.round(np.log(np.stack(list(inputs.values()), 1)) / NEARLY)
+    table = np.stack(list(counted.values()), 1)
+    rows = np.round(np.log(table) / NEARLY) if law.terms else np.unique(table, axis=0)
+    needed = len(free) + bool(law.terms)
     for count, what in ((len(rows), "points"), (len(np.unique(rows, axis=0)), "distinct points")):
-        if count < free + 1:
+        if count < needed:
             raise ScalingError(
-                (
-                    f"{count} {what}, and the law {law.name} has {free} parameters: at least "
-                    f"{free + 1} are needed"
-                ),
+                f"{count} {what}, and the law {law.name} has {len(free)} parameters: at least "
+                f"{needed} are needed",
                 where=where,
-                remedy=(
-                    "add runs, or fit a law with fewer parameters (chinchilla-tied, kaplan-n, "
-                    "power)"
-                ),
+                remedy="add runs, or fit a law with fewer parameters (chinchilla-tied, kaplan-n, "
+                "power)",
             )
-
-
-def _params_involving(law: Law, letter: str) -> list[str]:
-    """The parameters of the terms in which a letter stands: they cannot be known when it does not
-    vary.
-    """
-    terms = [term for term in law.terms if any(letter in powers for powers in term.powers.values())]
-    return list(dict.fromkeys(name for term in terms for name in (term.coefficient, *term.powers)))
-
-
-def _check_varies(law: Law, letter: str, column: Array, where: str) -> None:
-    distinct = count_distinct(column)
-    if distinct < MIN_DISTINCT:
-        lost = " and ".join(_params_involving(law, letter))
-        raise ScalingError(
-            (
-                f"{letter} takes {distinct} distinct value{'s' * (distinct > 1)}: {lost} of "
-                f"the law {law.name} cannot be identified"
-            ),
-            where=where,
-            remedy=(
-                f"add runs at {MIN_DISTINCT} or more values of {letter}, or fit a law without it"
-            ),
-        )
-
-
-def count_distinct(column: Array) -> int:
-    """How many values differ by more than about a thousandth."""
-    return len(np.unique(np.round(np.log(column) / NEARLY)))
-
-
-def collinear(logs: Mapping[str, Array]) -> bool:
-    """Whether N and D vary together, at one ratio, so that their powers cannot be separated."""
-    return {"N", "D"} <= set(logs) and float(np.std(logs["D"] - logs["N"])) < COUPLED
-
-
-def _warnings(logs: Mapping[str, Array], free: int) -> list[ResultWarning]:
-    count, warnings = len(next(iter(logs.values()))), []
-    if collinear(logs):
+    _check_spread(law, counted, free, where)
+    warnings = []
+    if law.terms and collinear({name: np.log(column) for name, column in counted.items()}):
         message = (
             "one ratio D/N only: the two powers cannot be separated, and a does not follow from "
             "these data"
         )
         warnings.append(warn(WarningCode.ONE_RATIO, message))
-    if count < MIN_POINTS_PER_PARAM * free:
-        message = f"{count} points for {free} parameters: intervals are rough"
-        warnings.append(warn(WarningCode.FEW_POINTS, message, points=count, params=free))
-    return warnings
+    if len(rows) < MIN_POINTS_PER_PARAM * len(free):
+        message = f"{len(rows)} points for {len(free)} parameters: intervals are rough"
+        points, params = len(rows), len(free)
+        warnings.append(warn(WarningCode.FEW_POINTS, message, points=points, params=params))
+    return tuple(warnings)
+
+
+def _check_values(law: Law, columns: Mapping[str, Array], may_be_zero: bool, where: str) -> None:
+    for name, column in columns.items():
+        if not law.terms:  # a formula's inputs may be of either sign
+            bad, what = ~np.isfinite(column), "finite"
+        else:
+            bad, what = ~(np.isfinite(column) & (column > 0)), "finite and positive"
+            if name == "loss" and may_be_zero:
+                bad &= column != 0
+        if bad.any():
+            first = int(np.argmax(bad))
+            raise ScalingError(
+                f"{name} is not {what} in {int(bad.sum())} of {len(column)} points "
+                f"(the first is {column[first]:g}, point {first + 1})",
+                where=where,
+                remedy="fix or leave out these rows (--where)",
+            )
+
+
+def _check_spread(
+    law: Law, columns: Mapping[str, Array], free: Collection[str], where: str
+) -> None:
+    """Whether each input of a law varies, and some run repeats its data where that counts."""
+    for letter in law.inputs:
+        involved = [term for term in law.terms if any(letter in p for p in term.powers.values())]
+        names = dict.fromkeys(n for term in involved for n in (term.coefficient, *term.powers))
+        if letter == "U" or not set(free) & set(names):
+            continue
+        distinct = len(np.unique(np.round(np.log(columns[letter]) / NEARLY)))
+        if distinct < MIN_DISTINCT:
+            raise ScalingError(
+                f"{letter} takes {distinct} distinct value{'s' * (distinct > 1)}: "
+                f"{' and '.join(names)} of the law {law.name} cannot be identified",
+                where=where,
+                remedy=f"add runs at {MIN_DISTINCT} or more values of {letter}, or fit a law "
+                "without it",
+            )
+    if law.terms and "U" in law.inputs and not (np.log(columns["D"] / columns["U"]) > NEARLY).any():
+        raise ScalingError(
+            "no run repeats its data (D <= U everywhere): R_D and R_N cannot be known",
+            where=where,
+            remedy="fit --law chinchilla, or add runs of several epochs",
+        )
+
+
+def collinear(logs: Mapping[str, Array]) -> bool:
+    """Whether N and D vary together, at one ratio, so that their powers cannot be separated."""
+    return {"N", "D"} <= set(logs) and float(np.std(logs["D"] - logs["N"])) < COUPLED
 
 
 def condition(jacobian: Array, weight: Array) -> float:

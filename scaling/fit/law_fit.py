@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
-from scaling.errors import ScalingError
 from scaling.fit.dataset import Dataset
 from scaling.fit.document import Estimate, FitStatus, estimates
 from scaling.fit.frontier.frontier import Cost, Frontier
 from scaling.fit.laws.law import Law
-from scaling.fit.laws.objectives import objective as objective_named
-from scaling.fit.newton import Problem, problem, with_fixed
+from scaling.fit.newton import Problem, problem_of
 from scaling.fit.noise import Noise, residual_noise
 from scaling.fit.result import Goodness, Objective, Starts
 from scaling.points.points import Points
@@ -95,10 +93,9 @@ class LawFit:
         to their mean where the objective is one of losses.
         """
         task = self.problem
-        expansion = task.law.bind(task.logs)(task.centred(self.theta)[None])
-        residual = task.objective.residual(expansion.value[0], task.loss, task.log_loss)
-        free = task.lower < task.upper
-        design = expansion.gradient[0, free].T
+        at = task.centred(self.theta)
+        residual, expansion = task.residual(at), task.bound(at[None])
+        design = expansion.gradient[0, task.free].T
         if not task.objective.log:
             mean = float(task.loss.mean())
             residual = residual / mean
@@ -201,29 +198,3 @@ def exponents(optimum: Frontier | None, draws: Frontier | None, ci: float) -> di
         return {}
     values = {"a": float(optimum.a), "b": float(optimum.b)}
     return estimates(values, {"a": draws.a, "b": draws.b} if draws else None, ci)
-
-
-def problem_of(
-    law: Law,
-    points: Points,
-    objective: str,
-    delta: float,
-    fixed: Mapping[str, float] | None = None,
-    one_sided: float = 1.0,
-) -> Problem:
-    """The problem that `estimate`, `bootstrap` and `profile` share. Raises ScalingError for unknown
-    names and a bad delta.
-    """
-    if not (np.isfinite(delta) and delta > 0):
-        raise ScalingError(
-            f"delta = {delta:g} is not a positive number",
-            remedy="the usual delta is 1e-3, in log loss",
-        )
-    if not 0 < one_sided <= 1:
-        raise ScalingError(
-            f"one_sided = {one_sided:g} is no weight", remedy="give a number above 0, up to 1"
-        )
-    penalty = replace(objective_named(objective), above=one_sided)
-    loss = np.asarray(points.loss, float)
-    task = problem(law, points.inputs(law.inputs), loss, points.weight, penalty, delta)
-    return with_fixed(task, fixed) if fixed else task

@@ -42,8 +42,7 @@ from scaling.fit.frontier.estimate import FrontierEstimate
 from scaling.fit.frontier.isoflop import isoflop
 from scaling.fit.law_fit import LawFit
 from scaling.fit.laws.laws import LAWS
-from scaling.fit.multistart import spread
-from scaling.fit.newton import Resample, continuation
+from scaling.fit.newton import continuation
 from scaling.fit.result import BudgetMinimum
 from scaling.points.points import Points
 
@@ -167,7 +166,7 @@ def _origins(data: Dataset, fits: Mapping[str, LawFit]) -> list[_Origin]:
         begun = task.centred(fit.theta)
         scale = masks * (flops.max() / np.where(masks, flops, 0.0).max(1))[:, None]
         start = np.repeat(begun[None], len(masks), 0)
-        ends = continuation(task, start, spread(task, begun), Resample(weights=scale))
+        ends = continuation(task.resampled(scale), start, task.spread(begun))
         values[name] = fit.law.values(task.raw(ends.theta))
     origins = []
     for row, budget in enumerate(budgets):

@@ -13,7 +13,7 @@ import numpy as np
 
 from scaling.fit.laws.formula import FormulaLaw
 from scaling.fit.laws.formula_starts import starts as formula_starts
-from scaling.fit.newton import Problem, concatenate, continuation, subsample
+from scaling.fit.newton import Problem, continuation
 from scaling.fit.result import ObjectiveMinimum, Starts
 
 Array = np.ndarray
@@ -34,24 +34,24 @@ def multistart(task: Problem) -> tuple[Array, Starts, bool]:
     """The best minimum (P,) in centred coordinates, how the starts ended, and whether the best one
     converged.
     """
-    search = subsample(task, SEARCHED)
+    search = task.subsample(SEARCHED)
     begun = starts(search)
-    wide = spread(search, begun[0])
+    wide = search.spread(begun[0])
     ends = continuation(search, begun, search.delta)
     places, owner = _distinct(ends.theta, ends.value)
     if len(places) > 1:
-        ends = concatenate(ends, continuation(search, begun[:GUIDED], wide))
+        ends = ends.append(continuation(search, begun[:GUIDED], wide))
         places, owner = _distinct(ends.theta, ends.value)
     converged = int(ends.converged.sum())
     # a large table decides between the few best of what a part of it shows
-    stages = [] if search is task else [subsample(task, MIDDLE), task]
+    stages = [] if search is task else [task.subsample(MIDDLE), task]
     for stage in stages[-1:] if len(task.loss) <= MIDDLE else stages:
         ends = continuation(stage, ends.theta[places[:FINALISTS]], stage.delta)
         places, again = _distinct(ends.theta, ends.value)
         owner = again[owner[owner < FINALISTS]]
     counts = np.bincount(owner, minlength=len(places))
     reported = task.law.values(task.raw(ends.theta[places]))
-    value = penalty(task, ends.theta[places])
+    value = task.penalty(ends.theta[places])
     minima = [
         ObjectiveMinimum(
             value=float(value[row]),
@@ -175,20 +175,3 @@ def _nonnegative(columns: Array, target: Array, weight: Array) -> tuple[Array, A
         best[better] = 0.0
         best[np.ix_(better, rows)] = solution[better]
     return best, cost
-
-
-def spread(task: Problem, theta: Array) -> float:
-    """The typical size of the residuals at theta (P,), from which delta is narrowed."""
-    log_loss = task.law.bind(task.logs)(theta[None]).value[0]
-    return float(np.median(np.abs(task.objective.residual(log_loss, task.loss, task.log_loss))))
-
-
-def penalty(task: Problem, theta: Array) -> Array:
-    """The objective itself (R,) at centred theta (R, P): of least absolute deviations without
-    smoothing.
-    """
-    log_loss = task.law.bind(task.logs)(theta).value
-    return (
-        task.objective.rho(task.objective.residual(log_loss, task.loss, task.log_loss), task.delta)
-        @ task.weight
-    )

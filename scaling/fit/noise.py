@@ -148,7 +148,7 @@ def _lack_of_fit(replicates: Replicates, residual: Array, n_free: int) -> LackOf
     left = len(replicates.counts) - n_free
     if left < 1 or not replicates.squares:
         return None
-    between = float((replicates.counts * replicates.means(residual) ** 2).sum())
+    between = float((np.bincount(replicates.cell, residual) ** 2 / replicates.counts).sum())
     ratio = between / left / (replicates.squares / replicates.freedom)
     return LackOfFit(ratio=ratio, p=float(fdtrc(left, replicates.freedom, ratio)))
 

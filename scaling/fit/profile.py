@@ -20,7 +20,7 @@ import numpy as np
 from scaling.fit.bootstrap import LARGE, PART
 from scaling.fit.estimate import descend
 from scaling.fit.law_fit import LawFit
-from scaling.fit.newton import ONCE, Problem, expand, minimise
+from scaling.fit.newton import Problem, expand, minimise
 from scaling.fit.significance import student
 
 Array = np.ndarray
@@ -100,10 +100,7 @@ def profile(fit: LawFit, ci: float = 0.95) -> dict[str, Profile]:
     # weights are relative: of mean one they count runs
     task = replace(fit.problem, weight=fit.data.weight / fit.data.weight.mean())
     best = task.centred(fit.theta)
-    residual = task.objective.residual(
-        task.law.bind(task.logs)(best[None]).value[0], task.loss, task.log_loss
-    )
-    free = [i for i in range(len(best)) if task.lower[i] < task.upper[i]]
+    residual, free = task.residual(best), task.free.tolist()
     if np.median(np.abs(residual)) < EXACT * (
         1.0 if task.objective.log else float(np.median(task.loss))
     ):
@@ -150,7 +147,7 @@ def profile(fit: LawFit, ci: float = 0.95) -> dict[str, Profile]:
 
 def _trace(task: Problem, best: Array, rays: list[_ProfileSide]) -> None:
     """Follow each ray outward until the rise has passed one, then inward to where it does."""
-    floor = float(expand(task, best[None], ONCE, task.delta).value[0])
+    floor = float(expand(task, best[None]).value[0])
     for reach in FIRST * GROWTH ** np.arange(ROUNDS):
         outward = [ray for ray in rays if ray.rise[-1] < 1.0 and ray.at[-1] != ray.limit]
         farther = [ray.at[0] + ray.sign * ray.width * reach for ray in outward]
@@ -219,9 +216,7 @@ def _covariances(
     """The raw covariance (P, P) of the free parameters in units of the noise, when that is even and
     when it is as uneven as the squared slopes of the penalty are (the sandwich of Huber 1967).
     """
-    gradient = task.law.bind(task.logs)(best[None]).gradient[0, free] * (
-        1.0 if task.objective.log else task.loss
-    )
+    gradient = task.bound(best[None]).gradient[0, free] * (1.0 if task.objective.log else task.loss)
     squares = task.objective.smooth(residual, task.delta)[1] ** 2
     inner = (gradient * task.weight) @ gradient.T
     inner += 1e-10 * np.diag(np.diag(inner))

@@ -17,7 +17,7 @@ from scaling.fit.estimate import estimate
 from scaling.fit.law_fit import LawFit
 from scaling.fit.laws.law import Law, Param, Term
 from scaling.fit.laws.laws import LAWS
-from scaling.fit.newton import Resample, continuation
+from scaling.fit.newton import continuation
 from scaling.formatting import format_count
 from scaling.points.comparability import has_variants
 from scaling.points.points import Points
@@ -148,7 +148,7 @@ def _intervals(fit: LawFit, points: Points, losses: np.ndarray) -> dict[str, Int
     problem = fit.problem
     starts = np.repeat(problem.centred(fit.theta)[None], RESAMPLES, 0)
     shift = np.log(losses) - np.log(points.loss)
-    refits = continuation(problem, starts, fit.delta, Resample(shift=shift))
+    refits = continuation(problem.resampled(shift=shift), starts, fit.delta)
     draws = LAW.values(problem.raw(refits.theta[refits.converged]))
     tail = 50 * (1 - CI)
     return {

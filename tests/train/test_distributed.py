@@ -59,7 +59,8 @@ def test_process_0_stops_both_and_they_resume_bit_identically(reports):
 
 def test_only_process_0_publishes(reports):
     assert [report["writes"] for report in reports] == [True, False]
-    assert [report["published"] for report in reports] == [1, 0]
+    assert reports[0]["published"] > 0  # one, or more where training takes 20 s
+    assert reports[1]["published"] == 0
 
 
 def test_a_mesh_that_leaves_a_process_out_is_rejected(reports):

@@ -1,5 +1,4 @@
-"""Laws in log space with first and second derivatives: what the minimiser of `optimise` climbs down
-on.
+"""Laws in log space with first and second derivatives, for the minimiser of `newton`.
 
 R parameter vectors at once, at n points; no law is named here, `laws` puts them together.
 """
@@ -8,13 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import reduce
 
 import numpy as np
 
 Array = np.ndarray
 Inputs = Mapping[str, Array]
-Feature = tuple[int, Array]
 NUDGE = 1e-6  # of a coordinate, where a second derivative is a difference of first ones
 
 
@@ -38,101 +35,54 @@ def _product(gradient: Array, weight: Array) -> Array:
     return np.matmul(gradient * weight[:, None], gradient.transpose(0, 2, 1))
 
 
-@dataclass(frozen=True)
-class _SoftmaxTerms:
-    """What a sum of powers is made of at theta: shares p_k (R, n) of its terms, their exponents y_k
-    = z_k / T, and T.
-    """
-
-    features: list[list[Feature]]
-    outer: list[Array]
-    shares: list[Array]
-    scaled: list[Array]
-    warmth: Array | float
-
-    def spread(self, weight: Array, size: int) -> Array:
-        """sum_i weight_i sum_k p_k x_k x_k' (R, P, P), x_k the gradient of z_k; its features are
-        shared by all rows.
-        """
-        matrix = np.zeros((len(weight), size, size))
-        for share, term, outer in zip(self.shares, self.features, self.outer, strict=True):
-            moments = iter(((weight * share) @ outer).T)
-            for place, (i, _) in enumerate(term):
-                for j, _ in term[place:]:
-                    moment = next(moments)
-                    matrix[:, i, j] += moment
-                    if i != j:
-                        matrix[:, j, i] += moment
-        return matrix
-
-    def heat(self, weight: Array, mean: Array, root: int, size: int) -> Array:
-        """The second derivatives that involve T: -p_k (y_k - mean) / T with z_k, the variance of y
-        over T with T itself.
-        """
-        matrix = np.zeros((len(weight), size, size))
-        for share, one, term in zip(self.shares, self.scaled, self.features, strict=True):
-            tilt = weight * share * (one - mean)
-            matrix[:, root, root] += (tilt * one).sum(1)
-            for j, feature in term:
-                cross = tilt @ feature
-                matrix[:, j, root] -= cross
-                matrix[:, root, j] -= cross
-        return matrix
-
-
-def sum_of_powers(
-    features: list[list[Feature]], size: int, floor: int | None, root: int | None
-) -> Bound:
+def sum_of_powers(design: Array, floor: int | None, root: int | None) -> Bound:
     """log(E + sum exp z), or T log sum exp(z / T): d/dz_k is the share p_k, d/dT the entropy of the
     shares.
 
-    `features` holds for each z_k the parameters it is affine in, each with its factor (n,), the
-    coefficient (factor 1) first; `floor` and `root` are the places of E and T among the `size`
-    parameters; with both, the floor stands outside the root.
+    z_k = theta @ design[k], `design` (K, P, n); `floor` and `root` are the places of E and T among
+    the P parameters; with both, the floor stands outside the root.
     """
     if floor is not None and root is not None:
-        return above_floor(sum_of_powers(features, size, None, root), floor)
-    outer = [
-        np.stack([u * v for a, (_, u) in enumerate(term) for _, v in term[a:]], 1)
-        for term in features
-    ]
+        return above_floor(sum_of_powers(design, None, root), floor)
+    size, n = design.shape[1:]
+    outer = (design[:, :, None] * design[:, None]).reshape(-1, size * size, n).transpose(0, 2, 1)
 
     def at(theta: Array) -> Expansion:
         warmth = theta[:, root, None] if root is not None else 1.0
-        scaled = [
-            sum(theta[:, j, None] * x for j, x in term[1:]) + theta[:, term[0][0], None]
-            for term in features
-        ]
-        scaled = [one / warmth for one in scaled] if root is not None else scaled
-        top = reduce(np.maximum, scaled)
-        powers = [np.exp(one - top) for one in scaled]
-        total = reduce(np.add, powers)
+        scaled = theta @ design / warmth
+        top = scaled.max(0)
+        powers = np.exp(scaled - top)
+        total = powers.sum(0)
         if floor is not None:
             total = total + theta[:, floor, None] * np.exp(-top)
-        value = (top + np.log(total)) * warmth
-        parts = _SoftmaxTerms(features, outer, [power / total for power in powers], scaled, warmth)
-        gradient = np.zeros((len(theta), size, value.shape[1]))
-        for share, term in zip(parts.shares, features, strict=True):
-            for j, x in term:
-                gradient[:, j] += share * x
-        if floor is not None:
-            gradient[:, floor] = np.exp(-value)
+        value, shares = (top + np.log(total)) * warmth, powers / total
+
+        def spread(weight: Array) -> Array:
+            """sum_i weight_i sum_k p_k x_k x_k' (R, P, P), x_k the gradient of z_k."""
+            parts = zip(weight * shares, outer, strict=True)
+            return np.sum([one @ xx for one, xx in parts], axis=0).reshape(-1, size, size)
+
+        pull = shares[0, :, None] * design[0]
+        for one, x in zip(shares[1:], design[1:], strict=True):
+            pull += one[:, None] * x
         if root is None:
-            return Expansion(
-                value, gradient, lambda a, b: _product(gradient, a - b) + parts.spread(b, size)
-            )
-        mean = sum(share * one for share, one in zip(parts.shares, scaled, strict=True))
-        pull = gradient.copy()
+            if floor is not None:
+                pull[:, floor] = np.exp(-value)
+            return Expansion(value, pull, lambda a, b: _product(pull, a - b) + spread(b))
+        mean = (shares * scaled).sum(0)
+        gradient = pull.copy()
         gradient[:, root] += value / warmth - mean
 
         def second(a: Array, b: Array) -> Array:
             warm = b / warmth
-            return (
-                _product(gradient, a)
-                - _product(pull, warm)
-                + parts.spread(warm, size)
-                + parts.heat(warm, mean, root, size)
-            )
+            tilt = warm * shares * (scaled - mean)
+            matrix = _product(gradient, a) - _product(pull, warm) + spread(warm)
+            # what involves T: -p_k (y_k - mean) / T with z_k, the variance of y = z / T with T
+            cross = (tilt @ design.transpose(0, 2, 1)).sum(0)
+            matrix[:, :, root] -= cross
+            matrix[:, root, :] -= cross
+            matrix[:, root, root] += (tilt * scaled).sum((0, 2))
+            return matrix
 
         return Expansion(value, gradient, second)
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from scaling.errors import ScalingError
 from scaling.fit.frontier.frontier import Cost, Frontier
-from scaling.fit.laws.derivatives import Array, Bound, Expansion, Feature, Inputs, sum_of_powers
+from scaling.fit.laws.derivatives import Array, Bound, Expansion, Inputs, sum_of_powers
 
 UNIT_OF = {"U": "D"}  # unique tokens are counted in the unit of tokens
 UNSCALED = frozenset("X")  # a loss stands as it is in a sigmoid
@@ -89,12 +89,8 @@ class Law:
         """The inputs as `bind` takes them."""
         return {name: np.log(x[name]) for name in self.inputs}
 
-    def to_log(self, loss: Array) -> Array:
-        """Losses on the scale of `log_predict`: their logs, or themselves where `signed`."""
-        return loss if self.signed else np.log(loss)
-
     def from_log(self, value: Array) -> Array:
-        """The inverse of `to_log`."""
+        """Losses from the scale of `log_predict`: logs, or losses where `signed`."""
         return value if self.signed else np.exp(value)
 
     def predict(self, theta: Array, x: Inputs) -> Array:
@@ -125,19 +121,18 @@ class Law:
         if self.custom:
             return self.custom(logs)
         floor, root = (self.index(name) if name else None for name in (self.floor, self.root))
-        return sum_of_powers(self._features(logs), len(self.params), floor, root)
+        return sum_of_powers(self._design(logs), floor, root)
 
-    def _features(self, logs: Inputs) -> list[list[Feature]]:
-        """For each term the parameters it is affine in, each with its factor (n,); the
-        coefficient's, 1, comes first.
-        """
-        features = []
-        for term in self.terms:
-            slopes = [
-                (self.index(name), _weighted(powers, logs)) for name, powers in term.powers.items()
-            ]
-            features.append([(self.index(term.coefficient), np.ones_like(slopes[0][1])), *slopes])
-        return features
+    def _design(self, logs: Inputs, coefficient: float = 1.0) -> Array:
+        """The slopes (K, P, n) of each term's log in theta, in its coefficient `coefficient`."""
+        design = np.zeros((len(self.terms), len(self.params), len(logs[self.inputs[0]])))
+        for term, slopes in zip(self.terms, design, strict=True):
+            slopes[self.index(term.coefficient)] = coefficient
+            for exponent, powers in term.powers.items():
+                slopes[self.index(exponent)] = sum(
+                    power * logs[letter] for letter, power in powers.items()
+                )
+        return design
 
     def log_columns(self, theta: Array, logs: Inputs) -> Array:
         """Logs of the powers (G, K, n) that multiply the coefficients of the terms, before the
@@ -145,13 +140,7 @@ class Law:
         """
         if self.columns:
             return self.columns(theta, logs)
-        return np.stack(
-            [
-                sum(theta[:, j, None] * feature for j, feature in term[1:])
-                for term in self._features(logs)
-            ],
-            1,
-        )
+        return np.moveaxis(theta @ self._design(logs, 0.0), 0, 1)
 
     def log_predict(self, theta: Array, x: Inputs) -> Array:
         """Natural log of the predicted loss (..., n) at theta (..., P) and inputs
@@ -213,11 +202,6 @@ class Law:
         input's unit.
         """
         return np.array([units[param.place] if param.place else 0.0 for param in self.params])
-
-
-def _weighted(powers: Mapping[str, float], logs: Inputs) -> Array:
-    """The log of a product of powers of the inputs (n,)."""
-    return np.sum([power * logs[letter] for letter, power in powers.items()], axis=0)
 
 
 def units(law: Law, logs: Inputs) -> dict[str, float]:

@@ -42,17 +42,7 @@ class Objective:
 
     def rho(self, residual: Array, delta: float) -> Array:
         """The penalty of each residual; `delta` matters to the Huber objectives only."""
-        side = self.side(residual)
-        if self.kind == "mse":
-            return side * residual**2
-        if self.kind == "lad":
-            return side * np.abs(residual)
-        inner = np.clip(residual, -delta, delta)
-        return side * inner * (residual - inner / 2)
-
-    def side(self, residual: Array) -> Array | float:
-        """The weight of each residual by its side."""
-        return 1.0 if self.above == 1.0 else np.where(residual < 0, self.above, 1.0)
+        return self.smooth(residual, 1e-300 if self.kind == "lad" else delta)[0]
 
     def path(self, delta: float, spread: float, count: int) -> tuple[float, ...]:
         """The deltas to pass through for `count` points, from one as wide as the residuals
@@ -71,20 +61,16 @@ class Objective:
         parabola that touches it at the residual and lies above it everywhere else. Of least
         absolute deviations: at smoothing `delta`.
         """
-        if self.kind == "mse":
-            two = np.full_like(residual, 2.0)
-            side = self.side(residual)
-            return side * residual**2, side * 2 * residual, side * two, two
-        inner = np.clip(residual, -delta, delta)
-        above = np.maximum(np.abs(residual), delta)
-        scale = 1 / delta if self.kind == "lad" else 1.0
-        side = self.side(residual) * scale
-        return (
-            side * inner * (residual - inner / 2),
-            side * inner,
-            side * (above == delta),
-            scale * delta / above,
+        scale = {"huber": 1.0, "lad": 1 / delta, "mse": 2.0}[self.kind]
+        width = np.inf if self.kind == "mse" else delta
+        inner, size = np.clip(residual, -width, width), np.abs(residual)
+        side = scale if self.above == 1.0 else scale * np.where(residual < 0, self.above, 1.0)
+        slope = side * inner
+        curve, above = (
+            side * (size <= width),
+            scale * np.minimum(1.0, width / np.maximum(size, 1e-300)),
         )
+        return slope * (residual - inner / 2), slope, curve, above
 
 
 OBJECTIVES: dict[str, Objective] = {

@@ -72,10 +72,8 @@ PUBLISHED: dict[str, Published] = {
         f"{KAPLAN}, table 2 (L(N,D)), tables 5 and 6 (optimum)",
         NONEMBEDDING,
         (
-            (
-                "nats per token of their own tokeniser; later work puts the exponent of N "
-                "near 0.5, not 0.73"
-            ),
+            "nats per token of their own tokeniser; later work puts the exponent of N "
+            "near 0.5, not 0.73",
         ),
         {
             "n_params": _per_pf_day(1.3e9, 0.73),
@@ -110,10 +108,8 @@ PUBLISHED: dict[str, Published] = {
         f"{KAPLAN}, eq. 1.6 and table 3",
         NONEMBEDDING,
         (
-            (
-                "S is S_min, the least steps: S / (1 + B_crit / B) with B_crit = 2e8 / "
-                "L^(1/0.21) tokens"
-            ),
+            "S is S_min, the least steps: S / (1 + B_crit / B) with B_crit = 2e8 / "
+            "L^(1/0.21) tokens",
         ),
         params="nonembedding",
     ),
@@ -140,10 +136,8 @@ PUBLISHED: dict[str, Published] = {
         ),
         "total N; C = 6 N D",
         (
-            (
-                "the optimiser stopped early: Besiroglu 2024 fit the same data better, with "
-                "20 tokens per parameter instead of 59 at 5.76e23"
-            ),
+            "the optimiser stopped early: Besiroglu 2024 fit the same data better, with "
+            "20 tokens per parameter instead of 59 at 5.76e23",
         ),
         flops_range=(6e18, 3e21),
     ),
@@ -153,10 +147,8 @@ PUBLISHED: dict[str, Published] = {
         "Besiroglu et al. 2024, Chinchilla Scaling: A Replication Attempt (arXiv:2404.10102)",
         "total N; C = 6 N D",
         (
-            (
-                "fitted to 240 points read off a figure; standard errors A 124.6, B 1293, "
-                "alpha 0.02, beta 0.02"
-            ),
+            "fitted to 240 points read off a figure; standard errors A 124.6, B 1293, "
+            "alpha 0.02, beta 0.02",
         ),
         flops_range=(6e18, 3e21),
     ),
@@ -166,10 +158,8 @@ PUBLISHED: dict[str, Published] = {
         "De Vries 2023, Go smol or go home",
         "total N; C = 6 N D",
         (
-            (
-                "made to ask what a model smaller than optimal costs in compute; E does not "
-                "enter the answer"
-            ),
+            "made to ask what a model smaller than optimal costs in compute; E does not "
+            "enter the answer",
         ),
     ),
     "muennighoff2023": Published(
@@ -186,10 +176,8 @@ PUBLISHED: dict[str, Published] = {
         "Muennighoff et al. 2023, Scaling Data-Constrained Language Models (arXiv:2305.16264)",
         "total N; C = 6 N D; U unique tokens",
         (
-            (
-                "without unique tokens all are taken as new; (R_D, R_N) is one of several "
-                "minima, not identified by their runs"
-            ),
+            "without unique tokens all are taken as new; (R_D, R_N) is one of several "
+            "minima, not identified by their runs",
         ),
     ),
     "porian2024": Published(

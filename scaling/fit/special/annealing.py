@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from itertools import product
-from typing import Any
 
 import numpy as np
 
@@ -126,7 +125,7 @@ def fit_annealing(curves: Sequence[Curve], delta: float = 1e-3) -> Annealing:
     Raises ScalingError when there are fewer than two curves, or none of them decays: then B, C,
     beta and gamma are unknown.
     """
-    from scipy.optimize import minimize
+    from scipy.optimize import least_squares
 
     _check(curves)
     curve_areas = [areas(curve.step, curve.lr) for curve in curves]
@@ -134,41 +133,50 @@ def fit_annealing(curves: Sequence[Curve], delta: float = 1e-3) -> Annealing:
     loss = np.concatenate([curve.loss[each.used] for curve, each in pairs])
     log_s1 = np.concatenate([each.log_s1 for each in curve_areas])
 
-    def objective(theta: Array) -> tuple[float, Array]:
-        floor = float(theta[0])
-        a, alpha, b, c, beta, gamma = (float(value) for value in np.exp(theta[1:]))
-        drops, slopes = _joined(curve_areas, c, beta, gamma)
+    def evaluate(theta: Array) -> tuple[Array, Array]:
+        """The losses (T,), and their slopes (T, P)."""
+        a, alpha, b, c, beta, gamma = np.exp(theta[1:])
+        drops, (by_log_c, by_beta, by_gamma) = _joined(curve_areas, c, beta, gamma)
         power = a * np.exp(-alpha * log_s1)
-        predicted = np.maximum(floor + power - b * drops, 1e-9)
-        residual = np.log(predicted / loss)
-        inner = np.clip(residual, -delta, delta)
-        parts = np.stack(
-            [
-                np.ones_like(loss),
-                power,
-                -power * alpha * log_s1,
-                -b * drops,
-                -b * slopes[0],
-                -b * slopes[1] * beta,
-                -b * slopes[2] * gamma,
-            ]
-        )
-        return float((inner * (residual - inner / 2)).sum() / delta), parts @ (
-            inner / predicted
-        ) / delta
+        slopes = [
+            np.ones_like(loss),
+            power,
+            -power * alpha * log_s1,
+            -b * drops,
+            -b * by_log_c,
+            -b * by_beta * beta,
+            -b * by_gamma * gamma,
+        ]
+        return np.maximum(theta[0] + power - b * drops, 1e-9), np.stack(slopes, 1)
 
-    begun = _starts(curve_areas, log_s1, loss)
-    options: Any = {"maxiter": 5000, "maxfun": 20000, "ftol": 1e-15, "gtol": 1e-9}
-    again = [
-        minimize(objective, start, jac=True, method="L-BFGS-B", bounds=BOUNDS, options=options)
-        for start in begun
-    ]  # type: ignore[call-overload]
-    best = min(again, key=lambda end: float(end.fun))
-    agree = sum(end.fun <= best.fun * (1 + SAME) + 1e-12 for end in again)
-    params = [float(best.x[0]), *(float(value) for value in np.exp(best.x[1:]))]
-    return Annealing(
-        dict(zip(NAMES, params, strict=True)), float(best.fun) * delta, len(again), agree
-    )
+    def residual(theta: Array) -> Array:
+        return np.asarray(np.log(evaluate(theta)[0] / loss))
+
+    def log_slopes(theta: Array) -> Array:
+        predicted, slopes = evaluate(theta)
+        return slopes / predicted[:, None]
+
+    lower, upper = np.transpose(BOUNDS)
+    ends = [
+        least_squares(
+            residual,
+            np.clip(start, lower, upper),
+            log_slopes,
+            (lower, upper),
+            loss="huber",
+            f_scale=delta,
+            x_scale="jac",
+            ftol=1e-12,
+            xtol=1e-10,
+            gtol=None,
+            max_nfev=1000,
+        )
+        for start in _starts(curve_areas, log_s1, loss)
+    ]
+    best = min(ends, key=lambda end: float(end.cost))
+    agree = sum(end.cost <= best.cost * (1 + SAME) + 1e-12 for end in ends)
+    params = (float(value) for value in (best.x[0], *np.exp(best.x[1:])))
+    return Annealing(dict(zip(NAMES, params, strict=True)), float(best.cost), len(ends), agree)
 
 
 def _joined(

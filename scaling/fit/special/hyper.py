@@ -8,9 +8,8 @@ the best of many runs) is then averaged over. Cells are resampled whole.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,7 +18,6 @@ from scaling.errors import ScalingError
 from scaling.fit.document import Estimate
 from scaling.points.points import Points
 from scaling.points.repeated_rows import near_groups
-from scaling.points.source import Source, SourceOptions, read_source
 from scaling.warning import ResultWarning, WarningCode, warn
 
 NEAR_BEST = 0.005  # of the lowest loss of its cell: where a parabola holds
@@ -41,24 +39,15 @@ class HyperFit:
     warnings: tuple[ResultWarning, ...]
 
 
-def read_hyper_table(
-    paths: Sequence[Path | pd.DataFrame], columns: dict[str, str], where: str | None
-) -> Source:
-    """The runs of a grid, with LR, B or both. Raises ScalingError where the table has neither."""
-    needed = tuple(letter for letter in ("N", "D", "LR", "B"))
-    source = read_source(paths, SourceOptions(columns=columns, where=where, inputs=needed))
-    if not set(LETTERS) & set(source.points.others):
-        raise ScalingError(
-            "the table has no column of learning rates or batches",
-            remedy='name them: --columns "lr=...,B=...,N=...,D=...,L=loss"',
-        )
-    return source
-
-
 def fit_hyper(points: Points, resamples: int, seed: int, ci: float) -> HyperFit:
     """The powers of lr* and B*. Raises ScalingError for a grid that holds no minimum."""
     if points.n is None or points.d is None:
         raise ScalingError("the table has no N and D", remedy='name them: --columns "N=...,D=..."')
+    if not set(LETTERS) & set(points.others):
+        raise ScalingError(
+            "the table has no column of learning rates or batches",
+            remedy='name them: --columns "lr=...,B=...,N=...,D=...,L=loss"',
+        )
     cell = _cells(points)
     best = pd.Series(points.loss).groupby(cell).transform("min").to_numpy()
     varied = [
@@ -89,13 +78,13 @@ def fit_hyper(points: Points, resamples: int, seed: int, ci: float) -> HyperFit:
         if len(np.unique(near_groups(values[rows]))) > 1
     }
     target = np.log(points.loss[rows] / best[rows])
-    fitted = _minima(logs, sizes, target, label, resamples, seed)
+    powers, rmse = _minima(logs, sizes, target, label, resamples, seed)
     warnings = list(_at_ends(points, cell, kept, varied))
     if len(sizes) < 2:
         message = f"{' and '.join({'N', 'D'} - set(sizes))} takes one value: no power of it"
         warnings.append(warn(WarningCode.NOT_IDENTIFIED, message))
     params = {}
-    for letter, (values, draws) in fitted.powers.items():
+    for letter, (values, draws) in powers.items():
         name = LETTERS[letter]
         log_coef = Estimate.of(values[0], draws[:, 0], ci)
         ends = (log_coef.value, log_coef.lo, log_coef.hi)
@@ -104,7 +93,7 @@ def fit_hyper(points: Points, resamples: int, seed: int, ci: float) -> HyperFit:
         for index, size in enumerate(sizes, start=1):
             params[f"{name}_{size}"] = Estimate.of(values[index], draws[:, index], ci)
     n_far = len(points) - len(rows)
-    return HyperFit(params, len(kept), len(rows), n_far, fitted.rmse, tuple(warnings))
+    return HyperFit(params, len(kept), len(rows), n_far, rmse, tuple(warnings))
 
 
 def _cells(points: Points) -> np.ndarray:
@@ -115,14 +104,6 @@ def _cells(points: Points) -> np.ndarray:
     return np.asarray(keys.groupby(["n", "d"], sort=False).ngroup())
 
 
-@dataclass(frozen=True)
-class _Minima:
-    """By letter: log coefficient and powers, draws (R, 1 + sizes); rms of the parabolas."""
-
-    powers: dict[str, tuple[np.ndarray, np.ndarray]]
-    rmse: float
-
-
 def _minima(
     logs: dict[str, np.ndarray],
     sizes: dict[str, np.ndarray],
@@ -130,8 +111,12 @@ def _minima(
     label: np.ndarray,
     resamples: int,
     seed: int,
-) -> _Minima:
-    """The moving minimum of one parabola, each cell with a level of its own; cells resampled."""
+) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], float]:
+    """The moving minimum of one parabola, each cell with a level of its own; cells resampled.
+
+    By letter the log coefficient and powers, and their draws (R, 1 + sizes); and the root mean
+    square that the parabolas leave.
+    """
     means = {name: values.mean() for name, values in (logs | sizes).items()}
     x = [values - means[name] for name, values in logs.items()]
     z = [np.ones(len(target)), *(values - means[name] for name, values in sizes.items())]
@@ -171,7 +156,7 @@ def _minima(
         powers[letter] = (rows[0], rows[1:])
     left = normal[0, -1, -1] - solved[0] @ normal[0, :-1, -1]
     freedom = max(1, len(target) - n_cells - solved.shape[1])
-    return _Minima(powers, float(np.sqrt(max(left, 0.0) / freedom)))
+    return powers, float(np.sqrt(max(left, 0.0) / freedom))
 
 
 def _at_ends(

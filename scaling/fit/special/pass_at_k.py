@@ -9,6 +9,7 @@ Monkeys Get Their Power (Laws)?): it needs fewer samples a problem.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,36 +53,41 @@ def r_squared(k: Array, coverage: Array) -> float:
     )
 
 
-def beta_binomial(n: Array, c: Array) -> tuple[float, float]:
-    """The beta distribution (alpha, beta) of success rates that makes the counts most likely.
+def _most_likely(
+    n: Array, c: Array, log_likelihood: Callable[..., Array], starts: Sequence[tuple[float, float]]
+) -> tuple[float, float]:
+    """The two numbers that make the counts most likely; `log_likelihood` takes them with n and c.
 
     Raises ScalingError when no count differs from another: then there is no distribution to see.
     """
     from scipy.optimize import minimize
-    from scipy.special import betaln, digamma
 
     if len(np.unique(c / n)) < 2:
         raise ScalingError(
             "all problems have the same success rate",
             remedy="draw more samples, or use more problems",
         )
-
     (n, c), often = np.unique(np.stack([n, c]), axis=1, return_counts=True)
 
-    def loss(log_shape: Array) -> tuple[float, Array]:
-        alpha, beta = np.exp(log_shape)
-        value = np.sum(often * (betaln(c + alpha, n - c + beta) - betaln(alpha, beta)))
-        shared = digamma(n + alpha + beta) - digamma(alpha + beta)
-        by_alpha = np.sum(often * (digamma(c + alpha) - digamma(alpha) - shared))
-        by_beta = np.sum(often * (digamma(n - c + beta) - digamma(beta) - shared))
-        return -float(value), -np.array([by_alpha * alpha, by_beta * beta])
+    def loss(shape: Array) -> float:
+        return -float(often @ log_likelihood(*shape, n, c))
 
-    ends = [
-        minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(-12, 12)] * 2)
-        for start in ([-1.0, 1.0], [-1.0, 4.0], [0.0, 0.0])
-    ]
+    bounds = [(-12.0, 12.0)] * 2
+    ends = [minimize(loss, start, method="Nelder-Mead", bounds=bounds) for start in starts]
     best = min(ends, key=lambda end: float(end.fun))
-    return float(np.exp(best.x[0])), float(np.exp(best.x[1]))
+    return float(best.x[0]), float(best.x[1])
+
+
+def beta_binomial(n: Array, c: Array) -> tuple[float, float]:
+    """The beta distribution (alpha, beta) of success rates that makes the counts most likely."""
+    from scipy.special import betaln
+
+    def log_likelihood(log_alpha: float, log_beta: float, n: Array, c: Array) -> Array:
+        alpha, beta = np.exp(log_alpha), np.exp(log_beta)
+        return np.asarray(betaln(c + alpha, n - c + beta) - betaln(alpha, beta))
+
+    shape = _most_likely(n, c, log_likelihood, ((-1.0, 1.0), (-1.0, 4.0), (0.0, 0.0)))
+    return float(np.exp(shape[0])), float(np.exp(shape[1]))
 
 
 def expected_coverage(alpha: float, beta: float, k: Array) -> Array:
@@ -98,31 +104,20 @@ def logit_normal(n: Array, c: Array) -> tuple[float, float]:
     counts most likely (by Gauss-Hermite).
 
     An answer of several tokens is right with the product of their probabilities, so that chances
-    spread over decades as no beta distribution does. Raises ScalingError when no count differs from
-    another.
+    spread over decades as no beta distribution does.
     """
-    from scipy.optimize import minimize
     from scipy.special import logsumexp
 
-    if len(np.unique(c / n)) < 2:
-        raise ScalingError(
-            "all problems have the same success rate",
-            remedy="draw more samples, or use more problems",
-        )
-    (n, c), often = np.unique(np.stack([n, c]), axis=1, return_counts=True)
     place_Q, log_weight_Q = _normal_nodes()
 
-    def loss(shape: Array) -> float:
-        odds_Q = shape[0] + np.exp(shape[1]) * place_Q
+    def log_likelihood(mean: float, log_spread: float, n: Array, c: Array) -> Array:
+        odds_Q = mean + np.exp(log_spread) * place_Q
         right_Q, wrong_Q = -np.logaddexp(0.0, -odds_Q), -np.logaddexp(0.0, odds_Q)
-        return -float(
-            often
-            @ logsumexp(np.outer(c, right_Q) + np.outer(n - c, wrong_Q) + log_weight_Q, axis=1)
-        )
+        logs = np.outer(c, right_Q) + np.outer(n - c, wrong_Q) + log_weight_Q
+        return np.asarray(logsumexp(logs, axis=1))
 
-    ends = [minimize(loss, start, method="Nelder-Mead") for start in ([-5.0, 1.0], [-1.0, 0.5])]
-    best = min(ends, key=lambda end: float(end.fun))
-    return float(best.x[0]), float(np.exp(best.x[1]))
+    mean, log_spread = _most_likely(n, c, log_likelihood, ((-5.0, 1.0), (-1.0, 0.5)))
+    return mean, float(np.exp(log_spread))
 
 
 def normal_coverage(mean: float, spread: float, k: Array) -> Array:

@@ -36,7 +36,6 @@ from scaling.fit.special.hyper import (
     NEAR_BEST,
     REFERENCE,
     fit_hyper,
-    read_hyper_table,
     recipe_notes,
 )
 from scaling.fit.special.pass_at_k import Counts, expected_coverage, fit_coverage, forecast
@@ -57,6 +56,7 @@ from scaling.points.readers import (
     source_name,
 )
 from scaling.points.row_filter import select
+from scaling.points.source import SourceOptions, read_source
 from scaling.points.user_table import numeric
 from scaling.warning import WarningCode, warn
 
@@ -110,17 +110,18 @@ def _tables(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> tuple[
         if isinstance(path, pd.DataFrame):
             table = normalize_frame(path)
             digest.update(table.to_csv(index=False).encode("utf-8", "replace"))
-            rows += _chosen(IN_MEMORY, table, options)
+            rows.append((IN_MEMORY, table))
             continue
-        inside = (
-            sorted(file for file in path.iterdir() if is_table_file(file))
-            if path.is_dir()
-            else [path]
-        )
-        for file in inside:
+        for file in sorted(filter(is_table_file, path.iterdir())) if path.is_dir() else [path]:
             data = read_bytes(file)
             digest.update(data)
-            rows += _chosen(file, read_table(file, data), options)
+            rows.append((file, read_table(file, data)))
+    if options.where:
+        rows = [
+            (file, table[select(options.where, {str(name): table[name] for name in table})])
+            for file, table in rows
+        ]
+    rows = [(file, table) for file, table in rows if len(table)]
     if not rows:
         raise ScalingError(
             "no table, or no row left",
@@ -130,24 +131,31 @@ def _tables(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> tuple[
     return rows, digest.hexdigest()
 
 
-def _chosen(place: Path, table: pd.DataFrame, options: FitOptions) -> Rows:
-    """The rows that `--where` keeps, where there are any."""
-    if options.where:
-        table = table[select(options.where, {str(name): table[name] for name in table.columns})]
-    return [(place, table)] if len(table) else []
+def _find_column(table: pd.DataFrame, names: Sequence[str]) -> str | None:
+    """The first of the names that the table has, as the table spells it."""
+    by_name = {str(name).strip().lower(): str(name) for name in table.columns}
+    return next((by_name[name] for name in names if name in by_name), None)
 
 
 def _column(path: Path, table: pd.DataFrame, names: Sequence[str]) -> str:
     """The first of the names that the table has. Raises ScalingError that lists its columns."""
-    by_name = {str(name).strip().lower(): str(name) for name in table.columns}
-    for name in names:
-        if name in by_name:
-            return by_name[name]
-    raise ScalingError(
-        f"no column {names[0]!r}",
-        where=str(path),
-        remedy=f"rename one; columns: {list_names(list(map(str, table.columns)))}",
-    )
+    column = _find_column(table, names)
+    if column is None:
+        raise ScalingError(
+            f"no column {names[0]!r}",
+            where=str(path),
+            remedy=f"rename one; columns: {list_names(list(map(str, table.columns)))}",
+        )
+    return column
+
+
+def _rows_by_label(path: Path, table: pd.DataFrame, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The rows of each label in the first column so named, or of the whole file."""
+    column = _find_column(table, names)
+    if column is None:
+        return {path.stem: np.arange(len(table))}
+    labels = table[column].astype(str).to_numpy(str)
+    return {str(label): np.flatnonzero(labels == label) for label in dict.fromkeys(labels)}
 
 
 def _document(
@@ -255,15 +263,8 @@ def _counts(path: Path, table: pd.DataFrame) -> list[Counts]:
             where=str(path),
             remedy="fix the row",
         )
-    by_name = {str(name).strip().lower(): name for name in table.columns}
-    label = (
-        table[by_name["model"]].astype(str).to_numpy(str)
-        if "model" in by_name
-        else np.full(len(n), path.stem)
-    )
-    return [
-        Counts(str(model), n[label == model], c[label == model]) for model in dict.fromkeys(label)
-    ]
+    groups = _rows_by_label(path, table, ["model"])
+    return [Counts(model, n[rows], c[rows]) for model, rows in groups.items()]
 
 
 def annealing(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitResult:
@@ -324,20 +325,16 @@ def _curves(path: Path, table: pd.DataFrame) -> list[Curve]:
     )
     measured = np.isfinite(step) & np.isfinite(lr) & np.isfinite(loss)
     step, lr, loss, table = step[measured], lr[measured], loss[measured], table[measured]
-    by_name = {str(name).strip().lower(): name for name in table.columns}
-    run = next((by_name[name] for name in ("run", "run_id", "curve") if name in by_name), None)
-    label = table[run].astype(str).to_numpy(str) if run else np.full(len(step), path.stem)
-    return [
-        Curve(str(name), step[label == name], lr[label == name], loss[label == name])
-        for name in dict.fromkeys(label)
-    ]
+    groups = _rows_by_label(path, table, ["run", "run_id", "curve"])
+    return [Curve(name, step[rows], lr[rows], loss[rows]) for name, rows in groups.items()]
 
 
 def hyper_parameters(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitResult:
     """lr*(N, D) and B*(N, D) as powers, of runs over learning rates and batches at several N, D."""
     _check_options(options, [name for name in NOT_HERE if name != "columns"])
     columns = parse_columns(options.columns) if options.columns else {}
-    source = read_hyper_table(paths, columns, options.where)
+    wanted = SourceOptions(columns=columns, where=options.where, inputs=("N", "D", "LR", "B"))
+    source = read_source(paths, wanted)
     points = source.points
     fitted = fit_hyper(points, options.bootstrap, options.seed, options.ci)
     excluded = [Excluded(reason=reason, count=count) for reason, count in points.excluded]
