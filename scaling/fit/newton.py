@@ -2,11 +2,11 @@
 resamples at once.
 
 Each row is a fit of its own, with its own parameters, weights and damping; rows leave as they
-converge. A step solves (H + lambda D) p = -g: H is the Hessian, where that is not positive definite
-with its eigenvalues made positive (Dauphin 2014), and D the diagonal of the curvature of a parabola
-that lies above the penalty. lambda = 0 is Newton's step, and a row has converged when that is tiny:
-with a Huber delta far below the residuals the curvature sits in the few points inside delta, and a
-test of the value alone would stop early.
+converge. A step solves (H + lambda D) p = -g: H is the Hessian, or where that is not positive
+definite the curvature M of a parabola that lies above the penalty, and D the diagonal of M. lambda
+= 0 is Newton's step, and a row has converged when that is tiny: with a Huber delta far below the
+residuals the curvature sits in the few points inside delta, and a test of the value alone would
+stop early.
 """
 
 from __future__ import annotations
@@ -185,14 +185,14 @@ def _with_fixed(task: Problem, fixed: Mapping[str, float]) -> Problem:
 @dataclass(frozen=True)
 class QuadraticModel:
     """Expansion of the objective at R parameter vectors: value and its rounding error (R,),
-    gradient (R, P), Hessian (R, P, P), and the scale D (R, P) of its diagonal.
+    gradient (R, P), Hessian and majorant (R, P, P).
     """
 
     value: Array
     noise: Array
     gradient: Array
     hessian: Array
-    scale: Array
+    majorant: Array
 
     def put(self, rows: Array, other: QuadraticModel, chosen: Array) -> None:
         """Replace some rows by those of another expansion that are `chosen`."""
@@ -212,7 +212,7 @@ def expand(
     """
     delta = task.delta if delta is None else delta
     size, n = theta.shape[1], task.log_loss.shape[-1]
-    shapes = [(len(theta),)] * 2 + [theta.shape, (*theta.shape, size), theta.shape]
+    shapes = [(len(theta),)] * 2 + [theta.shape] + [(*theta.shape, size)] * 2
     out = QuadraticModel(*(np.empty(shape) for shape in shapes))
     step = max(1, BLOCK // n)
     rounding = ROUNDING * max(1.0, float(np.abs(task.log_loss).max()) / 10)
@@ -234,7 +234,9 @@ def expand(
         out.noise[rows] = rounding * (np.abs(slope).sum(1) + out.value[rows])
         out.gradient[rows] = np.matmul(law.gradient, slope[:, :, None])[:, :, 0]
         out.hessian[rows] = law.second(weight * curve, slope)
-        out.scale[rows] = np.matmul(law.gradient**2, (weight * above)[:, :, None])[:, :, 0]
+        out.majorant[rows] = np.matmul(
+            law.gradient * (weight * above)[:, None], law.gradient.transpose(0, 2, 1)
+        )
     return out
 
 
@@ -314,9 +316,7 @@ def continuation(task: Problem, start: Array, spread: float, fits: Array | None 
             drift = (wide.gradient - near.gradient) / (1e-6 * before) * (delta - before)
             model = replace(wide, gradient=drift)
             step, damping, _ = _step(task, model, minima.theta, None, np.zeros(len(start)))
-            moved = np.where((damping == 0)[:, None], minima.theta + step, minima.theta)
-            there, here = (expand(task, at, fits, delta).value for at in (moved, minima.theta))
-            start = np.where((there < here)[:, None], moved, minima.theta)
+            start = np.where((damping == 0)[:, None], minima.theta + step, minima.theta)
         minima, before = minimise(task, start, fits, delta=delta), delta
     assert minima is not None
     return minima
@@ -343,36 +343,38 @@ def _step(
     share = np.where(np.abs(step) > distance, distance / np.maximum(np.abs(step), 1e-300), 1.0)
     shortened = share.min(1)
     fall = -(gradient * step).sum(1)
-    curved = fall - damped * (step**2 * here.scale).sum(1)
+    curved = fall - damped * (step**2 * np.einsum("rpp->rp", here.majorant)).sum(1)
     return step * shortened[:, None], damped, shortened * fall - shortened**2 * curved / 2
 
 
 def _solve(
     here: QuadraticModel, free: Array, pins: Array | None, damping: Array
 ) -> tuple[Array, Array]:
-    """-(H + damping D)^-1 g on the free coordinates across the pins (R, P), and the damping."""
-    diagonal = here.scale
+    """-(H + damping D)^-1 g on the free coordinates across the pins (R, P), with M in place of H
+    where that is not positive definite, and the damping.
+    """
+    diagonal = np.einsum("rpp->rp", here.majorant)
     scale = 1 / np.sqrt(np.maximum(diagonal, 1e-30 * diagonal.max(1, keepdims=True) + 1e-300))
     scale = np.where(free, scale, 0.0)
-    matrix = here.hessian * scale[:, :, None] * scale[:, None, :]
-    vector = -here.gradient * scale
+    vector, across = -here.gradient * scale, None
     if pins is not None:
         pin = pins * scale
         pin = pin / np.maximum(np.sqrt((pin**2).sum(1, keepdims=True)), 1e-300)
         across = np.eye(pin.shape[1]) - pin[:, :, None] * pin[:, None, :]
-        matrix = across @ matrix @ across + pin[:, :, None] * pin[:, None, :]
         vector = np.matmul(across, vector[:, :, None])[:, :, 0]
-    identity = np.eye(matrix.shape[1])
-    matrix = matrix + identity * np.where(free, damping[:, None], 1.0)[:, None, :]
-    with np.errstate(over="ignore", invalid="ignore"):
-        solution, definite = _cholesky_solve(matrix, vector)
+
+    def solved(rows: Array | slice, curvature: Array, damping: Array) -> tuple[Array, Array]:
+        matrix = curvature[rows] * scale[rows, :, None] * scale[rows, None, :]
+        if across is not None:  # and one along the pin
+            matrix = across[rows] @ matrix @ across[rows] + np.eye(matrix.shape[1]) - across[rows]
+        damped = np.where(free[rows], damping[rows, None], 1.0)
+        return _cholesky_solve(matrix + np.eye(matrix.shape[1]) * damped[:, None, :], vector[rows])
+
+    solution, definite = solved(slice(None), here.hessian, damping)
     if not definite.all():
-        bad = np.flatnonzero(~definite)
         damping = np.where(definite, damping, np.maximum(damping, FIRST))
-        value, axes = np.linalg.eigh(np.nan_to_num(matrix[bad], posinf=0.0, neginf=0.0))
-        along = np.matmul(axes.transpose(0, 2, 1), vector[bad, :, None])
-        along /= (np.abs(value) + damping[bad, None])[:, :, None]
-        solution[bad] = np.matmul(axes, along)[:, :, 0]
+        bad = np.flatnonzero(~definite)
+        solution[bad], _ = solved(bad, here.majorant, damping)
     return solution * scale, damping
 
 
