@@ -106,7 +106,7 @@ def test_akima_reaches_published_exponents(shared_data):
         minima = [
             m
             for m in isoflop(Points(loss, n, d, c), "akima").minima
-            if m.fault is None and (config, f"{m.flops:.3g}") in std
+            if m.unavailable is None and (config, f"{m.flops:.3g}") in std
         ]
         weights = np.array([std[config, f"{m.flops:.3g}"] for m in minima])
         exponent, _ = fit_power(

@@ -32,10 +32,9 @@ def same_bits(a, b):
 def updated(model, params, gradient, *, flat=True):
     """Parameters after one update at step 0."""
     h = optim.hyper(OptimConfig(lr=0.1, weight_decay=0.5, clip=False, eps=0.05), 10)
-    moments = optim.make_optimizer(h, 0.0, flat=flat).init(params)
-    return optim.update("constant", h, params, moments, gradient, 0 * h.lr, flat=flat, model=model)[
-        0
-    ]
+    lr = optim.learning_rate("constant", h, 0 * h.lr)
+    optimizer = optim.make_optimizer(h, lr, flat=flat, model=model)
+    return optim.update(optimizer, h.clip, params, optimizer.init(params), gradient)[0]
 
 
 @pytest.mark.parametrize(
