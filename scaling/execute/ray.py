@@ -214,14 +214,18 @@ class RayCluster:
         ended, monitor = run_files.finished_run_ids(folder), HeartbeatMonitor()
         with ThreadPoolExecutor(count) as pool:
             futures = [pool.submit(self._work, *job) for job in zip(jobs, logs, strict=True)]
+            next_look = 0.0
             while not all(future.done() for future in futures):
-                time.sleep(POLL_SECONDS)
+                time.sleep(POLL_SECONDS / 10)
                 if signals.force_quit:
                     os._exit(exit_code(signals.received))
                 if signals.count and not self._stopping.is_set():
                     self._stopping.set()
                     for task in tuple(self._active):
                         self.ray.cancel(task)
+                if time.monotonic() < next_look:
+                    continue
+                next_look = time.monotonic() + POLL_SECONDS
                 if began and time.monotonic() - began > NOTICE_SECONDS:
                     began = 0.0
                     if not any(path.exists() for path in logs):

@@ -32,7 +32,7 @@ def test_a_sweep_on_ray_is_stopped_with_its_state_and_ends_with_the_bits_of_a_lo
     monkeypatch.delenv("XLA_FLAGS", raising=False)  # the nodes take over what they are started with
     path, want, out = tmp_path / "tiny.toml", tmp_path / "want", tmp_path / "out"
     path.write_text(
-        dump_sweep(tiny(design={"kind": "grid", "sizes": ["3k"], "tokens": ["1M", "2M"]}))
+        dump_sweep(tiny(design={"kind": "grid", "sizes": ["3k"], "tokens": ["1M", "4M"]}))
     )
     assert scaling("run", path, "--out", want, env=optimised()).returncode == 0
     with nodes(2) as (cluster, _):
