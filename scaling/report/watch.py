@@ -5,6 +5,7 @@ the rows on disk whenever they change. Nothing is written into the sweep's folde
 from __future__ import annotations
 
 import json
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -111,6 +112,7 @@ def follow(
     interrupted.
     """
     Thread(target=server.serve_forever, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a script's background
     try:
         while True:
             time.sleep(every)
