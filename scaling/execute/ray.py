@@ -120,6 +120,8 @@ def run_on_node(
             cwd=folder if Path(folder).is_dir() else None,
             start_new_session=True,
         )
+    # a node that a script started in the background ignores SIGINT, and with it `ray.cancel`
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         while process.poll() is None:
             time.sleep(0.2)  # Ray's KeyboardInterrupt ends no system call
