@@ -324,7 +324,7 @@ def connect(ray: Any, address: str | None) -> tuple[str, bool]:
     Signal handlers stay as they are. Raises ScalingError where there is no cluster at the address.
     """
     # Ray prints of dead nodes and tasks on stdout, even with `log_to_driver=False` (2.60), and
-    # has no setting for it; `RayWorker.exit_reason` says what matters
+    # has no setting for it; the exit code and the end of the log say what matters
     ray._private.worker.print_to_stdstream = lambda data, **_: logger.info(
         "%s", "\n".join(data["lines"])
     )

@@ -117,7 +117,7 @@ def sentence(penalty: SizePenalty | None) -> str | None:
     half, best, twice = (number(float(penalty.loss[index])) for index in (HALF, BEST, TWICE))
     less, more = (format_estimate(penalty.interval(index), "short") for index in (HALF, TWICE))
     return (
-        f"A wrong size: with the same {format_flops(penalty.flops)} FLOPs half of N* reaches a "
-        f"loss of {half} instead of {best}, for which {less} % less would have been enough; twice "
-        f"N* {twice}, {more} %."
+        f"A wrong size, by this law: with the same {format_flops(penalty.flops)} FLOPs half of N* "
+        f"reaches a loss of {half} instead of {best}, for which {less} % less would have been "
+        f"enough; twice N* {twice}, {more} %."
     )
