@@ -26,6 +26,7 @@ RESAMPLES = ("auto", "pairs", "clusters", "residual")
 N_CONVENTIONS = ("with_head", "total", "nonembedding")
 FLOPS_CONVENTIONS = ("exact", "6nd", "kaplan", "chinchilla")
 READOUTS = ("constant", "averaged")
+CHECKPOINTS = ("auto", "last", "all")
 
 
 def complete_law(incomplete: str) -> list[str]:
@@ -110,6 +111,16 @@ class FitArguments:
         str | None,
         option("Keep the rows that satisfy this: 'loss < 4 and n_layers == 2'.", DATA, "EXPR"),
     ] = None
+    checkpoints: Annotated[
+        str,
+        choice(
+            "--checkpoints",
+            CHECKPOINTS,
+            "Rows of one run in a table: auto uses the last where it is sure which they are, last "
+            "goes by the order of rows, all uses every row.",
+            DATA,
+        ),
+    ] = "auto"
     drop_highest: Annotated[int, option("Leave out the K highest losses.", DATA, "K", min=0)] = 0
     readout: Annotated[
         str | None,

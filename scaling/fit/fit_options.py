@@ -23,6 +23,7 @@ TABLE_LAWS = ("coverage", "hyper", "lr-annealing")  # fitted to other tables tha
 TWO_STAGE = "two-stage"
 AUTO = "auto"  # the parameters of HEADLINE_LAW, and a combination of laws for what is predicted
 HEADLINE_LAW = "chinchilla"
+CHECKPOINTS = ("auto", "last", "all")
 RESAMPLE_KINDS = ("auto", "pairs", "clusters", "residual")
 
 
@@ -53,6 +54,7 @@ class FitOptions:
     cluster: str | None = None
     readout: str | None = None
     eval_set: str | None = None
+    checkpoints: str = "auto"
     combined: bool = False
     formula: str | None = None
     start: str | None = None
@@ -67,6 +69,7 @@ class FitOptions:
             "objective": OBJECTIVES,
             "params": get_args(NConvention),
             "flops": get_args(FlopsConvention),
+            "checkpoints": CHECKPOINTS,
         }
         for name, words in choices.items():
             value = getattr(self, name)
@@ -170,4 +173,5 @@ class FitOptions:
             *filters,
             read,
             signed=is_formula,
+            checkpoints=self.checkpoints,
         )
