@@ -94,9 +94,9 @@ def predict(
         if kind is QuestionKind.BUDGET and flops is not None
         else {}
     )
-    apart = several_laws.disagreement(approaches) if parts else None
-    if apart:
-        answer = several_laws.spanning(law, answer, approaches)
+    apart, sizes = several_laws.disagreement(law, approaches) if parts else (None, {})
+    if sizes:
+        answer = several_laws.spanning(law, answer, sizes)
     if smaller is not None:  # of an optimum every draw has its own
         n, d = _size(answer, "--smaller")
         is_optimum = kind in (QuestionKind.BUDGET, QuestionKind.LOSS)

@@ -111,14 +111,15 @@
   // the combination of laws: the weighted mean of the candidates' logs, and their spread (scaling/fit/combination.py)
   const candidates = fit.combination?.candidates.map((each) => ({ ...each, powers: numbers(each.powers) }));
   const combined = (logC, quantity, name) => {
-    const rows = candidates.map(({ powers, weights, spanned }) => [weights[quantity], Math.log(along(powers, logC)[name]), spanned])
+    const rows = candidates.map(({ powers, weights }) => [weights[quantity], Math.log(along(powers, logC)[name])])
       .filter(([weight, log]) => weight > 0 && Number.isFinite(log));
     const sum = (term) => rows.reduce((total, row) => total + term(...row), 0);
     const whole = sum((weight) => weight), mean = sum((weight, log) => weight * log) / whole;
     const spread = Math.sqrt(sum((weight, log) => weight * (log - mean) ** 2) / whole);
-    const half = fit.combination.width[quantity] * Math.hypot(spread, fit.combination.noise[quantity]);
-    const logs = rows.filter(([, , spanned]) => spanned).map(([, log]) => log);
-    return { value: Math.exp(mean), lo: Math.exp(Math.min(mean - half, ...logs)), hi: Math.exp(Math.max(mean + half, ...logs)) };
+    const { parts, quantile, largest } = fit.combination, [share, noise, growth] = parts[quantity];
+    const decades = Math.max(0, (logC - Math.log(largest)) / Math.LN10);
+    const half = quantile * Math.hypot(share * spread, noise, growth * decades);
+    return { value: Math.exp(mean), lo: Math.exp(mean - half), hi: Math.exp(mean + half) };
   };
 
   const optimum = (flops) => {
