@@ -20,7 +20,7 @@ from scaling.fit.significance import student
 Array = np.ndarray
 Quantity = Literal["loss", "n_star", "loss_star"]
 FREEDOM = 10.0  # degrees of freedom of the interval's Student t
-SPREAD_SHARE: dict[Quantity, float] = {"loss": 1.0, "n_star": 0.7, "loss_star": 0.7}
+SPREAD_SHARE: dict[Quantity, float] = {"loss": 1.0, "n_star": 0.6, "loss_star": 0.6}
 NOISE_SHARE = 0.5  # of the scatter of the runs: part of it is misfit, which the spread holds
 NEAR_OPTIMUM = math.log(2)  # of log N: within it the loss of a run follows L*(C)
 VOICE = 0.5  # of the largest weight: what weighs less has been contradicted by the later budgets

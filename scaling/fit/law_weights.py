@@ -11,10 +11,10 @@ mean of the logs, its standard error
 
 with the spread of the candidates around the answer, the noise of what is measured (half the scatter
 of the runs for a loss, the scatter of the isoFLOP minima for N*), and what all candidates err by
-together, which grows with the decades of C beyond the data: as much as on the tables of
-benchmarks/backtest.py, drawn towards what the prefixes of this table show (as in conformal
-prediction over budgets, with a prior of PRIOR origins). The constants were chosen on half of those
-tables; docs/forecasts.md has the other half.
+together, which grows with the decades of C beyond the data: by GROWTH where nothing is known of a
+table, by less where its prefixes show less (as in conformal prediction over budgets, with one
+origin at GROWTH). The constants were chosen on half the tables of benchmarks/backtest.py;
+docs/forecasts.md has the other half.
 """
 
 from __future__ import annotations
@@ -52,9 +52,7 @@ from scaling.points.points import Points
 Array = np.ndarray
 CANDIDATE_LAWS = ("chinchilla", "chinchilla-tied", "skaling", "skaling-tied", "kaplan")
 SURFACE = "surface"  # log L as a polynomial of second degree in log N and log D
-GROWTH: dict[Quantity, float] = {"loss": 0.015, "n_star": 0.1, "loss_star": 0.015}  # a decade
-PRIOR = 2  # origins that GROWTH is worth
-WORST_GROWTH = 2.0  # of one origin, over GROWTH: origins share their runs
+GROWTH: dict[Quantity, float] = {"loss": 0.025, "n_star": 0.2, "loss_star": 0.025}  # a decade
 LEAST_SCATTER = 1e-3  # of the runs' log losses; below it they are a law's own, and no prior holds
 UNIDENTIFIED = 0.5  # weight of a candidate whose parameters the data do not identify
 LARGEST_ERROR: dict[Quantity, float] = {"loss": 0.3, "n_star": 1.0, "loss_star": 0.3}
@@ -325,15 +323,15 @@ def _size_noise(
 def _growth(
     errors: Sequence[_Errors], weights: Array, noise: float, share: float, prior: float
 ) -> float:
-    """The error that the answer gains a decade: root mean square of what the origins show beyond
-    spread and noise, with PRIOR origins at the prior.
+    """The error that the answer gains a decade: root mean square of the prior and of what each
+    origin shows beyond spread and noise, at most the prior.
     """
-    squares = [prior**2] * PRIOR
+    squares = [prior**2]
     for decades, logs in errors:
         mean, spread = mean_and_spread(logs, weights)
         said = np.isfinite(mean)
         if said.any():
             beyond = np.mean((mean**2 - (share * spread) ** 2 - noise**2)[said])
-            square = max(float(beyond / np.mean(decades[said] ** 2)), 0.0)
-            squares.append(min(square, (WORST_GROWTH * prior) ** 2))
+            square = float(beyond / np.mean(decades[said] ** 2))
+            squares.append(min(max(square, 0.0), prior**2))
     return math.sqrt(np.mean(squares))
