@@ -48,6 +48,7 @@ from scaling.fit.laws.laws import LAWS
 from scaling.fit.newton import continuation
 from scaling.fit.result import BudgetMinimum
 from scaling.points.points import Points
+from scaling.warning import ResultWarning, WarningCode, warn
 
 Array = np.ndarray
 CANDIDATE_LAWS = ("chinchilla", "chinchilla-tied", "skaling", "skaling-tied", "kaplan")
@@ -63,6 +64,7 @@ MOST_ORIGINS = 6
 MIN_PREFIX, MIN_SPAN = 8, 0.4  # runs and decades of C that a prefix has at least
 AFTER = 1.3  # a run follows a budget when it costs this many times as much
 MIN_LAWS = 3
+TESTED_ORIGINS = 2  # from which weights and interval are the table's own
 
 
 def weigh_laws(
@@ -135,6 +137,17 @@ class _Errors(NamedTuple):
 
     decades: Array
     logs: Array
+
+
+def untested(combination: Combination | None) -> list[ResultWarning]:
+    """The warning that a table has too few budgets to test a forecast on it."""
+    if combination is None or combination.origins >= TESTED_ORIGINS:
+        return []
+    message = (
+        "too few budgets to test a forecast on these runs: weights and interval are those that "
+        "other tables needed"
+    )
+    return [warn(WarningCode.UNTESTED, message, origins=combination.origins)]
 
 
 @dataclass(frozen=True)

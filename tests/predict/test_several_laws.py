@@ -101,6 +101,17 @@ def test_warnings_of_the_holdout_reach_the_prediction(documents):
     assert warning in predict(document, flops=1e22)["warnings"]
 
 
+def test_a_budget_farther_out_than_any_test_is_a_guess_and_the_first_lines_say_so(documents):
+    def trust(flops):
+        answer = predict_model(documents["auto"], flops=flops)
+        return dict(prediction_lines(answer))["trust"]
+
+    assert "the interval is a guess" in trust(1e23)
+    assert "guess" not in trust(5e21)
+    one_law = predict_model(documents["chinchilla"], flops=1e23)
+    assert WarningCode.UNTESTED not in {each.code for each in one_law.warnings}
+
+
 def test_the_interval_spans_approaches_that_disagree_and_the_answer_says_so(documents):
     """isoFLOP three times above the law, both with narrow intervals."""
     document = json.loads(json.dumps(documents["auto"]))

@@ -5,7 +5,7 @@
   const fit = JSON.parse(document.getElementById("predictor-data").textContent);
   const at = (id) => document.getElementById("predict-" + id);
   const numbers = (powers) => Object.fromEntries(Object.entries(powers).map(([name, value]) => [name, Array.isArray(value) ? value.map(Number) : Number(value)]));
-  const FAR_DECADES = 1, INSIDE = 0.05; // as predict/predict.py has them
+  const FAR_DECADES = 1, TESTED_DECADES = 1.5, INSIDE = 0.05; // as predict/predict.py has them
   const SPAN = Math.log(1e4), POINTS = 401, PASSES = 8, NARROWING = 50; // as predict/iso_loss.py has them
   const FORWARD = 2; // FLOPs a parameter and token when a model is used
   const SUFFIXES = { "": 1, K: 1e3, M: 1e6, B: 1e9, G: 1e9, T: 1e12, P: 1e15, E: 1e18 };
@@ -172,6 +172,7 @@
     const said = [...fit.warnings];
     if (decades > INSIDE) said.push(`${fixed(decades, 1)} decades of compute beyond the data (${flopsText(flops)} against ${flopsText(high)} FLOPs)`);
     if (flops < low * 0.99) said.push(`${fixed(Math.log10(low / flops), 1)} decades of compute below the data`);
+    if (decades > TESTED_DECADES && candidates) said.push(`forecasts were tested up to ${TESTED_DECADES} decades beyond the data: farther out the interval is a guess`);
     if (decades > FAR_DECADES && draws) said.push("the interval does not cover errors in the law's form");
     outside(answered, "", decades > INSIDE, said);
     if (least) {
