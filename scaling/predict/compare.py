@@ -206,12 +206,12 @@ def _shares(
     """The share at each budget (K,), and its draws (K, M <= count); inf where the loss is out of
     reach. Pairs with a draw that has no frontier are left out.
     """
-    ours, theirs = (
-        draws.map(lambda column, rows=rows, a=draws.a: np.broadcast_to(column, a.shape)[rows])
-        for draws in (first.draws, other.draws)
-        for rows in [random.integers(0, np.size(draws.a), count)]
-    )
-    drawn = compute_ratio(ours, theirs, flops[:, None])
+
+    def picked(draws: Frontier) -> Frontier:
+        rows = random.integers(0, np.size(draws.a), count)
+        return draws.map(lambda column: np.broadcast_to(column, draws.a.shape)[rows])
+
+    drawn = compute_ratio(picked(first.draws), picked(other.draws), flops[:, None])
     whole = drawn[:, ~np.isnan(drawn).any(axis=0)]
     if not whole.size:
         raise ScalingError(

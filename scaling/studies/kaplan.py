@@ -99,7 +99,7 @@ def analyze(rows: pd.DataFrame) -> KaplanStudy | None:
         return None
     configs = runs.configs(rows)
     limits = {run: config["task"].get("unique_tokens") for run, config in configs.items()}
-    (batch, *before), share_improving = _critical_batch(rows, configs), 0.0
+    (batch, loss_before, noise_before), share_improving = _critical_batch(rows, configs), 0.0
     if None not in limits.values():
         laws = [_limited_law(rows, limits)]
         is_last_best = [
@@ -117,7 +117,9 @@ def analyze(rows: pd.DataFrame) -> KaplanStudy | None:
     else:
         return None
     fitted = tuple(law for law in laws if law is not None)
-    return KaplanStudy(fitted, batch, *before, share_improving) if fitted else None
+    if not fitted:
+        return None
+    return KaplanStudy(fitted, batch, loss_before, noise_before, share_improving)
 
 
 def fit_line(

@@ -129,3 +129,56 @@ def by_differences(value_and_gradient: Callable[[Array], tuple[Array, Array]]) -
         return Expansion(value, gradient, second)
 
     return at
+
+
+def saturating(excess: Array, log_r: Array) -> tuple[Array, Array, Array]:
+    """log(1 + R (1 - exp(-x / R))) for x repeats that decay with R = exp(log_r), and its slopes in
+    x and log R.
+    """
+    ratio = excess / np.exp(log_r)
+    decay = np.exp(-ratio)
+    whole = 1 - np.exp(log_r) * np.expm1(-ratio)
+    return np.log(whole), decay / whole, np.exp(log_r) * (-np.expm1(-ratio) - ratio * decay) / whole
+
+
+def repeats(log_x: Array, log_unique: Array) -> Array:
+    """Repeats x / unique - 1, never negative, and finite for any pair."""
+    return np.expm1(np.clip(log_x - log_unique, 0.0, 500.0))
+
+
+def data_constrained(logs: Inputs) -> Bound:
+    """Theta is E, log A, log B, alpha, beta, log R_D, log R_N: Chinchilla in effective parameters
+    and tokens: D' = U (1 + R_D (1 - exp(-(D/U - 1) / R_D))), and N' likewise over U_N, the N that
+    is optimal for U tokens (Muennighoff 2023, eq. 5 to 7).
+    """
+    log_n, log_d = logs["N"], logs["D"]
+    log_u = np.minimum(logs["U"], log_d)
+    more = repeats(log_d, log_u)
+
+    def value_and_gradient(theta: Array) -> tuple[Array, Array]:
+        e, a, b, alpha, beta, r_d, r_n = (theta[:, i, None] for i in range(7))
+        base = (np.log(alpha / beta) + a - b + beta * log_u) / alpha
+        unique_n = np.minimum(base, log_n)
+        extra = repeats(log_n, unique_n)
+        grown, by_extra, by_r_n = saturating(extra, r_n)
+        data, _, by_r_d = saturating(more, r_d)
+        big_n, big_d = unique_n + grown, log_u + data
+        by_base = np.where(base < log_n, 1 - by_extra * (1 + extra), 0.0)
+        z_a, z_b = a - alpha * big_n, b - beta * big_d
+        value = np.logaddexp(np.logaddexp(z_a, z_b), np.log(np.maximum(e, 1e-300)))
+        p, q = np.exp(z_a - value), np.exp(z_b - value)
+        chain = -p * alpha * by_base
+        by_alpha = -p * big_n + chain * (1 - alpha * base) / alpha**2
+        by_beta = -q * big_d + chain * (log_u - 1 / beta) / alpha
+        slopes = [
+            np.exp(-value),
+            p + chain / alpha,
+            q - chain / alpha,
+            by_alpha,
+            by_beta,
+            -q * beta * by_r_d,
+            -p * alpha * by_r_n,
+        ]
+        return value, np.stack(slopes, 1)
+
+    return by_differences(value_and_gradient)

@@ -1,7 +1,6 @@
 """Arithmetic as text: parsed, never run as code, and evaluated with derivatives.
 
-Derivatives follow by the chain rule, forward: a value comes with its slopes in the parameters that
-it depends on, over arrays of parameter vectors (R, 1) and points (n,).
+Values are arrays over parameter vectors (R, 1) and points (n,).
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ import ast
 import keyword
 import re
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +24,9 @@ REMEDY = (
     "write + - * / ^ ( ), numbers, names, log exp sqrt tanh abs min max: "
     '"L = E + A/N^alpha + B/D^beta"'
 )
-UNARY: dict[str, tuple[Callable[[Array], Array], Callable[[Array, Array], Array]]] = {
+ONE = np.ones((1, 1))  # the slope of a parameter in itself
+# by name or operator: the function, and its derivative in each argument from these and its value
+OPERATIONS: dict[Any, tuple[Callable[..., Any], ...]] = {
     "log": (np.log, lambda x, y: 1 / x),
     "ln": (np.log, lambda x, y: 1 / x),
     "log10": (np.log10, lambda x, y: 1 / (x * np.log(10))),
@@ -32,11 +34,21 @@ UNARY: dict[str, tuple[Callable[[Array], Array], Callable[[Array, Array], Array]
     "sqrt": (np.sqrt, lambda x, y: 0.5 / y),
     "tanh": (np.tanh, lambda x, y: 1 - y * y),
     "abs": (np.abs, lambda x, y: np.sign(x)),
+    "min": (lambda a, b: np.where(a <= b, a, b), lambda a, b, y: a <= b, lambda a, b, y: ~(a <= b)),
+    "max": (lambda a, b: np.where(a >= b, a, b), lambda a, b, y: a >= b, lambda a, b, y: ~(a >= b)),
+    ast.UAdd: (np.positive, lambda x, y: ONE),
+    ast.USub: (np.negative, lambda x, y: -ONE),
+    ast.Add: (np.add, lambda a, b, y: ONE, lambda a, b, y: ONE),
+    ast.Sub: (np.subtract, lambda a, b, y: ONE, lambda a, b, y: -ONE),
+    ast.Mult: (np.multiply, lambda a, b, y: b, lambda a, b, y: a),
+    ast.Div: (np.divide, lambda a, b, y: 1 / b, lambda a, b, y: -y / b),
+    ast.Pow: (
+        np.power,
+        lambda a, b, y: b * np.power(a, b - 1),
+        lambda a, b, y: np.where(y == 0, 0.0, y * np.log(a)),
+    ),
 }
-CHOICES: dict[str, Callable[[Array, Array], Array]] = {
-    "min": np.less_equal,
-    "max": np.greater_equal,
-}
+FUNCTIONS = {name for name in OPERATIONS if isinstance(name, str)}
 
 
 def unreadable(text: str, position: int, what: str, where: str = "--formula") -> ScalingError:
@@ -81,27 +93,23 @@ def parse(text: str, offset: int = 0, where: str = "--formula") -> ast.expr:
 
 def _fault(node: ast.expr, is_called: bool) -> str:
     """What makes a node no part of a formula; empty where nothing does."""
-    if isinstance(node, ast.BinOp):
-        allowed = isinstance(node.op, (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Pow))
-    elif isinstance(node, ast.UnaryOp):
-        allowed = isinstance(node.op, (ast.USub, ast.UAdd))
-    elif isinstance(node, ast.Constant):
-        allowed = type(node.value) in (int, float)
-    elif isinstance(node, ast.Call):
+    if isinstance(node, ast.Name):
+        is_bare = node.id in FUNCTIONS and not is_called
+        return f"{node.id} is a function: give its argument in brackets" if is_bare else ""
+    if isinstance(node, ast.Call):
         name = node.func.id if isinstance(node.func, ast.Name) else ""
-        if name not in UNARY and name not in CHOICES:
+        if name not in FUNCTIONS:
             return f"unknown function {ast.unparse(node.func)!r}, or a * is missing before ("
-        count = len(node.args)
-        allowed = not node.keywords and (count == 1 if name in UNARY else count > 1)
-        if not allowed:
-            return f"{name} takes {'one argument' if name in UNARY else 'two or more arguments'}"
-    elif isinstance(node, ast.Name):
-        if not is_called and (node.id in UNARY or node.id in CHOICES):
-            return f"{node.id} is a function: give its argument in brackets"
+        is_one, count = len(OPERATIONS[name]) == 2, len(node.args)
+        if node.keywords or (count != 1 if is_one else count < 2):
+            return f"{name} takes {'one argument' if is_one else 'two or more arguments'}"
+        while count > 2:  # min(a, b, c) is min(min(a, b), c)
+            node.args[:2] = [ast.Call(node.func, node.args[:2], [])]
+            count -= 1
         return ""
-    else:
-        allowed = False
-    return "" if allowed else "no arithmetic"
+    if isinstance(node, ast.Constant):
+        return "" if type(node.value) in (int, float) else "no arithmetic"
+    return "" if type(getattr(node, "op", None)) in OPERATIONS else "no arithmetic"
 
 
 def names_of(node: ast.AST) -> set[str]:
@@ -126,62 +134,34 @@ def is_affine(node: ast.expr, names: set[str]) -> bool:
     return isinstance(node, ast.Name)
 
 
+def _arguments(node: Any) -> list[ast.expr]:
+    """What the operation of a node is applied to."""
+    if isinstance(node, ast.BinOp):
+        return [node.left, node.right]
+    return [node.operand] if isinstance(node, ast.UnaryOp) else node.args
+
+
+def _operation(node: Any) -> tuple[Callable[..., Any], ...]:
+    return OPERATIONS[node.func.id if hasattr(node, "func") else type(node.op)]
+
+
 def evaluate(node: ast.expr, values: Mapping[str, Value]) -> Value:
-    """The value of an expression of names, and its derivative in each parameter it depends on."""
+    """The value of an expression of names, and its derivatives in the parameters it depends on."""
     if isinstance(node, ast.Constant):
         return np.asarray(float(node.value)), {}  # type: ignore[arg-type]
     if isinstance(node, ast.Name):
         return values[node.id]
-    if isinstance(node, ast.UnaryOp):
-        value, slopes = evaluate(node.operand, values)
-        if isinstance(node.op, ast.UAdd):
-            return value, slopes
-        return -value, {name: -slope for name, slope in slopes.items()}
-    if isinstance(node, ast.BinOp):
-        return _binary(node.op, evaluate(node.left, values), evaluate(node.right, values))
-    assert isinstance(node, ast.Call)
-    assert isinstance(node.func, ast.Name)
-    parts = [evaluate(argument, values) for argument in node.args]
-    value, slopes = parts[0]
-    if node.func.id in UNARY:
-        function, derivative = UNARY[node.func.id]
-        result = function(value)
-        if not slopes:
-            return result, {}
-        factor = derivative(value, result)
-        return result, {name: factor * slope for name, slope in slopes.items()}
-    for other, other_slopes in parts[1:]:
-        first = CHOICES[node.func.id](value, other)
-        value = np.where(first, value, other)
-        slopes = {
-            name: np.where(first, slopes.get(name, 0.0), other_slopes.get(name, 0.0))
-            for name in {*slopes, *other_slopes}
-        }
-    return value, slopes
-
-
-def _binary(
-    op: ast.operator, left: tuple[Array, Slopes], right: tuple[Array, Slopes]
-) -> tuple[Array, Slopes]:
-    (a, slopes_a), (b, slopes_b) = left, right
-    by_a: Array | float
-    by_b: Array | float
-    if isinstance(op, ast.Add):
-        value, by_a, by_b = a + b, 1.0, 1.0
-    elif isinstance(op, ast.Sub):
-        value, by_a, by_b = a - b, 1.0, -1.0
-    elif isinstance(op, ast.Mult):
-        value, by_a, by_b = a * b, b, a
-    elif isinstance(op, ast.Div):
-        value, by_a = a / b, 1 / b
-        by_b = -value * by_a if slopes_b else 0.0
-    else:
-        value = np.power(a, b)
-        by_a = b * np.power(a, b - 1) if slopes_a else 0.0
-        by_b = np.where(value == 0, 0.0, value * np.log(a)) if slopes_b else 0.0
-    slopes = {name: by_a * slope for name, slope in slopes_a.items()}
-    for name, slope in slopes_b.items():
-        slopes[name] = slopes[name] + by_b * slope if name in slopes else by_b * slope
+    parts = [evaluate(argument, values) for argument in _arguments(node)]
+    numbers, (function, *derivatives) = [number for number, _ in parts], _operation(node)
+    value, slopes = function(*numbers), Slopes()
+    for (_, inner), derivative in zip(parts, derivatives, strict=True):
+        factor = derivative(*numbers, value) if inner else ONE
+        for name, slope in inner.items():
+            if factor.dtype == bool:  # what is not taken counts for nothing, though it be infinite
+                outer = np.where(factor, slope, 0.0)
+            else:
+                outer = slope if factor is ONE else factor if slope is ONE else factor * slope
+            slopes[name] = slopes[name] + outer if name in slopes else outer
     return value, slopes
 
 
@@ -193,7 +173,7 @@ def value_of(node: ast.expr, values: Mapping[str, Array]) -> Array:
 def evaluate_text(text: str, values: Inputs, where: str) -> Array:
     """The value of an expression of known names. Raises ScalingError for any other name."""
     tree = parse(text, where=where)
-    if unknown := names_of(tree) - {*values, *UNARY, *CHOICES}:
+    if unknown := names_of(tree) - {*values, *FUNCTIONS}:
         raise unknown_choice("column", sorted(unknown)[0], values, where=where)
     with np.errstate(all="ignore"):
         return value_of(tree, values)

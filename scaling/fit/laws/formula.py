@@ -18,7 +18,7 @@ from scaling.errors import ScalingError, unknown_choice
 from scaling.fit.frontier.frontier import Cost, Frontier
 from scaling.fit.frontier.numeric import NumericFrontier
 from scaling.fit.laws.derivatives import Array, Inputs
-from scaling.fit.laws.expression import CHOICES, UNARY, is_affine, parse, unreadable, value_of
+from scaling.fit.laws.expression import FUNCTIONS, is_affine, parse, unreadable, value_of
 from scaling.fit.laws.law import Law, Param
 from scaling.points.columns import parse_columns
 
@@ -114,7 +114,7 @@ def parse_formula(
     names = list(
         dict.fromkeys(node.id for node in sorted(occurring, key=lambda node: node.col_offset))
     )
-    names = [name for name in names if name not in UNARY and name not in CHOICES]
+    names = [name for name in names if name not in FUNCTIONS]
     given = [name.strip() for name in (head[1] or "").split(",") if name.strip()]
     if unused := [name for name in given if name not in names]:
         raise unreadable(text, left.find(unused[0]), f"{unused[0]} does not occur in the formula")

@@ -15,7 +15,7 @@ from enum import Enum, auto
 import numpy as np
 
 from scaling.fit.laws.derivatives import Array, Inputs
-from scaling.fit.laws.expression import UNARY, names_of, value_of
+from scaling.fit.laws.expression import FUNCTIONS, names_of, value_of
 from scaling.fit.laws.law import Law
 
 DRAWS = 600
@@ -206,7 +206,7 @@ def _roles(
     elif isinstance(node, ast.BinOp):
         yield from _roles(node.left, law, False, power, None)
         names = names_of(node.right)
-        if names & {*law.inputs, *UNARY}:
+        if names & {*law.inputs, *FUNCTIONS}:
             yield from _roles(node.right, law, True, power, None)
             return
         minus = isinstance(node.right, ast.UnaryOp) and isinstance(node.right.op, ast.USub)

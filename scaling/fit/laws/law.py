@@ -30,7 +30,7 @@ from scaling.fit.laws.derivatives import (
     by_differences,
     sum_of_powers,
 )
-from scaling.fit.laws.expression import Value, evaluate
+from scaling.fit.laws.expression import ONE, Value, evaluate
 
 UNIT_OF = {"U": "D"}  # unique tokens are counted in the unit of tokens
 UNSCALED = frozenset("X")  # a loss stands as it is in a sigmoid
@@ -80,7 +80,7 @@ class Law:
     and L* from the reported parameters, scalars or arrays over draws, where the law has a
     compute-optimal N and D. `allows_zero` says that what is fitted (an accuracy) may be 0, `linear`
     names the parameters in which a written law is jointly affine, `start` values from which its fit
-    begins too.
+    begins too. `by_hand` is what `bind` returns where digits and speed need derivatives by hand.
     """
 
     name: str
@@ -93,6 +93,7 @@ class Law:
     root: str = ""
     derived: Callable[[Inputs], dict[str, Array]] | None = None
     expressions: Mapping[str, ast.expr] = field(default_factory=dict, repr=False)
+    by_hand: Callable[[Inputs], Bound] | None = field(default=None, repr=False)
     closed_frontier: ClosedFrontier | None = field(default=None, repr=False)
     default_objective: str = "huber-log"
     allows_zero: bool = False
@@ -138,6 +139,8 @@ class Law:
 
     def bind(self, logs: Inputs) -> Bound:
         """The law at fixed log inputs {letter: (n,)}, as a function of theta (R, P)."""
+        if self.by_hand:
+            return self.by_hand(logs)
         if self.expressions:
             x = {name: np.exp(log) for name, log in logs.items()} if self.terms else logs
             return by_differences(lambda theta: self._log_gradient(theta, x))
@@ -161,16 +164,16 @@ class Law:
         """
         if self.expressions:
             values = self._evaluate(theta, {name: np.exp(log) for name, log in logs.items()})
-            with np.errstate(divide="ignore"):
-                return np.log(np.stack([values[term.factor][0] for term in self.terms], 1))
+            factors = np.stack([values[term.factor][0] for term in self.terms], 1)
+            return np.log(np.maximum(factors, 1e-300))
         return np.moveaxis(theta @ self._design(logs, 0.0), 0, 1)
 
     def _evaluate(self, theta: Array, x: Inputs) -> dict[str, Value]:
-        """Every quantity of the law's expressions at theta (R, P), with its slopes in theta."""
+        """Inputs, parameters and every quantity of the law's expressions, with slopes in theta."""
         values: dict[str, Value] = {name: (column, {}) for name, column in x.items()}
         for i, param in enumerate(self.params):
             value = np.exp(theta[:, i, None]) if param.log else theta[:, i, None]
-            values[param.name] = value, {param.name: value if param.log else np.ones((1, 1))}
+            values[param.name] = value, {param.name: value if param.log else ONE}
         with np.errstate(all="ignore"):
             for name, tree in self.expressions.items():
                 values[name] = evaluate(tree, values)

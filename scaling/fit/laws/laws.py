@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from scaling.fit.frontier.frontier import chinchilla_frontier, kaplan_frontier
-from scaling.fit.laws.derivatives import Array, Inputs
+from scaling.fit.laws.derivatives import Array, Inputs, data_constrained
 from scaling.fit.laws.expression import parse
 from scaling.fit.laws.formula import parse_formula
 from scaling.fit.laws.law import Law, Param, Term
@@ -220,13 +220,10 @@ _ALL = (
         terms=(Term("A", {"alpha": {"N": -1}}, "of_n"), Term("B", {"beta": {"D": -1}}, "of_d")),
         floor="E",
         derived=_powers_of_c,
-        expressions=_parsed(  # U_N is the N that is optimal for U tokens
-            of_n="N^-alpha",  # without repeats, where a fit begins
-            unique="min(U, D)",
-            unique_n="min(N, (alpha*A/(beta*B) * unique^beta)^(1/alpha))",
-            more_n="unique_n * (1 + R_N*(1 - exp(-(N/unique_n - 1)/R_N)))",
-            of_d="(unique * (1 + R_D*(1 - exp(-(D/unique - 1)/R_D))))^-beta",
-            loss="E + A*more_n^-alpha + B*of_d",
+        by_hand=data_constrained,
+        expressions=_parsed(  # where a fit begins: N' = N
+            of_n="N^-alpha",
+            of_d="(min(U, D) * (1 + R_D*(1 - exp((1 - D/min(U, D))/R_D))))^-beta",
         ),
         closed_frontier=chinchilla_frontier,
     ),
@@ -274,7 +271,9 @@ _ALL = (
         terms=(Term("span", {}, "rise"),),
         floor="lo",
         derived=lambda values: {"hi": values["lo"] + values["span"]},
-        expressions=_parsed(rise="1 / (1 + exp(k*(X - X_0)))", loss="lo + span*rise"),
+        expressions=_parsed(  # 1 / (1 + exp u) without its overflow
+            rise="(1 - tanh(k*(X - X_0)/2)) / 2", loss="lo + span*rise"
+        ),
         default_objective="mse",
         allows_zero=True,
     ),

@@ -194,7 +194,8 @@ def fit_coverage(
         a=a,
         b=b,
         r2=r_squared(k[inside], mean[inside]),
-        beta_binomial=BetaBinomial(alpha=alpha, beta=beta, b=line(k, by_shape)[1]),
+        beta_binomial=BetaBinomial(alpha=alpha, beta=beta, b=float(line(k, by_shape)[1])),
         forecast=forecast(counts, int(k[-1]), seed=seed),
     )
-    return group, CoverageCurve(model=counts.model, k=k, pass_at_k=mean, beta_binomial=by_shape)
+    curves = {"k": k.tolist(), "pass_at_k": mean.tolist(), "beta_binomial": by_shape.tolist()}
+    return group, CoverageCurve(model=counts.model, **curves)
