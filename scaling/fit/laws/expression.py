@@ -41,7 +41,7 @@ OPERATIONS: dict[Any, tuple[Callable[..., Any], ...]] = {
     ast.Add: (np.add, lambda a, b, y: ONE, lambda a, b, y: ONE),
     ast.Sub: (np.subtract, lambda a, b, y: ONE, lambda a, b, y: -ONE),
     ast.Mult: (np.multiply, lambda a, b, y: b, lambda a, b, y: a),
-    ast.Div: (np.divide, lambda a, b, y: 1 / b, lambda a, b, y: -y / b),
+    ast.Div: (np.divide, lambda a, b, y: 1 / b, lambda a, b, y: -y * (1 / b)),
     ast.Pow: (
         np.power,
         lambda a, b, y: b * np.power(a, b - 1),
