@@ -122,7 +122,11 @@ def _summarize(tuner: FieldTuner) -> tuple[FieldResult, Sweep]:
             remedy=f"start nearer ({so_far}), or raise tuning.max_extensions",
         )
     grid, optimum = interior[0]
-    if len({grid.n for grid, _ in interior}) == 1:  # through one, the recipe's times a constant
+    batches = [grid.base.run.batch_tokens for grid, _ in interior if tuner.tuning.batch_sizes]
+    n_sizes = len({grid.n for grid, _ in interior})
+    if len(set(batches)) < 2 or len(interior) < (n_sizes > 1) + 2:
+        batches = []
+    if n_sizes == 1 and not batches:  # through one, the recipe's times a constant
         rule = MeasuredRule(kind="ratio", ratio=optimum.value / grid.value)
         changes = scaled(tuner.sweep, name, optimum.value, grid.base.run, grid.n)
     else:
@@ -130,8 +134,10 @@ def _summarize(tuner: FieldTuner) -> tuple[FieldResult, Sweep]:
             [grid.n for grid, _ in interior],
             [optimum.log_value for _, optimum in interior],
             [optimum.se_log for _, optimum in interior],
+            batches,
         )
-        power = PowerRule.model_validate(rule.model_dump(include={"coef", "n_power", "n_range"}))
+        shared = {"coef", "n_power", "batch_power", "n_range"}
+        power = PowerRule.model_validate(rule.model_dump(include=shared))
         changes = {tuner.field.rule: power}
     tuned = with_rule(tuner.sweep, name, changes)
     powers = [size.horizon_power for size in sizes if size.horizon_power]
@@ -192,7 +198,12 @@ def _warning(size: _Size, tuner: FieldTuner) -> ResultWarning | None:
 def _size_result(size: _Size, tuner: FieldTuner, tuned: Sweep, rule: MeasuredRule) -> SizeResult:
     """A size for the document, with the regrets of the recipe's value and of the rule's."""
     grid, optimum = size.grid, size.optimum
-    ruled = tuner.planned_value(tuned, grid) if rule.kind == "ratio" else rule.at(grid.n)
+    run = grid.base.run
+    ruled = (
+        tuner.planned_value(tuned, grid)
+        if rule.kind == "ratio"
+        else rule.at(grid.n, run.batch_tokens)
+    )
 
     def cost(value: float, actual: float) -> Regret:
         if optimum is None:
@@ -204,7 +215,8 @@ def _size_result(size: _Size, tuner: FieldTuner, tuned: Sweep, rule: MeasuredRul
         size=grid.size,
         n_params=grid.n,
         tokens=grid.tokens,
-        d_model=grid.base.run.model.d_model,
+        batch_tokens=run.batch_tokens if tuner.tuning.batch_sizes else None,
+        d_model=run.model.d_model,
         state=size.status.state,
         why=size.status.why or None,
         values=tuple(_grid_value(grid, index) for index in sorted(grid.log_values)),
