@@ -6,6 +6,7 @@ finished tuning continues by asking again.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -38,8 +39,8 @@ def planner(task: TaskConfig, vocab_size: int, simulated: str | None) -> Planner
 
 @dataclass(kw_only=True)
 class SizeGrid(ValueGrid):
-    """The grid of one size: `base` is the run that the recipe plans at the horizon, `value` its
-    value of the tuned field.
+    """The grid of one size (and batch, where the table asks for several): `base` is the run that
+    the recipe plans at the horizon, `value` its value of the tuned field.
 
     `actual` is the value of the runs of an index (whole sequences, digits of b2), `runs` holds the
     planned runs by (tokens, index). What is cached is asked once every run has ended.
@@ -112,15 +113,17 @@ class FieldTuner:
             low, high = min(trained), max(trained)
             middle = math.sqrt(low * high)
             sizes = (low, min(trained, key=lambda size: abs(math.log(size / middle))), high)
-        return [self._size_grid(size) for size in sorted(set(sizes))]
+        batches = self.tuning.batch_sizes or (None,)
+        return [self._size_grid(*each) for each in itertools.product(sorted(set(sizes)), batches)]
 
-    def _size_grid(self, size: float) -> SizeGrid:
-        cell = ListedCell(size=size, tokens=self._horizon(size))
+    def _size_grid(self, size: float, batch: int | None) -> SizeGrid:
+        settings: dict[str, Any] = {"batch_size": batch} if batch else {}
+        cell = ListedCell(size=size, tokens=self._horizon(size), settings=settings)
         base = self.planned(self._cells_sweep([cell])).runs[0]
         n, tokens = float(base.n_params[self.sweep.design.params]), float(base.run.tokens)
         tuning, fraction = self.tuning, self.tuning.short_run_frac
         if fraction:
-            short = ListedCell(size=size, tokens=fraction * tokens)
+            short = cell.model_copy(update={"tokens": fraction * tokens})
             if isinstance(reason := self._runs_of(short), str):
                 message = (
                     f"N = {format_count(n)}: no short runs, every value is trained to the whole "
@@ -128,6 +131,13 @@ class FieldTuner:
                 )
                 self.warnings.append(warn(WarningCode.NO_SHORT_RUNS, message, n_params=n))
                 fraction = False
+        value = self.field.now(base.run)
+        if not value:
+            raise ScalingError(
+                f"{self.field.name} is 0, and a grid needs a value to start from",
+                where="tuning",
+                remedy=f"set recipe.{self.field.rule} to a number near the best value",
+            )
         return SizeGrid(
             n_values=tuning.n_values,
             max_extensions=tuning.max_extensions,
@@ -138,7 +148,7 @@ class FieldTuner:
             n=n,
             tokens=tokens,
             base=base,
-            value=self.field.now(base.run),
+            value=value,
             factor=tuning.factor,
         )
 
@@ -192,7 +202,8 @@ class FieldTuner:
     def planned_value(self, sweep: Sweep, size: SizeGrid) -> float:
         """The value that another sweep's recipe gives at the size and horizon of a grid."""
         other = replace(self, sweep=sweep)
-        cell = ListedCell(size=size.size, tokens=size.tokens)
+        settings = self._batch_of(size)
+        cell = ListedCell(size=size.size, tokens=size.tokens, settings=settings)
         return self.field.now(other.planned(other._cells_sweep([cell])).runs[0].run)
 
     def _cells_sweep(self, cells: list[ListedCell]) -> Sweep:
@@ -214,8 +225,15 @@ class FieldTuner:
         return sweep.model_copy(update=changes)
 
     def _cell(self, size: SizeGrid, tokens: float, index: int) -> ListedCell:
-        settings = self.field.settings(size.value_at(index), size.base.run)
+        run = size.base.run
+        n_steps = max(1, round(run.n_steps * tokens / size.tokens))
+        like = run.model_copy(update={"n_steps": n_steps})
+        settings = self._batch_of(size) | self.field.settings(size.value_at(index), like)
         return ListedCell(size=size.size, tokens=tokens, settings=settings)
+
+    def _batch_of(self, size: SizeGrid) -> dict[str, Any]:
+        """What a cell sets where sizes are tuned at several batches."""
+        return {"batch_size": size.base.run.batch_size} if self.tuning.batch_sizes else {}
 
     def run(self, train: Train) -> None:
         """Train until every grid is done; runs that the folder holds already are only read."""

@@ -101,7 +101,11 @@ def _summarize(tuner: FieldTuner) -> tuple[FieldResult, Sweep]:
             remedy=f"start nearer ({so_far}), or raise tuning.max_extensions",
         )
     grid, optimum = interior[0]
-    if len({grid.n for grid, _ in interior}) == 1:  # through one, the recipe's times a constant
+    batches = [grid.base.run.batch_tokens for grid, _ in interior if tuner.tuning.batch_sizes]
+    n_sizes = len({grid.n for grid, _ in interior})
+    if len(set(batches)) < 2 or len(interior) < (n_sizes > 1) + 2:
+        batches = []
+    if n_sizes == 1 and not batches:  # through one, the recipe's times a constant
         rule = MeasuredRule(kind="ratio", ratio=optimum.value / grid.value)
         changes = scaled(tuner.sweep, name, optimum.value, grid.base.run, grid.n)
     else:
@@ -109,8 +113,10 @@ def _summarize(tuner: FieldTuner) -> tuple[FieldResult, Sweep]:
             [grid.n for grid, _ in interior],
             [optimum.log_value for _, optimum in interior],
             [optimum.se_log for _, optimum in interior],
+            batches,
         )
-        power = PowerRule.model_validate(rule.model_dump(include={"coef", "n_power", "n_range"}))
+        shared = {"coef", "n_power", "batch_power", "n_range"}
+        power = PowerRule.model_validate(rule.model_dump(include=shared))
         changes = {tuner.field.rule: power}
     tuned = with_rule(tuner.sweep, name, changes)
     powers = [grid.horizon_power for grid in sizes if grid.horizon_power]
@@ -131,13 +137,7 @@ def _summarize(tuner: FieldTuner) -> tuple[FieldResult, Sweep]:
         seeds=tuner.tuning.seeds,
         runs=len(tuner.runs),
         flops=sum(run.flops for run in tuner.runs),
-        sizes=tuple(
-            _size_result(
-                grid,
-                tuner.planned_value(tuned, grid) if rule.kind == "ratio" else rule.at(grid.n),
-            )
-            for grid in sizes
-        ),
+        sizes=tuple(_size_result(grid, tuner, tuned, rule) for grid in sizes),
         rule=rule,
         horizon_power=horizon,
     )
@@ -161,9 +161,11 @@ def _warning(grid: SizeGrid) -> ResultWarning | None:
     return warn(code, f"N = {format_count(grid.n)}: {message}", n_params=grid.n) if code else None
 
 
-def _size_result(grid: SizeGrid, ruled: float) -> SizeResult:
-    """A size for the document, with the regrets of the recipe's value and of the `ruled` one."""
+def _size_result(grid: SizeGrid, tuner: FieldTuner, tuned: Sweep, rule: MeasuredRule) -> SizeResult:
+    """A size for the document, with the regrets of the recipe's value and of the rule's."""
     optimum, short, full = grid.optimum, means(grid.short), means(grid.full)
+    run, is_ratio = grid.base.run, rule.kind == "ratio"
+    ruled = tuner.planned_value(tuned, grid) if is_ratio else rule.at(grid.n, run.batch_tokens)
 
     def cost(value: float, actual: float) -> Regret:
         if optimum is None:
@@ -175,7 +177,8 @@ def _size_result(grid: SizeGrid, ruled: float) -> SizeResult:
         size=grid.size,
         n_params=grid.n,
         tokens=grid.tokens,
-        d_model=grid.base.run.model.d_model,
+        batch_tokens=run.batch_tokens if tuner.tuning.batch_sizes else None,
+        d_model=run.model.d_model,
         state="edge" if grid.why else "interior",
         why=grid.why or None,
         values=tuple(
