@@ -149,8 +149,8 @@ def _drawn(role: Role, values: Mapping[str, Array], rng: np.random.Generator, co
         beside = np.median(np.abs(value_of(role.rest, values) + 0 * partner), axis=1)[:, None]
         rest = np.where(np.isfinite(beside) & (beside > 0), beside, 1.0)
     signs = np.where(rng.random((count, 1)) < NEGATIVE, -1.0, 1.0)
-    factor = signs * size * rest / np.abs(middle)
-    return factor if role.sign > 0 else signs * size * np.abs(middle) / rest
+    typical = np.where(middle == 0, np.mean(np.abs(partner), axis=1)[:, None], np.abs(middle))
+    return signs * size * (rest / typical if role.sign > 0 else typical / rest)
 
 
 def _flat(node: ast.expr, ops: tuple[type, type], sign: int = 1) -> list[tuple[ast.expr, int]]:
