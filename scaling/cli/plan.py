@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from scaling.cli.device_time import Count, Mfu, device_time
-from scaling.cli.options import ExecutionOptions, Overrides, SweepPath, Workers
+from scaling.cli.options import (
+    COUNT,
+    MFU,
+    OVERRIDES,
+    SWEEP,
+    WORKERS,
+    ExecutionOptions,
+    device_time,
+)
 from scaling.cli.output import TableOutput, echo_err, option, page
 from scaling.formatting import (
     count_option,
@@ -25,46 +33,32 @@ EXPECTED = "Expected precision of the fit"
 
 
 def plan(
-    sweep: SweepPath,
-    overrides: Overrides = None,
+    sweep: Path = SWEEP,
+    overrides: list[str] | None = OVERRIDES,
     *,
-    workers: Workers = None,
-    probe: Annotated[
-        bool, option("Time a few shapes on this machine to estimate seconds (cached).")
-    ] = True,
-    device: Annotated[
-        str | None,
-        option(
-            "Say whether each run fits this device: h100, tpu-v5e, ... or here.", "Device", "NAME"
-        ),
-    ] = None,
-    count: Count = None,
-    mfu: Mfu = None,
+    workers: int | None = WORKERS,
+    probe: bool = option(
+        "Time a few shapes on this machine to estimate seconds (cached).", default=True
+    ),
+    device: str | None = option(
+        "Say whether each run fits this device: h100, tpu-v5e, ... or here.", "Device", "NAME"
+    ),
+    count: int | None = COUNT,
+    mfu: float | None = MFU,
     execution: ExecutionOptions,
-    target: Annotated[
-        str | None,
-        option(
-            "The budget whose optimum is to be predicted; default 10 x the largest planned.",
-            EXPECTED,
-            "FLOPS",
-        ),
-    ] = None,
-    law_from: Annotated[
-        str | None,
-        option(
-            "The law to expect; default one through the middle of the plan.",
-            EXPECTED,
-            "FIT.json|published:NAME",
-        ),
-    ] = None,
-    noise: Annotated[
-        float | None,
-        option(
-            "Standard deviation of a run's log loss; default that of the fit, or 0.01.",
-            EXPECTED,
-            "SD",
-        ),
-    ] = None,
+    target: str | None = option(
+        "The budget whose optimum is to be predicted; default 10 x the largest planned.",
+        EXPECTED,
+        "FLOPS",
+    ),
+    law_from: str | None = option(
+        "The law to expect; default one through the middle of the plan.",
+        EXPECTED,
+        "FIT.json|published:NAME",
+    ),
+    noise: float | None = option(
+        "Standard deviation of a run's log loss; default that of the fit, or 0.01.", EXPECTED, "SD"
+    ),
     output: TableOutput,
 ) -> None:
     """Show every run with N, D, C, batch, learning rate, steps, seconds and memory; trains nothing.

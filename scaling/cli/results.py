@@ -6,16 +6,16 @@ import shlex
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import typer
 
 from scaling.cli.app import add_command
-from scaling.cli.output import Output, TableOutput, choice, echo_err, option, page
+from scaling.cli.output import Output, TableOutput, argument, choice, echo_err, option, page
 from scaling.errors import RUNS_FAILED, ScalingError
 from scaling.trackers import TRACKERS
 
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's folder.")]
+FOLDER = argument("DIR", "A sweep's folder.")
 SHOWN = 40
 group = typer.Typer(
     name="results",
@@ -24,7 +24,7 @@ group = typer.Typer(
 )
 
 
-def compact(folder: Folder, *, output: Output) -> None:
+def compact(folder: Path = FOLDER, *, output: Output) -> None:
     """Merge the run files of a sweep into few; safe during `scaling run` and after a kill.
 
     Example: scaling results compact results/demo
@@ -44,7 +44,7 @@ def compact(folder: Folder, *, output: Output) -> None:
 
 
 def check(
-    folder: Folder,
+    folder: Path = FOLDER,
     *,
     output: TableOutput,
 ) -> None:
@@ -79,12 +79,11 @@ def check(
 
 
 def export(
-    folder: Folder,
-    to: Annotated[str, choice(" ".join(TRACKERS), "The tracker.", kind="tracker")],
-    out: Annotated[
-        str,
-        option("Folder of the tracker's files; for MLflow also a URI.", metavar="PATH"),
-    ],
+    folder: Path = FOLDER,
+    to: str = choice(" ".join(TRACKERS), "The tracker.", kind="tracker", default=...),
+    out: str = option(
+        "Folder of the tracker's files; for MLflow also a URI.", metavar="PATH", default=...
+    ),
     *,
     output: Output,
 ) -> None:
@@ -114,16 +113,12 @@ def export(
 
 
 def export_model(
-    folder: Folder,
-    run_id: Annotated[
-        str,
-        typer.Argument(metavar="RUN_ID", help="A finished run trained with --keep-weights."),
-    ],
-    out: Annotated[Path, option("The folder to write.", metavar="FOLDER")],
-    layout: Annotated[
-        Literal["scaling", "hf"],
-        option("This program's own, or that of transformers.", names="--format"),
-    ] = "scaling",
+    folder: Path = FOLDER,
+    run_id: str = argument("RUN_ID", "A finished run trained with --keep-weights."),
+    out: Path = option("The folder to write.", metavar="FOLDER", default=...),
+    layout: Literal["scaling", "hf"] = option(
+        "This program's own, or that of transformers.", names="--format", default="scaling"
+    ),
     *,
     output: Output,
 ) -> None:

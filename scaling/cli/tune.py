@@ -5,11 +5,11 @@ from __future__ import annotations
 import shlex
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from scaling.cli.options import CLUSTER, Out, Overrides, SweepPath, TrainingOptions
+from scaling.cli.options import CLUSTER, OUT, OVERRIDES, SWEEP, TrainingOptions
 from scaling.cli.output import TableOutput, choice, echo_err, option, page
 from scaling.formatting import format_count
 
@@ -23,19 +23,14 @@ if TYPE_CHECKING:
 
 
 def tune(
-    sweep: SweepPath,
-    overrides: Overrides = None,
+    sweep: Path = SWEEP,
+    overrides: list[str] | None = OVERRIDES,
     *,
-    out: Out = None,
-    tuned_file: Annotated[
-        Path | None,
-        option(
-            "Write the tuned sweep here; default DIR/tuned.toml.",
-            metavar="SWEEP.toml",
-            names="--emit",
-        ),
-    ] = None,
-    executor: Annotated[str, choice("local ray", "Where to train.", CLUSTER)] = "local",
+    out: Path | None = OUT,
+    tuned_file: Path | None = option(
+        "Write the tuned sweep here; default DIR/tuned.toml.", metavar="SWEEP.toml", names="--emit"
+    ),
+    executor: str = choice("local ray", "Where to train.", CLUSTER, default="local"),
     training: TrainingOptions,
     output: TableOutput,
 ) -> None:
