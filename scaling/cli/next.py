@@ -91,19 +91,22 @@ def pool_text(proposal: PoolProposal) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
-    from scaling.render.table import Column, Table
+    from scaling.render.table import record_table
 
-    names = list(proposal.runs[0].inputs) if proposal.runs else []
-    columns = (
-        Column("row of the pool", "integer"),
-        *(Column(name, "rough") for name in names),
-        Column("cost", "rough"),
-        Column("share of variance", "rough"),
-    )
-    rows = tuple((run.row, *run.inputs.values(), run.cost, run.gain) for run in proposal.runs)
+    rows = [
+        {
+            "row of the pool": run.row,
+            **run.inputs,
+            "cost": run.cost,
+            "share of variance": run.gain,
+        }
+        for run in proposal.runs
+    ]
+    rough = tuple(rows[0])[1:] if rows else ()
     counted = f"{proposal.trained} runs trained, {proposal.candidates} candidates"
     sentence = f"{counted}; these cost {proposal.spent:.4g}."
     if proposal.rms_sd is not None and proposal.rms_sd_after is not None:
         narrowed = f"{proposal.rms_sd:.4g} to {proposal.rms_sd_after:.4g}"
         sentence += f" The standard error of the target falls from {narrowed}."
-    return Group(Table("next", "Runs to train next", columns, rows).to_rich(), Text(sentence))
+    table = record_table("next", "Runs to train next", rows, rough=rough)
+    return Group(*([table.to_rich()] if table else []), Text(sentence))

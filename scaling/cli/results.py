@@ -54,23 +54,23 @@ def check(
     Example: scaling results check results/demo
     """
     from scaling.execute.verify import inspect
-    from scaling.render.table import Column, Table
+    from scaling.render.table import record_table
 
     checks, quoted = inspect(folder), shlex.quote(str(folder))
     counts = Counter(item.state for item in checks)
     corrupt = [item for item in checks if item.state == "corrupt"]
     listed = ", ".join(f"{count} {state}" for state, count in sorted(counts.items())) or "no files"
-    title, columns = f"{folder}: {listed}", (Column("file"), Column("state"), Column("reason"))
-    rows = tuple((item.path, item.state, item.reason) for item in checks if item.state != "whole")
+    rows = [{"file": item.path, "state": item.state, "reason": item.reason} for item in checks]
+    title = f"{folder}: {listed}"
+    suspect = [row for row in rows if row["state"] != "whole"]
+    table = record_table("files", title, suspect, max_rows=SHOWN)
     output.emit(
         {
             "counts": dict(counts),
             "corrupt": [{"file": item.path, "reason": item.reason} for item in corrupt],
         },
-        lambda: page(Table("files", title, columns, rows, max_rows=SHOWN)) if rows else title,
-        rows=lambda: [
-            {"file": item.path, "state": item.state, "reason": item.reason} for item in checks
-        ],
+        lambda: page(table) if table else title,
+        rows=lambda: rows,
         columns=("file", "state", "reason"),
         next_command=f"scaling run {quoted}/sweep.toml" if corrupt else f"scaling status {quoted}",
     )

@@ -103,8 +103,8 @@ def tuning_text(result: TuningResult) -> RenderableType:
     return page(*parts)
 
 
-def _values_table(title: str, field: FieldResult) -> Table:
-    from scaling.render.table import Column, Table
+def _values_table(title: str, field: FieldResult) -> Table | None:
+    from scaling.render.table import record_table
 
     rows = []
     for size in field.sizes:
@@ -115,22 +115,18 @@ def _values_table(title: str, field: FieldResult) -> Table:
                 "the recipe's": item.index == 0,
                 item.state: item.state != "trained",
             }
-            losses = (item.short_run_loss, item.loss)
-            rows.append(
-                (
-                    "" if row else format_count(size.n_params),
-                    "" if row else size.tokens,
-                    format_count(item.value) if item.value >= 1 else f"{item.value:.2e}",
-                    *("" if loss is None else f"{loss:.4f}" for loss in losses),
-                    ", ".join(note for note, applies in notes.items() if applies),
-                )
+            short, whole = (
+                "" if loss is None else f"{loss:.4f}" for loss in (item.short_run_loss, item.loss)
             )
-    columns = (
-        Column("N"),
-        Column("D", "count"),
-        Column("value", "rough"),
-        Column("short run", "number"),
-        Column("loss", "number"),
-        Column(""),
-    )
-    return Table("values", title, columns, tuple(rows))
+            rows.append(
+                {
+                    "N": "" if row else format_count(size.n_params),
+                    "D": "" if row else size.tokens,
+                    "value": format_count(item.value) if item.value >= 1 else f"{item.value:.2e}",
+                    "short run": short,
+                    "loss": whole,
+                    "": ", ".join(note for note, applies in notes.items() if applies),
+                }
+            )
+    right = ("value", "short run", "loss")
+    return record_table("values", title, rows, text=("N",), number=right)
