@@ -68,7 +68,7 @@ def run(
 
     Example: scaling run sweeps/norms.toml optim.lr=3e-3 'model.norm=[rmsnorm,layernorm]'
     """
-    from scaling.cli.progress import Display
+    from scaling.cli.training_display import Display
     from scaling.config.overrides import as_shell_words, load_with_overrides
     from scaling.execute.options import Executor
     from scaling.execute.planning import folder_of

@@ -42,7 +42,7 @@ def tune(
 
     Example: scaling tune sweeps/honest.toml task.seq_len=128
     """
-    from scaling.cli.progress import Display
+    from scaling.cli.training_display import Display
     from scaling.config.overrides import as_shell_words, load_with_overrides
     from scaling.execute.planning import folder_of
     from scaling.execute.run_sweep import TUNED_FILE, tune_sweep
