@@ -3,6 +3,7 @@ once.
 """
 
 import json
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
@@ -54,7 +55,7 @@ models = st.builds(
     vocab_size=st.integers(2, 2**31),
     tie_embeddings=st.booleans(),
     norm=st.sampled_from(["layernorm", "rmsnorm"]),
-    pos=st.sampled_from(["none", "learned", "sinusoidal", "rope", "alibi"]),
+    pos=st.sampled_from(get_args(ModelConfig.model_fields["pos"].annotation)),
     ffn=st.sampled_from(["gelu", "swiglu", "relu2"]),
     qk_norm=st.booleans(),
     bias=st.booleans(),
