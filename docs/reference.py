@@ -242,23 +242,32 @@ PIPELINE = (
 )  # fmt: skip
 
 
-ADDING = """## To add something
-
-Begin with a neighbour: each of these is one entry among others of its kind. Then write the pages
-anew (`python docs/reference.py`) and run the tests of the folder.
-
-| to add | write | and |
-|---|---|---|
-| a position encoding | an `Encoding` in `ENCODINGS` of `train/model/positions.py` | its word in `ModelConfig.pos` (`config/model.py`): tests of the model take it up from there |
-| a feed-forward | its function in `train/model/transformer.py` | its word in `ModelConfig.ffn`, its parameters in `accounting.py`, its memory in `plan/memory.py`, its width in `recipe/shapes.py` |
-| a task | a `Task` in `tasks/`, and its line in `tasks/__init__.py` | its fields in `config/task.py` |
-| a law | a `Law` in `fit/laws/laws.py` | nothing: fit, intervals, prediction, report and docs/laws.md take any law |
-| a study | a module with a `Study` in `studies/` | its line in `studies/__init__.py` |
-| a figure or table of the report | a function in `report/parts/` | its line in `report/sections.py` |
-| an option of a command | a parameter in `cli/`, named as the field that it sets | the same field of `FitOptions`, `RunOptions` or `Serving` |
-| a command | a function in `cli/` | its line in `cli/__init__.py` |
-| a tracker | a `RunLog` in `trackers/` | its line in `trackers/__init__.py` |
-"""
+ADDING = (
+    ("to add", "write", "and"),
+    ("---", "---", "---"),
+    (
+        "a position encoding",
+        "an `Encoding` in `ENCODINGS` of `train/model/positions.py`",
+        "its word in `ModelConfig.pos` (`config/model.py`), from which tests of the model take it",
+    ),
+    (
+        "a feed-forward",
+        "its function in `train/model/transformer.py`",
+        "its word in `ModelConfig.ffn`, its parameters in `accounting.py`, its memory in "
+        "`plan/memory.py`, its width in `recipe/shapes.py`",
+    ),
+    ("a task", "a `Task` in `tasks/`", "its line in `tasks/__init__.py`, its fields in `config/`"),
+    ("a law", "a `Law` in `fit/laws/laws.py`", "nothing: all else takes any law"),
+    ("a study", "a module with a `Study` in `studies/`", "its line in `studies/__init__.py`"),
+    ("a figure or table", "a function in `report/parts/`", "its line in `report/sections.py`"),
+    (
+        "an option of a command",
+        "a parameter in `cli/`, named as the field that it sets",
+        "the same field of `FitOptions`, `RunOptions` or `Serving`",
+    ),
+    ("a command", "a function in `cli/`", "its line in `cli/__init__.py`"),
+    ("a tracker", "a `RunLog` in `trackers/`", "its line in `trackers/__init__.py`"),
+)
 
 
 def code_map() -> str:
@@ -270,7 +279,11 @@ def code_map() -> str:
         "\nstore, points, fit, predict, report. Each module is described by the first sentence of "
         "its"
         "\ndocstring. `python docs/reference.py` writes this page.\n",
-        ADDING,
+        "## To add something\n\nBegin with a neighbour: each of these is one entry among others of its "
+        "kind.\nThen write the pages anew (`python docs/reference.py`) and run the tests of the "
+        "folder.\n",
+        *map(_cells, ADDING),
+        "",
     ]
     folders = [path for path in package.rglob("*") if path.is_dir() and any(path.glob("*.py"))]
     folders.sort(key=lambda path: (PIPELINE.index(path.relative_to(package).parts[0]), path))
