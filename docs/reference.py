@@ -279,9 +279,9 @@ def code_map() -> str:
         "\nstore, points, fit, predict, report. Each module is described by the first sentence of "
         "its"
         "\ndocstring. `python docs/reference.py` writes this page.\n",
-        "## To add something\n\nBegin with a neighbour: each of these is one entry among others of its "
-        "kind.\nThen write the pages anew (`python docs/reference.py`) and run the tests of the "
-        "folder.\n",
+        "## To add something\n\nBegin with a neighbour: each of these is one entry among others "
+        "of its kind.\nThen write the pages anew (`python docs/reference.py`) and run the tests of "
+        "the folder.\n",
         *map(_cells, ADDING),
         "",
     ]
