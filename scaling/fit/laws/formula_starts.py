@@ -15,7 +15,8 @@ from enum import Enum, auto
 import numpy as np
 
 from scaling.fit.laws.derivatives import Array, Inputs
-from scaling.fit.laws.formula import UNARY, FormulaLaw, _evaluate, names_of
+from scaling.fit.laws.expression import FUNCTIONS, names_of, value_of
+from scaling.fit.laws.law import Law
 
 DRAWS = 600
 EXPONENTS = (0.03, 1.5)
@@ -37,7 +38,7 @@ class Place(Enum):
 @dataclass(frozen=True)
 class Role:
     """A parameter, its place, the sign that the formula gives it (0: either), and what it
-    multiplies or is added to; `rest` are the terms added to that product.
+    multiplies, is added to or is the power of; `rest` are the terms added to that product.
     """
 
     name: str
@@ -48,7 +49,7 @@ class Role:
 
 
 def starts(
-    law: FormulaLaw, x: Inputs, loss: Array, weight: Array, lower: Array, upper: Array, count: int
+    law: Law, x: Inputs, loss: Array, weight: Array, lower: Array, upper: Array, count: int
 ) -> Array:
     """Starts (count, P) for losses (n,) at inputs (n,), the most promising first."""
     rng = np.random.default_rng(0)
@@ -68,7 +69,7 @@ def starts(
 
 
 def solve_linear(
-    law: FormulaLaw,
+    law: Law,
     theta: Array,
     x: Inputs,
     loss: Array,
@@ -108,11 +109,11 @@ def solve_linear(
     return theta, np.where(bad, np.inf, cost)
 
 
-def draw(law: FormulaLaw, x: Inputs, rng: np.random.Generator, count: int) -> Array:
+def draw(law: Law, x: Inputs, rng: np.random.Generator, count: int) -> Array:
     """Drawn parameter vectors (count, P) that give what stands inside the formula a size of one."""
     values: dict[str, Array] = {name: np.ones((count, 1)) for name in law.names}
     first: dict[str, Role] = {}
-    for role in _roles(law.tree, law, False, 1, None):
+    for role in _roles(law.expressions["loss"], law, False, 1, None):
         first.setdefault(role.name, role)
     for role in sorted(first.values(), key=lambda role: role.place.value):
         with np.errstate(all="ignore"):
@@ -128,10 +129,12 @@ def _drawn(role: Role, values: Mapping[str, Array], rng: np.random.Generator, co
     uniform = rng.uniform(-1, 1, (count, 1))
     if role.place is Place.EXPONENT:
         low, high = np.log(EXPONENTS)
+        if role.sign == 0 and role.partner is not None:  # zero has no negative power
+            sign = np.where((value_of(role.partner, values) == 0).any(), 1.0, sign)
         return sign * np.exp(low + (high - low) * (uniform + 1) / 2)
     assert role.partner is not None
     partner = np.broadcast_to(
-        _evaluate(role.partner, values, ())[0], (count, len(values[next(iter(values))]))
+        value_of(role.partner, values), (count, len(values[next(iter(values))]))
     )
     middle, width = (f(partner, axis=1)[:, None] for f in (np.median, np.std))
     if role.place is Place.OFFSET:
@@ -143,13 +146,11 @@ def _drawn(role: Role, values: Mapping[str, Array], rng: np.random.Generator, co
         return sign * size / np.maximum(width, 1e-300)
     rest = np.ones((1, 1))
     if role.rest is not None:
-        beside = np.median(np.abs(_evaluate(role.rest, values, ())[0] + 0 * partner), axis=1)[
-            :, None
-        ]
+        beside = np.median(np.abs(value_of(role.rest, values) + 0 * partner), axis=1)[:, None]
         rest = np.where(np.isfinite(beside) & (beside > 0), beside, 1.0)
     signs = np.where(rng.random((count, 1)) < NEGATIVE, -1.0, 1.0)
-    factor = signs * size * rest / np.abs(middle)
-    return factor if role.sign > 0 else signs * size * np.abs(middle) / rest
+    typical = np.where(middle == 0, np.mean(np.abs(partner), axis=1)[:, None], np.abs(middle))
+    return signs * size * (rest / typical if role.sign > 0 else typical / rest)
 
 
 def _flat(node: ast.expr, ops: tuple[type, type], sign: int = 1) -> list[tuple[ast.expr, int]]:
@@ -174,7 +175,7 @@ SUM, PRODUCT = (ast.Add, ast.Sub), (ast.Mult, ast.Div)
 
 
 def _roles(
-    node: ast.expr, law: FormulaLaw, bounded: bool, power: int, rest: ast.expr | None
+    node: ast.expr, law: Law, bounded: bool, power: int, rest: ast.expr | None
 ) -> Iterator[Role]:
     """The role of each parameter that has to be drawn. `bounded` says that the expression is of
     order one, `power` whether it stands above or below a division, `rest` what is added to it.
@@ -207,11 +208,12 @@ def _roles(
     elif isinstance(node, ast.BinOp):
         yield from _roles(node.left, law, False, power, None)
         names = names_of(node.right)
-        if names & {*law.inputs, *UNARY}:
+        if names & {*law.inputs, *FUNCTIONS}:
             yield from _roles(node.right, law, True, power, None)
             return
         minus = isinstance(node.right, ast.UnaryOp) and isinstance(node.right.op, ast.USub)
         decays = minus or power < 0
         has_inputs = bool(names_of(node.left) & set(law.inputs))
         for name in names & drawn:
-            yield Role(name, Place.EXPONENT, 1 if decays or not has_inputs else 0)
+            sign = 1 if decays or not has_inputs else 0
+            yield Role(name, Place.EXPONENT, sign, node.left)
