@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 BAD_INPUT, RUNS_FAILED, DISK, STOPPED = 2, 3, 74, 75  # exit codes of the CLI contract
+LONGEST = 1000  # letters of a line of a message
 
 
 class ScalingError(Exception):
@@ -29,15 +30,12 @@ class ScalingError(Exception):
 
     def __str__(self) -> str:
         """`where: what` on the first line and the remedy, indented, on the second."""
-        what, where, remedy = (_shorten(text) for text in (self.what, self.where, self.remedy))
+        lines = (" ".join(text.splitlines()) for text in (self.what, self.where, self.remedy))
+        what, where, remedy = (
+            line if len(line) <= LONGEST else f"{line[:LONGEST]}..." for line in lines
+        )
         head = f"{where}: {what}" if where else what
         return f"{head}\n  {remedy}" if remedy else head
-
-
-def _shorten(text: str, limit: int = 1000) -> str:
-    """One line of at most `limit` characters."""
-    line = " ".join(text.splitlines())
-    return line if len(line) <= limit else f"{line[:limit]}..."
 
 
 def closest_match(word: str, known: Iterable[str]) -> str | None:

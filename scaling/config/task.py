@@ -21,8 +21,10 @@ class _Task(Frozen):
 
     @property
     def fixed_vocab_size(self) -> int | None:
-        """Token ids are below this; None where the data decide."""
-        return None
+        """Token ids are below this: the task's `n_symbols`, if it has any; None where the data
+        decide.
+        """
+        return getattr(self, "n_symbols", None)
 
     @property
     def target_positions(self) -> tuple[int, ...] | None:
@@ -69,11 +71,6 @@ class SyntheticTask(_Task):
     n_symbols: Annotated[int, Field(ge=2, le=2**16)] = 32
     seq_len: Annotated[int, Field(ge=2, le=2**24)] = 64
     data_seed: DataSeed = 0
-
-    @property
-    def fixed_vocab_size(self) -> int:
-        """The symbols."""
-        return self.n_symbols
 
 
 class ModularTask(_Task):
@@ -164,11 +161,6 @@ class InductionTask(_Task):
                 f" do not repeat in a window of {self.seq_len}"
             )
         return self
-
-    @property
-    def fixed_vocab_size(self) -> int:
-        """The symbols."""
-        return self.n_symbols
 
 
 class RegressionTask(_Task):

@@ -138,7 +138,7 @@ def collapse(fit: FitResult) -> Figure | None:
     if not result:
         return None
     sizes = [curve.n_params for curve in result.curves]
-    ramp = ColorScale("parameters N", min(sizes), max(sizes))
+    ramp = ColorScale.of(sizes)
     traces: list[Trace] = [
         Line(
             result.shares,

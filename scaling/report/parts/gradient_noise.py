@@ -70,7 +70,7 @@ def figure(measured: pd.DataFrame | None) -> Figure | None:
     if measured is None:
         return None
     n, loss, noise = (measured[name].to_numpy(float) for name in ("n_params", "loss", METRIC))
-    ramp = ColorScale("parameters N", n.min(), n.max())
+    ramp = ColorScale.of(n)
     notes = [
         f"{format_count(size)}: loss {at:.4g}, {format_count(scale)} tokens"
         for size, at, scale in zip(n, loss, noise, strict=True)

@@ -44,7 +44,7 @@ def isoflop_curves(fit: FitResult, law: FittedLaw | None) -> Figure | None:
     if not curves:
         return None
     budgets = np.array([curve.flops for curve in curves])
-    ramp = ColorScale("training FLOPs C", budgets.min(), budgets.max(), "flops")
+    ramp = ColorScale.of(budgets, "training FLOPs C", "flops")
     most, traces, unavailable = max(2, POINTS_SHOWN // len(curves)), list[Trace](), []
     for curve in curves:
         colour: Colour = ramp.at(curve.flops)

@@ -176,7 +176,7 @@ def contours(fit: FitResult, law: FittedLaw | None) -> Figure | None:
         return None
     low, top = float(loss.min()) * 1.005, min(float(loss.max()), float(runs_loss.max()) * 1.02)
     levels = np.geomspace(low, top, LEVELS + 2)[1:-1].tolist()
-    ramp = ColorScale("loss of the law", levels[0], levels[-1], "number")
+    ramp = ColorScale.of(levels, "loss of the law", "number")
     generator = contour_generator(np.log(x), np.log(y), loss.reshape(len(y), len(x)))
     traces: list[Trace] = []
     for level in levels:
@@ -215,7 +215,7 @@ def residuals(fit: FitResult, law: FittedLaw | None) -> Figure | None:
     if predicted is None or min(predicted.min(), loss.min()) <= 0:
         return None
     error, kept = np.log(loss / predicted), thinned(len(loss), POINTS_SHOWN)
-    ramp = ColorScale("parameters N", float(n.min()), float(n.max()))
+    ramp = ColorScale.of(n)
     at = notes(n=n[kept], d=d[kept], error=error[kept])
     reach = max(float(np.abs(error).max()) * 1.15, 1e-6)
     runs = Markers(predicted[kept], error[kept], "", ramp.at(n[kept]), "circle", 7, notes=at)

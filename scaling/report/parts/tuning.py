@@ -89,7 +89,7 @@ def ladders(result: TuningResult | None) -> list[Figure]:
 def _ladder(field: FieldResult) -> Figure:
     sizes = [(size, size.optimum) for size in field.sizes if size.optimum]
     counts = [size.n_params for size, _ in sizes] or [1.0]
-    ramp = ColorScale("parameters N", min(counts), max(counts))
+    ramp = ColorScale.of(counts)
     traces = [
         trace for size, best in sizes for trace in _traces(size, best, ramp.at(size.n_params))
     ]
