@@ -17,16 +17,16 @@ class ScalingError(Exception):
 
     Args:
         what: what is wrong, naming the offending value.
-        where: the file, field or option that holds it; empty when `what` says it already.
+        where: the file (a path), field or option that holds it; empty when `what` says it already.
         remedy: what to do instead, one line.
         exit_code: 2 bad input, 74 disk or permission, 75 stopped and resumable or held by another.
     """
 
     def __init__(
-        self, what: str, *, where: str = "", remedy: str = "", exit_code: int = BAD_INPUT
+        self, what: str, *, where: object = "", remedy: str = "", exit_code: int = BAD_INPUT
     ) -> None:
         super().__init__(what)
-        self.what, self.where, self.remedy, self.exit_code = what, where, remedy, exit_code
+        self.what, self.where, self.remedy, self.exit_code = what, str(where), remedy, exit_code
 
     def __str__(self) -> str:
         """`where: what` on the first line and the remedy, indented, on the second."""
@@ -45,7 +45,9 @@ def closest_match(word: str, known: Iterable[str]) -> str | None:
     return lowered[matches[0]] if matches else None
 
 
-def unknown_choice(kind: str, word: str, known: Iterable[str], *, where: str = "") -> ScalingError:
+def unknown_choice(
+    kind: str, word: str, known: Iterable[str], *, where: object = ""
+) -> ScalingError:
     """The error for a name that is not in a registry: lists the known names and suggests the
     nearest.
     """

@@ -189,7 +189,7 @@ class Figure:
     caption: str
     x: Axis
     y: Axis
-    traces: tuple[Trace, ...]
+    traces: Sequence[Trace]
     ramp: ColorScale | None = None
     size: Literal["half", "wide"] = "half"
 

@@ -77,7 +77,7 @@ def is_comparison(sources: Sequence[Path]) -> bool:
         if not path.exists():
             raise ScalingError(
                 "no such file or folder",
-                where=str(path),
+                where=path,
                 remedy="name a results folder or a fit document (FIT.json)",
             )
     if len(sources) < 2:
@@ -173,7 +173,7 @@ def _fit_like(
 
 def _untrained(what: str, folder: Path) -> ScalingError:
     remedy = "train them first: scaling run SWEEP.toml"
-    return ScalingError(what, where=str(folder), remedy=remedy)
+    return ScalingError(what, where=folder, remedy=remedy)
 
 
 def options_used(fit: FitResult) -> dict[str, Any]:
@@ -217,7 +217,7 @@ def _names(sources: Sequence[Path]) -> list[str]:
             return names
     raise ScalingError(
         "a source is named twice",
-        where=str(sources[0]),
+        where=sources[0],
         remedy="name each results folder or fit document once",
     )
 

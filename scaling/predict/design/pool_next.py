@@ -83,7 +83,7 @@ def next_from_pool(
     wrong = np.flatnonzero(~(np.isfinite(price) & (price > 0)))
     if len(wrong):
         what = f"the cost of row {wrong[0] + 1} is not finite and positive"
-        raise ScalingError(what, where=str(pool), remedy="fix the row, or --cost")
+        raise ScalingError(what, where=pool, remedy="fix the row, or --cost")
     trained = np.flatnonzero(np.isfinite(loss)).tolist()
     campaign = Campaign([chosen], x, price, there, [loss])
     predicted = sd = np.full(len(next(iter(there.values()))), np.nan)

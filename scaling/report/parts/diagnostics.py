@@ -163,7 +163,7 @@ def collapse(fit: FitResult) -> Figure | None:
     if any(curve.flagged for curve in result.curves):
         caption += " Dotted curves lie off even then."
     axes = Axis("share of the run", True), Axis("normalised loss", True)
-    return Figure("collapse", "Loss-curve collapse", caption, *axes, tuple(traces), ramp)
+    return Figure("collapse", "Loss-curve collapse", caption, *axes, traces, ramp)
 
 
 def flagged(fit: FitResult) -> Table | None:

@@ -90,4 +90,4 @@ def figure(measured: pd.DataFrame | None) -> Figure | None:
     batch = float(measured["batch_tokens"].min())
     traces.append(ReferenceLine(y=batch, label=f"batch {format_count(batch)}"))
     axes = Axis("loss (nats per token)", True), Axis("noise scale (tokens)", True, "count")
-    return Figure("noise-scale", "Gradient noise scale", caption, *axes, tuple(traces), ramp)
+    return Figure("noise-scale", "Gradient noise scale", caption, *axes, traces, ramp)

@@ -69,7 +69,7 @@ def isoflop_curves(fit: FitResult, law: FittedLaw | None) -> Figure | None:
     ends = np.concatenate([np.ravel(np.asarray(trace.x, float)) for trace in traces])
     axes = replace(N_AXIS, range=(float(ends.min()) * 0.85, float(ends.max()) * 1.5)), LOSS_AXIS
     title = "Loss against size at fixed compute"
-    return Figure("isoflop-curves", title, caption, *axes, tuple(traces), size="wide")
+    return Figure("isoflop-curves", title, caption, *axes, traces, size="wide")
 
 
 def _budget(curve: BudgetMinimum, law: FittedLaw | None, colour: Colour, most: int) -> list[Trace]:

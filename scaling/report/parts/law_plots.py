@@ -112,7 +112,7 @@ def published_frontiers(fit: FitResult, law: FittedLaw) -> Figure | None:
         "and model counts N and C in its own convention, and was trained on its own data."
     )
     title, traces = "This frontier and published ones", [*traces, models, _edge(fit)]
-    return Figure("models", title, caption, C_AXIS, N_AXIS, tuple(traces), size="wide")
+    return Figure("models", title, caption, C_AXIS, N_AXIS, traces, size="wide")
 
 
 def frontier_loss(fit: FitResult, law: FittedLaw | None) -> Figure | None:
@@ -195,7 +195,7 @@ def contours(fit: FitResult, law: FittedLaw | None) -> Figure | None:
         "its compute. Dots are the fitted runs." + of_all(len(kept), fit.n_points)
     )
     axes = replace(C_AXIS, range=(x[0], x[-1])), replace(N_AXIS, range=(y[0], y[-1]))
-    return Figure("contours", "Contours of the fitted law", caption, *axes, tuple(traces), ramp)
+    return Figure("contours", "Contours of the fitted law", caption, *axes, traces, ramp)
 
 
 def _alone(law: FittedLaw) -> FittedLaw:
@@ -257,7 +257,7 @@ def bootstrap_cloud(fit: FitResult, published: Mapping[str, Mapping[str, float]]
         "against each other."
     )
     title = "Bootstrap cloud of the exponents"
-    return Figure("bootstrap-cloud", title, caption, x_axis, y_axis, tuple(traces))
+    return Figure("bootstrap-cloud", title, caption, x_axis, y_axis, traces)
 
 
 def _cloud_axis(label: str, values: np.ndarray, others: list[float]) -> Axis:

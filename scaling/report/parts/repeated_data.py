@@ -143,4 +143,4 @@ def figure(fit: FitResult) -> Figure | None:
     n_beyond = sum(bool(row.extrapolated) for row in runs)
     caption += f" Rings lie beyond the fresh runs ({n_beyond})." if n_beyond else ""
     axes = Axis("epochs D/U", log=True), Axis("effective epochs D'/U", log=True)
-    return Figure("repeats", TITLE, caption, *axes, tuple(traces), ramp, "wide")
+    return Figure("repeats", TITLE, caption, *axes, traces, ramp, "wide")

@@ -100,7 +100,7 @@ def _ladder(field: FieldResult) -> Figure:
     unit = f" ({field.unit})" if field.unit else ""
     axes = Axis(f"{field.field}{unit}", True), Axis("loss above the best (nats)")
     name, title = f"tuning-{field.field.replace('.', '-')}", f"Tuning {field.field}"
-    return Figure(name, title, caption, *axes, tuple(traces), ramp)
+    return Figure(name, title, caption, *axes, traces, ramp)
 
 
 def _traces(size: SizeResult, best: Optimum, colour: float) -> list[Trace]:
