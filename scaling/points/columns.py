@@ -262,6 +262,15 @@ def resolve(table: pd.DataFrame, given: Mapping[str, str], needed: Sequence[str]
     nominal = budgets[0] if len(budgets) == 1 else None
     if nominal and "C" in used - set(columns) and numbers_of(table, nominal, "C").notna().all():
         columns["C"], headers["C"] = nominal, read_header(nominal, "C")
+    own = {"N", "D", "C"} & set(needed)
+    if len(own) == 1 and own <= set(columns):  # and needs not be derived
+        for letter in {"N", "D", "C"} & set(given) - own:
+            raise ScalingError(
+                f"the law does not use {letter} ({LETTERS[letter]}): it is fitted to column "
+                f"{columns[min(own)]!r}",
+                where="--columns",
+                remedy="leave it out",
+            )
     counts = {"N", "D", "C"} & set(columns)
     lacking = {*needed, "L"} - set(columns) - ({"N", "D", "C"} if len(counts) > 1 else set())
     for letter, name in unread:

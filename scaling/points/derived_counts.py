@@ -100,14 +100,16 @@ def points_from_numbers(
         c = 6.0 * n * d
         convention["flops"] = "6nd"
         notes.append("FLOPs derived: C = 6 N D")
-    for letter in [letter for letter in "ND" if letter in numbers]:
+    for letter in [letter for letter in "NDB" if letter in numbers]:
         name, median = columns.names[letter], float(np.median(numbers[letter]))
         if median < MIN_COUNT:
-            message = (
-                f"the median {letter} is {median:.3g}: is column {name!r} in thousands, millions "
-                "or billions? Exponents do not change, predictions do; say it: --columns "
-                f'"{letter}={name} [M]"'
+            sequences = f'sequences? Say it: --columns "B={name} [sequences of 2048]", or [tokens]'
+            multiples = (
+                "thousands, millions or billions? Exponents do not change, predictions do; say it: "
+                f'--columns "{letter}={name} [M]"'
             )
+            unit = sequences if letter == "B" else multiples
+            message = f"the median {letter} is {median:.3g}: is column {name!r} in {unit}"
             unlikely = warn(WarningCode.UNLIKELY_UNIT, message, letter=letter, median=median)
             warnings.append(unlikely)
     known = ("N", "D", "C", "L", "W", "SE")

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from scaling.errors import ScalingError
+from scaling.fit.fit_options import FitOptions
 from scaling.points.source import SourceOptions, read_source
 
 N, D = (grid.ravel() for grid in np.meshgrid(np.geomspace(2e7, 2e9, 5), np.geomspace(4e8, 4e10, 5)))
@@ -699,3 +700,25 @@ def test_runs_on_several_corpora_are_not_called_repeats():
     table = pd.concat([plain().assign(source="c4"), plain().assign(source="pile")])
     warnings = {warning.code.value for warning in read(table).warnings}
     assert warnings == {"mixed_data"}
+
+
+def test_a_law_of_one_count_refuses_the_others():
+    with pytest.raises(ScalingError, match="does not use N"):
+        read(plain(), inputs=("D",), columns={"N": "params"})
+    for law, columns in (
+        ("kaplan-n", "D=tokens"),
+        ("optimum", "C=a,D=b,L=c"),
+        ("power", "C=a,N=b"),
+    ):
+        with pytest.raises(ScalingError, match=f"the law {law} does not use [DN]"):
+            FitOptions(law=law, columns=columns).source()
+    derived = read(plain(), inputs=("C",), columns={"N": "params", "D": "tokens"})
+    np.testing.assert_allclose(derived.points.c, C)
+
+
+def test_a_batch_is_sequences_times_their_length_or_asked_about():
+    table = plain().assign(lr=1e-3, batch_size=256, seq_len=2048)
+    inputs = ("LR", "B", "N", "D")
+    assert set(read(table, inputs=inputs).points.others["B"]) == {256 * 2048}
+    (warning,) = read(table, inputs=inputs, columns={"B": "batch_size"}).warnings
+    assert "[sequences of 2048]" in warning.message
