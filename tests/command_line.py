@@ -7,13 +7,13 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from scaling.cli import with_commands
+from scaling.cli.app import app
 
 
 @cache
 def command():
     """The click command, built once."""
-    return typer.main.get_command(with_commands())
+    return typer.main.get_command(app)
 
 
 def scaling(*args, cwd=None, env=None):
@@ -25,7 +25,7 @@ def scaling(*args, cwd=None, env=None):
         if cwd is not None:
             patch.chdir(cwd)
         words = list(map(str, args))
-        done = CliRunner().invoke(with_commands(), words, prog_name="scaling", env=env)
+        done = CliRunner().invoke(app, words, prog_name="scaling", env=env)
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     return subprocess.CompletedProcess(words, done.exit_code, done.stdout, done.stderr)

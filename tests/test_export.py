@@ -12,7 +12,7 @@ import tomli_w
 from typer.testing import CliRunner
 
 from scaling import hf_export
-from scaling.cli import with_commands
+from scaling.cli.app import app
 from scaling.config import Execution, ModelConfig, OptimConfig, RunConfig, TextTask
 from scaling.errors import ScalingError
 from scaling.execute.simulated import simulate
@@ -171,7 +171,7 @@ def test_missing_or_corrupt_weights_are_reported_with_the_remedy(trained, tmp_pa
 )
 def test_weights_of_a_simulated_run_are_rejected_at_once(more, tmp_path):
     done = CliRunner().invoke(
-        with_commands(),
+        app,
         ["run", "sweeps/demo.toml", "--out", str(tmp_path / "x"), "--keep-weights", *more],
     )
     assert done.exit_code == 2

@@ -14,7 +14,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from scaling.cli import with_commands
+from scaling.cli.app import app
 from tests.cli.wrong_inputs import LINES, prepare
 from tests.report.conftest import document  # noqa: F401
 
@@ -29,7 +29,7 @@ def said(line):
     """A command with its exit code and what stderr says, boxes of usage errors
     without their lines.
     """
-    done = CliRunner().invoke(with_commands(), line, prog_name="scaling", input="")
+    done = CliRunner().invoke(app, line, prog_name="scaling", input="")
     assert done.exit_code in CODES, (line, done.output, done.exception)
     assert done.stdout == "", line
     text = done.stderr
@@ -47,7 +47,7 @@ def messages(document, tmp_path_factory):  # noqa: F811
         patch.chdir(folder)
         patch.setenv("NO_COLOR", "1")
         patch.setenv("COLUMNS", "200")
-        command = typer.main.get_command(with_commands())
+        command = typer.main.get_command(app)
         patch.setattr(
             "typer.testing._get_command", lambda app: command
         )  # built once, not for each line

@@ -16,7 +16,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from scaling.cli import with_commands
+from scaling.cli.app import app
 from scaling.cli.output import print_csv
 from scaling.cli.status import LOG_SECONDS, _watch
 from scaling.cli.train import TRAIN_SECONDS, _progress
@@ -75,7 +75,7 @@ NO_TABLE = {
 
 def commands(group=None, before=""):
     """Every command with its click command, those of groups too."""
-    for name, command in (group or typer.main.get_command(with_commands())).commands.items():
+    for name, command in (group or typer.main.get_command(app)).commands.items():
         if hasattr(command, "commands"):
             yield from commands(command, f"{before}{name} ")
         else:
@@ -86,7 +86,7 @@ VERBS = dict(commands())
 
 
 def scaling(*args):
-    return CliRunner().invoke(with_commands(), list(map(str, args)))
+    return CliRunner().invoke(app, list(map(str, args)))
 
 
 def rows(done):

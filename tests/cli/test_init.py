@@ -5,14 +5,14 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from scaling.cli import with_commands
+from scaling.cli.app import app
 from scaling.config.sweep_file import load_sweep, schema
 from scaling.execute.environment import default_workers
 from scaling.plan.starter_sweep import flops_of_minutes
 
 
 def scaling(*args, said=None):
-    return CliRunner().invoke(with_commands(), list(map(str, args)), input=said)
+    return CliRunner().invoke(app, list(map(str, args)), input=said)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from scaling.cli import with_commands
+from scaling.cli.app import app
 from scaling.config.sweep_file import dump_sweep, load_sweep
 from tests.sweep_files import tiny
 
@@ -15,7 +15,7 @@ REHEARSED = ["--simulate", "published:hoffmann2022"]
 
 
 def scaling(*args):
-    return CliRunner().invoke(with_commands(), list(map(str, args)))
+    return CliRunner().invoke(app, list(map(str, args)))
 
 
 @pytest.fixture

@@ -5,13 +5,13 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from scaling.cli import with_commands
+from scaling.cli.app import app
 
 LAW = "published:devries2023"
 
 
 def invoked(*options):
-    return CliRunner().invoke(with_commands(), ["predict", *options])
+    return CliRunner().invoke(app, ["predict", *options])
 
 
 def predicted(*options):

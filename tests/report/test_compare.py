@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from scaling.cli import with_commands
+from scaling.cli.app import app
 from scaling.errors import ScalingError
 from scaling.fit.pipeline import FitOptions
 from scaling.predict.compare import compare
@@ -174,7 +174,7 @@ def test_the_command_line_writes_the_same_bytes_gives_the_numbers_and_refuses_bu
 ):
     run = CliRunner()
     done = run.invoke(
-        with_commands(),
+        app,
         [
             "report",
             *map(str, sources),
@@ -194,6 +194,6 @@ def test_the_command_line_writes_the_same_bytes_gives_the_numbers_and_refuses_bu
     for path in written:
         before = page.parent / path.relative_to(tmp_path / "out")
         assert path.read_bytes() == before.read_bytes(), path.name
-    done = run.invoke(with_commands(), ["report", str(sources[0]), "--budgets", "1e14"])
+    done = run.invoke(app, ["report", str(sources[0]), "--budgets", "1e14"])
     assert done.exit_code == 2
     assert "budgets are asked of a comparison" in done.stderr

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from scaling import trackers
-from scaling.cli import with_commands
+from scaling.cli.app import app
 from scaling.errors import ScalingError
 from scaling.execute import events
 from scaling.execute.local import LocalWorker
@@ -336,10 +336,10 @@ def test_missing_or_unknown_tracker_is_rejected_first(tmp_path, monkeypatch, fol
         ["run", "tiny.toml", "--track", "wandb"],
         ["results", "export", str(folder), "--to", "mlflow", "--out", "x"],
     ):
-        done = CliRunner().invoke(with_commands(), arguments)
+        done = CliRunner().invoke(app, arguments)
         assert done.exit_code == 2
         assert 'pip install -e ".[trackers]"' in done.output
-    done = CliRunner().invoke(with_commands(), ["run", "tiny.toml", "--track", "wandbb"])
+    done = CliRunner().invoke(app, ["run", "tiny.toml", "--track", "wandbb"])
     assert done.exit_code == 2
     assert "did you mean wandb" in done.output
     assert sorted(path.name for path in tmp_path.iterdir()) == ["sweep", "tiny.toml"]

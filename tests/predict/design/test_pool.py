@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from scaling.cli import with_commands
+from scaling.cli.app import app
 from scaling.errors import ScalingError
 from scaling.fit.laws.formula import parse_formula
 from scaling.predict.design.pool import Campaign
@@ -91,11 +91,11 @@ def test_a_pool_without_any_loss_gets_its_first_runs(campaign: Campaign, tmp_pat
 def test_the_command_prints_one_document(campaign: Campaign, tmp_path: Path) -> None:
     pool, target = write(tmp_path, campaign, 20)
     arguments = ["next", "--pool", str(pool), "--target", str(target), "--formula", FORMULA]
-    result = CliRunner().invoke(with_commands(), [*arguments, "--budget", "1e20", "--json"])
+    result = CliRunner().invoke(app, [*arguments, "--budget", "1e20", "--json"])
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout)
     assert document["spent"] <= 1e20
-    shown = CliRunner().invoke(with_commands(), arguments)
+    shown = CliRunner().invoke(app, arguments)
     assert "standard error of the target falls" in " ".join(shown.output.split())
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from scaling.cli import with_commands
+from scaling.cli.app import app
 from scaling.config import TextTask
 from scaling.errors import ScalingError
 from scaling.tasks import open_task
@@ -130,7 +130,7 @@ def test_unreachable_hub_is_reported_and_writes_nothing(made, tmp_path, offline)
         ),
     ):
         done = CliRunner().invoke(
-            with_commands(), ["data", "prepare", "--out", str(tmp_path / "out"), *arguments]
+            app, ["data", "prepare", "--out", str(tmp_path / "out"), *arguments]
         )
         assert done.exit_code == 2
         assert what in done.output
