@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
+from scaling.accounting import FlopsConvention, NConvention
 from scaling.cli import csv_rows
 from scaling.cli.output import Csv, Json, choice, echo_err, emit, option, page, typed_command
 from scaling.errors import ScalingError
@@ -23,9 +24,7 @@ APPROACHES = ("parametric", "isoflop", "envelope")
 MINIMA = ("parabola", "cubic", "akima")
 OBJECTIVES = ("huber-log", "lad-log", "mse-log", "huber", "mse")
 RESAMPLES = ("auto", "pairs", "clusters", "residual")
-N_CONVENTIONS = ("with_head", "total", "nonembedding")
-FLOPS_CONVENTIONS = ("exact", "6nd", "kaplan", "chinchilla")
-READOUTS = ("constant", "averaged")
+READOUTS, FLOPS = ("constant", "averaged"), get_args(FlopsConvention)
 
 
 def complete_law(incomplete: str) -> list[str]:
@@ -101,10 +100,11 @@ class FitArguments:
         option("Column names: N=params, D=tokens, C=flops, L=loss.", DATA, "N=...,D=..."),
     ] = None
     params: Annotated[
-        str, choice("--params", N_CONVENTIONS, "Convention of N in a results folder.", DATA)
+        str, choice("--params", get_args(NConvention), "Convention of N in a results folder.", DATA)
     ] = "with_head"
     flops: Annotated[
-        str, choice("--flops", FLOPS_CONVENTIONS, "Convention of C in a results folder.", DATA)
+        str,
+        choice("--flops", FLOPS, "Convention of C in a results folder.", DATA),
     ] = "exact"
     where: Annotated[
         str | None,

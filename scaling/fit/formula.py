@@ -8,15 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from scaling.errors import ScalingError, unknown_choice
 from scaling.fit.laws.formula import FormulaLaw, parse_formula
 from scaling.points.columns import parse_columns
-from scaling.points.source import Source, read_rows
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from scaling.fit.fit_options import FitOptions
+    from scaling.points.points import Source
 
 KEYS = {"formula": str, "inputs": list, "start": dict, "bounds": dict, "units": dict, "source": str}
 
@@ -88,6 +88,8 @@ def _values(text: str) -> dict[str, float]:
 
 def with_law(options: FitOptions, paths: Sequence[Path | pd.DataFrame]) -> FitOptions:
     """The options with the formula's law; its inputs are columns of the sources, or named."""
+    from scaling.points.source import read_rows
+
     assert options.formula is not None
     rows, tables, _ = read_rows(paths)
     names = {str(name) for table in (*rows, *(part for _, part in tables)) for name in table}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from scaling.config import NConvention
+from scaling.accounting import NConvention
 from scaling.errors import unknown_choice
 from scaling.fit.frontier.frontier import Cost, Frontier
 from scaling.fit.laws.laws import FARSEER_2025, LAWS

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scaling.fit.document import Estimate
 from scaling.fit.result import Approach, FitResult, Power
 from scaling.formatting import format_flops
-from scaling.predict.reconcile import Reconciliation
 from scaling.render.table import (
     Cell,
     Column,
@@ -21,6 +20,9 @@ from scaling.render.table import (
     record_table,
     tabulate,
 )
+
+if TYPE_CHECKING:
+    from scaling.predict.reconcile import Reconciliation
 
 APPROACHES: dict[Approach, str] = {
     "parametric": "parametric (approach 3)",
