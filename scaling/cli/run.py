@@ -10,7 +10,6 @@ import typer
 
 from scaling.cli.options import BUDGET, CLUSTER, Out, Overrides, SweepPath, TrainingOptions
 from scaling.cli.output import Json, choice, print_json
-from scaling.cli.tune import print_stopped_tuning
 from scaling.errors import ScalingError
 
 if TYPE_CHECKING:
@@ -109,11 +108,15 @@ def run(
     from scaling.execute.options import Executor
     from scaling.execute.planning import folder_of
     from scaling.execute.run_sweep import run_sweep
-    from scaling.execute.slurm import parse_settings
     from scaling.formatting import count_option
 
     if slurm and executor != Executor.SLURM:
         raise ScalingError("--slurm is for Slurm", remedy="add --executor slurm, or leave it out")
+    settings = {}
+    if slurm:
+        from scaling.execute.slurm import parse_settings
+
+        settings = parse_settings(slurm)
     shell_words = as_shell_words(sweep, overrides or ())
     options = training.run_options(
         executor,
@@ -124,7 +127,7 @@ def run(
         retries=retries,
         fail_fast=fail_fast,
         hosts=hosts,
-        slurm=parse_settings(slurm) if slurm else {},
+        slurm=settings,
         slurm_dry_run=dry_run,
         trackers=tuple(track or ()),
         keep_weights=keep_weights,
@@ -136,6 +139,8 @@ def run(
     elif as_json:
         print_json(outcome.status.to_dict())
     elif outcome.in_tuning:
+        from scaling.cli.tune import print_stopped_tuning
+
         print_stopped_tuning(outcome)
     else:
         to_out = f" --out {shlex.quote(str(out))}" if out else ""
