@@ -321,10 +321,7 @@ def test_one_run_prints_a_line_at_intervals(capsys, monkeypatch):
 
 def test_choices_of_fit_in_help_are_those_that_it_accepts():
     """The command lists them itself, so that --help imports no numerics."""
-    from typing import get_args
-
     from scaling.cli import fit as command
-    from scaling.config import FlopsConvention, NConvention
     from scaling.fit import fit_options
     from scaling.fit.frontier.isoflop import METHODS
     from scaling.points.points import READ_OUTS
@@ -333,6 +330,4 @@ def test_choices_of_fit_in_help_are_those_that_it_accepts():
     assert tuple(METHODS) == command.MINIMA
     assert tuple(fit_options.OBJECTIVES) == command.OBJECTIVES
     assert command.RESAMPLES == fit_options.RESAMPLE_KINDS
-    assert get_args(NConvention) == command.N_CONVENTIONS
-    assert get_args(FlopsConvention) == command.FLOPS_CONVENTIONS
     assert tuple(READ_OUTS) == command.READOUTS
