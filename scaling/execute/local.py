@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -46,26 +47,26 @@ def end_of_log(path: Path) -> str:
     return ""
 
 
-class Worker:
+class Worker(ABC):
     """A process that trains: requests go in as lines, events come out as lines, until it dies."""
 
+    @abstractmethod
     def send(self, line: str) -> None:
         """Send a line; a process that has died takes nothing, and its `events` end."""
-        raise NotImplementedError
 
+    @abstractmethod
     def events(self) -> Iterator[str]:
         """Lines as they come; ends when the process has ended."""
-        raise NotImplementedError
 
+    @abstractmethod
     def signal(self, number: int) -> None:
         """SIGTERM: save and exit; SIGKILL: die now."""
-        raise NotImplementedError
 
     def alive(self) -> bool:
         """Whether it can still take a request."""
         return True
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - a simulated one has nothing to close
         """Close its input and wait until it has ended."""
 
     def exit_reason(self) -> ExitReason:

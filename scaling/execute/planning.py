@@ -66,7 +66,7 @@ def folder_of(sweep: Sweep, out: Path | None, source: Path | None = None) -> Swe
     if path.exists() and not path.is_dir():
         raise ScalingError(
             "is a file; results need a folder",
-            where=str(path),
+            where=path,
             remedy="name another one with --out",
         )
     return SweepFolder(path)

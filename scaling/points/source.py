@@ -55,7 +55,7 @@ def read_source(sources: Sequence[Input], options: SourceOptions) -> Source:
     if rows and foreign:
         raise ScalingError(
             "results of this program and foreign tables do not mix",
-            where=str(foreign[0][0]),
+            where=foreign[0][0],
             remedy="fit them one by one",
         )
     if rows:
@@ -127,7 +127,7 @@ def _files(path: Path) -> list[Path]:
     if any((path / name).exists() for name in ("sweep.toml", "tuning.json")):
         raise ScalingError(
             "holds no finished runs",
-            where=str(path),
+            where=path,
             remedy="train them first: scaling run SWEEP.toml",
         )
     tables = sorted(
@@ -137,7 +137,7 @@ def _files(path: Path) -> list[Path]:
     if not tables:
         raise ScalingError(
             "holds neither runs nor tables",
-            where=str(path),
+            where=path,
             remedy="name a folder with runs/*.parquet, or with tables",
         )
     return tables

@@ -52,7 +52,7 @@ def read_runs(files: Iterable[Path]) -> pd.DataFrame:
 def _need(package: str, path: Path) -> ScalingError:
     return ScalingError(
         f"reading this file needs the package {package}",
-        where=str(path),
+        where=path,
         remedy=f"pip install {package}, or export a CSV table",
     )
 
@@ -117,7 +117,7 @@ def _wandb_records(path: Path) -> Iterator[Any]:
     except (ValueError, OSError, message.DecodeError) as error:
         raise ScalingError(
             f"not a readable W&B file: {str(error)[:120]}",
-            where=str(path),
+            where=path,
             remedy="leave it out, or export a CSV table",
         ) from None
 
@@ -129,7 +129,7 @@ def _records(data: bytes, path: Path) -> Iterator[bytes]:
     if not data.startswith(b":W&B"):
         raise ScalingError(
             f"not a W&B file (it starts with {data[:8]!r})",
-            where=str(path),
+            where=path,
             remedy="name run-*.wandb files",
         )
     place, parts = HEAD, b""

@@ -69,7 +69,7 @@ def write_report(
     if target.exists() and not target.is_dir():
         raise ScalingError(
             "is a file; a report is a folder",
-            where=str(target),
+            where=target,
             remedy="name another folder with --out",
             exit_code=DISK,
         )

@@ -97,7 +97,7 @@ def _summarize(tuner: FieldTuner) -> tuple[FieldResult, Sweep]:
         so_far = f"best so far: {', '.join(best)}" if best else "every value diverged"
         raise ScalingError(
             f"{name} has no interior optimum at any size: {reasons}",
-            where=str(tuner.folder),
+            where=tuner.folder,
             remedy=f"start nearer ({so_far}), or raise tuning.max_extensions",
         )
     grid, optimum = interior[0]

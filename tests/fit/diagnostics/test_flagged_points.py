@@ -136,6 +136,7 @@ def test_rounding_is_no_difference(tmp_path):
     assert "flagged_points_decide" not in {one["code"] for one in document["warnings"]}
 
 
+@pytest.mark.slow
 def test_flagged_points_that_decide_nothing_are_no_warning(tmp_path):
     points = grid(6, 0, sd=0.004)
     rows = np.stack([points.n, points.d, points.loss], 1).tolist()
