@@ -11,9 +11,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
-
-import numpy as np
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from scaling.errors import ScalingError, closest_match, unknown_choice
 from scaling.points.units import (
@@ -27,6 +25,9 @@ from scaling.points.units import (
     read_header,
     word_set,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LETTERS = {
     "N": "parameters",
@@ -296,6 +297,9 @@ def numbers_of(table: pd.DataFrame, name: str, letter: str) -> pd.Series:
     """A column in plain units where its cells are numbers, with a unit of their own or without;
     NaN elsewhere.
     """
+    import numpy as np
+    import pandas as pd
+
     unit = read_header(name, letter).unit
     numbers = pd.to_numeric(table[name], errors="coerce").to_numpy(float, na_value=np.nan)
     numbers = unit.to_plain(numbers) if unit else numbers.copy()

@@ -29,7 +29,7 @@ from scaling.points.repeated_rows import (
     last_of_runs,
     seed_column,
 )
-from scaling.points.row_filter import select
+from scaling.points.row_filter import select_rows
 from scaling.points.run_states import Reduction, run_states
 from scaling.points.units import (
     MAX_VALUE,
@@ -179,16 +179,6 @@ def _numbers(
             f'"Y={columns.names["Y"]} [%]"',
         )
     return numbers if "L" in numbers else numbers | {"L": numbers.pop("Y")}
-
-
-def select_rows(expression: str, columns: Mapping[str, pd.Series]) -> np.ndarray:
-    """The rows that `--where` keeps. Raises ScalingError where it keeps none."""
-    keep = select(expression, columns)
-    if not keep.any():
-        raise ScalingError(
-            f"--where {expression[:80]!r} leaves no row", remedy="loosen the condition"
-        )
-    return keep
 
 
 def numeric(
