@@ -242,6 +242,24 @@ PIPELINE = (
 )  # fmt: skip
 
 
+EXTENDING = """## Extending
+
+**A law** is one entry in `fit/laws/laws.py`. A sum of powers names its `terms`, with a `floor` or
+under a `root`, and so has exact derivatives; any other law gives `expressions`, arithmetic as text
+from which they follow; where nothing but the formula is known,
+`replace(parse_formula("L(N, D) = ..."), name=..., reference=...)` is enough, as for `farseer`.
+Without a `closed_frontier` a law of terms has no N*(C); a formula of N and D finds it by
+minimisation. The tests ask for true parameters (`TRUTH` in `tests/fit/laws/test_laws.py`) and from
+these check gradients, units and recovery; the page of laws asks when to trust it (`WHEN` in
+`docs/reference.py`). Options, help, documents and report need no change.
+
+**A study** is one module in `studies/` that ends in `STUDY = Study(...)`, and its name in `STUDIES`
+of `studies/__init__.py`; `induction.py` is a short one to begin from. `analyze` returns None for
+rows that show nothing of it, `studies/runs.py` reads rows by metric and configuration, and
+`tests/studies/tables.py` makes the rows of a shipped sweep without training.
+"""
+
+
 def code_map() -> str:
     """The page about the code: modules by their first sentence, in pipeline order."""
     package = HERE.parent / "scaling"
@@ -250,7 +268,8 @@ def code_map() -> str:
         "execute,"
         "\nstore, points, fit, predict, report. Each module is described by the first sentence of "
         "its"
-        "\ndocstring. `python docs/reference.py` writes this page.\n"
+        "\ndocstring. `python docs/reference.py` writes this page.\n",
+        EXTENDING,
     ]
     folders = [path for path in package.rglob("*") if path.is_dir() and any(path.glob("*.py"))]
     folders.sort(key=lambda path: (PIPELINE.index(path.relative_to(package).parts[0]), path))

@@ -136,7 +136,7 @@ def _result(
     data, approach = Dataset(source.points), cast(Approach, options.approach)
     fit: LawFit | None = None
     try:
-        fit, reason = fit_law(data, options.law_named(options.law), options), ""
+        fit, reason = fit_law(data, options.written or LAWS[options.law], options), ""
     except ScalingError as error:  # another approach can head the result
         if approach == "parametric":
             raise

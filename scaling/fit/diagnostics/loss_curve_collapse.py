@@ -84,11 +84,7 @@ def collapse(
             for row, y, away in zip(rows, normalised(used), deviations, strict=True)
         ],
     )
-    return result, _warnings(result)
-
-
-def _warnings(result: CurveCollapse) -> list[ResultWarning]:
-    return [
+    return result, [
         warn(
             WarningCode.CURVE_DEVIATES,
             f"the curve of run {curve.run_id} (N = {curve.n_params:.3g}) lies "
