@@ -26,13 +26,13 @@ RIDGE = 1e-10
 
 @dataclass(frozen=True)
 class Runs:
-    """The runs that a law was fitted to: N, D (n,), the sd of a run's log loss, the prefix of each
-    (None: none is shared).
+    """Runs, trained, planned or possible: N, D and FLOPs of each alone (n,), and labels that are
+    equal where runs share a prefix (None: none is shared).
     """
 
     n: np.ndarray
     d: np.ndarray
-    noise: float
+    flops: np.ndarray
     prefix: np.ndarray | None = None
 
 
