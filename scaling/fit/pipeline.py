@@ -46,7 +46,6 @@ from scaling.fit.result import (
     KaplanFit,
     ModelContext,
     Objective,
-    ProfileInterval,
     SourceInfo,
 )
 from scaling.fit.special.critical_batch import corrected
@@ -220,17 +219,13 @@ def _law_headline(fit: LawFit, options: FitOptions) -> tuple[Fields, list[Result
             draws=subsample_draws(fit.drawn),
         )
     is_open = open_names and fit.status is FitStatus.OK
-    intervals = {
-        name: ProfileInterval(lo=each.lo, hi=each.hi, identified=each.identified)
-        for name, each in profiles.items()
-    }
     return {
         "objective": fit.objective_result(),
         "goodness": fit.goodness(),
         "params": params,
         "derived": fit.derived(options.ci),
         "status": FitStatus.NOT_IDENTIFIED if is_open else fit.status,
-        "identification": Identification(profile=intervals, starts=fit.starts),
+        "identification": Identification(profile=profiles, starts=fit.starts),
         "bootstrap": bootstrap,
     }, warnings
 
