@@ -90,7 +90,7 @@ def at_one_budget(points: Points, groups: list[np.ndarray]) -> Points:
     return replace(points, c=c * np.exp(shift), d=d * np.exp(shift), loss=loss)
 
 
-def _windows(n: np.ndarray, c: np.ndarray, window: float = WINDOW) -> list[np.ndarray]:
+def _windows(n: np.ndarray, c: np.ndarray) -> list[np.ndarray]:
     """The indices of the runs of each budget, cheapest first: the densest windows of log C that
     hold four sizes or more.
 
@@ -99,11 +99,11 @@ def _windows(n: np.ndarray, c: np.ndarray, window: float = WINDOW) -> list[np.nd
     """
     order = np.argsort(c, kind="stable")
     x = np.log(c)[order]
-    ends = np.searchsorted(x, x + window, side="right")
+    ends = np.searchsorted(x, x + WINDOW, side="right")
     inside = ends - np.arange(len(x))
     adjacent = (
-        np.searchsorted(x, x[ends - 1] + window, side="right")
-        - np.searchsorted(x, x - window)
+        np.searchsorted(x, x[ends - 1] + WINDOW, side="right")
+        - np.searchsorted(x, x - WINDOW)
         - inside
     )
     candidates = np.flatnonzero((inside >= MIN_SIZES) & (4 * adjacent <= 3 * inside))

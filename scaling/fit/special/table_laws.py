@@ -28,7 +28,6 @@ from scaling.fit.result import (
     Identification,
     Objective,
     SourceInfo,
-    Starts,
 )
 from scaling.fit.special.annealing import NAMES, Curve, fit_annealing, goodness, left_out
 from scaling.fit.special.hyper import (
@@ -262,9 +261,10 @@ def annealing(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitR
     ]
     message = f"{len(train)} curves are too few to resample: no intervals"
     warnings = [warn(WarningCode.NO_INTERVALS, message)]
-    if fitted.agree < 2:
-        message = f"starts disagree: only {fitted.agree} of {fitted.tried} reached the best minimum"
-        warnings.append(warn(WarningCode.STARTS_DISAGREE, message, agree=fitted.agree))
+    starts = fitted.starts
+    if starts.agree < 2:
+        message = f"starts disagree: only {starts.agree} of {starts.tried} reached the best minimum"
+        warnings.append(warn(WarningCode.STARTS_DISAGREE, message, agree=starts.agree))
     test = [curve for curve in curves if curve.name in out]
     return _document(
         "lr-annealing",
@@ -277,10 +277,7 @@ def annealing(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitR
         n_points=sum(len(curve.loss) for curve in train),
         schedules=scored,
         test=goodness(test, fitted.values) if test else None,
-        identification=Identification(
-            profile={},
-            starts=Starts(tried=fitted.tried, converged=fitted.tried, agree=fitted.agree),
-        ),
+        identification=Identification(profile={}, starts=starts),
     )
 
 
