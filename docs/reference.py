@@ -244,13 +244,13 @@ PIPELINE = (
 
 EXTENDING = """## Extending
 
-**A law** is one entry in `fit/laws/laws.py`. A sum of powers names its `terms`, with a `floor` or
-under a `root`, and so has exact derivatives; any other law gives `expressions`, arithmetic as text
-from which they follow; where nothing but the formula is known,
+**A law** is one entry in `fit/laws/laws.py`. A sum of powers names its `terms`, with a `floor`
+or under a `root`, and so has exact derivatives; any other law gives `expressions`, arithmetic
+as text from which they follow; where nothing but the formula is known,
 `replace(parse_formula("L(N, D) = ..."), name=..., reference=...)` is enough, as for `farseer`.
-Without a `closed_frontier` a law of terms has no N*(C); a formula of N and D finds it by
-minimisation. The tests ask for true parameters (`TRUTH` in `tests/fit/laws/test_laws.py`) and from
-these check gradients, units and recovery; the page of laws asks when to trust it (`WHEN` in
+N*(C) follows from a `closed_frontier`, or for `expressions` of N and D by minimisation. The
+tests ask for true parameters (`TRUTH` in `tests/fit/laws/test_laws.py`) and from these check
+gradients, units and recovery; the page of laws asks when to trust it (`WHEN` in
 `docs/reference.py`). Options, help, documents and report need no change.
 
 **A study** is one module in `studies/` that ends in `STUDY = Study(...)`, and its name in `STUDIES`

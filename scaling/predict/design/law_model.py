@@ -47,7 +47,7 @@ class LinearizedLaw:
     cost: Cost
 
     def __post_init__(self) -> None:
-        if self.law.closed_frontier is None or set(self.law.inputs) != {"N", "D"}:
+        if not self.law.has_frontier or set(self.law.inputs) != {"N", "D"}:
             raise ScalingError(
                 f"the law {self.law.name} is not one of N and D with a compute-optimal size",
                 remedy="fit with: --law chinchilla --approach parametric",
