@@ -68,7 +68,10 @@ def fit(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitResult:
     Raises ScalingError that names the source when nothing can be fitted.
     """
     if options.formula is not None:
-        options = _with_law(options, paths)
+        rows, tables, _ = read_rows(paths)  # the formula's inputs are columns, or named
+        names = {str(name) for table in (*rows, *(part for _, part in tables)) for name in table}
+        law = read_formula(options.formula, options.start, options.columns, names)
+        options = replace(options, law=law.name, written=law, formula=None, start=None)
     options = options.resolved()
     if options.law in TABLE_LAWS:
         from scaling.fit.special.table_laws import SPECIAL
@@ -97,15 +100,6 @@ def fit(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitResult:
 
         accuracy = second_stage(source.points, options)
         return _result(source, replace(options, law="chinchilla"), accuracy)
-
-
-def _with_law(options: FitOptions, paths: Sequence[Path | pd.DataFrame]) -> FitOptions:
-    """The options with the formula's law; its inputs are columns of the sources, or named."""
-    assert options.formula is not None
-    rows, tables, _ = read_rows(paths)
-    names = {str(name) for table in (*rows, *(part for _, part in tables)) for name in table}
-    law = read_formula(options.formula, options.start, options.columns, names)
-    return replace(options, law=law.name, written=law, formula=None, start=None)
 
 
 def _with_points(options: FitOptions, source: Source) -> tuple[FitOptions, Source]:
