@@ -133,6 +133,13 @@ def expected(
     assumed = (
         _through_the_middle(plan, budgets, cost) if law_from is None else _given(law_from, cost)
     )
+    unavailable, logs = None, assumed.model.law.logs(points.inputs("ND"))
+    try:
+        identifiability.check(assumed.model.law, Dataset(points))
+    except ScalingError as error:
+        unavailable = error.what
+    if unavailable is None and identifiability.collinear(logs):
+        unavailable = "one ratio D/N only: the two powers cannot be separated"
     sd_run = noise or assumed.noise or NOISE
     goal = target or REACH * float(plan.flops.max())
     warnings = _warnings(plan, budgets, assumed)
@@ -142,7 +149,7 @@ def expected(
         noise=sd_run,
         rho=RHO,
         ci=CI,
-        unavailable=_unavailable(points, assumed.model),
+        unavailable=unavailable,
         grid_bias=None,
         warnings=warnings,
     )
@@ -242,17 +249,6 @@ def _through_the_middle(plan: Runs, budgets: Sequence[np.ndarray], cost: Cost) -
     )
     law = LAWS["chinchilla"]
     return _AssumedLaw(LinearizedLaw(law, np.asarray(law.theta(values), float), cost), words, False)
-
-
-def _unavailable(points: Points, law: LinearizedLaw) -> str | None:
-    """Why nothing can be expected of a fit to such runs, if so."""
-    try:
-        identifiability.check(law.law, Dataset(points))
-    except ScalingError as error:
-        return error.what
-    if identifiability.collinear(law.law.logs(points.inputs("ND"))):
-        return "one ratio D/N only: the two powers cannot be separated"
-    return None
 
 
 def _warnings(
