@@ -84,7 +84,11 @@ def collapse(
             for row, y, away in zip(rows, normalised(used), deviations, strict=True)
         ],
     )
-    return result, [
+    return result, _warnings(result)
+
+
+def _warnings(result: CurveCollapse) -> list[ResultWarning]:
+    return [
         warn(
             WarningCode.CURVE_DEVIATES,
             f"the curve of run {curve.run_id} (N = {curve.n_params:.3g}) lies "

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.special import ndtri
@@ -129,32 +130,45 @@ def expected(
         order = np.argsort(plan.flops, kind="stable")
         gaps = np.diff(np.log(plan.flops[order])) > WINDOW
         budgets = np.split(order, np.flatnonzero(gaps) + 1)
-    cost = fit_cost(points)  # losses are not known, and not needed
-    assumed = (
-        _through_the_middle(plan, budgets, cost) if law_from is None else _given(law_from, cost)
-    )
-    unavailable, logs = None, assumed.model.law.logs(points.inputs("ND"))
+    cost = fit_cost(points)
+    middle = _through_the_middle(plan, budgets, cost) if law_from is None else None
+    assumed = middle or _given(str(law_from), cost)
+    law, goal = assumed.model, target or REACH * float(plan.flops.max())
+    sd_run, unavailable = noise or assumed.noise or NOISE, None
     try:
-        identifiability.check(assumed.model.law, Dataset(points))
+        identifiability.check(law.law, Dataset(points))
     except ScalingError as error:
         unavailable = error.what
-    if unavailable is None and identifiability.collinear(logs):
+    if unavailable is None and identifiability.collinear(law.law.logs(points.inputs("ND"))):
         unavailable = "one ratio D/N only: the two powers cannot be separated"
-    sd_run = noise or assumed.noise or NOISE
-    goal = target or REACH * float(plan.flops.max())
-    warnings = _warnings(plan, budgets, assumed)
-    result = Expectation(
+    warnings, bias = _warnings(plan, budgets, assumed), None
+    intervals: dict[str, Any] = {}
+    if unavailable is None:
+        intervals = _intervals(plan, assumed, goal, sd_run)
+        bias = grid_bias(points, law.law, law.theta, law.cost) if budgets else None
+        if intervals["sd_log_n_star"] > 1:
+            message = (
+                "N* at the target will be unknown by more than a factor of e: train larger "
+                "budgets, or more sizes per budget"
+            )
+            warnings.append(warn(WarningCode.IMPRECISE_TARGET, message))
+    return Expectation(
         law=assumed.words,
         target=goal,
         noise=sd_run,
         rho=RHO,
         ci=CI,
         unavailable=unavailable,
-        grid_bias=None,
+        grid_bias=bias.message if bias else None,
         warnings=warnings,
+        **intervals,
     )
-    if result.unavailable:
-        return result
+
+
+def _intervals(plan: Runs, assumed: _AssumedLaw, goal: float, sd_run: float) -> dict[str, Any]:
+    """The expected intervals of a, N* and L*, and their standard errors, as the document names
+    them.
+    """
     law = assumed.model
     gradients, optimum = law.gradients(goal), law.optimum()
     if not np.isfinite(gradients).all():
@@ -164,32 +178,21 @@ def expected(
             remedy="name another law or a nearer --target",
         )
     errors = standard_errors(law.rows(plan.n, plan.d), gradients, sd_run, plan.prefix)
-    sd_n, sd_loss, sd_a = inflation(OBJECTIVE, DELTA, sd_run) * errors
-    if sd_n > 1:
-        message = (
-            "N* at the target will be unknown by more than a factor of e: train larger budgets, or "
-            "more sizes per budget"
-        )
-        warnings.append(warn(WarningCode.IMPRECISE_TARGET, message))
+    sd_n, sd_loss, sd_a = (inflation(OBJECTIVE, DELTA, sd_run) * errors).tolist()
     z, a = float(ndtri((1 + CI) / 2)), float(optimum.a)
-    n_star, loss = float(optimum.n_star(goal)), float(np.asarray(optimum.loss(goal)))
 
-    def around(value: float, sd: float) -> Interval:
+    def around(value: Any, sd: float) -> Interval:
         return Interval(value=value, lo=value * np.exp(-z * sd), hi=value * np.exp(z * sd))
 
-    bias = grid_bias(points, law.law, law.theta, law.cost) if budgets else None
     unknown = Interval(value=None, lo=None, hi=None)
-    changes = {
+    return {
         "a": Interval(value=a, lo=a - z * sd_a, hi=a + z * sd_a),
-        "n_star": around(n_star, sd_n),
-        "loss": around(loss, sd_loss) if assumed.given else unknown,
-        "sd_log_n_star": float(sd_n),
-        "sd_log_loss": float(sd_loss),
-        "sd_a": float(sd_a),
-        "grid_bias": bias.message if bias else None,
-        "warnings": warnings,
+        "n_star": around(optimum.n_star(goal), sd_n),
+        "loss": around(optimum.loss(goal), sd_loss) if assumed.given else unknown,
+        "sd_log_n_star": sd_n,
+        "sd_log_loss": sd_loss,
+        "sd_a": sd_a,
     }
-    return result.model_copy(update=changes)
 
 
 def _check(target: float | None, noise: float | None) -> None:
