@@ -11,12 +11,14 @@ import sys
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Any, get_type_hints
 
 import typer
 from typer.core import TyperGroup
+from typer.models import OptionInfo
 
 from scaling import files
+from scaling.cli.output import flag
 from scaling.errors import DISK, ScalingError
 from scaling.formatting import sanitize
 
@@ -83,12 +85,9 @@ def _print_version(value: bool) -> None:
 
 @app.callback()
 def options(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
-        ),
-    ] = False,
+    version: bool = flag(
+        "Print the version and exit.", names="--version", callback=_print_version, is_eager=True
+    ),
 ) -> None:
     """The options that stand before a command."""
 
@@ -115,9 +114,7 @@ def add_command(
 
 
 def _with_options_spread(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function with each parameter that is a dataclass replaced by the fields of it; a switch
-    that is off unless given is one flag.
-    """
+    """The function with each parameter that is a dataclass replaced by the fields of it."""
     hints = get_type_hints(function, include_extras=True)
     groups: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
     parameters = []
@@ -133,8 +130,8 @@ def _with_options_spread(function: Callable[..., Any]) -> Callable[..., Any]:
         ]
 
     for item in parameters:
-        info = item.annotation.__metadata__[0]
-        if item.default is False and info.default is ...:  # no names were given
+        info = item.default  # a switch is one flag, without a --no-... of its own
+        if isinstance(info, OptionInfo) and info.default is False and not info.param_decls:
             info.param_decls = (f"--{item.name.replace('_', '-')}",)
 
     def command(**values: Any) -> Any:

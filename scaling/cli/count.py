@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from scaling import accounting
 from scaling.cli.output import TableOutput, choice, echo_err, option, page
@@ -17,15 +17,17 @@ if TYPE_CHECKING:
 
 
 def count(
-    model: Annotated[
-        str,
-        option("A sweep file, or the fields of a model.", metavar="SWEEP|key=value,..."),
-    ],
-    seq_len: Annotated[int, option("Tokens in a sequence.", min=1, max=2**24)] = 2048,
-    batch: Annotated[int, option("Sequences decoded together.", min=1, max=2**24)] = 1,
-    device: Annotated[
-        str, choice(" ".join(accounting.DEVICES), "Device of the decode roofline.", kind="device")
-    ] = "h100",
+    model: str = option(
+        "A sweep file, or the fields of a model.", metavar="SWEEP|key=value,...", default=...
+    ),
+    seq_len: int = option("Tokens in a sequence.", min=1, max=2**24, default=2048),
+    batch: int = option("Sequences decoded together.", min=1, max=2**24, default=1),
+    device: str = choice(
+        " ".join(accounting.DEVICES),
+        "Device of the decode roofline.",
+        kind="device",
+        default="h100",
+    ),
     *,
     output: TableOutput,
 ) -> None:

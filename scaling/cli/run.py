@@ -5,12 +5,12 @@ from __future__ import annotations
 import shlex
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from scaling.cli.options import BUDGET, CLUSTER, Out, Overrides, SweepPath, TrainingOptions
-from scaling.cli.output import Output, choice, option
+from scaling.cli.options import BUDGET, CLUSTER, OUT, OVERRIDES, SWEEP, TrainingOptions
+from scaling.cli.output import Output, choice, flag, option
 from scaling.cli.tune import stopped_text
 from scaling.errors import ScalingError
 
@@ -21,56 +21,43 @@ SHOWN = 20  # runs with a reason that the summary lists
 
 
 def run(
-    sweep: SweepPath,
-    overrides: Overrides = None,
+    sweep: Path = SWEEP,
+    overrides: list[str] | None = OVERRIDES,
     *,
-    out: Out = None,
-    executor: Annotated[str, choice("local ray slurm", "Where to train.", CLUSTER)] = "local",
+    out: Path | None = OUT,
+    executor: str = choice("local ray slurm", "Where to train.", CLUSTER, default="local"),
     training: TrainingOptions,
-    max_flops: Annotated[
-        str | None,
-        option("Stop cleanly after this many FLOPs of training.", BUDGET, "FLOPS"),
-    ] = None,
-    max_seconds: Annotated[
-        float | None,
-        option("Stop cleanly after this many seconds.", BUDGET, min=0, max=1e9),
-    ] = None,
-    retries: Annotated[
-        int,
-        option("Retries per run after a worker or device failure.", min=0, max=1000),
-    ] = 2,
-    fail_fast: Annotated[bool, option("Stop at the first run that fails or diverges.")] = False,
-    hosts: Annotated[
-        int,
-        option(
-            "Hosts that train one run together (with --mesh), under Ray or inside a Slurm job.",
-            CLUSTER,
-            min=1,
-            max=4096,
-        ),
-    ] = 1,
-    slurm: Annotated[
-        str,
-        option("Options of sbatch, such as partition=gpu,gpus=1.", CLUSTER, "KEY=VALUE,..."),
-    ] = "",
-    dry_run: Annotated[
-        bool,
-        option("With --executor slurm: print the batch script and submit nothing.", CLUSTER),
-    ] = False,
-    track: Annotated[
-        list[str] | None,
-        option(
-            "Log runs as they train to wandb, tensorboard or mlflow; can be repeated.",
-            "Tracking",
-            "TRACKER",
-        ),
-    ] = None,
-    keep_weights: Annotated[
-        bool,
-        option(
-            "Keep the parameters of finished runs, for `scaling results export-model`.", "Output"
-        ),
-    ] = False,
+    max_flops: str | None = option(
+        "Stop cleanly after this many FLOPs of training.", BUDGET, "FLOPS"
+    ),
+    max_seconds: float | None = option(
+        "Stop cleanly after this many seconds.", BUDGET, min=0, max=1e9
+    ),
+    retries: int = option(
+        "Retries per run after a worker or device failure.", min=0, max=1000, default=2
+    ),
+    fail_fast: bool = flag("Stop at the first run that fails or diverges."),
+    hosts: int = option(
+        "Hosts that train one run together (with --mesh), under Ray or inside a Slurm job.",
+        CLUSTER,
+        min=1,
+        max=4096,
+        default=1,
+    ),
+    slurm: str = option(
+        "Options of sbatch, such as partition=gpu,gpus=1.", CLUSTER, "KEY=VALUE,...", default=""
+    ),
+    dry_run: bool = flag(
+        "With --executor slurm: print the batch script and submit nothing.", CLUSTER
+    ),
+    track: list[str] | None = option(
+        "Log runs as they train to wandb, tensorboard or mlflow; can be repeated.",
+        "Tracking",
+        "TRACKER",
+    ),
+    keep_weights: bool = flag(
+        "Keep the parameters of finished runs, for `scaling results export-model`.", "Output"
+    ),
     output: Output,
 ) -> None:
     """Train the missing runs of a sweep, here, on Slurm or on Ray.
@@ -81,7 +68,7 @@ def run(
 
     Example: scaling run sweeps/norms.toml optim.lr=3e-3 'model.norm=[rmsnorm,layernorm]'
     """
-    from scaling.cli.progress import Display
+    from scaling.cli.training_display import Display
     from scaling.config.overrides import as_shell_words, load_with_overrides
     from scaling.execute.options import Executor
     from scaling.execute.planning import folder_of
