@@ -12,6 +12,7 @@ import pandas as pd
 
 from scaling.errors import BAD_INPUT, ScalingError
 from scaling.fit.estimate import estimate
+from scaling.fit.frontier.budgets import groups_by_gap
 from scaling.fit.law_fit import LawFit
 from scaling.fit.laws.laws import LAWS
 from scaling.formatting import format_count
@@ -87,9 +88,7 @@ def ladder(rows: pd.DataFrame) -> OvertrainingLadder | None:
         return None  # several corpora, or no loss: there is nothing to compare
     n, d = points.inputs("ND").values()
     log_ratio = np.log(d / n)
-    order = np.argsort(log_ratio, kind="stable")
-    index = np.empty(len(order), int)
-    index[order] = np.concatenate([[0], np.cumsum(np.diff(log_ratio[order]) > SAME_RATIO)])
+    index = groups_by_gap(log_ratio, SAME_RATIO)
     n_ratios = int(index.max()) + 1
     n_sizes = [len(np.unique(n[index == i])) for i in range(n_ratios)]
     ratios = np.exp([log_ratio[index == i].mean() for i in range(n_ratios)])

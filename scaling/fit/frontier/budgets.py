@@ -19,6 +19,14 @@ ENOUGH_RUNS = 0.9  # of all runs in windows: then gaps are not looked at
 MIN_SURFACE_RUNS = 12
 
 
+def groups_by_gap(values: np.ndarray, gap: float) -> np.ndarray:
+    """Labels (n,) that rise with the values; neighbours no further apart than `gap` share one."""
+    order = np.argsort(values, kind="stable")
+    labels = np.empty(len(values), int)
+    labels[order] = np.cumsum(np.r_[0, np.diff(values[order]) > gap])
+    return labels
+
+
 def distinct(values: np.ndarray) -> int:
     """How many sizes there are when those within 2 % count as one; a continuum counts
     by its width.

@@ -14,6 +14,7 @@ import numpy as np
 from scaling.config import ListDesign, ListedCell, NConvention, Sweep, sweep_file
 from scaling.errors import ScalingError
 from scaling.fit.document import Document, FitStatus, Integer, Real
+from scaling.fit.frontier.budgets import groups_by_gap
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.result import WRITE_AGAIN, FitResult
 from scaling.formatting import count_option, format_flops
@@ -178,7 +179,8 @@ def next_runs(
         predicted = law.law.log_predict(law.theta, {"N": n, "D": d})
         residual = np.log(np.array(result.data["loss"], float)) - predicted
         noise = float(np.sqrt(np.sum(residual**2) / max(1, len(n) - len(law.theta))))
-    runs = Runs(n, d, law.cost.flops(n, d), _sizes(n) if shared else None)
+    sizes = groups_by_gap(np.log(n), SAME_SIZE) if shared else None  # one size, one prefix
+    runs = Runs(n, d, law.cost.flops(n, d), sizes)
     terms = DesignConstraints(spend, goal, most, shared, rho)
     chosen = designed(law, runs, noise, terms, builder)
     wide = inflation(result.objective.name, result.objective.delta or 0.0, noise)
@@ -269,14 +271,6 @@ def _law(path: Path, result: FitResult) -> tuple[LinearizedLaw, np.ndarray, np.n
             remedy="fit again, with more runs",
         )
     return LinearizedLaw(law, theta, result.cost), n, d
-
-
-def _sizes(n: np.ndarray) -> np.ndarray:
-    """A number for each size (n,): runs of one size are branches of one prefix."""
-    order = np.argsort(n)
-    labels = np.empty(len(n), int)
-    labels[order] = np.cumsum(np.r_[0, np.diff(np.log(n[order])) > SAME_SIZE])
-    return labels
 
 
 def _builder(source: Path, result: FitResult) -> ModelBuilder | None:
