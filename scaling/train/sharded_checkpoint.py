@@ -90,7 +90,7 @@ def wait() -> None:
     if failed:
         raise ScalingError(
             "process 0 could not write the checkpoint",
-            where=str(path),
+            where=path,
             remedy="its own message says why",
             exit_code=DISK,
         )
@@ -158,7 +158,7 @@ def restore(path: Path, like: Any) -> tuple[Any, dict[str, Any]]:
             has, needs = (" ".join(map(str, leaf or ["nothing"])) for leaf in (one, other))
             what = f"has {has}, the run needs {needs}"
             remedy = "resume with the same layers (unrolled or scan), or delete the checkpoint"
-            raise ScalingError(what, where=str(chosen), remedy=remedy)
+            raise ScalingError(what, where=chosen, remedy=remedy)
     target = {
         name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
         for name, leaf in _named(like).items()
@@ -264,5 +264,5 @@ def _disk_errors(path: Path) -> Iterator[None]:
         reason = str(error).partition("\n")[0][:200]
         remedy = "free space or fix the permissions, then run again"
         raise ScalingError(
-            f"cannot write: {reason}", where=str(folder(path)), remedy=remedy, exit_code=DISK
+            f"cannot write: {reason}", where=folder(path), remedy=remedy, exit_code=DISK
         ) from error
