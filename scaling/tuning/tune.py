@@ -21,17 +21,12 @@ from scaling.tuning.document import (
     Tuned,
 )
 from scaling.tuning.field_tuning import FieldTuner, Planner, SizeGrid, Train
-from scaling.tuning.fields import is_measured, scaled, with_rule
+from scaling.tuning.fields import scaled, with_rule
 from scaling.tuning.optimum import means, power_rule, regret, weighted_mean
 from scaling.warning import ResultWarning, WarningCode, warn
 
 SIGNIFICANT_SIGMAS = 2.0
 FOLDER = "tuning"  # in the sweep's folder, next to its runs
-
-
-def is_pending(sweep: Sweep) -> bool:
-    """Whether a sweep asks for a tuning whose rule its recipe does not have yet."""
-    return any(not is_measured(sweep, entry.field) for entry in sweep.tuning)
 
 
 def table_folders(sweep: Sweep, folder: Path) -> list[Path]:

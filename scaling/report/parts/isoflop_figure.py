@@ -57,8 +57,9 @@ def isoflop_curves(fit: FitResult, law: FittedLaw | None) -> Figure | None:
     traces += optima or _minima(curves)
     caption = "Each colour is one compute budget in FLOPs: dots are runs, "
     if has_law and law:
-        caption += f"solid lines {answer_name(law)} at that budget, dotted ones the curve "
-        caption += "through its runs alone. Stars mark N*"
+        weighted = ", which counts a run as its FLOPs" if law.combination else ""
+        caption += f"solid lines {answer_name(law)} at that budget{weighted}, dotted ones the "
+        caption += "curve through its runs alone. Stars mark N*"
         caption += ", the last one the answer with its intervals." if optima else "."
     else:
         caption += "lines the curve through them, stars its minimum N*."
