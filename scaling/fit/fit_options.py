@@ -108,11 +108,6 @@ class FitOptions:
                 raise ScalingError(what, remedy="leave one of them out")
             read_formula(self.formula, self.start, self.columns)
 
-    def law_named(self, name: str) -> Law:
-        """The law of a name; a formula with its own bounds and start."""
-        is_written = self.written is not None and self.written.name == name
-        return self.written if self.written and is_written else LAWS[name]
-
     def resolved(self) -> FitOptions:
         """The options with a law in the place of `auto`; `combined` where no law was named."""
         if self.law != AUTO:
