@@ -21,6 +21,7 @@ TABLE_LAWS = ("coverage", "hyper", "lr-annealing")  # fitted to other tables tha
 TWO_STAGE = "two-stage"
 AUTO = "auto"  # the parameters of HEADLINE_LAW, and a combination of laws for what is predicted
 HEADLINE_LAW = "chinchilla"
+CHECKPOINTS = ("auto", "last", "all")
 RESAMPLE_KINDS = ("auto", "pairs", "clusters", "residual")
 
 
@@ -51,6 +52,7 @@ class FitOptions:
     cluster: str | None = None
     readout: str | None = None
     eval_set: str | None = None
+    checkpoints: str = "auto"
     combined: bool = False
     formula: str | None = None
     start: str | None = None
@@ -65,6 +67,7 @@ class FitOptions:
             "objective": OBJECTIVES,
             "params": get_args(NConvention),
             "flops": get_args(FlopsConvention),
+            "checkpoints": CHECKPOINTS,
         }
         for name, words in choices.items():
             value = getattr(self, name)
@@ -163,4 +166,5 @@ class FitOptions:
             *filters,
             read,
             signed=is_formula,
+            checkpoints=self.checkpoints,
         )

@@ -344,7 +344,7 @@ def _of_points(points: Points) -> Fields:
     """
     known = {"n_params": points.n, "tokens": points.d, "flops": points.c, "loss": points.loss}
     columns = {name: values for name, values in known.items() if values is not None}
-    spans = dict(columns)
+    spans = {**columns, **points.others}
     if points.n is not None and points.d is not None:
         spans["tokens_per_param"] = points.d / points.n
     rows = np.unique(np.linspace(0, len(points) - 1, min(len(points), MAX_POINTS)).astype(int))
