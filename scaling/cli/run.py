@@ -12,7 +12,6 @@ import typer
 
 from scaling.cli.options import BUDGET, CLUSTER, OUT, OVERRIDES, SWEEP, TrainingOptions
 from scaling.cli.output import Output, choice, flag, option
-from scaling.cli.tune import stopped_text
 
 if TYPE_CHECKING:
     from scaling.execute.run_sweep import SlurmArray, SweepOutcome
@@ -81,17 +80,20 @@ def run(
     from scaling.config.overrides import as_shell_words, load_with_overrides
     from scaling.execute.planning import folder_of
     from scaling.execute.run_sweep import run_sweep
-    from scaling.execute.slurm import parse_settings
     from scaling.formatting import count_option
 
     shell_words = as_shell_words(sweep, overrides or ())
-    limit, slurm = training.max_flops, training.slurm
+    limit, settings = training.max_flops, {}
+    if training.slurm:
+        from scaling.execute.slurm import parse_settings
+
+        settings = parse_settings(training.slurm)
     options = training.run_options(
         executor,
         shell_words,
         partial(Display, to_stderr=output.as_json),
         max_flops=limit and count_option(limit, "--max-flops", "write it as 1e15"),
-        slurm=parse_settings(slurm) if slurm else {},
+        slurm=settings,
         trackers=tuple(training.trackers or ()),
     )
     loaded = load_with_overrides(sweep, overrides or ())
@@ -102,7 +104,12 @@ def run(
     else:
         document = outcome.status.to_dict()
         again = f"scaling run {shell_words}{to_out}"
-        text = stopped_text(outcome) if outcome.in_tuning else _summary(outcome, again)
+        if outcome.in_tuning:
+            from scaling.cli.tune import stopped_text
+
+            text = stopped_text(outcome)
+        else:
+            text = _summary(outcome, again)
     output.emit(document, lambda: text)
     raise typer.Exit(outcome.exit_code)
 

@@ -17,10 +17,10 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from scaling.accounting import FlopsConvention as FlopsConvention
+from scaling.accounting import NConvention as NConvention
 from scaling.formatting import parse_count
 
-NConvention = Literal["with_head", "total", "nonembedding"]
-FlopsConvention = Literal["exact", "6nd", "kaplan", "chinchilla"]
 Precision = Literal["float32", "bfloat16"]
 
 

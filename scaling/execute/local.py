@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from scaling.execute import slurm
 from scaling.execute.environment import python_module, worker_environment
 from scaling.execute.lease import Lease
 
@@ -149,7 +148,11 @@ class LocalLauncher:
 
     def start(self, index: int) -> LocalWorker:
         """A new worker; `index` names its log."""
-        prefix = slurm.launch_prefix(self.hosts)
+        prefix: list[str] = []
+        if self.hosts > 1:
+            from scaling.execute.slurm import launch_prefix
+
+            prefix = launch_prefix(self.hosts)
         command = [*prefix, *python_module("scaling"), "train", "--serve", str(self.folder)]
         command += ["--coordinator", "auto"] if self.hosts > 1 else []
         name = f"{self.lease.name}-{index}-{next(self._count)}.log"

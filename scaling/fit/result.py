@@ -44,7 +44,6 @@ from scaling.fit.special.results import (
     CurveErrors,
     ScheduleErrors,
 )
-from scaling.points.readers import read_bytes
 from scaling.warning import ResultWarning, WarningCode
 
 SCHEMA = 2
@@ -354,6 +353,8 @@ class FitResult(Document):
         if not path.exists():
             remedy = "name a fit, as `scaling fit SOURCE --out FIT.json` writes it"
             raise ScalingError("no such file", where=path, remedy=remedy)
+        from scaling.points.readers import read_bytes
+
         data = read_bytes(path)
         try:
             # what another program has written again needs no checksum of ours

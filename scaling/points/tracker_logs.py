@@ -24,16 +24,6 @@ HEAD = 7  # bytes before the first record, and of each record's own header
 FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 
 
-def find(folder: Path) -> list[Path]:
-    """The tracker files in a folder and below it, in order of their paths."""
-    return sorted(path for path in folder.rglob("*") if is_tracked(path))
-
-
-def is_tracked(path: Path) -> bool:
-    """Whether a file is one of a tracker's."""
-    return path.suffix == ".wandb" or "events.out.tfevents." in path.name
-
-
 def read_runs(files: Iterable[Path]) -> pd.DataFrame:
     """One row a run: a `.wandb` file, or the event files of one folder. Raises ScalingError that
     names file and remedy.

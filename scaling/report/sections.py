@@ -116,7 +116,7 @@ def build_report(
         lead=tuple(figure for figure in lead if figure is not None),
         sentences=tuple(sentences),
         notices=(*inputs.notices, *no_law),
-        light=summary.light(fit, answer, checked) if fit else None,
+        light=summary.light(fit, answer, checked) if fit else summary.tested(checked),
         caveats=tuple(caveats),
         predictor=predictor(law, inputs.path, answer.flops.value) if answer else None,
     )
