@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +73,13 @@ def save(path: Path, state: Any, progress: dict[str, Any]) -> None:
         files.sync(path.parent)
 
 
-def restore(path: Path, like: Any) -> tuple[Any, dict[str, Any]]:
-    """A state like `like` in structure, shapes and dtypes, and the progress: the last intact save.
+Like = Callable[[dict[str, Any]], Any]  # the structure, shapes and dtypes of a progress's state
 
-    Raises Unreadable with the reason if there is none.
+
+def restore(path: Path, like: Like) -> tuple[Any, dict[str, Any]]:
+    """The state and the progress of the last intact save.
+
+    Raises Unreadable with the reason if there is none, and what `like` raises.
     """
     if path.exists():
         try:
@@ -88,13 +92,11 @@ def restore(path: Path, like: Any) -> tuple[Any, dict[str, Any]]:
     return _restore(previous(path), like)
 
 
-def _restore(path: Path, like: Any) -> tuple[Any, dict[str, Any]]:
+def _restore(path: Path, like: Like) -> tuple[Any, dict[str, Any]]:
     def load() -> tuple[list[np.ndarray], dict[str, Any]]:
         with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as arrays:
-            count = len(jax.tree.leaves(like))
-            return [arrays[f"leaf_{i}"] for i in range(count)], json.loads(
-                bytes(arrays["progress"])
-            )
+            progress = json.loads(bytes(arrays["progress"]))
+            return [arrays[f"leaf_{i}"] for i in range(len(arrays.files) - 1)], progress
 
     try:
         files.check_file(path)
@@ -107,11 +109,11 @@ def _restore(path: Path, like: Any) -> tuple[Any, dict[str, Any]]:
         raise Unreadable("its progress is not an object")
     if progress.get("format") != FORMAT:
         raise Unreadable(f"format {progress.get('format')}, this program reads {FORMAT}")
-    for leaf, wanted in zip(leaves, jax.tree.leaves(like), strict=True):
+    state = like(progress)
+    for leaf, wanted in zip(leaves, jax.tree.leaves(state), strict=True):
         if leaf.shape != wanted.shape or leaf.dtype != wanted.dtype:
             raise Unreadable(
                 f"has {leaf.dtype}{leaf.shape}, the run needs {wanted.dtype}{wanted.shape}"
             )
-    return jax.tree.unflatten(
-        jax.tree.structure(like), [jax.numpy.asarray(leaf) for leaf in leaves]
-    ), progress
+    arrays = [jax.numpy.asarray(leaf) for leaf in leaves]
+    return jax.tree.unflatten(jax.tree.structure(state), arrays), progress
