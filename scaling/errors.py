@@ -29,7 +29,7 @@ class ScalingError(Exception):
 
     def __str__(self) -> str:
         """`where: what` on the first line and the remedy, indented, on the second."""
-        what, where, remedy = (_shorten(text) for text in (self.what, self.where, self.remedy))
+        what, remedy, where = _shorten(self.what), _shorten(self.remedy), _shorten(self.where, 300)
         head = f"{where}: {what}" if where else what
         return f"{head}\n  {remedy}" if remedy else head
 

@@ -104,9 +104,9 @@ def check_local(path: Path) -> None:
     scheme = re.match(r"([a-z][a-z0-9+.-]+):/", str(path))
     if scheme:
         raise ScalingError(
-            f"{scheme[1]}:// addresses are not supported: results need a file system",
-            where=str(path)[:200],
-            remedy="use a local or shared folder (or mount the store), and copy it afterwards",
+            f"{scheme[1]}:// addresses are not supported, only file systems",
+            where=str(path),
+            remedy="use a local or shared folder (or mount the store), and copy before or after",
         )
 
 

@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from scaling import files
-from scaling.errors import DISK, ScalingError
+from scaling.errors import BAD_INPUT, DISK, ScalingError
 from scaling.formatting import sanitize
 
 BUGS = (errno.ENOENT, errno.EBADF, errno.EFAULT, errno.ECHILD)  # of this program
@@ -25,6 +25,13 @@ BUGS = (errno.ENOENT, errno.EBADF, errno.EFAULT, errno.ECHILD)  # of this progra
 
 class CommandGroup(TyperGroup):
     """Prints a ScalingError and ends with its exit code; survives a closed stdout."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """An empty argument is a variable that was not set: a path would be the working folder."""
+        if any(arg == "" or (arg.startswith("--") and arg.endswith("=")) for arg in args):
+            typer.echo("error: an argument is empty\n  is a variable not set?", err=True)
+            raise typer.Exit(BAD_INPUT)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
         """Run the command that was asked for."""

@@ -64,3 +64,11 @@ def test_wrong_override_exits_2_and_writes_nothing(place, verb):
         "  fix these values; docs/sweep-files.md lists every key with its range\n"
     )
     assert [entry.name for entry in place.iterdir()] == ["tiny.toml"]
+
+
+@pytest.mark.parametrize("args", [["--out", ""], ["--out="], [""]])
+def test_an_empty_argument_is_a_variable_that_was_not_set(place, args):
+    done = scaling("run", "tiny.toml", *args, *REHEARSED)
+    assert done.exit_code == 2
+    assert "an argument is empty" in done.stderr
+    assert [path.name for path in place.iterdir()] == ["tiny.toml"]
