@@ -4,7 +4,6 @@ are set aside, many run files are merged.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from scaling.execute.sweep_folder import CorruptPlan, SweepFolder
 from scaling.plan import Plan, PlannedRun
 from scaling.plan.document import RunOrigin
 from scaling.store import compaction, run_files
-from scaling.store.provenance import code_digest, versions
+from scaling.store.provenance import code_digest, compiler_flags, versions
 
 
 def prepare(
@@ -108,8 +107,9 @@ def origin(plan: Plan, simulated: str | None = None) -> RunOrigin:
     corpus = getattr(task, "digest", None) or task.kind
     if simulated is not None:
         return RunOrigin(corpus=corpus, simulated=simulated)
-    flags = os.environ.get("XLA_FLAGS", "")
-    return RunOrigin(corpus=corpus, code=code_digest(), versions=versions(), xla_flags=flags)
+    return RunOrigin(
+        corpus=corpus, code=code_digest(), versions=versions(), xla_flags=compiler_flags()
+    )
 
 
 def _changes_of_origin(folder: SweepFolder, now: RunOrigin, *, allowed: bool) -> list[str]:

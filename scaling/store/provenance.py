@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 from functools import cache
 from importlib import metadata
@@ -20,6 +21,8 @@ DECISIVE = (
     "config/resolve_execution.py",
     "config/run_groups.py",
 )  # the code that decides a run's numbers
+# by which compilers and drivers compute other numbers
+FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE")
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
@@ -40,6 +43,13 @@ def code_digest() -> str:
 def versions() -> dict[str, str]:
     """The versions of the libraries that decide the bits."""
     return {name: metadata.version(name) for name in LIBRARIES}
+
+
+def compiler_flags() -> str:
+    """XLA_FLAGS as they are, and the other `FLAGS` by name."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    others = [f"{name}={os.environ[name]}" for name in FLAGS[1:] if os.environ.get(name)]
+    return " ".join(filter(None, [flags, *others]))
 
 
 @cache
