@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from scaling.errors import ScalingError, unknown_choice
-from scaling.files import check_local
-from scaling.tasks.corpus.token_store import Source, cannot_read
+from scaling.files import check_local, disk_error
+from scaling.tasks.corpus.token_store import Source
 
 _BLOCK_BYTES = 2**20
 _MAX_ROW_BYTES = 2**28
@@ -70,7 +70,7 @@ class Document:
             handle.seek(self.start)
             return handle
         except OSError as error:
-            raise cannot_read(self.content, error) from error
+            raise disk_error(error, self.content, "read") from error
 
     def sha256(self) -> bytes:
         """Of the text."""
@@ -130,7 +130,7 @@ def _below(source: Path, out: Path | None) -> list[Path]:
     """The files in a folder, by their path below it."""
 
     def fail(error: OSError) -> None:
-        raise cannot_read(Path(error.filename), error) from error
+        raise disk_error(error, Path(error.filename), "read") from error
 
     paths: list[Path] = []
     visited: set[Path] = set()
@@ -191,7 +191,7 @@ def _head(path: Path) -> bytes:
         with open(path, "rb") as handle:
             return handle.read(_SNIFFED_BYTES).removeprefix(BOM).lstrip()
     except OSError as error:
-        raise cannot_read(path, error) from error
+        raise disk_error(error, path, "read") from error
 
 
 def _is_json_lines(head: bytes) -> bool:
@@ -223,7 +223,7 @@ def documents(paths: Iterable[Path], column: str) -> Iterator[Document]:
                 start = len(BOM) if handle.read(len(BOM)) == BOM else 0
             yield Document(str(path), path, path.stat().st_size, start)
         except OSError as error:
-            raise cannot_read(path, error) from error
+            raise disk_error(error, path, "read") from error
 
 
 def row(where: str, text: object) -> Document:
