@@ -34,7 +34,7 @@ class ScalingError(Exception):
         return f"{head}\n  {remedy}" if remedy else head
 
 
-def _shorten(text: str, limit: int = 1000) -> str:
+def _shorten(text: str, limit: int = 400) -> str:
     """One line of at most `limit` characters."""
     line = " ".join(text.splitlines())
     return line if len(line) <= limit else f"{line[:limit]}..."

@@ -20,6 +20,7 @@ from scaling import files
 from scaling.errors import BAD_INPUT, DISK, ScalingError
 from scaling.formatting import sanitize
 
+USAGE_ERROR: Any = typer.BadParameter.__base__  # of click, which typer brings along
 BUGS = (errno.ENOENT, errno.EBADF, errno.EFAULT, errno.ECHILD)  # of this program
 
 
@@ -45,6 +46,13 @@ class CommandGroup(TyperGroup):
         except ScalingError as error:
             typer.echo(f"error: {sanitize(error)}", err=True)
             raise typer.Exit(error.exit_code) from None
+        except USAGE_ERROR as error:
+            if type(error).__name__ == "NoArgsIsHelpError":
+                raise
+            path = error.ctx.command_path.split()[1:] if error.ctx else []
+            text = " ".join(sanitize(error.format_message()).split())[:400]
+            typer.echo(f"error: {text}\n  see {' '.join(['scaling', *path])} --help", err=True)
+            raise typer.Exit(BAD_INPUT) from None
         except BrokenPipeError:  # the reader of `scaling ... | head` has left
             _discard_stdout()
             raise typer.Exit(0) from None

@@ -94,6 +94,8 @@ BAD_SWEEPS = {
     ],
     "": ["the sweep file is empty"],
     "name = \n": ["not valid TOML"],
+    f"seeds = [{'9' * 5000}]": ["not valid TOML", "limit"],
+    "\n".join(f"key{i} = 1" for i in range(20_000)): ["20003 mistakes"],
     'name = "../x"\n': ["name"],
     dump_sweep(tiny()).replace("2000.0", '"2kk"'): ["'2kk' is not a number"],
     dump_sweep(tiny()).replace("n_layers", "n_layer"): [
@@ -156,6 +158,10 @@ USAGE = [
     (["fit", "absent.csv"], ["absent.csv", "no such file"]),
     (["data", "prepare", "absent.txt", "--out", "store"], ["absent.txt"]),
     (["data", "info", "absent"], ["absent"]),
+    (["run", "tiny.toml", "--max-seconds", "nan"], ["--max-seconds", "see scaling run --help"]),
+    (["run", "tiny.toml", "--no-such-option"], ["--no-such-option", "see scaling run --help"]),
+    (["fitt"], ["fitt", "see scaling --help"]),
+    (["run", "tiny.toml", "x" * 20_000], ["xxx"]),
 ]
 
 
@@ -165,6 +171,8 @@ def test_wrong_usage_exits_2_and_names_the_option(tmp_path, args, words):
     done = scaling(*args, cwd=tmp_path, env={"NO_COLOR": "1", "COLUMNS": "200"})
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 3
+    assert max(map(len, done.stderr.splitlines())) < 900
     for word in words:
         assert word in done.stderr
     assert [entry.name for entry in tmp_path.iterdir()] == ["tiny.toml"]

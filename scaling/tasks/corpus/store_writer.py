@@ -88,6 +88,7 @@ def write_store(
     """
     check_overwritable(folder)
     building = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    new = [parent for parent in folder.parents if not parent.exists()]
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(building, ignore_errors=True)
@@ -114,6 +115,9 @@ def write_store(
         raise disk_error(error, folder) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
+        for parent in new:  # of an error nothing is left
+            with contextlib.suppress(OSError):
+                parent.rmdir()
 
 
 def check_overwritable(folder: Path) -> None:

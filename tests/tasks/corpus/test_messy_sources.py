@@ -212,3 +212,10 @@ def test_an_error_inside_the_tokenizer_is_an_error_of_the_input(tmp_path, monkey
     encoder = load_tokenizer(byte_level(tmp_path / "t.json", ["</s>"]))
     with pytest.raises(ScalingError, match="the tokenizer fails on a text"):
         encoder.encode([b"\xff"])
+
+
+def test_a_rejected_corpus_leaves_no_folder(tmp_path):
+    (tmp_path / "a.txt").touch()
+    with pytest.raises(ScalingError, match="the corpus is empty"):
+        prepare([tmp_path / "a.txt"], tmp_path / "new" / "data" / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
