@@ -11,8 +11,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
 DECISIVE = (
-    "train",
-    "tasks",
+    "train/**/*.py",
+    "tasks/**/*.py",
     "config/base.py",
     "config/model.py",
     "config/task.py",
@@ -30,11 +30,7 @@ LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy")
 def code_digest() -> str:
     """Twelve hex digits of the source that decides a run's numbers."""
     digest = hashlib.sha256()
-    for path in sorted(
-        path
-        for entry in (PACKAGE / name for name in DECISIVE)
-        for path in ([entry] if entry.suffix == ".py" else entry.rglob("*.py"))
-    ):
+    for path in sorted(path for pattern in DECISIVE for path in PACKAGE.glob(pattern)):
         name = path.relative_to(PACKAGE).as_posix()
         digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:12]
@@ -47,9 +43,8 @@ def versions() -> dict[str, str]:
 
 def compiler_flags() -> str:
     """XLA_FLAGS as they are, and the other `FLAGS` by name."""
-    flags = os.environ.get("XLA_FLAGS", "")
-    others = [f"{name}={os.environ[name]}" for name in FLAGS[1:] if os.environ.get(name)]
-    return " ".join(filter(None, [flags, *others]))
+    others = [f"{name}={os.environ[name]}" for name in FLAGS[1:] if name in os.environ]
+    return " ".join([*filter(None, [os.environ.get("XLA_FLAGS")]), *others])
 
 
 @cache
