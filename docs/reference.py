@@ -242,6 +242,34 @@ PIPELINE = (
 )  # fmt: skip
 
 
+ADDING = (
+    ("to add", "write", "and"),
+    ("---", "---", "---"),
+    (
+        "a position encoding",
+        "an `Encoding` in `ENCODINGS` of `train/model/positions.py`",
+        "its word in `ModelConfig.pos` (`config/model.py`), from which tests of the model take it",
+    ),
+    (
+        "a feed-forward",
+        "its function in `train/model/transformer.py`",
+        "its word in `ModelConfig.ffn`, its parameters in `accounting.py`, its memory in "
+        "`plan/memory.py`, its width in `recipe/shapes.py`",
+    ),
+    ("a task", "a `Task` in `tasks/`", "its line in `tasks/__init__.py`, its fields in `config/`"),
+    ("a law", "a `Law` in `fit/laws/laws.py`", "nothing: all else takes any law"),
+    ("a study", "a module with a `Study` in `studies/`", "its line in `studies/__init__.py`"),
+    ("a figure or table", "a function in `report/parts/`", "its line in `report/sections.py`"),
+    (
+        "an option of a command",
+        "a parameter in `cli/`, named as the field that it sets",
+        "the same field of `FitOptions`, `RunOptions` or `Serving`",
+    ),
+    ("a command", "a function in `cli/`", "its line in `cli/__init__.py`"),
+    ("a tracker", "a `RunLog` in `trackers/`", "its line in `trackers/__init__.py`"),
+)
+
+
 def code_map() -> str:
     """The page about the code: modules by their first sentence, in pipeline order."""
     package = HERE.parent / "scaling"
@@ -250,7 +278,12 @@ def code_map() -> str:
         "execute,"
         "\nstore, points, fit, predict, report. Each module is described by the first sentence of "
         "its"
-        "\ndocstring. `python docs/reference.py` writes this page.\n"
+        "\ndocstring. `python docs/reference.py` writes this page.\n",
+        "## To add something\n\nBegin with a neighbour: each of these is one entry among others "
+        "of its kind.\nThen write the pages anew (`python docs/reference.py`) and run the tests of "
+        "the folder.\n",
+        *map(_cells, ADDING),
+        "",
     ]
     folders = [path for path in package.rglob("*") if path.is_dir() and any(path.glob("*.py"))]
     folders.sort(key=lambda path: (PIPELINE.index(path.relative_to(package).parts[0]), path))

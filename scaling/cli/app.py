@@ -11,12 +11,14 @@ import sys
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Any, get_type_hints
 
 import typer
 from typer.core import TyperGroup
+from typer.models import OptionInfo
 
 from scaling import files
+from scaling.cli.output import flag
 from scaling.errors import BAD_INPUT, DISK, ScalingError
 from scaling.formatting import sanitize
 
@@ -98,12 +100,9 @@ def _print_version(value: bool) -> None:
 
 @app.callback()
 def options(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
-        ),
-    ] = False,
+    version: bool = flag(
+        "Print the version and exit.", names="--version", callback=_print_version, is_eager=True
+    ),
 ) -> None:
     """The options that stand before a command."""
 
@@ -145,14 +144,16 @@ def _with_options_spread(function: Callable[..., Any]) -> Callable[..., Any]:
             for item in fields(groups[name])
         ]
 
+    for item in parameters:
+        info = item.default  # a switch is one flag, without a --no-... of its own
+        if isinstance(info, OptionInfo) and info.default is False and not info.param_decls:
+            info.param_decls = (f"--{item.name.replace('_', '-')}",)
+
     def command(**values: Any) -> Any:
         for name, group in groups.items():
             values[name] = group(**{item.name: values.pop(item.name) for item in fields(group)})
         return function(**values)
 
-    if not groups:
-        function.__annotations__ = hints  # typer would evaluate the strings again and again
-        return function
     command.__name__ = function.__name__
     command.__annotations__ = {item.name: item.annotation for item in parameters}
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

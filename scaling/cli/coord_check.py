@@ -6,11 +6,9 @@ import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from scaling.cli.output import Csv, Json, emit, page
+from scaling.cli.output import TableOutput, argument, option, page
 from scaling.errors import ScalingError
 
 if TYPE_CHECKING:
@@ -25,20 +23,15 @@ MAX_WIDTH, MAX_DEPTH = 8192, 256
 
 
 def coord_check(
-    sweep: Annotated[Path, typer.Argument(metavar="SWEEP", help="A sweep file (TOML).")],
-    widths: Annotated[
-        str, typer.Option(metavar="W,...", help="Widths to test, at least two.")
-    ] = "32,64,128,256",
-    depths: Annotated[
-        str,
-        typer.Option(metavar="L,...", help="Depths to test at the smallest width (default: none)."),
-    ] = "",
-    steps: Annotated[int, typer.Option(min=1, max=1000, help="Training steps of each model.")] = 5,
-    seeds: Annotated[
-        int, typer.Option(min=1, max=100, help="Seeds that sizes are averaged over.")
-    ] = 1,
-    as_json: Json = False,
-    as_csv: Csv = False,
+    sweep: Path = argument("SWEEP", "A sweep file (TOML)."),
+    widths: str = option("Widths to test, at least two.", metavar="W,...", default="32,64,128,256"),
+    depths: str = option(
+        "Depths to test at the smallest width (default: none).", metavar="L,...", default=""
+    ),
+    steps: int = option("Training steps of each model.", min=1, max=1000, default=5),
+    seeds: int = option("Seeds that sizes are averaged over.", min=1, max=100, default=1),
+    *,
+    output: TableOutput,
 ) -> None:
     """Train small models of growing width (and depth) for a few steps and print activation sizes.
 
@@ -85,11 +78,9 @@ def coord_check(
             for series, measured in checks
         ],
     }
-    emit(
+    output.emit(
         document,
         lambda: _text(checks, steps, MAX_FLAT_SLOPE),
-        as_json=as_json,
-        as_csv=as_csv,
         rows=lambda: [
             {
                 "parametrisation": series.parametrisation,

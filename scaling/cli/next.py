@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from scaling.cli.output import Csv, Json, echo_err, emit
+from scaling.cli.output import TableOutput, argument, echo_err, option
 from scaling.errors import ScalingError
 from scaling.formatting import count_option
 
@@ -21,68 +19,30 @@ POOL = "Runs of a pool"
 
 
 def next_runs(
-    target: Annotated[
-        str,
-        typer.Option(
-            metavar="FLOPS|TARGET.csv",
-            help="The budget whose optimum, or the table whose losses, are to be predicted.",
-        ),
-    ],
-    folder: Annotated[
-        Path | None, typer.Argument(metavar="DIR", help="A results folder with a fit, or a fit.")
-    ] = None,
-    budget: Annotated[
-        str | None, typer.Option(metavar="FLOPS", help="Cost of all next runs together.")
-    ] = None,
-    pool: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="POOL.csv",
-            rich_help_panel=POOL,
-            help="Runs that could be trained; those that have a loss are.",
-        ),
-    ] = None,
-    cost: Annotated[
-        str,
-        typer.Option(metavar="EXPR", rich_help_panel=POOL, help="What a run costs."),
-    ] = "6*N*D",
-    law: Annotated[
-        str,
-        typer.Option(metavar="LAW", rich_help_panel=POOL, help="A law of docs/laws.md."),
-    ] = "chinchilla",
-    formula: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TEXT|law.toml",
-            rich_help_panel=POOL,
-            help='A law of your own: "L = E + A/N^alpha".',
-        ),
-    ] = None,
-    columns: Annotated[
-        str | None,
-        typer.Option(metavar="N=...,L=...", rich_help_panel=POOL, help="Columns of both tables."),
-    ] = None,
-    count: Annotated[
-        int, typer.Option(min=1, max=1000, rich_help_panel=POOL, help="Number of runs proposed.")
-    ] = 5,
-    largest: Annotated[
-        str | None,
-        typer.Option(metavar="FLOPS", help="Maximum cost of one run; default --budget."),
-    ] = None,
-    rho: Annotated[
-        float,
-        typer.Option(help="Noise correlation in [0, 1) between runs that share a prefix."),
-    ] = 0.5,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="SWEEP.toml",
-            rich_help_panel="Output",
-            help="Write the proposal as a sweep that `scaling run` takes.",
-        ),
-    ] = None,
-    as_json: Json = False,
-    as_csv: Csv = False,
+    target: str = option(
+        "The budget whose optimum, or the table whose losses, are to be predicted.",
+        metavar="FLOPS|TARGET.csv",
+        default=...,
+    ),
+    folder: Path | None = argument("DIR", "A results folder with a fit, or a fit.", default=None),
+    budget: str | None = option("Cost of all next runs together.", metavar="FLOPS"),
+    pool: Path | None = option(
+        "Runs that could be trained; those that have a loss are.", POOL, "POOL.csv"
+    ),
+    cost: str = option("What a run costs.", POOL, "EXPR", default="6*N*D"),
+    law: str = option("A law of docs/laws.md.", POOL, "LAW", default="chinchilla"),
+    formula: str | None = option('A law of your own: "L = E + A/N^alpha".', POOL, "TEXT|law.toml"),
+    columns: str | None = option("Columns of both tables.", POOL, "N=...,L=..."),
+    count: int = option("Number of runs proposed.", POOL, min=1, max=1000, default=5),
+    largest: str | None = option("Maximum cost of one run; default --budget.", metavar="FLOPS"),
+    rho: float = option(
+        "Noise correlation in [0, 1) between runs that share a prefix.", default=0.5
+    ),
+    out: Path | None = option(
+        "Write the proposal as a sweep that `scaling run` takes.", "Output", "SWEEP.toml"
+    ),
+    *,
+    output: TableOutput,
 ) -> None:
     """Propose the runs that most narrow the optimum and its loss at a target budget, or those of a
     pool that most narrow the losses of a target table.
@@ -96,11 +56,9 @@ def next_runs(
 
         limit = None if budget is None else count_option(budget, "--budget", "give FLOPs")
         picks = next_from_pool(pool, Path(target), cost, formula or law, columns, limit, count)
-        emit(
+        output.emit(
             picks.to_dict(),
             lambda: pool_text(picks),
-            as_json=as_json,
-            as_csv=as_csv,
             rows=lambda: [run.to_dict() for run in picks.runs],
             columns=("row", "cost", "gain"),
         )
@@ -120,11 +78,9 @@ def next_runs(
         write_sweep(proposal, folder, out)
         echo_err(f"written: {out}")
         onward = f"scaling run {shlex.quote(str(out))}"
-    emit(
+    output.emit(
         proposal.to_dict(),
         lambda: next_text(proposal),
-        as_json=as_json,
-        as_csv=as_csv,
         rows=lambda: [run.to_dict() for run in proposal.runs],
         next_command=onward,
     )
@@ -135,19 +91,22 @@ def pool_text(proposal: PoolProposal) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
-    from scaling.render.table import Column, Table
+    from scaling.render.table import record_table
 
-    names = list(proposal.runs[0].inputs) if proposal.runs else []
-    columns = (
-        Column("row of the pool", "integer"),
-        *(Column(name, "rough") for name in names),
-        Column("cost", "rough"),
-        Column("share of variance", "rough"),
-    )
-    rows = tuple((run.row, *run.inputs.values(), run.cost, run.gain) for run in proposal.runs)
+    rows = [
+        {
+            "row of the pool": run.row,
+            **run.inputs,
+            "cost": run.cost,
+            "share of variance": run.gain,
+        }
+        for run in proposal.runs
+    ]
+    rough = tuple(rows[0])[1:] if rows else ()
     counted = f"{proposal.trained} runs trained, {proposal.candidates} candidates"
     sentence = f"{counted}; these cost {proposal.spent:.4g}."
     if proposal.rms_sd is not None and proposal.rms_sd_after is not None:
         narrowed = f"{proposal.rms_sd:.4g} to {proposal.rms_sd_after:.4g}"
         sentence += f" The standard error of the target falls from {narrowed}."
-    return Group(Table("next", "Runs to train next", columns, rows).to_rich(), Text(sentence))
+    table = record_table("next", "Runs to train next", rows, rough=rough)
+    return Group(*([table.to_rich()] if table else []), Text(sentence))

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from scaling.cli.output import Csv, Json, emit
+from scaling.cli.output import TableOutput, argument, option
 
 if TYPE_CHECKING:
     from scaling.predict.reconcile import CountedRuns
@@ -17,31 +15,22 @@ APPROACHES = ("parametric", "isoflop", "envelope")
 
 
 def reconcile(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="SOURCE|FIT.json|published:NAME", help="Runs, a fit, or a published law."
-        ),
-    ],
-    columns: Annotated[
-        str | None,
-        typer.Option(metavar="N=...,D=...", help="Column names of your own table."),
-    ] = None,
-    omega: Annotated[
-        float,
-        typer.Option(
-            metavar="W", help="N_total = N + W N^(1/3), for tables of total parameters only."
-        ),
-    ] = 47491.0,
-    bootstrap: Annotated[
-        int,
-        typer.Option(
-            min=0, max=100_000, help="Resamples, each refitted to convergence; 0 for no intervals."
-        ),
-    ] = 1000,
-    ci: Annotated[float, typer.Option(help="Coverage of the intervals.")] = 0.95,
-    as_json: Json = False,
-    as_csv: Csv = False,
+    source: str = argument("SOURCE|FIT.json|published:NAME", "Runs, a fit, or a published law."),
+    columns: str | None = option("Column names of your own table.", metavar="N=...,D=..."),
+    omega: float = option(
+        "N_total = N + W N^(1/3), for tables of total parameters only.",
+        metavar="W",
+        default=47491.0,
+    ),
+    bootstrap: int = option(
+        "Resamples, each refitted to convergence; 0 for no intervals.",
+        min=0,
+        max=100_000,
+        default=1000,
+    ),
+    ci: float = option("Coverage of the intervals.", default=0.95),
+    *,
+    output: TableOutput,
 ) -> None:
     """Compare Kaplan's and Chinchilla's exponents on the same runs, and say why they differ.
 
@@ -52,11 +41,9 @@ def reconcile(
     from scaling.report.terminal import reconcile_text
 
     result = run_reconcile(source, FitOptions(columns=columns, bootstrap=bootstrap, ci=ci), omega)
-    emit(
+    output.emit(
         result.to_dict(),
         lambda: reconcile_text(result),
-        as_json=as_json,
-        as_csv=as_csv,
         rows=lambda: [
             _row(counted, approach) for counted in result.countings for approach in APPROACHES
         ],

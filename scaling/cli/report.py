@@ -4,84 +4,51 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
-from scaling.cli.output import Json, choice, emit
+from scaling.cli.output import Output, argument, choice, flag, option
 from scaling.errors import ScalingError
 from scaling.formatting import format_flops, format_seconds
 
 
 def report(
-    source: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="DIR|FIT.json...",
-            help="A results folder, fits of one sweep, or several sweeps to compare with the "
-            "first.",
-        ),
-    ],
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            rich_help_panel="Output",
-            help="Folder to write; default DIR/report, FIT-report, or ./comparison for several "
-            "sweeps.",
-        ),
-    ] = None,
-    budgets: Annotated[
-        str | None,
-        typer.Option(
-            metavar="C,...",
-            help="Budgets (of the first sweep) at which to report the compute multiplier.",
-        ),
-    ] = None,
-    models: Annotated[
-        bool,
-        typer.Option(
-            "--models", help="Draw published laws and named models with the frontier of this fit."
-        ),
-    ] = False,
-    style: Annotated[
-        str,
-        choice(
-            "--style",
-            ("screen", "paper"),
-            "paper: letters stay text, 9 points, 300 dots per inch, one column wide.",
-            "Output",
-        ),
-    ] = "screen",
-    width: Annotated[
-        float | None,
-        typer.Option(
-            metavar="INCHES",
-            min=1.0,
-            max=20.0,
-            rich_help_panel="Output",
-            help="Width of the figures; 3.25 for paper.",
-        ),
-    ] = None,
-    watch: Annotated[
-        bool,
-        typer.Option(
-            "--watch",
-            rich_help_panel="While it trains",
-            help="Serve a page on this machine that follows the sweep; writes no file. Ctrl-C ends "
-            "it.",
-        ),
-    ] = False,
-    port: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            max=65535,
-            rich_help_panel="While it trains",
-            help="Port of the page with --watch; 0 takes a free one.",
-        ),
-    ] = 8765,
-    as_json: Json = False,
+    source: list[Path] = argument(
+        "DIR|FIT.json...",
+        "A results folder, fits of one sweep, or several sweeps to compare with the first.",
+    ),
+    out: Path | None = option(
+        "Folder to write; default DIR/report, FIT-report, or ./comparison for several sweeps.",
+        "Output",
+        "DIR",
+    ),
+    budgets: str | None = option(
+        "Budgets (of the first sweep) at which to report the compute multiplier.", metavar="C,..."
+    ),
+    models: bool = flag("Draw published laws and named models with the frontier of this fit."),
+    style: str = choice(
+        "screen paper",
+        "paper: letters stay text, 9 points, 300 dots per inch, one column wide.",
+        "Output",
+        default="screen",
+    ),
+    width: float | None = option(
+        "Width of the figures; 3.25 for paper.", "Output", "INCHES", min=1.0, max=20.0
+    ),
+    watch: bool = flag(
+        "Serve a page on this machine that follows the sweep; writes no file. Ctrl-C ends it.",
+        "While it trains",
+    ),
+    port: int = option(
+        "Port of the page with --watch; 0 takes a free one.",
+        "While it trains",
+        min=0,
+        max=65535,
+        default=8765,
+    ),
+    *,
+    output: Output,
 ) -> None:
     """Write index.html (self-contained), report.md, figures and tables.
 
@@ -100,7 +67,7 @@ def report(
     from scaling.formatting import count_option
 
     if watch:
-        if len(source) > 1 or out or budgets or as_json or style != "screen" or width:
+        if len(source) > 1 or out or budgets or output.as_json or style != "screen" or width:
             raise ScalingError(
                 "follows one sweep and writes no files",
                 where="--watch",
@@ -118,12 +85,11 @@ def report(
     figures = Style(style, width)  # type: ignore[arg-type]
     page = write_report(source, out, budgets=flops, style=figures, models=models)
     document: dict[str, Any] = {"report": str(page), "folder": str(page.parent)}
-    if as_json and is_comparison(source):
+    if output.as_json and is_comparison(source):
         document["comparison"] = files.read_json(page.parent / f"{COMPARISON}.json")
-    return emit(
+    return output.emit(
         document,
         lambda: f"report: {page}",
-        as_json=as_json,
         next_command=None if is_comparison(source) else _next_command(source[0]),
     )
 

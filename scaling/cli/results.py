@@ -6,16 +6,16 @@ import shlex
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import typer
 
 from scaling.cli.app import add_command
-from scaling.cli.output import Csv, Json, choice, echo_err, emit, page
+from scaling.cli.output import Output, TableOutput, argument, choice, echo_err, option, page
 from scaling.errors import RUNS_FAILED, ScalingError
 from scaling.trackers import TRACKERS
 
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's folder.")]
+FOLDER = argument("DIR", "A sweep's folder.")
 SHOWN = 40
 group = typer.Typer(
     name="results",
@@ -24,7 +24,7 @@ group = typer.Typer(
 )
 
 
-def compact(folder: Folder, as_json: Json = False) -> None:
+def compact(folder: Path = FOLDER, *, output: Output) -> None:
     """Merge the run files of a sweep into few; safe during `scaling run` and after a kill.
 
     Example: scaling results compact results/demo
@@ -36,39 +36,41 @@ def compact(folder: Folder, as_json: Json = False) -> None:
     SweepFolder(folder).read_plan()
     with Lease(folder) as lease:
         done = merge(folder, lease)
-    for name in () if as_json else done.corrupt:
+    for name in () if output.as_json else done.corrupt:
         echo_err(f"warning: corrupt, left where it is: {name}")
     text = f"{folder}: {done.runs} runs in {done.written} new files, {done.removed} files removed"
     onward = f"scaling results check {shlex.quote(str(folder))}"
-    emit(asdict(done), lambda: text, as_json=as_json, next_command=onward)
+    output.emit(asdict(done), lambda: text, onward)
 
 
-def check(folder: Folder, as_json: Json = False, as_csv: Csv = False) -> None:
+def check(
+    folder: Path = FOLDER,
+    *,
+    output: TableOutput,
+) -> None:
     """Verify the checksum of every file. Exits 3 if any is corrupt; `scaling run` then retrains
     those runs.
 
     Example: scaling results check results/demo
     """
     from scaling.execute.verify import inspect
-    from scaling.render.table import Column, Table
+    from scaling.render.table import record_table
 
     checks, quoted = inspect(folder), shlex.quote(str(folder))
     counts = Counter(item.state for item in checks)
     corrupt = [item for item in checks if item.state == "corrupt"]
     listed = ", ".join(f"{count} {state}" for state, count in sorted(counts.items())) or "no files"
-    title, columns = f"{folder}: {listed}", (Column("file"), Column("state"), Column("reason"))
-    rows = tuple((item.path, item.state, item.reason) for item in checks if item.state != "whole")
-    emit(
+    rows = [{"file": item.path, "state": item.state, "reason": item.reason} for item in checks]
+    title = f"{folder}: {listed}"
+    suspect = [row for row in rows if row["state"] != "whole"]
+    table = record_table("files", title, suspect, max_rows=SHOWN)
+    output.emit(
         {
             "counts": dict(counts),
             "corrupt": [{"file": item.path, "reason": item.reason} for item in corrupt],
         },
-        lambda: page(Table("files", title, columns, rows, max_rows=SHOWN)) if rows else title,
-        as_json=as_json,
-        as_csv=as_csv,
-        rows=lambda: [
-            {"file": item.path, "state": item.state, "reason": item.reason} for item in checks
-        ],
+        lambda: page(table) if table else title,
+        rows=lambda: rows,
         columns=("file", "state", "reason"),
         next_command=f"scaling run {quoted}/sweep.toml" if corrupt else f"scaling status {quoted}",
     )
@@ -77,15 +79,13 @@ def check(folder: Folder, as_json: Json = False, as_csv: Csv = False) -> None:
 
 
 def export(
-    folder: Folder,
-    to: Annotated[str, choice("--to", TRACKERS, "The tracker.", kind="tracker")],
-    out: Annotated[
-        str,
-        typer.Option(
-            "--out", metavar="PATH", help="Folder of the tracker's files; for MLflow also a URI."
-        ),
-    ],
-    as_json: Json = False,
+    folder: Path = FOLDER,
+    to: str = choice(" ".join(TRACKERS), "The tracker.", kind="tracker", default=...),
+    out: str = option(
+        "Folder of the tracker's files; for MLflow also a URI.", metavar="PATH", default=...
+    ),
+    *,
+    output: Output,
 ) -> None:
     """Log every run of a folder to a tracker: all metrics, its configuration, its sweep.
 
@@ -103,28 +103,24 @@ def export(
             "is empty", where="--out", remedy="name a folder for the tracker's files: --out boards"
         )
     document = run_export(folder, to, out, echo_err)
-    emit(
+    output.emit(
         document,
         lambda: (
             f"{out}: {document['numbers_written']} numbers of {document['runs_written']} runs "
             f"to {to} ({document['runs']} runs in {folder})"
         ),
-        as_json=as_json,
     )
 
 
 def export_model(
-    folder: Folder,
-    run_id: Annotated[
-        str,
-        typer.Argument(metavar="RUN_ID", help="A finished run trained with --keep-weights."),
-    ],
-    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="The folder to write.")],
-    layout: Annotated[
-        Literal["scaling", "hf"],
-        typer.Option("--format", help="This program's own, or that of transformers."),
-    ] = "scaling",
-    as_json: Json = False,
+    folder: Path = FOLDER,
+    run_id: str = argument("RUN_ID", "A finished run trained with --keep-weights."),
+    out: Path = option("The folder to write.", metavar="FOLDER", default=...),
+    layout: Literal["scaling", "hf"] = option(
+        "This program's own, or that of transformers.", names="--format", default="scaling"
+    ),
+    *,
+    output: Output,
 ) -> None:
     """Write a trained model as model.safetensors and config.json; `scaling.export.load` reads it.
 
@@ -147,7 +143,7 @@ def export_model(
         n_params, n_arrays = document["n_params"]["total"], len(document["tensors"])
         return f"{out}: {n_arrays} arrays, {n_params} parameters (total){loss}"
 
-    emit(document, text, as_json=as_json)
+    output.emit(document, text)
 
 
 def _check_folder(folder: Path) -> None:

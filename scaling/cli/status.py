@@ -6,11 +6,18 @@ import math
 import shlex
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from scaling.cli.output import Csv, Json, console, echo_err, emit, is_interactive, page
+from scaling.cli.output import (
+    TableOutput,
+    argument,
+    console,
+    echo_err,
+    flag,
+    is_interactive,
+    option,
+    page,
+)
 from scaling.errors import ScalingError
 from scaling.formatting import format_flops, format_seconds
 
@@ -26,17 +33,11 @@ STYLES = {"done": "green", "running": "cyan", "failed": "red", "missing": "dim"}
 
 
 def status(
-    target: Annotated[
-        Path, typer.Argument(metavar="SWEEP|DIR", help="A sweep file or a sweep's folder.")
-    ],
-    watch: Annotated[
-        bool, typer.Option("--watch", help="Keep updating until training ends.")
-    ] = False,
-    every: Annotated[
-        float, typer.Option(min=0.2, max=3600, help="Seconds between updates with --watch.")
-    ] = 2.0,
-    as_json: Json = False,
-    as_csv: Csv = False,
+    target: Path = argument("SWEEP|DIR", "A sweep file or a sweep's folder."),
+    watch: bool = flag("Keep updating until training ends."),
+    every: float = option("Seconds between updates with --watch.", min=0.2, max=3600, default=2.0),
+    *,
+    output: TableOutput,
 ) -> None:
     """Show which runs are done, running, failed or missing, the time left and the cost so far.
 
@@ -54,8 +55,8 @@ def status(
             remedy="name a sweep file, or a folder made by `scaling run`",
         )
     folder = SweepFolder(target) if target.is_dir() else folder_of(load_sweep(target), None, target)
-    if watch and (as_json or as_csv):
-        form = "--json" if as_json else "--csv"
+    if watch and (output.as_json or output.as_csv):
+        form = "--json" if output.as_json else "--csv"
         raise ScalingError(
             f"--watch and {form} exclude each other",
             remedy=f"call `scaling status {form}` again and again",
@@ -65,11 +66,9 @@ def status(
     status = read_status(_in_training(folder))
     for warning in status.warnings:
         echo_err(f"warning: {warning}")
-    return emit(
-        status.to_dict() | ({} if as_json else {"warnings": []}),  # printed already
+    return output.emit(
+        status.to_dict() | ({} if output.as_json else {"warnings": []}),  # printed already
         lambda: status_text(status),
-        as_json=as_json,
-        as_csv=as_csv,
         rows=lambda: status.to_dict()["runs"],
         next_command=_next_command(status, folder.path),
     )

@@ -6,12 +6,12 @@ import math
 import shlex
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from scaling.cli.options import AcceptChanges, ExecutionOptions, Out
-from scaling.cli.output import Json, echo_err, emit
+from scaling.cli.options import ACCEPT_CHANGES, OUT, ExecutionOptions
+from scaling.cli.output import Output, argument, echo_err, option
 from scaling.errors import ScalingError
 
 if TYPE_CHECKING:
@@ -21,38 +21,25 @@ TRAIN_SECONDS = 5.0
 
 
 def train(
-    sweep: Annotated[
-        Path | None, typer.Argument(metavar="[SWEEP]", help="A sweep file (TOML).")
-    ] = None,
+    sweep: Path | None = argument("[SWEEP]", "A sweep file (TOML).", default=None),
     *,
-    run_id: Annotated[
-        str | None, typer.Option("--run", help="The run to train, as `scaling plan` names it.")
-    ] = None,
-    out: Out = None,
+    run_id: str | None = option("The run to train, as `scaling plan` names it.", names="--run"),
+    out: Path | None = OUT,
     execution: ExecutionOptions,
-    coordinator: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT",
-            help='Address of process 0 of several hosts, or "auto" inside Slurm or a pod.',
-        ),
-    ] = None,
-    processes: Annotated[
-        int | None, typer.Option(min=1, max=2**20, help="Processes that train the run together.")
-    ] = None,
-    process: Annotated[
-        int | None,
-        typer.Option(min=0, max=2**20, help="Index of this process; process 0 writes the results."),
-    ] = None,
-    accept_changes: AcceptChanges = False,
-    profile: Annotated[
-        Path | None,
-        typer.Option(help="Write a trace of some steps to this folder (TensorBoard, Perfetto)."),
-    ] = None,
-    serve: Annotated[
-        Path | None, typer.Option(hidden=True, help="Serve a coordinator over stdin and stdout.")
-    ] = None,
-    as_json: Json = False,
+    coordinator: str | None = option(
+        'Address of process 0 of several hosts, or "auto" inside Slurm or a pod.',
+        metavar="HOST:PORT",
+    ),
+    processes: int | None = option("Processes that train the run together.", min=1, max=2**20),
+    process: int | None = option(
+        "Index of this process; process 0 writes the results.", min=0, max=2**20
+    ),
+    accept_changes: bool = ACCEPT_CHANGES,
+    profile: Path | None = option(
+        "Write a trace of some steps to this folder (TensorBoard, Perfetto)."
+    ),
+    serve: Path | None = option("Serve a coordinator over stdin and stdout.", hidden=True),
+    output: Output,
 ) -> None:
     """Train one run of a sweep in this process, or in several processes, one on each host.
 
@@ -87,10 +74,9 @@ def train(
         profile=profile,
     )
     if outcome.is_first:
-        emit(
+        output.emit(
             outcome.to_dict(),
             lambda: f"{run_id}: {outcome.outcome}",
-            as_json=as_json,
             next_command=f"scaling status {shlex.quote(str(folder.path))}",
         )
     raise typer.Exit(outcome.exit_code)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import shlex
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from scaling.cli.options import CLUSTER, Out, Overrides, SweepPath, TrainingOptions
-from scaling.cli.output import Csv, Json, choice, emit, page, print_json
+from scaling.cli.options import CLUSTER, OUT, OVERRIDES, SWEEP, TrainingOptions
+from scaling.cli.output import TableOutput, choice, echo_err, option, page
 from scaling.formatting import format_count
 
 if TYPE_CHECKING:
@@ -21,26 +21,18 @@ if TYPE_CHECKING:
     from scaling.tuning import TuningResult
     from scaling.tuning.document import FieldResult
 
-EXECUTORS = ("local", "ray")
-
 
 def tune(
-    sweep: SweepPath,
-    overrides: Overrides = None,
+    sweep: Path = SWEEP,
+    overrides: list[str] | None = OVERRIDES,
     *,
-    out: Out = None,
-    tuned_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--emit",
-            metavar="SWEEP.toml",
-            help="Write the tuned sweep here; default DIR/tuned.toml.",
-        ),
-    ] = None,
-    executor: Annotated[str, choice("--executor", EXECUTORS, "Where to train.", CLUSTER)] = "local",
+    out: Path | None = OUT,
+    tuned_file: Path | None = option(
+        "Write the tuned sweep here; default DIR/tuned.toml.", metavar="SWEEP.toml", names="--emit"
+    ),
+    executor: str = choice("local ray", "Where to train.", CLUSTER, default="local"),
     training: TrainingOptions,
-    as_json: Json = False,
-    as_csv: Csv = False,
+    output: TableOutput,
 ) -> None:
     """Tune the fields of a sweep's [[tuning]] tables and write the sweep with the measured rules.
 
@@ -50,33 +42,33 @@ def tune(
 
     Example: scaling tune sweeps/honest.toml task.seq_len=128
     """
-    from scaling.cli.progress import Display
+    from scaling.cli.training_display import Display
     from scaling.config.overrides import as_shell_words, load_with_overrides
     from scaling.execute.planning import folder_of
     from scaling.execute.run_sweep import TUNED_FILE, tune_sweep
     from scaling.tuning import check_target
 
     source = as_shell_words(sweep, overrides or ())
-    options = training.run_options(executor, source, partial(Display, to_stderr=as_json or as_csv))
+    monitor = partial(Display, to_stderr=output.as_json or output.as_csv)
+    options = training.run_options(executor, source, monitor)
     loaded = load_with_overrides(sweep, overrides or ())
     folder = folder_of(loaded, out, sweep)
     if tuned_file is not None:
         check_target(tuned_file)
     outcome = tune_sweep(loaded, folder, options, tuned_file)
     if outcome.stopped is not None:
-        if as_json:
-            print_json(outcome.stopped.status.to_dict())
+        text = stopped_text(outcome.stopped)
+        if output.as_csv:
+            echo_err(text)
         else:
-            print_stopped_tuning(outcome.stopped, to_stderr=as_csv)
+            output.emit(outcome.stopped.status.to_dict(), lambda: text)
         raise typer.Exit(outcome.stopped.exit_code)
     assert outcome.result is not None
     result = outcome.result
     target = shlex.quote(str(tuned_file or folder.path / TUNED_FILE))
-    emit(
-        result.to_dict() | ({"warnings": []} if as_csv else {}),  # printed already
+    output.emit(
+        result.to_dict() | ({"warnings": []} if output.as_csv else {}),  # printed already
         lambda: tuning_text(result),
-        as_json=as_json,
-        as_csv=as_csv,
         rows=lambda: [
             {"field": field.field, "n_params": size.n_params, "tokens": size.tokens}
             | value.model_dump()
@@ -88,12 +80,11 @@ def tune(
     )
 
 
-def print_stopped_tuning(outcome: SweepOutcome, *, to_stderr: bool = False) -> None:
+def stopped_text(outcome: SweepOutcome) -> str:
     """How far a tuning came that was stopped."""
     reason = outcome.stop.message if outcome.stop else ""
     summary = f"{outcome.folder.path}: {outcome.status.summary}; stopped by {reason}"
-    typer.echo(summary, err=to_stderr)
-    typer.echo("next: run the same command again to continue", err=to_stderr)
+    return f"{summary}\nnext: run the same command again to continue"
 
 
 def tuning_text(result: TuningResult) -> RenderableType:
@@ -112,8 +103,8 @@ def tuning_text(result: TuningResult) -> RenderableType:
     return page(*parts)
 
 
-def _values_table(title: str, field: FieldResult) -> Table:
-    from scaling.render.table import Column, Table
+def _values_table(title: str, field: FieldResult) -> Table | None:
+    from scaling.render.table import record_table
 
     rows = []
     for size in field.sizes:
@@ -124,22 +115,18 @@ def _values_table(title: str, field: FieldResult) -> Table:
                 "the recipe's": item.index == 0,
                 item.state: item.state != "trained",
             }
-            losses = (item.short_run_loss, item.loss)
-            rows.append(
-                (
-                    "" if row else format_count(size.n_params),
-                    "" if row else size.tokens,
-                    format_count(item.value) if item.value >= 1 else f"{item.value:.2e}",
-                    *("" if loss is None else f"{loss:.4f}" for loss in losses),
-                    ", ".join(note for note, applies in notes.items() if applies),
-                )
+            short, whole = (
+                "" if loss is None else f"{loss:.4f}" for loss in (item.short_run_loss, item.loss)
             )
-    columns = (
-        Column("N"),
-        Column("D", "count"),
-        Column("value", "rough"),
-        Column("short run", "number"),
-        Column("loss", "number"),
-        Column(""),
-    )
-    return Table("values", title, columns, tuple(rows))
+            rows.append(
+                {
+                    "N": "" if row else format_count(size.n_params),
+                    "D": "" if row else size.tokens,
+                    "value": format_count(item.value) if item.value >= 1 else f"{item.value:.2e}",
+                    "short run": short,
+                    "loss": whole,
+                    "": ", ".join(note for note, applies in notes.items() if applies),
+                }
+            )
+    right = ("value", "short run", "loss")
+    return record_table("values", title, rows, text=("N",), number=right)

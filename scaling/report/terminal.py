@@ -16,12 +16,11 @@ from scaling.predict.named_models import COMPARABLE
 from scaling.predict.prediction import PredictionResult
 from scaling.render.escape import sanitize
 from scaling.render.table import (
-    Column,
     Table,
     format_estimate,
     number,
     pairs,
-    tabulate,
+    record_table,
 )
 from scaling.report import headline, summary
 from scaling.report.parts import diagnostics, fit_tables, prediction_tables, repeated_data
@@ -109,11 +108,15 @@ def prediction_text(
 
 def predictions_text(predictions: Sequence[PredictionResult]) -> RenderableType:
     """Several predictions, one row for each budget."""
-    first, measures = predictions[0], (("flops", "FLOPs", "flops"), *fit_tables.OPTIMUM)
-    columns = {name: Column(label, kind, True) for name, label, kind in measures}
+    first, columns = predictions[0], {name: label for name, label, _ in fit_tables.OPTIMUM}
     warnings = {each.message: each for one in predictions for each in one.warnings}
     return _page(
-        tabulate("predictions", headline.titles(first)[0], predictions, columns),
+        record_table(
+            "predictions",
+            headline.titles(first)[0],
+            predictions,
+            columns={"flops": "FLOPs", **columns},
+        ),
         f"{first.law}, {first.source}; {first.basis}",
         *warnings.values(),
     )
@@ -158,12 +161,13 @@ def next_text(proposal: Proposal) -> RenderableType:
     """
     runs = [{**run.to_dict(), "prefix": run.prefix or "alone"} for run in proposal.runs]
     columns = {
-        "n_params": Column("parameters", "count"),
-        "tokens": Column("tokens", "count"),
-        "flops": Column("FLOPs", "flops"),
-        "copies": Column("seeds", "integer"),
-        "prefix": Column("shared prefix"),
+        "n_params": "parameters",
+        "tokens": "tokens",
+        "flops": "FLOPs",
+        "copies": "seeds",
+        "prefix": "shared prefix",
     }
+    counts = ("parameters", "tokens")
     size, loss = proposal.sd_log_n_star, proposal.sd_log_loss
     before, after = (f"a factor of {number(math.exp(sd), 3)}" for sd in (size.before, size.after))
     losses = " to ".join(f"{100 * sd:.2g} %" for sd in (loss.before, loss.after))
@@ -175,7 +179,7 @@ def next_text(proposal: Proposal) -> RenderableType:
     alone = format_flops(proposal.cost.alone)
     shared = f"Runs of one size share their prefix; separate runs would cost {alone}."
     return _page(
-        tabulate("next", "The most informative runs", runs, columns),
+        record_table("next", "The most informative runs", runs, columns=columns, count=counts),
         sentence,
         shared if proposal.shared else None,
         *proposal.warnings,

@@ -11,31 +11,23 @@ import shlex
 from pathlib import Path
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
-from scaling.cli import with_commands
 from tests.cli.wrong_inputs import LINES, prepare
+from tests.command_line import scaling
 from tests.report.conftest import document  # noqa: F401
 
 pytestmark = pytest.mark.slow
 
 SNAPSHOT = Path(__file__).with_name("errors.txt")
-BOX = re.compile("[│╭╮╰╯─]+")
 CODES = {2, 74}
 
 
 def said(line):
-    """A command with its exit code and what stderr says, boxes of usage errors
-    without their lines.
-    """
-    done = CliRunner().invoke(with_commands(), line, prog_name="scaling", input="")
-    assert done.exit_code in CODES, (line, done.output, done.exception)
+    """A command with its exit code and what stderr says."""
+    done = scaling(*line, said="")
+    assert done.returncode in CODES, (line, done.stderr)
     assert done.stdout == "", line
-    text = done.stderr
-    if "Usage:" in text:
-        text = " ".join(BOX.sub(" ", text.partition("Try")[2].partition("\n")[2]).split()) + "\n"
-    return f"$ scaling {shlex.join(line)}\n[{done.exit_code}] {text}"
+    return f"$ scaling {shlex.join(line)}\n[{done.returncode}] {done.stderr}"
 
 
 @pytest.fixture(scope="module")
@@ -47,18 +39,11 @@ def messages(document, tmp_path_factory):  # noqa: F811
         patch.chdir(folder)
         patch.setenv("NO_COLOR", "1")
         patch.setenv("COLUMNS", "200")
-        command = typer.main.get_command(with_commands())
-        patch.setattr(
-            "typer.testing._get_command", lambda app: command
-        )  # built once, not for each line
-        patch.setattr(
-            "scaling.execute.environment.restart_once", lambda: None
-        )  # it replaces this process
-        found = [said(line) for line in LINES]
+        messages = [said(line) for line in LINES]
     assert sorted(path.name for path in folder.iterdir()) == names, (
         "a refused command has written something"
     )
-    return found
+    return messages
 
 
 def test_error_messages_equal_the_snapshot(messages):
@@ -73,6 +58,8 @@ def test_error_messages_equal_the_snapshot(messages):
 def test_every_error_message_has_a_remedy_and_no_traceback(messages):
     for message in messages:
         lines = message.rstrip("\n").splitlines()
+        assert len(lines) <= 4
+        assert max(map(len, lines)) < 900
         assert "Traceback" not in message
         assert not re.search(r"\b(NoneType|KeyError|TypeError|ValueError)\b", message), message
         assert len(lines) >= 3 or "error:" not in message, (

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from scaling.cli import with_commands
 from scaling.cli.output import LOG_WIDTH, console, page
 from scaling.cli.plan import plan_text
-from scaling.cli.progress import Display
 from scaling.cli.status import STYLES
+from scaling.cli.training_display import Display
 from scaling.execute.events import RunProgress
 from scaling.plan import plan
 from scaling.plan.document import plan_document

@@ -296,6 +296,7 @@ def test_incomplete_document_is_named(document, tmp_path):
     assert os.listdir(tmp_path) == ["lacking.json"]
 
 
+@pytest.mark.slow
 def test_reports_of_two_fits_stand_apart(document, tmp_path):
     for name in ("a", "b"):
         dump(document, tmp_path / f"{name}.json")

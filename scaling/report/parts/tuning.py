@@ -8,22 +8,21 @@ import numpy as np
 
 from scaling.formatting import format_count, format_flops
 from scaling.render.figure import Axis, ColorScale, Figure, Line, Markers, Symbol, Trace
-from scaling.render.table import Column, Table, pairs, tabulate
-from scaling.report.parts.fit_tables import D, N
+from scaling.render.table import Table, pairs, record_table
 from scaling.tuning.document import FieldResult, Optimum, SizeResult, TuningResult
 
 REACH = math.log(3.0)  # how far a parabola is drawn to both sides of its minimum
 COLUMNS = {
-    "n_params": N,
-    "tokens": D,
-    "optimum": Column("optimum", "rough", True),
-    "where": Column("where"),
-    "optimum.loss": Column("loss there", "number"),
-    "recipe.value": Column("recipe's value", "rough"),
-    "recipe.excess_relative": Column("recipe costs", "percent"),
-    "rule.value": Column("rule's value", "rough"),
-    "rule.excess_relative": Column("rule costs", "percent"),
-    "note": Column("note"),
+    "n_params": "N",
+    "tokens": "D",
+    "optimum": "optimum",
+    "where": "where",
+    "optimum.loss": "loss there",
+    "recipe.value": "recipe's value",
+    "recipe.excess_relative": "recipe costs",
+    "rule.value": "rule's value",
+    "rule.excess_relative": "rule costs",
+    "note": "note",
 }
 PAGE_ONLY = ("D", "loss there", "recipe's value", "rule's value")  # too wide for a terminal
 
@@ -49,10 +48,12 @@ def field_table(field: FieldResult, cost: str = "") -> Table:
             if regret.known_from != "fit"
         ]
         where = f"{size.state}: {size.why}" if size.why else size.state
-        rows.append({**size.model_dump(), "where": where, "note": "; ".join(notes)})
+        rows.append({**dict(size), "where": where, "note": "; ".join(notes)})
     name, title = f"tuning-{field.field.replace('.', '-')}", f"Tuned: {field.field}"
     caption = f"{rule(field)} {cost}".strip()
-    return tabulate(name, title, rows, COLUMNS, caption) or pairs(name, title, ())
+    rough, percent = ("optimum", "recipe's value", "rule's value"), ("recipe costs", "rule costs")
+    table = record_table(name, title, rows, caption, columns=COLUMNS, rough=rough, percent=percent)
+    return table or pairs(name, title, ())
 
 
 def rule(field: FieldResult) -> str:
@@ -65,10 +66,7 @@ def rule(field: FieldResult) -> str:
         )
     else:
         low, high = map(format_count, fitted.n_range)
-        text = (
-            f"rule: {field.field} = {fitted.coef:.4g} x N^({fitted.n_power:.3f} ± "
-            f"{fitted.n_power_se:.3f}), N from {low} to {high}."
-        )
+        text = f"rule: {field.field} = {fitted.formula}, N from {low} to {high}."
     if horizon is None:
         return text
     return (

@@ -85,6 +85,7 @@ def grid(sizes, seed, sd=0.01):
     return Points(true_loss(n, d) * np.exp(sd * noise), n, d, 6 * n * d)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [3, 4, 6])
 def test_normal_noise_is_accused_in_at_most_one_table_of_twenty(sizes):
     tables, accused, variances = 60, 0, []

@@ -93,6 +93,7 @@ def test_every_law_is_recovered_from_its_noiseless_surface(name):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRADING)
 def test_a_surface_is_fitted_to_the_noise_floor_though_its_parameters_trade(name):
     law = LAWS[name]

@@ -147,6 +147,7 @@ def test_normalised_rows_and_their_gradient(normalise):
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["cpu", "gpu"])
 @pytest.mark.parametrize("model", [{}, {"pos": "alibi", "n_kv_heads": 1}], ids=str)
 def test_attention_within_documents_is_that_of_each_document_alone(kind, model):
