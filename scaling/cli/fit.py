@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +128,7 @@ def fit(
     arguments: FitArguments,
     law: list[str] | None = option(
         "auto (several laws combined), chinchilla, skaling, kaplan, ... (docs/laws.md lists "
-        "all); given twice, laws are compared.",
+        "all); given twice, or with --formula, laws are compared.",
         MODEL,
         "LAW",
         autocompletion=complete_law,
@@ -148,19 +148,22 @@ def fit(
     from scaling.report.parts import candidate_laws
     from scaling.report.terminal import fit_text
 
-    laws = list(dict.fromkeys(law or ["auto"]))
-    options = FitOptions(law=laws[0], **vars(arguments))
-    if len(laws) > 1:
+    given = vars(arguments)
+    by_name = {**given, "formula": None, "start": None} if law else given
+    options = [FitOptions(law=each, **by_name) for each in dict.fromkeys(law or ["auto"])]
+    if law and arguments.formula:
+        options.append(FitOptions(**given))
+    if len(options) > 1:
         if out is not None:
-            what = "one file holds one fit, and --law is given twice"
+            what = "one file holds one fit, and several laws are asked for"
             raise ScalingError(what, where="--out", remedy="leave it out, or name one law")
-        fits = (run_fit(source, replace(options, law=each)) for each in laws)
+        fits = (run_fit(source, each) for each in options)
         judged = [candidate_laws.JudgedLaw.of(each) for each in fits]
         table, rows = candidate_laws.compared(judged), [each.to_dict() for each in judged]
         shown = page(table, table and table.caption)
         output.emit({"laws": rows}, lambda: shown, rows=lambda: rows)
         return
-    result = run_fit(source, options)
+    result = run_fit(source, options[0])
     document = result.to_dict()
     if out is None and len(source) == 1 and (source[0] / "runs").is_dir():
         name = "formula" if "=" in document["law"] else document["law"]

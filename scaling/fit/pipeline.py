@@ -28,7 +28,7 @@ from scaling.fit.frontier.estimate import FrontierEstimate
 from scaling.fit.frontier.frontier import cap_resamples
 from scaling.fit.frontier.isoflop import grid_bias
 from scaling.fit.law_fit import LawFit
-from scaling.fit.law_weights import weigh_laws
+from scaling.fit.law_weights import untested, weigh_laws
 from scaling.fit.laws.formula import read_formula
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.noise import noise_result, noise_warnings
@@ -292,7 +292,7 @@ def _analyses(
         "combination": combination,
         "holdout": held_out,
         "rollout": rollout(fit, ci, options.seed) if options.rollout else None,
-    }, [*deciding, *run_warnings, *out_warnings]
+    }, [*deciding, *run_warnings, *out_warnings, *untested(combination)]
 
 
 def _kaplan(source: Source, options: FitOptions) -> tuple[KaplanFit | None, list[ResultWarning]]:

@@ -37,7 +37,11 @@ from scaling.fit.result import (
 from scaling.warning import ResultWarning, WarningCode, warn
 
 PREFIX = "published:"
-CARRIED = (WarningCode.HOLDOUT_COVERAGE, WarningCode.HOLDOUT_ONE_SIDED)  # from fit to prediction
+CARRIED = (  # from fit to prediction
+    WarningCode.HOLDOUT_COVERAGE,
+    WarningCode.HOLDOUT_ONE_SIDED,
+    WarningCode.UNTESTED,
+)
 FRONTIER_ONLY = "frontier"  # in place of a law, where approach 1 or 2 heads the fit
 Draws = Mapping[str, np.ndarray]
 

@@ -33,6 +33,7 @@ from scaling.recipe import describe
 from scaling.warning import ResultWarning, WarningCode, warn
 
 LAW_FORM_DECADES = 1.0  # of extrapolation, from which the law itself is in doubt
+TESTED_DECADES = 1.5  # of extrapolation, to which benchmarks/backtest.py scores the combination
 MIN_DECADES = 0.05  # beyond the largest budget, to count as extrapolation
 RATIO_SLACK = 1.05  # of tokens per parameter beyond those of the runs
 MEASURES = ("flops", "n_params", "tokens", "loss", "tokens_per_param", "accuracy")
@@ -94,9 +95,9 @@ def predict(
         if kind is QuestionKind.BUDGET and flops is not None
         else {}
     )
-    apart = several_laws.disagreement(approaches) if parts else None
-    if apart:
-        answer = several_laws.spanning(law, answer, approaches)
+    apart, sizes = several_laws.disagreement(law, approaches) if parts else (None, {})
+    if sizes:
+        answer = several_laws.spanning(law, answer, sizes)
     if smaller is not None:  # of an optimum every draw has its own
         n, d = _size(answer, "--smaller")
         is_optimum = kind in (QuestionKind.BUDGET, QuestionKind.LOSS)
@@ -248,6 +249,12 @@ def _extrapolation(
     if decades > LAW_FORM_DECADES and law.draws is not None and is_one_law:
         message = "the interval does not cover errors in the law's form"
         warnings.append(warn(WarningCode.LAW_FORM, message))
+    if decades > TESTED_DECADES and not is_one_law:
+        message = (
+            f"forecasts were tested up to {TESTED_DECADES:g} decades beyond the data: "
+            "farther out the interval is a guess"
+        )
+        warnings.append(warn(WarningCode.UNTESTED, message, decades=decades))
     is_beyond = decades > MIN_DECADES
     outside = _outside(law, answer["n_params"].value, answer["tokens"].value, "", is_beyond)
     return decades, [*warnings, *outside]

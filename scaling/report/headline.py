@@ -30,6 +30,7 @@ HEAVY = (  # what makes an answer wrong, before what makes it wide
     WarningCode.APPROACHES_DISAGREE,
     WarningCode.HOLDOUT_COVERAGE,
     WarningCode.HOLDOUT_ONE_SIDED,
+    WarningCode.UNTESTED,
 )
 OUTSIDE = {WarningCode.EXTRAPOLATION, WarningCode.BELOW_DATA, WarningCode.OUTSIDE_DATA}
 MAX_PARAMS = 4  # parameters of a law that are listed in a line

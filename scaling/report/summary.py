@@ -125,7 +125,9 @@ def light(
     if fit.status is FitStatus.NOT_CONVERGED:
         return Light.NOT_YET, "the fit did not converge"
     if fit.status is FitStatus.NOT_IDENTIFIED and fit.combination is None:
-        return Light.NOT_YET, f"not identified by these runs: {', '.join(unidentified(fit))}"
+        names = ", ".join(unidentified(fit))
+        by_runs = f"not identified by these runs: {names}"
+        return Light.NOT_YET, by_runs if names else fit.status_text
     size, holdout, agreement = answer and answer.n_params, fit.holdout, fit.approaches_agree
     if size and size.lo and size.hi and size.hi / size.lo > MAX_SIZE_FACTOR:
         factor = f"{size.hi / size.lo:.2g}"

@@ -25,11 +25,17 @@ from scaling.config import (
     TextTask,
 )
 from scaling.errors import ScalingError
-from scaling.execute import environment
+from scaling.execute import devices, environment
 from scaling.execute.devices import device_memory
 from scaling.formatting import format_bytes, format_count
 from scaling.plan import memory, plan
-from scaling.plan.device_fit import DeviceMemory, check_fits, suggest_execution, to_cli_flags
+from scaling.plan.device_fit import (
+    USABLE,
+    DeviceMemory,
+    check_fits,
+    suggest_execution,
+    to_cli_flags,
+)
 from scaling.plan.document import plan_document
 from tests.sweep_files import tiny
 
@@ -243,9 +249,16 @@ def test_workers_share_the_memory_of_the_machine(monkeypatch):
     assert device_memory("here", 1).capacity_bytes > 2**60
 
 
-def test_absent_platform_is_rejected_with_those_available(monkeypatch):
-    from scaling.execute import devices
+@pytest.mark.parametrize(("platform", "share"), [("gpu", 1.0), ("tpu", USABLE)])
+def test_memory_of_an_accelerator_here_is_what_jax_may_take_of_it(monkeypatch, platform, share):
+    here = {"platform": platform, "kind": "toy", "memory_bytes": 80_000_000}
+    monkeypatch.setattr(devices, "ask_devices", lambda: {"devices": [here]})
+    monkeypatch.setenv("JAX_PLATFORMS", platform)
+    expected = DeviceMemory("toy here", platform, int(40_000_000 * share))
+    assert device_memory("here", 2) == expected
 
+
+def test_absent_platform_is_rejected_with_those_available(monkeypatch):
     def ask(changes=None):
         if changes:
             return {

@@ -38,7 +38,7 @@ class Place(Enum):
 @dataclass(frozen=True)
 class Role:
     """A parameter, its place, the sign that the formula gives it (0: either), and what it
-    multiplies or is added to; `rest` are the terms added to that product.
+    multiplies, is added to or is the power of; `rest` are the terms added to that product.
     """
 
     name: str
@@ -129,6 +129,8 @@ def _drawn(role: Role, values: Mapping[str, Array], rng: np.random.Generator, co
     uniform = rng.uniform(-1, 1, (count, 1))
     if role.place is Place.EXPONENT:
         low, high = np.log(EXPONENTS)
+        if role.sign == 0 and role.partner is not None:  # zero has no negative power
+            sign = np.where((value_of(role.partner, values) == 0).any(), 1.0, sign)
         return sign * np.exp(low + (high - low) * (uniform + 1) / 2)
     assert role.partner is not None
     partner = np.broadcast_to(
@@ -147,8 +149,8 @@ def _drawn(role: Role, values: Mapping[str, Array], rng: np.random.Generator, co
         beside = np.median(np.abs(value_of(role.rest, values) + 0 * partner), axis=1)[:, None]
         rest = np.where(np.isfinite(beside) & (beside > 0), beside, 1.0)
     signs = np.where(rng.random((count, 1)) < NEGATIVE, -1.0, 1.0)
-    factor = signs * size * rest / np.abs(middle)
-    return factor if role.sign > 0 else signs * size * np.abs(middle) / rest
+    typical = np.where(middle == 0, np.mean(np.abs(partner), axis=1)[:, None], np.abs(middle))
+    return signs * size * (rest / typical if role.sign > 0 else typical / rest)
 
 
 def _flat(node: ast.expr, ops: tuple[type, type], sign: int = 1) -> list[tuple[ast.expr, int]]:
@@ -213,4 +215,5 @@ def _roles(
         decays = minus or power < 0
         has_inputs = bool(names_of(node.left) & set(law.inputs))
         for name in names & drawn:
-            yield Role(name, Place.EXPONENT, 1 if decays or not has_inputs else 0)
+            sign = 1 if decays or not has_inputs else 0
+            yield Role(name, Place.EXPONENT, sign, node.left)

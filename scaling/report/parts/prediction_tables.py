@@ -42,22 +42,19 @@ def error_parts(prediction: PredictionResult) -> Table | None:
     rows = []
     for name, answer in (prediction.combination or {}).items():
         largest = sorted(answer.weights.items(), key=lambda item: -item[1])[:3]
-        percent = {
-            key: None if part is None else part if key == "factor" else 100 * part
-            for key, part in answer.parts.to_dict().items()
-        }
+        parts = answer.parts.to_dict().items()
         rows.append(
             {
                 "standard error": "N*" if name == "n_params" else "loss",
-                **{key if key == "factor" else f"{key} %": part for key, part in percent.items()},
+                **{f"{key} %": None if part is None else 100 * part for key, part in parts},
                 "largest weights": ", ".join(f"{law} {weight:.2f}" for law, weight in largest),
             }
         )
     caption = (
         "Form is what the candidates differ by beyond the bootstrap of one law's parameters; "
-        "the factor widens it to the errors of rolling origins."
+        "distance is what they err by together, so far beyond the data. The parts add in squares."
     )
-    rough = ("noise %", "parameters %", "form %", "factor", "total %")
+    rough = ("noise %", "parameters %", "form %", "distance %", "total %")
     return record_table("breakdown", "Where the interval comes from", rows, caption, rough=rough)
 
 
