@@ -104,7 +104,7 @@ def check_local(path: Path) -> None:
     if scheme:
         raise ScalingError(
             f"{scheme[1]}:// addresses are not supported, only file systems",
-            where=str(path),
+            where=path,
             remedy="use a local or shared folder (or mount the store), and copy before or after",
         )
 

@@ -7,13 +7,13 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from scaling.cli import with_commands
+from scaling.cli.app import app
 
 
 @cache
 def command():
     """The click command, built once."""
-    return typer.main.get_command(with_commands())
+    return typer.main.get_command(app)
 
 
 def scaling(*args, code=None, cwd=None, env=None, said=None):
@@ -28,7 +28,7 @@ def scaling(*args, code=None, cwd=None, env=None, said=None):
             patch.chdir(cwd)
         words = list(map(str, args))
         runner = CliRunner()
-        done = runner.invoke(with_commands(), words, said, prog_name="scaling", env=env)
+        done = runner.invoke(app, words, said, prog_name="scaling", env=env)
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     assert code in (None, done.exit_code), done.stderr

@@ -1,4 +1,4 @@
-"""The typer application: errors and exit codes, commands with help from docstrings."""
+"""The typer application: its commands, loaded on use, with help from docstrings; exit codes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import io
 import os
 import signal
 import sys
+from collections import UserDict
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -24,10 +26,50 @@ from scaling.formatting import sanitize
 
 USAGE_ERROR: Any = typer.BadParameter.__base__  # of click, which typer brings along
 BUGS = (errno.ENOENT, errno.EBADF, errno.EFAULT, errno.ECHILD)  # of this program
+COMMANDS = {  # in the order of the pipeline: panel, and module:function or module:group
+    "init": ("Design", "init:init"),
+    "schema": ("Design", "init:schema"),
+    "plan": ("Design", "plan:plan"),
+    "count": ("Design", "count:count"),
+    "coord-check": ("Design", "coord_check:coord_check"),
+    "data": ("Train", "data:group"),
+    "tune": ("Train", "tune:tune"),
+    "run": ("Train", "run:run"),
+    "train": ("Train", "train:train"),
+    "status": ("Train", "status:status"),
+    "fit": ("Fit and predict", "fit:fit"),
+    "predict": ("Fit and predict", "predict:predict"),
+    "reconcile": ("Fit and predict", "reconcile:reconcile"),
+    "next": ("Fit and predict", "next:next_runs"),
+    "report": ("Fit and predict", "report:report"),
+    "results": ("Inspect", "results:group"),
+    "doctor": ("Inspect", "doctor:doctor"),
+}
+
+
+class Commands(UserDict[str, Any]):
+    """Commands by name; a module is imported when its command is asked for."""
+
+    def __getitem__(self, name: str) -> Any:
+        if isinstance(self.data[name], tuple):
+            panel, path = self.data[name]
+            module, _, attribute = path.partition(":")
+            command = getattr(import_module(f"scaling.cli.{module}"), attribute)
+            parent = typer.Typer(rich_markup_mode="rich")
+            if isinstance(command, typer.Typer):
+                parent.add_typer(command, rich_help_panel=panel)
+            else:
+                add_command(parent, command, panel, name)
+            self.data[name] = typer.main.get_group(parent).commands[name]
+        return self.data[name]
 
 
 class CommandGroup(TyperGroup):
     """Prints a ScalingError and ends with its exit code; survives a closed stdout."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = Commands(COMMANDS)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """An empty argument is a variable that was not set: a path would be the working folder."""
@@ -121,7 +163,7 @@ def add_command(
     paragraphs = [" ".join(paragraph.split()) for paragraph in text.split("\n\n")]
     examples = next((i for i, text in enumerate(paragraphs) if text.startswith("Example:")), None)
     group.command(
-        name or function.__name__.removesuffix("_runs").replace("_", "-"),
+        name or function.__name__.replace("_", "-"),
         help="\n\n".join(paragraphs[:examples]),
         epilog="\n\n".join(paragraphs[examples:]) if examples is not None else None,
         rich_help_panel=panel,

@@ -36,8 +36,14 @@ def count(
 
     Example: scaling count --model d_model=4096,n_layers=32,n_heads=32,d_head=128 --seq-len 8192
     """
+    from scaling.execute.planning import plan_sweep
+
     is_sweep = "=" not in model
-    models = _models_of_sweep(Path(model)) if is_sweep else [model_from_fields(model)]
+    if is_sweep:
+        runs = plan_sweep(Path(model), on_message=echo_err).runs
+        models = list(dict.fromkeys(item.run.model for item in runs))
+    else:
+        models = [model_from_fields(model)]
     peak = accounting.DEVICES[device]
     document: dict[str, Any] = {
         "seq_len": seq_len,
@@ -57,13 +63,6 @@ def count(
         rows=lambda: document["models"],
         next_command=f"scaling plan {shlex.quote(model)}" if is_sweep else None,
     )
-
-
-def _models_of_sweep(path: Path) -> list[ModelConfig]:
-    from scaling.execute.planning import plan_sweep
-
-    plan = plan_sweep(path, on_message=echo_err)
-    return list(dict.fromkeys(item.run.model for item in plan.runs))
 
 
 def model_from_fields(text: str) -> ModelConfig:

@@ -126,7 +126,7 @@ def _check_free(path: Path) -> None:
     """
     if path.exists() or path.is_symlink():
         raise ScalingError(
-            "is there already", where=str(path), remedy="name another file, or delete this one"
+            "is there already", where=path, remedy="name another file, or delete this one"
         )
     if not str(path).isprintable():
         raise ScalingError(
@@ -178,7 +178,7 @@ def schema(
     if out.exists() and not sweep_file.is_schema(out):
         raise ScalingError(
             "is there already, and is no schema of sweep files",
-            where=str(out),
+            where=out,
             remedy="name another file",
         )
     files.write_text(out, json.dumps(document, indent=1) + "\n")

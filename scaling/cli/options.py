@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 DEVICE, CLUSTER, BUDGET, TIME = "Device", "Cluster", "Budget", "Devices and time"
 MAX_PACK = 4096
+EXECUTION = ("mesh", "micro_batch", "remat")  # fields of an `Execution`
 
 
 def keys_that_begin(incomplete: str) -> list[str]:
@@ -40,7 +41,10 @@ OUT = option("The sweep's folder; default results/<name>.", metavar="DIR")
 WORKERS = option(
     "Parallel processes; default one per core, or one on a GPU.", DEVICE, min=1, max=1024
 )
-ACCEPT_CHANGES = flag("Continue although code, corpus, versions, threads or devices have changed.")
+ALLOW_CHANGES = flag(
+    "Continue although code, corpus, versions, threads or devices have changed.",
+    names="--accept-changes",
+)
 HOURS = option("Instead of FLOPs: hours on --count of --device at --mfu.", TIME, "H")
 COUNT = option("Devices to train on: gives the hours of training.", TIME, "K")
 MFU = option(
@@ -96,8 +100,8 @@ class ExecutionOptions:
         from scaling.config.mesh import parse_mesh
 
         shape = parse_mesh(self.mesh) if self.mesh else MeshShape()
-        fields = {"mesh": shape, "micro_batch": self.micro_batch, "remat": self.remat}
-        return Execution.model_validate(fields)
+        given = {name: getattr(self, name) for name in EXECUTION}
+        return Execution.model_validate(given | {"mesh": shape})
 
 
 @dataclass(frozen=True)
@@ -126,29 +130,22 @@ class TrainingOptions(ExecutionOptions):
         "Dry-run the sweep on losses of a published law; nothing is trained.",
         metavar="published:NAME",
     )
-    accept_changes: bool = ACCEPT_CHANGES
+    allow_changes: bool = ALLOW_CHANGES
 
     def run_options(
         self, executor: str, source: str, monitor: Monitor, **more: object
     ) -> RunOptions:
-        """The options as `RunOptions`; `more` are those of `scaling run` alone."""
+        """The options as `RunOptions`, whose fields they are named as; `more` replaces some."""
         from scaling.execute.options import Executor, RunOptions
 
+        fields = {name: value for name, value in vars(self).items() if name not in EXECUTION}
+        fields |= {"execution": self.execution(), "pack": parse_pack(self.pack)} | more
         return RunOptions(
             executor=Executor(executor),
-            execution=self.execution(),
-            workers=self.workers,
-            pack=parse_pack(self.pack),
-            max_runs=self.max_runs,
-            simulate=self.simulate,
-            allow_changes=self.accept_changes,
-            resources=self.resources,
-            ray_address=self.ray_address,
-            wait_for_nodes=self.wait_for_nodes,
             source=source,
             on_message=echo_err,
             monitor=monitor,
-            **more,  # type: ignore[arg-type]
+            **fields,
         )
 
 

@@ -119,10 +119,7 @@ def predict(
 
     Example: scaling predict published:besiroglu2024 --models
     """
-    from scaling.predict.law_source import load_law
-    from scaling.predict.named_models import compare_named_models
     from scaling.predict.predict import predict as run_predict
-    from scaling.predict.serving import Serving
     from scaling.report.terminal import models_text, prediction_text, predictions_text
 
     times = device_time(device, count, mfu, hours)
@@ -146,10 +143,15 @@ def predict(
     flops_of_each = [{"flops": budget} for budget in budgets]
     if not models or given or question:
         flops_of_each = flops_of_each or [{}]
+    served_as = None
+    if given:
+        from scaling.predict.serving import Serving
+
+        served_as = Serving(**given)
     predictions = [
         run_predict(
             source,
-            serving=Serving(**given) if given else None,
+            serving=served_as,
             devices=times,
             with_model=with_model or emit_to is not None,
             **question,
@@ -164,8 +166,12 @@ def predict(
             "predictions": [each.to_dict() for each in predictions],
             "warnings": [each.model_dump(mode="json") for each in warnings.values()],
         }
-    named_models = compare_named_models(load_law(source)) if models else None
-    if named_models is not None:
+    named_models = None
+    if models:
+        from scaling.predict.law_source import load_law
+        from scaling.predict.named_models import compare_named_models
+
+        named_models = compare_named_models(load_law(source))
         compared = named_models.to_dict()
         document = {**document, "models": compared["models"]} if document else compared
     if emit_to is not None:
@@ -176,8 +182,7 @@ def predict(
             return predictions_text(predictions)
         if not predictions and named_models is not None:
             return models_text(named_models)
-        table = None if named_models is None else named_models.table()
-        return prediction_text(predictions[0], table, _next(source, document, emit_to))
+        return prediction_text(predictions[0], named_models, _next(source, document, emit_to))
 
     output.emit(
         document,

@@ -104,7 +104,7 @@ def _watch(folder: Path, port: int, models: bool) -> None:
     if not folder.is_dir():
         raise ScalingError(
             "no such folder",
-            where=str(folder),
+            where=folder,
             remedy="name the folder of a sweep that `scaling run` trains or has trained",
         )
     sweep, monitor = SweepFolder(folder), HeartbeatMonitor()

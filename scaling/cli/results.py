@@ -149,7 +149,7 @@ def export_model(
 def _check_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise ScalingError(
-            "no such folder", where=str(folder), remedy="name a folder made by `scaling run`"
+            "no such folder", where=folder, remedy="name a folder made by `scaling run`"
         )
 
 

@@ -51,7 +51,7 @@ def status(
     if not target.exists():
         raise ScalingError(
             "no such file or folder",
-            where=str(target),
+            where=target,
             remedy="name a sweep file, or a folder made by `scaling run`",
         )
     folder = SweepFolder(target) if target.is_dir() else folder_of(load_sweep(target), None, target)

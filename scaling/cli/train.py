@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from scaling.cli.options import ACCEPT_CHANGES, OUT, ExecutionOptions
+from scaling.cli.options import ALLOW_CHANGES, OUT, ExecutionOptions
 from scaling.cli.output import Output, argument, echo_err, option
 from scaling.errors import ScalingError
 
@@ -34,7 +34,7 @@ def train(
     process: int | None = option(
         "Index of this process; process 0 writes the results.", min=0, max=2**20
     ),
-    accept_changes: bool = ACCEPT_CHANGES,
+    allow_changes: bool = ALLOW_CHANGES,
     profile: Path | None = option(
         "Write a trace of some steps to this folder (TensorBoard, Perfetto)."
     ),
@@ -68,7 +68,7 @@ def train(
         hosts,
         source=str(sweep),
         is_distributed=coordinator is not None,
-        allow_changes=accept_changes,
+        allow_changes=allow_changes,
         on_message=echo_err,
         on_event=_progress(),
         profile=profile,

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
     from scaling.execute.run_sweep import SweepOutcome
     from scaling.render.table import Table
-    from scaling.tuning import TuningResult
-    from scaling.tuning.document import FieldResult
+    from scaling.tuning.document import FieldResult, TuningResult
 
 
 def tune(
@@ -46,7 +45,7 @@ def tune(
     from scaling.config.overrides import as_shell_words, load_with_overrides
     from scaling.execute.planning import folder_of
     from scaling.execute.run_sweep import TUNED_FILE, tune_sweep
-    from scaling.tuning import check_target
+    from scaling.tuning.document import check_target
 
     source = as_shell_words(sweep, overrides or ())
     monitor = partial(Display, to_stderr=output.as_json or output.as_csv)

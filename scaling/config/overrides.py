@@ -129,7 +129,7 @@ def load_with_overrides(path: Path, overrides: Iterable[str]) -> Sweep:
     if len(texts) > MAX_VALUES:
         raise ScalingError(
             f"{len(texts)} overrides are given; the limit is {MAX_VALUES}",
-            where=str(path),
+            where=path,
             remedy="write the changes in the sweep file",
         )
     asked = sorted(map(parse, texts), key=lambda override: len(override.keys))  # tables first
@@ -139,7 +139,7 @@ def load_with_overrides(path: Path, overrides: Iterable[str]) -> Sweep:
             what = f"{override.field} lists {len(override.value)} values"
             raise ScalingError(
                 f"{what}; an override takes {MAX_VALUES}",
-                where=str(path),
+                where=path,
                 remedy="give fewer values, or write them in the sweep file",
             )
         if other := given.get(override.keys):

@@ -214,7 +214,7 @@ def lost_error(path: Path) -> ScalingError:
     if not path.parent.exists():
         what = "the folder was moved or removed while its runs were trained"
         remedy = "where it is now, `scaling run FOLDER/sweep.toml` goes on"
-    return ScalingError(what, where=str(path.parent.parent), remedy=remedy, exit_code=STOPPED)
+    return ScalingError(what, where=path.parent.parent, remedy=remedy, exit_code=STOPPED)
 
 
 def peers(

@@ -33,7 +33,7 @@ from scaling.plan.device_fit import to_cli_flags
 from scaling.store import run_files
 from scaling.store.provenance import FLAGS
 
-NOTICE_SECONDS = 10.0  # that tasks wait for their nodes before the user is told
+NOTICE_SECONDS = 10.0  # that tasks wait for their nodes before the user is warned
 POLL_SECONDS = 1.0
 PROBE_SECONDS = 5.0
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}

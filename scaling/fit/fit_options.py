@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import get_args
 
-from scaling.config import FlopsConvention, NConvention
+from scaling.accounting import FlopsConvention, NConvention
 from scaling.errors import ScalingError, unknown_choice
 from scaling.fit.frontier.isoflop import METHODS
 from scaling.fit.laws.formula import read_formula
@@ -14,8 +14,7 @@ from scaling.fit.laws.law import Law
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.laws.objectives import OBJECTIVES
 from scaling.points.columns import check_letters, parse_columns
-from scaling.points.run_tables import READ_OUTS
-from scaling.points.source import SourceOptions
+from scaling.points.points import READ_OUTS, SourceOptions
 
 APPROACHES = ("parametric", "isoflop", "envelope")
 TABLE_LAWS = ("coverage", "hyper", "lr-annealing")  # fitted to other tables than one row a run

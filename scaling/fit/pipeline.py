@@ -19,7 +19,6 @@ from scaling.fit.diagnostics.flagged_points import flag_points
 from scaling.fit.diagnostics.holdout import holdout, rollout
 from scaling.fit.diagnostics.loss_curve_collapse import collapse
 from scaling.fit.diagnostics.runs_above_law import frontier_gap, runs_above_law
-from scaling.fit.diagnostics.synthetic_floor import known_entropy
 from scaling.fit.document import FitStatus, estimates, subsample_draws
 from scaling.fit.estimate import DELTA
 from scaling.fit.fit_options import TABLE_LAWS, TWO_STAGE, FitOptions
@@ -160,6 +159,11 @@ def _result(
         _analyses(source, fit, isoflop, options) if fit else ({"holdout": None}, [])
     )
     kaplan, kaplan_warnings = _kaplan(source, options)
+    entropy = None
+    if source.runs is not None:
+        from scaling.fit.diagnostics.synthetic_floor import known_entropy
+
+        entropy = known_entropy(source.runs, headline["params"].get("E"))
     repeats, repeats_law = repeated_data.repeated_data(data, fit, options)
     return FitResult(
         schema_version=SCHEMA,
@@ -185,7 +189,7 @@ def _result(
         approaches_agree=agreement(frontiers, data.points, options.ci),
         repeats=repeats,
         repeats_law=repeats_law,
-        known_entropy=known_entropy(source.runs, headline["params"].get("E")),
+        known_entropy=entropy,
         kaplan=kaplan,
         accuracy=accuracy,
     )

@@ -9,8 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from scaling.errors import ScalingError, closest_match, unknown_choice
 from scaling.points.units import (
@@ -23,6 +22,9 @@ from scaling.points.units import (
     read_header,
     word_set,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ALIASES = {
     "N": "n params param parameters n_params num_params nparams n_parameters num_parameters "
@@ -247,6 +249,8 @@ def resolve(table: pd.DataFrame, given: Mapping[str, str], needed: Sequence[str]
 
 def _are_equal(table: pd.DataFrame, names: Sequence[str]) -> bool:
     """Whether columns hold the same numbers, or the same text, in every row."""
+    import pandas as pd
+
     first = table[names[0]]
     number, text = pd.to_numeric(first, errors="coerce"), first.astype(str).str.strip()
     return all(

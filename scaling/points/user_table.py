@@ -31,7 +31,7 @@ from scaling.points.repeated_rows import (
     run_states,
     seed_column,
 )
-from scaling.points.row_filter import select
+from scaling.points.row_filter import select_rows
 from scaling.points.units import (
     MAX_VALUE,
     NOUNS,
@@ -151,16 +151,6 @@ def _numbers(
         for letter, name in columns.names.items()
     }
     return numbers if "L" in numbers else numbers | {"L": numbers.pop("Y")}
-
-
-def select_rows(expression: str, columns: Mapping[str, pd.Series]) -> np.ndarray:
-    """The rows that `--where` keeps. Raises ScalingError where it keeps none."""
-    keep = select(expression, columns)
-    if not keep.any():
-        raise ScalingError(
-            f"--where {expression[:80]!r} leaves no row", remedy="loosen the condition"
-        )
-    return keep
 
 
 def numeric(

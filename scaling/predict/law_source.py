@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import numpy as np
 
-from scaling.config import FlopsConvention, NConvention, Sweep
-from scaling.config.sweep_file import load_sweep
+from scaling.accounting import FlopsConvention, NConvention
 from scaling.errors import ScalingError
 from scaling.fit.combination import Combination
 from scaling.fit.document import FitStatus
@@ -35,6 +34,9 @@ from scaling.fit.result import (
     ModelContext,
 )
 from scaling.warning import ResultWarning, WarningCode, warn
+
+if TYPE_CHECKING:
+    from scaling.config import Sweep
 
 PREFIX = "published:"
 CARRIED = (  # from fit to prediction
@@ -145,7 +147,11 @@ def sweep_of(source: Path) -> Sweep | None:
     sweep.toml.
     """
     path = (source if source.is_dir() else source.resolve().parent.parent) / "sweep.toml"
-    return load_sweep(path) if path.is_file() else None
+    if not path.is_file():
+        return None
+    from scaling.config.sweep_file import load_sweep
+
+    return load_sweep(path)
 
 
 def load_law(source: str | FitResult | Mapping[str, Any]) -> FittedLaw:

@@ -7,6 +7,7 @@ experts: the laws are of dense models.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -88,6 +89,8 @@ class ComparedModel(Document):
 
 class NamedModels(Document):
     """The named models under a law, and what the law is."""
+
+    comparable: ClassVar[str] = COMPARABLE
 
     models: list[ComparedModel]
     law: str

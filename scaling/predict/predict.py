@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,7 +18,6 @@ from scaling.fit.document import Interval
 from scaling.fit.result import FitResult
 from scaling.formatting import format_count, format_flops
 from scaling.predict import one_law, several_laws
-from scaling.predict.iso_loss import check_reachable, fractions_of, prices
 from scaling.predict.law_source import FittedLaw, load_law
 from scaling.predict.one_law import Answer, Parts
 from scaling.predict.prediction import PredictionResult, TrainingTime
@@ -28,9 +27,10 @@ from scaling.predict.question import (
     option_of,
     parse_question,
 )
-from scaling.predict.serving import Serving, decoding, with_demand
-from scaling.recipe import describe
 from scaling.warning import ResultWarning, WarningCode, warn
+
+if TYPE_CHECKING:
+    from scaling.predict.serving import Serving
 
 LAW_FORM_DECADES = 1.0  # of extrapolation, from which the law itself is in doubt
 TESTED_DECADES = 1.5  # of extrapolation, to which benchmarks/backtest.py scores the combination
@@ -84,11 +84,18 @@ def predict(
     model, no_model = _model(law, answer, wanted)
     inference, far_served, smaller_models, time = None, [], None, None
     if demand is not None and kind is not QuestionKind.SERVED_SIZE:
+        from scaling.predict.serving import with_demand
+
         n, d = _size(answer, "--inference-tokens")
         inference = with_demand(law, n, d, demand, serving, *_task_of(law, n))
         far_served = _outside(
             law, inference.n_params, inference.tokens, "the size that is cheapest to serve: "
         )
+    decoding = None
+    if serving is not None and model is not None:
+        from scaling.predict.serving import decoding as decoding_of
+
+        decoding = decoding_of(model, serving)
     decades, warnings = _extrapolation(law, answer, is_one_law=parts is None)
     approaches = (
         {name: one_law.by_approach(law, name, flops) for name in law.approaches}
@@ -99,6 +106,8 @@ def predict(
     if sizes:
         answer = several_laws.spanning(law, answer, sizes)
     if smaller is not None:  # of an optimum every draw has its own
+        from scaling.predict.iso_loss import check_reachable, fractions_of, prices
+
         n, d = _size(answer, "--smaller")
         is_optimum = kind in (QuestionKind.BUDGET, QuestionKind.LOSS)
         smaller_models = prices(law, n, d, fractions_of(smaller), flops if is_optimum else None)
@@ -118,7 +127,7 @@ def predict(
         inference=inference,
         smaller=smaller_models,
         approaches=approaches or None,
-        decoding=decoding(model, serving) if serving is not None and model is not None else None,
+        decoding=decoding,
         time=time,
         extrapolation_decades=decades,
         model=model,
@@ -214,6 +223,8 @@ def _model(
         return None, [warn(WarningCode.NO_MODEL, message)]
     if not wanted:
         return None, []
+    from scaling.recipe import describe
+
     vocab_size, seq_len = _task_of(law, n)
     sizes: dict[str, Any] = {"vocab_size": vocab_size, "seq_len": seq_len}
     try:

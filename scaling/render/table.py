@@ -130,13 +130,15 @@ def records_to_csv(records: Iterable[Mapping[str, Any]], columns: Sequence[str] 
 
     `columns` is the header where there is no record.
     """
-    flat = [{name: _json_cell(value) for name, value in flatten(row)} for row in records]
+    flat = [
+        {
+            name: json.dumps(value) if isinstance(value, (bool, list, tuple)) else value
+            for name, value in flatten(row)
+        }
+        for row in records
+    ]
     names = list(dict.fromkeys(name for row in flat for name in row)) or list(columns)
     return csv_text([names, *([row.get(name) for name in names] for row in flat)])
-
-
-def _json_cell(value: Any) -> Any:
-    return json.dumps(value) if isinstance(value, (bool, list, tuple)) else value
 
 
 PAIR = (Column("what"), Column("value"))

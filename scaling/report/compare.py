@@ -252,7 +252,7 @@ def _multiplier(comparison: Comparison) -> Figure | None:
     x_axis = replace(C_AXIS, label=f"training FLOPs C of {first}")
     axes = x_axis, Axis("compute multiplier at equal loss", log=True)
     title = f"Compute multiplier over {first}"
-    return Figure("compare-multiplier", title, caption, *axes, tuple(traces), size="wide")
+    return Figure("compare-multiplier", title, caption, *axes, traces, size="wide")
 
 
 def _spending(comparison: Comparison) -> Table | None:

@@ -77,12 +77,14 @@ def fit_lines(fit: FitResult, saved: str | None = None, command: str = "") -> Li
 
 
 def _fit_answer(fit: FitResult, answer: PredictionResult | None) -> str:
-    grows = f"N* grows as C^{format_estimate(fit.derived['a'])}" if "a" in fit.derived else ""
+    grows = ""
+    if "a" in fit.derived and not summary.has_one_ratio(fit):
+        grows = f"N* grows as C^{format_estimate(fit.derived['a'])}"
     if answer is not None:
         loss = "" if answer.loss.value is None else f", loss {format_estimate(answer.loss)}"
         return (
             f"at {format_flops(answer.flops.value or 0)} FLOPs (ten times the data) N* = "
-            f"{format_estimate(answer.n_params, 'count')}{loss}; {grows}"
+            f"{format_estimate(answer.n_params, 'count')}{loss}{grows and '; '}{grows}"
         )
     if grows:
         return grows

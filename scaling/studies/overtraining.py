@@ -195,7 +195,7 @@ def figures(study: OvertrainingStudy) -> Iterator[Figure]:
         )
         axes = Axis("training FLOPs C", log=True, unit="flops"), Axis("loss, nats per token")
         title = f"Loss at each D/N by the law {law}"
-        yield Figure(f"overtraining-{law}", title, caption, *axes, tuple(traces), ramp)
+        yield Figure(f"overtraining-{law}", title, caption, *axes, traces, ramp)
 
 
 def _ratio_traces(study: OvertrainingStudy, law: str, index: int, colour: float) -> list[Trace]:

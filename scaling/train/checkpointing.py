@@ -160,6 +160,6 @@ def _check_conditions(
         raise ScalingError(
             "the checkpoint was written under other conditions, so the bits would differ: "
             + "; ".join(changed),
-            where=str(path),
+            where=path,
             remedy="restore the conditions, delete the checkpoint, or give --accept-changes",
         )

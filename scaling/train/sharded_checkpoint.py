@@ -91,7 +91,7 @@ def wait() -> None:
     if failed:
         raise ScalingError(
             "process 0 could not write the checkpoint",
-            where=str(path),
+            where=path,
             remedy="its own message says why",
             exit_code=DISK,
         )
@@ -268,5 +268,5 @@ def _disk_errors(path: Path) -> Iterator[None]:
         reason = str(error).partition("\n")[0][:200]
         remedy = "free space or fix the permissions, then run again"
         raise ScalingError(
-            f"cannot write: {reason}", where=str(folder(path)), remedy=remedy, exit_code=DISK
+            f"cannot write: {reason}", where=folder(path), remedy=remedy, exit_code=DISK
         ) from error

@@ -1,14 +1,18 @@
 """Commands that answer at once, import little, and end without a traceback."""
 
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from scaling.config.sweep_file import dump_sweep
 from tests.command_line import scaling
 from tests.sweep_files import tiny
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
@@ -29,29 +33,62 @@ print(sorted(heavy & set(sys.modules)))
     assert done.stdout.strip().splitlines()[-1] == "[]"
 
 
+NO_COMMAND_OF_THE_DEMO = {
+    *(
+        "jax",
+        "flax",
+        "optax",
+        "torch",
+        "ray",
+        "wandb",
+        "mlflow",
+        "scaling.train",
+        "scaling.trackers",
+    ),
+    *("scaling.hf_export", "scaling.export", "scaling.execute.ray", "scaling.execute.slurm"),
+    *("scaling.execute.simulated", "scaling.execute.tracking", "scaling.execute.first_sweep"),
+    *("scaling.tuning.tune", "scaling.tuning.field_tuning", "scaling.fit.special.table_laws"),
+    *("scaling.points.user_table", "scaling.points.tracker_logs", "scaling.predict.design"),
+    *("scaling.studies.grokking", "scaling.studies.emergence", "scaling.studies.sampling"),
+    *("scaling.studies.variants", "scaling.studies.kaplan", "scaling.tasks.synthetic"),
+    *("scaling.predict.serving", "scaling.cli.tune", "scaling.cli.results"),
+}
+FIT = "fit FOLDER --bootstrap 0 --holdout none --out OUT.json"
+
+
 @pytest.mark.slow
-def test_fitting_side_never_imports_jax(tmp_path):
-    table = tmp_path / "runs.csv"
-    rows = [
-        f"{n},{d},{1.7 + 400 / n**0.34 + 400 / d**0.28}"
-        for n in (1e6, 3e6, 1e7, 3e7)
-        for d in (2e7, 1e8, 5e8)
-    ]
-    table.write_text("N,D,loss\n" + "\n".join(rows) + "\n")
+@pytest.mark.parametrize(
+    ("command", "also"),
+    [
+        ("run DEMO --out FOLDER", {"scaling.report", "scaling.fit", "scipy", "matplotlib"}),
+        (FIT, {"matplotlib", "plotly", "scaling.studies", "scaling.plan", "scaling.execute"}),
+        ("predict FIT --flops 1e14", {"pandas", "pyarrow", "scaling.plan", "scaling.studies"}),
+        ("report FOLDER", {"scaling.execute.coordinator", "scaling.execute.local"}),
+    ],
+)
+def test_commands_of_the_demo_import_only_what_they_use(command, also, tmp_path):
+    folder = tmp_path / "demo"
+    shutil.copytree(ROOT / "results" / "reference", folder)
+    paths = {"DEMO": ROOT / "sweeps" / "demo.toml", "FOLDER": folder, "OUT.json": tmp_path / "f"}
+    paths["FIT"] = folder / "fits" / "chinchilla.json"
+    words = [str(paths.get(word, word)) for word in command.split()]
     code = f"""
 import sys
 from scaling.cli import main
-sys.argv = ["scaling", "fit", {str(table)!r}, "--bootstrap", "0", "--json"]
+sys.argv = ["scaling", *{words!r}]
 try:
     main()
 except SystemExit as end:
-    code = end.code
-print([m for m in ("jax", "flax", "optax") if m in sys.modules], code, file=sys.stderr)
+    assert not end.code, end.code
+print(*sys.modules, file=sys.stderr)
 """
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
     )
-    assert done.stderr.strip().splitlines()[-1] == "[] 0", done.stderr
+    loaded = done.stderr.strip().splitlines()[-1].split()
+    unwanted = NO_COMMAND_OF_THE_DEMO | also
+    assert {name for name in unwanted if name in loaded} == set(), command
+    assert f"scaling.cli.{words[0]}" in loaded
 
 
 def test_count_knows_llama():

@@ -296,7 +296,7 @@ def test_choices_of_fit_in_help_are_those_that_it_accepts():
     from scaling.config import FlopsConvention, NConvention
     from scaling.fit import fit_options
     from scaling.fit.frontier.isoflop import METHODS
-    from scaling.points.run_tables import READ_OUTS
+    from scaling.points.points import READ_OUTS
 
     accepted = {
         "approach": fit_options.APPROACHES,

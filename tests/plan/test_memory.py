@@ -19,6 +19,7 @@ from scaling.config import (
     EvalConfig,
     Execution,
     MeshShape,
+    ModelConfig,
     OptimConfig,
     Recipe,
     RunConfig,
@@ -227,6 +228,31 @@ def test_memory_error_names_the_need_and_the_options_that_help():
     assert caught.value.exit_code == 2
     with pytest.raises(ScalingError, match="fewer --workers, a machine with more memory"):
         check_fits([run], Execution(), DeviceMemory("this machine", "cpu", 10**6))
+
+
+@pytest.mark.parametrize(
+    ("n_layers", "xla"), [(24, 17.9e9), (4, 3.78e9)]
+)  # as libtpu 0.0.42 plans a training step of eight v5e, four sequences each
+def test_gradients_that_a_tpu_puts_off_under_fsdp_are_counted(n_layers, xla):
+    model = ModelConfig(
+        n_layers=n_layers,
+        d_model=1024,
+        n_heads=16,
+        n_kv_heads=16,
+        d_head=64,
+        d_ff=4096,
+        vocab_size=50304,
+    )
+    run = RunConfig(
+        model=model,
+        task=TextTask(kind="text", seq_len=2048),
+        optim=OptimConfig(lr=1e-3),
+        batch_size=32,
+        n_steps=1000,
+        precision="bfloat16",
+    )
+    estimate = memory.estimate(run, Execution(mesh=MeshShape(fsdp=8)), "tpu")
+    assert estimate.total - estimate.evaluation == pytest.approx(xla, rel=0.1)
 
 
 def test_unknown_device_is_rejected_with_the_closest_match():

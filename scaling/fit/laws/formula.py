@@ -59,22 +59,22 @@ def _entries(path: Path) -> dict[str, Any]:
         entries = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ScalingError(
-            f"cannot be read: {error.strerror}", where=str(path), remedy="name a law.toml"
+            f"cannot be read: {error.strerror}", where=path, remedy="name a law.toml"
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ScalingError(
-            str(error), where=str(path), remedy='write formula = "L = E + A/N^alpha"'
+            str(error), where=path, remedy='write formula = "L = E + A/N^alpha"'
         ) from None
     for key, value in entries.items():
         if key not in KEYS:
-            raise unknown_choice("key", key, KEYS, where=str(path))
+            raise unknown_choice("key", key, KEYS, where=path)
         if not isinstance(value, KEYS[key]):
             raise ScalingError(
-                f"{key} is no {KEYS[key].__name__}", where=str(path), remedy="see docs/formulas.md"
+                f"{key} is no {KEYS[key].__name__}", where=path, remedy="see docs/formulas.md"
             )
     if "formula" not in entries:
         raise ScalingError(
-            "holds no formula", where=str(path), remedy='write formula = "L = E + A/N^alpha"'
+            "holds no formula", where=path, remedy='write formula = "L = E + A/N^alpha"'
         )
     return entries
 

@@ -2,7 +2,7 @@
 
 Parameters in which the law is affine are solved for (variable projection); the others are drawn by
 the place where they stand: as an exponent, a slope inside exp, a factor of something of known size,
-or an offset beside it.
+or an offset added to it.
 """
 
 from __future__ import annotations
@@ -99,9 +99,9 @@ def solve_linear(
             gram = (unit * scale) @ unit.transpose(0, 2, 1) + ridge * np.eye(len(free))
             right = np.where(usable[:, None], loss - base, 0.0) * scale
             gram[~usable] = np.eye(len(free))
-            found = np.linalg.solve(gram, unit @ right[:, :, None])[:, :, 0] / length
+            solved = np.linalg.solve(gram, unit @ right[:, :, None])[:, :, 0] / length
             theta[:, free] = np.where(
-                usable[:, None], np.clip(found, lower[free], upper[free]), 0.0
+                usable[:, None], np.clip(solved, lower[free], upper[free]), 0.0
             )
             base = law.gradient(theta, x)[0]
         bad = ~np.isfinite(base).all(1) | (~np.asarray(law.signed) & (base <= 0).any(1))
@@ -146,8 +146,8 @@ def _drawn(role: Role, values: Mapping[str, Array], rng: np.random.Generator, co
         return sign * size / np.maximum(width, 1e-300)
     rest = np.ones((1, 1))
     if role.rest is not None:
-        beside = np.median(np.abs(value_of(role.rest, values) + 0 * partner), axis=1)[:, None]
-        rest = np.where(np.isfinite(beside) & (beside > 0), beside, 1.0)
+        offset = np.median(np.abs(value_of(role.rest, values) + 0 * partner), axis=1)[:, None]
+        rest = np.where(np.isfinite(offset) & (offset > 0), offset, 1.0)
     signs = np.where(rng.random((count, 1)) < NEGATIVE, -1.0, 1.0)
     typical = np.where(middle == 0, np.mean(np.abs(partner), axis=1)[:, None], np.abs(middle))
     return signs * size * (rest / typical if role.sign > 0 else typical / rest)

@@ -138,7 +138,7 @@ def _column(path: Path, table: pd.DataFrame, names: Sequence[str]) -> str:
     if column is None:
         raise ScalingError(
             f"no column {names[0]!r}",
-            where=str(path),
+            where=path,
             remedy=f"rename one; columns: {list_names(list(map(str, table.columns)))}",
         )
     return column
@@ -224,7 +224,7 @@ def _counts(path: Path, table: pd.DataFrame) -> list[Counts]:
         if not (np.isfinite(values) & (values >= 0) & (values == np.round(values))).all():
             raise ScalingError(
                 f"column {column!r} holds what is not a count",
-                where=str(path),
+                where=path,
                 remedy="give whole numbers of at least 0",
             )
         columns.append(values.astype(int))
@@ -233,7 +233,7 @@ def _counts(path: Path, table: pd.DataFrame) -> list[Counts]:
         row = int(np.flatnonzero((c > n) | (n < 1))[0])
         raise ScalingError(
             f"row {row + 1} has {c[row]} right of {n[row]} samples",
-            where=str(path),
+            where=path,
             remedy="fix the row",
         )
     groups = _rows_by_label(path, table, ["model"])

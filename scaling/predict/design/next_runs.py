@@ -228,7 +228,7 @@ def _fit_path(source: Path) -> Path:
     path = min(fits, key=lambda path: (path.stem != "chinchilla", path.stem), default=None)
     if path is None:
         raise ScalingError(
-            "holds no fit", where=str(source), remedy=f"fit it first: scaling fit {source}"
+            "holds no fit", where=source, remedy=f"fit it first: scaling fit {source}"
         )
     return path
 
@@ -242,7 +242,7 @@ def _law(path: Path, result: FitResult) -> tuple[LinearizedLaw, np.ndarray, np.n
     if law is None or not is_law or not all(map(data.get, ("n_params", "tokens", "loss"))):
         raise ScalingError(
             f"no parametric law of N and D ({result.law}, {result.approach})",
-            where=str(path),
+            where=path,
             remedy="fit with: --law chinchilla --approach parametric",
         )
     try:
@@ -250,7 +250,7 @@ def _law(path: Path, result: FitResult) -> tuple[LinearizedLaw, np.ndarray, np.n
         theta = np.asarray(law.theta(values), float)
     except KeyError as error:
         raise ScalingError(
-            f"the parameter {error} is missing", where=str(path), remedy=WRITE_AGAIN
+            f"the parameter {error} is missing", where=path, remedy=WRITE_AGAIN
         ) from None
     n, d = (np.array(data[name], float) for name in ("n_params", "tokens"))
     with np.errstate(all="ignore"):
@@ -258,7 +258,7 @@ def _law(path: Path, result: FitResult) -> tuple[LinearizedLaw, np.ndarray, np.n
     if not (np.isfinite(predicted).all() and np.isfinite(theta).all()):
         raise ScalingError(
             "its law gives no number for its own runs",
-            where=str(path),
+            where=path,
             remedy="fit again, with more runs",
         )
     return LinearizedLaw(law, theta, result.cost), n, d

@@ -138,7 +138,7 @@ def collapse(fit: FitResult) -> Figure | None:
     if not result:
         return None
     sizes = [curve.n_params for curve in result.curves]
-    ramp = ColorScale("parameters N", min(sizes), max(sizes))
+    ramp = ColorScale.of(sizes)
     traces: list[Trace] = [
         Line(
             result.shares,
@@ -163,7 +163,7 @@ def collapse(fit: FitResult) -> Figure | None:
     if any(curve.flagged for curve in result.curves):
         caption += " Dotted curves lie off even then."
     axes = Axis("share of the run", True), Axis("normalised loss", True)
-    return Figure("collapse", "Loss-curve collapse", caption, *axes, tuple(traces), ramp)
+    return Figure("collapse", "Loss-curve collapse", caption, *axes, traces, ramp)
 
 
 def flagged(fit: FitResult) -> Table | None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scaling.fit.document import Estimate
 from scaling.fit.result import Approach, FitResult, Power
 from scaling.formatting import format_flops
-from scaling.predict.reconcile import Reconciliation
 from scaling.render.table import (
     Column,
     Kind,
@@ -18,6 +17,9 @@ from scaling.render.table import (
     pairs,
     record_table,
 )
+
+if TYPE_CHECKING:
+    from scaling.predict.reconcile import Reconciliation
 
 APPROACHES: dict[Approach, str] = {
     "parametric": "parametric (approach 3)",
@@ -89,9 +91,7 @@ def weights(fit: FitResult) -> Table | None:
     flops = 10 * fit.range["flops"][1]
     size, loss = (combined.optimum(flops, name, fit.ci) for name in ("n_star", "loss_star"))
     key = "law or approach"
-    rows: list[dict[str, Any]] = [
-        {key: "combined", "weight": None, "error %": None, "N*": size, "L*": loss}
-    ]
+    rows: list[dict[str, Any]] = []
     for candidate in sorted(combined.candidates, key=lambda c: -c.weights.get("n_star", 0.0)):
         error = candidate.errors.get("loss", candidate.errors.get("loss_star"))
         rows.append(
@@ -110,7 +110,7 @@ def weights(fit: FitResult) -> Table | None:
         else "Too few budgets to test the laws on: they have equal weights, and the interval is "
         "their spread."
     )
-    title = f"The answer: N* and L* at {format_flops(flops)} FLOPs, ten times the largest budget"
+    title = f"What the answer at {format_flops(flops)} FLOPs is the weighted mean of"
     return record_table("combination", title, rows, caption, rough=("weight", "error %"))
 
 

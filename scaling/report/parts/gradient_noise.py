@@ -70,7 +70,7 @@ def figure(measured: pd.DataFrame | None) -> Figure | None:
     if measured is None:
         return None
     n, loss, noise = (measured[name].to_numpy(float) for name in ("n_params", "loss", METRIC))
-    ramp = ColorScale("parameters N", n.min(), n.max())
+    ramp = ColorScale.of(n)
     notes = [
         f"{format_count(size)}: loss {at:.4g}, {format_count(scale)} tokens"
         for size, at, scale in zip(n, loss, noise, strict=True)
@@ -90,4 +90,4 @@ def figure(measured: pd.DataFrame | None) -> Figure | None:
     batch = float(measured["batch_tokens"].min())
     traces.append(ReferenceLine(y=batch, label=f"batch {format_count(batch)}"))
     axes = Axis("loss (nats per token)", True), Axis("noise scale (tokens)", True, "count")
-    return Figure("noise-scale", "Gradient noise scale", caption, *axes, tuple(traces), ramp)
+    return Figure("noise-scale", "Gradient noise scale", caption, *axes, traces, ramp)

@@ -44,7 +44,7 @@ def isoflop_curves(fit: FitResult, law: FittedLaw | None) -> Figure | None:
     if not curves:
         return None
     budgets = np.array([curve.flops for curve in curves])
-    ramp = ColorScale("training FLOPs C", budgets.min(), budgets.max(), "flops")
+    ramp = ColorScale.of(budgets, "training FLOPs C", "flops")
     most, traces, unavailable = max(2, POINTS_SHOWN // len(curves)), list[Trace](), []
     for curve in curves:
         colour: Colour = ramp.at(curve.flops)
@@ -57,8 +57,9 @@ def isoflop_curves(fit: FitResult, law: FittedLaw | None) -> Figure | None:
     traces += optima or _minima(curves)
     caption = "Each colour is one compute budget in FLOPs: dots are runs, "
     if has_law and law:
-        caption += f"solid lines {answer_name(law)} at that budget, dotted ones the curve "
-        caption += "through its runs alone. Stars mark N*"
+        weighted = ", which counts a run as its FLOPs" if law.combination else ""
+        caption += f"solid lines {answer_name(law)} at that budget{weighted}, dotted ones the "
+        caption += "curve through its runs alone. Stars mark N*"
         caption += ", the last one the answer with its intervals." if optima else "."
     else:
         caption += "lines the curve through them, stars its minimum N*."
@@ -69,7 +70,7 @@ def isoflop_curves(fit: FitResult, law: FittedLaw | None) -> Figure | None:
     ends = np.concatenate([np.ravel(np.asarray(trace.x, float)) for trace in traces])
     axes = replace(N_AXIS, range=(float(ends.min()) * 0.85, float(ends.max()) * 1.5)), LOSS_AXIS
     title = "Loss against size at fixed compute"
-    return Figure("isoflop-curves", title, caption, *axes, tuple(traces), size="wide")
+    return Figure("isoflop-curves", title, caption, *axes, traces, size="wide")
 
 
 def _budget(curve: BudgetMinimum, law: FittedLaw | None, colour: Colour, most: int) -> list[Trace]:

@@ -71,9 +71,10 @@ def model(prediction: PredictionResult) -> Table | None:
     buildable = prediction.model
     if not buildable:
         return None
+    heads = "1 head" if buildable["n_heads"] == 1 else f"{buildable['n_heads']} heads"
     shape = (
-        "{n_layers} layers, width {d_model}, {n_heads} heads of {d_head} ({n_kv_heads} for "
-        "keys), d_ff {d_ff}, vocabulary {vocab_size}"
+        f"{{n_layers}} layers, width {{d_model}}, {heads} of {{d_head}} ({{n_kv_heads}} for keys), "
+        "d_ff {d_ff}, vocabulary {vocab_size}"
     )
     steps = "{n_steps:,} of {batch_size} x {seq_len} tokens, warm-up {warmup_steps}, {schedule}"
     counted = buildable["params"].replace("_", " ")

@@ -89,7 +89,7 @@ def ladders(result: TuningResult | None) -> list[Figure]:
 def _ladder(field: FieldResult) -> Figure:
     sizes = [(size, size.optimum) for size in field.sizes if size.optimum]
     counts = [size.n_params for size, _ in sizes] or [1.0]
-    ramp = ColorScale("parameters N", min(counts), max(counts))
+    ramp = ColorScale.of(counts)
     traces = [
         trace for size, best in sizes for trace in _traces(size, best, ramp.at(size.n_params))
     ]
@@ -100,7 +100,7 @@ def _ladder(field: FieldResult) -> Figure:
     unit = f" ({field.unit})" if field.unit else ""
     axes = Axis(f"{field.field}{unit}", True), Axis("loss above the best (nats)")
     name, title = f"tuning-{field.field.replace('.', '-')}", f"Tuning {field.field}"
-    return Figure(name, title, caption, *axes, tuple(traces), ramp)
+    return Figure(name, title, caption, *axes, traces, ramp)
 
 
 def _traces(size: SizeResult, best: Optimum, colour: float) -> list[Trace]:

@@ -174,7 +174,7 @@ def _read_manifest(folder: Path) -> Manifest:
         what = "is no token store: it holds no manifest.json"
         remedy = 'write one: scaling data prepare FILES... --out FOLDER; or use "stdlib"'
         raise ScalingError(
-            what if folder.is_dir() else "no such token store", where=str(folder), remedy=remedy
+            what if folder.is_dir() else "no such token store", where=folder, remedy=remedy
         )
     try:
         if path.stat().st_size > _MAX_MANIFEST_BYTES:
@@ -184,7 +184,7 @@ def _read_manifest(folder: Path) -> Manifest:
         schema = written.get("schema") if isinstance(written, dict) else None
         if isinstance(schema, int) and schema > SCHEMA:
             what = f"store schema {schema}, this program reads {SCHEMA}"
-            raise ScalingError(what, where=str(path), remedy="update scaling")
+            raise ScalingError(what, where=path, remedy="update scaling")
         return Manifest.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
@@ -198,9 +198,7 @@ def _read_manifest(folder: Path) -> Manifest:
 
 
 def _damaged(path: Path, what: str) -> ScalingError:
-    return ScalingError(
-        what, where=str(path), remedy=f"delete {path.parent} and write the store again"
-    )
+    return ScalingError(what, where=path, remedy=f"delete {path.parent} and write the store again")
 
 
 def verify(store: TokenStore) -> None:

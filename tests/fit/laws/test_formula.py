@@ -122,6 +122,7 @@ def test_the_numeric_frontier_equals_the_closed_one() -> None:
     assert float(numeric.flops_for(2.0)) == pytest.approx(float(closed.flops_for(2.0)), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_fitted_formula_predicts_from_its_document_alone(tmp_path) -> None:
     points = grid(noise=0.002)
     table = pd.DataFrame({"params": points.n, "tokens": points.d, "loss": points.loss})

@@ -78,6 +78,7 @@ def test_proposal_spends_the_budget_and_narrows_the_target(folder):
     assert max(run.copies for run in found.runs) >= 2  # so that noise can be seen
 
 
+@pytest.mark.slow
 def test_expected_sd_agrees_with_the_bootstrap(folder):
     document = json.loads((folder / "fits" / "chinchilla.json").read_text())
     draws = {name: np.array(values) for name, values in document["bootstrap"]["draws"].items()}
@@ -158,6 +159,7 @@ def test_shared_prefixes_give_more_information_per_flop_with_independent_noise()
     assert shared.after[0] < alone.after[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rho", [0.0, 0.5])
 def test_delta_method_agrees_with_fits_of_simulated_runs(rho):
     cells = benchmark.pilot(TRUTH)
@@ -242,6 +244,7 @@ def test_weak_grids_are_named():
         expected(Planned(n, c / (6 * n), c, np.arange(6), True), noise=-1.0)
 
 
+@pytest.mark.slow
 def test_design_beats_the_grid_several_times_over():
     """A short version of benchmarks/design.py: a quarter of the grid's money, a smaller error of N*
     at ten times the largest budget.
