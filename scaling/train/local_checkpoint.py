@@ -7,6 +7,7 @@ corrupt file costs the steps since then. `sharded_checkpoint` is for a mesh.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import zipfile
@@ -60,10 +61,12 @@ def save(path: Path, state: Any, progress: dict[str, Any]) -> None:
     text = json.dumps(progress | {"format": FORMAT}, allow_nan=False)
     arrays = leaves | {"progress": np.frombuffer(text.encode(), np.uint8)}
     with files.temporary_of(path) as temporary:
-        with open(temporary, "wb") as handle:  # np.savez would add .npz to a path
-            np.savez(handle, **arrays)  # type: ignore[arg-type]
-        # a handle: ZipFile answers an error of opening by writing an empty archive over the file
-        with open(temporary, "r+b") as reopened, zipfile.ZipFile(reopened, "a") as archive:
+        # as np.savez does, but with a comment: reopened for it, an archive that cannot be read
+        # would be replaced by an empty one
+        with zipfile.ZipFile(temporary, "w") as archive:
+            for name, array in arrays.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, array, allow_pickle=False)
             archive.comment = files.PLACEHOLDER.encode()
         files.append_checksum(temporary)
         files.sync(temporary)
@@ -93,14 +96,13 @@ def restore(path: Path, like: Like) -> tuple[Any, dict[str, Any]]:
 
 
 def _restore(path: Path, like: Like) -> tuple[Any, dict[str, Any]]:
-    def load() -> tuple[list[np.ndarray], dict[str, Any]]:
-        with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as arrays:
-            progress = json.loads(bytes(arrays["progress"]))
-            return [arrays[f"leaf_{i}"] for i in range(len(arrays.files) - 1)], progress
-
     try:
-        files.check_file(path)
-        leaves, progress = files.retry(path, load)
+        # read whole: zipfile and numpy hide errors of reading in errors of their own
+        data = files.read_bytes(path)
+        files.verify_checksum(data)
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            progress = json.loads(bytes(arrays["progress"]))
+            leaves = [arrays[f"leaf_{i}"] for i in range(len(arrays.files) - 1)]
     except (files.DiskError, MemoryError):
         raise  # the file may be intact: it stays where it is
     except Exception as error:
