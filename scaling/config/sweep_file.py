@@ -106,14 +106,19 @@ def write_sweep(sweep: Sweep, out: Path, head: str, *, over: bool = False) -> No
     """Publish a sweep file that a command made; `head` is its comment, without marks. Raises
     ScalingError where `out` is there, unless `over`.
     """
-    if out.exists() and not over:
-        raise ScalingError(
-            "is there already", where=out, remedy="name another file, or delete this one"
-        )
+    if not over:
+        check_absent(out)
     comment = "".join(f"# {sanitize(line)}".rstrip() + "\n" for line in head.splitlines())
     files.write_text(out, comment + dump_sweep(sweep))
     if load_sweep(out) != sweep:
         raise AssertionError(f"{out} reads back as another sweep")
+
+
+def check_absent(path: Path) -> None:
+    """Raise ScalingError for a file that is there."""
+    if path.exists() or path.is_symlink():
+        remedy = "name another file, or delete this one"
+        raise ScalingError("is there already", where=path, remedy=remedy)
 
 
 def load_run(text: str, where: str) -> RunConfig:
