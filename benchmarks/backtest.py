@@ -253,9 +253,9 @@ def methods(
     for name, combination in combinations(train).items():
         if combination is not None:
             answers = combination_answers(combination, test, minima)
-            if name == "combination":
-                result[f"{WITHOUT}disagreements"] = dict(answers)
             if sizes:
+                if name == "combination":
+                    result[f"{WITHOUT}disagreements"] = {"n_star": answers["n_star"]}
                 answers["n_star"] = spanning(answers["n_star"], sizes, combination)
             result[name] = answers
     return result

@@ -89,6 +89,13 @@ class FitArguments:
     where: str | None = option(
         "Keep the rows that satisfy this: 'loss < 4 and n_layers == 2'.", DATA, "EXPR"
     )
+    checkpoints: str = choice(
+        "auto last all",
+        "Rows of one run in a table: auto uses the last where it is sure which they are, last goes "
+        "by the order of rows, all uses every row.",
+        DATA,
+        default="auto",
+    )
     drop_highest: int = option("Leave out the K highest losses.", DATA, "K", min=0, default=0)
     readout: str | None = choice(
         "constant averaged",

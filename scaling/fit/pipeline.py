@@ -45,7 +45,6 @@ from scaling.fit.result import (
     KaplanFit,
     ModelContext,
     Objective,
-    ProfileInterval,
     SourceInfo,
 )
 from scaling.fit.special.critical_batch import corrected
@@ -68,7 +67,10 @@ def fit(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitResult:
     Raises ScalingError that names the source when nothing can be fitted.
     """
     if options.formula is not None:
-        options = _with_law(options, paths)
+        rows, tables, _ = read_rows(paths)  # the formula's inputs are columns, or named
+        names = {str(name) for table in (*rows, *(part for _, part in tables)) for name in table}
+        law = read_formula(options.formula, options.start, options.columns, names)
+        options = replace(options, law=law.name, written=law, formula=None, start=None)
     options = options.resolved()
     if options.law in TABLE_LAWS:
         from scaling.fit.special.table_laws import SPECIAL
@@ -99,15 +101,6 @@ def fit(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitResult:
         return _result(source, replace(options, law="chinchilla"), accuracy)
 
 
-def _with_law(options: FitOptions, paths: Sequence[Path | pd.DataFrame]) -> FitOptions:
-    """The options with the formula's law; its inputs are columns of the sources, or named."""
-    assert options.formula is not None
-    rows, tables, _ = read_rows(paths)
-    names = {str(name) for table in (*rows, *(part for _, part in tables)) for name in table}
-    law = read_formula(options.formula, options.start, options.columns, names)
-    return replace(options, law=law.name, written=law, formula=None, start=None)
-
-
 def _with_points(options: FitOptions, source: Source) -> tuple[FitOptions, Source]:
     """The inputs that a results folder's runs hold; and where losses are negative, the objective
     of losses in the place of that of their logs.
@@ -135,7 +128,7 @@ def _result(
     data, approach = Dataset(source.points), cast(Approach, options.approach)
     fit: LawFit | None = None
     try:
-        fit, reason = fit_law(data, options.law_named(options.law), options), ""
+        fit, reason = fit_law(data, options.written or LAWS[options.law], options), ""
     except ScalingError as error:  # another approach can head the result
         if approach == "parametric":
             raise
@@ -224,17 +217,13 @@ def _law_headline(fit: LawFit, options: FitOptions) -> tuple[Fields, list[Result
             draws=subsample_draws(fit.drawn),
         )
     is_open = open_names and fit.status is FitStatus.OK
-    intervals = {
-        name: ProfileInterval(lo=each.lo, hi=each.hi, identified=each.identified)
-        for name, each in profiles.items()
-    }
     return {
         "objective": fit.objective_result(),
         "goodness": fit.goodness(),
         "params": params,
         "derived": fit.derived(options.ci),
         "status": FitStatus.NOT_IDENTIFIED if is_open else fit.status,
-        "identification": Identification(profile=intervals, starts=fit.starts),
+        "identification": Identification(profile=profiles, starts=fit.starts),
         "bootstrap": bootstrap,
     }, warnings
 
@@ -355,7 +344,7 @@ def _of_points(points: Points) -> Fields:
     """
     known = {"n_params": points.n, "tokens": points.d, "flops": points.c, "loss": points.loss}
     columns = {name: values for name, values in known.items() if values is not None}
-    spans = dict(columns)
+    spans = {**columns, **points.others}
     if points.n is not None and points.d is not None:
         spans["tokens_per_param"] = points.d / points.n
     rows = np.unique(np.linspace(0, len(points) - 1, min(len(points), MAX_POINTS)).astype(int))

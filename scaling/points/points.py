@@ -97,6 +97,7 @@ class SourceOptions:
     eval_set: str | None = None
     inputs: tuple[str, ...] = ()
     signed: bool = False  # losses below zero are no fault
+    checkpoints: str = "auto"  # all: every row is a run; last: the order of rows says which are one
 
 
 @dataclass(frozen=True)

@@ -194,7 +194,7 @@ def _of_fit(source: str, result: FitResult) -> FittedLaw:
     law, frontier = result.law, None
     if result.approach != "parametric":
         law, frontier = FRONTIER_ONLY, frontier_of_powers
-    elif law in LAWS and LAWS[law].closed_frontier:
+    elif law in LAWS and LAWS[law].has_frontier:
         frontier = partial(LAWS[law].frontier, cost=result.cost)
     try:
         optimum = frontier(values) if frontier else None

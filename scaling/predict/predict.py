@@ -96,7 +96,7 @@ def predict(
         from scaling.predict.serving import decoding as decoding_of
 
         decoding = decoding_of(model, serving)
-    decades, warnings = _extrapolation(law, answer, is_one_law=parts is None)
+    decades, warnings = _extrapolation(law, answer, question.inputs, is_one_law=parts is None)
     approaches = (
         {name: one_law.by_approach(law, name, flops) for name in law.approaches}
         if kind is QuestionKind.BUDGET and flops is not None
@@ -234,14 +234,16 @@ def _model(
 
 
 def _extrapolation(
-    law: FittedLaw, answer: Answer, is_one_law: bool
+    law: FittedLaw, answer: Answer, inputs: Mapping[str, float], is_one_law: bool
 ) -> tuple[float | None, list[ResultWarning]]:
     """Decades beyond the data, of C where it is known, and a warning for each way in which the
     answer leaves them.
     """
     name = next((name for name in UNITS if name in law.range and answer[name].value), None)
     if name is None:
-        return None, []
+        known = {letter: value for letter, value in inputs.items() if letter in law.range}
+        far = [_far(letter, value, law.range[letter]) for letter, value in known.items()]
+        return (0.0 if known else None), [each for each in far if each is not None]
     (label, unit), span, value = UNITS[name], law.range[name], answer[name].value or 0.0
     if value <= 0:
         return None, []
@@ -283,10 +285,19 @@ def _outside(
     )
     for name, label, value, slack in measures[2 if only_ratio else 0 :]:
         ends = law.range.get(name)
-        if ends and value is not None and not ends[0] / slack <= value <= ends[1] * slack:
-            message = (
-                f"{subject}{format_count(value)} {label} lie outside the data "
-                f"({format_count(ends[0])} to {format_count(ends[1])})"
-            )
-            warnings.append(warn(WarningCode.OUTSIDE_DATA, message, quantity=name))
+        far = _far(name, value, ends, f"{subject}{{}} {label}", slack) if ends and value else None
+        warnings += [far] if far else []
     return warnings
+
+
+def _far(
+    name: str, value: float, ends: tuple[float, float], what: str = "", slack: float = 1.01
+) -> ResultWarning | None:
+    """A warning where a value lies outside those of the data."""
+    if ends[0] / slack <= value <= ends[1] * slack:
+        return None
+    spans = f"({format_count(ends[0])} to {format_count(ends[1])})"
+    subject = what.format(format_count(value)) if what else f"{name} = {format_count(value)}"
+    lie = "lie" if what else "lies"
+    message = f"{subject} {lie} outside the data {spans}"
+    return warn(WarningCode.OUTSIDE_DATA, message, quantity=name)

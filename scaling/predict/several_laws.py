@@ -78,11 +78,18 @@ def at_size(
     """The C for which N (or D) is compute-optimal. Raises ScalingError where no C is."""
 
     def optimum_reversed(n: Array, d: Array) -> tuple[Array, Array, Array]:
-        """The other way round, so that it falls as the other input grows."""
+        """The other way round, so that it falls as the other input grows, and the lower end
+        first.
+        """
         flops = known.cost.flops(n, d)
-        ends = combination.optima(flops, "n_star", known.ci)
-        sizes = [end if letter == "N" else known.cost.tokens(end, flops) for end in ends]
-        return -sizes[0], -sizes[1], -sizes[2]
+        n_star, low, high = combination.optima(flops, "n_star", known.ci)
+        if letter == "N":
+            return -n_star, -high, -low
+        return (
+            -known.cost.tokens(n_star, flops),
+            -known.cost.tokens(low, flops),
+            -known.cost.tokens(high, flops),
+        )
 
     measures = _with_other(known.cost, letter, value, optimum_reversed, -value)
     if measures is None:

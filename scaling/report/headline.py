@@ -50,7 +50,12 @@ def fit_lines(fit: FitResult, saved: str | None = None, command: str = "") -> Li
     columns = ", ".join(f"{letter} = {name!r}" for letter, name in fit.source.columns.items())
     rows = fit.n_points + sum(each.count for each in fit.excluded)
     used = [f"{fit.n_points} of {rows} {'rows' if columns else 'runs'}", columns]
-    used += [f"N is {fit.source.convention.params or 'as given'}"] if fit.approaches else []
+    has_n = "N" in fit.source.columns or not columns
+    used += (
+        [f"N is {fit.source.convention.params or 'as given'}"] if fit.approaches and has_n else []
+    )
+    if fit.law != "hyper":  # what was converted and derived; of hyper the notes are its answer
+        used += fit.source.notes[bool(columns) :]
     has_frontier = "flops" in fit.range and "a" in fit.derived
     budget = 10 * fit.range["flops"][1] if has_frontier else 0.0
     answer = None
@@ -72,7 +77,7 @@ def fit_lines(fit: FitResult, saved: str | None = None, command: str = "") -> Li
     elif saved:
         lines.append(("saved", saved))
     elif command:
-        lines.append(("next", f"{command} --out fit.json   (this fit is not saved)"))
+        lines.append(("next", f"{command} --out fit.json   # this fit is not saved"))
     return lines
 
 
@@ -161,4 +166,6 @@ def reach(prediction: PredictionResult) -> str | None:
         )
     if decades > 0 or any(each.code in OUTSIDE for each in prediction.warnings):
         return None
+    if prediction.flops.value is None:
+        return "This lies within the data."
     return "This lies within the budgets, sizes and tokens per parameter that were trained."

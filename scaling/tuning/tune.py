@@ -84,11 +84,8 @@ def _summarize(tuner: FieldTuner) -> tuple[FieldResult, Sweep]:
     interior = [(grid, grid.optimum) for grid in sizes if grid.optimum and not grid.why]
     if not interior:
         reasons = "; ".join(dict.fromkeys(grid.why for grid in sizes))
-        best = [
-            f"{grid.optimum.value:.3g} at N = {format_count(grid.n)}"
-            for grid in sizes
-            if grid.optimum
-        ]
+        optima = [(each.optimum, each.n) for each in sizes if each.optimum]
+        best = [f"{optimum.value:.3g} at N = {format_count(n)}" for optimum, n in optima]
         so_far = f"best so far: {', '.join(best)}" if best else "every value diverged"
         raise ScalingError(
             f"{name} has no interior optimum at any size: {reasons}",

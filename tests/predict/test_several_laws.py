@@ -5,6 +5,7 @@ stands behind it.
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from scaling.errors import ScalingError
@@ -163,3 +164,23 @@ def test_an_approach_that_later_budgets_contradict_is_named_and_not_held(documen
     warning, held = disagreement(load_law(document), apart)
     assert "later budgets contradict parametric" in warning.message
     assert held == {"isoflop": 2e9}
+
+
+def test_the_budget_of_a_size_or_of_tokens_has_intervals_in_order(documents):
+    for inputs in ({"n_params": 1e9}, {"tokens": 2e10}):
+        prediction = predict(documents["auto"], **inputs)
+        for name in ("flops", "n_params", "tokens", "tokens_per_param"):
+            entry = prediction[name]
+            assert entry["lo"] is None or entry["lo"] < entry["value"] < entry["hi"], name
+
+
+def test_the_range_of_a_law_of_one_input_is_that_of_its_data(tmp_path):
+    x = np.linspace(1.6, 3.6, 20)
+    table = pd.DataFrame({"ce": x, "acc": 0.25 + 0.7 / (1 + np.exp(6 * (x - 2.6)))})
+    table.to_csv(tmp_path / "runs.csv", index=False)
+    options = FitOptions(law="sigmoid", columns="X=ce,Y=acc", bootstrap=0)
+    document = fit([tmp_path / "runs.csv"], options).to_dict()
+    assert document["range"]["X"] == [1.6, 3.6]
+    inside, beyond = (predict(document, task_loss=loss) for loss in (2.6, 9.0))
+    assert not inside["warnings"]
+    assert [each["code"] for each in beyond["warnings"]] == ["outside_data"]

@@ -15,10 +15,7 @@ from typing import Any
 import numpy as np
 
 from scaling.errors import ScalingError, unknown_choice
-from scaling.fit.frontier.frontier import Cost, Frontier
-from scaling.fit.frontier.numeric import NumericFrontier
-from scaling.fit.laws.derivatives import Array, Inputs
-from scaling.fit.laws.expression import FUNCTIONS, is_affine, parse, unreadable, value_of
+from scaling.fit.laws.expression import FUNCTIONS, is_affine, parse, unreadable
 from scaling.fit.laws.law import Law, Param
 from scaling.points.columns import parse_columns
 
@@ -149,21 +146,7 @@ def parse_formula(
     for name in params:
         if is_affine(tree, {*linear, name}):
             linear.append(name)
-    law = replace(law, linear=tuple(linear))
-    if set(used) == {"N", "D"}:
-        law = replace(law, closed_frontier=lambda values, cost: _frontier(law, values, cost))
-    return law
-
-
-def _frontier(law: Law, values: Inputs, cost: Cost) -> Frontier:
-    """N*, D* and L* by minimisation, for reported parameters that are scalars or draws (R,)."""
-    theta = np.atleast_2d(law.theta(values))
-    columns = {name: theta[:, i, None] for i, name in enumerate(law.names)}
-
-    def loss_at(n: Array, d: Array) -> Array:
-        return value_of(law.expressions["loss"], {"N": n, "D": d, **columns})
-
-    return NumericFrontier.of(loss_at, cost, np.ndim(next(iter(values.values()))) == 0)
+    return replace(law, linear=tuple(linear))
 
 
 def _limits(name: str, pair: Sequence[float]) -> tuple[float, float]:

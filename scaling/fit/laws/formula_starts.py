@@ -17,6 +17,7 @@ import numpy as np
 from scaling.fit.laws.derivatives import Array, Inputs
 from scaling.fit.laws.expression import FUNCTIONS, names_of, value_of
 from scaling.fit.laws.law import Law
+from scaling.fit.newton import Problem
 
 DRAWS = 600
 EXPONENTS = (0.03, 1.5)
@@ -48,18 +49,16 @@ class Role:
     rest: ast.expr | None = None
 
 
-def starts(
-    law: Law, x: Inputs, loss: Array, weight: Array, lower: Array, upper: Array, count: int
-) -> Array:
-    """Starts (count, P) for losses (n,) at inputs (n,), the most promising first."""
-    rng = np.random.default_rng(0)
-    theta = draw(law, x, rng, DRAWS)
+def starts(task: Problem, count: int) -> Array:
+    """Starts (count, P), the most promising first."""
+    law, lower, upper = task.law, task.lower, task.upper
+    theta = draw(law, task.logs, np.random.default_rng(0), DRAWS)
     given = law.start or {}
     rows = slice(0, DRAWS // 2)  # the user's start need not lie near a minimum
     for name, value in given.items():
         theta[rows, law.index(name)] = value
     theta = np.clip(theta, lower, upper)
-    theta, cost = solve_linear(law, theta, x, loss, weight, lower, upper)
+    theta, cost = solve_linear(law, theta, task.logs, task.loss, task.weight, lower, upper)
     best = np.argsort(cost, kind="stable")[:count]
     if given:
         theta[best[-1]] = np.clip(

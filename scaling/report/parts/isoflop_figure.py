@@ -34,6 +34,8 @@ from scaling.report.parts.drawing import (
     thinned,
 )
 
+MOST_LABELS = 6  # of curves: more overlap in the column of a paper
+
 
 def isoflop_curves(fit: FitResult, law: FittedLaw | None) -> Figure | None:
     """The figure, with the answer at ten times the largest budget; a budget without a minimum stays
@@ -46,12 +48,14 @@ def isoflop_curves(fit: FitResult, law: FittedLaw | None) -> Figure | None:
     budgets = np.array([curve.flops for curve in curves])
     ramp = ColorScale.of(budgets, "training FLOPs C", "flops")
     most, traces, unavailable = max(2, POINTS_SHOWN // len(curves)), list[Trace](), []
-    for curve in curves:
+    every = -(-len(curves) // MOST_LABELS)
+    for index, curve in enumerate(curves):
         colour: Colour = ramp.at(curve.flops)
         if curve.unavailable:
             colour = "muted"
             unavailable.append(f"{format_flops(curve.flops)}: {curve.unavailable}")
-        traces += _budget(curve, law, colour, most)
+        *drawn, label = _budget(curve, law, colour, most)
+        traces += drawn if (len(curves) - 1 - index) % every else [*drawn, label]
     has_law = any(isinstance(trace, Line) and trace.width > 2 for trace in traces)
     optima = _optima(fit, law, budgets) if has_law and law else []
     traces += optima or _minima(curves)
