@@ -154,7 +154,7 @@ def _document(run: RunConfig, rows: pd.DataFrame) -> dict[str, Any]:
     if len(losses):
         value, stderr = losses.iloc[-1].tolist()
         loss = {"value": value, "stderr": None if math.isnan(stderr) else stderr}
-    conventions: tuple[NConvention, ...] = ("with_head", "total", "nonembedding")
+    conventions: tuple[NConvention, ...] = ("with_head", "total", "nonembedding", "active")
     return {
         "format": FORMAT,
         "version": __version__,

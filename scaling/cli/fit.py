@@ -23,7 +23,7 @@ APPROACHES = ("parametric", "isoflop", "envelope")
 MINIMA = ("parabola", "cubic", "akima")
 OBJECTIVES = ("huber-log", "lad-log", "mse-log", "huber", "mse")
 RESAMPLES = ("auto", "pairs", "clusters", "residual")
-N_CONVENTIONS = ("with_head", "total", "nonembedding")
+N_CONVENTIONS = ("with_head", "total", "nonembedding", "active")
 FLOPS_CONVENTIONS = ("exact", "6nd", "kaplan", "chinchilla")
 READOUTS = ("constant", "averaged")
 

@@ -19,7 +19,7 @@ from pydantic import (
 
 from scaling.formatting import parse_count
 
-NConvention = Literal["with_head", "total", "nonembedding"]
+NConvention = Literal["with_head", "total", "nonembedding", "active"]
 FlopsConvention = Literal["exact", "6nd", "kaplan", "chinchilla"]
 Precision = Literal["float32", "bfloat16"]
 
