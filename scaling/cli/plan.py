@@ -132,6 +132,10 @@ def plan_text(document: dict[str, Any]) -> RenderableType:
 
     runs, infeasible = document["runs"], document["infeasible"]
     counts = ("n_params_with_head", "n_params", "n_params_nonembedding")
+    convention = "blocks and head (with_head), then total and non-embedding"
+    if any(run["n_params_active"] < run["n_params_with_head"] for run in runs):
+        counts = ("n_params_active", "n_params", "n_params_nonembedding")
+        convention = "blocks and head with a token's own experts (active), then total and non-embedding of all"
     columns = (
         Column("run"),
         Column("N (total, non-emb)", "integer"),
@@ -164,8 +168,7 @@ def plan_text(document: dict[str, Any]) -> RenderableType:
     title = f"{document['sweep']}: {len(runs)} runs, {format_flops(document['flops'])} FLOPs"
     parts: list[object] = [
         Table("plan", title, columns, rows, max_rows=SHOWN),
-        "N: blocks and head (with_head), then total and non-embedding; shape: layers x width; "
-        "C: exact FLOPs; batch in tokens",
+        f"N: {convention}; shape: layers x width; C: exact FLOPs; batch in tokens",
     ]
     if document["merged"]:
         parts.append(f"{document['merged']} cells give the same model as another cell")

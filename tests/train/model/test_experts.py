@@ -4,11 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from pydantic import ValidationError
 
-from scaling.config import Execution
+from scaling.config import Execution, OptimConfig
 from scaling.train.model import experts
-from scaling.train.model.operations import Compute
+from scaling.train.model.operations import FLOAT32, Compute
 from scaling.train.model.transformer import (
     ACTIVATIONS,
     FeedForward,
@@ -23,10 +24,8 @@ from tests.train.model.variants import SEQ_LEN, run_once, tiny_model
 N = 37  # tokens: no multiple of anything
 
 
-def layer(model, kind=MixtureOfExperts, compute=Compute()):
+def layer(model, kind=MixtureOfExperts, compute=FLOAT32):
     """A layer's function of its parameters and input, with parameters and an input."""
-    from flax import nnx
-
     graph, state = nnx.split(kind(model, compute))
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda leaf: rng.normal(0, 0.3, leaf.shape).astype(np.float32), state)
@@ -81,7 +80,7 @@ def test_one_expert_is_the_dense_feed_forward():
     dense = tiny_model(ffn="swiglu")
     feed_forward, params, x_NM = layer(dense, FeedForward)
     up, down = params["up"].kernel.get_value(), params["down"].kernel.get_value()
-    assert up.shape == (24, 80) and down.shape == (24, 40)  # (d_out, d_in) where it narrows
+    assert (up.shape, down.shape) == ((24, 80), (24, 40))  # (d_out, d_in) where it narrows
     gate_N1, expert_N1 = np.ones((N, 1), np.float32), np.zeros((N, 1), np.int32)
 
     def activate(x_SF):
@@ -134,8 +133,8 @@ def test_objective_has_the_balance_loss_of_every_layer_and_the_reported_loss_has
     params = init(model, SEQ_LEN, jax.random.key(0))
     tokens_BT1 = np.random.default_rng(0).integers(0, 17, (4, SEQ_LEN + 1)).astype(np.int32)
 
-    def loss_and_router(model, execution=Execution(layers="unrolled")):
-        key = ProgramKey(model, SEQ_LEN, "constant")
+    def loss_and_router(model):
+        key, execution = ProgramKey(model, SEQ_LEN, "constant"), Execution(layers="unrolled")
         grads, loss = jax.jit(make_grad_fn(key, execution))(params, tokens_BT1, np.float32(0.0))
         return float(loss), grads["blocks"][1]["ffn"]["router"]["kernel"]
 
@@ -149,8 +148,6 @@ def test_objective_has_the_balance_loss_of_every_layer_and_the_reported_loss_has
 def test_a_tiny_mixture_trains(layers):
     model = tiny_model(n_experts=4, top_k=2, ffn="swiglu")
     key, execution = ProgramKey(model, SEQ_LEN, "constant"), Execution(layers=layers)
-    from scaling.config import OptimConfig
-
     numbers = hyper(OptimConfig(lr=0.01, warmup_steps=5, weight_decay=0.1), 60)
     tokens_K = np.tile(np.arange(SEQ_LEN + 1), (60, 8, 1)) + np.arange(8)[:, None]
     state = initial_state(key, 0, execution)
