@@ -135,7 +135,9 @@ def plan_text(document: dict[str, Any]) -> RenderableType:
     convention = "blocks and head (with_head), then total and non-embedding"
     if any(run["n_params_active"] < run["n_params_with_head"] for run in runs):
         counts = ("n_params_active", "n_params", "n_params_nonembedding")
-        convention = "blocks and head with a token's own experts (active), then total and non-embedding of all"
+        convention = (
+            "blocks and head, of experts those of a token (active), then total and non-embedding"
+        )
     columns = (
         Column("run"),
         Column("N (total, non-emb)", "integer"),

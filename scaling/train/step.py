@@ -231,7 +231,8 @@ def balance_program(key: ProgramKey, execution: Execution) -> Any:
 
     def run(params: Any, tokens_MBT1: jax.Array) -> Any:
         def one(tokens_BT1: jax.Array) -> Any:
-            return backbone(params, tokens_BT1[:, :-1].astype(jnp.int32))[2] / key.model.n_layers
+            _, _, balance = backbone(params, tokens_BT1[:, :-1].astype(jnp.int32))
+            return balance / key.model.n_layers  # type: ignore[operator]
 
         with sharder.in_mesh():
             return sharder.replicate(jax.lax.map(one, tokens_MBT1))
