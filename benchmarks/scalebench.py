@@ -23,7 +23,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from scaling.fit.laws.formula import FormulaLaw, parse_formula
+from scaling.fit.laws.formula import parse_formula
+from scaling.fit.laws.law import Law
 from scaling.predict.design import pool
 from scaling.predict.design.pool import Campaign
 
@@ -44,7 +45,7 @@ class Task:
     """A task of the benchmark: the formulas of each law, one for each loss, and the columns."""
 
     name: str
-    laws: list[list[FormulaLaw]]
+    laws: list[list[Law]]
     columns: dict[str, str]
     loss: list[str]
     cost: str
@@ -64,7 +65,7 @@ def tasks() -> Iterator[Task]:
         yield Task(name, laws, inputs, entry["loss"], entry["cost"], budgets)
 
 
-def law_of(text: str, inputs: dict[str, str]) -> FormulaLaw:
+def law_of(text: str, inputs: dict[str, str]) -> Law:
     """The law of a right side; all of its inputs that occur in it."""
     names = set(re.findall(r"\b[A-Za-z]\w*\b", text))
     used = ", ".join(name for name in inputs if name in names)
@@ -90,9 +91,7 @@ def expand(text: str, inputs: dict[str, str], i: int) -> str:
     )
 
 
-def score(
-    task: Task, laws: list[FormulaLaw], train: pd.DataFrame, test: pd.DataFrame
-) -> list[float]:
+def score(task: Task, laws: list[Law], train: pd.DataFrame, test: pd.DataFrame) -> list[float]:
     """R2 on the target at each budget."""
     predicted: list[list[np.ndarray]] = [[] for _ in task.budgets]
     actual: list[list[np.ndarray]] = [[] for _ in task.budgets]

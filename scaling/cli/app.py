@@ -115,7 +115,9 @@ def add_command(
 
 
 def _with_options_spread(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function with each parameter that is a dataclass replaced by the fields of it."""
+    """The function with each parameter that is a dataclass replaced by the fields of it; a switch
+    that is off unless given is one flag.
+    """
     hints = get_type_hints(function, include_extras=True)
     groups: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
     parameters = []
@@ -130,14 +132,16 @@ def _with_options_spread(function: Callable[..., Any]) -> Callable[..., Any]:
             for item in fields(groups[name])
         ]
 
+    for item in parameters:
+        info = item.annotation.__metadata__[0]
+        if item.default is False and info.default is ...:  # no names were given
+            info.param_decls = (f"--{item.name.replace('_', '-')}",)
+
     def command(**values: Any) -> Any:
         for name, group in groups.items():
             values[name] = group(**{item.name: values.pop(item.name) for item in fields(group)})
         return function(**values)
 
-    if not groups:
-        function.__annotations__ = hints  # typer would evaluate the strings again and again
-        return function
     command.__name__ = function.__name__
     command.__annotations__ = {item.name: item.annotation for item in parameters}
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scaling.cli.output import Csv, Json, emit, page
+from scaling.cli.output import TableOutput, option, page
 from scaling.errors import ScalingError
 
 if TYPE_CHECKING:
@@ -27,18 +27,16 @@ MAX_WIDTH, MAX_DEPTH = 8192, 256
 def coord_check(
     sweep: Annotated[Path, typer.Argument(metavar="SWEEP", help="A sweep file (TOML).")],
     widths: Annotated[
-        str, typer.Option(metavar="W,...", help="Widths to test, at least two.")
+        str, option("Widths to test, at least two.", metavar="W,...")
     ] = "32,64,128,256",
     depths: Annotated[
         str,
-        typer.Option(metavar="L,...", help="Depths to test at the smallest width (default: none)."),
+        option("Depths to test at the smallest width (default: none).", metavar="L,..."),
     ] = "",
-    steps: Annotated[int, typer.Option(min=1, max=1000, help="Training steps of each model.")] = 5,
-    seeds: Annotated[
-        int, typer.Option(min=1, max=100, help="Seeds that sizes are averaged over.")
-    ] = 1,
-    as_json: Json = False,
-    as_csv: Csv = False,
+    steps: Annotated[int, option("Training steps of each model.", min=1, max=1000)] = 5,
+    seeds: Annotated[int, option("Seeds that sizes are averaged over.", min=1, max=100)] = 1,
+    *,
+    output: TableOutput,
 ) -> None:
     """Train small models of growing width (and depth) for a few steps and print activation sizes.
 
@@ -85,11 +83,9 @@ def coord_check(
             for series, measured in checks
         ],
     }
-    emit(
+    output.emit(
         document,
         lambda: _text(checks, steps, MAX_FLAT_SLOPE),
-        as_json=as_json,
-        as_csv=as_csv,
         rows=lambda: [
             {
                 "parametrisation": series.parametrisation,

@@ -6,10 +6,8 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
-import typer
-
 from scaling import accounting
-from scaling.cli.output import Csv, Json, choice, echo_err, emit, page
+from scaling.cli.output import TableOutput, choice, echo_err, option, page
 from scaling.errors import ScalingError
 from scaling.formatting import format_bytes, format_count, format_flops
 
@@ -21,15 +19,15 @@ if TYPE_CHECKING:
 def count(
     model: Annotated[
         str,
-        typer.Option(metavar="SWEEP|key=value,...", help="A sweep file, or the fields of a model."),
+        option("A sweep file, or the fields of a model.", metavar="SWEEP|key=value,..."),
     ],
-    seq_len: Annotated[int, typer.Option(min=1, max=2**24, help="Tokens in a sequence.")] = 2048,
-    batch: Annotated[int, typer.Option(min=1, max=2**24, help="Sequences decoded together.")] = 1,
+    seq_len: Annotated[int, option("Tokens in a sequence.", min=1, max=2**24)] = 2048,
+    batch: Annotated[int, option("Sequences decoded together.", min=1, max=2**24)] = 1,
     device: Annotated[
-        str, choice("--device", accounting.DEVICES, "Device of the decode roofline.")
+        str, choice(" ".join(accounting.DEVICES), "Device of the decode roofline.", kind="device")
     ] = "h100",
-    as_json: Json = False,
-    as_csv: Csv = False,
+    *,
+    output: TableOutput,
 ) -> None:
     """Count parameters by group, FLOPs by convention, KV-cache bytes of MHA, GQA and MQA, and the
     decode roofline.
@@ -45,7 +43,7 @@ def count(
         "device": device,
         "models": [_counts(item, seq_len, batch, peak) for item in models],
     }
-    emit(
+    output.emit(
         document,
         lambda: page(
             *(
@@ -54,8 +52,6 @@ def count(
                 for table in _tables(counted, seq_len, f"batch {batch}, bf16, on {device}")
             )
         ),
-        as_json=as_json,
-        as_csv=as_csv,
         rows=lambda: document["models"],
         next_command=f"scaling plan {shlex.quote(model)}" if is_sweep else None,
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scaling.cli.app import add_command
-from scaling.cli.output import Csv, Json, echo_err, emit, page
+from scaling.cli.output import Output, TableOutput, echo_err, option, page
 
 if TYPE_CHECKING:
     from scaling.render.table import Table
@@ -30,44 +30,35 @@ def prepare(
             "hf:OWNER/NAME/CONFIG:SPLIT (CONFIG and SPLIT optional), hf:FOLDER.",
         ),
     ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The token store to write.")],
+    out: Annotated[Path, option("The token store to write.", metavar="DIR")],
     tokenizer: Annotated[
         str,
-        typer.Option(
-            help="bytes, bpe (trained here), the path of a tokenizer.json, hf:NAME or hf:FOLDER."
-        ),
+        option("bytes, bpe (trained here), the path of a tokenizer.json, hf:NAME or hf:FOLDER."),
     ] = "bytes",
     vocab_size: Annotated[
-        int, typer.Option(min=257, max=2**20, help="Vocabulary of a BPE trained here.")
+        int, option("Vocabulary of a BPE trained here.", min=257, max=2**20)
     ] = 4096,
     text_column: Annotated[
         str,
-        typer.Option(
-            "--text-column",
-            "--text-field",
-            help="Field with the text in jsonl, parquet and data sets.",
+        option(
+            "Field with the text in jsonl, parquet and data sets.",
+            names="--text-column --text-field",
         ),
     ] = "text",
-    val_frac: Annotated[
-        float, typer.Option(help="Fraction of documents in the validation split.")
-    ] = 0.1,
+    val_frac: Annotated[float, option("Fraction of documents in the validation split.")] = 0.1,
     streaming: Annotated[
         bool,
-        typer.Option(
-            "--streaming",
-            help="Stream a data set from the Hub instead of downloading it.",
-        ),
+        option("Stream a data set from the Hub instead of downloading it."),
     ] = False,
     max_documents: Annotated[
-        int | None, typer.Option(min=1, help="Use only the first so many documents.")
+        int | None, option("Use only the first so many documents.", min=1)
     ] = None,
     separator: Annotated[
         str | None,
-        typer.Option(
-            metavar="TOKEN", help="The token of a tokenizer.json that ends each document."
-        ),
+        option("The token of a tokenizer.json that ends each document.", metavar="TOKEN"),
     ] = None,
-    as_json: Json = False,
+    *,
+    output: Output,
 ) -> None:
     """Write a memory-mapped token store, split by document into training and validation.
 
@@ -90,10 +81,9 @@ def prepare(
     for warning in document.get("warnings", []):
         echo_err(f"warning: {warning['message']}")
     usage = f'use it in a sweep file: [base.task] kind = "text", corpus = "{out}"'
-    emit(
+    output.emit(
         document,
         lambda: page(_facts(document, str(out)), usage),
-        as_json=as_json,
         next_command=f"scaling init sweep.toml --minutes 10 --data {shlex.quote(str(out))}",
     )
 
@@ -102,8 +92,8 @@ def info(
     folder: Annotated[
         str, typer.Argument(metavar="[DIR]", help='A token store, or "stdlib".')
     ] = "stdlib",
-    as_json: Json = False,
-    as_csv: Csv = False,
+    *,
+    output: TableOutput,
 ) -> None:
     """Verify a token store and show its contents.
 
@@ -112,11 +102,9 @@ def info(
     from scaling.tasks.corpus.prepare import info as run_info
 
     document = run_info(folder)
-    emit(
+    output.emit(
         document,
         lambda: page(_facts(document, folder)),
-        as_json=as_json,
-        as_csv=as_csv,
         next_command=f"scaling init sweep.toml --minutes 10 --data {shlex.quote(folder)}",
     )
 

@@ -20,7 +20,7 @@ Count = Annotated[
 Mfu = Annotated[
     float | None,
     option(
-        "Model FLOPs utilisation of training; default 0.4.", TIME, "X", "--mfu", "--mfu-training"
+        "Model FLOPs utilisation of training; default 0.4.", TIME, "X", names="--mfu --mfu-training"
     ),
 ]
 

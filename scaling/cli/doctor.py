@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from scaling.cli.output import Csv, Json, emit, page
+from scaling.cli.output import TableOutput, page
 from scaling.formatting import format_bytes
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ ALLOCATOR_STATES = {
 }
 
 
-def doctor(as_json: Json = False, as_csv: Csv = False) -> None:
+def doctor(output: TableOutput) -> None:
     """Show devices, versions, allocator, cache and optional tools of this machine, and problems.
 
     Example: scaling doctor --json
@@ -26,12 +26,10 @@ def doctor(as_json: Json = False, as_csv: Csv = False) -> None:
     from scaling.execute.machine import examine
 
     document = examine()
-    emit(
+    output.emit(
         document,
         lambda: render(document),
-        as_json=as_json,
-        as_csv=as_csv,
-        next_command=None if document["problems"] else "scaling plan sweeps/demo.toml",
+        None if document["problems"] else "scaling plan sweeps/demo.toml",
     )
 
 

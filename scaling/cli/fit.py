@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from scaling.cli import csv_rows
-from scaling.cli.output import Csv, Json, choice, echo_err, emit, option, page, typed_command
+from scaling.cli.output import TableOutput, choice, echo_err, option, page, typed_command
 from scaling.errors import ScalingError
 
 DATA, MODEL, INTERVALS = "Data", "Law and estimator", "Intervals"
@@ -19,13 +19,6 @@ Source = Annotated[
         metavar="SOURCE...", help="A results folder, or .parquet, .csv, .json, .jsonl files."
     ),
 ]
-APPROACHES = ("parametric", "isoflop", "envelope")
-MINIMA = ("parabola", "cubic", "akima")
-OBJECTIVES = ("huber-log", "lad-log", "mse-log", "huber", "mse")
-RESAMPLES = ("auto", "pairs", "clusters", "residual")
-N_CONVENTIONS = ("with_head", "total", "nonembedding", "active")
-FLOPS_CONVENTIONS = ("exact", "6nd", "kaplan", "chinchilla")
-READOUTS = ("constant", "averaged")
 
 
 def complete_law(incomplete: str) -> list[str]:
@@ -55,8 +48,7 @@ class FitArguments:
     approach: Annotated[
         str,
         choice(
-            "--approach",
-            APPROACHES,
+            "parametric isoflop envelope",
             "The approach whose exponents head the result; all three are computed.",
             MODEL,
         ),
@@ -64,16 +56,16 @@ class FitArguments:
     minimum: Annotated[
         str,
         choice(
-            "--minimum", MINIMA, "Interpolation of each isoFLOP curve.", MODEL, kind="interpolation"
+            "parabola cubic akima", "Interpolation of each isoFLOP curve.", MODEL, "interpolation"
         ),
     ] = "parabola"
     objective: Annotated[
         str | None,
         choice(
-            "--objective",
-            OBJECTIVES,
+            "huber-log lad-log mse-log huber mse",
             "What is minimised, of log losses or of losses; default huber-log (mse of accuracies).",
             MODEL,
+            "objective",
         ),
     ] = None
     delta: Annotated[
@@ -101,10 +93,10 @@ class FitArguments:
         option("Column names: N=params, D=tokens, C=flops, L=loss.", DATA, "N=...,D=..."),
     ] = None
     params: Annotated[
-        str, choice("--params", N_CONVENTIONS, "Convention of N in a results folder.", DATA)
+        str, choice("with_head total nonembedding", "Convention of N in a results folder.", DATA)
     ] = "with_head"
     flops: Annotated[
-        str, choice("--flops", FLOPS_CONVENTIONS, "Convention of C in a results folder.", DATA)
+        str, choice("exact 6nd kaplan chinchilla", "Convention of C in a results folder.", DATA)
     ] = "exact"
     where: Annotated[
         str | None,
@@ -114,8 +106,7 @@ class FitArguments:
     readout: Annotated[
         str | None,
         choice(
-            "--readout",
-            READOUTS,
+            "constant averaged",
             "Fit constant-LR (or averaged-weight) losses instead of cooled-down ones.",
             DATA,
         ),
@@ -134,7 +125,7 @@ class FitArguments:
     ] = None
     rollout: Annotated[
         bool,
-        option("Also predict each size from the smaller ones.", INTERVALS, None, "--rollout"),
+        option("Also predict each size from the smaller ones.", INTERVALS),
     ] = False
     bootstrap: Annotated[
         int,
@@ -148,7 +139,9 @@ class FitArguments:
     resample: Annotated[
         str,
         choice(
-            "--resample", RESAMPLES, "Bootstrap method; auto is residual below 100 runs.", INTERVALS
+            "auto pairs clusters residual",
+            "Bootstrap method; auto is residual below 100 runs.",
+            INTERVALS,
         ),
     ] = "auto"
     ci: Annotated[float, option("Coverage of the intervals.", INTERVALS)] = 0.95
@@ -176,8 +169,8 @@ def fit(
         Path | None,
         option("File to write; for a results folder DIR/fits/LAW.json.", "Output", "FIT.json"),
     ] = None,
-    as_json: Json = False,
-    as_csv: Csv = False,
+    *,
+    output: TableOutput,
 ) -> None:
     """Fit a scaling law to a sweep or to your own table: all three approaches, with intervals.
 
@@ -198,7 +191,7 @@ def fit(
         judged = [candidate_laws.JudgedLaw.of(each) for each in fits]
         table, rows = candidate_laws.compared(judged), [each.to_dict() for each in judged]
         shown = page(table, table and table.caption)
-        emit({"laws": rows}, lambda: shown, as_json=as_json, as_csv=as_csv, rows=lambda: rows)
+        output.emit({"laws": rows}, lambda: shown, rows=lambda: rows)
         return
     result = run_fit(source, options)
     document = result.to_dict()
@@ -210,11 +203,9 @@ def fit(
     if out is not None:
         result.save(out)
         echo_err(f"written: {out}")
-    emit(
+    output.emit(
         document,
         lambda: fit_text(result, None if out is None else str(out), typed_command()),
-        as_json=as_json,
-        as_csv=as_csv,
         rows=lambda: csv_rows.fit_rows(document),
         columns=csv_rows.FITTED,
     )

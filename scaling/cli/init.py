@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from scaling.cli.device_time import Count, Hours, Mfu, device_time
-from scaling.cli.output import Json, echo_err, emit, print_json
+from scaling.cli.output import Output, echo_err, option, print_json
 from scaling.errors import ScalingError
 
 DEFAULTS = {"budget": "1e13", "device": "cpu", "data": "stdlib"}
@@ -32,36 +32,33 @@ def init(
         typer.Argument(metavar="[PATH]", help="The sweep file to write; its stem names the sweep."),
     ] = Path("sweep.toml"),
     budget: Annotated[
-        str | None, typer.Option(metavar="FLOPS", help="FLOPs of the whole sweep: 1e13.")
+        str | None, option("FLOPs of the whole sweep: 1e13.", metavar="FLOPS")
     ] = None,
     minutes: Annotated[
         float | None,
-        typer.Option(
-            min=0.01, max=1e7, help="Instead of --budget: minutes of training on the device."
-        ),
+        option("Instead of --budget: minutes of training on the device.", min=0.01, max=1e7),
     ] = None,
     device: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="cpu, gpu, tpu, or a name: h100, tpu-v5e, ..."),
+        option("cpu, gpu, tpu, or a name: h100, tpu-v5e, ...", metavar="NAME"),
     ] = None,
     hours: Hours = None,
     count: Count = None,
     mfu: Mfu = None,
     data: Annotated[
         str | None,
-        typer.Option(
-            metavar="stdlib|FOLDER",
-            help="stdlib, a folder (or file) of text, or one of `scaling data prepare`. Text is "
+        option(
+            "stdlib, a folder (or file) of text, or one of `scaling data prepare`. Text is "
             "prepared as data/NAME.",
+            metavar="stdlib|FOLDER",
         ),
     ] = None,
     yes: Annotated[
         bool,
-        typer.Option(
-            "--yes", "-y", help="Ask nothing: take 1e13, cpu, stdlib for what is not given."
-        ),
+        option("Ask nothing: take 1e13, cpu, stdlib for what is not given.", names="--yes -y"),
     ] = False,
-    as_json: Json = False,
+    *,
+    output: Output,
 ) -> None:
     """Write a commented sweep file for a budget, a device and data; asks for what no option gives.
 
@@ -127,10 +124,9 @@ def init(
         "flops": planned.flops,
         "device": kind,
     }
-    emit(
+    output.emit(
         document,
         lambda: f"{path}: {len(planned.runs)} runs, {format_flops(planned.flops)} FLOPs on {kind}",
-        as_json=as_json,
         next_command=f"scaling plan {shlex.quote(str(path))}",
     )
 
@@ -173,11 +169,10 @@ def _answer(name: str, given: str | None, yes: bool, check: Callable[[str], Any]
 def schema(
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out", metavar="FILE", help="Write it here, over an older schema; default stdout."
-        ),
+        option("Write it here, over an older schema; default stdout.", metavar="FILE"),
     ] = None,
-    as_json: Json = False,
+    *,
+    output: Output,
 ) -> None:
     """Print the JSON Schema of sweep files (draft 2020-12), for editors that complete TOML.
 
@@ -200,4 +195,4 @@ def schema(
         )
     files.write_text(out, json.dumps(document, indent=1) + "\n")
     text = f"{out}: begin a sweep file in the same folder with the line\n#:schema ./{out.name}"
-    return emit({"path": str(out)}, lambda: text, as_json=as_json)
+    return output.emit({"path": str(out)}, lambda: text)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scaling.cli.output import Csv, Json, echo_err, emit
+from scaling.cli.output import TableOutput, echo_err, option
 from scaling.errors import ScalingError
 from scaling.formatting import count_option
 
@@ -23,66 +23,52 @@ POOL = "Runs of a pool"
 def next_runs(
     target: Annotated[
         str,
-        typer.Option(
+        option(
+            "The budget whose optimum, or the table whose losses, are to be predicted.",
             metavar="FLOPS|TARGET.csv",
-            help="The budget whose optimum, or the table whose losses, are to be predicted.",
         ),
     ],
     folder: Annotated[
         Path | None, typer.Argument(metavar="DIR", help="A results folder with a fit, or a fit.")
     ] = None,
     budget: Annotated[
-        str | None, typer.Option(metavar="FLOPS", help="Cost of all next runs together.")
+        str | None, option("Cost of all next runs together.", metavar="FLOPS")
     ] = None,
     pool: Annotated[
         Path | None,
-        typer.Option(
-            metavar="POOL.csv",
-            rich_help_panel=POOL,
-            help="Runs that could be trained; those that have a loss are.",
-        ),
+        option("Runs that could be trained; those that have a loss are.", POOL, "POOL.csv"),
     ] = None,
     cost: Annotated[
         str,
-        typer.Option(metavar="EXPR", rich_help_panel=POOL, help="What a run costs."),
+        option("What a run costs.", POOL, "EXPR"),
     ] = "6*N*D",
     law: Annotated[
         str,
-        typer.Option(metavar="LAW", rich_help_panel=POOL, help="A law of docs/laws.md."),
+        option("A law of docs/laws.md.", POOL, "LAW"),
     ] = "chinchilla",
     formula: Annotated[
         str | None,
-        typer.Option(
-            metavar="TEXT|law.toml",
-            rich_help_panel=POOL,
-            help='A law of your own: "L = E + A/N^alpha".',
-        ),
+        option('A law of your own: "L = E + A/N^alpha".', POOL, "TEXT|law.toml"),
     ] = None,
     columns: Annotated[
         str | None,
-        typer.Option(metavar="N=...,L=...", rich_help_panel=POOL, help="Columns of both tables."),
+        option("Columns of both tables.", POOL, "N=...,L=..."),
     ] = None,
-    count: Annotated[
-        int, typer.Option(min=1, max=1000, rich_help_panel=POOL, help="Number of runs proposed.")
-    ] = 5,
+    count: Annotated[int, option("Number of runs proposed.", POOL, min=1, max=1000)] = 5,
     largest: Annotated[
         str | None,
-        typer.Option(metavar="FLOPS", help="Maximum cost of one run; default --budget."),
+        option("Maximum cost of one run; default --budget.", metavar="FLOPS"),
     ] = None,
     rho: Annotated[
         float,
-        typer.Option(help="Noise correlation in [0, 1) between runs that share a prefix."),
+        option("Noise correlation in [0, 1) between runs that share a prefix."),
     ] = 0.5,
     out: Annotated[
         Path | None,
-        typer.Option(
-            metavar="SWEEP.toml",
-            rich_help_panel="Output",
-            help="Write the proposal as a sweep that `scaling run` takes.",
-        ),
+        option("Write the proposal as a sweep that `scaling run` takes.", "Output", "SWEEP.toml"),
     ] = None,
-    as_json: Json = False,
-    as_csv: Csv = False,
+    *,
+    output: TableOutput,
 ) -> None:
     """Propose the runs that most narrow the optimum and its loss at a target budget, or those of a
     pool that most narrow the losses of a target table.
@@ -96,11 +82,9 @@ def next_runs(
 
         limit = None if budget is None else count_option(budget, "--budget", "give FLOPs")
         picks = next_from_pool(pool, Path(target), cost, formula or law, columns, limit, count)
-        emit(
+        output.emit(
             picks.to_dict(),
             lambda: pool_text(picks),
-            as_json=as_json,
-            as_csv=as_csv,
             rows=lambda: [run.to_dict() for run in picks.runs],
             columns=("row", "cost", "gain"),
         )
@@ -120,11 +104,9 @@ def next_runs(
         write_sweep(proposal, folder, out)
         echo_err(f"written: {out}")
         onward = f"scaling run {shlex.quote(str(out))}"
-    emit(
+    output.emit(
         proposal.to_dict(),
         lambda: next_text(proposal),
-        as_json=as_json,
-        as_csv=as_csv,
         rows=lambda: [run.to_dict() for run in proposal.runs],
         next_command=onward,
     )

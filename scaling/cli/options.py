@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 DEVICE, CLUSTER, BUDGET = "Device", "Cluster", "Budget"
 MAX_PACK = 4096
-Rematerialisation = Literal["none", "products", "block"]
 
 
 def keys_that_begin(incomplete: str) -> list[str]:
@@ -44,7 +43,7 @@ Overrides = Annotated[
 ]
 Out = Annotated[
     Path | None,
-    typer.Option("--out", metavar="DIR", help="The sweep's folder; default results/<name>."),
+    option("The sweep's folder; default results/<name>.", metavar="DIR"),
 ]
 Workers = Annotated[
     int | None,
@@ -52,10 +51,7 @@ Workers = Annotated[
 ]
 AcceptChanges = Annotated[
     bool,
-    typer.Option(
-        "--accept-changes",
-        help="Continue although code, corpus, versions, threads or devices have changed.",
-    ),
+    option("Continue although code, corpus, versions, threads or devices have changed."),
 ]
 
 
@@ -83,8 +79,7 @@ class ExecutionOptions:
     remat: Annotated[
         str,
         choice(
-            "--remat",
-            get_args(Rematerialisation),
+            "none products block",
             "Rematerialisation: products saves matmul outputs, block saves block inputs only.",
             DEVICE,
             kind="way of rematerialisation",
@@ -132,14 +127,13 @@ class TrainingOptions(ExecutionOptions):
     ] = None
     wait_for_nodes: Annotated[
         bool,
-        option("Wait for nodes that Ray's autoscaler will add.", CLUSTER, None, "--wait-for-nodes"),
+        option("Wait for nodes that Ray's autoscaler will add.", CLUSTER),
     ] = False
     simulate: Annotated[
         str | None,
-        typer.Option(
-            "--simulate",
+        option(
+            "Dry-run the sweep on losses of a published law; nothing is trained.",
             metavar="published:NAME",
-            help="Dry-run the sweep on losses of a published law; nothing is trained.",
         ),
     ] = None
     accept_changes: AcceptChanges = False

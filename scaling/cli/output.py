@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,6 +20,39 @@ LOG_WIDTH = 150
 LARGE = 5000  # runs from which on a document is written without indentation, which takes seconds
 
 
+def option(
+    help: str, panel: str | None = None, metavar: str | None = None, names: str = "", **more: Any
+) -> Any:
+    """An option in a panel of the help; `names` replace the one that follows from the parameter,
+    `more` are those of `typer.Option`.
+    """
+    return typer.Option(*names.split(), metavar=metavar, rich_help_panel=panel, help=help, **more)
+
+
+def choice(words: str, help: str, panel: str | None = None, kind: str | None = None) -> Any:
+    """An option with a closed set of words ("auto never always"), which its help and completion
+    list.
+
+    A wrong word raises the ScalingError that suggests the closest one; `kind` says what it is of
+    where the option's name does not.
+    """
+    known = words.split()
+    listed = "|".join(known)
+    if len(listed) > 28:  # a metavar is broken inside a word
+        listed, help = str(kind).upper(), f"{help} One of {', '.join(known)}."
+
+    def check(param: typer.CallbackParam, value: str | None) -> str | None:
+        if value is not None and value not in known:
+            flag = param.opts[0]
+            raise unknown_choice(kind or flag.removeprefix("--"), value, known, where=flag)
+        return value
+
+    def complete(incomplete: str) -> list[str]:
+        return [word for word in known if word.startswith(incomplete)]
+
+    return option(help, panel, listed, callback=check, autocompletion=complete)
+
+
 def _check_one_form(context: typer.Context, asked: bool) -> bool:
     """Raise ScalingError where both forms are asked for, before anything is done."""
     if asked and not context.resilient_parsing:
@@ -31,86 +65,66 @@ def _check_one_form(context: typer.Context, asked: bool) -> bool:
     return asked
 
 
-Json = Annotated[
-    bool,
-    typer.Option(
-        "--json",
-        callback=_check_one_form,
-        rich_help_panel="Output",
-        help="Print one JSON document on stdout; everything else goes to stderr.",
-    ),
-]
-Csv = Annotated[
-    bool,
-    typer.Option(
-        "--csv",
-        callback=_check_one_form,
-        rich_help_panel="Output",
-        help="Print one table as CSV on stdout, with all digits; everything else goes to stderr.",
-    ),
-]
+@dataclass(frozen=True)
+class Output:
+    """The form in which a command prints its result, and the options that ask for it."""
+
+    as_json: Annotated[
+        bool,
+        option(
+            "Print one JSON document on stdout; everything else goes to stderr.",
+            "Output",
+            names="--json",
+            callback=_check_one_form,
+        ),
+    ] = False
+
+    def emit(
+        self,
+        document: Mapping[str, Any],
+        text: Callable[[], Any],
+        next_command: str | None = None,
+    ) -> None:
+        """Print the document, or its text and what the reader may type next."""
+        if self.as_json:
+            return print_json(document)
+        shown = text()
+        typer.echo(shown) if isinstance(shown, str) else console().print(shown)
+        return typer.echo(f"next: {next_command}") if next_command else None
 
 
-def option(help: str, panel: str, metavar: str | None = None, *names: str, **more: Any) -> Any:
-    """An option in a panel of the help; `more` are those of `typer.Option`."""
-    return typer.Option(*names, metavar=metavar, rich_help_panel=panel, help=help, **more)
+@dataclass(frozen=True)
+class TableOutput(Output):
+    """The same of a command whose result is a table too."""
 
+    as_csv: Annotated[
+        bool,
+        option(
+            "Print one table as CSV on stdout, with all digits; everything else goes to stderr.",
+            "Output",
+            names="--csv",
+            callback=_check_one_form,
+        ),
+    ] = False
 
-def choice(
-    flag: str, words: Iterable[str], help: str, panel: str | None = None, kind: str | None = None
-) -> Any:
-    """An option with a closed set of words, which its help and completion list.
-
-    A wrong word raises the ScalingError that suggests the closest one.
-    """
-    known = tuple(words)
-    listed = "|".join(known)
-    if len(listed) > 28:  # a metavar is broken inside a word
-        listed, help = (kind or flag[2:]).upper(), f"{help} One of {', '.join(known)}."
-
-    def check(value: str | None) -> str | None:
-        if value is not None and value not in known:
-            raise unknown_choice(kind or flag.removeprefix("--"), value, known, where=flag)
-        return value
-
-    return typer.Option(
-        flag,
-        metavar=listed,
-        callback=check,
-        autocompletion=lambda incomplete: [word for word in known if word.startswith(incomplete)],
-        rich_help_panel=panel,
-        help=help,
-    )
-
-
-def emit(
-    document: Mapping[str, Any],
-    text: Callable[[], Any],
-    *,
-    as_json: bool,
-    as_csv: bool = False,
-    rows: Callable[[], Iterable[Mapping[str, Any]]] | None = None,
-    columns: Sequence[str] = (),
-    next_command: str | None = None,
-) -> None:
-    """Print a result in the form that was asked for: the document, its CSV rows, or its text.
-
-    `columns` is the header of a table without rows. With a CSV table, warnings go to stderr.
-    `next_command` is what the reader of the text may type next.
-    """
-    if as_json:
-        return print_json(document)
-    if as_csv:
+    def emit(
+        self,
+        document: Mapping[str, Any],
+        text: Callable[[], Any],
+        next_command: str | None = None,
+        rows: Callable[[], Iterable[Mapping[str, Any]]] | None = None,
+        columns: Sequence[str] = (),
+    ) -> None:
+        """Print the document, its rows as CSV (without `rows` its fields; `columns` is the header
+        of a table without rows), or its text. With a CSV table, warnings go to stderr.
+        """
+        if not self.as_csv:
+            return super().emit(document, text, next_command)
         for warning in document.get("warnings") or []:
             message = warning["message"] if isinstance(warning, Mapping) else warning
             echo_err(f"warning: {message}")
         facts = ({"field": name, "value": value} for name, value in flatten(document))
         return print_csv(rows() if rows else facts, columns)
-    shown = text()
-    typer.echo(shown) if isinstance(shown, str) else console().print(shown)
-    if next_command:
-        typer.echo(f"next: {next_command}")
-    return None
 
 
 def page(*parts: object) -> RenderableType:

@@ -6,11 +6,9 @@ import math
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from scaling.cli.device_time import Count, Mfu, device_time
 from scaling.cli.options import ExecutionOptions, Overrides, SweepPath, Workers
-from scaling.cli.output import Csv, Json, echo_err, emit, page
+from scaling.cli.output import TableOutput, echo_err, option, page
 from scaling.formatting import (
     count_option,
     format_bytes,
@@ -32,15 +30,12 @@ def plan(
     *,
     workers: Workers = None,
     probe: Annotated[
-        bool, typer.Option(help="Time a few shapes on this machine to estimate seconds (cached).")
+        bool, option("Time a few shapes on this machine to estimate seconds (cached).")
     ] = True,
     device: Annotated[
         str | None,
-        typer.Option(
-            "--device",
-            metavar="NAME",
-            rich_help_panel="Device",
-            help="Say whether each run fits this device: h100, tpu-v5e, ... or here.",
+        option(
+            "Say whether each run fits this device: h100, tpu-v5e, ... or here.", "Device", "NAME"
         ),
     ] = None,
     count: Count = None,
@@ -48,30 +43,29 @@ def plan(
     execution: ExecutionOptions,
     target: Annotated[
         str | None,
-        typer.Option(
-            metavar="FLOPS",
-            rich_help_panel=EXPECTED,
-            help="The budget whose optimum is to be predicted; default 10 x the largest planned.",
+        option(
+            "The budget whose optimum is to be predicted; default 10 x the largest planned.",
+            EXPECTED,
+            "FLOPS",
         ),
     ] = None,
     law_from: Annotated[
         str | None,
-        typer.Option(
-            metavar="FIT.json|published:NAME",
-            rich_help_panel=EXPECTED,
-            help="The law to expect; default one through the middle of the plan.",
+        option(
+            "The law to expect; default one through the middle of the plan.",
+            EXPECTED,
+            "FIT.json|published:NAME",
         ),
     ] = None,
     noise: Annotated[
         float | None,
-        typer.Option(
-            metavar="SD",
-            rich_help_panel=EXPECTED,
-            help="Standard deviation of a run's log loss; default that of the fit, or 0.01.",
+        option(
+            "Standard deviation of a run's log loss; default that of the fit, or 0.01.",
+            EXPECTED,
+            "SD",
         ),
     ] = None,
-    as_json: Json = False,
-    as_csv: Csv = False,
+    output: TableOutput,
 ) -> None:
     """Show every run with N, D, C, batch, learning rate, steps, seconds and memory; trains nothing.
 
@@ -113,14 +107,12 @@ def plan(
         device=memory,
         expected=expectation,
     ).to_dict()
-    if as_csv:
+    if output.as_csv:
         n_infeasible = len(document["infeasible"])
         echo_err(f"{len(planned.runs)} runs; {n_infeasible} infeasible cells (--json says why)")
-    emit(
-        document | {"warnings": document["warnings"] if as_json else []},  # printed already
+    output.emit(
+        document | {"warnings": document["warnings"] if output.as_json else []},  # printed already
         lambda: plan_text(document),
-        as_json=as_json,
-        as_csv=as_csv,
         rows=lambda: document["runs"],
         next_command=f"scaling run {as_shell_words(sweep, overrides or ())}",
     )

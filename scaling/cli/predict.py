@@ -12,7 +12,7 @@ import typer
 
 from scaling.cli.csv_rows import PREDICTED, prediction_rows
 from scaling.cli.device_time import TIME, Count, Hours, Mfu, device_time
-from scaling.cli.output import Csv, Json, echo_err, emit, option
+from scaling.cli.output import TableOutput, echo_err, option
 from scaling.errors import ScalingError
 
 if TYPE_CHECKING:
@@ -124,8 +124,7 @@ def predict(
         option(
             "Name a model that can be built also where the fit's vocabulary is not known.",
             MODELS,
-            None,
-            "--model",
+            names="--model",
         ),
     ] = False,
     models: Annotated[
@@ -133,8 +132,6 @@ def predict(
         option(
             "Named models (GPT-3, Chinchilla, Llama 3, ...) and their distance from the optimum.",
             MODELS,
-            None,
-            "--models",
         ),
     ] = False,
     emit_to: Annotated[
@@ -143,15 +140,15 @@ def predict(
             "With --flops: write the optimum, half and twice its size as a sweep.",
             MODELS,
             "SWEEP.toml",
-            "--emit",
+            names="--emit",
         ),
     ] = None,
     base: Annotated[
         Path | None,
         option("With --emit: sweep whose data and recipe the runs take.", MODELS, "SWEEP.toml"),
     ] = None,
-    as_json: Json = False,
-    as_csv: Csv = False,
+    *,
+    output: TableOutput,
 ) -> None:
     """Turn a fit into N, D, loss and tokens per parameter, with intervals and a buildable model.
 
@@ -223,11 +220,9 @@ def predict(
         table = None if named_models is None else named_models.table()
         return prediction_text(predictions[0], table, _next(source, document, emit_to))
 
-    emit(
+    output.emit(
         document,
         text,
-        as_json=as_json,
-        as_csv=as_csv,
         rows=lambda: prediction_rows(document, smaller is not None, models),
         columns=PREDICTED,
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scaling.cli.output import Csv, Json, emit
+from scaling.cli.output import TableOutput, option
 
 if TYPE_CHECKING:
     from scaling.predict.reconcile import CountedRuns
@@ -25,23 +25,19 @@ def reconcile(
     ],
     columns: Annotated[
         str | None,
-        typer.Option(metavar="N=...,D=...", help="Column names of your own table."),
+        option("Column names of your own table.", metavar="N=...,D=..."),
     ] = None,
     omega: Annotated[
         float,
-        typer.Option(
-            metavar="W", help="N_total = N + W N^(1/3), for tables of total parameters only."
-        ),
+        option("N_total = N + W N^(1/3), for tables of total parameters only.", metavar="W"),
     ] = 47491.0,
     bootstrap: Annotated[
         int,
-        typer.Option(
-            min=0, max=100_000, help="Resamples, each refitted to convergence; 0 for no intervals."
-        ),
+        option("Resamples, each refitted to convergence; 0 for no intervals.", min=0, max=100_000),
     ] = 1000,
-    ci: Annotated[float, typer.Option(help="Coverage of the intervals.")] = 0.95,
-    as_json: Json = False,
-    as_csv: Csv = False,
+    ci: Annotated[float, option("Coverage of the intervals.")] = 0.95,
+    *,
+    output: TableOutput,
 ) -> None:
     """Compare Kaplan's and Chinchilla's exponents on the same runs, and say why they differ.
 
@@ -52,11 +48,9 @@ def reconcile(
     from scaling.report.terminal import reconcile_text
 
     result = run_reconcile(source, FitOptions(columns=columns, bootstrap=bootstrap, ci=ci), omega)
-    emit(
+    output.emit(
         result.to_dict(),
         lambda: reconcile_text(result),
-        as_json=as_json,
-        as_csv=as_csv,
         rows=lambda: [
             _row(counted, approach) for counted in result.countings for approach in APPROACHES
         ],

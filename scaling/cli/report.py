@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from scaling.cli.output import Json, choice, emit
+from scaling.cli.output import Output, choice, option
 from scaling.errors import ScalingError
 from scaling.formatting import format_flops, format_seconds
 
@@ -24,64 +24,53 @@ def report(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR",
-            rich_help_panel="Output",
-            help="Folder to write; default DIR/report, FIT-report, or ./comparison for several "
-            "sweeps.",
+        option(
+            "Folder to write; default DIR/report, FIT-report, or ./comparison for several sweeps.",
+            "Output",
+            "DIR",
         ),
     ] = None,
     budgets: Annotated[
         str | None,
-        typer.Option(
+        option(
+            "Budgets (of the first sweep) at which to report the compute multiplier.",
             metavar="C,...",
-            help="Budgets (of the first sweep) at which to report the compute multiplier.",
         ),
     ] = None,
     models: Annotated[
         bool,
-        typer.Option(
-            "--models", help="Draw published laws and named models with the frontier of this fit."
-        ),
+        option("Draw published laws and named models with the frontier of this fit."),
     ] = False,
     style: Annotated[
         str,
         choice(
-            "--style",
-            ("screen", "paper"),
+            "screen paper",
             "paper: letters stay text, 9 points, 300 dots per inch, one column wide.",
             "Output",
         ),
     ] = "screen",
     width: Annotated[
         float | None,
-        typer.Option(
-            metavar="INCHES",
-            min=1.0,
-            max=20.0,
-            rich_help_panel="Output",
-            help="Width of the figures; 3.25 for paper.",
-        ),
+        option("Width of the figures; 3.25 for paper.", "Output", "INCHES", min=1.0, max=20.0),
     ] = None,
     watch: Annotated[
         bool,
-        typer.Option(
-            "--watch",
-            rich_help_panel="While it trains",
-            help="Serve a page on this machine that follows the sweep; writes no file. Ctrl-C ends "
-            "it.",
+        option(
+            "Serve a page on this machine that follows the sweep; writes no file. Ctrl-C ends it.",
+            "While it trains",
         ),
     ] = False,
     port: Annotated[
         int,
-        typer.Option(
+        option(
+            "Port of the page with --watch; 0 takes a free one.",
+            "While it trains",
             min=0,
             max=65535,
-            rich_help_panel="While it trains",
-            help="Port of the page with --watch; 0 takes a free one.",
         ),
     ] = 8765,
-    as_json: Json = False,
+    *,
+    output: Output,
 ) -> None:
     """Write index.html (self-contained), report.md, figures and tables.
 
@@ -100,7 +89,7 @@ def report(
     from scaling.formatting import count_option
 
     if watch:
-        if len(source) > 1 or out or budgets or as_json or style != "screen" or width:
+        if len(source) > 1 or out or budgets or output.as_json or style != "screen" or width:
             raise ScalingError(
                 "follows one sweep and writes no files",
                 where="--watch",
@@ -118,12 +107,11 @@ def report(
     figures = Style(style, width)  # type: ignore[arg-type]
     page = write_report(source, out, budgets=flops, style=figures, models=models)
     document: dict[str, Any] = {"report": str(page), "folder": str(page.parent)}
-    if as_json and is_comparison(source):
+    if output.as_json and is_comparison(source):
         document["comparison"] = files.read_json(page.parent / f"{COMPARISON}.json")
-    return emit(
+    return output.emit(
         document,
         lambda: f"report: {page}",
-        as_json=as_json,
         next_command=None if is_comparison(source) else _next_command(source[0]),
     )
 

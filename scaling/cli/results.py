@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import typer
 
 from scaling.cli.app import add_command
-from scaling.cli.output import Csv, Json, choice, echo_err, emit, page
+from scaling.cli.output import Output, TableOutput, choice, echo_err, option, page
 from scaling.errors import RUNS_FAILED, ScalingError
 from scaling.trackers import TRACKERS
 
@@ -24,7 +24,7 @@ group = typer.Typer(
 )
 
 
-def compact(folder: Folder, as_json: Json = False) -> None:
+def compact(folder: Folder, *, output: Output) -> None:
     """Merge the run files of a sweep into few; safe during `scaling run` and after a kill.
 
     Example: scaling results compact results/demo
@@ -36,14 +36,18 @@ def compact(folder: Folder, as_json: Json = False) -> None:
     SweepFolder(folder).read_plan()
     with Lease(folder) as lease:
         done = merge(folder, lease)
-    for name in () if as_json else done.corrupt:
+    for name in () if output.as_json else done.corrupt:
         echo_err(f"warning: corrupt, left where it is: {name}")
     text = f"{folder}: {done.runs} runs in {done.written} new files, {done.removed} files removed"
     onward = f"scaling results check {shlex.quote(str(folder))}"
-    emit(asdict(done), lambda: text, as_json=as_json, next_command=onward)
+    output.emit(asdict(done), lambda: text, onward)
 
 
-def check(folder: Folder, as_json: Json = False, as_csv: Csv = False) -> None:
+def check(
+    folder: Folder,
+    *,
+    output: TableOutput,
+) -> None:
     """Verify the checksum of every file. Exits 3 if any is corrupt; `scaling run` then retrains
     those runs.
 
@@ -58,14 +62,12 @@ def check(folder: Folder, as_json: Json = False, as_csv: Csv = False) -> None:
     listed = ", ".join(f"{count} {state}" for state, count in sorted(counts.items())) or "no files"
     title, columns = f"{folder}: {listed}", (Column("file"), Column("state"), Column("reason"))
     rows = tuple((item.path, item.state, item.reason) for item in checks if item.state != "whole")
-    emit(
+    output.emit(
         {
             "counts": dict(counts),
             "corrupt": [{"file": item.path, "reason": item.reason} for item in corrupt],
         },
         lambda: page(Table("files", title, columns, rows, max_rows=SHOWN)) if rows else title,
-        as_json=as_json,
-        as_csv=as_csv,
         rows=lambda: [
             {"file": item.path, "state": item.state, "reason": item.reason} for item in checks
         ],
@@ -78,14 +80,13 @@ def check(folder: Folder, as_json: Json = False, as_csv: Csv = False) -> None:
 
 def export(
     folder: Folder,
-    to: Annotated[str, choice("--to", TRACKERS, "The tracker.", kind="tracker")],
+    to: Annotated[str, choice(" ".join(TRACKERS), "The tracker.", kind="tracker")],
     out: Annotated[
         str,
-        typer.Option(
-            "--out", metavar="PATH", help="Folder of the tracker's files; for MLflow also a URI."
-        ),
+        option("Folder of the tracker's files; for MLflow also a URI.", metavar="PATH"),
     ],
-    as_json: Json = False,
+    *,
+    output: Output,
 ) -> None:
     """Log every run of a folder to a tracker: all metrics, its configuration, its sweep.
 
@@ -103,13 +104,12 @@ def export(
             "is empty", where="--out", remedy="name a folder for the tracker's files: --out boards"
         )
     document = run_export(folder, to, out, echo_err)
-    emit(
+    output.emit(
         document,
         lambda: (
             f"{out}: {document['numbers_written']} numbers of {document['runs_written']} runs "
             f"to {to} ({document['runs']} runs in {folder})"
         ),
-        as_json=as_json,
     )
 
 
@@ -119,12 +119,13 @@ def export_model(
         str,
         typer.Argument(metavar="RUN_ID", help="A finished run trained with --keep-weights."),
     ],
-    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="The folder to write.")],
+    out: Annotated[Path, option("The folder to write.", metavar="FOLDER")],
     layout: Annotated[
         Literal["scaling", "hf"],
-        typer.Option("--format", help="This program's own, or that of transformers."),
+        option("This program's own, or that of transformers.", names="--format"),
     ] = "scaling",
-    as_json: Json = False,
+    *,
+    output: Output,
 ) -> None:
     """Write a trained model as model.safetensors and config.json; `scaling.export.load` reads it.
 
@@ -147,7 +148,7 @@ def export_model(
         n_params, n_arrays = document["n_params"]["total"], len(document["tensors"])
         return f"{out}: {n_arrays} arrays, {n_params} parameters (total){loss}"
 
-    emit(document, text, as_json=as_json)
+    output.emit(document, text)
 
 
 def _check_folder(folder: Path) -> None:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import shlex
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from scaling.cli.options import BUDGET, CLUSTER, Out, Overrides, SweepPath, TrainingOptions
-from scaling.cli.output import Json, choice, print_json
-from scaling.cli.tune import print_stopped_tuning
+from scaling.cli.output import Output, choice, option
+from scaling.cli.tune import stopped_text
 from scaling.errors import ScalingError
 
 if TYPE_CHECKING:
-    from scaling.execute.run_sweep import SweepOutcome
+    from scaling.execute.run_sweep import SlurmArray, SweepOutcome
 
-EXECUTORS = ("local", "ray", "slurm")
 SHOWN = 20  # runs with a reason that the summary lists
 
 
@@ -25,76 +25,53 @@ def run(
     overrides: Overrides = None,
     *,
     out: Out = None,
-    executor: Annotated[str, choice("--executor", EXECUTORS, "Where to train.", CLUSTER)] = "local",
+    executor: Annotated[str, choice("local ray slurm", "Where to train.", CLUSTER)] = "local",
     training: TrainingOptions,
     max_flops: Annotated[
         str | None,
-        typer.Option(
-            "--max-flops",
-            metavar="FLOPS",
-            rich_help_panel=BUDGET,
-            help="Stop cleanly after this many FLOPs of training.",
-        ),
+        option("Stop cleanly after this many FLOPs of training.", BUDGET, "FLOPS"),
     ] = None,
     max_seconds: Annotated[
         float | None,
-        typer.Option(
-            min=0, max=1e9, rich_help_panel=BUDGET, help="Stop cleanly after this many seconds."
-        ),
+        option("Stop cleanly after this many seconds.", BUDGET, min=0, max=1e9),
     ] = None,
     retries: Annotated[
         int,
-        typer.Option(min=0, max=1000, help="Retries per run after a worker or device failure."),
+        option("Retries per run after a worker or device failure.", min=0, max=1000),
     ] = 2,
-    fail_fast: Annotated[
-        bool, typer.Option("--fail-fast", help="Stop at the first run that fails or diverges.")
-    ] = False,
+    fail_fast: Annotated[bool, option("Stop at the first run that fails or diverges.")] = False,
     hosts: Annotated[
         int,
-        typer.Option(
-            "--hosts",
-            rich_help_panel=CLUSTER,
+        option(
+            "Hosts that train one run together (with --mesh), under Ray or inside a Slurm job.",
+            CLUSTER,
             min=1,
             max=4096,
-            help="Hosts that train one run together (with --mesh), under Ray or inside a Slurm "
-            "job.",
         ),
     ] = 1,
     slurm: Annotated[
         str,
-        typer.Option(
-            "--slurm",
-            rich_help_panel=CLUSTER,
-            metavar="KEY=VALUE,...",
-            help="Options of sbatch, such as partition=gpu,gpus=1.",
-        ),
+        option("Options of sbatch, such as partition=gpu,gpus=1.", CLUSTER, "KEY=VALUE,..."),
     ] = "",
     dry_run: Annotated[
         bool,
-        typer.Option(
-            "--dry-run",
-            rich_help_panel=CLUSTER,
-            help="With --executor slurm: print the batch script and submit nothing.",
-        ),
+        option("With --executor slurm: print the batch script and submit nothing.", CLUSTER),
     ] = False,
     track: Annotated[
         list[str] | None,
-        typer.Option(
-            "--track",
-            metavar="TRACKER",
-            rich_help_panel="Tracking",
-            help="Log runs as they train to wandb, tensorboard or mlflow; can be repeated.",
+        option(
+            "Log runs as they train to wandb, tensorboard or mlflow; can be repeated.",
+            "Tracking",
+            "TRACKER",
         ),
     ] = None,
     keep_weights: Annotated[
         bool,
-        typer.Option(
-            "--keep-weights",
-            rich_help_panel="Output",
-            help="Keep the parameters of finished runs, for `scaling results export-model`.",
+        option(
+            "Keep the parameters of finished runs, for `scaling results export-model`.", "Output"
         ),
     ] = False,
-    as_json: Json = False,
+    output: Output,
 ) -> None:
     """Train the missing runs of a sweep, here, on Slurm or on Ray.
 
@@ -118,7 +95,7 @@ def run(
     options = training.run_options(
         executor,
         shell_words,
-        partial(Display, to_stderr=as_json),
+        partial(Display, to_stderr=output.as_json),
         max_flops=max_flops and count_option(max_flops, "--max-flops", "write it as 1e15"),
         max_seconds=max_seconds,
         retries=retries,
@@ -131,49 +108,40 @@ def run(
     )
     loaded = load_with_overrides(sweep, overrides or ())
     outcome = run_sweep(loaded, folder_of(loaded, out, sweep), options)
+    to_out = f" --out {shlex.quote(str(out))}" if out else ""
     if outcome.array is not None:
-        print_array(outcome, as_json)
-    elif as_json:
-        print_json(outcome.status.to_dict())
-    elif outcome.in_tuning:
-        print_stopped_tuning(outcome)
+        document, text = _submitted(outcome.array, outcome.folder.path)
     else:
-        to_out = f" --out {shlex.quote(str(out))}" if out else ""
-        _print_summary(outcome, f"scaling run {shell_words}{to_out}")
+        document = outcome.status.to_dict()
+        again = f"scaling run {shell_words}{to_out}"
+        text = stopped_text(outcome) if outcome.in_tuning else _summary(outcome, again)
+    output.emit(document, lambda: text)
     raise typer.Exit(outcome.exit_code)
 
 
-def print_array(outcome: SweepOutcome, as_json: bool) -> None:
+def _submitted(array: SlurmArray, folder: Path) -> tuple[dict[str, Any], str]:
     """The Slurm jobs that were submitted, or the script of those that were not."""
-    array, folder = outcome.array, outcome.folder.path
-    assert array is not None
-    if as_json and array.job_id is None:
-        print_json({"script": array.script, "job_id": None})
-    elif as_json:
-        script = {"elements": array.elements, "script": str(array.path)}
-        print_json({"job_id": array.job_id, **script})
-    elif array.job_id is None:
-        typer.echo(array.script)
-    else:
-        typer.echo(f"{folder}: job {array.job_id} with {array.elements} elements")
-        typer.echo(f"next: scaling status {shlex.quote(str(folder))} --watch")
+    if array.job_id is None:
+        return {"script": array.script, "job_id": None}, array.script
+    document = {"job_id": array.job_id, "elements": array.elements, "script": str(array.path)}
+    text = f"{folder}: job {array.job_id} with {array.elements} elements"
+    return document, f"{text}\nnext: scaling status {shlex.quote(str(folder))} --watch"
 
 
-def _print_summary(outcome: SweepOutcome, again: str) -> None:
+def _summary(outcome: SweepOutcome, again: str) -> str:
+    """What was trained, what was not and why, and the next command."""
     folder, status = outcome.folder.path, outcome.status
-    typer.echo(f"{folder}: {status.summary or '0 done'}")
     reasons = [f"  {run.run_id}  {run.reason}" for run in status.runs if run.reason]
-    for line in reasons[:SHOWN]:
-        typer.echo(line)
+    lines = [f"{folder}: {status.summary or '0 done'}", *reasons[:SHOWN]]
     if len(reasons) > SHOWN:
-        typer.echo(f"  ... and {len(reasons) - SHOWN} more (scaling status lists all)")
+        lines.append(f"  ... and {len(reasons) - SHOWN} more (scaling status lists all)")
     if status.no_longer_planned:
         n_runs = len(status.no_longer_planned)
-        typer.echo(f"  kept, though the sweep file no longer asks for them: {n_runs} runs")
+        lines.append(f"  kept, though the sweep file no longer asks for them: {n_runs} runs")
     if outcome.stop and outcome.stop.reason != "signal":
-        typer.echo(f"  stopped, with all states saved: {outcome.stop.message}")
-    onward = "scaling fit" if outcome.sweep.supports_law_fit else "scaling report"
+        lines.append(f"  stopped, with all states saved: {outcome.stop.message}")
+    onward = f"scaling {'fit' if outcome.sweep.supports_law_fit else 'report'} "
+    onward += shlex.quote(str(folder))
     if status.counts.missing or not status.counts.done:
-        typer.echo(f"next: {again} trains the remaining runs")
-    else:
-        typer.echo(f"next: {onward} {shlex.quote(str(folder))}")
+        onward = f"{again} trains the remaining runs"
+    return "\n".join([*lines, f"next: {onward}"])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scaling.cli.output import Csv, Json, console, echo_err, emit, is_interactive, page
+from scaling.cli.output import TableOutput, console, echo_err, is_interactive, option, page
 from scaling.errors import ScalingError
 from scaling.formatting import format_flops, format_seconds
 
@@ -29,14 +29,12 @@ def status(
     target: Annotated[
         Path, typer.Argument(metavar="SWEEP|DIR", help="A sweep file or a sweep's folder.")
     ],
-    watch: Annotated[
-        bool, typer.Option("--watch", help="Keep updating until training ends.")
-    ] = False,
+    watch: Annotated[bool, option("Keep updating until training ends.")] = False,
     every: Annotated[
-        float, typer.Option(min=0.2, max=3600, help="Seconds between updates with --watch.")
+        float, option("Seconds between updates with --watch.", min=0.2, max=3600)
     ] = 2.0,
-    as_json: Json = False,
-    as_csv: Csv = False,
+    *,
+    output: TableOutput,
 ) -> None:
     """Show which runs are done, running, failed or missing, the time left and the cost so far.
 
@@ -54,8 +52,8 @@ def status(
             remedy="name a sweep file, or a folder made by `scaling run`",
         )
     folder = SweepFolder(target) if target.is_dir() else folder_of(load_sweep(target), None, target)
-    if watch and (as_json or as_csv):
-        form = "--json" if as_json else "--csv"
+    if watch and (output.as_json or output.as_csv):
+        form = "--json" if output.as_json else "--csv"
         raise ScalingError(
             f"--watch and {form} exclude each other",
             remedy=f"call `scaling status {form}` again and again",
@@ -65,11 +63,9 @@ def status(
     status = read_status(_in_training(folder))
     for warning in status.warnings:
         echo_err(f"warning: {warning}")
-    return emit(
-        status.to_dict() | ({} if as_json else {"warnings": []}),  # printed already
+    return output.emit(
+        status.to_dict() | ({} if output.as_json else {"warnings": []}),  # printed already
         lambda: status_text(status),
-        as_json=as_json,
-        as_csv=as_csv,
         rows=lambda: status.to_dict()["runs"],
         next_command=_next_command(status, folder.path),
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scaling.cli.options import AcceptChanges, ExecutionOptions, Out
-from scaling.cli.output import Json, echo_err, emit
+from scaling.cli.output import Output, echo_err, option
 from scaling.errors import ScalingError
 
 if TYPE_CHECKING:
@@ -26,33 +26,33 @@ def train(
     ] = None,
     *,
     run_id: Annotated[
-        str | None, typer.Option("--run", help="The run to train, as `scaling plan` names it.")
+        str | None, option("The run to train, as `scaling plan` names it.", names="--run")
     ] = None,
     out: Out = None,
     execution: ExecutionOptions,
     coordinator: Annotated[
         str | None,
-        typer.Option(
+        option(
+            'Address of process 0 of several hosts, or "auto" inside Slurm or a pod.',
             metavar="HOST:PORT",
-            help='Address of process 0 of several hosts, or "auto" inside Slurm or a pod.',
         ),
     ] = None,
     processes: Annotated[
-        int | None, typer.Option(min=1, max=2**20, help="Processes that train the run together.")
+        int | None, option("Processes that train the run together.", min=1, max=2**20)
     ] = None,
     process: Annotated[
         int | None,
-        typer.Option(min=0, max=2**20, help="Index of this process; process 0 writes the results."),
+        option("Index of this process; process 0 writes the results.", min=0, max=2**20),
     ] = None,
     accept_changes: AcceptChanges = False,
     profile: Annotated[
         Path | None,
-        typer.Option(help="Write a trace of some steps to this folder (TensorBoard, Perfetto)."),
+        option("Write a trace of some steps to this folder (TensorBoard, Perfetto)."),
     ] = None,
     serve: Annotated[
-        Path | None, typer.Option(hidden=True, help="Serve a coordinator over stdin and stdout.")
+        Path | None, option("Serve a coordinator over stdin and stdout.", hidden=True)
     ] = None,
-    as_json: Json = False,
+    output: Output,
 ) -> None:
     """Train one run of a sweep in this process, or in several processes, one on each host.
 
@@ -87,10 +87,9 @@ def train(
         profile=profile,
     )
     if outcome.is_first:
-        emit(
+        output.emit(
             outcome.to_dict(),
             lambda: f"{run_id}: {outcome.outcome}",
-            as_json=as_json,
             next_command=f"scaling status {shlex.quote(str(folder.path))}",
         )
     raise typer.Exit(outcome.exit_code)

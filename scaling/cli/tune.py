@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scaling.cli.options import CLUSTER, Out, Overrides, SweepPath, TrainingOptions
-from scaling.cli.output import Csv, Json, choice, emit, page, print_json
+from scaling.cli.output import TableOutput, choice, echo_err, option, page
 from scaling.formatting import format_count
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from scaling.tuning import TuningResult
     from scaling.tuning.document import FieldResult
 
-EXECUTORS = ("local", "ray")
-
 
 def tune(
     sweep: SweepPath,
@@ -31,16 +29,15 @@ def tune(
     out: Out = None,
     tuned_file: Annotated[
         Path | None,
-        typer.Option(
-            "--emit",
+        option(
+            "Write the tuned sweep here; default DIR/tuned.toml.",
             metavar="SWEEP.toml",
-            help="Write the tuned sweep here; default DIR/tuned.toml.",
+            names="--emit",
         ),
     ] = None,
-    executor: Annotated[str, choice("--executor", EXECUTORS, "Where to train.", CLUSTER)] = "local",
+    executor: Annotated[str, choice("local ray", "Where to train.", CLUSTER)] = "local",
     training: TrainingOptions,
-    as_json: Json = False,
-    as_csv: Csv = False,
+    output: TableOutput,
 ) -> None:
     """Tune the fields of a sweep's [[tuning]] tables and write the sweep with the measured rules.
 
@@ -57,26 +54,26 @@ def tune(
     from scaling.tuning import check_target
 
     source = as_shell_words(sweep, overrides or ())
-    options = training.run_options(executor, source, partial(Display, to_stderr=as_json or as_csv))
+    monitor = partial(Display, to_stderr=output.as_json or output.as_csv)
+    options = training.run_options(executor, source, monitor)
     loaded = load_with_overrides(sweep, overrides or ())
     folder = folder_of(loaded, out, sweep)
     if tuned_file is not None:
         check_target(tuned_file)
     outcome = tune_sweep(loaded, folder, options, tuned_file)
     if outcome.stopped is not None:
-        if as_json:
-            print_json(outcome.stopped.status.to_dict())
+        text = stopped_text(outcome.stopped)
+        if output.as_csv:
+            echo_err(text)
         else:
-            print_stopped_tuning(outcome.stopped, to_stderr=as_csv)
+            output.emit(outcome.stopped.status.to_dict(), lambda: text)
         raise typer.Exit(outcome.stopped.exit_code)
     assert outcome.result is not None
     result = outcome.result
     target = shlex.quote(str(tuned_file or folder.path / TUNED_FILE))
-    emit(
-        result.to_dict() | ({"warnings": []} if as_csv else {}),  # printed already
+    output.emit(
+        result.to_dict() | ({"warnings": []} if output.as_csv else {}),  # printed already
         lambda: tuning_text(result),
-        as_json=as_json,
-        as_csv=as_csv,
         rows=lambda: [
             {"field": field.field, "n_params": size.n_params, "tokens": size.tokens}
             | value.model_dump()
@@ -88,12 +85,11 @@ def tune(
     )
 
 
-def print_stopped_tuning(outcome: SweepOutcome, *, to_stderr: bool = False) -> None:
+def stopped_text(outcome: SweepOutcome) -> str:
     """How far a tuning came that was stopped."""
     reason = outcome.stop.message if outcome.stop else ""
     summary = f"{outcome.folder.path}: {outcome.status.summary}; stopped by {reason}"
-    typer.echo(summary, err=to_stderr)
-    typer.echo("next: run the same command again to continue", err=to_stderr)
+    return f"{summary}\nnext: run the same command again to continue"
 
 
 def tuning_text(result: TuningResult) -> RenderableType:

@@ -18,7 +18,7 @@ class OptimConfig(Frozen):
     with AdamW for all else, its steps as large as AdamW's.
 
     `wsd` warms up, stays constant, and decays by 1 - sqrt over the last `cooldown_frac` of the
-    steps (Hagele 2024).
+    steps, or the last `cooldown_steps` (Hagele 2024).
     """
 
     name: OptimizerName = "adamw"
@@ -26,6 +26,7 @@ class OptimConfig(Frozen):
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     schedule: Literal["cosine", "wsd", "constant"] = "wsd"
     cooldown_frac: Fraction = 0.2
+    cooldown_steps: Annotated[int, Field(ge=1)] | None = None
     final_lr_frac: Fraction = 0.0
     weight_decay: Annotated[float, Field(ge=0.0, le=10.0)] = 0.0
     b1: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
@@ -34,9 +35,9 @@ class OptimConfig(Frozen):
     clip: Annotated[float, Field(gt=0.0)] | Disabled = 1.0
     z_loss: Annotated[float, Field(ge=0.0, le=1.0)] = 1e-4
 
-    def cooldown_steps(self, n_steps: int) -> int:
+    def cooldown(self, n_steps: int) -> int:
         """Steps of the final decay of `wsd`, at least one."""
-        return max(1, round(self.cooldown_frac * n_steps))
+        return self.cooldown_steps or max(1, round(self.cooldown_frac * n_steps))
 
 
 class EvalSet(Frozen):

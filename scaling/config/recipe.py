@@ -14,13 +14,14 @@ HALF_LIFE_TOKENS = 17_566.0  # b2 = 0.98 at 512 tokens a step
 
 
 class PowerRule(Frozen):
-    """A measured rule: coef x N^n_power x D^d_power, N under the design's convention. `scaling
-    tune` writes it, with the range it was measured in.
+    """A measured rule: coef x N^n_power x D^d_power x B^batch_power, N under the design's
+    convention, B the tokens of a step. `scaling tune` writes it, with the range it was measured in.
     """
 
     coef: Annotated[float, Field(gt=0.0)]
     n_power: float = 0.0
     d_power: float = 0.0
+    batch_power: float = 0.0
     n_range: tuple[Count, Count] | None = Field(default=None, strict=False)
 
     @model_validator(mode="after")
@@ -62,5 +63,11 @@ class Recipe(Frozen):
     batch_rule: Literal["porian", "step-law", "deepseek"] | PowerRule = "porian"
     batch_tokens: Count | None = None
     b2_half_life: Count | PowerRule = HALF_LIFE_TOKENS
-    decay_timescale: Annotated[float, Field(gt=0.0, le=100.0)] | None = None
+    decay_timescale: Annotated[float, Field(gt=0.0, le=100.0)] | PowerRule | None = None
     size_tolerance: Annotated[float, Field(gt=0.0, le=1.0)] = 0.35
+
+    @model_validator(mode="after")
+    def _batch_of_itself(self) -> Recipe:
+        if isinstance(self.batch_rule, PowerRule) and self.batch_rule.batch_power:
+            raise ValueError("batch_rule cannot have a batch_power: it is what gives the batch")
+        return self

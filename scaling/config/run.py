@@ -39,9 +39,9 @@ class RunConfig(Frozen):
             raise ValueError(
                 f"optim.warmup_steps = {self.optim.warmup_steps} exceeds n_steps = {self.n_steps}"
             )
+        if (cooldown := self.optim.cooldown_steps or 0) > self.n_steps:
+            raise ValueError(f"optim.cooldown_steps = {cooldown} exceeds n_steps = {self.n_steps}")
         check_answers(self.task, self.evals)
-        if self.optim.name == "muon" and self.model.transfer:
-            raise ValueError("optim.name = 'muon' has no factors for model.transfer: use adamw")
         if self.tokens >= MAX_TOKENS:
             raise ValueError(
                 f"{self.tokens:.3g} training tokens are more than a row can hold ({MAX_TOKENS:.3g})"
@@ -64,7 +64,7 @@ class RunConfig(Frozen):
         `cosine`.
         """
         if self.optim.schedule == "wsd":
-            return self.n_steps - self.optim.cooldown_steps(self.n_steps)
+            return self.n_steps - self.optim.cooldown(self.n_steps)
         return self.n_steps if self.optim.schedule == "constant" else 0
 
     @property

@@ -61,18 +61,21 @@ class Replicates(Frozen):
 class Tuning(Frozen):
     """A field that is tuned before the sweep is trained: a grid of `n_values` values, each `factor`
     times the one before, about what the recipe says, at the smallest, a middle and the largest size
-    (or at `sizes`).
+    (or at `sizes`), and at each of `batch_sizes` (sequences), which give the rule a power of the
+    batch.
 
     Each value is first trained by a short run, a complete one of the fraction `short_run_frac` of
     the horizon; values whose loss lies more than `margin` (relative) above the best are not trained
     further. `short_run_frac = false` trains all. A best value at the end of the grid extends it, by
     up to `max_extensions` values. The horizon is `tokens_per_param`, or the geometric mean of the
     tokens that the design asks of a size. A batch is counted in tokens, b2 by its half-life in
-    tokens; a later table starts from the rules of the earlier ones.
+    tokens, weight decay by the share of the run that weights remember (1 / (lr x decay x steps)); a
+    later table starts from the rules of the earlier ones.
     """
 
-    field: Literal["optim.lr", "batch_size", "optim.b2"] = "optim.lr"
+    field: Literal["optim.lr", "batch_size", "optim.b2", "optim.weight_decay"] = "optim.lr"
     sizes: Counts | None = None
+    batch_sizes: Annotated[tuple[Positive, ...], Strict(False), Field(min_length=2)] | None = None
     n_values: Annotated[int, Field(ge=3, le=15)] = 5
     factor: Annotated[float, Field(gt=1.0, le=16.0)] = 2.0
     tokens_per_param: Count | None = None
@@ -80,6 +83,12 @@ class Tuning(Frozen):
     margin: Annotated[float, Field(gt=0.0, le=10.0)] = 0.03
     max_extensions: Annotated[int, Field(ge=0, le=20)] = 4
     seeds: Seeds = (0,)
+
+    @model_validator(mode="after")
+    def _of_a_batch(self) -> Tuning:
+        if self.field == "batch_size" and self.batch_sizes:
+            raise ValueError("batch_sizes is for fields other than the batch itself")
+        return self
 
 
 class Forecast(Frozen):

@@ -119,11 +119,8 @@ def run_sweep(sweep: Sweep, folder: SweepFolder | Path, options: RunOptions) -> 
             return stopped.outcome
         for entry in result.fields:
             rule = entry.rule
-            text = (
-                f"{rule.coef:.3g} x N^{rule.n_power:.3f}"
-                if rule.kind == "power"
-                else f"{rule.ratio:.3g} x the recipe's rule"
-            )
+            is_power = rule.kind == "power"
+            text = rule.formula if is_power else f"{rule.ratio:.3g} x the recipe's rule"
             source = folder.path / "tuning.json"
             options.on_message(f"tuned {entry.field} = {text}, {entry.runs} runs ({source})")
     trainer.options = options

@@ -96,7 +96,7 @@ def simulate(run: RunConfig) -> Outcome:
             remedy=f"simulate one of {', '.join(known())}",
         )
     # the width rule is the optimum here
-    best = recipe.learning_rate(run.model, 1.0, 1.0, Recipe(transfer=run.model.transfer))
+    best = recipe.learning_rate(run.model, 1.0, 1.0, 1.0, Recipe(transfer=run.model.transfer))
     octaves = math.log2(run.optim.lr / best)
     end: int | None = None  # the step at which it diverges
     if octaves > _between(STABLE_OCTAVES, _uniform(run, "stable")):

@@ -8,9 +8,8 @@ from typing import get_args
 
 from scaling.config import FlopsConvention, NConvention
 from scaling.errors import ScalingError, unknown_choice
-from scaling.fit.formula import read_formula
 from scaling.fit.frontier.isoflop import METHODS
-from scaling.fit.laws.formula import FormulaLaw
+from scaling.fit.laws.formula import read_formula
 from scaling.fit.laws.law import Law
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.laws.objectives import OBJECTIVES
@@ -56,7 +55,7 @@ class FitOptions:
     combined: bool = False
     formula: str | None = None
     start: str | None = None
-    written: FormulaLaw | None = None
+    written: Law | None = None
 
     def __post_init__(self) -> None:
         choices = {

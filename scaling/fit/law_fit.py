@@ -131,11 +131,11 @@ class LawFit:
         """The exponents a and b under the runs' own cost, and what the law derives at C = 6 N D (G,
         ...).
         """
-        powers = exponents(self.optimum, self.optimum_draws, ci)
+        powers = self.optimum.exponents(self.optimum_draws, ci) if self.optimum else {}
         if self.law.derived is None or self.data.cost != Cost():
             return powers
         spread = self.law.derived(self.drawn) if self.drawn else {}
-        return estimates(self.law.derived(_arrays(self.values)), spread, ci) | powers
+        return estimates(self.law.derived(self.law.values(self.theta)), spread, ci) | powers
 
     def objective_result(self) -> Objective:
         """What was minimised, and its value."""
@@ -186,15 +186,3 @@ class LawFit:
             aic=aic,
             bic=bic,
         )
-
-
-def _arrays(values: Mapping[str, float]) -> dict[str, Array]:
-    return {name: np.asarray(value) for name, value in values.items()}
-
-
-def exponents(optimum: Frontier | None, draws: Frontier | None, ci: float) -> dict[str, Estimate]:
-    """The exponents {a, b} of a frontier with their intervals; empty without a frontier."""
-    if optimum is None:
-        return {}
-    values = {"a": float(optimum.a), "b": float(optimum.b)}
-    return estimates(values, {"a": draws.a, "b": draws.b} if draws else None, ci)

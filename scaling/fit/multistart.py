@@ -11,7 +11,6 @@ from itertools import chain, combinations, product
 
 import numpy as np
 
-from scaling.fit.laws.formula import FormulaLaw
 from scaling.fit.laws.formula_starts import starts as formula_starts
 from scaling.fit.newton import Problem, continuation
 from scaling.fit.result import ObjectiveMinimum, Starts
@@ -85,7 +84,7 @@ def starts(task: Problem) -> Array:
     of the grid.
     """
     law = task.law
-    if isinstance(law, FormulaLaw):
+    if not law.terms:
         data = task.logs, task.loss, task.weight
         return formula_starts(law, *data, task.lower, task.upper, MOST_STARTS)
     is_fixed = task.lower == task.upper

@@ -12,7 +12,6 @@ import pandas as pd
 
 import scaling
 from scaling.errors import ScalingError, located
-from scaling.fit import formula
 from scaling.fit.bootstrap import fit_law
 from scaling.fit.dataset import Dataset
 from scaling.fit.diagnostics import repeated_data
@@ -28,8 +27,9 @@ from scaling.fit.frontier.approaches import agreement, estimate_frontiers
 from scaling.fit.frontier.estimate import FrontierEstimate
 from scaling.fit.frontier.frontier import cap_resamples
 from scaling.fit.frontier.isoflop import grid_bias
-from scaling.fit.law_fit import LawFit, exponents
+from scaling.fit.law_fit import LawFit
 from scaling.fit.law_weights import weigh_laws
+from scaling.fit.laws.formula import read_formula
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.noise import noise_result, noise_warnings
 from scaling.fit.profile import profile
@@ -53,7 +53,7 @@ from scaling.fit.special.critical_batch import corrected
 from scaling.points.comparability import evaluation_of
 from scaling.points.points import Points
 from scaling.points.readers import source_label
-from scaling.points.source import Source, read_source
+from scaling.points.source import Source, read_rows, read_source
 from scaling.warning import ResultWarning, WarningCode, warn
 
 __all__ = ["FitOptions", "FitResult", "fit"]
@@ -69,7 +69,7 @@ def fit(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitResult:
     Raises ScalingError that names the source when nothing can be fitted.
     """
     if options.formula is not None:
-        options = formula.with_law(options, paths)
+        options = _with_law(options, paths)
     options = options.resolved()
     if options.law in TABLE_LAWS:
         from scaling.fit.special.table_laws import SPECIAL
@@ -83,7 +83,7 @@ def fit(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitResult:
             kept = source.points.take(source.points.weight > 0, "weight 0")
             source = replace(source, points=kept)
         if options.written is not None:
-            options, source = formula.with_points(options, source)
+            options, source = _with_points(options, source)
         if options.law == "kaplan-ns":
             points, notes, warnings = corrected(source.points)
             source = replace(
@@ -98,6 +98,35 @@ def fit(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitResult:
 
         accuracy = second_stage(source.points, options)
         return _result(source, replace(options, law="chinchilla"), accuracy)
+
+
+def _with_law(options: FitOptions, paths: Sequence[Path | pd.DataFrame]) -> FitOptions:
+    """The options with the formula's law; its inputs are columns of the sources, or named."""
+    assert options.formula is not None
+    rows, tables, _ = read_rows(paths)
+    names = {str(name) for table in (*rows, *(part for _, part in tables)) for name in table}
+    law = read_formula(options.formula, options.start, options.columns, names)
+    return replace(options, law=law.name, written=law, formula=None, start=None)
+
+
+def _with_points(options: FitOptions, source: Source) -> tuple[FitOptions, Source]:
+    """The inputs that a results folder's runs hold; and where losses are negative, the objective
+    of losses in the place of that of their logs.
+    """
+    law, points, notes = options.written, source.points, source.notes
+    assert law is not None
+    runs, others = source.runs, dict(points.others)
+    if runs is not None:
+        for name in law.inputs:
+            if name in runs.columns and name not in ("N", "D", "C"):
+                others[name] = runs[name].to_numpy(float)
+        points = replace(points, others=others)
+    if (points.loss <= 0).any():
+        objective = options.objective or law.default_objective
+        objective = objective.removesuffix("-log").replace("lad", "huber")
+        options = replace(options, objective=objective, written=replace(law, signed=True))
+        notes = (*notes, f"losses below zero: the objective is {objective}, of losses")
+    return options, replace(source, points=points, notes=notes)
 
 
 def _result(
@@ -292,7 +321,7 @@ def _kaplan(source: Source, options: FitOptions) -> tuple[KaplanFit | None, list
         status=fit.status,
         warnings=fit.warnings,
         goodness=fit.goodness(),
-        **exponents(fit.optimum, fit.optimum_draws, options.ci),
+        **(fit.optimum.exponents(fit.optimum_draws, options.ci) if fit.optimum else {}),
     ), []
 
 

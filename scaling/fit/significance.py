@@ -31,14 +31,9 @@ def holm(p: Sequence[float]) -> list[float]:
     stays below the level.
     """
     order = np.argsort(p, kind="stable")
-    scaled = (
-        np.maximum.accumulate(np.asarray(p, float)[order] * (len(p) - np.arange(len(p))))
-        if len(p)
-        else np.empty(0)
-    )
-    adjusted = np.empty(len(p))
-    adjusted[order] = np.minimum(scaled, 1.0)
-    return [float(value) for value in adjusted]
+    scaled = np.maximum.accumulate(np.asarray(p, float)[order] * np.arange(len(p), 0, -1))
+    adjusted: list[float] = np.minimum(scaled, 1.0)[np.argsort(order)].tolist()
+    return adjusted
 
 
 def open_interval(value: float, drawn: Array, ci: float) -> Interval:

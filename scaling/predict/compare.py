@@ -15,8 +15,6 @@ compute-equivalent gain (Davidson et al. 2023).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
-from typing import Any
 
 import numpy as np
 
@@ -27,15 +25,9 @@ from scaling.fit.laws.laws import LAWS
 from scaling.fit.result import FitResult
 from scaling.fit.significance import holm, open_interval, two_sided
 from scaling.points.comparability import comparable
-from scaling.predict.compared_sweep import (
-    ComparedSweep,
-    check_comparable,
-    compared_fit,
-    compared_sweep,
-    fitting_notes,
-)
 from scaling.predict.comparison import (
     Band,
+    ComparedSweep,
     Comparison,
     ComputeMultiplier,
     ComputeRow,
@@ -43,6 +35,10 @@ from scaling.predict.comparison import (
     FrontierCurves,
     GainCurve,
     LossComparability,
+    check_comparable,
+    compared_fit,
+    compared_sweep,
+    fitting_notes,
 )
 
 Array = np.ndarray
@@ -210,11 +206,12 @@ def _shares(
     """The share at each budget (K,), and its draws (K, M <= count); inf where the loss is out of
     reach. Pairs with a draw that has no frontier are left out.
     """
-    ours, theirs = (
-        _picked(side.draws, random.integers(0, np.size(side.draws.a), count))
-        for side in (first, other)
-    )
-    drawn = compute_ratio(ours, theirs, flops[:, None])
+
+    def picked(draws: Frontier) -> Frontier:
+        rows = random.integers(0, np.size(draws.a), count)
+        return draws.map(lambda column: np.broadcast_to(column, draws.a.shape)[rows])
+
+    drawn = compute_ratio(picked(first.draws), picked(other.draws), flops[:, None])
     whole = drawn[:, ~np.isnan(drawn).any(axis=0)]
     if not whole.size:
         raise ScalingError(
@@ -223,15 +220,6 @@ def _shares(
             remedy="fit it again with more draws: scaling fit SOURCE --bootstrap 1000",
         )
     return compute_ratio(first.optimum, other.optimum, flops), whole
-
-
-def _picked(draws: Frontier, rows: Array) -> Frontier:
-    columns: dict[str, Any] = {
-        field.name: None if column is None else np.broadcast_to(column, draws.a.shape)[rows]
-        for field in fields(draws)
-        for column in [getattr(draws, field.name)]
-    }
-    return Frontier(**columns)
 
 
 def _row(

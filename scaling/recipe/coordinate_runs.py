@@ -55,7 +55,7 @@ def coordinate_series(
     if not optim.get("lr"):
         model = model_of(transfer.base_width)
         n = n_params(model, task.seq_len, "with_head")
-        optim["lr"] = learning_rate(model, n, 20.0 * n, recipe)
+        optim["lr"] = learning_rate(model, n, 20.0 * n, BATCH_TOKENS, recipe)
     constant = OptimConfig.model_validate(optim | {"schedule": "constant", "warmup_steps": 0})
     n_layers = transfer.base_depth or smallest.n_layers
 

@@ -26,15 +26,17 @@ USUAL_SHAPES = 1e8  # parameters from which widths are multiples of 128, as acce
 WIDE_HEADS = 1e9  # and from which heads are 128 wide
 
 
-def learning_rate(model: ModelConfig, n: float, tokens: float, recipe: Recipe) -> float:
-    """The rate that the recipe's rule gives for N parameters and D tokens.
+def learning_rate(
+    model: ModelConfig, n: float, tokens: float, batch_tokens: float, recipe: Recipe
+) -> float:
+    """The rate that the recipe's rule gives for N parameters, D tokens and the tokens of a step.
 
     `width`: lr_width / d_model, for the optimum moves as 1 / width (Yang 2022, muP, hidden
     matrices); 0.16 lay within the noise of the best at widths 12, 24 and 40. With `transfer` the
     model itself divides by its width, and the base's rate holds.
     """
     if isinstance(recipe.lr_rule, PowerRule):
-        return rules.evaluate(recipe.lr_rule, n, tokens)
+        return rules.evaluate(recipe.lr_rule, n, tokens, batch_tokens)
     if recipe.lr_rule == "width":
         return recipe.lr_width / (recipe.transfer.base_width if recipe.transfer else model.d_model)
     return rules.PUBLISHED[recipe.lr_rule].lr(n, tokens)
@@ -74,9 +76,9 @@ def b2(n: float, batch_tokens: int, recipe: Recipe) -> float:
     Porian 2024 raises b2 for small batches).
     """
     half = recipe.b2_half_life
-    return b2_of(
-        batch_tokens, rules.evaluate(half, n, 1.0) if isinstance(half, PowerRule) else half
-    )
+    if isinstance(half, PowerRule):
+        half = rules.evaluate(half, n, 1.0, batch_tokens)
+    return b2_of(batch_tokens, half)
 
 
 def b2_of(batch_tokens: int, half_life_tokens: float) -> float:
@@ -85,13 +87,14 @@ def b2_of(batch_tokens: int, half_life_tokens: float) -> float:
     return round(min(high, max(low, 0.5 ** (batch_tokens / half_life_tokens))), 4)
 
 
-def weight_decay(lr: float, n_steps: int, recipe: Recipe) -> float:
+def weight_decay(lr: float, n: float, n_steps: int, batch_tokens: float, recipe: Recipe) -> float:
     """1 / (timescale x lr x steps): weights forget over that share of the run (Wang and Aitchison
-    2024); none without a timescale.
+    2024), which is B / (lr x decay x D); none without a timescale.
     """
-    return (
-        min(10.0, 1.0 / (recipe.decay_timescale * lr * n_steps)) if recipe.decay_timescale else 0.0
-    )
+    timescale = recipe.decay_timescale
+    if isinstance(timescale, PowerRule):
+        timescale = rules.evaluate(timescale, n, n_steps * batch_tokens, batch_tokens)
+    return min(10.0, 1.0 / (timescale * lr * n_steps)) if timescale else 0.0
 
 
 def optim_for(
@@ -105,12 +108,13 @@ def optim_for(
     """The optimiser of a model and horizon, with a sweep's overrides. Raises InfeasibleCell for one
     that is out of range.
     """
-    lr = overrides.get("lr") or learning_rate(model, n, n_steps * batch_tokens, recipe)
+    tokens = float(n_steps * batch_tokens)
+    lr = overrides.get("lr") or learning_rate(model, n, tokens, batch_tokens, recipe)
     derived = {
         "lr": lr,
         "warmup_steps": warmup_steps(n, n_steps, batch_tokens, recipe),
         "b2": b2(n, batch_tokens, recipe),
-        "weight_decay": weight_decay(lr, n_steps, recipe),
+        "weight_decay": weight_decay(lr, n, n_steps, batch_tokens, recipe),
     }
     try:
         return OptimConfig.model_validate(derived | overrides)

@@ -70,10 +70,12 @@ PUBLISHED = {
 }
 
 
-def evaluate(rule: PowerRule, n: float, d: float) -> float:
-    """A measured rule at N and D. Raises InfeasibleCell where its powers leave all numbers."""
+def evaluate(rule: PowerRule, n: float, d: float, batch_tokens: float = 1.0) -> float:
+    """A measured rule at N, D and the tokens of a step. Raises InfeasibleCell where its powers
+    leave all numbers.
+    """
     try:
-        value = rule.coef * n**rule.n_power * d**rule.d_power
+        value = rule.coef * n**rule.n_power * d**rule.d_power * batch_tokens**rule.batch_power
     except OverflowError:
         value = math.inf
     if not 0.0 < value < math.inf:

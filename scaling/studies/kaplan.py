@@ -20,7 +20,7 @@ from scaling.fit.laws.published import published
 from scaling.fit.special.critical_batch import ALPHA_B, B_STAR, critical_batch
 from scaling.points.points import Points, points
 from scaling.render.figure import Axis, Figure, Line, Markers
-from scaling.render.table import Cell, Table, number
+from scaling.render.table import Table, number
 from scaling.studies import runs
 from scaling.studies.study import Claim, Interval, Study, record_table
 
@@ -33,11 +33,16 @@ EARLY_STOPPED = "unique tokens, best loss along the run"
 
 
 @dataclass(frozen=True)
-class PowerFit:
+class PowerLaw:
     """y = exp(level) x^slope through points x, y (n,) by least squares in logs, the slope with
-    Student's interval.
+    Student's interval: L = (X_c / X)^alpha of the letter X, or the critical batch B = B* /
+    L^(1 / alpha_B) where the letter is B (Kaplan 2020, eq. 5.3). `counted` says what X counts,
+    `published` is Kaplan's exponent.
     """
 
+    letter: str
+    counted: str
+    published: float
     x: np.ndarray
     y: np.ndarray
     slope: Interval
@@ -55,7 +60,7 @@ class PowerFit:
 
     @property
     def exponent(self) -> Interval:
-        """-slope with its interval."""
+        """-slope with its interval: alpha, or 1 / alpha_B."""
         return Interval(-self.slope.value, -self.slope.hi, -self.slope.lo)
 
     @property
@@ -63,48 +68,24 @@ class PowerFit:
         """Of ln y, without its sign."""
         return float(np.abs(self.residuals).max())
 
-
-@dataclass(frozen=True)
-class KaplanLaw:
-    """L = (X_c / X)^alpha: the letter X, what it counts, the fit, and Kaplan's exponent."""
-
-    letter: str
-    counted: str
-    power: PowerFit
-    published: float
-
     @property
     def scale(self) -> float:
-        """X_c, where the loss is one nat."""
-        return float(np.exp(-self.power.level / self.power.slope.value))
-
-
-@dataclass(frozen=True)
-class CriticalBatch:
-    """B = B* / L^(1 / alpha_B) through noise scales in tokens against losses at the ends of runs
-    (Kaplan 2020, eq. 5.3).
-
-    `loss_before` and `noise_before` (m,) are from after warm-up and before the end: not fitted.
-    """
-
-    power: PowerFit
-    loss_before: np.ndarray
-    noise_before: np.ndarray
-
-    @property
-    def star(self) -> float:
-        """B*, the batch in tokens at a loss of one nat."""
-        return float(np.exp(self.power.level))
+        """X_c, where the loss is one nat, or B*, the batch in tokens at one nat."""
+        power = 1.0 if self.letter == "B" else -1 / self.slope.value
+        return float(np.exp(self.level * power))
 
 
 @dataclass(frozen=True)
 class KaplanStudy:
-    """Kaplan's laws in a folder; `share_improving` is the share of runs on limited text whose best
-    loss is their last.
+    """Kaplan's laws in a folder, and the critical batch by noise scales in tokens at the ends of
+    runs. `loss_before` and `noise_before` (m,) are from after warm-up and before the end: not
+    fitted. `share_improving` is the share of runs on limited text whose best loss is their last.
     """
 
-    laws: tuple[KaplanLaw, ...]
-    batch: CriticalBatch | None
+    laws: tuple[PowerLaw, ...]
+    batch: PowerLaw | None
+    loss_before: np.ndarray
+    noise_before: np.ndarray
     share_improving: float = 0.0
 
 
@@ -118,7 +99,7 @@ def analyze(rows: pd.DataFrame) -> KaplanStudy | None:
         return None
     configs = runs.configs(rows)
     limits = {run: config["task"].get("unique_tokens") for run, config in configs.items()}
-    batch, share_improving = _critical_batch(rows, configs), 0.0
+    (batch, loss_before, noise_before), share_improving = _critical_batch(rows, configs), 0.0
     if None not in limits.values():
         laws = [_limited_law(rows, limits)]
         is_last_best = [
@@ -136,20 +117,25 @@ def analyze(rows: pd.DataFrame) -> KaplanStudy | None:
     else:
         return None
     fitted = tuple(law for law in laws if law is not None)
-    return KaplanStudy(fitted, batch, share_improving) if fitted else None
+    if not fitted:
+        return None
+    return KaplanStudy(fitted, batch, loss_before, noise_before, share_improving)
 
 
-def fit_line(x: np.ndarray, y: np.ndarray) -> PowerFit | None:
+def fit_line(
+    letter: str, counted: str, published: float, x: np.ndarray, y: np.ndarray
+) -> PowerLaw | None:
     """A line in logs through points (n,); None from fewer than `MIN_POINTS` points or one x."""
     if len(x) < MIN_POINTS or np.ptp(np.log(x)) == 0.0:
         return None
     line = linregress(np.log(x), np.log(y))
     reach = float(t.ppf((1 + CI) / 2, len(x) - 2)) * float(line.stderr)
     slope = Interval(float(line.slope), float(line.slope) - reach, float(line.slope) + reach)
-    return PowerFit(x, y, slope, float(line.intercept), float(line.rvalue) ** 2)
+    level, r2 = float(line.intercept), float(line.rvalue) ** 2
+    return PowerLaw(letter, counted, published, x, y, slope, level, r2)
 
 
-def _grid_laws(rows: pd.DataFrame) -> list[KaplanLaw | None]:
+def _grid_laws(rows: pd.DataFrame) -> list[PowerLaw | None]:
     """L(N) at the most tokens that all sizes have, in two conventions; L(D) at the largest size;
     L(C) along the lower edge.
     """
@@ -187,16 +173,14 @@ def _lower_edge(c: np.ndarray, loss: np.ndarray) -> np.ndarray:
     return is_edge
 
 
-def _law(letter: str, counted: str, cells: pd.DataFrame, column: str) -> KaplanLaw | None:
+def _law(letter: str, counted: str, cells: pd.DataFrame, column: str) -> PowerLaw | None:
     cells = cells[np.isfinite(cells["loss"])]  # a run may have measured no number
-    power = fit_line(cells[column].to_numpy(float), cells["loss"].to_numpy(float))
-    if power is None:
-        return None
     exponent = published(f"kaplan2020-{letter.lower()}").values[f"alpha_{letter}"]
-    return KaplanLaw(letter, counted, power, float(exponent))
+    x, y = (cells[name].to_numpy(float) for name in (column, "loss"))
+    return fit_line(letter, counted, float(exponent), x, y)
 
 
-def _limited_law(rows: pd.DataFrame, limits: Mapping[str, int]) -> KaplanLaw | None:
+def _limited_law(rows: pd.DataFrame, limits: Mapping[str, int]) -> PowerLaw | None:
     """L(D) of the largest size on limited texts: the lowest loss along each run, as early stopping
     would give.
     """
@@ -210,9 +194,11 @@ def _limited_law(rows: pd.DataFrame, limits: Mapping[str, int]) -> KaplanLaw | N
     return _law("D", EARLY_STOPPED, means, "d")
 
 
-def _critical_batch(rows: pd.DataFrame, configs: Mapping[str, Any]) -> CriticalBatch | None:
-    """Noise scale against held-out loss at the ends of runs, and what was measured before; None
-    where there is too little.
+def _critical_batch(
+    rows: pd.DataFrame, configs: Mapping[str, Any]
+) -> tuple[PowerLaw | None, np.ndarray, np.ndarray]:
+    """Noise scale against held-out loss at the ends of runs (None where there is too little), and
+    loss and noise scale before.
 
     The two are kept apart: the cooldown lowers the loss and raises the noise scale severalfold, so
     a line through both would be steeper than either.
@@ -220,17 +206,15 @@ def _critical_batch(rows: pd.DataFrame, configs: Mapping[str, Any]) -> CriticalB
     noise = runs.metric_rows(rows, "noise_scale", "train")[["run_id", "step", "value"]]
     losses = runs.metric_rows(rows, "loss").rename(columns={"value": "loss"})
     joined = noise.rename(columns={"value": "noise"}).merge(losses, on=["run_id", "step"])
-    if joined.empty:
-        return None
     of_row = [configs[str(run_id)] for run_id in joined["run_id"]]
     at_end = joined["step"] == [config["n_steps"] for config in of_row]
     is_warm = joined["step"] > [config["optim"]["warmup_steps"] for config in of_row]
-    loss, noise_scale = (joined.loc[at_end, name].to_numpy(float) for name in ("loss", "noise"))
-    power = fit_line(loss, noise_scale)
-    if power is None:
-        return None
     before = joined[~at_end & is_warm].drop_duplicates(["n_params", "step", "seed"])
-    return CriticalBatch(power, *(before[name].to_numpy(float) for name in ("loss", "noise")))
+    (loss, noise_scale), (loss_before, noise_before) = (
+        frame[["loss", "noise"]].to_numpy(float).T for frame in (joined[at_end], before)
+    )
+    power = fit_line("B", "critical batch", 1 / ALPHA_B, loss, noise_scale)
+    return power, loss_before, noise_before
 
 
 def claims(study: KaplanStudy) -> list[Claim]:
@@ -241,14 +225,13 @@ def claims(study: KaplanStudy) -> list[Claim]:
         Claim(
             f"L({law.letter}) as one power, R2 in logs ({law.counted})",
             f"at least {MIN_R2:g}",
-            f"{law.power.r2:.3f} with alpha_{law.letter} = {law.power.exponent:.3g} "
-            f"(Kaplan {law.published:g})",
-            law.power.r2 >= MIN_R2,
+            f"{law.r2:.3f} with alpha_{law.letter} = {law.exponent:.3g} (Kaplan {law.published:g})",
+            law.r2 >= MIN_R2,
         )
         for law in study.laws
     ]
     if study.batch is not None:
-        exponent = study.batch.power.exponent
+        exponent = study.batch.exponent
         made.append(
             Claim(
                 "critical batch by gradient noise at the ends of runs, "
@@ -267,12 +250,8 @@ def notes(study: KaplanStudy) -> list[str]:
     """
     by_letter = {law.letter: law for law in reversed(study.laws)}
     laws = list(by_letter.values())[::-1]
-    exponents = ", ".join(f"{law.power.exponent.value:.2g} for {law.letter}" for law in laws)
-    inside = [
-        law.letter
-        for law in laws
-        if law.power.exponent.lo <= law.published <= law.power.exponent.hi
-    ]
+    exponents = ", ".join(f"{law.exponent.value:.2g} for {law.letter}" for law in laws)
+    inside = [law.letter for law in laws if law.exponent.lo <= law.published <= law.exponent.hi]
     agree = (
         f"that of {', '.join(inside)} lies" if inside else "none of the published exponents lies"
     )
@@ -297,27 +276,21 @@ def notes(study: KaplanStudy) -> list[str]:
 
 def tables(study: KaplanStudy) -> Iterator[Table | None]:
     """Exponents with intervals, the published ones, and how well each line fits."""
-
-    def record(name: str, power: PowerFit, published: float, scale: float) -> dict[str, Cell]:
-        is_batch = study.batch is not None and power is study.batch.power
-        largest = np.expm1(power.largest_residual) if is_batch else power.largest_residual
-        return {
-            "law": name,
-            "points": len(power.x),
-            "exponent": power.exponent,
-            "Kaplan": published,
-            "X_c or B*": scale,
-            "R2": power.r2,
-            "largest residual": f"{100 * float(largest):.2g} %",
-        }
-
+    laws = [(f"L({law.letter}), {law.counted}", law, law.largest_residual) for law in study.laws]
+    if (batch := study.batch) is not None:
+        laws.append(("B_crit(L), 1/alpha_B", batch, float(np.expm1(batch.largest_residual))))
     records = [
-        record(f"L({law.letter}), {law.counted}", law.power, law.published, law.scale)
-        for law in study.laws
+        {
+            "law": name,
+            "points": len(law.x),
+            "exponent": law.exponent,
+            "Kaplan": law.published,
+            "X_c or B*": law.scale,
+            "R2": law.r2,
+            "largest residual": f"{100 * largest:.2g} %",
+        }
+        for name, law, largest in laws
     ]
-    if study.batch is not None:
-        name = "B_crit(L), 1/alpha_B"
-        records.append(record(name, study.batch.power, 1 / ALPHA_B, study.batch.star))
     caption = (
         f"Least squares in logs; intervals of {CI:.0%} by Student's t, for the line alone: they do "
         "not account for curvature."
@@ -329,18 +302,18 @@ def tables(study: KaplanStudy) -> Iterator[Table | None]:
 def figures(study: KaplanStudy) -> Iterator[Figure]:
     """Each law as a line in logs, and the noise scale against loss with both critical batches."""
     for index, law in enumerate(study.laws):
-        power, alpha = law.power, law.power.exponent.value
-        x = np.geomspace(power.x.min(), power.x.max(), 60)
-        tooltips = [f"{100 * residual:+.2g} % off the line" for residual in power.residuals]
-        published = power.y[0] / (power.x[0] / x) ** -law.published  # from the first point on
+        alpha = law.exponent.value
+        x = np.geomspace(law.x.min(), law.x.max(), 60)
+        tooltips = [f"{100 * residual:+.2g} % off the line" for residual in law.residuals]
+        published = law.y[0] / (law.x[0] / x) ** -law.published  # from the first point on
         traces = (
-            Line(x, power.predict(x), f"alpha = {alpha:.3g}", "ink", "dash", 1.6),
+            Line(x, law.predict(x), f"alpha = {alpha:.3g}", "ink", "dash", 1.6),
             Line(x, published, f"Kaplan's slope, {law.published:g}", "muted", "dot", 1.4),
-            Markers(power.x, power.y, "runs", 0, notes=tooltips),
+            Markers(law.x, law.y, "runs", 0, notes=tooltips),
         )
         caption = (
-            f"{law.letter}: {law.counted}. R2 {power.r2:.3f} in logs, largest residual "
-            f"{100 * power.largest_residual:.2g} %. Dotted: the published "
+            f"{law.letter}: {law.counted}. R2 {law.r2:.3f} in logs, largest residual "
+            f"{100 * law.largest_residual:.2g} %. Dotted: the published "
             "exponent, from the first point on."
         )
         x_axis = Axis(f"{law.letter} ({law.counted})", True, UNITS[law.letter])
@@ -348,18 +321,18 @@ def figures(study: KaplanStudy) -> Iterator[Figure]:
         yield Figure(name, f"L({law.letter})", caption, x_axis, LOSS_AXIS, traces)
     if (batch := study.batch) is None:
         return
-    power, exponent = batch.power, batch.power.exponent.value
-    loss = np.geomspace(power.x.min(), power.x.max(), 60)
-    ours = f"{number(batch.star, 3)} / L^{exponent:.3g}"
+    exponent = batch.exponent.value
+    loss = np.geomspace(batch.x.min(), batch.x.max(), 60)
+    ours = f"{number(batch.scale, 3)} / L^{exponent:.3g}"
     theirs = f"Kaplan, {B_STAR:.3g} / L^{1 / ALPHA_B:.2g}"
     lines = (
-        Line(loss, power.predict(loss), ours, "ink", "dash", 1.6),
+        Line(loss, batch.predict(loss), ours, "ink", "dash", 1.6),
         Line(loss, critical_batch(loss), theirs, "muted", "dot", 1.4),
-        Markers(power.x, power.y, "ends of runs", 0),
-        Markers(batch.loss_before, batch.noise_before, "before the end", 1, "open"),
+        Markers(batch.x, batch.y, "ends of runs", 0),
+        Markers(study.loss_before, study.noise_before, "before the end", 1, "open"),
     )
     caption = (
-        f"The line is fitted to the ends of runs alone, R2 {power.r2:.3f} in logs: there the "
+        f"The line is fitted to the ends of runs alone, R2 {batch.r2:.3f} in logs: there the "
         "learning rate is cooled down, which lowers the loss and raises the noise. Kaplan's "
         "line is "
         "for tokens of that study and nats per token."

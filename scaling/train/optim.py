@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from optax import contrib
 
@@ -41,7 +42,7 @@ def hyper(optim: OptimConfig, n_steps: int) -> OptimHyperparams:
     """The traced numbers of a configuration; no clipping is an infinite norm."""
     derived = {
         "n_steps": n_steps,
-        "cooldown_steps": optim.cooldown_steps(n_steps),
+        "cooldown_steps": optim.cooldown(n_steps),
         "clip": optim.clip or float("inf"),
     }
     values = optim.model_dump() | derived
@@ -79,12 +80,12 @@ def make_optimizer(
     """The optimiser with decoupled decay of the matrices only (gains and biases are not decayed).
 
     `flat` moments are two vectors: one fused update instead of one per leaf compiles faster and
-    steps faster on a CPU. The `model`'s transfer multiplies Adam's learning rate leaf by leaf, but
-    not the decay, for lr x decay stays.
+    steps faster on a CPU. The `model`'s transfer multiplies the learning rate leaf by leaf, but not
+    the decay, for lr x decay stays.
     """
     adam = optax.scale_by_adam(b1=h.b1, b2=h.b2, eps=h.eps)  # type: ignore[arg-type]
     if name == "muon":
-        scale = _scale_by_muon(adam)
+        scale = _scale_by_muon(_scale_by_adam_mup(adam, model), model)
     else:
         scale = _scale_by_adam_mup(optax.flatten(adam) if flat else adam, model)
 
@@ -97,12 +98,14 @@ def make_optimizer(
     return optax.chain(scale, decay, optax.scale_by_learning_rate(lr))
 
 
-def _scale_by_muon(adam: optax.GradientTransformation) -> optax.GradientTransformation:
+def _scale_by_muon(
+    adam: optax.GradientTransformation, model: ModelConfig | None
+) -> optax.GradientTransformation:
     """Muon (Jordan 2024) for the blocks' matrices, `adam` for embeddings, head, gains and biases.
 
     Its step is scaled to the root mean square of Adam's, 0.2 (Liu 2025, eq. 4), so that learning
-    rates and decays that suit AdamW suit it too. The fused matrix of queries, keys and values is
-    orthogonalised as one; in stacked blocks every layer on its own.
+    rates and decays that suit AdamW suit it too. Queries, keys, values, gate and up are matrices of
+    their own, and so is every layer of stacked blocks.
     """
 
     def dimensions(tree: Any) -> Any:
@@ -110,8 +113,21 @@ def _scale_by_muon(adam: optax.GradientTransformation) -> optax.GradientTransfor
             lambda leaf: contrib.MuonDimensionNumbers(leaf.ndim - 2, leaf.ndim - 1), tree
         )
 
-    def rescale(updates: Any, params: Any) -> Any:
-        return jax.tree.map(lambda leaf: MUON_RMS * max(leaf.shape[-2:]) ** 0.5 * leaf, updates)
+    def split(tree: Any) -> Any:
+        return jax.tree_util.tree_map_with_path(
+            lambda path, leaf: jnp.split(leaf, *_parts(model, path[-2].key, leaf)), tree
+        )
+
+    def update(gradient: Any, moments: Any, params: Any = None) -> tuple[Any, Any]:
+        steps, moments = muon.update(split(gradient), moments)
+
+        def join(path: Any, leaf: jax.Array, parts: list[jax.Array]) -> jax.Array:
+            scaled = [MUON_RMS * max(part.shape[-2:]) ** 0.5 * part for part in parts]
+            joined = jnp.concatenate(scaled, _parts(model, path[-2].key, leaf)[1])
+            factor = mup.muon_lr(model) if model else 1.0
+            return joined if factor == 1.0 else factor * joined
+
+        return jax.tree_util.tree_map_with_path(join, gradient, steps), moments
 
     def label(params: Any) -> Any:
         return jax.tree_util.tree_map_with_path(
@@ -122,8 +138,19 @@ def _scale_by_muon(adam: optax.GradientTransformation) -> optax.GradientTransfor
         )
 
     muon = contrib.scale_by_muon(beta=MUON_BETA, weight_dimension_numbers=dimensions)
-    chain = optax.chain(muon, optax.stateless(rescale))
-    return optax.partition({"muon": chain, "adam": adam}, label)
+    matrices = optax.GradientTransformation(lambda params: muon.init(split(params)), update)  # type: ignore[arg-type]
+    return optax.partition({"muon": matrices, "adam": adam}, label)
+
+
+def _parts(model: ModelConfig | None, name: str, kernel: jax.Array) -> tuple[list[int], int]:
+    """Where the columns of a fused matrix are split, and along which axis (see `Dense`)."""
+    widths: list[int] = []
+    if model is not None and name == "qkv":
+        widths = [model.n_heads * model.d_head, *2 * [model.n_kv_heads * model.d_head]]
+    elif model is not None and name == "up" and model.ffn == "swiglu":
+        widths = 2 * [model.d_ff]
+    axis = -2 if widths and kernel.shape[-1] != sum(widths) else -1
+    return np.cumsum(widths)[:-1].tolist(), axis
 
 
 def _scale_by_adam_mup(

@@ -78,7 +78,8 @@ def make_initial_state(key: ProgramKey, execution: Execution) -> Callable[[Any],
             params = stack(params)
         zeros = optim.OptimHyperparams(*([jnp.float32(0.0)] * len(optim.OptimHyperparams._fields)))
         flat = _has_flat_moments(execution)
-        moments = optim.make_optimizer(zeros, 0.0, name=key.optimizer, flat=flat).init(params)
+        optimizer = optim.make_optimizer(zeros, 0.0, name=key.optimizer, flat=flat, model=key.model)
+        moments = optimizer.init(params)
         average = jax.tree.map(jnp.zeros_like, params) if key.averaged else ()
         return TrainState(params, moments, jnp.int32(0), average)
 

@@ -110,6 +110,7 @@ class SizeResult(_Part):
     size: float
     n_params: float
     tokens: float
+    batch_tokens: float | None = None
     d_model: int
     state: Literal["interior", "edge"]
     why: str | None
@@ -122,21 +123,35 @@ class SizeResult(_Part):
 
 
 class MeasuredRule(_Part):
-    """value = coef x N^n_power ("power"), or the recipe's own rule times `ratio` ("ratio")."""
+    """value = coef x N^n_power x B^batch_power ("power"), or the recipe's own rule times `ratio`
+    ("ratio").
+    """
 
     kind: Literal["power", "ratio"]
     ratio: float | None = None
     coef: float | None = None
     n_power: float | None = None
     n_power_se: float | None = None
+    batch_power: float = 0.0
+    batch_power_se: float | None = None
     n_range: tuple[float, float] | None = None
     sizes: int | None = None
 
-    def at(self, n: float) -> float:
-        """The value of a power at N."""
+    def at(self, n: float, batch_tokens: float = 1.0) -> float:
+        """The value of a power at N and a batch."""
         assert self.coef is not None
         assert self.n_power is not None
-        return self.coef * n**self.n_power
+        return self.coef * n**self.n_power * batch_tokens**self.batch_power
+
+    @property
+    def formula(self) -> str:
+        """The rule in letters, with standard errors of its powers."""
+        powers = [("N", self.n_power, self.n_power_se)]
+        if self.batch_power_se is not None:
+            powers.append(("B", self.batch_power, self.batch_power_se))
+        return " x ".join(
+            [f"{self.coef:.4g}", *(f"{letter}^({p:.3f} ± {se:.3f})" for letter, p, se in powers)]
+        )
 
 
 class FieldResult(_Part):

@@ -6,6 +6,7 @@ finished tuning continues by asking again.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -19,8 +20,10 @@ from scaling.formatting import format_count
 from scaling.plan import EmptyPlan, Plan, PlannedRun, plan
 from scaling.store import run_files
 from scaling.store.rows import DIVERGED
+from scaling.tuning.document import Optimum, WithError
 from scaling.tuning.fields import FIELDS, Field
-from scaling.tuning.value_grid import ValueGrid, next_values
+from scaling.tuning.optimum import fit_optimum
+from scaling.tuning.value_grid import ValueGrid
 from scaling.warning import ResultWarning, WarningCode, warn
 
 COLUMNS = ["run_id", "step", "split", "metric", "value"]
@@ -34,14 +37,13 @@ def planner(task: TaskConfig, vocab_size: int, simulated: str | None) -> Planner
     return lambda sweep: plan(sweep, task, vocab_size, simulated)
 
 
-@dataclass
-class SizeGrid:
-    """The grid of one size: `base` is the run that the recipe plans at the horizon, `value` its
-    value of the tuned field.
+@dataclass(kw_only=True)
+class SizeGrid(ValueGrid):
+    """The grid of one size (and batch, where the table asks for several): `base` is the run that
+    the recipe plans at the horizon, `value` its value of the tuned field.
 
-    By index of the value: `short` and `full` hold the losses (nats) of the seeds, `excluded` why a
-    value cannot be trained, `actual` the value of its runs (whole sequences, digits of b2). `runs`
-    holds the planned runs by (tokens, index).
+    `actual` is the value of the runs of an index (whole sequences, digits of b2), `runs` holds the
+    planned runs by (tokens, index). What is cached is asked once every run has ended.
     """
 
     size: float
@@ -50,10 +52,6 @@ class SizeGrid:
     base: PlannedRun
     value: float
     factor: float
-    grid: ValueGrid
-    short: dict[int, list[float]] = field(default_factory=dict)
-    full: dict[int, list[float]] = field(default_factory=dict)
-    excluded: dict[int, str] = field(default_factory=dict)
     actual: dict[int, float] = field(default_factory=dict)
     runs: dict[tuple[float, int], tuple[PlannedRun, ...]] = field(default_factory=dict)
 
@@ -65,6 +63,28 @@ class SizeGrid:
     def log_values(self) -> dict[int, float]:
         """log(actual value) of every index that was trained."""
         return {index: math.log(self.actual[index]) for index in {*self.short, *self.full}}
+
+    @cached_property
+    def optimum(self) -> Optimum | None:
+        """The optimum at the whole horizon; None where every value diverged."""
+        return fit_optimum(self.full, self.log_values)
+
+    @cached_property
+    def why(self) -> str:
+        """Why the optimum is not interior; empty where it is."""
+        return self.why_edge(self.full, self.short)
+
+    @cached_property
+    def horizon_power(self) -> WithError | None:
+        """How the optimum moves from the short runs, where it is interior too, to the whole
+        ones.
+        """
+        optimum, short = self.optimum, fit_optimum(self.short, self.log_values)
+        if not optimum or not short or self.why or self.why_edge(self.short, {}):
+            return None
+        span = math.log(self.tokens / min(tokens for tokens, _ in self.runs))
+        se = math.hypot(optimum.se_log, short.se_log)
+        return WithError(value=(optimum.log_value - short.log_value) / span, se=se / span)
 
 
 @dataclass
@@ -93,15 +113,17 @@ class FieldTuner:
             low, high = min(trained), max(trained)
             middle = math.sqrt(low * high)
             sizes = (low, min(trained, key=lambda size: abs(math.log(size / middle))), high)
-        return [self._size_grid(size) for size in sorted(set(sizes))]
+        batches = self.tuning.batch_sizes or (None,)
+        return [self._size_grid(*each) for each in itertools.product(sorted(set(sizes)), batches)]
 
-    def _size_grid(self, size: float) -> SizeGrid:
-        cell = ListedCell(size=size, tokens=self._horizon(size))
+    def _size_grid(self, size: float, batch: int | None) -> SizeGrid:
+        settings: dict[str, Any] = {"batch_size": batch} if batch else {}
+        cell = ListedCell(size=size, tokens=self._horizon(size), settings=settings)
         base = self.planned(self._cells_sweep([cell])).runs[0]
         n, tokens = float(base.n_params[self.sweep.design.params]), float(base.run.tokens)
         tuning, fraction = self.tuning, self.tuning.short_run_frac
         if fraction:
-            short = ListedCell(size=size, tokens=fraction * tokens)
+            short = cell.model_copy(update={"tokens": fraction * tokens})
             if isinstance(reason := self._runs_of(short), str):
                 message = (
                     f"N = {format_count(n)}: no short runs, every value is trained to the whole "
@@ -109,10 +131,26 @@ class FieldTuner:
                 )
                 self.warnings.append(warn(WarningCode.NO_SHORT_RUNS, message, n_params=n))
                 fraction = False
-        grid = ValueGrid(
-            tuning.n_values, tuning.max_extensions, tuning.margin, bool(fraction), self.field.safer
+        value = self.field.now(base.run)
+        if not value:
+            raise ScalingError(
+                f"{self.field.name} is 0, and a grid needs a value to start from",
+                where="tuning",
+                remedy=f"set recipe.{self.field.rule} to a number near the best value",
+            )
+        return SizeGrid(
+            n_values=tuning.n_values,
+            max_extensions=tuning.max_extensions,
+            margin=tuning.margin,
+            has_short_runs=bool(fraction),
+            safer=self.field.safer,
+            size=size,
+            n=n,
+            tokens=tokens,
+            base=base,
+            value=value,
+            factor=tuning.factor,
         )
-        return SizeGrid(size, n, tokens, base, self.field.now(base.run), tuning.factor, grid)
 
     def _runs_of(self, cell: ListedCell) -> tuple[PlannedRun, ...] | str:
         """The runs of a cell, or why it cannot be trained."""
@@ -164,7 +202,8 @@ class FieldTuner:
     def planned_value(self, sweep: Sweep, size: SizeGrid) -> float:
         """The value that another sweep's recipe gives at the size and horizon of a grid."""
         other = replace(self, sweep=sweep)
-        cell = ListedCell(size=size.size, tokens=size.tokens)
+        settings = self._batch_of(size)
+        cell = ListedCell(size=size.size, tokens=size.tokens, settings=settings)
         return self.field.now(other.planned(other._cells_sweep([cell])).runs[0].run)
 
     def _cells_sweep(self, cells: list[ListedCell]) -> Sweep:
@@ -186,8 +225,15 @@ class FieldTuner:
         return sweep.model_copy(update=changes)
 
     def _cell(self, size: SizeGrid, tokens: float, index: int) -> ListedCell:
-        settings = self.field.settings(size.value_at(index), size.base.run)
+        run = size.base.run
+        n_steps = max(1, round(run.n_steps * tokens / size.tokens))
+        like = run.model_copy(update={"n_steps": n_steps})
+        settings = self._batch_of(size) | self.field.settings(size.value_at(index), like)
         return ListedCell(size=size.size, tokens=tokens, settings=settings)
+
+    def _batch_of(self, size: SizeGrid) -> dict[str, Any]:
+        """What a cell sets where sizes are tuned at several batches."""
+        return {"batch_size": size.base.run.batch_size} if self.tuning.batch_sizes else {}
 
     def run(self, train: Train) -> None:
         """Train until every grid is done; runs that the folder holds already are only read."""
@@ -205,9 +251,9 @@ class FieldTuner:
         Values that cannot be trained are excluded, and the grid is asked again.
         """
         short_tokens = (self.tuning.short_run_frac or 1.0) * size.tokens
-        while wanted := next_values(size.grid, size.short, size.full, size.excluded):
-            runs = [(short_tokens, index) for index in sorted(wanted.short, key=abs)]
-            runs += [(size.tokens, index) for index in sorted(wanted.full, key=abs)]
+        while any(wanted := size.next_values()):
+            horizons = zip((short_tokens, size.tokens), wanted, strict=True)
+            runs = [(d, index) for d, indices in horizons for index in sorted(indices, key=abs)]
             if sum(self._plan_value(size, tokens, index) for tokens, index in runs):
                 return True
         return False

@@ -1,7 +1,7 @@
 """The fields that can be tuned: the value of a run, what a cell sets, and the rule in the recipe.
 
-A batch is counted in tokens and b2 as its half-life in tokens, for these are what the recipe's
-rules give and what transfers.
+A batch is counted in tokens, b2 as its half-life in tokens, and weight decay as the share of the
+run that weights remember, for these are what the recipe's rules give and what transfers.
 """
 
 from __future__ import annotations
@@ -45,6 +45,12 @@ def half_life(run: RunConfig) -> float:
     return run.batch_tokens * LN2 / -math.log(run.optim.b2) if run.optim.b2 else 0.0
 
 
+def timescale(run: RunConfig) -> float:
+    """1 / (lr x decay x steps), the share of a run that its weights remember; 0 without decay."""
+    rate = run.optim.lr * run.optim.weight_decay * run.n_steps
+    return 1.0 / rate if rate else 0.0
+
+
 FIELDS = {
     entry.name: entry
     for entry in (
@@ -74,6 +80,17 @@ FIELDS = {
             "b2_half_life",
             half_life,
             lambda value, run: {"optim.b2": recipe.b2_of(run.batch_tokens, value)},
+        ),
+        Field(
+            "optim.weight_decay",
+            "weight_decay",
+            "share of the run that weights remember",
+            1,
+            "decay_timescale",
+            timescale,
+            lambda value, run: {
+                "optim.weight_decay": float(f"{1 / (value * run.optim.lr * run.n_steps):.6g}")
+            },
         ),
     )
 }
@@ -126,26 +143,27 @@ def scaled(sweep: Sweep, name: str, value: float, run: RunConfig, n: float) -> d
             return {"batch_tokens": value}  # a constant already: given, or the least one
         if not isinstance(batch, PowerRule):
             batch = _as_power(PUBLISHED[batch].batch_tokens)
-        return {"batch_rule": _through(batch, value, n, run.tokens)}
-    if name == "optim.b2":
-        half_life = rules.b2_half_life
-        if is_given or not isinstance(half_life, PowerRule):
-            return {"b2_half_life": value}
-        return {"b2_half_life": _through(half_life, value, n, 1.0)}
+        return {"batch_rule": _through(batch, value, n, run.tokens, 1.0)}
+    if name != "optim.lr":  # a number or a rule
+        rule = getattr(rules, FIELDS[name].rule)
+        if is_given or not isinstance(rule, PowerRule):
+            return {FIELDS[name].rule: value}
+        tokens = 1.0 if name == "optim.b2" else run.tokens
+        return {FIELDS[name].rule: _through(rule, value, n, tokens, run.batch_tokens)}
     rate = rules.lr_rule
     if is_given:
         return {"lr_rule": PowerRule(coef=value, n_range=(n, n))}
     if rate == "width":
-        now = recipe.learning_rate(run.model, n, run.tokens, rules)
+        now = recipe.learning_rate(run.model, n, run.tokens, run.batch_tokens, rules)
         return {"lr_width": rules.lr_width * value / now}
     if not isinstance(rate, PowerRule):
         rate = _as_power(PUBLISHED[rate].lr)
-    return {"lr_rule": _through(rate, value, n, run.tokens)}
+    return {"lr_rule": _through(rate, value, n, run.tokens, run.batch_tokens)}
 
 
-def _through(rule: PowerRule, value: float, n: float, d: float) -> PowerRule:
-    """A rule with the powers of one, through a value at N and D."""
-    coef = value / (n**rule.n_power * d**rule.d_power)
+def _through(rule: PowerRule, value: float, n: float, d: float, batch: float) -> PowerRule:
+    """A rule with the powers of one, through a value at N, D and a batch."""
+    coef = value / (n**rule.n_power * d**rule.d_power * batch**rule.batch_power)
     return rule.model_copy(update={"coef": coef, "n_range": (n, n)})
 
 

@@ -194,14 +194,22 @@ def _between(log_value: float, losses: Losses, log_values: LogValues) -> float |
     return (1 - share) * loss + share * other
 
 
-def power_rule(n: Sequence[float], log_value: Sequence[float], se: Sequence[float]) -> MeasuredRule:
-    """The rule through two or more optima with standard errors of their logs.
+def power_rule(
+    n: Sequence[float],
+    log_value: Sequence[float],
+    se: Sequence[float],
+    batch_tokens: Sequence[float] = (),
+) -> MeasuredRule:
+    """The rule through two or more optima with standard errors of their logs; with batches also
+    their power (three or more optima that are not on one line).
 
-    From three sizes on, scatter beyond the standard errors widens that of the power (Birge's
-    ratio); it never narrows it.
+    From one optimum more than that, scatter beyond the standard errors widens those of the powers
+    (Birge's ratio); it never narrows them.
     """
     x, y = np.log(np.asarray(n, float)), np.asarray(log_value, float)
     weight = 1 / np.maximum(np.asarray(se, float), 1e-6) ** 2
+    if len(batch_tokens):
+        return _with_batches(x, np.log(np.asarray(batch_tokens, float)), y, weight)
     centre, level = np.average(x, weights=weight), np.average(y, weights=weight)
     spread = float(np.sum(weight * (x - centre) ** 2))
     slope = float(np.sum(weight * (x - centre) * y) / spread)
@@ -214,6 +222,28 @@ def power_rule(n: Sequence[float], log_value: Sequence[float], se: Sequence[floa
         n_power_se=(widened if len(x) > 2 else 1.0) / math.sqrt(spread),
         n_range=(float(min(n)), float(max(n))),
         sizes=len(x),
+    )
+
+
+def _with_batches(x: np.ndarray, b: np.ndarray, y: np.ndarray, weight: np.ndarray) -> MeasuredRule:
+    """The plane through log optima over log N and log B. Sizes that are all one have no power."""
+    is_one_size = np.ptp(x) == 0
+    design = np.stack([np.ones_like(x), b] if is_one_size else [np.ones_like(x), b, x], axis=1)
+    covariance = np.linalg.inv(design.T @ (design * weight[:, None]))
+    level, batch_power, *powers = covariance @ (design.T @ (weight * y))
+    left = y - design @ [level, batch_power, *powers]
+    freedom = max(1, len(y) - design.shape[1])
+    widened = math.sqrt(max(1.0, float(np.sum(weight * left**2)) / freedom))
+    se = widened * np.sqrt(np.diag(covariance))
+    return MeasuredRule(
+        kind="power",
+        coef=math.exp(level),
+        n_power=0.0 if is_one_size else float(powers[0]),
+        n_power_se=0.0 if is_one_size else float(se[2]),
+        batch_power=float(batch_power),
+        batch_power_se=float(se[1]),
+        n_range=(math.exp(x.min()), math.exp(x.max())),
+        sizes=len(np.unique(x)),
     )
 
 

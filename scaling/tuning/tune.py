@@ -6,9 +6,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from scaling.config import PowerRule, Sweep, finite
 from scaling.errors import ScalingError
@@ -18,16 +16,13 @@ from scaling.tuning.document import (
     FieldResult,
     GridValue,
     MeasuredRule,
-    Optimum,
     Regret,
     SizeResult,
     Tuned,
-    WithError,
 )
 from scaling.tuning.field_tuning import FieldTuner, Planner, SizeGrid, Train
 from scaling.tuning.fields import is_measured, scaled, with_rule
-from scaling.tuning.optimum import fit_optimum, means, power_rule, regret, weighted_mean
-from scaling.tuning.value_grid import OptimumStatus, kept_indices, optimum_status
+from scaling.tuning.optimum import means, power_rule, regret, weighted_mean
 from scaling.warning import ResultWarning, WarningCode, warn
 
 SIGNIFICANT_SIGMAS = 2.0
@@ -84,36 +79,20 @@ def tune(
     return Tuned(sweep, simulated, tuned, tuple(fields), tuple(warnings))
 
 
-@dataclass(frozen=True)
-class _Size:
-    """A grid that is done, its optimum (None where every value diverged), its status, and how the
-    optimum moves from the short runs, where it is interior too, to the whole ones.
-    """
-
-    grid: SizeGrid
-    optimum: Optimum | None
-    status: OptimumStatus
-    horizon_power: WithError | None
-
-
 def _summarize(tuner: FieldTuner) -> tuple[FieldResult, Sweep]:
     """The optima and the rule of a table whose grids are done, and the sweep with that rule.
 
     Raises ScalingError where no size has an interior optimum.
     """
-    name, sizes = tuner.tuning.field, [_size(grid) for grid in tuner.sizes]
-    tuner.warnings += filter(None, (_warning(size, tuner) for size in sizes))
-    interior = [
-        (size.grid, size.optimum)
-        for size in sizes
-        if size.optimum and size.status.state == "interior"
-    ]
+    name, sizes = tuner.tuning.field, tuner.sizes
+    tuner.warnings += filter(None, map(_warning, sizes))
+    interior = [(grid, grid.optimum) for grid in sizes if grid.optimum and not grid.why]
     if not interior:
-        reasons = "; ".join(dict.fromkeys(size.status.why for size in sizes))
+        reasons = "; ".join(dict.fromkeys(grid.why for grid in sizes))
         best = [
-            f"{size.optimum.value:.3g} at N = {format_count(size.grid.n)}"
-            for size in sizes
-            if size.optimum
+            f"{grid.optimum.value:.3g} at N = {format_count(grid.n)}"
+            for grid in sizes
+            if grid.optimum
         ]
         so_far = f"best so far: {', '.join(best)}" if best else "every value diverged"
         raise ScalingError(
@@ -122,7 +101,11 @@ def _summarize(tuner: FieldTuner) -> tuple[FieldResult, Sweep]:
             remedy=f"start nearer ({so_far}), or raise tuning.max_extensions",
         )
     grid, optimum = interior[0]
-    if len({grid.n for grid, _ in interior}) == 1:  # through one, the recipe's times a constant
+    batches = [grid.base.run.batch_tokens for grid, _ in interior if tuner.tuning.batch_sizes]
+    n_sizes = len({grid.n for grid, _ in interior})
+    if len(set(batches)) < 2 or len(interior) < (n_sizes > 1) + 2:
+        batches = []
+    if n_sizes == 1 and not batches:  # through one, the recipe's times a constant
         rule = MeasuredRule(kind="ratio", ratio=optimum.value / grid.value)
         changes = scaled(tuner.sweep, name, optimum.value, grid.base.run, grid.n)
     else:
@@ -130,11 +113,13 @@ def _summarize(tuner: FieldTuner) -> tuple[FieldResult, Sweep]:
             [grid.n for grid, _ in interior],
             [optimum.log_value for _, optimum in interior],
             [optimum.se_log for _, optimum in interior],
+            batches,
         )
-        power = PowerRule.model_validate(rule.model_dump(include={"coef", "n_power", "n_range"}))
+        shared = {"coef", "n_power", "batch_power", "n_range"}
+        power = PowerRule.model_validate(rule.model_dump(include=shared))
         changes = {tuner.field.rule: power}
     tuned = with_rule(tuner.sweep, name, changes)
-    powers = [size.horizon_power for size in sizes if size.horizon_power]
+    powers = [grid.horizon_power for grid in sizes if grid.horizon_power]
     horizon = weighted_mean(powers) if powers else None
     if horizon and abs(horizon.value) > SIGNIFICANT_SIGMAS * horizon.se:
         message = (
@@ -152,62 +137,66 @@ def _summarize(tuner: FieldTuner) -> tuple[FieldResult, Sweep]:
         seeds=tuner.tuning.seeds,
         runs=len(tuner.runs),
         flops=sum(run.flops for run in tuner.runs),
-        sizes=tuple(_size_result(size, tuner, tuned, rule) for size in sizes),
+        sizes=tuple(_size_result(grid, tuner, tuned, rule) for grid in sizes),
         rule=rule,
         horizon_power=horizon,
     )
     return result, tuned
 
 
-def _size(grid: SizeGrid) -> _Size:
-    optimum = fit_optimum(grid.full, grid.log_values)
-    status = optimum_status(grid.grid, grid.short, grid.full, grid.excluded)
-    short, power = fit_optimum(grid.short, grid.log_values), None
-    short_status = optimum_status(grid.grid, {}, grid.short, grid.excluded)
-    if optimum and short and status.state == short_status.state == "interior":
-        span = math.log(grid.tokens / min(tokens for tokens, _ in grid.runs))
-        se = math.hypot(optimum.se_log, short.se_log)
-        power = WithError(value=(optimum.log_value - short.log_value) / span, se=se / span)
-    return _Size(grid, optimum, status, power)
-
-
-def _warning(size: _Size, tuner: FieldTuner) -> ResultWarning | None:
-    optimum, n = size.optimum, size.grid.n
-    code = message = None
-    if size.status.state == "edge":
+def _warning(grid: SizeGrid) -> ResultWarning | None:
+    optimum, code, message = grid.optimum, None, ""
+    if grid.why:
         code = WarningCode.EDGE_OPTIMUM
-        message = f"edge: {size.status.why}; this size takes no part in the rule"
+        message = f"edge: {grid.why}; this size takes no part in the rule"
     elif optimum and optimum.why:
         code = WarningCode.GRID_OPTIMUM
         message = f"the best grid value is taken as the optimum: {optimum.why}"
-    elif optimum and optimum.se_log > math.log(tuner.tuning.factor):
+    elif optimum and optimum.se_log > math.log(grid.factor):
         code = WarningCode.UNCERTAIN_OPTIMUM
         message = (
             "the losses are too flat for their noise: the optimum is uncertain by more than one "
             "grid step"
         )
-    return warn(code, f"N = {format_count(n)}: {message}", n_params=n) if code else None
+    return warn(code, f"N = {format_count(grid.n)}: {message}", n_params=grid.n) if code else None
 
 
-def _size_result(size: _Size, tuner: FieldTuner, tuned: Sweep, rule: MeasuredRule) -> SizeResult:
+def _size_result(grid: SizeGrid, tuner: FieldTuner, tuned: Sweep, rule: MeasuredRule) -> SizeResult:
     """A size for the document, with the regrets of the recipe's value and of the rule's."""
-    grid, optimum = size.grid, size.optimum
-    ruled = tuner.planned_value(tuned, grid) if rule.kind == "ratio" else rule.at(grid.n)
+    optimum, short, full = grid.optimum, means(grid.short), means(grid.full)
+    run, is_ratio = grid.base.run, rule.kind == "ratio"
+    ruled = tuner.planned_value(tuned, grid) if is_ratio else rule.at(grid.n, run.batch_tokens)
 
     def cost(value: float, actual: float) -> Regret:
         if optimum is None:
             return Regret(value=value)
-        found = regret(math.log(actual), optimum, grid.full, grid.short, grid.log_values)
-        return found.model_copy(update={"value": value})
+        above = regret(math.log(actual), optimum, grid.full, grid.short, grid.log_values)
+        return above.model_copy(update={"value": value})
 
     return SizeResult(
         size=grid.size,
         n_params=grid.n,
         tokens=grid.tokens,
-        d_model=grid.base.run.model.d_model,
-        state=size.status.state,
-        why=size.status.why or None,
-        values=tuple(_grid_value(grid, index) for index in sorted(grid.log_values)),
+        batch_tokens=run.batch_tokens if tuner.tuning.batch_sizes else None,
+        d_model=run.model.d_model,
+        state="edge" if grid.why else "interior",
+        why=grid.why or None,
+        values=tuple(
+            GridValue(
+                index=index,
+                value=grid.actual[index],
+                short_run_loss=finite(short.get(index)),
+                loss=finite(full.get(index)),
+                losses=tuple(finite(loss) for loss in grid.full.get(index, [])),
+                state="diverged"
+                if math.isinf({**short, **full}[index])
+                else "trained"
+                if index in full
+                else "dropped",
+                kept=index in grid.kept,
+            )
+            for index in sorted(grid.log_values)
+        ),
         excluded=tuple(
             ExcludedValue(value=grid.value_at(index), reason=reason)
             for index, reason in sorted(grid.excluded.items())
@@ -215,19 +204,5 @@ def _size_result(size: _Size, tuner: FieldTuner, tuned: Sweep, rule: MeasuredRul
         optimum=optimum,
         recipe=cost(grid.value, grid.actual.get(0, grid.value)),
         rule=cost(ruled, ruled),
-        horizon_power=size.horizon_power,
-    )
-
-
-def _grid_value(grid: SizeGrid, index: int) -> GridValue:
-    short, full = means(grid.short).get(index), means(grid.full).get(index)
-    last: Any = short if full is None else full
-    return GridValue(
-        index=index,
-        value=grid.actual[index],
-        short_run_loss=finite(short),
-        loss=finite(full),
-        losses=tuple(finite(loss) for loss in grid.full.get(index, [])),
-        state="diverged" if math.isinf(last) else "dropped" if full is None else "trained",
-        kept=index in kept_indices(grid.grid, grid.short),
+        horizon_power=grid.horizon_power,
     )

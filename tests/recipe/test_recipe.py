@@ -5,6 +5,7 @@ what is measured.
 import math
 
 import pytest
+from pydantic import ValidationError
 
 from scaling.accounting import n_params
 from scaling.config import ModelConfig, MuP, PowerRule, Recipe
@@ -48,7 +49,7 @@ def test_published_rules_give_their_papers_numbers(name, n, d, lr, batch):
     assert rule.lr(n, d) == pytest.approx(lr, rel=1e-12)
     assert rule.batch_tokens(n, d) == pytest.approx(batch, rel=1e-12)
     assert rule.outside(n, d) == ""
-    assert learning_rate(MODEL, n, d, Recipe(lr_rule=name)) == rule.lr(n, d)
+    assert learning_rate(MODEL, n, d, 512, Recipe(lr_rule=name)) == rule.lr(n, d)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -58,7 +59,7 @@ def test_published_rules_warn_below_their_range(name):
     assert told.startswith(f"recipe.lr_rule = {name}: ")
     assert range_warnings(30e3, 1e6, Recipe(lr_rule=name), lr_given=True, batch_given=True) == []
     if name != "deepseek":  # its rate depends on compute alone, gently
-        assert PUBLISHED[name].lr(30e3, 1e6) > 5 * learning_rate(MODEL, 30e3, 1e6, Recipe())
+        assert PUBLISHED[name].lr(30e3, 1e6) > 5 * learning_rate(MODEL, 30e3, 1e6, 512, Recipe())
 
 
 def test_measured_rule_warns_about_small_models_and_the_default_does_not():
@@ -73,13 +74,13 @@ def test_measured_rule_warns_about_small_models_and_the_default_does_not():
         "lies outside 10k to 100k, where it was tuned"
         in range_warnings(3e5, 1e6, measured, **GIVEN)[0]
     )
-    assert learning_rate(MODEL, 3e4, 1e6, measured) == pytest.approx(10.0 * 3e4**-0.7)
+    assert learning_rate(MODEL, 3e4, 1e6, 512, measured) == pytest.approx(10.0 * 3e4**-0.7)
 
 
 def test_transferred_model_has_the_learning_rate_of_its_base():
-    assert learning_rate(MODEL, 1e5, 1e6, Recipe(lr_width=0.16)) == 0.16 / 32
+    assert learning_rate(MODEL, 1e5, 1e6, 512, Recipe(lr_width=0.16)) == 0.16 / 32
     transferred = Recipe(lr_width=0.16, transfer=MuP(base_width=16))
-    assert learning_rate(MODEL, 1e5, 1e6, transferred) == 0.16 / 16
+    assert learning_rate(MODEL, 1e5, 1e6, 512, transferred) == 0.16 / 16
     model = model_for(3e4, transferred, vocab_size=256, seq_len=64)
     assert model.transfer == MuP(base_width=16)
     assert not model.gains
@@ -97,12 +98,23 @@ def test_beta2_half_life_is_given_in_tokens():
 
 
 def test_weight_decay_timescale_is_a_share_of_the_run():
-    assert weight_decay(0.01, 1000, Recipe()) == 0.0
-    assert weight_decay(0.01, 1000, Recipe(decay_timescale=0.5)) == pytest.approx(
+    assert weight_decay(0.01, 3e4, 1000, 512, Recipe()) == 0.0
+    assert weight_decay(0.01, 3e4, 1000, 512, Recipe(decay_timescale=0.5)) == pytest.approx(
         1 / (0.5 * 0.01 * 1000)
     )
     optim = optim_for(MODEL, 3e4, 1000, 512, Recipe(decay_timescale=0.5), {"lr": 0.02})
     assert optim.weight_decay == pytest.approx(1 / (0.5 * 0.02 * 1000))  # of the rate that is used
+
+
+def test_a_timescale_and_a_learning_rate_may_follow_the_batch_and_the_tokens():
+    rule = PowerRule(coef=2.0, d_power=-0.5, batch_power=0.5)
+    decay = weight_decay(0.01, 3e4, 1000, 512, Recipe(decay_timescale=rule))
+    assert decay == pytest.approx(1 / (2.0 * 512_000**-0.5 * 512**0.5 * 0.01 * 1000))
+    assert learning_rate(MODEL, 3e4, 1e6, 512, Recipe(lr_rule=rule)) == pytest.approx(
+        2.0 * 1e6**-0.5 * 512**0.5
+    )
+    with pytest.raises(ValidationError, match="batch_rule cannot have a batch_power"):
+        Recipe(batch_rule=rule)
 
 
 def test_a_batch_rule_of_tokens_grows_with_the_horizon():

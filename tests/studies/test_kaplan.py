@@ -63,27 +63,25 @@ def test_kaplan_exponents_of_a_grid_are_recovered(grid):
     found = kaplan.analyze(grid)
     laws = {(law.letter, "with head" in law.counted): law for law in found.laws}
     assert set(laws) == {("N", False), ("N", True), ("D", False), ("C", False)}
-    assert laws["N", False].power.exponent == pytest.approx((0.1, 0.1, 0.1))
-    assert laws["D", False].power.exponent == pytest.approx((0.05, 0.05, 0.05))
-    assert (
-        laws["N", True].power.exponent[0] > 0.1
-    )  # head and embeddings flatten N where models are small
-    assert 0.05 <= laws["C", False].power.exponent[0] <= 0.1  # along the edge both N and D grow
+    assert laws["N", False].exponent == pytest.approx((0.1, 0.1, 0.1))
+    assert laws["D", False].exponent == pytest.approx((0.05, 0.05, 0.05))
+    assert laws["N", True].exponent[0] > 0.1  # head and embeddings flatten N where models are small
+    assert 0.05 <= laws["C", False].exponent[0] <= 0.1  # along the edge both N and D grow
     law = laws["N", False]
-    assert law.power.predict(np.array([law.scale])) == pytest.approx(1.0)
+    assert law.predict(np.array([law.scale])) == pytest.approx(1.0)
     assert [law.published for law in found.laws] == [0.076, 0.076, 0.095, 0.050]
 
 
 def test_critical_batch_is_fitted_to_the_ends_of_runs(grid):
     batch = kaplan.analyze(grid).batch
-    assert len(batch.power.x) == 25
-    assert len(batch.loss_before) == 0  # within the warm-up
+    assert len(batch.x) == 25
+    assert len(kaplan.analyze(grid).loss_before) == 0  # within the warm-up
     later = grid.copy()
     later.loc[later["step"] == 20, "step"] = 60
-    assert len(kaplan.analyze(later).batch.loss_before) == 5  # branches of a trunk measured it once
-    assert kaplan.analyze(later).batch.power.slope == batch.power.slope
-    assert batch.power.exponent == pytest.approx((2.5, 2.5, 2.5))
-    assert batch.star == pytest.approx(500 * 3**2.5)
+    assert len(kaplan.analyze(later).loss_before) == 5  # branches of a trunk measured it once
+    assert kaplan.analyze(later).batch.slope == batch.slope
+    assert batch.exponent == pytest.approx((2.5, 2.5, 2.5))
+    assert batch.scale == pytest.approx(500 * 3**2.5)
 
 
 def test_lower_edge_keeps_points_that_no_cheaper_run_beats():
@@ -98,19 +96,19 @@ def test_power_fit_has_students_interval():
     rng = np.random.default_rng(0)
     x = np.geomspace(1, 1e3, 9)
     y = x**-0.2 * np.exp(rng.normal(0, 0.05, 9))
-    found, right = kaplan.fit_line(x, y), linregress(np.log(x), np.log(y))
+    found, right = kaplan.fit_line("N", "", 0.076, x, y), linregress(np.log(x), np.log(y))
     assert found.slope.value == pytest.approx(right.slope)
     assert found.slope.hi - found.slope.value == pytest.approx(t.ppf(0.975, 7) * right.stderr)
     assert found.r2 == pytest.approx(right.rvalue**2)
-    assert kaplan.fit_line(x[:3], y[:3]) is None
+    assert kaplan.fit_line("N", "", 0.076, x[:3], y[:3]) is None
 
 
 def test_limited_text_uses_the_best_loss_of_each_run(limited):
     found = kaplan.analyze(limited)
     (law,) = found.laws
     assert (law.letter, law.counted, found.batch) == ("D", kaplan.EARLY_STOPPED, None)
-    assert law.power.exponent == pytest.approx((0.08, 0.08, 0.08), abs=1e-6)
-    np.testing.assert_allclose(law.power.x, [8192, 16384, 32768, 65536, 131072])
+    assert law.exponent == pytest.approx((0.08, 0.08, 0.08), abs=1e-6)
+    np.testing.assert_allclose(law.x, [8192, 16384, 32768, 65536, 131072])
 
 
 def test_share_of_still_improving_runs_is_reported(limited):
@@ -175,5 +173,5 @@ def test_runs_on_several_corpora_have_no_laws(grid):
 def test_run_with_nan_loss_is_left_out(limited):
     held = limited.copy()
     held.loc[held["run_id"] == held["run_id"].iloc[0], "value"] = np.nan
-    assert all(np.isfinite(law.power.exponent).all() for law in kaplan.analyze(held).laws)
+    assert all(np.isfinite(law.exponent).all() for law in kaplan.analyze(held).laws)
     assert kaplan.analyze(held.assign(value=np.nan)) is None

@@ -19,7 +19,7 @@ TASK = SyntheticTask(kind="synthetic", n_facts=64, n_symbols=16, seq_len=30)
 BASE = MuP(base_width=32, base_head=8, base_depth=2)
 
 
-def run_at(width, depth, transfer, **changes):
+def run_at(width, depth, transfer, optimizer="adamw", **changes):
     """At one learning rate; the heads grow with the width, so that their scale is checked too."""
     sizes = {
         "d_model": width,
@@ -33,7 +33,7 @@ def run_at(width, depth, transfer, **changes):
     return RunConfig(
         model=model,
         task=TASK,
-        optim=OptimConfig(lr=5e-3, schedule="constant"),
+        optim=OptimConfig(name=optimizer, lr=5e-3, schedule="constant"),
         batch_size=16,
         n_steps=5,
     )
@@ -43,22 +43,28 @@ def slopes(runs):
     return {curve.name: curve for curve in curves(runs, open_task(TASK), steps=5, seeds=2)}
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 @pytest.mark.parametrize("tied", [False, True])
-def test_transfer_is_flat_over_widths(tied):
-    found = slopes({width: run_at(width, 2, BASE, tie_embeddings=tied) for width in (32, 128)})
+def test_transfer_is_flat_over_widths(tied, optimizer):
+    found = slopes(
+        {width: run_at(width, 2, BASE, optimizer, tie_embeddings=tied) for width in (32, 128)}
+    )
     assert len(found) == 2 * len(ACTIVATIONS)
     assert [(name, curve.slope) for name, curve in found.items() if not curve.flat] == []
 
 
-def test_the_standard_parametrisation_grows_with_the_width():
-    found = slopes({width: run_at(width, 2, None) for width in (32, 128)})
-    assert min(found[f"change of {kind}"].slope for kind in ("feed-forward", "residual")) > 0.5
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_the_standard_parametrisation_grows_with_the_width(optimizer):
+    found = slopes({width: run_at(width, 2, None, optimizer) for width in (32, 128)})
+    least = 0.5 if optimizer == "adamw" else 0.2  # width, and its root
+    assert min(found[f"change of {kind}"].slope for kind in ("feed-forward", "residual")) > least
     assert not found["change of residual"].flat
 
 
-def test_transfer_is_flat_over_depths_and_the_standard_parametrisation_is_not():
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_transfer_is_flat_over_depths_and_the_standard_parametrisation_is_not(optimizer):
     flat, grown = (
-        slopes({depth: run_at(32, depth, transfer) for depth in (2, 6)})
+        slopes({depth: run_at(32, depth, transfer, optimizer) for depth in (2, 6)})
         for transfer in (BASE, None)
     )
     assert [(name, curve.slope) for name, curve in flat.items() if not curve.flat] == []

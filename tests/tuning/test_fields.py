@@ -12,7 +12,10 @@ from scaling.recipe import PUBLISHED
 from scaling.tuning.fields import FIELDS, half_life, is_measured, scaled, with_rule
 from tests.sweep_files import TINY, tiny
 
-FREE = {"base": {"task": TINY["base"]["task"]}}  # without a batch size of its own
+FREE = {  # without a batch size of its own
+    "base": {"task": TINY["base"]["task"]},
+    "recipe": {"n_layers": 1, "decay_timescale": 0.5},
+}
 
 
 def planned(sweep):
@@ -58,6 +61,16 @@ def test_tuned_value_sets_the_field_of_the_run(name):
         ("optim.b2", {}),
         ("optim.b2", {"recipe": {"b2_half_life": {"coef": 5.0, "n_power": 0.9}, "n_layers": 1}}),
         ("optim.b2", {"base": FREE["base"] | {"optim": {"b2": 0.9}}}),
+        ("optim.weight_decay", {}),
+        ("optim.weight_decay", {"base": FREE["base"] | {"optim": {"weight_decay": 0.1}}}),
+        (
+            "optim.weight_decay",
+            {"recipe": {"n_layers": 1, "decay_timescale": {"coef": 20.0, "d_power": -0.3}}},
+        ),
+        (
+            "optim.lr",
+            {"recipe": {"lr_rule": {"coef": 0.3, "n_power": -0.5, "batch_power": 0.5}}},
+        ),
     ],
 )
 def test_a_ratio_from_one_size_passes_through_it_and_keeps_the_form(name, changes):

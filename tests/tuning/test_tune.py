@@ -29,7 +29,7 @@ from scaling.tuning import (
     tune,
     write_tuned_sweep,
 )
-from scaling.tuning.fields import half_life
+from scaling.tuning.fields import half_life, timescale
 from scaling.warning import WarningCode
 from tests.execute.sweeping import command, scaling, training, wait_for
 from tests.sweep_files import tiny
@@ -207,8 +207,10 @@ def octaves(value, best):
     return math.log2(value / best) ** 2
 
 
-def known(sweep, folder):
-    """The tuning of a sweep whose runs end on a known surface, and the number of runs."""
+def known(sweep, folder, batch_power=0.0):
+    """The tuning of a sweep whose runs end on a known surface, and the number of runs; its best
+    rate may grow with a power of the batch, and it remembers 0.4 of a run at best.
+    """
     count = []
 
     def train(place, planned):
@@ -216,10 +218,12 @@ def known(sweep, folder):
             run, n = item.run, item.n_params["with_head"]
             loss = (
                 2
-                + 0.05 * octaves(run.optim.lr, 2 * n**-0.5)
+                + 0.05 * octaves(run.optim.lr, 2 * n**-0.5 * run.batch_tokens**batch_power)
                 + 0.05 * octaves(run.batch_tokens, 4 * n**0.5)
             )
             loss += 0.05 * octaves(half_life(run), 0.5 * n)
+            if run.optim.weight_decay:
+                loss += 0.05 * octaves(timescale(run), 0.4)
             count.append(
                 run_files.write_run(
                     place,
@@ -275,6 +279,33 @@ def test_three_tunings_run_in_turn_and_each_gives_its_rule(tmp_path):
     write_tuned_sweep(target, found.sweep)
     assert load_sweep(target) == found.sweep
     assert known(sweep, tmp_path)[1] == 0
+
+
+def test_tuning_at_several_batches_gives_the_rule_a_power_of_the_batch(tmp_path):
+    entry = {"field": "optim.lr", "batch_sizes": [4, 16], "n_values": 7, "short_run_frac": False}
+    found, _ = known(Sweep.model_validate(SURFACE | {"tuning": [entry]}), tmp_path, 0.5)
+    rule = found.fields[0].rule
+    assert (rule.coef, rule.n_power, rule.batch_power) == (
+        pytest.approx(2, rel=0.05),
+        pytest.approx(-0.5, abs=0.01),
+        pytest.approx(0.5, abs=0.01),
+    )
+    assert [size.batch_tokens for size in found.fields[0].sizes] == 3 * [4 * 30, 16 * 30]
+    assert found.sweep.recipe.lr_rule.batch_power == rule.batch_power
+    assert all(size.rule.excess < 1e-3 for size in found.fields[0].sizes)
+
+
+def test_decay_is_tuned_by_its_share_of_the_run_and_needs_a_start(tmp_path):
+    entry = {"field": "optim.weight_decay"}
+    recipe = SURFACE["recipe"] | {"decay_timescale": 1.0}
+    sweep = Sweep.model_validate(SURFACE | {"recipe": recipe, "tuning": [entry]})
+    rule = known(sweep, tmp_path)[0].fields[0].rule
+    assert (rule.coef, rule.n_power) == (
+        pytest.approx(0.4, rel=0.02),
+        pytest.approx(0.0, abs=0.01),
+    )
+    with pytest.raises(ScalingError, match="is 0, and a grid needs a value to start from"):
+        known(Sweep.model_validate(SURFACE | {"tuning": [entry]}), tmp_path / "none")
 
 
 def test_short_runs_that_are_too_short_are_left_out(tmp_path):

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from scaling.fit.document import Estimate, subsample_draws
 from scaling.fit.frontier.frontier import Frontier
-from scaling.fit.law_fit import exponents
 from scaling.fit.result import BudgetMinimum, FrontierResult, Power
 from scaling.warning import ResultWarning, WarningCode, warn
 
@@ -30,7 +29,7 @@ class FrontierEstimate:
 
     def exponents(self, ci: float) -> dict[str, Estimate]:
         """The exponents {a, b} with their intervals; empty without a frontier."""
-        return exponents(self.frontier, self.draws, ci)
+        return self.frontier.exponents(self.draws, ci) if self.frontier else {}
 
     def result(self, ci: float, resamples: int) -> FrontierResult:
         """The approach for the document; `resamples` were asked for."""

@@ -8,14 +8,14 @@ runs' own numbers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from scaling.errors import ScalingError
-from scaling.fit.document import Document, PositiveReal
+from scaling.fit.document import Document, Estimate, PositiveReal, estimates
 from scaling.points.points import Points
 
 EXACT_6ND = 1e-3
@@ -118,6 +118,16 @@ class Frontier:
     floor: np.ndarray | None = None
     log_gap: np.ndarray | None = None
     gamma: np.ndarray | None = None
+
+    def map(self, change: Callable[[np.ndarray], np.ndarray]) -> Frontier:
+        """A frontier of changed powers, as closed as this one."""
+        columns = (self.a, self.log_n, self.b, self.log_d, self.floor, self.log_gap, self.gamma)
+        return Frontier(*(None if each is None else change(each) for each in columns))  # type: ignore[arg-type]
+
+    def exponents(self, draws: Frontier | None, ci: float) -> dict[str, Estimate]:
+        """The exponents {a, b} with their intervals."""
+        values = {"a": float(self.a), "b": float(self.b)}
+        return estimates(values, {"a": draws.a, "b": draws.b} if draws else None, ci)
 
     def powers(self) -> dict[str, np.ndarray]:
         """Its powers by the names of the document; E, K and gamma only where it gives a loss."""

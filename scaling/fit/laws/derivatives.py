@@ -131,52 +131,6 @@ def by_differences(value_and_gradient: Callable[[Array], tuple[Array, Array]]) -
     return at
 
 
-def broken_power(log_x: Array) -> Bound:
-    """Theta is E, log b, c0, c1, log d, log f: E + b x^-c0 (1 + (x/d)^(1/f))^(-c1 f), one break
-    (Caballero 2023, eq. 1).
-    """
-
-    def value_and_gradient(theta: Array) -> tuple[Array, Array]:
-        e, b, c0, c1, _, f = (theta[:, i, None] for i in range(6))
-        u, soft = break_of(theta, log_x)
-        width = np.exp(f)
-        z = b - c0 * log_x - c1 * width * soft
-        value = np.logaddexp(z, np.log(np.maximum(e, 1e-300)))
-        share, bent = (
-            np.exp(z - value),
-            np.exp(u - soft),
-        )  # softplus' slope is the logistic function
-        slopes = [-log_x + 0 * z, -width * soft, c1 * bent, -c1 * width * (soft - u * bent)]
-        return value, np.stack([np.exp(-value), share, *(share * slope for slope in slopes)], 1)
-
-    return by_differences(value_and_gradient)
-
-
-def break_of(theta: Array, log_x: Array) -> tuple[Array, Array]:
-    """u = log(x/d) / f and log(1 + exp u) (R, n) of a broken power law."""
-    u = (log_x - theta[:, 4, None]) / np.exp(theta[:, 5, None])
-    return u, np.logaddexp(0.0, u)
-
-
-def logistic(log_x: Array) -> Bound:
-    """Theta is lo, log span, log k, x_0: lo + span / (1 + exp(k (x - x_0))), an accuracy that rises
-    as the loss x falls.
-    """
-    x = np.exp(log_x)
-
-    def value_and_gradient(theta: Array) -> tuple[Array, Array]:
-        lo, span, k, middle = (theta[:, i, None] for i in range(4))
-        rate = np.exp(k)
-        u = rate * (x - middle)
-        z = span - np.logaddexp(0.0, u)
-        value = np.logaddexp(z, np.log(np.maximum(lo, 1e-300)))
-        share = np.exp(z - value)
-        past = np.exp(-np.logaddexp(0.0, -u))
-        return value, np.stack([np.exp(-value), share, -share * past * u, share * past * rate], 1)
-
-    return by_differences(value_and_gradient)
-
-
 def saturating(excess: Array, log_r: Array) -> tuple[Array, Array, Array]:
     """log(1 + R (1 - exp(-x / R))) for x repeats that decay with R = exp(log_r), and its slopes in
     x and log R.

@@ -15,7 +15,8 @@ from enum import Enum, auto
 import numpy as np
 
 from scaling.fit.laws.derivatives import Array, Inputs
-from scaling.fit.laws.formula import UNARY, FormulaLaw, _evaluate, names_of
+from scaling.fit.laws.expression import FUNCTIONS, names_of, value_of
+from scaling.fit.laws.law import Law
 
 DRAWS = 600
 EXPONENTS = (0.03, 1.5)
@@ -48,7 +49,7 @@ class Role:
 
 
 def starts(
-    law: FormulaLaw, x: Inputs, loss: Array, weight: Array, lower: Array, upper: Array, count: int
+    law: Law, x: Inputs, loss: Array, weight: Array, lower: Array, upper: Array, count: int
 ) -> Array:
     """Starts (count, P) for losses (n,) at inputs (n,), the most promising first."""
     rng = np.random.default_rng(0)
@@ -68,7 +69,7 @@ def starts(
 
 
 def solve_linear(
-    law: FormulaLaw,
+    law: Law,
     theta: Array,
     x: Inputs,
     loss: Array,
@@ -108,11 +109,11 @@ def solve_linear(
     return theta, np.where(bad, np.inf, cost)
 
 
-def draw(law: FormulaLaw, x: Inputs, rng: np.random.Generator, count: int) -> Array:
+def draw(law: Law, x: Inputs, rng: np.random.Generator, count: int) -> Array:
     """Drawn parameter vectors (count, P) that give what stands inside the formula a size of one."""
     values: dict[str, Array] = {name: np.ones((count, 1)) for name in law.names}
     first: dict[str, Role] = {}
-    for role in _roles(law.tree, law, False, 1, None):
+    for role in _roles(law.expressions["loss"], law, False, 1, None):
         first.setdefault(role.name, role)
     for role in sorted(first.values(), key=lambda role: role.place.value):
         with np.errstate(all="ignore"):
@@ -131,7 +132,7 @@ def _drawn(role: Role, values: Mapping[str, Array], rng: np.random.Generator, co
         return sign * np.exp(low + (high - low) * (uniform + 1) / 2)
     assert role.partner is not None
     partner = np.broadcast_to(
-        _evaluate(role.partner, values, ())[0], (count, len(values[next(iter(values))]))
+        value_of(role.partner, values), (count, len(values[next(iter(values))]))
     )
     middle, width = (f(partner, axis=1)[:, None] for f in (np.median, np.std))
     if role.place is Place.OFFSET:
@@ -143,9 +144,7 @@ def _drawn(role: Role, values: Mapping[str, Array], rng: np.random.Generator, co
         return sign * size / np.maximum(width, 1e-300)
     rest = np.ones((1, 1))
     if role.rest is not None:
-        beside = np.median(np.abs(_evaluate(role.rest, values, ())[0] + 0 * partner), axis=1)[
-            :, None
-        ]
+        beside = np.median(np.abs(value_of(role.rest, values) + 0 * partner), axis=1)[:, None]
         rest = np.where(np.isfinite(beside) & (beside > 0), beside, 1.0)
     signs = np.where(rng.random((count, 1)) < NEGATIVE, -1.0, 1.0)
     factor = signs * size * rest / np.abs(middle)
@@ -174,7 +173,7 @@ SUM, PRODUCT = (ast.Add, ast.Sub), (ast.Mult, ast.Div)
 
 
 def _roles(
-    node: ast.expr, law: FormulaLaw, bounded: bool, power: int, rest: ast.expr | None
+    node: ast.expr, law: Law, bounded: bool, power: int, rest: ast.expr | None
 ) -> Iterator[Role]:
     """The role of each parameter that has to be drawn. `bounded` says that the expression is of
     order one, `power` whether it stands above or below a division, `rest` what is added to it.
@@ -207,7 +206,7 @@ def _roles(
     elif isinstance(node, ast.BinOp):
         yield from _roles(node.left, law, False, power, None)
         names = names_of(node.right)
-        if names & {*law.inputs, *UNARY}:
+        if names & {*law.inputs, *FUNCTIONS}:
             yield from _roles(node.right, law, True, power, None)
             return
         minus = isinstance(node.right, ast.UnaryOp) and isinstance(node.right.op, ast.USub)

@@ -4,7 +4,8 @@ Nearly every law is a sum of powers with an optional floor, L = E + sum_k exp(z_
 is affine in the internal coordinates theta and in the logs of the inputs: log A - alpha log N. With
 a root T (Kaplan's L(N,D)) it is log L = T log sum_k exp(z_k / T), and with both (the coupled law) L
 = E + (sum_k exp(z_k / T))^T. Values, gradients, second derivatives and the change of units follow
-from the terms alone. A law of another kind gives `custom` and needs no terms.
+from the terms alone. A law of another kind is written as `expressions` (expression.py); what a user
+writes has no terms.
 
 Internal coordinates: a floor and an exponent as they are, a coefficient by its log, a crossing
 point X_c by alpha log X_c. Under a root T exponents and log coefficients are multiplied by T. In
@@ -13,6 +14,7 @@ units of the data's geometric means they are nearly uncorrelated; `Law.centring`
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -20,10 +22,19 @@ import numpy as np
 
 from scaling.errors import ScalingError
 from scaling.fit.frontier.frontier import Cost, Frontier
-from scaling.fit.laws.derivatives import Array, Bound, Expansion, Inputs, sum_of_powers
+from scaling.fit.laws.derivatives import (
+    Array,
+    Bound,
+    Expansion,
+    Inputs,
+    by_differences,
+    sum_of_powers,
+)
+from scaling.fit.laws.expression import ONE, Value, evaluate
 
 UNIT_OF = {"U": "D"}  # unique tokens are counted in the unit of tokens
 UNSCALED = frozenset("X")  # a loss stands as it is in a sigmoid
+FAR = 300.0  # a log loss in the place of one that is not finite: no step goes there
 
 ClosedFrontier = Callable[[Inputs, Cost], Frontier]
 
@@ -50,23 +61,26 @@ class Param:
 @dataclass(frozen=True)
 class Term:
     """exp of `coefficient` + sum over exponents of exponent x log of a product of inputs: {"alpha":
-    {"N": -1}} is N^-alpha.
+    {"N": -1}} is N^-alpha. In a law of `expressions` the coefficient multiplies that of the name
+    `factor`.
     """
 
     coefficient: str
     powers: Mapping[str, Mapping[str, float]]
+    factor: str = ""
 
 
 @dataclass(frozen=True)
 class Law:
-    """A law of the loss: a sum of `terms`, with a `floor` or under a `root`, unless `custom` and
-    `columns` replace them.
+    """A law of the loss: a sum of `terms`, with a `floor` or under a `root`, or else written as
+    `expressions` of inputs and reported parameters: named quantities in order, the loss the last.
 
     `reference` names paper and equation; `inputs` the letters that `Points.inputs` serves;
-    `derived` what follows from the reported parameters at C = 6 N D. `custom(logs)` is what `bind`
-    returns; `columns` what `log_columns` does; `closed_frontier` gives N*, D* and L* from the
-    reported parameters, scalars or arrays over draws, where the law has a compute-optimal N and D.
-    `allows_zero` says that what is fitted (an accuracy) may be 0.
+    `derived` what follows from the reported parameters at C = 6 N D. `closed_frontier` gives N*, D*
+    and L* from the reported parameters, scalars or arrays over draws, where the law has a
+    compute-optimal N and D. `allows_zero` says that what is fitted (an accuracy) may be 0, `linear`
+    names the parameters in which a written law is jointly affine, `start` values from which its fit
+    begins too. `by_hand` is what `bind` returns where digits and speed need derivatives by hand.
     """
 
     name: str
@@ -78,16 +92,19 @@ class Law:
     floor: str = ""
     root: str = ""
     derived: Callable[[Inputs], dict[str, Array]] | None = None
-    custom: Callable[[Inputs], Bound] | None = field(default=None, repr=False)
-    columns: Callable[[Array, Inputs], Array] | None = field(default=None, repr=False)
+    expressions: Mapping[str, ast.expr] = field(default_factory=dict, repr=False)
+    by_hand: Callable[[Inputs], Bound] | None = field(default=None, repr=False)
     closed_frontier: ClosedFrontier | None = field(default=None, repr=False)
     default_objective: str = "huber-log"
     allows_zero: bool = False
     signed: bool = False  # losses may be negative: `bind` gives the loss itself, not its log
+    linear: tuple[str, ...] = ()
+    start: Mapping[str, float] | None = None
 
     def logs(self, x: Inputs) -> Inputs:
-        """The inputs as `bind` takes them."""
-        return {name: np.log(x[name]) for name in self.inputs}
+        """The inputs as `bind` takes them: logs, but as they are for what a user has written."""
+        columns = {name: np.asarray(x[name], float) for name in self.inputs}
+        return {name: np.log(each) for name, each in columns.items()} if self.terms else columns
 
     def from_log(self, value: Array) -> Array:
         """Losses from the scale of `log_predict`: logs, or losses where `signed`."""
@@ -95,7 +112,11 @@ class Law:
 
     def predict(self, theta: Array, x: Inputs) -> Array:
         """The predicted loss (..., n) at theta (..., P) and inputs {letter: (n,)}."""
-        return np.exp(self.log_predict(theta, x))
+        if self.terms:
+            return np.exp(self.log_predict(theta, x))
+        theta = np.asarray(theta, float)  # of either sign
+        value, _ = self.gradient(theta.reshape(-1, len(self.params)), self.logs(x))
+        return value.reshape(*theta.shape[:-1], -1)
 
     def frontier(self, values: Mapping[str, Array | float], cost: Cost) -> Frontier:
         """N*(C), D*(C) and L*(C) at a cost. Raises ScalingError for a law without them."""
@@ -118,8 +139,11 @@ class Law:
 
     def bind(self, logs: Inputs) -> Bound:
         """The law at fixed log inputs {letter: (n,)}, as a function of theta (R, P)."""
-        if self.custom:
-            return self.custom(logs)
+        if self.by_hand:
+            return self.by_hand(logs)
+        if self.expressions:
+            x = {name: np.exp(log) for name, log in logs.items()} if self.terms else logs
+            return by_differences(lambda theta: self._log_gradient(theta, x))
         floor, root = (self.index(name) if name else None for name in (self.floor, self.root))
         return sum_of_powers(self._design(logs), floor, root)
 
@@ -138,9 +162,41 @@ class Law:
         """Logs of the powers (G, K, n) that multiply the coefficients of the terms, before the
         root, at the exponents of theta (G, P).
         """
-        if self.columns:
-            return self.columns(theta, logs)
+        if self.expressions:
+            values = self._evaluate(theta, {name: np.exp(log) for name, log in logs.items()})
+            factors = np.stack([values[term.factor][0] for term in self.terms], 1)
+            return np.log(np.maximum(factors, 1e-300))
         return np.moveaxis(theta @ self._design(logs, 0.0), 0, 1)
+
+    def _evaluate(self, theta: Array, x: Inputs) -> dict[str, Value]:
+        """Inputs, parameters and every quantity of the law's expressions, with slopes in theta."""
+        values: dict[str, Value] = {name: (column, {}) for name, column in x.items()}
+        for i, param in enumerate(self.params):
+            value = np.exp(theta[:, i, None]) if param.log else theta[:, i, None]
+            values[param.name] = value, {param.name: value if param.log else ONE}
+        with np.errstate(all="ignore"):
+            for name, tree in self.expressions.items():
+                values[name] = evaluate(tree, values)
+        return values
+
+    def gradient(self, theta: Array, x: Inputs) -> tuple[Array, Array]:
+        """The loss (R, n) of a written law and its derivatives in theta (R, P, n)."""
+        value, slopes = self._evaluate(theta, x)[list(self.expressions)[-1]]
+        value = np.broadcast_to(value, (len(theta), len(next(iter(x.values())))))
+        gradient = np.zeros((len(theta), len(self.params), value.shape[1]))
+        for name, slope in slopes.items():
+            gradient[:, self.index(name)] = slope
+        return value, gradient
+
+    def _log_gradient(self, theta: Array, x: Inputs) -> tuple[Array, Array]:
+        """Log L, or L where `signed`, with its derivatives; FAR where it is no number."""
+        value, gradient = self.gradient(theta, x)
+        if not self.signed:
+            value = np.maximum(value, 1e-300) if self.terms else value
+            with np.errstate(all="ignore"):
+                value, gradient = np.log(value), gradient / value[:, None]
+        usable = np.isfinite(value) & np.isfinite(gradient).all(1)
+        return np.where(usable, value, FAR), np.where(usable[:, None], gradient, 0.0)
 
     def log_predict(self, theta: Array, x: Inputs) -> Array:
         """Natural log of the predicted loss (..., n) at theta (..., P) and inputs
@@ -161,18 +217,15 @@ class Law:
 
     def values(self, theta: Array) -> dict[str, Array]:
         """Reported parameters {name: (...)} of theta (..., P)."""
-        theta = np.asarray(theta, float)
-        return {
-            param.name: self._reported(param, theta, theta[..., i])
-            for i, param in enumerate(self.params)
-        }
-
-    def _reported(self, param: Param, theta: Array, inner: Array) -> Array:
-        if param.crossing:
-            return np.exp(np.minimum(inner / theta[..., self.index(param.crossing)], 700.0))
-        if param.scaled_by:
-            return np.asarray(inner / theta[..., self.index(param.scaled_by)])
-        return np.exp(inner) if param.log else inner
+        theta, values = np.asarray(theta, float), {}
+        for i, param in enumerate(self.params):
+            value = theta[..., i]
+            if scale := param.crossing or param.scaled_by:
+                value = np.asarray(value / theta[..., self.index(scale)])
+            if param.crossing or param.log:
+                value = np.exp(np.minimum(value, 700.0) if param.crossing else value)
+            values[param.name] = value
+        return values
 
     def theta(self, values: Mapping[str, Array | float]) -> Array:
         """Internal coordinates (..., P) of reported parameters, the inverse of `values`; further

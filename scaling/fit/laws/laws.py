@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import ast
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from scaling.fit.frontier.frontier import chinchilla_frontier, kaplan_frontier
-from scaling.fit.laws.derivatives import (
-    Array,
-    Inputs,
-    break_of,
-    broken_power,
-    data_constrained,
-    logistic,
-    repeats,
-    saturating,
-)
+from scaling.fit.laws.derivatives import Array, Inputs, data_constrained
+from scaling.fit.laws.expression import parse
 from scaling.fit.laws.formula import parse_formula
 from scaling.fit.laws.law import Law, Param, Term
 
@@ -48,13 +40,8 @@ def _coupled_exponent(name: str) -> Param:
     return Param(name, (1e-3, 4.0), grid=COARSE, scaled_by="k")
 
 
-def _effective_columns(theta: Array, logs: Inputs) -> Array:
-    """The powers of N and of effective D; that N decays too depends on A and B, and is left to the
-    polish.
-    """
-    log_u = np.minimum(logs["U"], logs["D"])
-    data, _, _ = saturating(repeats(logs["D"], log_u), theta[:, 5, None])
-    return np.stack([-theta[:, 3, None] * logs["N"], -theta[:, 4, None] * (log_u + data)], 1)
+def _parsed(**quantities: str) -> dict[str, ast.expr]:
+    return {name: parse(text) for name, text in quantities.items()}
 
 
 def _powers_of_c(values: Inputs) -> dict[str, Array]:
@@ -89,18 +76,6 @@ def _crossing_law(name: str, letter: str, equation: str) -> Law:
     )
 
 
-def _broken_columns(letter: str) -> Callable[[Array, Inputs], Array]:
-    """The power of x with its break, as `log_columns` gives it."""
-
-    def columns(theta: Array, logs: Inputs) -> Array:
-        _, soft = break_of(theta, logs[letter])
-        return np.asarray(
-            -theta[:, 2, None] * logs[letter] - theta[:, 3, None] * np.exp(theta[:, 5, None]) * soft
-        )[:, None]
-
-    return columns
-
-
 def _broken_law(name: str, letter: str) -> Law:
     """The broken power law with one break, in one variable."""
     return Law(
@@ -116,17 +91,12 @@ def _broken_law(name: str, letter: str) -> Law:
             Param("d", (-15.0, 15.0), log=True, grid=(-4.0, -2.0, 0.0, 2.0, 4.0), place=letter),
             Param("f", (-3.0, 3.0), log=True, grid=(-1.5, 0.0)),
         ),
-        terms=(Term("b", {"c0": {letter: -1}}),),
+        terms=(Term("b", {"c0": {letter: -1}}, "power"),),
         floor="E",
-        custom=lambda logs: broken_power(logs[letter]),
-        columns=_broken_columns(letter),
+        expressions=_parsed(
+            power=f"{letter}^-c0 * (1 + ({letter}/d)^(1/f))^(-c1*f)", loss="E + b*power"
+        ),
     )
-
-
-def _logistic_columns(theta: Array, logs: Inputs) -> Array:
-    return -np.logaddexp(0.0, np.exp(theta[:, 2, None]) * (np.exp(logs["X"]) - theta[:, 3, None]))[
-        :, None
-    ]
 
 
 _COUPLED = (Param("k", (0.05, 5.0), grid=COUPLINGS),)
@@ -247,11 +217,14 @@ _ALL = (
             Param("R_D", (-7.0, 12.0), log=True, grid=(0.5, 2.5, 4.0, 6.0)),
             Param("R_N", (-7.0, 12.0), log=True, grid=(-0.5, 0.5, 1.5, 4.0)),
         ),
-        terms=_N_AND_D,
+        terms=(Term("A", {"alpha": {"N": -1}}, "of_n"), Term("B", {"beta": {"D": -1}}, "of_d")),
         floor="E",
         derived=_powers_of_c,
-        custom=data_constrained,
-        columns=_effective_columns,
+        by_hand=data_constrained,
+        expressions=_parsed(  # where a fit begins: N' = N
+            of_n="N^-alpha",
+            of_d="(min(U, D) * (1 + R_D*(1 - exp((1 - D/min(U, D))/R_D))))^-beta",
+        ),
         closed_frontier=chinchilla_frontier,
     ),
     Law(
@@ -295,11 +268,12 @@ _ALL = (
                 grid=tuple(np.concatenate([np.arange(0.1, 1, 0.2), np.arange(1, 6, 0.5)])),
             ),
         ),
-        terms=(Term("span", {}),),
+        terms=(Term("span", {}, "rise"),),
         floor="lo",
         derived=lambda values: {"hi": values["lo"] + values["span"]},
-        custom=lambda logs: logistic(logs["X"]),
-        columns=_logistic_columns,
+        expressions=_parsed(  # 1 / (1 + exp u) without its overflow
+            rise="(1 - tanh(k*(X - X_0)/2)) / 2", loss="lo + span*rise"
+        ),
         default_objective="mse",
         allows_zero=True,
     ),

@@ -10,11 +10,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from scaling.config import NConvention
 from scaling.errors import unknown_choice
-from scaling.fit.frontier.frontier import Cost, Frontier
+from scaling.fit.frontier.frontier import Cost, Frontier, frontier_of_powers
 from scaling.fit.laws.laws import FARSEER_2025, LAWS
 
 PF_DAY = 8.64e19
@@ -42,20 +40,11 @@ class Published:
         """
         if not self.optimum:
             return LAWS[self.law].frontier(self.values, Cost())
-        (k_n, a), (k_d, b) = self.optimum["n_params"], self.optimum["tokens"]
-        powers = Frontier(np.asarray(a), np.log(k_n), np.asarray(b), np.log(k_d))
-        if "loss" not in self.optimum:
-            return powers
-        k, gamma = self.optimum["loss"]
-        return Frontier(
-            powers.a,
-            powers.log_n,
-            powers.b,
-            powers.log_d,
-            np.asarray(0.0),
-            np.log(k),
-            np.asarray(gamma),
-        )
+        (n_coef, a), (d_coef, b) = self.optimum["n_params"], self.optimum["tokens"]
+        powers = {"a": a, "n_coef": n_coef, "b": b, "d_coef": d_coef}
+        if "loss" in self.optimum:
+            powers |= dict(zip(("K", "gamma"), self.optimum["loss"], strict=True)) | {"E": 0.0}
+        return frontier_of_powers(powers)
 
 
 def _per_pf_day(coefficient: float, exponent: float) -> tuple[float, float]:

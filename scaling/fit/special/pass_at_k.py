@@ -15,8 +15,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from scaling.errors import ScalingError
+from scaling.fit.document import Estimate
 from scaling.fit.frontier.frontier import fit_power
-from scaling.fit.special.results import CoverageForecast
+from scaling.fit.special.results import (
+    BetaBinomial,
+    CoverageCurve,
+    CoverageForecast,
+    CoverageGroup,
+)
 from scaling.tasks.answer_metrics import ks, pass_at_k
 
 Array = np.ndarray
@@ -155,26 +161,11 @@ def forecast(
     )
 
 
-@dataclass(frozen=True)
-class Coverage:
-    """The law of one model: a and b with their draws over problems (R,), R^2, the beta shape with
-    the b that follows from it, and the curve: k and pass@k (K,).
-    """
-
-    a: float
-    b: float
-    a_draws: Array
-    b_draws: Array
-    r2: float
-    shape: tuple[float, float]
-    b_from_shape: float
-    k: Array
-    coverage: Array
-
-
-def fit_coverage(counts: Counts, resamples: int = 1000, seed: int = 0) -> Coverage:
-    """Both routes for one model, resampling problems. Raises ScalingError for too few problems or
-    samples.
+def fit_coverage(
+    counts: Counts, resamples: int = 1000, seed: int = 0, ci: float = 0.95
+) -> tuple[CoverageGroup, CoverageCurve]:
+    """Both routes for one model, with intervals of resampled problems, and its curve. Raises
+    ScalingError for too few problems or samples.
     """
     if len(counts.n) < MIN_PROBLEMS:
         raise ScalingError(
@@ -184,19 +175,27 @@ def fit_coverage(counts: Counts, resamples: int = 1000, seed: int = 0) -> Covera
     k = ks(min(MOST_K, int(counts.n.min())))
     each = pass_at_k(counts.n, counts.c, k)
     mean = each.mean(0)
-    if len(k) < 3 or not ((mean > 0) & (mean < 1)).sum() >= 3:
+    inside = (mean > 0) & (mean < 1)
+    if len(k) < 3 or inside.sum() < 3:
         raise ScalingError(
             f"pass@k of {counts.model} is 0 or 1 for nearly all k",
             remedy="draw more samples, or use harder problems",
         )
-    a, b = line(k, mean)
     picks = np.random.default_rng(seed).multinomial(
         len(each), np.full(len(each), 1 / len(each)), resamples
     )
-    drawn = line(k, picks @ each / len(each))
-    shape = beta_binomial(counts.n, counts.c)
-    inside = (mean > 0) & (mean < 1)
-    followed = float(line(k, expected_coverage(*shape, k))[1])
-    return Coverage(
-        float(a), float(b), *drawn, r_squared(k[inside], mean[inside]), shape, followed, k, mean
+    powers = zip(line(k, mean), line(k, picks @ each / len(each)), strict=True)
+    a, b = (Estimate.of(float(value), draws, ci) for value, draws in powers)
+    alpha, beta = beta_binomial(counts.n, counts.c)
+    by_shape = expected_coverage(alpha, beta, k)
+    group = CoverageGroup(
+        model=counts.model,
+        problems=len(counts.n),
+        a=a,
+        b=b,
+        r2=r_squared(k[inside], mean[inside]),
+        beta_binomial=BetaBinomial(alpha=alpha, beta=beta, b=float(line(k, by_shape)[1])),
+        forecast=forecast(counts, int(k[-1]), seed=seed),
     )
+    curves = {"k": k.tolist(), "pass_at_k": mean.tolist(), "beta_binomial": by_shape.tolist()}
+    return group, CoverageCurve(model=counts.model, **curves)

@@ -38,13 +38,8 @@ from scaling.fit.special.hyper import (
     fit_hyper,
     recipe_notes,
 )
-from scaling.fit.special.pass_at_k import Counts, expected_coverage, fit_coverage, forecast
-from scaling.fit.special.results import (
-    BetaBinomial,
-    CoverageCurve,
-    CoverageGroup,
-    ScheduleErrors,
-)
+from scaling.fit.special.pass_at_k import Counts, fit_coverage
+from scaling.fit.special.results import ScheduleErrors
 from scaling.points.columns import list_names, parse_columns
 from scaling.points.readers import (
     IN_MEMORY,
@@ -196,33 +191,11 @@ def coverage(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitRe
     """
     tables, digest = _tables(paths, options)
     groups = [counts for path, table in tables for counts in _counts(path, table)]
-    params: dict[str, Any] = {}
-    rows, data = [], []
-    for counts in groups:
-        fitted = fit_coverage(counts, options.bootstrap, options.seed)
-        tail = f"[{counts.model}]" if len(groups) > 1 else ""
-        params[f"a{tail}"] = Estimate.of(fitted.a, fitted.a_draws, options.ci)
-        params[f"b{tail}"] = Estimate.of(fitted.b, fitted.b_draws, options.ci)
-        alpha, beta = fitted.shape
-        rows.append(
-            CoverageGroup(
-                model=counts.model,
-                problems=len(counts.n),
-                a=params[f"a{tail}"],
-                b=params[f"b{tail}"],
-                r2=fitted.r2,
-                beta_binomial=BetaBinomial(alpha=alpha, beta=beta, b=fitted.b_from_shape),
-                forecast=forecast(counts, int(fitted.k[-1]), seed=options.seed),
-            )
-        )
-        data.append(
-            CoverageCurve(
-                model=counts.model,
-                k=fitted.k.tolist(),
-                pass_at_k=fitted.coverage.tolist(),
-                beta_binomial=expected_coverage(alpha, beta, fitted.k).tolist(),
-            )
-        )
+    fitted = [fit_coverage(each, options.bootstrap, options.seed, options.ci) for each in groups]
+    params: dict[str, Estimate] = {}
+    for group, _ in fitted:
+        tail = f"[{group.model}]" if len(groups) > 1 else ""
+        params |= {f"a{tail}": group.a, f"b{tail}": group.b}
     size = sum(len(counts.n) for counts in groups)
     name = "least squares of log(-log pass@k) on log k"
     drawn = Bootstrap(
@@ -236,8 +209,8 @@ def coverage(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitRe
         objective=Objective(name=name, delta=None, value=None),
         params=params,
         n_points=size,
-        groups=rows,
-        curves=data,
+        groups=[group for group, _ in fitted],
+        curves=[curve for _, curve in fitted],
         bootstrap=drawn if options.bootstrap else None,
     )
 

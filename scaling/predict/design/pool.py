@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from scaling.fit.laws.derivatives import Array, Inputs
-from scaling.fit.laws.formula import FormulaLaw
 from scaling.fit.laws.formula_starts import draw, solve_linear
+from scaling.fit.laws.law import Law
 
 COST_POWER = 0.5
 STARTS, LATER_STARTS, STEPS, ROUNDS = 24, 8, 60, 4
@@ -38,7 +38,7 @@ class Prior:
     which the size of a term is measured, and a few of the target's.
     """
 
-    def __init__(self, law: FormulaLaw, pool: Inputs, target: Inputs) -> None:
+    def __init__(self, law: Law, pool: Inputs, target: Inputs) -> None:
         both = {name: np.concatenate([pool[name], target[name]]) for name in pool}
         self.law, self.affine = law, np.isin(law.names, law.linear)
         self.reference, self.target = _some(both, REFERENCE), _some(target, TARGETS)
@@ -77,7 +77,7 @@ class Posterior:
     the standard deviation of one run.
     """
 
-    law: FormulaLaw
+    law: Law
     theta: Array
     weight: Array
     covariance: Array
@@ -144,7 +144,7 @@ def posterior(
     return Posterior(law, theta[keep], share / share.sum(), inverse, noise)
 
 
-def _modes(law: FormulaLaw, theta: Array, evidence: Array, x: Inputs, noise: float) -> list[int]:
+def _modes(law: Law, theta: Array, evidence: Array, x: Inputs, noise: float) -> list[int]:
     """The best row of each group of rows that predict the same, the best first."""
     value = law.gradient(theta, x)[0]
     kept: list[int] = []
@@ -158,7 +158,7 @@ def _modes(law: FormulaLaw, theta: Array, evidence: Array, x: Inputs, noise: flo
 
 
 def _descend(
-    law: FormulaLaw,
+    law: Law,
     theta: Array,
     x: Inputs,
     loss: Array,
@@ -270,7 +270,7 @@ class Campaign:
     (n,) for each law, NaN where not known.
     """
 
-    laws: Sequence[FormulaLaw]
+    laws: Sequence[Law]
     pool: Inputs
     cost: Array
     target: Inputs

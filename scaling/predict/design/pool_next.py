@@ -12,9 +12,10 @@ import pandas as pd
 
 from scaling.errors import ScalingError, located
 from scaling.fit.document import Column, Document, Integer, Real
-from scaling.fit.formula import read_formula
 from scaling.fit.laws.derivatives import Array
-from scaling.fit.laws.formula import FormulaLaw, evaluate_text
+from scaling.fit.laws.expression import evaluate_text
+from scaling.fit.laws.formula import read_formula
+from scaling.fit.laws.law import Law
 from scaling.fit.laws.laws import LAWS
 from scaling.points.columns import LETTERS, list_names, parse_columns, resolve
 from scaling.points.readers import read_bytes, read_table
@@ -115,7 +116,7 @@ def next_from_pool(
 
 
 def _inputs(
-    table: pd.DataFrame, law: FormulaLaw, columns: str | None
+    table: pd.DataFrame, law: Law, columns: str | None
 ) -> tuple[Mapping[str, Array], Array]:
     """The inputs of a law, all finite, and the losses, NaN where there is none."""
     names = [str(name) for name in table.columns]

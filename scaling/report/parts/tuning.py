@@ -65,10 +65,7 @@ def rule(field: FieldResult) -> str:
         )
     else:
         low, high = map(format_count, fitted.n_range)
-        text = (
-            f"rule: {field.field} = {fitted.coef:.4g} x N^({fitted.n_power:.3f} ± "
-            f"{fitted.n_power_se:.3f}), N from {low} to {high}."
-        )
+        text = f"rule: {field.field} = {fitted.formula}, N from {low} to {high}."
     if horizon is None:
         return text
     return (

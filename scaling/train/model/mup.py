@@ -5,9 +5,13 @@ for Adam; Dey 2025, CompleteP, table 1 with alpha = 1):
 
 | | hidden matrices | gains and biases of blocks | embedding, positions, head, last norm |
 |---|---|---|---|
-| learning rate | 1 / m | 1 | 1 |
+| learning rate | 1 / m (Muon 1 / sqrt(m)) | 1 | 1 |
 | weight decay | m | none | 1 |
 | Adam's eps | 1 / (m l) | 1 / (m l) | 1 / m |
+
+Muon's step has one singular value, which grows as sqrt(m) at one root mean square; the product of
+a matrix and an activation that it was made for must not grow (Yang 2023, condition 1). Adam's is
+nearly of rank one, so that there it is m.
 
 Logits are multiplied by 1 / m, branches by 1 / l, and attention by sqrt(base_head) / d_head. Hidden
 matrices start with variance 1 / inputs at any width; the head, and an embedding that shares its
@@ -37,6 +41,11 @@ def width_multiplier(cfg: ModelConfig) -> float:
 def depth_multiplier(cfg: ModelConfig) -> float:
     """1 / l: the multiplier of each residual branch; 1 without `base_depth`."""
     return initial_depth(cfg) / cfg.n_layers
+
+
+def muon_lr(cfg: ModelConfig) -> float:
+    """Multiplier of Muon's learning rate, which has steps of one root mean square at any width."""
+    return width_multiplier(cfg) ** -0.5
 
 
 def initial_depth(cfg: ModelConfig) -> int:

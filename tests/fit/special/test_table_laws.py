@@ -52,9 +52,9 @@ def test_beta_binomial_is_recovered_and_forecasts_better_than_the_line():
     n = np.full(400, 10_000)
     counts = Counts("m", n, rng.binomial(n, rates))
     np.testing.assert_allclose(beta_binomial(counts.n, counts.c), (0.3, 12.0), rtol=0.2)
-    fitted = fit_coverage(counts, 200)
-    assert abs(fitted.b_from_shape / fitted.b - 1) < 0.05
-    assert np.quantile(fitted.b_draws, 0.025) < fitted.b < np.quantile(fitted.b_draws, 0.975)
+    fitted, _ = fit_coverage(counts, 200)
+    assert abs(fitted.beta_binomial.b / fitted.b.value - 1) < 0.05
+    assert fitted.b.lo < fitted.b.value < fitted.b.hi
     ahead = forecast(counts, 10_000)
     truth = float(expected_coverage(0.3, 12.0, np.array([10_000]))[0])
     assert abs(ahead.beta_binomial - truth) < abs(ahead.line - truth)
