@@ -35,6 +35,7 @@ MODELS = {  # layers, d_model, heads, head width
     "350M": (24, 1024, 16, 64),
     "1.3B": (24, 2048, 16, 128),
 }
+EXPERTS = {"n_experts": 8, "top_k": 2}
 H100 = """
 gpu_device_info {
   threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: 2048
@@ -66,6 +67,7 @@ class Case:
     mesh: MeshShape = ONE_DEVICE
     remat: Literal["none", "products", "block"] = "none"
     micro_batch: int | None = None
+    experts: bool = False
 
     @property
     def execution(self) -> Execution:
@@ -82,6 +84,9 @@ CASES = {
     "h100-tiny": Case("h100", "tiny", 4),
     "h100x8-tiny-tensor": Case("h100", "tiny", 16, MeshShape(data=2, fsdp=2, tensor=2)),
     "v5e-tiny": Case("tpu-v5e", "tiny", 4),
+    "h100x8-tiny-experts": Case(
+        "h100", "tiny", 16, MeshShape(data=2, fsdp=2, tensor=2), experts=True
+    ),
     "h100-125M": Case("h100", "125M", 16),
     "h100-350M": Case("h100", "350M", 8),
     "h100-1.3B": Case("h100", "1.3B", 8),
@@ -89,6 +94,7 @@ CASES = {
     "h100x8-350M-fsdp": Case("h100", "350M", 64, MeshShape(fsdp=8)),
     "h100x8-1.3B-fsdp": Case("h100", "1.3B", 64, MeshShape(fsdp=8)),
     "h100x8-350M-tensor": Case("h100", "350M", 32, MeshShape(data=2, fsdp=2, tensor=2)),
+    "h100x8-125M-experts": Case("h100", "125M", 64, MeshShape(fsdp=4, tensor=2), experts=True),
     "v5e-125M": Case("tpu-v5e", "125M", 4),
     "v5e-350M": Case("tpu-v5e", "350M", 2),
     "v4-350M": Case("tpu-v4", "350M", 2),
@@ -123,6 +129,7 @@ def model_run(case: Case) -> RunConfig:
         d_head=d_head,
         d_ff=4 * d_model,
         vocab_size=VOCAB_SIZE,
+        **(EXPERTS if case.experts else {}),
     )
     return RunConfig(
         model=model,

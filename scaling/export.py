@@ -116,7 +116,8 @@ def export_model(
     described = json.dumps(document, indent=1, allow_nan=False) + "\n"
     if layout == "hf":
         arrays = hf_export.tensors(run.model, arrays, axes)
-        texts |= {DESCRIPTION: described} | hf_export.texts(run, tokenizer or {})
+        texts = hf_export.texts(run, tokenizer or {}, texts.get(TOKENIZER))
+        texts[DESCRIPTION] = described
     else:
         texts[CONFIG] = described
     metadata = {"format": FORMAT if layout == "scaling" else "pt", "run_id": run_id}

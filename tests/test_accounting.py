@@ -18,10 +18,10 @@ from scaling.accounting import (
     parameter_groups,
     train_flops,
 )
-from scaling.config import ModelConfig
+from scaling.config import Execution, ModelConfig
 from scaling.train.model.forward import make_forward
 from scaling.train.model.transformer import init, shapes
-from tests.train.model.variants import ALL, COVERING, SEQ_LEN, label, tiny_model
+from tests.train.model.variants import ALL, COVERING, MIXTURES, SEQ_LEN, label, tiny_model
 
 
 def group(path):
@@ -45,11 +45,11 @@ def counted(params):
 
 @pytest.mark.slow
 def test_parameters_of_every_variant_by_group():
-    for model in ALL:
+    for model in [*ALL, *MIXTURES]:
         assert counted(shapes(model, SEQ_LEN)) == parameter_groups(model, SEQ_LEN), label(model)
 
 
-@pytest.mark.parametrize("model", COVERING[:5], ids=label)
+@pytest.mark.parametrize("model", [*COVERING[:5], *MIXTURES], ids=label)
 def test_drawn_parameters_have_the_counted_shapes(model):
     drawn = jax.eval_shape(lambda key: init(model, SEQ_LEN, key), jax.random.key(0))
     assert sum(leaf.size for leaf in jax.tree.leaves(drawn)) == n_params(model, SEQ_LEN, "total")
@@ -58,12 +58,58 @@ def test_drawn_parameters_have_the_counted_shapes(model):
     )
 
 
+@pytest.mark.parametrize("model", MIXTURES, ids=label)
+def test_active_parameters_are_those_of_a_tokens_experts(model):
+    """Of each array of experts `top_k` matrices, of all others everything; a tied head counts."""
+    leaves = jax.tree_util.tree_leaves_with_path(shapes(model, SEQ_LEN))
+    active = sum(
+        math.prod((model.top_k, *leaf.shape[1:]))
+        if "expert" in jax.tree_util.keystr(path)
+        else leaf.size
+        for path, leaf in leaves
+    )
+    embedding = 0 if model.tie_embeddings else model.vocab_size * model.d_model
+    assert n_params(model, SEQ_LEN, "active") == active - embedding
+    inactive = (model.n_experts - model.top_k) * (3 if model.ffn == "swiglu" else 2)
+    assert n_params(model, SEQ_LEN, "with_head") - (active - embedding) == (
+        inactive * model.n_layers * model.d_model * model.d_ff
+    )
+    assert train_flops(model, SEQ_LEN, 10, "6nd") == 60 * n_params(model, SEQ_LEN, "active")
+
+
+def test_active_is_with_head_in_a_dense_model():
+    assert n_params(tiny_model(), SEQ_LEN, "active") == n_params(tiny_model(), SEQ_LEN)
+
+
+def test_mixtral_8x7b_has_its_published_counts():
+    """46.7B in total and 12.9B for a token (Jiang 2024, section 2), embedding included."""
+    mixtral = ModelConfig(
+        n_layers=32,
+        d_model=4096,
+        n_heads=32,
+        n_kv_heads=8,
+        d_head=128,
+        d_ff=14336,
+        vocab_size=32000,
+        ffn="swiglu",
+        qk_norm=False,
+        n_experts=8,
+        top_k=2,
+    )
+    assert n_params(mixtral, 8192, "total") == 46_702_792_704
+    active = n_params(mixtral, 8192, "active") + 32000 * 4096
+    assert active == 12_879_925_248
+
+
 def product_flops(jaxpr):
     """2 x the multiplications of every dot_general in a program; row sums, written as products with
     one column, are no products.
     """
     total = 0
     for equation in jaxpr.eqns:
+        if equation.primitive.name == "ragged_dot_general":
+            rows, kernels = (variable.aval.shape for variable in equation.invars[:2])
+            total += 2 * math.prod(rows) * kernels[-1]
         if equation.primitive.name == "dot_general" and equation.outvars[0].aval.shape[-1] > 1:
             (contracted, _), _ = equation.params["dimension_numbers"]
             lhs = equation.invars[0].aval.shape
@@ -92,7 +138,9 @@ def unmasked_forward_flops(model, seq_len):
 @pytest.mark.parametrize("model", COVERING, ids=label)
 def test_exact_flops_are_those_of_the_program(model):
     batch = 3
-    program = jax.make_jaxpr(make_forward(model, SEQ_LEN))(
+    # a GPU's program of experts multiplies the rows of a token's experts and no others
+    execution = Execution(layers="unrolled", kind="gpu" if model.n_experts > 1 else "auto")
+    program = jax.make_jaxpr(make_forward(model, SEQ_LEN, execution=execution))(
         shapes(model, SEQ_LEN), jax.ShapeDtypeStruct((batch, SEQ_LEN), "int32")
     )
     assert product_flops(program.jaxpr) == batch * unmasked_forward_flops(model, SEQ_LEN)

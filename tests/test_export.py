@@ -199,13 +199,15 @@ def test_the_arrays_for_hugging_face_are_the_parameters_once(model):
     np.testing.assert_array_equal(gate.T, named["blocks.0.ffn.up.kernel"][:, :96])
 
 
-def test_a_byte_tokenizer_gives_every_byte_its_value():
+@pytest.mark.parametrize("separator", [None, 0])
+def test_a_byte_tokenizer_gives_every_byte_its_value(separator):
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_str(hf_export.byte_tokenizer())
-    text = "Grüße, 世界\n\t\x00"
-    assert tokenizer.encode(text).ids == list(text.encode())
-    assert tokenizer.decode(tokenizer.encode(text).ids) == text
+    tokenizer = Tokenizer.from_str(hf_export.byte_tokenizer(separator))
+    text = "Grüße, 世界\n\t\x00Ā\x00\x00"
+    ids = tokenizer.encode(text).ids
+    assert ids == list(text.encode())
+    assert tokenizer.decode(ids, skip_special_tokens=False) == text
 
 
 @pytest.mark.parametrize("model", [{}, {"qk_norm": False, "tie_embeddings": True}], ids=str)

@@ -79,6 +79,8 @@ class _DeviceShare:
         self.heads = model.n_heads * model.d_head / self.tensor
         self.kv = model.n_kv_heads * model.d_head / self.tensor
         self.ffn = model.d_ff / self.tensor
+        if model.n_experts > 1:  # rows of a token's experts, on a CPU in blocks half as large again
+            self.ffn = model.d_ff * model.top_k * (1.5 if kind == "cpu" else 1.0)
         self.inner = self.ffn * (2 if model.ffn == "swiglu" else 1)
         self.is_fused = execution.attention == "fused"
         scores = model.n_heads * seq_len * (self.blocks + 1) / (2 * self.blocks)
