@@ -24,6 +24,7 @@ from scaling import __version__, accounting, files
 from scaling.config import NConvention, RunConfig, TextTask
 from scaling.config.sweep_file import load_run
 from scaling.errors import BAD_INPUT, ScalingError, unknown_choice
+from scaling.points.json_tables import DESCRIPTION
 from scaling.store import run_files
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 FORMAT = "scaling-1"
 MODEL, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
-DESCRIPTION = "scaling.json"  # of the run, where config.json is that of Hugging Face
 CONVENTION = (
     "float32; y = x W + b with a Dense kernel stored narrower side first (see axes: d_in,d_out or "
     "d_out,d_in); qkv holds queries, then keys, then values (heads x d_head each, keys and values "

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -14,6 +15,7 @@ from scaling.errors import ScalingError
 
 MAX_DIGITS = 300  # of a whole number that a float can still hold
 CURVE = "scaling.curve"  # the attribute of a table that is the loss curve of one run
+DESCRIPTION = "scaling.json"  # of its run, in an exported folder of Hugging Face's layout
 WRAPPERS = ("runs", "data", "rows", "results", "records", "points")
 
 
@@ -97,11 +99,7 @@ def _from_object(content: dict[str, Any]) -> pd.DataFrame | None:
         return table
     is_evaluation = not {"configs", "versions", "n-shot"}.isdisjoint(content)
     if isinstance(content.get("results"), Mapping) and is_evaluation:
-        raise ScalingError(
-            "an lm-eval result: scores of one model, without its parameters, tokens and loss",
-            remedy="join scores, N, D and loss in one table, a row for each model "
-            "(--law two-stage)",
-        )
+        return _evaluation(content)
     if {"columns", "data"} <= set(content) and isinstance(content["data"], list):
         return pd.DataFrame(content["data"], columns=content["columns"])
     values = list(content.values())
@@ -130,3 +128,29 @@ def _from_object(content: dict[str, Any]) -> pd.DataFrame | None:
     inner = (_from_object(dict(each)) for each in objects)
     whole = pd.DataFrame([content]) if any("loss" in str(key) for key in content) else None
     return next((each for each in inner if each is not None), whole)
+
+
+def _evaluation(content: dict[str, Any]) -> pd.DataFrame:
+    """A row for each task of an lm-eval result: accuracy there, and N (with_head), D and loss of
+    the run, which `results export-model --format hf` has written into the model's folder.
+    """
+    arguments = content.get("config", {}).get("model_args") or ""
+    if isinstance(arguments, str):
+        arguments = dict(part.partition("=")[::2] for part in arguments.split(","))
+    try:
+        run = json.loads((Path(arguments["pretrained"]) / DESCRIPTION).read_text(encoding="utf-8"))
+        counts = {"params": run["n_params"]["with_head"], "tokens": run["tokens"]}
+        measured = counts | {"loss": run["loss"]["value"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ScalingError(
+            "an lm-eval result: scores of one model, without its parameters, tokens and loss",
+            remedy="evaluate the folder of `results export-model --format hf`, or join scores, N, "
+            "D and loss in one table (--law two-stage)",
+        ) from None
+    return pd.DataFrame(
+        [
+            {"model": run["run_id"], "task": task, **measured, "accuracy": scores["acc,none"]}
+            for task, scores in content["results"].items()
+            if "acc,none" in scores
+        ]
+    )
