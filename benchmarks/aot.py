@@ -243,15 +243,16 @@ def faults(program: str, text: str, case: Case, n_leaves: int) -> list[str]:
         wrong.append("float64")
     if program == "init":
         return wrong
-    dtypes = {dtype for each in scheduled for product in each.products for dtype in product.dtypes}
-    if "f32" in dtypes:
+    sequences = case.batch if case.micro_batch is None else case.micro_batch
+    tokens = sequences * SEQ_LEN // (case.mesh.data * case.mesh.fsdp)
+    products = [product for each in scheduled for product in each.products]
+    router_flops = 2 * tokens * d_model * EXPERTS["n_experts"] if case.experts else 0
+    if any("f32" in product.dtypes and product.flops > router_flops for product in products):
         wrong.append("a float32 product")
     kernel = "fmha" if case.kind == "gpu" else "tpu_custom_call"
     n_kernels = sum(each.times for each in scheduled if kernel in each.op)
     if n_kernels < layers * (2 if program == "train" else 1):
         wrong.append(f"{n_kernels} attention kernels for {layers} layers")
-    sequences = case.batch if case.micro_batch is None else case.micro_batch
-    tokens = sequences * SEQ_LEN // (case.mesh.data * case.mesh.fsdp)
     activation = tokens * d_model // case.mesh.tensor
     moved = [
         each.op

@@ -64,9 +64,7 @@ def check(
         return
     what, remedy, tensor = "", "", execution.mesh.tensor
     among = f"among data x fsdp = {shares} devices"
-    heads, n_experts = run.model.n_heads, run.model.n_experts
-    width_name = "n_experts" if n_experts > 1 else "d_ff"
-    width = getattr(run.model, width_name)
+    heads, d_ff = run.model.n_heads, run.model.d_ff
     if execution.mesh.n_devices > n_devices:
         what = f"needs {execution.mesh.n_devices} devices, there are {n_devices}"
         remedy = f"here: {n_devices} x {kind}; data x fsdp x tensor must not exceed {n_devices}"
@@ -82,10 +80,10 @@ def check(
     elif micro_batch < batch_size and micro_batch % shares:
         what = f"micro_batch = {micro_batch} does not divide {among}"
         remedy = f"fitting: {_listed(_divisors(batch_size, shares))}"
-    elif heads % tensor or width % tensor:
-        name, divided = ("n_heads", heads) if heads % tensor else (width_name, width)
-        what = f"tensor = {tensor} does not divide {name} = {divided}"
-        remedy = f"tensor must divide {math.gcd(heads, width)}"
+    elif heads % tensor or d_ff % tensor:
+        name, width = ("n_heads", heads) if heads % tensor else ("d_ff", d_ff)
+        what = f"tensor = {tensor} does not divide {name} = {width}"
+        remedy = f"tensor must divide {math.gcd(heads, d_ff)}"
     if what:
         raise ScalingError(what, where=f"mesh {describe(execution.mesh)}", remedy=remedy)
 

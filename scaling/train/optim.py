@@ -147,7 +147,7 @@ def _parts(model: ModelConfig | None, name: str, kernel: jax.Array) -> tuple[lis
     widths: list[int] = []
     if model is not None and name == "qkv":
         widths = [model.n_heads * model.d_head, *2 * [model.n_kv_heads * model.d_head]]
-    elif model is not None and name in ("up", "expert_up") and model.ffn == "swiglu":
+    elif model is not None and name == "up" and model.ffn == "swiglu":
         widths = 2 * [model.d_ff]
     axis = -2 if widths and kernel.shape[-1] != sum(widths) else -1
     return np.cumsum(widths)[:-1].tolist(), axis

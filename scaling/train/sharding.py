@@ -39,8 +39,9 @@ RULES: dict[str, tuple[str | None, str | None]] = {
     "out": (TENSOR, FSDP),
     "up": (FSDP, TENSOR),
     "down": (TENSOR, FSDP),
-    "expert_up": (FSDP, None),  # (experts, inputs, outputs): `tensor` divides the experts
-    "expert_down": (None, FSDP),
+    "expert_gate": (None, TENSOR),  # (experts, inputs, outputs): `fsdp` divides the experts
+    "expert_up": (None, TENSOR),
+    "expert_down": (TENSOR, None),
 }
 
 
@@ -69,8 +70,8 @@ def partition_spec(
                 axes_of_side[side].append(axis)
                 break
     leading: list[str | None] = [None] * (len(sides) - 2)
-    if role.startswith("expert") and mesh.tensor > 1 and sides[-3] % mesh.tensor == 0:
-        leading[-1] = TENSOR
+    if role.startswith("expert") and mesh.fsdp > 1 and sides[-3] % mesh.fsdp == 0:
+        leading[-1] = FSDP
     return PartitionSpec(*leading, *(tuple(axes) or None for axes in axes_of_side))
 
 

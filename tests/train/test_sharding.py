@@ -65,9 +65,9 @@ def spec(path, shape, mesh=CUBE):
         ("blocks.attention.out.kernel", (32, 64), P(("tensor",), ("fsdp",))),
         ("blocks.ffn.up.kernel", (3, 64, 256), P(None, ("fsdp",), ("tensor",))),  # stacked layers
         ("blocks.ffn.down.kernel", (3, 64, 256), P(None, ("fsdp",), ("tensor",))),
-        ("blocks.ffn.expert_up.kernel", (4, 64, 256), P("tensor", ("fsdp",), None)),
-        ("blocks.ffn.expert_down.kernel", (3, 4, 256, 64), P(None, "tensor", None, ("fsdp",))),
-        ("blocks.ffn.expert_up.kernel", (5, 64, 256), P(None, ("fsdp",), None)),
+        ("blocks.ffn.expert_up.kernel", (4, 64, 256), P("fsdp", None, ("tensor",))),
+        ("blocks.ffn.expert_down.kernel", (3, 4, 256, 64), P(None, "fsdp", ("tensor",), None)),
+        ("blocks.ffn.expert_up.kernel", (5, 64, 256), P(None, None, ("tensor",))),
         ("blocks.ffn.router.kernel", (4, 64), P()),
         ("blocks.ffn.up.bias", (256,), P()),
         ("blocks.ffn_norm.gain", (3, 64), P()),

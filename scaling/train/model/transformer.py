@@ -240,10 +240,11 @@ class MixtureOfExperts(nnx.Module):
 
     def __init__(self, cfg: ModelConfig, compute: Compute) -> None:
         self.cfg, self.compute = cfg, compute
-        inner, E = (2 if cfg.ffn == "swiglu" else 1) * cfg.d_ff, cfg.n_experts
-        std, exact = cfg.d_model**-0.5, compute._replace(precision="float32")
+        E, std, exact = cfg.n_experts, cfg.d_model**-0.5, compute._replace(precision="float32")
         self.router = Dense(cfg.d_model, E, std, bias=False, compute=exact)
-        self.expert_up = ExpertKernel(E, cfg.d_model, inner, std)
+        shape = (E, cfg.d_model, cfg.d_ff)
+        self.expert_gate = ExpertKernel(*shape, std) if cfg.ffn == "swiglu" else None
+        self.expert_up = ExpertKernel(*shape, std)
         std = (2 * mup.initial_depth(cfg) * cfg.d_ff) ** -0.5
         self.expert_down = ExpertKernel(E, cfg.d_ff, cfg.d_model, std)
 
@@ -257,14 +258,13 @@ class MixtureOfExperts(nnx.Module):
         p_NE = jax.nn.softmax(self.router(x_NM.astype(jnp.float32)))
         gate_NK, expert_NK = jax.lax.top_k(p_NE, cfg.top_k)
         share_E = (expert_NK.reshape(-1, 1) == jnp.arange(E)).mean(axis=0)
-        activate, parts = _activation(cfg, self.compute), 2 if cfg.ffn == "swiglu" else 1
+        experts = (self.expert_gate, self.expert_up, self.expert_down)
         y_NM = apply_experts(
             x_NM,
             gate_NK,
             expert_NK,
-            self.expert_up.kernel[...],
-            self.expert_down.kernel[...],
-            lambda x_SF: activate(*jnp.split(x_SF, parts, axis=1)),
+            [expert.kernel[...] for expert in experts if expert is not None],
+            _activation(cfg, self.compute),
             self.compute,
         )
         return y_NM.astype(self.compute.stream_dtype), E * jnp.sum(share_E * p_NE.mean(axis=0))
