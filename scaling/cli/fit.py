@@ -93,7 +93,8 @@ class FitArguments:
         option("Column names: N=params, D=tokens, C=flops, L=loss.", DATA, "N=...,D=..."),
     ] = None
     params: Annotated[
-        str, choice("with_head total nonembedding", "Convention of N in a results folder.", DATA)
+        str,
+        choice("with_head total nonembedding active", "Convention of N in a results folder.", DATA),
     ] = "with_head"
     flops: Annotated[
         str, choice("exact 6nd kaplan chinchilla", "Convention of C in a results folder.", DATA)
