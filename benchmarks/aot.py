@@ -258,6 +258,7 @@ def faults(program: str, text: str, case: Case, n_leaves: int) -> list[str]:
         each.op
         for each in scheduled
         if each.op in ("all-to-all", "collective-permute")
+        and each.link_bytes
         and max(array.size for array in hlo.arrays(each.shape)) >= activation
     ]
     if moved:

@@ -24,7 +24,6 @@ from scaling import __version__, accounting, files
 from scaling.config import NConvention, RunConfig, TextTask
 from scaling.config.sweep_file import load_run
 from scaling.errors import BAD_INPUT, ScalingError, unknown_choice
-from scaling.points.json_tables import DESCRIPTION
 from scaling.store import run_files
 
 if TYPE_CHECKING:
@@ -117,7 +116,7 @@ def export_model(
     if layout == "hf":
         arrays = hf_export.tensors(run.model, arrays, axes)
         texts = hf_export.texts(run, tokenizer or {}, texts.get(TOKENIZER))
-        texts[DESCRIPTION] = described
+        texts[run_files.MODEL_DESCRIPTION] = described
     else:
         texts[CONFIG] = described
     metadata = {"format": FORMAT if layout == "scaling" else "pt", "run_id": run_id}

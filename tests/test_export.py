@@ -251,7 +251,7 @@ def test_lm_eval_chooses_the_likeliest_continuation(tmp_path, monkeypatch):
     for name, text in hf_export.texts(run, {"kind": "bytes", "separator": 0}, None).items():
         (tmp_path / name).write_text(text)
     params, likeliest = saved_params.unflatten(run, named), []
-    for context in ("x = ", "def ", "12"):
+    for context in ("x = ", "def ", "a["):
         scores = []
         for choice in choices:
             ids = np.frombuffer((context + choice).encode(), np.uint8).astype(np.int32)
@@ -261,7 +261,7 @@ def test_lm_eval_chooses_the_likeliest_continuation(tmp_path, monkeypatch):
         likeliest.append(int(np.argmax(scores)))
     documents = [
         {"context": context, "choices": choices, "answer": answer}
-        for context, answer in zip(("x = ", "def ", "12"), likeliest, strict=True)
+        for context, answer in zip(("x = ", "def ", "a["), likeliest, strict=True)
     ]
     (tmp_path / "documents.jsonl").write_text("\n".join(map(json.dumps, documents)))
     task = {

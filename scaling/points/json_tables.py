@@ -12,10 +12,10 @@ from typing import Any
 import pandas as pd
 
 from scaling.errors import ScalingError
+from scaling.store.run_files import MODEL_DESCRIPTION
 
 MAX_DIGITS = 300  # of a whole number that a float can still hold
 CURVE = "scaling.curve"  # the attribute of a table that is the loss curve of one run
-DESCRIPTION = "scaling.json"  # of its run, in an exported folder of Hugging Face's layout
 WRAPPERS = ("runs", "data", "rows", "results", "records", "points")
 
 
@@ -138,7 +138,7 @@ def _evaluation(content: dict[str, Any]) -> pd.DataFrame:
     if isinstance(arguments, str):
         arguments = dict(part.partition("=")[::2] for part in arguments.split(","))
     try:
-        run = json.loads((Path(arguments["pretrained"]) / DESCRIPTION).read_text(encoding="utf-8"))
+        run = json.loads((Path(arguments["pretrained"]) / MODEL_DESCRIPTION).read_text("utf-8"))
         counts = {"params": run["n_params"]["with_head"], "tokens": run["tokens"]}
         measured = counts | {"loss": run["loss"]["value"]}
     except (OSError, ValueError, KeyError, TypeError):
