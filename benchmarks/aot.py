@@ -59,7 +59,9 @@ ONE_DEVICE = MeshShape()
 
 @dataclass(frozen=True)
 class Case:
-    """One model on devices of one kind; `batch` sequences of SEQ_LEN in a step of all of them."""
+    """One model on devices of one kind; `batch` sequences of SEQ_LEN in a step of all of them, in
+    `slices` that only the slow network joins.
+    """
 
     device: Literal["h100", "tpu-v5e", "tpu-v4"]
     model: str
@@ -68,6 +70,7 @@ class Case:
     remat: Literal["none", "products", "block"] = "none"
     micro_batch: int | None = None
     experts: bool = False
+    slices: int = 1
 
     @property
     def execution(self) -> Execution:
@@ -87,6 +90,7 @@ CASES = {
     "h100x8-tiny-experts": Case(
         "h100", "tiny", 16, MeshShape(data=2, fsdp=2, tensor=2), experts=True
     ),
+    "v5e2x4-tiny": Case("tpu-v5e", "tiny", 16, MeshShape(data=2, fsdp=4), slices=2),
     "h100-125M": Case("h100", "125M", 16),
     "h100-350M": Case("h100", "350M", 8),
     "h100-1.3B": Case("h100", "1.3B", 8),
@@ -147,11 +151,12 @@ def described_devices(case: Case) -> tuple[Any, ...]:
 
     n = case.mesh.n_devices
     if case.kind == "tpu":
-        shape = "v4:2x2x1" if case.device == "tpu-v4" else "v5e:2x4" if n > 1 else "v5e:2x2"
-        topology = topologies.get_topology_desc(shape, "tpu")
+        n //= case.slices
+        shape = "v4:2x2x1" if case.device == "tpu-v4" else "v5e:2x4" if n > 4 else "v5e:2x2"
+        topology = topologies.get_topology_desc(shape, "tpu", num_slices=case.slices)
     else:
         topology = topologies.get_topology_desc("", "cuda", topology=f"1x1x{n}", target_config=H100)
-    return tuple(topology.devices[:n])
+    return tuple(topology.devices[: case.mesh.n_devices])
 
 
 def programs(case: Case) -> dict[str, tuple[Any, int]]:

@@ -21,7 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest import mock
@@ -210,13 +210,14 @@ def combination_answers(
     return result
 
 
-def spanning(answer: Answer, approaches: Sequence[Answer]) -> Answer:
+def spanning(answer: Answer, approaches: Mapping[str, Answer], combination: Combination) -> Answer:
     """N* as `scaling predict` gives it: where the intervals of the approaches do not all overlap,
-    its interval holds what each says.
+    its interval holds what each says, unless the later budgets contradict it.
     """
-    lo, hi = np.array([each.ends for each in approaches]).transpose(2, 0, 1, 3)
+    lo, hi = np.array([each.ends for each in approaches.values()]).transpose(2, 0, 1, 3)
     apart = lo.max(0) > hi.min(0)  # (levels, n)
-    said = np.array([answer.value, *(each.value for each in approaches)])
+    heard = [each.value for name, each in approaches.items() if combination.has_voice(name)]
+    said = np.array([answer.value, *heard])
     ends = np.stack(
         [
             np.where(apart, np.minimum(answer.ends[:, 0], said.min(0)), answer.ends[:, 0]),
@@ -244,18 +245,18 @@ def methods(
     for name, approach in approaches.items():
         if approach.frontier is not None and approach.draws is not None:
             result[name] = frontier_answers(approach.frontier, approach.draws, minima)
-    sizes = [
-        result[name]["n_star"]
+    sizes = {
+        name: result[name]["n_star"]
         for name in ("chinchilla", "isoflop", "envelope")
         if minima and name in result
-    ]
+    }
     for name, combination in combinations(train).items():
         if combination is not None:
             answers = combination_answers(combination, test, minima)
-            if name == "combination":
-                result[f"{WITHOUT}disagreements"] = dict(answers)
             if sizes:
-                answers["n_star"] = spanning(answers["n_star"], sizes)
+                if name == "combination":
+                    result[f"{WITHOUT}disagreements"] = {"n_star": answers["n_star"]}
+                answers["n_star"] = spanning(answers["n_star"], sizes, combination)
             result[name] = answers
     return result
 
@@ -270,7 +271,7 @@ def combinations(train: Points) -> dict[str, Combination | None]:
             for one in whole.candidates
         )
         result[f"{WITHOUT}weights"] = whole.model_copy(update={"candidates": equal})
-        result[f"{WITHOUT}calibration"] = whole.model_copy(update={"factor": {}})
+        result[f"{WITHOUT}distance"] = whole.model_copy(update={"growth": {}})
     uncoupled = tuple(law for law in CANDIDATE_LAWS if not law.startswith("skaling"))
     with mock.patch.object(law_weights, "CANDIDATE_LAWS", uncoupled):
         result[f"{WITHOUT}coupled laws"] = weigh_laws(train)

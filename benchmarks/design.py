@@ -173,13 +173,14 @@ class Pilot:
     loss: np.ndarray
     found: LawFit
 
-    def runs(self, shared: bool) -> Runs:
+    def runs(self, shared: bool) -> tuple[Runs, float]:
         """As `designed` takes them, with the noise that the residuals show."""
         residual = np.log(self.loss) - self.found.law.log_predict(
             self.found.theta, {"N": self.cells.n, "D": self.cells.d}
         )
         noise = float(np.sqrt(np.sum(residual**2) / (len(residual) - len(self.found.theta))))
-        return Runs(self.cells.n, self.cells.d, noise, self.cells.prefix if shared else None)
+        n, d = self.cells.n, self.cells.d
+        return Runs(n, d, 6 * n * d, self.cells.prefix if shared else None), noise
 
 
 def by_pilot(surface: Surface, shared: bool, rng: np.random.Generator, kind: str = "far") -> Pilot:
@@ -201,7 +202,7 @@ def by_design(
     law = LAWS[surface.law]
     theta = np.asarray(law.theta(surface.values), float) if oracle else first.found.theta
     terms = DesignConstraints(money - first.cells.cost(shared), TARGET, LARGEST, shared)
-    chosen = designed(LinearizedLaw(law, theta, Cost()), first.runs(shared), terms)
+    chosen = designed(LinearizedLaw(law, theta, Cost()), *first.runs(shared), terms).runs
     then = Cells(chosen.n, chosen.d, np.unique(chosen.prefix, return_inverse=True)[1])
     both = first.cells.joined(then)
     if both.cost(shared) > money * 1.001 or (6 * both.n * both.d).max() > LARGEST * 1.001:

@@ -63,9 +63,9 @@ def answer(words: list[str]) -> Any:
     """The JSON document that a command prints, run in this process."""
     from typer.testing import CliRunner
 
-    from scaling.cli import with_commands
+    from scaling.cli.app import app
 
-    done = CliRunner().invoke(with_commands(), [*words, "--json"])
+    done = CliRunner().invoke(app, [*words, "--json"])
     if done.exit_code:
         raise RuntimeError(
             f"scaling {' '.join(words)}: exit {done.exit_code}\n{done.stderr or done.output}"

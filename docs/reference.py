@@ -242,6 +242,52 @@ PIPELINE = (
 )  # fmt: skip
 
 
+ADDING = (
+    ("to add", "write", "and"),
+    ("---", "---", "---"),
+    (
+        "a position encoding",
+        "an `Encoding` in `ENCODINGS` of `train/model/positions.py`",
+        "its word in `ModelConfig.pos` (`config/model.py`), from which tests of the model take it",
+    ),
+    (
+        "a feed-forward",
+        "its function in `train/model/transformer.py`",
+        "its word in `ModelConfig.ffn`, its parameters in `accounting.py`, its memory in "
+        "`plan/memory.py`, its width in `recipe/shapes.py`",
+    ),
+    ("a task", "a `Task` in `tasks/`", "its line in `tasks/__init__.py`, its fields in `config/`"),
+    (
+        "a law",
+        "a `Law` in `fit/laws/laws.py`",
+        "true parameters in `TRUTH` (`tests/fit/laws/test_laws.py`), when to trust it in `WHEN` "
+        "(`docs/reference.py`)",
+    ),
+    ("a study", "a module with a `Study` in `studies/`", "its line in `studies/__init__.py`"),
+    ("a figure or table", "a function in `report/parts/`", "its line in `report/sections.py`"),
+    (
+        "an option of a command",
+        "a parameter in `cli/`, named as the field that it sets",
+        "the same field of `FitOptions`, `RunOptions` or `Serving`",
+    ),
+    ("a command", "a function in `cli/`", "its line in `cli/__init__.py`"),
+    ("a tracker", "a `RunLog` in `trackers/`", "its line in `trackers/__init__.py`"),
+)
+
+
+EXTENDING = """
+**A law.** A sum of powers names its `terms`, with a `floor` or under a `root`, and so has exact
+derivatives. Any other law gives `expressions`, arithmetic as text from which they follow; where
+nothing but the formula is known, `replace(parse_formula("L(N, D) = ..."), name=..., reference=...)`
+is enough, as for `farseer`. N*(C) follows from a `closed_frontier`, or for `expressions` of N and D
+by minimisation. From the true parameters the tests check gradients, units and recovery.
+
+**A study.** `induction.py` is a short one to begin from; the module ends in `STUDY = Study(...)`.
+`analyze` returns None for rows that show nothing of it, `studies/runs.py` reads rows by metric and
+configuration, and `tests/studies/tables.py` makes the rows of a shipped sweep without training.
+"""
+
+
 def code_map() -> str:
     """The page about the code: modules by their first sentence, in pipeline order."""
     package = HERE.parent / "scaling"
@@ -250,7 +296,12 @@ def code_map() -> str:
         "execute,"
         "\nstore, points, fit, predict, report. Each module is described by the first sentence of "
         "its"
-        "\ndocstring. `python docs/reference.py` writes this page.\n"
+        "\ndocstring. `python docs/reference.py` writes this page.\n",
+        "## To add something\n\nBegin with a neighbour: each of these is one entry among others "
+        "of its kind.\nThen write the pages anew (`python docs/reference.py`) and run the tests of "
+        "the folder.\n",
+        *map(_cells, ADDING),
+        EXTENDING,
     ]
     folders = [path for path in package.rglob("*") if path.is_dir() and any(path.glob("*.py"))]
     folders.sort(key=lambda path: (PIPELINE.index(path.relative_to(package).parts[0]), path))

@@ -8,13 +8,15 @@ Pearce and Song 2024), so every number of the project says which one it uses.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from scaling.errors import ScalingError, unknown_choice
 
 if TYPE_CHECKING:  # the command line reads DEVICES before it needs pydantic
-    from scaling.config import FlopsConvention, ModelConfig, NConvention
+    from scaling.config import ModelConfig
 
+NConvention = Literal["with_head", "total", "nonembedding", "active"]
+FlopsConvention = Literal["exact", "6nd", "kaplan", "chinchilla"]
 BYTES = {"float32": 4, "bfloat16": 2}
 
 

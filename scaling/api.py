@@ -140,7 +140,7 @@ def load(source: Source) -> pd.DataFrame:
     if rows and foreign:
         raise ScalingError(
             "results of this program and foreign tables do not mix",
-            where=str(foreign[0][0]),
+            where=foreign[0][0],
             remedy="load them one by one",
         )
     if not rows:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 BAD_INPUT, RUNS_FAILED, DISK, STOPPED = 2, 3, 74, 75  # exit codes of the CLI contract
+LONGEST = 1000  # letters of a line of a message
 
 
 class ScalingError(Exception):
@@ -16,28 +17,25 @@ class ScalingError(Exception):
 
     Args:
         what: what is wrong, naming the offending value.
-        where: the file, field or option that holds it; empty when `what` says it already.
+        where: the file (a path), field or option that holds it; empty when `what` says it already.
         remedy: what to do instead, one line.
         exit_code: 2 bad input, 74 disk or permission, 75 stopped and resumable or held by another.
     """
 
     def __init__(
-        self, what: str, *, where: str = "", remedy: str = "", exit_code: int = BAD_INPUT
+        self, what: str, *, where: object = "", remedy: str = "", exit_code: int = BAD_INPUT
     ) -> None:
         super().__init__(what)
-        self.what, self.where, self.remedy, self.exit_code = what, where, remedy, exit_code
+        self.what, self.where, self.remedy, self.exit_code = what, str(where), remedy, exit_code
 
     def __str__(self) -> str:
         """`where: what` on the first line and the remedy, indented, on the second."""
-        what, where, remedy = (_shorten(text) for text in (self.what, self.where, self.remedy))
+        lines = (" ".join(text.splitlines()) for text in (self.what, self.where, self.remedy))
+        what, where, remedy = (
+            line if len(line) <= LONGEST else f"{line[:LONGEST]}..." for line in lines
+        )
         head = f"{where}: {what}" if where else what
         return f"{head}\n  {remedy}" if remedy else head
-
-
-def _shorten(text: str, limit: int = 1000) -> str:
-    """One line of at most `limit` characters."""
-    line = " ".join(text.splitlines())
-    return line if len(line) <= limit else f"{line[:limit]}..."
 
 
 def closest_match(word: str, known: Iterable[str]) -> str | None:
@@ -47,7 +45,9 @@ def closest_match(word: str, known: Iterable[str]) -> str | None:
     return lowered[matches[0]] if matches else None
 
 
-def unknown_choice(kind: str, word: str, known: Iterable[str], *, where: str = "") -> ScalingError:
+def unknown_choice(
+    kind: str, word: str, known: Iterable[str], *, where: object = ""
+) -> ScalingError:
     """The error for a name that is not in a registry: lists the known names and suggests the
     nearest.
     """

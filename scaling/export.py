@@ -81,18 +81,18 @@ def export_model(
     if out.exists():
         raise ScalingError(
             "is there already",
-            where=str(out),
+            where=out,
             remedy="name another folder with --out, or delete this one",
         )
     finished = run_files.finished_run_ids(folder)
     if run_id not in finished:
-        raise unknown_choice("run", run_id, sorted(finished)[:12], where=str(folder))
+        raise unknown_choice("run", run_id, sorted(finished)[:12], where=folder)
     rows, weights = run_files.read_run(folder, run_id), SweepFolder(folder).weights(run_id)
     run = load_run(rows["config"].iloc[0], f"run {run_id}")
     if not weights.exists():
         raise ScalingError(
             f"run {run_id} has kept no weights",
-            where=str(folder),
+            where=folder,
             remedy="train it with them: scaling run SWEEP --keep-weights --out ANOTHER_FOLDER",
         )
     if layout == "hf":
@@ -207,12 +207,12 @@ def load(folder: str | Path) -> Model:
         named = load_file(folder / MODEL)
         if not isinstance(config, dict) or config.get("format") != FORMAT:
             raise ScalingError(
-                f"{CONFIG} was not written by this program", where=str(folder), remedy=remedy
+                f"{CONFIG} was not written by this program", where=folder, remedy=remedy
             )
         run = load_run(json.dumps(config["run"]), str(folder / CONFIG))
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise ScalingError(
-            f"no exported model: {str(error)[:120]}", where=str(folder), remedy=remedy
+            f"no exported model: {str(error)[:120]}", where=folder, remedy=remedy
         ) from error
     return Model(run, config, saved_params.unflatten(run, named))
 

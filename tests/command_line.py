@@ -7,17 +7,19 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from scaling.cli import with_commands
+from scaling.cli.app import app
 
 
 @cache
 def command():
     """The click command, built once."""
-    return typer.main.get_command(with_commands())
+    return typer.main.get_command(app)
 
 
-def scaling(*args, cwd=None, env=None):
-    """The exit code, stdout and stderr of `scaling ARGS`; an unexpected exception is raised."""
+def scaling(*args, code=None, cwd=None, env=None, said=None):
+    """The exit code, stdout and stderr of `scaling ARGS`, to which `said` is typed; an unexpected
+    exception is raised, and so is any other exit code than `code`.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("typer.testing._get_command", lambda app: command())
         # it would replace this process
@@ -25,7 +27,9 @@ def scaling(*args, cwd=None, env=None):
         if cwd is not None:
             patch.chdir(cwd)
         words = list(map(str, args))
-        done = CliRunner().invoke(with_commands(), words, prog_name="scaling", env=env)
+        runner = CliRunner()
+        done = runner.invoke(app, words, said, prog_name="scaling", env=env)
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
+    assert code in (None, done.exit_code), done.stderr
     return subprocess.CompletedProcess(words, done.exit_code, done.stdout, done.stderr)

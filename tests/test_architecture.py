@@ -16,7 +16,7 @@ ALLOWED = {  # LAYOUT: the pipeline, left to right
     "warning": set(),
     "formatting": {"errors"},
     "files": BASE,
-    "config": {*BASE, "files"},
+    "config": {*BASE, "files", "accounting"},  # the names of its conventions
     "accounting": CONFIG,
     "recipe": {*CONFIG, "accounting"},
     "store": {*CONFIG, "accounting"},

@@ -9,10 +9,8 @@ import jax
 import numpy as np
 import pytest
 import tomli_w
-from typer.testing import CliRunner
 
 from scaling import hf_export
-from scaling.cli import with_commands
 from scaling.config import Execution, ModelConfig, OptimConfig, RunConfig, TextTask
 from scaling.errors import ScalingError
 from scaling.execute.simulated import simulate
@@ -23,6 +21,7 @@ from scaling.store import rows, run_files
 from scaling.store.rows import Provenance
 from scaling.tasks import open_task, resolve
 from scaling.train import saved_params
+from tests import command_line
 from tests.execute.sweeping import scaling
 from tests.sweep_files import TINY, tiny
 
@@ -170,12 +169,9 @@ def test_missing_or_corrupt_weights_are_reported_with_the_remedy(trained, tmp_pa
     "more", [("--simulate", "published:besiroglu2024"), ("--executor", "ray", "--hosts", "2")]
 )
 def test_weights_of_a_simulated_run_are_rejected_at_once(more, tmp_path):
-    done = CliRunner().invoke(
-        with_commands(),
-        ["run", "sweeps/demo.toml", "--out", str(tmp_path / "x"), "--keep-weights", *more],
-    )
-    assert done.exit_code == 2
-    assert "--keep-weights" in done.output
+    asked = ("--out", tmp_path / "x", "--keep-weights", *more)
+    refused = command_line.scaling("run", "sweeps/demo.toml", *asked, code=2)
+    assert "--keep-weights" in refused.stderr
     assert not (tmp_path / "x").exists()
 
 

@@ -143,13 +143,13 @@ def template(sweep: Path, folder: Path) -> None:
 
 def invoke(*arguments: Any, allowed: tuple[int, ...] = (0,)) -> str:
     """Run a command in this process; returns what is wrong with its end, empty for nothing."""
-    from scaling.cli import with_commands
+    from scaling.cli.app import app
 
     uncaught: list[str] = []
     hook = threading.excepthook
     threading.excepthook = lambda error: uncaught.append(repr(error.exc_value))
     try:
-        result = CliRunner().invoke(with_commands(), [str(item) for item in arguments])
+        result = CliRunner().invoke(app, [str(item) for item in arguments])
     finally:
         threading.excepthook = hook
     shown = " ".join(str(item) for item in arguments[:2])

@@ -26,7 +26,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.chaos.verdict import Verdict, Witness, judge, numbers
-from scaling.cli import with_commands
+from scaling.cli.app import app
 from scaling.execute import coordinator
 
 CALLS = (
@@ -74,7 +74,7 @@ def command(sweep: Path, folder: Path, *more: str) -> int:
 def scaling(*arguments: str) -> int:
     """The command line, in this process."""
     try:
-        with_commands()(list(arguments), standalone_mode=True)
+        app(list(arguments), standalone_mode=True)
     except SystemExit as ended:
         return int(ended.code or 0)
     return 0

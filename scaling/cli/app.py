@@ -1,4 +1,4 @@
-"""The typer application: errors and exit codes, commands with help from docstrings."""
+"""The typer application: its commands, loaded on use, with help from docstrings; exit codes."""
 
 from __future__ import annotations
 
@@ -8,23 +8,67 @@ import io
 import os
 import signal
 import sys
+from collections import UserDict
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Any, get_type_hints
 
 import typer
 from typer.core import TyperGroup
+from typer.models import OptionInfo
 
 from scaling import files
+from scaling.cli.output import flag
 from scaling.errors import DISK, ScalingError
 from scaling.formatting import sanitize
 
 BUGS = (errno.ENOENT, errno.EBADF, errno.EFAULT, errno.ECHILD)  # of this program
+COMMANDS = {  # in the order of the pipeline: panel, and module:function or module:group
+    "init": ("Design", "init:init"),
+    "schema": ("Design", "init:schema"),
+    "plan": ("Design", "plan:plan"),
+    "count": ("Design", "count:count"),
+    "coord-check": ("Design", "coord_check:coord_check"),
+    "data": ("Train", "data:group"),
+    "tune": ("Train", "tune:tune"),
+    "run": ("Train", "run:run"),
+    "train": ("Train", "train:train"),
+    "status": ("Train", "status:status"),
+    "fit": ("Fit and predict", "fit:fit"),
+    "predict": ("Fit and predict", "predict:predict"),
+    "reconcile": ("Fit and predict", "reconcile:reconcile"),
+    "next": ("Fit and predict", "next:next_runs"),
+    "report": ("Fit and predict", "report:report"),
+    "results": ("Inspect", "results:group"),
+    "doctor": ("Inspect", "doctor:doctor"),
+}
+
+
+class Commands(UserDict[str, Any]):
+    """Commands by name; a module is imported when its command is asked for."""
+
+    def __getitem__(self, name: str) -> Any:
+        if isinstance(self.data[name], tuple):
+            panel, path = self.data[name]
+            module, _, attribute = path.partition(":")
+            command = getattr(import_module(f"scaling.cli.{module}"), attribute)
+            parent = typer.Typer(rich_markup_mode="rich")
+            if isinstance(command, typer.Typer):
+                parent.add_typer(command, rich_help_panel=panel)
+            else:
+                add_command(parent, command, panel, name)
+            self.data[name] = typer.main.get_group(parent).commands[name]
+        return self.data[name]
 
 
 class CommandGroup(TyperGroup):
     """Prints a ScalingError and ends with its exit code; survives a closed stdout."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = Commands(COMMANDS)
 
     def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
         """Run the command that was asked for."""
@@ -83,12 +127,9 @@ def _print_version(value: bool) -> None:
 
 @app.callback()
 def options(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
-        ),
-    ] = False,
+    version: bool = flag(
+        "Print the version and exit.", names="--version", callback=_print_version, is_eager=True
+    ),
 ) -> None:
     """The options that stand before a command."""
 
@@ -107,7 +148,7 @@ def add_command(
     paragraphs = [" ".join(paragraph.split()) for paragraph in text.split("\n\n")]
     examples = next((i for i, text in enumerate(paragraphs) if text.startswith("Example:")), None)
     group.command(
-        name or function.__name__.removesuffix("_runs").replace("_", "-"),
+        name or function.__name__.replace("_", "-"),
         help="\n\n".join(paragraphs[:examples]),
         epilog="\n\n".join(paragraphs[examples:]) if examples is not None else None,
         rich_help_panel=panel,
@@ -115,9 +156,7 @@ def add_command(
 
 
 def _with_options_spread(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function with each parameter that is a dataclass replaced by the fields of it; a switch
-    that is off unless given is one flag.
-    """
+    """The function with each parameter that is a dataclass replaced by the fields of it."""
     hints = get_type_hints(function, include_extras=True)
     groups: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
     parameters = []
@@ -133,8 +172,8 @@ def _with_options_spread(function: Callable[..., Any]) -> Callable[..., Any]:
         ]
 
     for item in parameters:
-        info = item.annotation.__metadata__[0]
-        if item.default is False and info.default is ...:  # no names were given
+        info = item.default  # a switch is one flag, without a --no-... of its own
+        if isinstance(info, OptionInfo) and info.default is False and not info.param_decls:
             info.param_decls = (f"--{item.name.replace('_', '-')}",)
 
     def command(**values: Any) -> Any:

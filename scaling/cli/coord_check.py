@@ -6,11 +6,9 @@ import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from scaling.cli.output import TableOutput, option, page
+from scaling.cli.output import TableOutput, argument, option, page
 from scaling.errors import ScalingError
 
 if TYPE_CHECKING:
@@ -25,16 +23,13 @@ MAX_WIDTH, MAX_DEPTH = 8192, 256
 
 
 def coord_check(
-    sweep: Annotated[Path, typer.Argument(metavar="SWEEP", help="A sweep file (TOML).")],
-    widths: Annotated[
-        str, option("Widths to test, at least two.", metavar="W,...")
-    ] = "32,64,128,256",
-    depths: Annotated[
-        str,
-        option("Depths to test at the smallest width (default: none).", metavar="L,..."),
-    ] = "",
-    steps: Annotated[int, option("Training steps of each model.", min=1, max=1000)] = 5,
-    seeds: Annotated[int, option("Seeds that sizes are averaged over.", min=1, max=100)] = 1,
+    sweep: Path = argument("SWEEP", "A sweep file (TOML)."),
+    widths: str = option("Widths to test, at least two.", metavar="W,...", default="32,64,128,256"),
+    depths: str = option(
+        "Depths to test at the smallest width (default: none).", metavar="L,...", default=""
+    ),
+    steps: int = option("Training steps of each model.", min=1, max=1000, default=5),
+    seeds: int = option("Seeds that sizes are averaged over.", min=1, max=100, default=1),
     *,
     output: TableOutput,
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from scaling import accounting
 from scaling.cli.output import TableOutput, choice, echo_err, option, page
@@ -17,15 +17,17 @@ if TYPE_CHECKING:
 
 
 def count(
-    model: Annotated[
-        str,
-        option("A sweep file, or the fields of a model.", metavar="SWEEP|key=value,..."),
-    ],
-    seq_len: Annotated[int, option("Tokens in a sequence.", min=1, max=2**24)] = 2048,
-    batch: Annotated[int, option("Sequences decoded together.", min=1, max=2**24)] = 1,
-    device: Annotated[
-        str, choice(" ".join(accounting.DEVICES), "Device of the decode roofline.", kind="device")
-    ] = "h100",
+    model: str = option(
+        "A sweep file, or the fields of a model.", metavar="SWEEP|key=value,...", default=...
+    ),
+    seq_len: int = option("Tokens in a sequence.", min=1, max=2**24, default=2048),
+    batch: int = option("Sequences decoded together.", min=1, max=2**24, default=1),
+    device: str = choice(
+        " ".join(accounting.DEVICES),
+        "Device of the decode roofline.",
+        kind="device",
+        default="h100",
+    ),
     *,
     output: TableOutput,
 ) -> None:
@@ -34,8 +36,14 @@ def count(
 
     Example: scaling count --model d_model=4096,n_layers=32,n_heads=32,d_head=128 --seq-len 8192
     """
+    from scaling.execute.planning import plan_sweep
+
     is_sweep = "=" not in model
-    models = _models_of_sweep(Path(model)) if is_sweep else [model_from_fields(model)]
+    if is_sweep:
+        runs = plan_sweep(Path(model), on_message=echo_err).runs
+        models = list(dict.fromkeys(item.run.model for item in runs))
+    else:
+        models = [model_from_fields(model)]
     peak = accounting.DEVICES[device]
     document: dict[str, Any] = {
         "seq_len": seq_len,
@@ -55,13 +63,6 @@ def count(
         rows=lambda: document["models"],
         next_command=f"scaling plan {shlex.quote(model)}" if is_sweep else None,
     )
-
-
-def _models_of_sweep(path: Path) -> list[ModelConfig]:
-    from scaling.execute.planning import plan_sweep
-
-    plan = plan_sweep(path, on_message=echo_err)
-    return list(dict.fromkeys(item.run.model for item in plan.runs))
 
 
 def model_from_fields(text: str) -> ModelConfig:

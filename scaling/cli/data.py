@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from scaling.cli.app import add_command
-from scaling.cli.output import Output, TableOutput, echo_err, option, page
+from scaling.cli.output import Output, TableOutput, argument, echo_err, flag, option, page
 
 if TYPE_CHECKING:
     from scaling.render.table import Table
@@ -22,41 +22,28 @@ group = typer.Typer(
 
 
 def prepare(
-    source: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="SOURCE...",
-            help="Text, .jsonl or .parquet files or folders, or Hugging Face data: "
-            "hf:OWNER/NAME/CONFIG:SPLIT (CONFIG and SPLIT optional), hf:FOLDER.",
-        ),
-    ],
-    out: Annotated[Path, option("The token store to write.", metavar="DIR")],
-    tokenizer: Annotated[
-        str,
-        option("bytes, bpe (trained here), the path of a tokenizer.json, hf:NAME or hf:FOLDER."),
-    ] = "bytes",
-    vocab_size: Annotated[
-        int, option("Vocabulary of a BPE trained here.", min=257, max=2**20)
-    ] = 4096,
-    text_column: Annotated[
-        str,
-        option(
-            "Field with the text in jsonl, parquet and data sets.",
-            names="--text-column --text-field",
-        ),
-    ] = "text",
-    val_frac: Annotated[float, option("Fraction of documents in the validation split.")] = 0.1,
-    streaming: Annotated[
-        bool,
-        option("Stream a data set from the Hub instead of downloading it."),
-    ] = False,
-    max_documents: Annotated[
-        int | None, option("Use only the first so many documents.", min=1)
-    ] = None,
-    separator: Annotated[
-        str | None,
-        option("The token of a tokenizer.json that ends each document.", metavar="TOKEN"),
-    ] = None,
+    source: list[str] = argument(
+        "SOURCE...",
+        "Text, .jsonl or .parquet files or folders, or Hugging Face data: "
+        "hf:OWNER/NAME/CONFIG:SPLIT (CONFIG and SPLIT optional), hf:FOLDER.",
+    ),
+    out: Path = option("The token store to write.", metavar="DIR", default=...),
+    tokenizer: str = option(
+        "bytes, bpe (trained here), the path of a tokenizer.json, hf:NAME or hf:FOLDER.",
+        default="bytes",
+    ),
+    vocab_size: int = option("Vocabulary of a BPE trained here.", min=257, max=2**20, default=4096),
+    text_column: str = option(
+        "Field with the text in jsonl, parquet and data sets.",
+        names="--text-column --text-field",
+        default="text",
+    ),
+    val_frac: float = option("Fraction of documents in the validation split.", default=0.1),
+    streaming: bool = flag("Stream a data set from the Hub instead of downloading it."),
+    max_documents: int | None = option("Use only the first so many documents.", min=1),
+    separator: str | None = option(
+        "The token of a tokenizer.json that ends each document.", metavar="TOKEN"
+    ),
     *,
     output: Output,
 ) -> None:
@@ -89,9 +76,7 @@ def prepare(
 
 
 def info(
-    folder: Annotated[
-        str, typer.Argument(metavar="[DIR]", help='A token store, or "stdlib".')
-    ] = "stdlib",
+    folder: str = argument("[DIR]", 'A token store, or "stdlib".', default="stdlib"),
     *,
     output: TableOutput,
 ) -> None:

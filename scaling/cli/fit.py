@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
-import typer
-
-from scaling.cli import csv_rows
-from scaling.cli.output import TableOutput, choice, echo_err, option, page, typed_command
+from scaling.cli.output import (
+    TableOutput,
+    argument,
+    choice,
+    echo_err,
+    flag,
+    option,
+    page,
+    typed_command,
+)
 from scaling.errors import ScalingError
 
 DATA, MODEL, INTERVALS = "Data", "Law and estimator", "Intervals"
-Source = Annotated[
-    list[Path],
-    typer.Argument(
-        metavar="SOURCE...", help="A results folder, or .parquet, .csv, .json, .jsonl files."
-    ),
-]
+ESTIMATE = ("value", "se", "lo", "hi")
 
 
 def complete_law(incomplete: str) -> list[str]:
@@ -33,144 +35,115 @@ def complete_law(incomplete: str) -> list[str]:
 class FitArguments:
     """The fields of `FitOptions` but its law, as the command line takes them."""
 
-    formula: Annotated[
-        str | None,
-        option(
-            'A law of your own: "L = E + A/N^alpha + B/D^beta", or a law.toml with one.',
-            MODEL,
-            "TEXT|law.toml",
-        ),
-    ] = None
-    start: Annotated[
-        str | None,
-        option("With --formula: values from which the fit begins too.", MODEL, "NAME=VALUE,..."),
-    ] = None
-    approach: Annotated[
-        str,
-        choice(
-            "parametric isoflop envelope",
-            "The approach whose exponents head the result; all three are computed.",
-            MODEL,
-        ),
-    ] = "parametric"
-    minimum: Annotated[
-        str,
-        choice(
-            "parabola cubic akima", "Interpolation of each isoFLOP curve.", MODEL, "interpolation"
-        ),
-    ] = "parabola"
-    objective: Annotated[
-        str | None,
-        choice(
-            "huber-log lad-log mse-log huber mse",
-            "What is minimised, of log losses or of losses; default huber-log (mse of accuracies).",
-            MODEL,
-            "objective",
-        ),
-    ] = None
-    delta: Annotated[
-        float | None,
-        option(
-            "Huber's threshold, in units of the residual; default 0.001, for few runs twice their "
-            "noise.",
-            MODEL,
-        ),
-    ] = None
-    fix: Annotated[
-        str | None,
-        option('Fixed parameters: "alpha=0.35,ln A=6.26".', MODEL, "NAME=VALUE,..."),
-    ] = None
-    one_sided: Annotated[
-        float,
-        option(
-            "Weight in (0, 1] of runs above the law: under-tuned runs can only be worse.",
-            MODEL,
-            "W",
-        ),
-    ] = 1.0
-    columns: Annotated[
-        str | None,
-        option("Column names: N=params, D=tokens, C=flops, L=loss.", DATA, "N=...,D=..."),
-    ] = None
-    params: Annotated[
-        str,
-        choice("with_head total nonembedding active", "Convention of N in a results folder.", DATA),
-    ] = "with_head"
-    flops: Annotated[
-        str, choice("exact 6nd kaplan chinchilla", "Convention of C in a results folder.", DATA)
-    ] = "exact"
-    where: Annotated[
-        str | None,
-        option("Keep the rows that satisfy this: 'loss < 4 and n_layers == 2'.", DATA, "EXPR"),
-    ] = None
-    drop_highest: Annotated[int, option("Leave out the K highest losses.", DATA, "K", min=0)] = 0
-    readout: Annotated[
-        str | None,
-        choice(
-            "constant averaged",
-            "Fit constant-LR (or averaged-weight) losses instead of cooled-down ones.",
-            DATA,
-        ),
-    ] = None
-    eval_set: Annotated[
-        str | None,
-        option("Fit the losses on an evaluation set of the sweep (`evals.sets`).", DATA, "NAME"),
-    ] = None
-    holdout: Annotated[
-        str | None,
-        option(
-            "Number of largest budgets (or names of curves) held out; default 1.",
-            INTERVALS,
-            "K|none",
-        ),
-    ] = None
-    rollout: Annotated[
-        bool,
-        option("Also predict each size from the smaller ones.", INTERVALS),
-    ] = False
-    bootstrap: Annotated[
-        int,
-        option(
-            "Resamples, each refitted to convergence; 0 for no intervals.",
-            INTERVALS,
-            min=0,
-            max=100_000,
-        ),
-    ] = 1000
-    resample: Annotated[
-        str,
-        choice(
-            "auto pairs clusters residual",
-            "Bootstrap method; auto is residual below 100 runs.",
-            INTERVALS,
-        ),
-    ] = "auto"
-    ci: Annotated[float, option("Coverage of the intervals.", INTERVALS)] = 0.95
-    seed: Annotated[int, option("Seed of the resamples.", INTERVALS, min=0)] = 0
-    cluster: Annotated[
-        str | None, option("Resample whole groups of this column.", INTERVALS, "COLUMN")
-    ] = None
+    formula: str | None = option(
+        'A law of your own: "L = E + A/N^alpha + B/D^beta", or a law.toml with one.',
+        MODEL,
+        "TEXT|law.toml",
+    )
+    start: str | None = option(
+        "With --formula: values from which the fit begins too.", MODEL, "NAME=VALUE,..."
+    )
+    approach: str = choice(
+        "parametric isoflop envelope",
+        "The approach whose exponents head the result; all three are computed.",
+        MODEL,
+        default="parametric",
+    )
+    minimum: str = choice(
+        "parabola cubic akima",
+        "Interpolation of each isoFLOP curve.",
+        MODEL,
+        "interpolation",
+        default="parabola",
+    )
+    objective: str | None = choice(
+        "huber-log lad-log mse-log huber mse",
+        "What is minimised, of log losses or of losses; default huber-log (mse of accuracies).",
+        MODEL,
+        "objective",
+    )
+    delta: float | None = option(
+        "Huber's threshold, in units of the residual; default 0.001, for few runs twice their "
+        "noise.",
+        MODEL,
+    )
+    fix: str | None = option('Fixed parameters: "alpha=0.35,ln A=6.26".', MODEL, "NAME=VALUE,...")
+    one_sided: float = option(
+        "Weight in (0, 1] of runs above the law: under-tuned runs can only be worse.",
+        MODEL,
+        "W",
+        default=1.0,
+    )
+    columns: str | None = option(
+        "Column names: N=params, D=tokens, C=flops, L=loss.", DATA, "N=...,D=..."
+    )
+    params: str = choice(
+        "with_head total nonembedding active",
+        "Convention of N in a results folder.",
+        DATA,
+        default="with_head",
+    )
+    flops: str = choice(
+        "exact 6nd kaplan chinchilla", "Convention of C in a results folder.", DATA, default="exact"
+    )
+    where: str | None = option(
+        "Keep the rows that satisfy this: 'loss < 4 and n_layers == 2'.", DATA, "EXPR"
+    )
+    checkpoints: str = choice(
+        "auto last all",
+        "Rows of one run in a table: auto uses the last where it is sure which they are, last goes "
+        "by the order of rows, all uses every row.",
+        DATA,
+        default="auto",
+    )
+    drop_highest: int = option("Leave out the K highest losses.", DATA, "K", min=0, default=0)
+    readout: str | None = choice(
+        "constant averaged",
+        "Fit constant-LR (or averaged-weight) losses instead of cooled-down ones.",
+        DATA,
+    )
+    eval_set: str | None = option(
+        "Fit the losses on an evaluation set of the sweep (`evals.sets`).", DATA, "NAME"
+    )
+    holdout: str | None = option(
+        "Number of largest budgets (or names of curves) held out; default 1.", INTERVALS, "K|none"
+    )
+    rollout: bool = flag("Also predict each size from the smaller ones.", INTERVALS)
+    bootstrap: int = option(
+        "Resamples, each refitted to convergence; 0 for no intervals.",
+        INTERVALS,
+        min=0,
+        max=100_000,
+        default=1000,
+    )
+    resample: str = choice(
+        "auto pairs clusters residual",
+        "Bootstrap method; auto is residual below 100 runs.",
+        INTERVALS,
+        default="auto",
+    )
+    ci: float = option("Coverage of the intervals.", INTERVALS, default=0.95)
+    seed: int = option("Seed of the resamples.", INTERVALS, min=0, default=0)
+    cluster: str | None = option("Resample whole groups of this column.", INTERVALS, "COLUMN")
 
 
 def fit(
-    source: Source,
-    arguments: FitArguments,
-    law: Annotated[
-        list[str] | None,
-        option(
-            "auto (several laws combined), chinchilla, skaling, kaplan, ... (docs/laws.md lists "
-            "all); given twice, laws are compared.",
-            MODEL,
-            "LAW",
-            autocompletion=complete_law,
-            show_default="auto",
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        option("File to write; for a results folder DIR/fits/LAW.json.", "Output", "FIT.json"),
-    ] = None,
+    source: list[Path] = argument(
+        "SOURCE...", "A results folder, or .parquet, .csv, .json, .jsonl files."
+    ),
     *,
+    arguments: FitArguments,
+    law: list[str] | None = option(
+        "auto (several laws combined), chinchilla, skaling, kaplan, ... (docs/laws.md lists "
+        "all); given twice, or with --formula, laws are compared.",
+        MODEL,
+        "LAW",
+        autocompletion=complete_law,
+        show_default="auto",
+    ),
+    out: Path | None = option(
+        "File to write; for a results folder DIR/fits/LAW.json.", "Output", "FIT.json"
+    ),
     output: TableOutput,
 ) -> None:
     """Fit a scaling law to a sweep or to your own table: all three approaches, with intervals.
@@ -182,19 +155,22 @@ def fit(
     from scaling.report.parts import candidate_laws
     from scaling.report.terminal import fit_text
 
-    laws = list(dict.fromkeys(law or ["auto"]))
-    options = FitOptions(law=laws[0], **vars(arguments))
-    if len(laws) > 1:
+    given = vars(arguments)
+    by_name = {**given, "formula": None, "start": None} if law else given
+    options = [FitOptions(law=each, **by_name) for each in dict.fromkeys(law or ["auto"])]
+    if law and arguments.formula:
+        options.append(FitOptions(**given))
+    if len(options) > 1:
         if out is not None:
-            what = "one file holds one fit, and --law is given twice"
+            what = "one file holds one fit, and several laws are asked for"
             raise ScalingError(what, where="--out", remedy="leave it out, or name one law")
-        fits = (run_fit(source, replace(options, law=each)) for each in laws)
+        fits = (run_fit(source, each) for each in options)
         judged = [candidate_laws.JudgedLaw.of(each) for each in fits]
         table, rows = candidate_laws.compared(judged), [each.to_dict() for each in judged]
         shown = page(table, table and table.caption)
         output.emit({"laws": rows}, lambda: shown, rows=lambda: rows)
         return
-    result = run_fit(source, options)
+    result = run_fit(source, options[0])
     document = result.to_dict()
     if out is None and len(source) == 1 and (source[0] / "runs").is_dir():
         name = "formula" if "=" in document["law"] else document["law"]
@@ -207,6 +183,16 @@ def fit(
     output.emit(
         document,
         lambda: fit_text(result, None if out is None else str(out), typed_command()),
-        rows=lambda: csv_rows.fit_rows(document),
-        columns=csv_rows.FITTED,
+        rows=lambda: _rows(document),
+        columns=("parameter", *ESTIMATE),
     )
+
+
+def _rows(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The parameters and derived quantities with intervals; of coverage one row per model."""
+    if document.get("groups"):
+        return [dict(group) for group in document["groups"]]
+    return [
+        {"parameter": name, **{part: entry.get(part) for part in ESTIMATE}}
+        for name, entry in {**document["params"], **document["derived"]}.items()
+    ]

@@ -7,12 +7,12 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
-from scaling.cli.device_time import Count, Hours, Mfu, device_time
-from scaling.cli.output import Output, echo_err, option, print_json
+from scaling.cli.options import COUNT, HOURS, MFU, device_time
+from scaling.cli.output import Output, argument, echo_err, flag, option, print_json
 from scaling.errors import ScalingError
 
 DEFAULTS = {"budget": "1e13", "device": "cpu", "data": "stdlib"}
@@ -27,36 +27,25 @@ QUESTIONS = {
 
 
 def init(
-    path: Annotated[
-        Path,
-        typer.Argument(metavar="[PATH]", help="The sweep file to write; its stem names the sweep."),
-    ] = Path("sweep.toml"),
-    budget: Annotated[
-        str | None, option("FLOPs of the whole sweep: 1e13.", metavar="FLOPS")
-    ] = None,
-    minutes: Annotated[
-        float | None,
-        option("Instead of --budget: minutes of training on the device.", min=0.01, max=1e7),
-    ] = None,
-    device: Annotated[
-        str | None,
-        option("cpu, gpu, tpu, or a name: h100, tpu-v5e, ...", metavar="NAME"),
-    ] = None,
-    hours: Hours = None,
-    count: Count = None,
-    mfu: Mfu = None,
-    data: Annotated[
-        str | None,
-        option(
-            "stdlib, a folder (or file) of text, or one of `scaling data prepare`. Text is "
-            "prepared as data/NAME.",
-            metavar="stdlib|FOLDER",
-        ),
-    ] = None,
-    yes: Annotated[
-        bool,
-        option("Ask nothing: take 1e13, cpu, stdlib for what is not given.", names="--yes -y"),
-    ] = False,
+    path: Path = argument(
+        "[PATH]", "The sweep file to write; its stem names the sweep.", default=Path("sweep.toml")
+    ),
+    budget: str | None = option("FLOPs of the whole sweep: 1e13.", metavar="FLOPS"),
+    minutes: float | None = option(
+        "Instead of --budget: minutes of training on the device.", min=0.01, max=1e7
+    ),
+    device: str | None = option("cpu, gpu, tpu, or a name: h100, tpu-v5e, ...", metavar="NAME"),
+    hours: float | None = HOURS,
+    count: int | None = COUNT,
+    mfu: float | None = MFU,
+    data: str | None = option(
+        "stdlib, a folder (or file) of text, or one of `scaling data prepare`. Text is "
+        "prepared as data/NAME.",
+        metavar="stdlib|FOLDER",
+    ),
+    yes: bool = flag(
+        "Ask nothing: take 1e13, cpu, stdlib for what is not given.", names="--yes -y"
+    ),
     *,
     output: Output,
 ) -> None:
@@ -137,7 +126,7 @@ def _check_free(path: Path) -> None:
     """
     if path.exists() or path.is_symlink():
         raise ScalingError(
-            "is there already", where=str(path), remedy="name another file, or delete this one"
+            "is there already", where=path, remedy="name another file, or delete this one"
         )
     if not str(path).isprintable():
         raise ScalingError(
@@ -167,10 +156,9 @@ def _answer(name: str, given: str | None, yes: bool, check: Callable[[str], Any]
 
 
 def schema(
-    out: Annotated[
-        Path | None,
-        option("Write it here, over an older schema; default stdout.", metavar="FILE"),
-    ] = None,
+    out: Path | None = option(
+        "Write it here, over an older schema; default stdout.", metavar="FILE"
+    ),
     *,
     output: Output,
 ) -> None:
@@ -190,7 +178,7 @@ def schema(
     if out.exists() and not sweep_file.is_schema(out):
         raise ScalingError(
             "is there already, and is no schema of sweep files",
-            where=str(out),
+            where=out,
             remedy="name another file",
         )
     files.write_text(out, json.dumps(document, indent=1) + "\n")

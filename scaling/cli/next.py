@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from scaling.cli.output import TableOutput, echo_err, option
+from scaling.cli.output import TableOutput, argument, echo_err, option
 from scaling.errors import ScalingError
 from scaling.formatting import count_option
 
@@ -21,52 +19,28 @@ POOL = "Runs of a pool"
 
 
 def next_runs(
-    target: Annotated[
-        str,
-        option(
-            "The budget whose optimum, or the table whose losses, are to be predicted.",
-            metavar="FLOPS|TARGET.csv",
-        ),
-    ],
-    folder: Annotated[
-        Path | None, typer.Argument(metavar="DIR", help="A results folder with a fit, or a fit.")
-    ] = None,
-    budget: Annotated[
-        str | None, option("Cost of all next runs together.", metavar="FLOPS")
-    ] = None,
-    pool: Annotated[
-        Path | None,
-        option("Runs that could be trained; those that have a loss are.", POOL, "POOL.csv"),
-    ] = None,
-    cost: Annotated[
-        str,
-        option("What a run costs.", POOL, "EXPR"),
-    ] = "6*N*D",
-    law: Annotated[
-        str,
-        option("A law of docs/laws.md.", POOL, "LAW"),
-    ] = "chinchilla",
-    formula: Annotated[
-        str | None,
-        option('A law of your own: "L = E + A/N^alpha".', POOL, "TEXT|law.toml"),
-    ] = None,
-    columns: Annotated[
-        str | None,
-        option("Columns of both tables.", POOL, "N=...,L=..."),
-    ] = None,
-    count: Annotated[int, option("Number of runs proposed.", POOL, min=1, max=1000)] = 5,
-    largest: Annotated[
-        str | None,
-        option("Maximum cost of one run; default --budget.", metavar="FLOPS"),
-    ] = None,
-    rho: Annotated[
-        float,
-        option("Noise correlation in [0, 1) between runs that share a prefix."),
-    ] = 0.5,
-    out: Annotated[
-        Path | None,
-        option("Write the proposal as a sweep that `scaling run` takes.", "Output", "SWEEP.toml"),
-    ] = None,
+    target: str = option(
+        "The budget whose optimum, or the table whose losses, are to be predicted.",
+        metavar="FLOPS|TARGET.csv",
+        default=...,
+    ),
+    folder: Path | None = argument("DIR", "A results folder with a fit, or a fit.", default=None),
+    budget: str | None = option("Cost of all next runs together.", metavar="FLOPS"),
+    pool: Path | None = option(
+        "Runs that could be trained; those that have a loss are.", POOL, "POOL.csv"
+    ),
+    cost: str = option("What a run costs.", POOL, "EXPR", default="6*N*D"),
+    law: str = option("A law of docs/laws.md.", POOL, "LAW", default="chinchilla"),
+    formula: str | None = option('A law of your own: "L = E + A/N^alpha".', POOL, "TEXT|law.toml"),
+    columns: str | None = option("Columns of both tables.", POOL, "N=...,L=..."),
+    count: int = option("Number of runs proposed.", POOL, min=1, max=1000, default=5),
+    largest: str | None = option("Maximum cost of one run; default --budget.", metavar="FLOPS"),
+    rho: float = option(
+        "Noise correlation in [0, 1) between runs that share a prefix.", default=0.5
+    ),
+    out: Path | None = option(
+        "Write the proposal as a sweep that `scaling run` takes.", "Output", "SWEEP.toml"
+    ),
     *,
     output: TableOutput,
 ) -> None:
@@ -117,19 +91,22 @@ def pool_text(proposal: PoolProposal) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
-    from scaling.render.table import Column, Table
+    from scaling.render.table import record_table
 
-    names = list(proposal.runs[0].inputs) if proposal.runs else []
-    columns = (
-        Column("row of the pool", "integer"),
-        *(Column(name, "rough") for name in names),
-        Column("cost", "rough"),
-        Column("share of variance", "rough"),
-    )
-    rows = tuple((run.row, *run.inputs.values(), run.cost, run.gain) for run in proposal.runs)
+    rows = [
+        {
+            "row of the pool": run.row,
+            **run.inputs,
+            "cost": run.cost,
+            "share of variance": run.gain,
+        }
+        for run in proposal.runs
+    ]
+    rough = tuple(rows[0])[1:] if rows else ()
     counted = f"{proposal.trained} runs trained, {proposal.candidates} candidates"
     sentence = f"{counted}; these cost {proposal.spent:.4g}."
     if proposal.rms_sd is not None and proposal.rms_sd_after is not None:
         narrowed = f"{proposal.rms_sd:.4g} to {proposal.rms_sd_after:.4g}"
         sentence += f" The standard error of the target falls from {narrowed}."
-    return Group(Table("next", "Runs to train next", columns, rows).to_rich(), Text(sentence))
+    table = record_table("next", "Runs to train next", rows, rough=rough)
+    return Group(*([table.to_rich()] if table else []), Text(sentence))

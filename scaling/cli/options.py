@@ -7,20 +7,19 @@ the command line.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
-import typer
-
-from scaling.cli.output import choice, echo_err, option
+from scaling.cli.output import argument, choice, echo_err, flag, option
 from scaling.errors import ScalingError
 
 if TYPE_CHECKING:
+    from scaling.accounting import DeviceTime
     from scaling.config import Execution
     from scaling.execute.options import Monitor, RunOptions
 
-DEVICE, CLUSTER, BUDGET = "Device", "Cluster", "Budget"
+DEVICE, CLUSTER, BUDGET, TIME = "Device", "Cluster", "Budget", "Devices and time"
 MAX_PACK = 4096
+EXECUTION = ("mesh", "micro_batch", "remat")  # fields of an `Execution`
 
 
 def keys_that_begin(incomplete: str) -> list[str]:
@@ -30,61 +29,70 @@ def keys_that_begin(incomplete: str) -> list[str]:
     return [f"{key}=" for key in known_keys() if key.startswith(incomplete)]
 
 
-SweepPath = Annotated[Path, typer.Argument(metavar="SWEEP", help="A sweep file (TOML).")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[KEY=VALUE]...",
-        help="Changes to the sweep file: optim.lr=3e-4, design.budgets='[1e12,1e13]'. A list for "
-        "a field of model, optim or task is an axis. The changed sweep has its own name and "
-        "folder.",
-        autocompletion=keys_that_begin,
-    ),
-]
-Out = Annotated[
-    Path | None,
-    option("The sweep's folder; default results/<name>.", metavar="DIR"),
-]
-Workers = Annotated[
-    int | None,
-    option("Parallel processes; default one per core, or one on a GPU.", DEVICE, min=1, max=1024),
-]
-AcceptChanges = Annotated[
-    bool,
-    option("Continue although code, corpus, versions, threads or devices have changed."),
-]
+SWEEP = argument("SWEEP", "A sweep file (TOML).")
+OVERRIDES = argument(
+    "[KEY=VALUE]...",
+    "Changes to the sweep file: optim.lr=3e-4, design.budgets='[1e12,1e13]'. A list for a field of "
+    "model, optim or task is an axis. The changed sweep has its own name and folder.",
+    default=None,
+    autocompletion=keys_that_begin,
+)
+OUT = option("The sweep's folder; default results/<name>.", metavar="DIR")
+WORKERS = option(
+    "Parallel processes; default one per core, or one on a GPU.", DEVICE, min=1, max=1024
+)
+ALLOW_CHANGES = flag(
+    "Continue although code, corpus, versions, threads or devices have changed.",
+    names="--accept-changes",
+)
+HOURS = option("Instead of FLOPs: hours on --count of --device at --mfu.", TIME, "H")
+COUNT = option("Devices to train on: gives the hours of training.", TIME, "K")
+MFU = option(
+    "Model FLOPs utilisation of training; default 0.4.", TIME, "X", names="--mfu --mfu-training"
+)
+
+
+def device_time(
+    device: str | None, count: int | None, mfu: float | None, hours: float | None
+) -> DeviceTime | None:
+    """Training on devices, where --hours or --count asks for it. Raises ScalingError without a
+    device.
+    """
+    from scaling.accounting import DeviceTime
+
+    if hours is None and count is None:
+        return None
+    if device is None:
+        raise ScalingError(
+            f"--{'count' if hours is None else 'hours'} is of a device",
+            where="--device",
+            remedy="name it: --device h100 --count 8 --hours 72",
+        )
+    return DeviceTime(device, 1 if count is None else count, 0.4 if mfu is None else mfu)
 
 
 @dataclass(frozen=True)
 class ExecutionOptions:
     """How a run is carried out, not what it computes."""
 
-    mesh: Annotated[
-        str | None,
-        option(
-            "Devices that share a run: data=2,fsdp=4,tensor=1. Default one device.",
-            DEVICE,
-            "AXIS=N,...",
-        ),
-    ] = None
-    micro_batch: Annotated[
-        int | None,
-        option(
-            "Sequences processed at a time; gradients are summed over the batch.",
-            DEVICE,
-            min=1,
-            max=2**24,
-        ),
-    ] = None
-    remat: Annotated[
-        str,
-        choice(
-            "none products block",
-            "Rematerialisation: products saves matmul outputs, block saves block inputs only.",
-            DEVICE,
-            kind="way of rematerialisation",
-        ),
-    ] = "none"
+    mesh: str | None = option(
+        "Devices that share a run: data=2,fsdp=4,tensor=1. Default one device.",
+        DEVICE,
+        "AXIS=N,...",
+    )
+    micro_batch: int | None = option(
+        "Sequences processed at a time; gradients are summed over the batch.",
+        DEVICE,
+        min=1,
+        max=2**24,
+    )
+    remat: str = choice(
+        "none products block",
+        "Rematerialisation: products saves matmul outputs, block saves block inputs only.",
+        DEVICE,
+        kind="way of rematerialisation",
+        default="none",
+    )
 
     def execution(self) -> Execution:
         """The options as an `Execution`. Raises ScalingError naming the option."""
@@ -92,73 +100,52 @@ class ExecutionOptions:
         from scaling.config.mesh import parse_mesh
 
         shape = parse_mesh(self.mesh) if self.mesh else MeshShape()
-        fields = {"mesh": shape, "micro_batch": self.micro_batch, "remat": self.remat}
-        return Execution.model_validate(fields)
+        given = {name: getattr(self, name) for name in EXECUTION}
+        return Execution.model_validate(given | {"mesh": shape})
 
 
 @dataclass(frozen=True)
 class TrainingOptions(ExecutionOptions):
     """Where and how `run` and `tune` train."""
 
-    workers: Workers = None
-    pack: Annotated[
-        str,
-        option(
-            "vmap several runs of one shape into one program: auto (small runs on an accelerator) "
-            "or at most N.",
-            DEVICE,
-            "auto|N",
-        ),
-    ] = "auto"
-    max_runs: Annotated[int | None, option("Train at most this many runs now.", BUDGET, min=1)] = (
-        None
+    workers: int | None = WORKERS
+    pack: str = option(
+        "vmap several runs of one shape into one program: auto (small runs on an accelerator) "
+        "or at most N.",
+        DEVICE,
+        "auto|N",
+        default="auto",
     )
-    resources: Annotated[
-        str | None,
-        option(
-            "Ray resources per process, your own names too, e.g. cpu=1,gpu=1.",
-            CLUSTER,
-            "cpu=1,gpu=1,...",
-        ),
-    ] = None
-    ray_address: Annotated[
-        str | None,
-        option("A Ray cluster; default RAY_ADDRESS, or the one running here.", CLUSTER),
-    ] = None
-    wait_for_nodes: Annotated[
-        bool,
-        option("Wait for nodes that Ray's autoscaler will add.", CLUSTER),
-    ] = False
-    simulate: Annotated[
-        str | None,
-        option(
-            "Dry-run the sweep on losses of a published law; nothing is trained.",
-            metavar="published:NAME",
-        ),
-    ] = None
-    accept_changes: AcceptChanges = False
+    max_runs: int | None = option("Train at most this many runs now.", BUDGET, min=1)
+    resources: str | None = option(
+        "Ray resources per process, your own names too, e.g. cpu=1,gpu=1.",
+        CLUSTER,
+        "cpu=1,gpu=1,...",
+    )
+    ray_address: str | None = option(
+        "A Ray cluster; default RAY_ADDRESS, or the one running here.", CLUSTER
+    )
+    wait_for_nodes: bool = flag("Wait for nodes that Ray's autoscaler will add.", CLUSTER)
+    simulate: str | None = option(
+        "Dry-run the sweep on losses of a published law; nothing is trained.",
+        metavar="published:NAME",
+    )
+    allow_changes: bool = ALLOW_CHANGES
 
     def run_options(
         self, executor: str, source: str, monitor: Monitor, **more: object
     ) -> RunOptions:
-        """The options as `RunOptions`; `more` are those of `scaling run` alone."""
+        """The options as `RunOptions`, whose fields they are named as; `more` replaces some."""
         from scaling.execute.options import Executor, RunOptions
 
+        fields = {name: value for name, value in vars(self).items() if name not in EXECUTION}
+        fields |= {"execution": self.execution(), "pack": parse_pack(self.pack)} | more
         return RunOptions(
             executor=Executor(executor),
-            execution=self.execution(),
-            workers=self.workers,
-            pack=parse_pack(self.pack),
-            max_runs=self.max_runs,
-            simulate=self.simulate,
-            allow_changes=self.accept_changes,
-            resources=self.resources,
-            ray_address=self.ray_address,
-            wait_for_nodes=self.wait_for_nodes,
             source=source,
             on_message=echo_err,
             monitor=monitor,
-            **more,  # type: ignore[arg-type]
+            **fields,
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -20,16 +20,39 @@ LOG_WIDTH = 150
 LARGE = 5000  # runs from which on a document is written without indentation, which takes seconds
 
 
+def argument(metavar: str, help: str, default: Any = ..., **more: Any) -> Any:
+    """An argument of a command, required unless it has a default."""
+    return typer.Argument(default, metavar=metavar, help=help, **more)
+
+
 def option(
-    help: str, panel: str | None = None, metavar: str | None = None, names: str = "", **more: Any
+    help: str,
+    panel: str | None = None,
+    metavar: str | None = None,
+    names: str = "",
+    default: Any = None,
+    **more: Any,
 ) -> Any:
     """An option in a panel of the help; `names` replace the one that follows from the parameter,
     `more` are those of `typer.Option`.
     """
-    return typer.Option(*names.split(), metavar=metavar, rich_help_panel=panel, help=help, **more)
+    return typer.Option(
+        default, *names.split(), metavar=metavar, rich_help_panel=panel, help=help, **more
+    )
 
 
-def choice(words: str, help: str, panel: str | None = None, kind: str | None = None) -> Any:
+def flag(help: str, panel: str | None = None, names: str = "", **more: Any) -> Any:
+    """A switch, off unless it is given; `app.add_command` names it after its parameter."""
+    return option(help, panel, None, names, default=False, **more)
+
+
+def choice(
+    words: str,
+    help: str,
+    panel: str | None = None,
+    kind: str | None = None,
+    default: Any = None,
+) -> Any:
     """An option with a closed set of words ("auto never always"), which its help and completion
     list.
 
@@ -50,7 +73,7 @@ def choice(words: str, help: str, panel: str | None = None, kind: str | None = N
     def complete(incomplete: str) -> list[str]:
         return [word for word in known if word.startswith(incomplete)]
 
-    return option(help, panel, listed, callback=check, autocompletion=complete)
+    return option(help, panel, listed, default=default, callback=check, autocompletion=complete)
 
 
 def _check_one_form(context: typer.Context, asked: bool) -> bool:
@@ -69,15 +92,12 @@ def _check_one_form(context: typer.Context, asked: bool) -> bool:
 class Output:
     """The form in which a command prints its result, and the options that ask for it."""
 
-    as_json: Annotated[
-        bool,
-        option(
-            "Print one JSON document on stdout; everything else goes to stderr.",
-            "Output",
-            names="--json",
-            callback=_check_one_form,
-        ),
-    ] = False
+    as_json: bool = flag(
+        "Print one JSON document on stdout; everything else goes to stderr.",
+        "Output",
+        names="--json",
+        callback=_check_one_form,
+    )
 
     def emit(
         self,
@@ -97,15 +117,12 @@ class Output:
 class TableOutput(Output):
     """The same of a command whose result is a table too."""
 
-    as_csv: Annotated[
-        bool,
-        option(
-            "Print one table as CSV on stdout, with all digits; everything else goes to stderr.",
-            "Output",
-            names="--csv",
-            callback=_check_one_form,
-        ),
-    ] = False
+    as_csv: bool = flag(
+        "Print one table as CSV on stdout, with all digits; everything else goes to stderr.",
+        "Output",
+        names="--csv",
+        callback=_check_one_form,
+    )
 
     def emit(
         self,

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from scaling.cli.device_time import Count, Mfu, device_time
-from scaling.cli.options import ExecutionOptions, Overrides, SweepPath, Workers
+from scaling.cli.options import (
+    COUNT,
+    MFU,
+    OVERRIDES,
+    SWEEP,
+    WORKERS,
+    ExecutionOptions,
+    device_time,
+)
 from scaling.cli.output import TableOutput, echo_err, option, page
 from scaling.formatting import (
     count_option,
@@ -25,46 +33,32 @@ EXPECTED = "Expected precision of the fit"
 
 
 def plan(
-    sweep: SweepPath,
-    overrides: Overrides = None,
+    sweep: Path = SWEEP,
+    overrides: list[str] | None = OVERRIDES,
     *,
-    workers: Workers = None,
-    probe: Annotated[
-        bool, option("Time a few shapes on this machine to estimate seconds (cached).")
-    ] = True,
-    device: Annotated[
-        str | None,
-        option(
-            "Say whether each run fits this device: h100, tpu-v5e, ... or here.", "Device", "NAME"
-        ),
-    ] = None,
-    count: Count = None,
-    mfu: Mfu = None,
+    workers: int | None = WORKERS,
+    probe: bool = option(
+        "Time a few shapes on this machine to estimate seconds (cached).", default=True
+    ),
+    device: str | None = option(
+        "Say whether each run fits this device: h100, tpu-v5e, ... or here.", "Device", "NAME"
+    ),
+    count: int | None = COUNT,
+    mfu: float | None = MFU,
     execution: ExecutionOptions,
-    target: Annotated[
-        str | None,
-        option(
-            "The budget whose optimum is to be predicted; default 10 x the largest planned.",
-            EXPECTED,
-            "FLOPS",
-        ),
-    ] = None,
-    law_from: Annotated[
-        str | None,
-        option(
-            "The law to expect; default one through the middle of the plan.",
-            EXPECTED,
-            "FIT.json|published:NAME",
-        ),
-    ] = None,
-    noise: Annotated[
-        float | None,
-        option(
-            "Standard deviation of a run's log loss; default that of the fit, or 0.01.",
-            EXPECTED,
-            "SD",
-        ),
-    ] = None,
+    target: str | None = option(
+        "The budget whose optimum is to be predicted; default 10 x the largest planned.",
+        EXPECTED,
+        "FLOPS",
+    ),
+    law_from: str | None = option(
+        "The law to expect; default one through the middle of the plan.",
+        EXPECTED,
+        "FIT.json|published:NAME",
+    ),
+    noise: float | None = option(
+        "Standard deviation of a run's log loss; default that of the fit, or 0.01.", EXPECTED, "SD"
+    ),
     output: TableOutput,
 ) -> None:
     """Show every run with N, D, C, batch, learning rate, steps, seconds and memory; trains nothing.
@@ -120,7 +114,7 @@ def plan(
 
 def plan_text(document: dict[str, Any]) -> RenderableType:
     """What `scaling plan` prints: the runs, the infeasible cells with their reasons, the totals."""
-    from scaling.render.table import Column, Table
+    from scaling.render.table import record_table
 
     runs, infeasible = document["runs"], document["infeasible"]
     counts = ("n_params_with_head", "n_params", "n_params_nonembedding")
@@ -130,38 +124,33 @@ def plan_text(document: dict[str, Any]) -> RenderableType:
         convention = (
             "blocks and head, of experts those of a token (active), then total and non-embedding"
         )
-    columns = (
-        Column("run"),
-        Column("N (total, non-emb)", "integer"),
-        Column("shape", "integer"),
-        Column("D", "count"),
-        Column("D/N", "rough"),
-        Column("C", "flops"),
-        Column("batch", "integer"),
-        Column("lr", "rough"),
-        Column("steps", "integer"),
-        Column("time", "seconds"),
-        Column("memory", "bytes"),
-    )
-    rows = tuple(
-        (
-            run["run_id"],
-            " ".join(format_count(run[name]) for name in counts),
-            f"{run['n_layers']}x{run['d_model']}",
-            run["tokens"],
-            f"{run['tokens_per_param']:.3g}",
-            run["flops"],
-            run["batch_tokens"],
-            f"{run['lr']:.2e}",
-            run["n_steps"],
-            run["seconds"],
-            run["memory_bytes"],
-        )
+    rows = [
+        {
+            "run": run["run_id"],
+            "N (total, non-emb)": " ".join(format_count(run[name]) for name in counts),
+            "shape": f"{run['n_layers']}x{run['d_model']}",
+            "D": run["tokens"],
+            "D/N": f"{run['tokens_per_param']:.3g}",
+            "C": run["flops"],
+            "batch": run["batch_tokens"],
+            "lr": f"{run['lr']:.2e}",
+            "steps": run["n_steps"],
+            "time": run["seconds"],
+            "memory": run["memory_bytes"],
+        }
         for run in runs
-    )
+    ]
     title = f"{document['sweep']}: {len(runs)} runs, {format_flops(document['flops'])} FLOPs"
     parts: list[object] = [
-        Table("plan", title, columns, rows, max_rows=SHOWN),
+        record_table(
+            "plan",
+            title,
+            rows,
+            max_rows=SHOWN,
+            integer=("N (total, non-emb)", "shape", "D/N", "lr"),  # words that stand to the right
+            seconds=("time",),
+            bytes=("memory",),
+        ),
         f"N: {convention}; shape: layers x width; C: exact FLOPs; batch in tokens",
     ]
     if document["merged"]:
@@ -175,10 +164,8 @@ def plan_text(document: dict[str, Any]) -> RenderableType:
         )
     if "device" in document:
         parts.append(_device_fit(document))
-    if infeasible:
-        cells = tuple((item["cell"], item["reason"]) for item in infeasible)
-        title, names = f"\ninfeasible: {len(cells)} cells", (Column("cell"), Column("reason"))
-        parts.append(Table("infeasible", title, names, cells, max_rows=SHOWN_CELLS))
+    title = f"\ninfeasible: {len(infeasible)} cells"
+    parts.append(record_table("infeasible", title, infeasible, max_rows=SHOWN_CELLS))
     if document["seconds"] is not None:
         parts.append(
             f"\nabout {format_seconds(document['seconds'])} of training, "
@@ -189,22 +176,25 @@ def plan_text(document: dict[str, Any]) -> RenderableType:
 
 def _device_fit(document: dict[str, Any]) -> object:
     """Whether the runs fit the device; of those that do not, what would make them fit."""
-    from scaling.render.table import Column, Table
+    from scaling.render.table import record_table
 
     capacity = format_bytes(document["runs"][0]["device_memory_bytes"])
-    large = tuple(
-        (run["run_id"], run["memory_bytes"], run["remedy"] or "nothing: a smaller model or batch")
+    large = [
+        {
+            "run": run["run_id"],
+            "needs": run["memory_bytes"],
+            "fits with": run["remedy"] or "nothing: a smaller model or batch",
+        }
         for run in document["runs"]
         if not run["fits"]
-    )
+    ]
     if not large:
         return f"every run fits {document['device']}: {capacity} can be used"
     title = (
         f"\n{len(large)} of {len(document['runs'])} runs do not fit {document['device']}: "
         f"{capacity} can be used"
     )
-    columns = (Column("run"), Column("needs", "bytes"), Column("fits with"))
-    return Table("device", title, columns, large, max_rows=SHOWN_CELLS)
+    return record_table("device", title, large, max_rows=SHOWN_CELLS, bytes=("needs",))
 
 
 def _expectation(expected: dict[str, Any]) -> list[str]:

@@ -3,151 +3,110 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any
 
-import typer
-
-from scaling.cli.csv_rows import PREDICTED, prediction_rows
-from scaling.cli.device_time import TIME, Count, Hours, Mfu, device_time
-from scaling.cli.output import TableOutput, echo_err, option
+from scaling.cli.options import COUNT, HOURS, MFU, TIME, device_time
+from scaling.cli.output import TableOutput, argument, echo_err, flag, option
 from scaling.errors import ScalingError
-
-if TYPE_CHECKING:
-    from scaling.predict.prediction import PredictionResult
 
 QUESTION, MODELS = "Question", "Models and sweeps"
 SERVING = "Serving, in device-seconds"
+INTERVAL = ("value", "lo", "hi")
+QUANTITIES = ("flops", "n_params", "tokens", "tokens_per_param", "loss", "accuracy")
 
 
 @dataclass(frozen=True)
-class Inputs:
-    """The inputs of a law that have options of their own."""
+class Question:
+    """What is asked of the law, in the words of `scaling.predict.predict`."""
 
-    n_params: Annotated[
-        str | None,
-        option(
-            "Parameters: with --tokens or --flops gives the loss; alone the budget that they are "
-            "optimal for; with --inference-tokens the training tokens that pay off.",
-            QUESTION,
-            "N",
-        ),
-    ] = None
-    tokens: Annotated[
-        str | None, option("Training tokens: with --n-params or --flops, or alone.", QUESTION, "D")
-    ] = None
-    unique_tokens: Annotated[
-        str | None,
-        option("Distinct tokens there are, of a law that knows of repeats.", QUESTION, "U"),
-    ] = None
-    steps: Annotated[str | None, option("Steps, of the law kaplan-ns.", QUESTION, "S")] = None
-    task_loss: Annotated[
-        str | None, option("Loss on the task, of the law sigmoid.", QUESTION, "X")
-    ] = None
+    n_params: str | None = option(
+        "Parameters: with --tokens or --flops gives the loss; alone the budget that they are "
+        "optimal for; with --inference-tokens the training tokens that pay off.",
+        QUESTION,
+        "N",
+    )
+    tokens: str | None = option(
+        "Training tokens: with --n-params or --flops, or alone.", QUESTION, "D"
+    )
+    unique_tokens: str | None = option(
+        "Distinct tokens there are, of a law that knows of repeats.", QUESTION, "U"
+    )
+    steps: str | None = option("Steps, of the law kaplan-ns.", QUESTION, "S")
+    task_loss: str | None = option("Loss on the task, of the law sigmoid.", QUESTION, "X")
+    loss: str | None = option(
+        "A loss in nats (or '3.1 bits') to reach: gives the smallest budget, or the one "
+        "input left open.",
+        QUESTION,
+        "L",
+    )
+    smaller: str | None = option(
+        "Fractions of N: tokens and compute of smaller models of equal loss (De Vries).",
+        QUESTION,
+        "0.5,0.3",
+    )
+    inference_tokens: str | None = option(
+        "Tokens to be served: gives the size of least total cost (Sardana).", QUESTION, "T"
+    )
 
 
 @dataclass(frozen=True)
 class ServingArguments:
     """How answers are served, in the words of `Serving`."""
 
-    mfu_prefill: Annotated[
-        float | None, option("Utilisation of prefill; default 0.5.", SERVING, "X")
-    ] = None
-    mfu_decode: Annotated[
-        float | None, option("Utilisation of decoding; default the roofline.", SERVING, "X")
-    ] = None
-    prompt_tokens: Annotated[
-        int | None, option("Tokens of a prompt, among those served; default 512.", SERVING, "P")
-    ] = None
-    output_tokens: Annotated[
-        int | None, option("Tokens of an answer; default 512.", SERVING, "O")
-    ] = None
-    batch: Annotated[int | None, option("Answers decoded together; default 16.", SERVING, "B")] = (
-        None
+    mfu_prefill: float | None = option("Utilisation of prefill; default 0.5.", SERVING, "X")
+    mfu_decode: float | None = option(
+        "Utilisation of decoding; default the roofline.", SERVING, "X"
     )
+    prompt_tokens: int | None = option(
+        "Tokens of a prompt, among those served; default 512.", SERVING, "P"
+    )
+    output_tokens: int | None = option("Tokens of an answer; default 512.", SERVING, "O")
+    batch: int | None = option("Answers decoded together; default 16.", SERVING, "B")
 
 
 def predict(
-    source: Annotated[
-        str, typer.Argument(metavar="FIT.json|published:NAME", help="A fit, or a published law.")
-    ],
-    named: Inputs,
-    served: ServingArguments,
-    flops: Annotated[
-        list[str] | None,
-        option(
-            'A training budget, "1e21" or "0.5 PF-days": gives N* and D*. Several: one row each.',
-            QUESTION,
-            "C[,C...]",
-        ),
-    ] = None,
-    inputs: Annotated[
-        list[str] | None, option("Other inputs of a law of your own.", QUESTION, "NAME=VALUE,...")
-    ] = None,
-    loss: Annotated[
-        str | None,
-        option(
-            "A loss in nats (or '3.1 bits') to reach: gives the smallest budget, or the one "
-            "input left open.",
-            QUESTION,
-            "L",
-        ),
-    ] = None,
-    smaller: Annotated[
-        str | None,
-        option(
-            "Fractions of N: tokens and compute of smaller models of equal loss (De Vries).",
-            QUESTION,
-            "0.5,0.3",
-        ),
-    ] = None,
-    inference_tokens: Annotated[
-        str | None,
-        option("Tokens to be served: gives the size of least total cost (Sardana).", QUESTION, "T"),
-    ] = None,
-    hours: Hours = None,
-    count: Count = None,
-    mfu: Mfu = None,
-    device: Annotated[
-        str | None,
-        option(
-            "h100, tpu-v5e, ...: with --hours or --count the time of training; else (and with "
-            "--inference-tokens) device-seconds, caches and rooflines of serving.",
-            TIME,
-            "NAME",
-        ),
-    ] = None,
-    with_model: Annotated[
-        bool,
-        option(
-            "Name a model that can be built also where the fit's vocabulary is not known.",
-            MODELS,
-            names="--model",
-        ),
-    ] = False,
-    models: Annotated[
-        bool,
-        option(
-            "Named models (GPT-3, Chinchilla, Llama 3, ...) and their distance from the optimum.",
-            MODELS,
-        ),
-    ] = False,
-    emit_to: Annotated[
-        Path | None,
-        option(
-            "With --flops: write the optimum, half and twice its size as a sweep.",
-            MODELS,
-            "SWEEP.toml",
-            names="--emit",
-        ),
-    ] = None,
-    base: Annotated[
-        Path | None,
-        option("With --emit: sweep whose data and recipe the runs take.", MODELS, "SWEEP.toml"),
-    ] = None,
+    source: str = argument("FIT.json|published:NAME", "A fit, or a published law."),
     *,
+    asked: Question,
+    served: ServingArguments,
+    flops: list[str] | None = option(
+        'A training budget, "1e21" or "0.5 PF-days": gives N* and D*. Several: one row each.',
+        QUESTION,
+        "C[,C...]",
+    ),
+    inputs: list[str] | None = option(
+        "Other inputs of a law of your own.", QUESTION, "NAME=VALUE,..."
+    ),
+    hours: float | None = HOURS,
+    count: int | None = COUNT,
+    mfu: float | None = MFU,
+    device: str | None = option(
+        "h100, tpu-v5e, ...: with --hours or --count the time of training; else (and with "
+        "--inference-tokens) device-seconds, caches and rooflines of serving.",
+        TIME,
+        "NAME",
+    ),
+    with_model: bool = flag(
+        "Name a model that can be built also where the fit's vocabulary is not known.",
+        MODELS,
+        names="--model",
+    ),
+    models: bool = flag(
+        "Named models (GPT-3, Chinchilla, Llama 3, ...) and their distance from the optimum.",
+        MODELS,
+    ),
+    emit_to: Path | None = option(
+        "With --flops: write the optimum, half and twice its size as a sweep.",
+        MODELS,
+        "SWEEP.toml",
+        names="--emit",
+    ),
+    base: Path | None = option(
+        "With --emit: sweep whose data and recipe the runs take.", MODELS, "SWEEP.toml"
+    ),
     output: TableOutput,
 ) -> None:
     """Turn a fit into N, D, loss and tokens per parameter, with intervals and a buildable model.
@@ -160,10 +119,7 @@ def predict(
 
     Example: scaling predict published:besiroglu2024 --models
     """
-    from scaling.predict.law_source import load_law
-    from scaling.predict.named_models import compare_named_models
     from scaling.predict.predict import predict as run_predict
-    from scaling.predict.serving import Serving
     from scaling.report.terminal import models_text, prediction_text, predictions_text
 
     times = device_time(device, count, mfu, hours)
@@ -177,21 +133,25 @@ def predict(
             "--emit writes the runs of one budget",
             remedy="give --flops C --emit SWEEP.toml (--base is optional)",
         )
-    question = {name: text for name, text in vars(named).items() if text is not None}
-    question |= dict(_pair(text) for texts in inputs or () for text in texts.split(","))
-    is_served = times is None or inference_tokens is not None
+    is_served = times is None or asked.inference_tokens is not None
     serving = vars(served) | ({"device": device, "mfu_training": mfu} if is_served else {})
-    given = {name: value for name, value in serving.items() if value is not None}
-    asked = (loss, smaller, inference_tokens)
-    is_question = bool(given or question or budgets) or any(each is not None for each in asked)
-    flops_of_each = [{"flops": budget} for budget in budgets] or [{}] * (is_question or not models)
+    question, given = (
+        {name: value for name, value in each.items() if value is not None}
+        for each in (vars(asked), serving)
+    )
+    question |= dict(_pair(text) for texts in inputs or () for text in texts.split(","))
+    flops_of_each = [{"flops": budget} for budget in budgets]
+    if not models or given or question:
+        flops_of_each = flops_of_each or [{}]
+    served_as = None
+    if given:
+        from scaling.predict.serving import Serving
+
+        served_as = Serving(**given)
     predictions = [
         run_predict(
             source,
-            loss=loss,
-            inference_tokens=inference_tokens,
-            smaller=smaller,
-            serving=Serving(**given) if given else None,
+            serving=served_as,
             devices=times,
             with_model=with_model or emit_to is not None,
             **question,
@@ -199,14 +159,19 @@ def predict(
         )
         for one in flops_of_each
     ]
-    document: dict[str, Any] = predictions[0].to_dict() if len(predictions) == 1 else {}
+    document = predictions[0].to_dict() if len(predictions) == 1 else {}
     if len(predictions) > 1:
+        warnings = {each.message: each for one in predictions for each in one.warnings}
         document = {
             "predictions": [each.to_dict() for each in predictions],
-            "warnings": _common_warnings(predictions),
+            "warnings": [each.model_dump(mode="json") for each in warnings.values()],
         }
-    named_models = compare_named_models(load_law(source)) if models else None
-    if named_models is not None:
+    named_models = None
+    if models:
+        from scaling.predict.law_source import load_law
+        from scaling.predict.named_models import compare_named_models
+
+        named_models = compare_named_models(load_law(source))
         compared = named_models.to_dict()
         document = {**document, "models": compared["models"]} if document else compared
     if emit_to is not None:
@@ -217,14 +182,13 @@ def predict(
             return predictions_text(predictions)
         if not predictions and named_models is not None:
             return models_text(named_models)
-        table = None if named_models is None else named_models.table()
-        return prediction_text(predictions[0], table, _next(source, document, emit_to))
+        return prediction_text(predictions[0], named_models, _next(source, document, emit_to))
 
     output.emit(
         document,
         text,
-        rows=lambda: prediction_rows(document, smaller is not None, models),
-        columns=PREDICTED,
+        rows=lambda: _rows(document, asked.smaller is not None, models),
+        columns=("quantity", *INTERVAL),
     )
 
 
@@ -253,10 +217,29 @@ def _next(source: str, document: dict[str, Any], emitted: Path | None) -> str:
     return f"scaling report {name}"
 
 
-def _common_warnings(predictions: Sequence[PredictionResult]) -> list[dict[str, Any]]:
-    """The warnings of all predictions, each sentence once."""
-    warnings = {each.message: each for one in predictions for each in one.warnings}
-    return [each.model_dump(mode="json") for each in warnings.values()]
+def _rows(document: Mapping[str, Any], smaller: bool, models: bool) -> list[dict[str, Any]]:
+    """What was predicted, with intervals; or the smaller models, or the named ones, where these are
+    asked for. Raises ScalingError.
+    """
+    if smaller and models:
+        raise ScalingError(
+            "--csv prints one table, and --smaller and --models are two",
+            where="--csv",
+            remedy="ask for one, or --json",
+        )
+    if "predictions" in document:
+        return [
+            {"budget": each["flops"]["value"], **row}
+            for each in document["predictions"]
+            for row in _rows(each, smaller, False)
+        ]
+    if models or smaller:
+        return [dict(row) for row in document["models" if models else "smaller"]]
+    return [
+        {"quantity": name, **{part: document[name].get(part) for part in INTERVAL}}
+        for name in QUANTITIES
+        if document.get(name) is not None
+    ]
 
 
 def _write_sweep(source: str, document: dict[str, Any], path: Path, base: Path | None) -> None:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from scaling.cli.output import TableOutput, option
+from scaling.cli.output import TableOutput, argument, option
 
 if TYPE_CHECKING:
     from scaling.predict.reconcile import CountedRuns
@@ -17,25 +15,20 @@ APPROACHES = ("parametric", "isoflop", "envelope")
 
 
 def reconcile(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="SOURCE|FIT.json|published:NAME", help="Runs, a fit, or a published law."
-        ),
-    ],
-    columns: Annotated[
-        str | None,
-        option("Column names of your own table.", metavar="N=...,D=..."),
-    ] = None,
-    omega: Annotated[
-        float,
-        option("N_total = N + W N^(1/3), for tables of total parameters only.", metavar="W"),
-    ] = 47491.0,
-    bootstrap: Annotated[
-        int,
-        option("Resamples, each refitted to convergence; 0 for no intervals.", min=0, max=100_000),
-    ] = 1000,
-    ci: Annotated[float, option("Coverage of the intervals.")] = 0.95,
+    source: str = argument("SOURCE|FIT.json|published:NAME", "Runs, a fit, or a published law."),
+    columns: str | None = option("Column names of your own table.", metavar="N=...,D=..."),
+    omega: float = option(
+        "N_total = N + W N^(1/3), for tables of total parameters only.",
+        metavar="W",
+        default=47491.0,
+    ),
+    bootstrap: int = option(
+        "Resamples, each refitted to convergence; 0 for no intervals.",
+        min=0,
+        max=100_000,
+        default=1000,
+    ),
+    ci: float = option("Coverage of the intervals.", default=0.95),
     *,
     output: TableOutput,
 ) -> None:

@@ -4,71 +4,49 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
-from scaling.cli.output import Output, choice, option
+from scaling.cli.output import Output, argument, choice, flag, option
 from scaling.errors import ScalingError
 from scaling.formatting import format_flops, format_seconds
 
 
 def report(
-    source: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="DIR|FIT.json...",
-            help="A results folder, fits of one sweep, or several sweeps to compare with the "
-            "first.",
-        ),
-    ],
-    out: Annotated[
-        Path | None,
-        option(
-            "Folder to write; default DIR/report, FIT-report, or ./comparison for several sweeps.",
-            "Output",
-            "DIR",
-        ),
-    ] = None,
-    budgets: Annotated[
-        str | None,
-        option(
-            "Budgets (of the first sweep) at which to report the compute multiplier.",
-            metavar="C,...",
-        ),
-    ] = None,
-    models: Annotated[
-        bool,
-        option("Draw published laws and named models with the frontier of this fit."),
-    ] = False,
-    style: Annotated[
-        str,
-        choice(
-            "screen paper",
-            "paper: letters stay text, 9 points, 300 dots per inch, one column wide.",
-            "Output",
-        ),
-    ] = "screen",
-    width: Annotated[
-        float | None,
-        option("Width of the figures; 3.25 for paper.", "Output", "INCHES", min=1.0, max=20.0),
-    ] = None,
-    watch: Annotated[
-        bool,
-        option(
-            "Serve a page on this machine that follows the sweep; writes no file. Ctrl-C ends it.",
-            "While it trains",
-        ),
-    ] = False,
-    port: Annotated[
-        int,
-        option(
-            "Port of the page with --watch; 0 takes a free one.",
-            "While it trains",
-            min=0,
-            max=65535,
-        ),
-    ] = 8765,
+    source: list[Path] = argument(
+        "DIR|FIT.json...",
+        "A results folder, fits of one sweep, or several sweeps to compare with the first.",
+    ),
+    out: Path | None = option(
+        "Folder to write; default DIR/report, FIT-report, or ./comparison for several sweeps.",
+        "Output",
+        "DIR",
+    ),
+    budgets: str | None = option(
+        "Budgets (of the first sweep) at which to report the compute multiplier.", metavar="C,..."
+    ),
+    models: bool = flag("Draw published laws and named models with the frontier of this fit."),
+    style: str = choice(
+        "screen paper",
+        "paper: letters stay text, 9 points, 300 dots per inch, one column wide.",
+        "Output",
+        default="screen",
+    ),
+    width: float | None = option(
+        "Width of the figures; 3.25 for paper.", "Output", "INCHES", min=1.0, max=20.0
+    ),
+    watch: bool = flag(
+        "Serve a page on this machine that follows the sweep; writes no file. Ctrl-C ends it.",
+        "While it trains",
+    ),
+    port: int = option(
+        "Port of the page with --watch; 0 takes a free one.",
+        "While it trains",
+        min=0,
+        max=65535,
+        default=8765,
+    ),
     *,
     output: Output,
 ) -> None:
@@ -126,7 +104,7 @@ def _watch(folder: Path, port: int, models: bool) -> None:
     if not folder.is_dir():
         raise ScalingError(
             "no such folder",
-            where=str(folder),
+            where=folder,
             remedy="name the folder of a sweep that `scaling run` trains or has trained",
         )
     sweep, monitor = SweepFolder(folder), HeartbeatMonitor()

@@ -6,16 +6,16 @@ import shlex
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import typer
 
 from scaling.cli.app import add_command
-from scaling.cli.output import Output, TableOutput, choice, echo_err, option, page
+from scaling.cli.output import Output, TableOutput, argument, choice, echo_err, option, page
 from scaling.errors import RUNS_FAILED, ScalingError
 from scaling.trackers import TRACKERS
 
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's folder.")]
+FOLDER = argument("DIR", "A sweep's folder.")
 SHOWN = 40
 group = typer.Typer(
     name="results",
@@ -24,7 +24,7 @@ group = typer.Typer(
 )
 
 
-def compact(folder: Folder, *, output: Output) -> None:
+def compact(folder: Path = FOLDER, *, output: Output) -> None:
     """Merge the run files of a sweep into few; safe during `scaling run` and after a kill.
 
     Example: scaling results compact results/demo
@@ -44,7 +44,7 @@ def compact(folder: Folder, *, output: Output) -> None:
 
 
 def check(
-    folder: Folder,
+    folder: Path = FOLDER,
     *,
     output: TableOutput,
 ) -> None:
@@ -54,23 +54,23 @@ def check(
     Example: scaling results check results/demo
     """
     from scaling.execute.verify import inspect
-    from scaling.render.table import Column, Table
+    from scaling.render.table import record_table
 
     checks, quoted = inspect(folder), shlex.quote(str(folder))
     counts = Counter(item.state for item in checks)
     corrupt = [item for item in checks if item.state == "corrupt"]
     listed = ", ".join(f"{count} {state}" for state, count in sorted(counts.items())) or "no files"
-    title, columns = f"{folder}: {listed}", (Column("file"), Column("state"), Column("reason"))
-    rows = tuple((item.path, item.state, item.reason) for item in checks if item.state != "whole")
+    rows = [{"file": item.path, "state": item.state, "reason": item.reason} for item in checks]
+    title = f"{folder}: {listed}"
+    suspect = [row for row in rows if row["state"] != "whole"]
+    table = record_table("files", title, suspect, max_rows=SHOWN)
     output.emit(
         {
             "counts": dict(counts),
             "corrupt": [{"file": item.path, "reason": item.reason} for item in corrupt],
         },
-        lambda: page(Table("files", title, columns, rows, max_rows=SHOWN)) if rows else title,
-        rows=lambda: [
-            {"file": item.path, "state": item.state, "reason": item.reason} for item in checks
-        ],
+        lambda: page(table) if table else title,
+        rows=lambda: rows,
         columns=("file", "state", "reason"),
         next_command=f"scaling run {quoted}/sweep.toml" if corrupt else f"scaling status {quoted}",
     )
@@ -79,12 +79,11 @@ def check(
 
 
 def export(
-    folder: Folder,
-    to: Annotated[str, choice(" ".join(TRACKERS), "The tracker.", kind="tracker")],
-    out: Annotated[
-        str,
-        option("Folder of the tracker's files; for MLflow also a URI.", metavar="PATH"),
-    ],
+    folder: Path = FOLDER,
+    to: str = choice(" ".join(TRACKERS), "The tracker.", kind="tracker", default=...),
+    out: str = option(
+        "Folder of the tracker's files; for MLflow also a URI.", metavar="PATH", default=...
+    ),
     *,
     output: Output,
 ) -> None:
@@ -114,16 +113,12 @@ def export(
 
 
 def export_model(
-    folder: Folder,
-    run_id: Annotated[
-        str,
-        typer.Argument(metavar="RUN_ID", help="A finished run trained with --keep-weights."),
-    ],
-    out: Annotated[Path, option("The folder to write.", metavar="FOLDER")],
-    layout: Annotated[
-        Literal["scaling", "hf"],
-        option("This program's own, or that of transformers.", names="--format"),
-    ] = "scaling",
+    folder: Path = FOLDER,
+    run_id: str = argument("RUN_ID", "A finished run trained with --keep-weights."),
+    out: Path = option("The folder to write.", metavar="FOLDER", default=...),
+    layout: Literal["scaling", "hf"] = option(
+        "This program's own, or that of transformers.", names="--format", default="scaling"
+    ),
     *,
     output: Output,
 ) -> None:
@@ -154,7 +149,7 @@ def export_model(
 def _check_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise ScalingError(
-            "no such folder", where=str(folder), remedy="name a folder made by `scaling run`"
+            "no such folder", where=folder, remedy="name a folder made by `scaling run`"
         )
 
 

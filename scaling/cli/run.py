@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from scaling.cli.options import BUDGET, CLUSTER, Out, Overrides, SweepPath, TrainingOptions
-from scaling.cli.output import Output, choice, option
-from scaling.cli.tune import stopped_text
-from scaling.errors import ScalingError
+from scaling.cli.options import BUDGET, CLUSTER, OUT, OVERRIDES, SWEEP, TrainingOptions
+from scaling.cli.output import Output, choice, flag, option
 
 if TYPE_CHECKING:
     from scaling.execute.run_sweep import SlurmArray, SweepOutcome
@@ -20,57 +19,53 @@ if TYPE_CHECKING:
 SHOWN = 20  # runs with a reason that the summary lists
 
 
+@dataclass(frozen=True)
+class RunArguments(TrainingOptions):
+    """Where and how `run` trains."""
+
+    max_flops: str | None = option(
+        "Stop cleanly after this many FLOPs of training.", BUDGET, "FLOPS"
+    )
+    max_seconds: float | None = option(
+        "Stop cleanly after this many seconds.", BUDGET, min=0, max=1e9
+    )
+    retries: int = option(
+        "Retries per run after a worker or device failure.", min=0, max=1000, default=2
+    )
+    fail_fast: bool = flag("Stop at the first run that fails or diverges.")
+    hosts: int = option(
+        "Hosts that train one run together (with --mesh), under Ray or inside a Slurm job.",
+        CLUSTER,
+        min=1,
+        max=4096,
+        default=1,
+    )
+    slurm: str = option(
+        "Options of sbatch, such as partition=gpu,gpus=1.", CLUSTER, "KEY=VALUE,...", default=""
+    )
+    slurm_dry_run: bool = flag(
+        "With --executor slurm: print the batch script and submit nothing.",
+        CLUSTER,
+        names="--dry-run",
+    )
+    trackers: list[str] | None = option(
+        "Log runs as they train to wandb, tensorboard or mlflow; can be repeated.",
+        "Tracking",
+        "TRACKER",
+        names="--track",
+    )
+    keep_weights: bool = flag(
+        "Keep the parameters of finished runs, for `scaling results export-model`.", "Output"
+    )
+
+
 def run(
-    sweep: SweepPath,
-    overrides: Overrides = None,
+    sweep: Path = SWEEP,
+    overrides: list[str] | None = OVERRIDES,
     *,
-    out: Out = None,
-    executor: Annotated[str, choice("local ray slurm", "Where to train.", CLUSTER)] = "local",
-    training: TrainingOptions,
-    max_flops: Annotated[
-        str | None,
-        option("Stop cleanly after this many FLOPs of training.", BUDGET, "FLOPS"),
-    ] = None,
-    max_seconds: Annotated[
-        float | None,
-        option("Stop cleanly after this many seconds.", BUDGET, min=0, max=1e9),
-    ] = None,
-    retries: Annotated[
-        int,
-        option("Retries per run after a worker or device failure.", min=0, max=1000),
-    ] = 2,
-    fail_fast: Annotated[bool, option("Stop at the first run that fails or diverges.")] = False,
-    hosts: Annotated[
-        int,
-        option(
-            "Hosts that train one run together (with --mesh), under Ray or inside a Slurm job.",
-            CLUSTER,
-            min=1,
-            max=4096,
-        ),
-    ] = 1,
-    slurm: Annotated[
-        str,
-        option("Options of sbatch, such as partition=gpu,gpus=1.", CLUSTER, "KEY=VALUE,..."),
-    ] = "",
-    dry_run: Annotated[
-        bool,
-        option("With --executor slurm: print the batch script and submit nothing.", CLUSTER),
-    ] = False,
-    track: Annotated[
-        list[str] | None,
-        option(
-            "Log runs as they train to wandb, tensorboard or mlflow; can be repeated.",
-            "Tracking",
-            "TRACKER",
-        ),
-    ] = None,
-    keep_weights: Annotated[
-        bool,
-        option(
-            "Keep the parameters of finished runs, for `scaling results export-model`.", "Output"
-        ),
-    ] = False,
+    out: Path | None = OUT,
+    executor: str = choice("local ray slurm", "Where to train.", CLUSTER, default="local"),
+    training: RunArguments,
     output: Output,
 ) -> None:
     """Train the missing runs of a sweep, here, on Slurm or on Ray.
@@ -81,30 +76,25 @@ def run(
 
     Example: scaling run sweeps/norms.toml optim.lr=3e-3 'model.norm=[rmsnorm,layernorm]'
     """
-    from scaling.cli.progress import Display
+    from scaling.cli.training_display import Display
     from scaling.config.overrides import as_shell_words, load_with_overrides
-    from scaling.execute.options import Executor
     from scaling.execute.planning import folder_of
     from scaling.execute.run_sweep import run_sweep
-    from scaling.execute.slurm import parse_settings
     from scaling.formatting import count_option
 
-    if slurm and executor != Executor.SLURM:
-        raise ScalingError("--slurm is for Slurm", remedy="add --executor slurm, or leave it out")
     shell_words = as_shell_words(sweep, overrides or ())
+    limit, settings = training.max_flops, {}
+    if training.slurm:
+        from scaling.execute.slurm import parse_settings
+
+        settings = parse_settings(training.slurm)
     options = training.run_options(
         executor,
         shell_words,
         partial(Display, to_stderr=output.as_json),
-        max_flops=max_flops and count_option(max_flops, "--max-flops", "write it as 1e15"),
-        max_seconds=max_seconds,
-        retries=retries,
-        fail_fast=fail_fast,
-        hosts=hosts,
-        slurm=parse_settings(slurm) if slurm else {},
-        slurm_dry_run=dry_run,
-        trackers=tuple(track or ()),
-        keep_weights=keep_weights,
+        max_flops=limit and count_option(limit, "--max-flops", "write it as 1e15"),
+        slurm=settings,
+        trackers=tuple(training.trackers or ()),
     )
     loaded = load_with_overrides(sweep, overrides or ())
     outcome = run_sweep(loaded, folder_of(loaded, out, sweep), options)
@@ -114,7 +104,12 @@ def run(
     else:
         document = outcome.status.to_dict()
         again = f"scaling run {shell_words}{to_out}"
-        text = stopped_text(outcome) if outcome.in_tuning else _summary(outcome, again)
+        if outcome.in_tuning:
+            from scaling.cli.tune import stopped_text
+
+            text = stopped_text(outcome)
+        else:
+            text = _summary(outcome, again)
     output.emit(document, lambda: text)
     raise typer.Exit(outcome.exit_code)
 

@@ -6,11 +6,18 @@ import math
 import shlex
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from scaling.cli.output import TableOutput, console, echo_err, is_interactive, option, page
+from scaling.cli.output import (
+    TableOutput,
+    argument,
+    console,
+    echo_err,
+    flag,
+    is_interactive,
+    option,
+    page,
+)
 from scaling.errors import ScalingError
 from scaling.formatting import format_flops, format_seconds
 
@@ -26,13 +33,9 @@ STYLES = {"done": "green", "running": "cyan", "failed": "red", "missing": "dim"}
 
 
 def status(
-    target: Annotated[
-        Path, typer.Argument(metavar="SWEEP|DIR", help="A sweep file or a sweep's folder.")
-    ],
-    watch: Annotated[bool, option("Keep updating until training ends.")] = False,
-    every: Annotated[
-        float, option("Seconds between updates with --watch.", min=0.2, max=3600)
-    ] = 2.0,
+    target: Path = argument("SWEEP|DIR", "A sweep file or a sweep's folder."),
+    watch: bool = flag("Keep updating until training ends."),
+    every: float = option("Seconds between updates with --watch.", min=0.2, max=3600, default=2.0),
     *,
     output: TableOutput,
 ) -> None:
@@ -48,7 +51,7 @@ def status(
     if not target.exists():
         raise ScalingError(
             "no such file or folder",
-            where=str(target),
+            where=target,
             remedy="name a sweep file, or a folder made by `scaling run`",
         )
     folder = SweepFolder(target) if target.is_dir() else folder_of(load_sweep(target), None, target)

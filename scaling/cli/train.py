@@ -6,12 +6,12 @@ import math
 import shlex
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from scaling.cli.options import AcceptChanges, ExecutionOptions, Out
-from scaling.cli.output import Output, echo_err, option
+from scaling.cli.options import ALLOW_CHANGES, OUT, ExecutionOptions
+from scaling.cli.output import Output, argument, echo_err, option
 from scaling.errors import ScalingError
 
 if TYPE_CHECKING:
@@ -21,37 +21,24 @@ TRAIN_SECONDS = 5.0
 
 
 def train(
-    sweep: Annotated[
-        Path | None, typer.Argument(metavar="[SWEEP]", help="A sweep file (TOML).")
-    ] = None,
+    sweep: Path | None = argument("[SWEEP]", "A sweep file (TOML).", default=None),
     *,
-    run_id: Annotated[
-        str | None, option("The run to train, as `scaling plan` names it.", names="--run")
-    ] = None,
-    out: Out = None,
+    run_id: str | None = option("The run to train, as `scaling plan` names it.", names="--run"),
+    out: Path | None = OUT,
     execution: ExecutionOptions,
-    coordinator: Annotated[
-        str | None,
-        option(
-            'Address of process 0 of several hosts, or "auto" inside Slurm or a pod.',
-            metavar="HOST:PORT",
-        ),
-    ] = None,
-    processes: Annotated[
-        int | None, option("Processes that train the run together.", min=1, max=2**20)
-    ] = None,
-    process: Annotated[
-        int | None,
-        option("Index of this process; process 0 writes the results.", min=0, max=2**20),
-    ] = None,
-    accept_changes: AcceptChanges = False,
-    profile: Annotated[
-        Path | None,
-        option("Write a trace of some steps to this folder (TensorBoard, Perfetto)."),
-    ] = None,
-    serve: Annotated[
-        Path | None, option("Serve a coordinator over stdin and stdout.", hidden=True)
-    ] = None,
+    coordinator: str | None = option(
+        'Address of process 0 of several hosts, or "auto" inside Slurm or a pod.',
+        metavar="HOST:PORT",
+    ),
+    processes: int | None = option("Processes that train the run together.", min=1, max=2**20),
+    process: int | None = option(
+        "Index of this process; process 0 writes the results.", min=0, max=2**20
+    ),
+    allow_changes: bool = ALLOW_CHANGES,
+    profile: Path | None = option(
+        "Write a trace of some steps to this folder (TensorBoard, Perfetto)."
+    ),
+    serve: Path | None = option("Serve a coordinator over stdin and stdout.", hidden=True),
     output: Output,
 ) -> None:
     """Train one run of a sweep in this process, or in several processes, one on each host.
@@ -81,7 +68,7 @@ def train(
         hosts,
         source=str(sweep),
         is_distributed=coordinator is not None,
-        allow_changes=accept_changes,
+        allow_changes=allow_changes,
         on_message=echo_err,
         on_event=_progress(),
         profile=profile,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import shlex
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from scaling.cli.options import CLUSTER, Out, Overrides, SweepPath, TrainingOptions
+from scaling.cli.options import CLUSTER, OUT, OVERRIDES, SWEEP, TrainingOptions
 from scaling.cli.output import TableOutput, choice, echo_err, option, page
 from scaling.formatting import format_count
 
@@ -18,24 +18,18 @@ if TYPE_CHECKING:
 
     from scaling.execute.run_sweep import SweepOutcome
     from scaling.render.table import Table
-    from scaling.tuning import TuningResult
-    from scaling.tuning.document import FieldResult
+    from scaling.tuning.document import FieldResult, TuningResult
 
 
 def tune(
-    sweep: SweepPath,
-    overrides: Overrides = None,
+    sweep: Path = SWEEP,
+    overrides: list[str] | None = OVERRIDES,
     *,
-    out: Out = None,
-    tuned_file: Annotated[
-        Path | None,
-        option(
-            "Write the tuned sweep here; default DIR/tuned.toml.",
-            metavar="SWEEP.toml",
-            names="--emit",
-        ),
-    ] = None,
-    executor: Annotated[str, choice("local ray", "Where to train.", CLUSTER)] = "local",
+    out: Path | None = OUT,
+    tuned_file: Path | None = option(
+        "Write the tuned sweep here; default DIR/tuned.toml.", metavar="SWEEP.toml", names="--emit"
+    ),
+    executor: str = choice("local ray", "Where to train.", CLUSTER, default="local"),
     training: TrainingOptions,
     output: TableOutput,
 ) -> None:
@@ -47,11 +41,11 @@ def tune(
 
     Example: scaling tune sweeps/honest.toml task.seq_len=128
     """
-    from scaling.cli.progress import Display
+    from scaling.cli.training_display import Display
     from scaling.config.overrides import as_shell_words, load_with_overrides
     from scaling.execute.planning import folder_of
     from scaling.execute.run_sweep import TUNED_FILE, tune_sweep
-    from scaling.tuning import check_target
+    from scaling.tuning.document import check_target
 
     source = as_shell_words(sweep, overrides or ())
     monitor = partial(Display, to_stderr=output.as_json or output.as_csv)
@@ -108,8 +102,8 @@ def tuning_text(result: TuningResult) -> RenderableType:
     return page(*parts)
 
 
-def _values_table(title: str, field: FieldResult) -> Table:
-    from scaling.render.table import Column, Table
+def _values_table(title: str, field: FieldResult) -> Table | None:
+    from scaling.render.table import record_table
 
     rows = []
     for size in field.sizes:
@@ -120,22 +114,18 @@ def _values_table(title: str, field: FieldResult) -> Table:
                 "the recipe's": item.index == 0,
                 item.state: item.state != "trained",
             }
-            losses = (item.short_run_loss, item.loss)
-            rows.append(
-                (
-                    "" if row else format_count(size.n_params),
-                    "" if row else size.tokens,
-                    format_count(item.value) if item.value >= 1 else f"{item.value:.2e}",
-                    *("" if loss is None else f"{loss:.4f}" for loss in losses),
-                    ", ".join(note for note, applies in notes.items() if applies),
-                )
+            short, whole = (
+                "" if loss is None else f"{loss:.4f}" for loss in (item.short_run_loss, item.loss)
             )
-    columns = (
-        Column("N"),
-        Column("D", "count"),
-        Column("value", "rough"),
-        Column("short run", "number"),
-        Column("loss", "number"),
-        Column(""),
-    )
-    return Table("values", title, columns, tuple(rows))
+            rows.append(
+                {
+                    "N": "" if row else format_count(size.n_params),
+                    "D": "" if row else size.tokens,
+                    "value": format_count(item.value) if item.value >= 1 else f"{item.value:.2e}",
+                    "short run": short,
+                    "loss": whole,
+                    "": ", ".join(note for note, applies in notes.items() if applies),
+                }
+            )
+    right = ("value", "short run", "loss")
+    return record_table("values", title, rows, text=("N",), number=right)

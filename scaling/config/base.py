@@ -17,10 +17,10 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from scaling.accounting import FlopsConvention as FlopsConvention
+from scaling.accounting import NConvention as NConvention
 from scaling.formatting import parse_count
 
-NConvention = Literal["with_head", "total", "nonembedding", "active"]
-FlopsConvention = Literal["exact", "6nd", "kaplan", "chinchilla"]
 Precision = Literal["float32", "bfloat16"]
 
 
@@ -54,6 +54,11 @@ SLUG = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 Slug = Annotated[str, Field(pattern=SLUG), AfterValidator(_short_slug)]
 Positive = Annotated[int, Field(gt=0, le=2**40)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+OpenFraction = Annotated[float, Field(gt=0.0, lt=1.0)]
+PositiveReal = Annotated[float, Field(gt=0.0)]
+UpToTen = Annotated[float, Field(gt=0.0, le=10.0)]
+Length = Annotated[int, Field(ge=2, le=2**24)]  # of windows and lists
+Symbols = Annotated[int, Field(ge=2, le=2**16)]
 Counts = Annotated[tuple[Count, ...], Strict(False), Field(min_length=1)]
 Seeds = Annotated[
     tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Strict(False), Field(min_length=1)

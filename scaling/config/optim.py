@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, Strict, field_validator
 
-from scaling.config.base import Disabled, Fraction, Frozen
+from scaling.config.base import Disabled, Fraction, Frozen, PositiveReal, UpToTen
 
 OptimizerName = Literal["adamw", "muon"]
 
@@ -22,7 +22,7 @@ class OptimConfig(Frozen):
     """
 
     name: OptimizerName = "adamw"
-    lr: Annotated[float, Field(gt=0.0, le=10.0)]
+    lr: UpToTen
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     schedule: Literal["cosine", "wsd", "constant"] = "wsd"
     cooldown_frac: Fraction = 0.2
@@ -32,7 +32,7 @@ class OptimConfig(Frozen):
     b1: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
     b2: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.98
     eps: Annotated[float, Field(gt=0.0, le=1.0)] = 1e-8
-    clip: Annotated[float, Field(gt=0.0)] | Disabled = 1.0
+    clip: PositiveReal | Disabled = 1.0
     z_loss: Annotated[float, Field(ge=0.0, le=1.0)] = 1e-4
 
     def cooldown(self, n_steps: int) -> int:

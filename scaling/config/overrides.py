@@ -129,7 +129,7 @@ def load_with_overrides(path: Path, overrides: Iterable[str]) -> Sweep:
     if len(texts) > MAX_VALUES:
         raise ScalingError(
             f"{len(texts)} overrides are given; the limit is {MAX_VALUES}",
-            where=str(path),
+            where=path,
             remedy="write the changes in the sweep file",
         )
     asked = sorted(map(parse, texts), key=lambda override: len(override.keys))  # tables first
@@ -217,7 +217,7 @@ def _check_values(override: Override, data: dict[str, Any], path: Path, where: s
     if len(override.value) > MAX_VALUES:
         raise ScalingError(
             f"{override.field} lists {len(override.value)} values; an override takes {MAX_VALUES}",
-            where=str(path),
+            where=path,
             remedy="give fewer values, or write the axis in the sweep file",
         )
     keys = list(override.keys)

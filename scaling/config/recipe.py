@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from scaling.config.base import Count, Fraction, Frozen, Positive
+from scaling.config.base import Count, Fraction, Frozen, Positive, PositiveReal
 from scaling.config.model import MuP
 
 RuleName = Literal["width", "porian", "step-law", "deepseek"]
@@ -18,7 +18,7 @@ class PowerRule(Frozen):
     convention, B the tokens of a step. `scaling tune` writes it, with the range it was measured in.
     """
 
-    coef: Annotated[float, Field(gt=0.0)]
+    coef: PositiveReal
     n_power: float = 0.0
     d_power: float = 0.0
     batch_power: float = 0.0
@@ -58,7 +58,7 @@ class Recipe(Frozen):
     kv_to_ffn: bool = False
     transfer: MuP | None = None
     lr_rule: RuleName | PowerRule = "width"
-    lr_width: Annotated[float, Field(gt=0.0)] = 0.16
+    lr_width: PositiveReal = 0.16
     warmup_frac: Fraction = 0.1
     batch_rule: Literal["porian", "step-law", "deepseek"] | PowerRule = "porian"
     batch_tokens: Count | None = None

@@ -85,7 +85,10 @@ class RunConfig(Frozen):
         for name, required, default in _IDENTITY:
             value = getattr(self, name)
             if required or value != default:
-                parts.append(f'"{name}":{_canonical_value(value)}')
+                text = value.canonical() if isinstance(value, Frozen) else str(value)
+                if isinstance(value, str):  # `json.dumps` of a number takes ten times as long
+                    text = json.dumps(value)
+                parts.append(f'"{name}":{text}')
         return "{" + ",".join(parts) + "}"
 
     @property
@@ -112,10 +115,3 @@ _IDENTITY = [
     (name, info.is_required(), info.default)
     for name, info in sorted(RunConfig.model_fields.items())
 ]
-
-
-def _canonical_value(value: Frozen | int | str) -> str:
-    """The canonical JSON of a field of a run; `json.dumps` of a number takes ten times as long."""
-    if isinstance(value, Frozen):
-        return value.canonical()
-    return str(value) if isinstance(value, int) else json.dumps(value)

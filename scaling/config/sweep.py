@@ -7,7 +7,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, Strict, create_model, model_validator
 
-from scaling.config.base import Count, Counts, Disabled, Frozen, Positive, Precision, Seeds, Slug
+from scaling.config.base import (
+    Count,
+    Counts,
+    Disabled,
+    Frozen,
+    OpenFraction,
+    Positive,
+    PositiveReal,
+    Precision,
+    Seeds,
+    Slug,
+    UpToTen,
+)
 from scaling.config.design import Axis, Design
 from scaling.config.model import ModelConfig
 from scaling.config.optim import EvalConfig, OptimConfig
@@ -79,8 +91,8 @@ class Tuning(Frozen):
     n_values: Annotated[int, Field(ge=3, le=15)] = 5
     factor: Annotated[float, Field(gt=1.0, le=16.0)] = 2.0
     tokens_per_param: Count | None = None
-    short_run_frac: Annotated[float, Field(gt=0.0, lt=1.0)] | Disabled = 0.25
-    margin: Annotated[float, Field(gt=0.0, le=10.0)] = 0.03
+    short_run_frac: OpenFraction | Disabled = 0.25
+    margin: UpToTen = 0.03
     max_extensions: Annotated[int, Field(ge=0, le=20)] = 4
     seeds: Seeds = (0,)
 
@@ -101,10 +113,10 @@ class Forecast(Frozen):
     size: Count
     tokens: Count
     flops: Count
-    loss: Annotated[float, Field(gt=0.0)]
-    lo: Annotated[float, Field(gt=0.0)] | None = None
-    hi: Annotated[float, Field(gt=0.0)] | None = None
-    ci: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.95
+    loss: PositiveReal
+    lo: PositiveReal | None = None
+    hi: PositiveReal | None = None
+    ci: OpenFraction = 0.95
     seen: Count | None = None
     role: Annotated[str, Field(max_length=40)] = "optimum"
     source: Annotated[str, Field(max_length=4096)] = ""

@@ -107,7 +107,7 @@ def write_sweep(sweep: Sweep, out: Path, head: str, *, over: bool = False) -> No
     """
     if out.exists() and not over:
         raise ScalingError(
-            "is there already", where=str(out), remedy="name another file, or delete this one"
+            "is there already", where=out, remedy="name another file, or delete this one"
         )
     comment = "".join(f"# {sanitize(line)}".rstrip() + "\n" for line in head.splitlines())
     files.write_text(out, comment + dump_sweep(sweep))
@@ -144,7 +144,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         else:
             what, remedy = ("" if data else "the sweep file is empty"), form
     if what:
-        raise ScalingError(what, where=str(path), remedy=remedy)
+        raise ScalingError(what, where=path, remedy=remedy)
     return data
 
 

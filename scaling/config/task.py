@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, Union
 
 from pydantic import Field, model_validator
 
-from scaling.config.base import Frozen
+from scaling.config.base import Frozen, Length, OpenFraction, Symbols, UpToTen
 
 DataSeed = Annotated[int, Field(ge=0, lt=2**31)]
 
@@ -21,8 +21,10 @@ class _Task(Frozen):
 
     @property
     def fixed_vocab_size(self) -> int | None:
-        """Token ids are below this; None where the data decide."""
-        return None
+        """Token ids are below this: the task's `n_symbols`, if it has any; None where the data
+        decide.
+        """
+        return getattr(self, "n_symbols", None)
 
     @property
     def target_positions(self) -> tuple[int, ...] | None:
@@ -42,7 +44,7 @@ class TextTask(_Task):
 
     kind: Literal["text"]
     corpus: Annotated[str, Field(min_length=1, max_length=4096)] = "stdlib"
-    seq_len: Annotated[int, Field(ge=2, le=2**24)] = 64
+    seq_len: Length = 64
     digest: str | None = None
     unique_tokens: Annotated[int, Field(ge=2, le=2**53)] | None = None
     document_separator: Annotated[int, Field(ge=0, lt=2**31)] | None = None
@@ -64,16 +66,11 @@ class SyntheticTask(_Task):
     """
 
     kind: Literal["synthetic"]
-    n_facts: Annotated[int, Field(ge=2, le=2**24)] = 4096
-    zipf: Annotated[float, Field(gt=0.0, le=10.0)] = 0.5
-    n_symbols: Annotated[int, Field(ge=2, le=2**16)] = 32
-    seq_len: Annotated[int, Field(ge=2, le=2**24)] = 64
+    n_facts: Length = 4096
+    zipf: UpToTen = 0.5
+    n_symbols: Symbols = 32
+    seq_len: Length = 64
     data_seed: DataSeed = 0
-
-    @property
-    def fixed_vocab_size(self) -> int:
-        """The symbols."""
-        return self.n_symbols
 
 
 class ModularTask(_Task):
@@ -87,7 +84,7 @@ class ModularTask(_Task):
     kind: Literal["modular"]
     p: Annotated[int, Field(ge=2, le=4096)] = 59
     operation: Literal["add", "subtract", "multiply", "quadratic"] = "add"
-    train_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.4
+    train_fraction: OpenFraction = 0.4
     data_seed: DataSeed = 0
 
     @property
@@ -150,7 +147,7 @@ class InductionTask(_Task):
     """
 
     kind: Literal["induction"]
-    n_symbols: Annotated[int, Field(ge=2, le=2**16)] = 64
+    n_symbols: Symbols = 64
     shortest: Annotated[int, Field(ge=2, le=2**20)] = 10
     longest: Annotated[int, Field(ge=2, le=2**20)] = 30
     seq_len: Annotated[int, Field(ge=4, le=2**20)] = 64
@@ -165,11 +162,6 @@ class InductionTask(_Task):
             )
         return self
 
-    @property
-    def fixed_vocab_size(self) -> int:
-        """The symbols."""
-        return self.n_symbols
-
 
 class RegressionTask(_Task):
     """In-context linear regression (Garg 2022) in tokens: x_1, y_1, x_2, y_2, ... with y = w.x +
@@ -183,8 +175,8 @@ class RegressionTask(_Task):
     kind: Literal["regression"]
     n_features: Annotated[int, Field(ge=1, le=10)] = 4
     n_levels: Annotated[int, Field(ge=4, le=4096)] = 32
-    noise: Annotated[float, Field(gt=0.0, le=10.0)] = 0.2
-    examples: Annotated[int, Field(ge=2, le=2**16)] = 16
+    noise: UpToTen = 0.2
+    examples: Symbols = 16
     data_seed: DataSeed = 0
 
     @property

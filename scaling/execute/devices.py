@@ -44,7 +44,7 @@ def ask_devices(changes: Mapping[str, str] | None = None) -> dict[str, Any]:
             text=True,
             errors="replace",
             timeout=DEVICE_SECONDS,
-            env=dict(os.environ) | dict(changes or {}),
+            env={environment.MEMORY_FRACTION: str(USABLE)} | dict(os.environ) | dict(changes or {}),
             check=False,
         )
     except subprocess.TimeoutExpired:
@@ -89,8 +89,8 @@ def local_memory(workers: int) -> DeviceMemory:
             remedy="name it: scaling plan SWEEP --device NAME",
         )
     kind: Kind = "tpu" if device["platform"] == "tpu" else "gpu"
-    capacity = int(USABLE * device["memory_bytes"]) // workers
-    return DeviceMemory(f"{device['kind']} here", kind, capacity)
+    usable = device["memory_bytes"] * (USABLE if kind == "tpu" else 1)  # a GPU's limit is usable
+    return DeviceMemory(f"{device['kind']} here", kind, int(usable) // workers)
 
 
 def local_devices() -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+from scaling.plan.device_fit import USABLE
 from scaling.store.cache import cache_folder
 
 # glibc returns every large buffer to the kernel and faults it in again at each step: keeping memory
@@ -21,6 +22,7 @@ ALLOCATOR = {
 }
 
 
+MEMORY_FRACTION = "XLA_PYTHON_CLIENT_MEM_FRACTION"  # of a GPU, that jax takes at its start
 CGROUPS = Path("/sys/fs/cgroup")
 
 
@@ -114,7 +116,7 @@ def default_workers() -> int:
 
 def worker_environment(workers: int) -> dict[str, str]:
     """The environment of one of `workers` training processes: threads, allocator, compilation
-    cache. What is set stays.
+    cache, and of a GPU's memory as much as the planner counts on. What is set stays.
     """
     root = str(Path(__file__).parents[2])
     chosen = {
@@ -124,6 +126,7 @@ def worker_environment(workers: int) -> dict[str, str]:
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         "PYTHONUNBUFFERED": "1",
+        MEMORY_FRACTION: f"{USABLE / workers:.3g}",
         **ALLOCATOR,
     }
     return chosen | dict(os.environ)

@@ -206,7 +206,7 @@ def lost_error(path: Path) -> ScalingError:
     return ScalingError(
         "this process was silent for so long (stopped? suspended?) that its runs were given to "
         "others",
-        where=str(path),
+        where=path,
         remedy="run again: finished runs are kept",
         exit_code=STOPPED,
     )

@@ -10,11 +10,11 @@ import re
 import signal
 import subprocess
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from scaling.execute import slurm
 from scaling.execute.environment import python_module, worker_environment
 from scaling.execute.lease import Lease
 
@@ -46,26 +46,26 @@ def end_of_log(path: Path) -> str:
     return ""
 
 
-class Worker:
+class Worker(ABC):
     """A process that trains: requests go in as lines, events come out as lines, until it dies."""
 
+    @abstractmethod
     def send(self, line: str) -> None:
         """Send a line; a process that has died takes nothing, and its `events` end."""
-        raise NotImplementedError
 
+    @abstractmethod
     def events(self) -> Iterator[str]:
         """Lines as they come; ends when the process has ended."""
-        raise NotImplementedError
 
+    @abstractmethod
     def signal(self, number: int) -> None:
         """SIGTERM: save and exit; SIGKILL: die now."""
-        raise NotImplementedError
 
     def alive(self) -> bool:
         """Whether it can still take a request."""
         return True
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - a simulated one has nothing to close
         """Close its input and wait until it has ended."""
 
     def exit_reason(self) -> ExitReason:
@@ -148,7 +148,11 @@ class LocalLauncher:
 
     def start(self, index: int) -> LocalWorker:
         """A new worker; `index` names its log."""
-        prefix = slurm.launch_prefix(self.hosts)
+        prefix: list[str] = []
+        if self.hosts > 1:
+            from scaling.execute.slurm import launch_prefix
+
+            prefix = launch_prefix(self.hosts)
         command = [*prefix, *python_module("scaling"), "train", "--serve", str(self.folder)]
         command += ["--coordinator", "auto"] if self.hosts > 1 else []
         name = f"{self.lease.name}-{index}-{next(self._count)}.log"

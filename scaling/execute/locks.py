@@ -73,7 +73,7 @@ class FolderLock:
                 if now - began > WAIT_SECONDS:
                     raise ScalingError(
                         "another process holds the folder",
-                        where=str(self.path),
+                        where=self.path,
                         remedy="try again",
                         exit_code=STOPPED,
                     )

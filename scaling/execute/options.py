@@ -84,9 +84,10 @@ class RunOptions:
     monitor: Monitor = lambda folder, plan, runs: nullcontext(lambda event: None)
 
     def __post_init__(self) -> None:
-        from scaling.trackers import check
+        if self.trackers:
+            from scaling.trackers import check
 
-        check(self.trackers, "--track")
+            check(self.trackers, "--track")
         simulated = self.simulate is not None
         conflicts = (
             (

@@ -16,7 +16,6 @@ from scaling.execute.sweep_folder import SweepFolder
 from scaling.plan import Plan
 from scaling.plan import plan as expand
 from scaling.tasks import Task, epochs, open_task, resolve, resolve_eval_sets
-from scaling.tuning import is_pending, load_tuned
 from scaling.warning import ResultWarning, WarningCode, warn
 
 MAX_EPOCHS = 4  # passes over the training data before repeated tokens are worth a warning
@@ -66,7 +65,7 @@ def folder_of(sweep: Sweep, out: Path | None, source: Path | None = None) -> Swe
     if path.exists() and not path.is_dir():
         raise ScalingError(
             "is a file; results need a folder",
-            where=str(path),
+            where=path,
             remedy="name another one with --out",
         )
     return SweepFolder(path)
@@ -109,6 +108,11 @@ def load_tuned_rules(
     Where they are still to be measured: the sweep as it is, with a warning to `on_message`, or
     without `on_message` a ScalingError.
     """
+    if not sweep.tuning:
+        return sweep
+    from scaling.tuning.document import load_tuned
+    from scaling.tuning.fields import is_pending
+
     if not is_pending(sweep):
         return sweep
     cached = load_tuned(folder.path, sweep, simulated)

@@ -32,7 +32,7 @@ from scaling.execute.signals import Signals, exit_code
 from scaling.plan.device_fit import to_cli_flags
 from scaling.store import run_files
 
-NOTICE_SECONDS = 10.0  # that tasks wait for their nodes before the user is told
+NOTICE_SECONDS = 10.0  # that tasks wait for their nodes before the user is warned
 POLL_SECONDS = 1.0
 PROBE_SECONDS = 5.0
 FORWARDED = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")  # of the coordinator: they change a run's numbers

@@ -7,18 +7,17 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scaling import tuning
 from scaling.config import Sweep
 from scaling.errors import DISK, RUNS_FAILED, STOPPED
-from scaling.execute import slurm
 from scaling.execute.coordinator import Coordinator, SessionEnd, Stop, StopReason
 from scaling.execute.devices import check_devices, resolve_workers
 from scaling.execute.events import OnEvent, RunEvent
 from scaling.execute.lease import Lease
-from scaling.execute.local import LocalLauncher
+from scaling.execute.local import LocalLauncher, Worker
 from scaling.execute.options import Executor, RunOptions
 from scaling.execute.planning import (
     errors_name_file,
@@ -29,16 +28,14 @@ from scaling.execute.planning import (
 from scaling.execute.run_queue import pack_limit
 from scaling.execute.session import compact_many, origin, prepare
 from scaling.execute.signals import Signals, exit_code
-from scaling.execute.simulated import SimulatedWorker
 from scaling.execute.status import Status, read_status
 from scaling.execute.sweep_folder import SweepFolder
-from scaling.execute.tracking import LiveTrackers
 from scaling.plan import Plan, PlannedRun
 from scaling.tasks import open_task, resolve
-from scaling.tuning import TuningResult
 
 if TYPE_CHECKING:
     from scaling.execute.ray import RayCluster
+    from scaling.tuning.document import TuningResult
 
 TUNED_FILE = "tuned.toml"
 
@@ -111,8 +108,10 @@ def run_sweep(sweep: Sweep, folder: SweepFolder | Path, options: RunOptions) -> 
     folder = folder if isinstance(folder, SweepFolder) else SweepFolder(folder)
     if options.executor == Executor.SLURM:
         return _submit(load_tuned_rules(sweep, folder, simulated=options.simulate), folder, options)
+    from scaling.tuning.fields import is_pending
+
     trainer = SweepTrainer(replace(options, keep_weights=False))
-    if tuning.is_pending(sweep):
+    if is_pending(sweep):
         try:
             result, sweep = _tune(sweep, folder, trainer, None)
         except _TuningStopped as stopped:
@@ -154,6 +153,10 @@ def _tune(
     sweep: Sweep, folder: SweepFolder, trainer: SweepTrainer, emit_to: Path | None
 ) -> tuple[TuningResult, Sweep]:
     """The result of a tuning and the tuned sweep. Raises _TuningStopped."""
+    from scaling.tuning.document import write_tuned_sweep
+    from scaling.tuning.field_tuning import planner
+    from scaling.tuning.tune import tune
+
     options = trainer.options
 
     def train(path: Path, plan: Plan) -> None:
@@ -173,11 +176,11 @@ def _tune(
     with errors_name_file(options.source):
         task = resolve(sweep.base.task)
         sweep = with_eval_sets(sweep)
-        planner = tuning.planner(task, open_task(task).vocab_size, options.simulate)
-        tuned = tuning.tune(sweep, planner, folder.path, train, options.simulate)
+        planned = planner(task, open_task(task).vocab_size, options.simulate)
+        tuned = tune(sweep, planned, folder.path, train, options.simulate)
     result = tuned.result(_plan(tuned.sweep, options).shared_flops)
     result.save(folder.path)
-    tuning.write_tuned_sweep(emit_to or folder.path / TUNED_FILE, tuned.sweep)
+    write_tuned_sweep(emit_to or folder.path / TUNED_FILE, tuned.sweep)
     for warning in result.warnings:
         options.on_message(f"warning: {warning}")
     return result, tuned.sweep
@@ -237,12 +240,15 @@ class SweepTrainer:
             elif cluster is not None:
                 end = _train_on_cluster(cluster, folder, chosen, signals, on_event)
             else:
-                trackers = LiveTrackers(
-                    options.trackers, folder.path, plan.sweep.name, chosen, on_event, signals
-                )
                 start = LocalLauncher(folder.path, lease, count, options.hosts).start
                 left, max_seconds = options.max_flops, options.max_seconds
-                with trackers:
+                with contextlib.ExitStack() as tracked:
+                    if options.trackers:
+                        from scaling.execute.tracking import LiveTrackers
+
+                        kinds, name = options.trackers, plan.sweep.name
+                        trackers = LiveTrackers(kinds, folder.path, name, chosen, on_event, signals)
+                        on_event = tracked.enter_context(trackers).handle
                     end = Coordinator(
                         folder=folder,
                         plan=plan,
@@ -250,8 +256,8 @@ class SweepTrainer:
                         options=options,
                         lease=lease,
                         signals=signals,
-                        on_event=trackers.handle,
-                        start=(lambda index: SimulatedWorker(folder)) if simulated else start,
+                        on_event=on_event,
+                        start=partial(_simulated_worker, folder) if simulated else start,
                         workers=count,
                         pack_limit=limit,
                         flops_left=None if left is None else left - self.flops,
@@ -261,6 +267,12 @@ class SweepTrainer:
         self.runs += len(chosen)
         self.flops += end.flops
         return replace(end, runs_left=end.runs_left + len(missing) - len(chosen))
+
+
+def _simulated_worker(folder: SweepFolder, index: int) -> Worker:
+    from scaling.execute.simulated import SimulatedWorker
+
+    return SimulatedWorker(folder)
 
 
 def _train_on_cluster(
@@ -288,6 +300,8 @@ def _train_on_cluster(
 
 def _submit(sweep: Sweep, folder: SweepFolder, options: RunOptions) -> SweepOutcome:
     """Hand an array of jobs to Slurm, each of which is `scaling run` on the same folder."""
+    from scaling.execute import slurm
+
     plan = _plan(sweep, options)
     hosts = slurm.nodes(options.slurm)
     job = slurm.Job(

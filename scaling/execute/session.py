@@ -141,7 +141,7 @@ def _changes_of_origin(folder: SweepFolder, now: RunOrigin, *, allowed: bool) ->
     if changes and not allowed:
         raise ScalingError(
             f"its finished runs are of another origin: {'; '.join(changes)}",
-            where=str(folder.path),
+            where=folder.path,
             remedy="choose another --out folder, restore what has changed, or mix them with "
             "--accept-changes",
         )

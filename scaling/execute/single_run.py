@@ -83,7 +83,7 @@ def train_single_run(
                 if run_id in claimed:
                     raise ScalingError(
                         f"run {run_id} is in training by another process",
-                        where=str(folder.path),
+                        where=folder.path,
                         remedy="watch it with `scaling status`",
                         exit_code=STOPPED,
                     )

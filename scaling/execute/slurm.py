@@ -292,7 +292,7 @@ def submit(folder: Path, text: str) -> str:
         reason = " ".join(done.stderr.replace("sbatch: ", "").replace("error: ", "").split())
         raise ScalingError(
             f"sbatch rejected the job: {reason}",
-            where=str(path),
+            where=path,
             remedy="fix the pairs of --slurm; --dry-run shows the script",
         )
     return done.stdout.strip().partition(";")[0]

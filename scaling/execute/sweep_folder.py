@@ -100,14 +100,14 @@ class SweepFolder:
         if name is not None and name != sweep.name:
             raise ScalingError(
                 f"holds the sweep {name!r}, not {sweep.name!r}",
-                where=str(self.path),
+                where=self.path,
                 remedy="choose another --out folder or rename the sweep",
             )
         if name is not None and law != simulated:
             was = f"simulated runs ({law})" if law else "trained runs"
             raise ScalingError(
                 f"holds {was}; trained and simulated runs do not mix, nor runs of two laws",
-                where=str(self.path),
+                where=self.path,
                 remedy="choose another --out folder",
             )
 
@@ -136,7 +136,7 @@ class SweepFolder:
         except (FileNotFoundError, NotADirectoryError):
             raise ScalingError(
                 "holds no sweep (no plan.json)",
-                where=str(self.path),
+                where=self.path,
                 remedy="name a sweep file or a folder made by `scaling run`",
             ) from None
         except files.ChecksumError as error:

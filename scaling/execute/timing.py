@@ -30,7 +30,7 @@ def measure_speed(runs: Sequence[PlannedRun], workers: int, execution: Execution
     picked = [shapes[i] for i in sorted({0, len(shapes) // 2, len(shapes) - 1})]
     flops, chosen = zip(*picked, strict=True)
     trials = json.dumps([timing_request(run, execution) for run in chosen], sort_keys=True)
-    machine = [platform.node(), platform.processor(), cores()]
+    machine = [platform.node(), platform.processor(), cores(), "processor seconds"]
     versions = [metadata.version(name) for name in ("jax", "scaling-sweeps")]
     key = hashlib.sha256(json.dumps([trials, workers, machine, versions]).encode()).hexdigest()
     path = cache_folder("speed") / f"{key[:16]}.json"

@@ -31,7 +31,7 @@ def inspect(folder: Path) -> list[FileCheck]:
     """Check every file. Raises ScalingError when there is no such folder, DiskError."""
     if not folder.is_dir():
         raise ScalingError(
-            "no such folder", where=str(folder), remedy="name a folder made by `scaling run`"
+            "no such folder", where=folder, remedy="name a folder made by `scaling run`"
         )
     checks, sums = [], _sums(folder)
     for path in sorted(folder.rglob("*")):

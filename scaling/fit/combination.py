@@ -20,11 +20,10 @@ from scaling.fit.significance import student
 Array = np.ndarray
 Quantity = Literal["loss", "n_star", "loss_star"]
 FREEDOM = 10.0  # degrees of freedom of the interval's Student t
-NOISE_SHARE = (
-    0.5  # of the scatter of the runs: part of it is misfit, which the spread already holds
-)
+SPREAD_SHARE: dict[Quantity, float] = {"loss": 1.0, "n_star": 0.6, "loss_star": 0.6}
+NOISE_SHARE = 0.5  # of the scatter of the runs: part of it is misfit, which the spread holds
 NEAR_OPTIMUM = math.log(2)  # of log N: within it the loss of a run follows L*(C)
-SPANNED = ("isoflop", "envelope")  # what they say of N* and L* lies inside the interval
+VOICE = 0.5  # of the largest weight: what weighs less has been contradicted by the later budgets
 
 
 class Candidate(Document):
@@ -66,29 +65,29 @@ class Forecast(Document):
     hi: float
     noise: float
     spread: float
-    factor: float
+    distance: float
     each: dict[str, float]
 
 
 class Mixture(NamedTuple):
-    """The answers (rows,) in logs: mean, how far the interval reaches below and above it, and its
-    standard error, which is `factor` times the root of squares of `spread` and `noise`.
+    """The answers (rows,) in logs, and the parts of their standard errors, which add in squares:
+    the spread of the candidates, the noise of what is measured, and the distance from the data.
     """
 
     mean: Array
-    below: Array
-    above: Array
     spread: Array
     noise: Array
-    factor: Array
+    distance: Array
 
-    def ends(self) -> tuple[Array, Array, Array]:
+    def ends(self, ci: float) -> tuple[Array, Array, Array]:
         """The values (rows,) and the ends of their intervals."""
-        return np.exp(self.mean), np.exp(self.mean - self.below), np.exp(self.mean + self.above)
+        error = np.sqrt(self.spread**2 + self.noise**2 + self.distance**2)
+        half = student(ci, FREEDOM) * error
+        return np.exp(self.mean), np.exp(self.mean - half), np.exp(self.mean + half)
 
-    def forecast(self, names: Sequence[str], logs: Array) -> Forecast:
+    def forecast(self, names: Sequence[str], logs: Array, ci: float) -> Forecast:
         """The first row, with what the candidates say."""
-        value, lo, hi = (float(end[0]) for end in self.ends())
+        value, lo, hi = (float(end[0]) for end in self.ends(ci))
         said = zip(names, logs[0], strict=True)
         return Forecast(
             value=value,
@@ -96,19 +95,21 @@ class Mixture(NamedTuple):
             hi=hi,
             noise=float(self.noise[0]),
             spread=float(self.spread[0]),
-            factor=float(self.factor[0]),
+            distance=float(self.distance[0]),
             each={name: math.exp(log) for name, log in said if math.isfinite(log)},
         )
 
 
 class Combination(Document):
-    """Candidates with their weights. `factor` multiplies the standard error of each quantity,
-    `noise` is the scatter of a run's log loss, `size_noise` that of log N* of measured minima,
-    `origins` counts the prefixes that were predicted from, `cost` says what N and D cost.
+    """Candidates with their weights. `growth` is the error that each quantity gains a decade of C
+    beyond the `largest` budget, in logs, `noise` the scatter of a run's log loss, `size_noise` that
+    of log N* of measured minima, `origins` counts the prefixes that were predicted from, `cost`
+    says what N and D cost.
     """
 
     candidates: tuple[Candidate, ...]
-    factor: dict[Quantity, float]
+    growth: dict[Quantity, float]
+    largest: float
     noise: float
     size_noise: float = 0.0
     origins: int
@@ -117,20 +118,22 @@ class Combination(Document):
     def loss(self, n: float, d: float, ci: float) -> Forecast:
         """The loss of a new run of N parameters on D tokens."""
         inputs = np.array([n]), np.array([d])
-        return self._runs(*inputs, ci).forecast(self.names, log_losses(self.candidates, *inputs))
+        return self._runs(*inputs).forecast(self.names, log_losses(self.candidates, *inputs), ci)
 
     def losses(self, n: Array, d: Array, ci: float) -> tuple[Array, Array, Array]:
         """The losses (n,) of new runs and the ends of their intervals."""
-        return self._runs(n, d, ci).ends()
+        return self._runs(n, d).ends(ci)
 
     def optimum(self, flops: float, quantity: Quantity, ci: float) -> Forecast:
         """N*(C) or L*(C) by `quantity`."""
-        logs = log_optima(self.candidates, np.array([flops]), quantity)
-        return self._mix(quantity, logs, ci).forecast(self.names, logs)
+        at = np.array([flops])
+        logs = log_optima(self.candidates, at, quantity)
+        return self._mix(quantity, logs, at).forecast(self.names, logs, ci)
 
     def optima(self, flops: Array, quantity: Quantity, ci: float) -> tuple[Array, Array, Array]:
         """N*(C) or L*(C) at budgets (n,) and the ends of their intervals."""
-        return self._mix(quantity, log_optima(self.candidates, flops, quantity), ci).ends()
+        logs = log_optima(self.candidates, flops, quantity)
+        return self._mix(quantity, logs, flops).ends(ci)
 
     @property
     def names(self) -> list[str]:
@@ -141,39 +144,45 @@ class Combination(Document):
         """The weights (candidates,) for a quantity."""
         return np.array([one.weights.get(quantity, 0.0) for one in self.candidates])
 
+    def has_voice(self, name: str) -> bool:
+        """Whether the later budgets did not contradict what a candidate says of N*; True for an
+        approach that is no candidate.
+        """
+        weights = dict(zip(self.names, self.weights("n_star"), strict=True))
+        return name not in weights or weights[name] >= VOICE * max(weights.values())
+
     def noise_of(self, quantity: Quantity) -> float:
-        """The scatter of what is measured, in logs: part of that of a run, or of a minimum."""
-        return self.size_noise if quantity == "n_star" else NOISE_SHARE * self.noise
+        """The scatter of what is measured, in logs: part of that of a run, or of a minimum; L* is
+        not one run's.
+        """
+        run = NOISE_SHARE * self.noise
+        return {"loss": run, "n_star": self.size_noise, "loss_star": 0.0}[quantity]
 
-    def _mix(self, quantity: Quantity, logs: Array, ci: float) -> Mixture:
-        """The answer from those of candidates (rows, candidates), in logs."""
-        weights = self.weights(quantity)
-        mean, spread = mean_and_spread(logs, weights)
-        noise, factor = (
-            np.full_like(mean, part)
-            for part in (self.noise_of(quantity), self.factor.get(quantity, 1.0))
+    def _mix(self, quantity: Quantity, logs: Array, flops: Array) -> Mixture:
+        """The answer from those of candidates (rows, candidates), in logs, at budgets (rows,)."""
+        mean, spread = mean_and_spread(logs, self.weights(quantity))
+        decades = np.maximum(np.log10(flops / self.largest), 0.0)
+        return Mixture(
+            mean,
+            SPREAD_SHARE[quantity] * spread,
+            np.full_like(mean, self.noise_of(quantity)),
+            self.growth.get(quantity, 0.0) * decades,
         )
-        half = student(ci, FREEDOM) * factor * np.hypot(spread, noise)
-        below = above = half
-        if quantity != "loss":
-            for name, log, weight in zip(self.names, logs.T, weights, strict=True):
-                if name in SPANNED and weight > 0:
-                    below, above = np.fmax(below, mean - log), np.fmax(above, log - mean)
-        return Mixture(mean, below, above, spread, noise, factor)
 
-    def _runs(self, n: Array, d: Array, ci: float) -> Mixture:
-        """The losses of runs: far from the optimum those of the laws, at (N*, D*) those of L*(C),
-        which approaches without a law know too; in between both, by the distance in log N.
+    def _runs(self, n: Array, d: Array) -> Mixture:
+        """The losses of runs: far from the optimum those of the laws, at (N*, D*) that of L*(C),
+        which approaches without a law know too; in between both, by the distance in log N. A run
+        has its noise everywhere.
         """
         flops = self.cost.flops(n, d)
-        laws = self._mix("loss", log_losses(self.candidates, n, d), ci)
+        laws = self._mix("loss", log_losses(self.candidates, n, d), flops)
         size, best = (
-            self._mix(quantity, log_optima(self.candidates, flops, quantity), ci)
+            self._mix(quantity, log_optima(self.candidates, flops, quantity), flops)
             for quantity in ("n_star", "loss_star")
         )
         n_star = np.exp(size.mean)
         there = log_losses(self.candidates, n_star, self.cost.tokens(n_star, flops))
-        shift = best.mean - self._mix("loss", there, ci).mean
+        shift = best.mean - self._mix("loss", there, flops).mean
         near = np.exp(-0.5 * ((np.log(n) - size.mean) / NEAR_OPTIMUM) ** 2)
         near = np.where(np.isfinite(shift), near, 0.0)
 
@@ -181,19 +190,11 @@ class Combination(Document):
             squares = (1 - near) * far**2 + near * np.where(near > 0, close, 0.0) ** 2
             return np.asarray(np.sqrt(squares))
 
-        spread, noise = between(laws.spread, best.spread), between(laws.noise, best.noise)
-        error = between(
-            laws.factor * np.hypot(laws.spread, laws.noise),
-            best.factor * np.hypot(best.spread, best.noise),
-        )
-        parts = np.hypot(spread, noise)
         return Mixture(
             laws.mean + near * np.where(near > 0, shift, 0.0),
-            between(laws.below, best.below),
-            between(laws.above, best.above),
-            spread,
-            noise,
-            np.divide(error, parts, out=np.ones_like(parts), where=parts > 0),
+            between(laws.spread, best.spread),
+            laws.noise,
+            between(laws.distance, best.distance),
         )
 
 

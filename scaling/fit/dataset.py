@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from scaling.fit.frontier.budgets import SAME_SIZE, budgets
+from scaling.fit.frontier.budgets import SAME_SIZE, budgets, groups_by_gap
 from scaling.fit.frontier.frontier import Cost, fit_cost
 from scaling.points.points import Points
 
@@ -74,11 +74,7 @@ class Dataset:
         """A label (n,) for each run by size, rising with N; sizes within 2 % of their neighbour are
         one.
         """
-        log_n = np.log(np.asarray(self.points.n))
-        order = np.argsort(log_n, kind="stable")
-        label = np.empty(len(log_n), int)
-        label[order] = np.concatenate([[0], np.cumsum(np.diff(log_n[order]) > SAME_SIZE)])
-        return label
+        return groups_by_gap(np.log(np.asarray(self.points.n)), SAME_SIZE)
 
     @cached_property
     def cost(self) -> Cost:

@@ -38,6 +38,10 @@ Column = list[Real | None]
 
 def to_jsonable(value: Any) -> Any:
     """A value as JSON knows it: numpy unwrapped, tuples as lists, what is not finite as null."""
+    if type(value) is float:  # most values are
+        return value if math.isfinite(value) else None
+    if value is None or type(value) in (str, int, bool):
+        return value
     if isinstance(value, Mapping):
         return {str(key): to_jsonable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import get_args
 
-from scaling.config import FlopsConvention, NConvention
+from scaling.accounting import FlopsConvention, NConvention
 from scaling.errors import ScalingError, unknown_choice
 from scaling.fit.frontier.isoflop import METHODS
 from scaling.fit.laws.formula import read_formula
@@ -14,14 +14,14 @@ from scaling.fit.laws.law import Law
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.laws.objectives import OBJECTIVES
 from scaling.points.columns import check_letters, parse_columns
-from scaling.points.run_tables import READ_OUTS
-from scaling.points.source import SourceOptions
+from scaling.points.points import READ_OUTS, SourceOptions
 
 APPROACHES = ("parametric", "isoflop", "envelope")
 TABLE_LAWS = ("coverage", "hyper", "lr-annealing")  # fitted to other tables than one row a run
 TWO_STAGE = "two-stage"
 AUTO = "auto"  # the parameters of HEADLINE_LAW, and a combination of laws for what is predicted
 HEADLINE_LAW = "chinchilla"
+CHECKPOINTS = ("auto", "last", "all")
 RESAMPLE_KINDS = ("auto", "pairs", "clusters", "residual")
 
 
@@ -52,6 +52,7 @@ class FitOptions:
     cluster: str | None = None
     readout: str | None = None
     eval_set: str | None = None
+    checkpoints: str = "auto"
     combined: bool = False
     formula: str | None = None
     start: str | None = None
@@ -66,6 +67,7 @@ class FitOptions:
             "objective": OBJECTIVES,
             "params": get_args(NConvention),
             "flops": get_args(FlopsConvention),
+            "checkpoints": CHECKPOINTS,
         }
         for name, words in choices.items():
             value = getattr(self, name)
@@ -105,11 +107,6 @@ class FitOptions:
                 what = f"--law {self.law} and --formula are two laws"
                 raise ScalingError(what, remedy="leave one of them out")
             read_formula(self.formula, self.start, self.columns)
-
-    def law_named(self, name: str) -> Law:
-        """The law of a name; a formula with its own bounds and start."""
-        is_written = self.written is not None and self.written.name == name
-        return self.written if self.written and is_written else LAWS[name]
 
     def resolved(self) -> FitOptions:
         """The options with a law in the place of `auto`; `combined` where no law was named."""
@@ -169,4 +166,5 @@ class FitOptions:
             *filters,
             read,
             signed=is_formula,
+            checkpoints=self.checkpoints,
         )

@@ -111,7 +111,7 @@ class LawFit:
     @cached_property
     def optimum(self) -> Frontier | None:
         """The compute-optimal frontier under the runs' own cost, where the law has one."""
-        if self.law.closed_frontier is None:
+        if not self.law.has_frontier:
             return None
         return self.law.frontier(self.values, self.data.cost)
 

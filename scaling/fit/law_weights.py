@@ -7,13 +7,14 @@ largest budget. Each candidate is refitted on growing prefixes of the budgets an
 that follow (rolling origin); its weight is the inverse of that error. The answer is the weighted
 mean of the logs, its standard error
 
-    sigma^2 = factor^2 (spread^2 + noise^2),
+    sigma^2 = spread^2 + noise^2 + (growth x decades)^2,
 
 with the spread of the candidates around the answer, the noise of what is measured (half the scatter
-of the runs for a loss, the scatter of the isoFLOP minima for N*), and a factor by
-which the same formula was wrong on the prefixes, drawn towards one (as in conformal prediction over
-budgets, with a prior of PRIOR origins) and never below it. The constants were chosen on half the
-tables of benchmarks/backtest.py; docs/forecasts.md has the other half.
+of the runs for a loss, the scatter of the isoFLOP minima for N*), and what all candidates err by
+together, which grows with the decades of C beyond the data: by GROWTH where nothing is known of a
+table, by less where its prefixes show less (as in conformal prediction over budgets, with one
+origin at GROWTH). The constants were chosen on half the tables of benchmarks/backtest.py;
+docs/forecasts.md has the other half.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from scaling.errors import ScalingError
 from scaling.fit.combination import (
+    SPREAD_SHARE,
     Candidate,
     Combination,
     Quantity,
@@ -45,21 +48,23 @@ from scaling.fit.laws.laws import LAWS
 from scaling.fit.newton import continuation
 from scaling.fit.result import BudgetMinimum
 from scaling.points.points import Points
+from scaling.warning import ResultWarning, WarningCode, warn
 
 Array = np.ndarray
 CANDIDATE_LAWS = ("chinchilla", "chinchilla-tied", "skaling", "skaling-tied", "kaplan")
 SURFACE = "surface"  # log L as a polynomial of second degree in log N and log D
-PRIOR = 3  # origins that the prior of the factor, 1, is worth
-WORST_FACTOR = 1.5  # of one origin: origins share their runs
+GROWTH: dict[Quantity, float] = {"loss": 0.025, "n_star": 0.2, "loss_star": 0.025}  # a decade
+LEAST_SCATTER = 1e-3  # of the runs' log losses; below it they are a law's own, and no prior holds
 UNIDENTIFIED = 0.5  # weight of a candidate whose parameters the data do not identify
 LARGEST_ERROR: dict[Quantity, float] = {"loss": 0.3, "n_star": 1.0, "loss_star": 0.3}
 MINIMUM_ERROR: dict[Quantity, float] = {"loss": 1e-9, "n_star": 0.02, "loss_star": 1e-3}
-MINIMUM_NOISE, NOISE_PRIOR = 0.1, 6.0  # of log N* of a measured minimum, worth so many minima
+MINIMUM_NOISE, NOISE_PRIOR = 0.1, 3.0  # of log N* of a measured minimum, worth so many minima
 MOST_POINTS = 5_000  # of a larger table every k-th run in order of C is used
 MOST_ORIGINS = 6
 MIN_PREFIX, MIN_SPAN = 8, 0.4  # runs and decades of C that a prefix has at least
 AFTER = 1.3  # a run follows a budget when it costs this many times as much
 MIN_LAWS = 3
+TESTED_ORIGINS = 2  # from which weights and interval are the table's own
 
 
 def weigh_laws(
@@ -90,7 +95,10 @@ def weigh_laws(
     candidates = _candidates({name: fit.values for name, fit in fits.items()}, fits, weighted)
     origins = _origins(weighted, fits)
     errors = _errors([one.name for one in candidates], origins, minima)
-    size = {q: _root_mean_square(errors[q], len(candidates), LARGEST_ERROR[q]) for q in errors}
+    size = {
+        q: _root_mean_square([each.logs for each in errors[q]], len(candidates), LARGEST_ERROR[q])
+        for q in errors
+    }
     weights = _weights(candidates, size)
     members = tuple(
         one.model_copy(
@@ -105,16 +113,41 @@ def weigh_laws(
         log_losses(members, np.asarray(points.n), np.asarray(points.d)), weights["loss"]
     )
     noise = math.sqrt(np.average((mean - np.log(points.loss)) ** 2, weights=points.c))
+    is_real = min(noise / LEAST_SCATTER, 1.0)
     result = Combination(
         candidates=members,
-        factor={},
+        growth={},
+        largest=float(np.max(np.asarray(points.c))),
         noise=noise,
-        size_noise=_size_noise(by_isoflop, minima),
+        size_noise=_size_noise(by_isoflop, minima, is_real * MINIMUM_NOISE),
         origins=len(origins),
         cost=data.cost,
     )
-    factor = {q: _factor(errors[q], weights[q], result.noise_of(q)) for q in errors}
-    return result.model_copy(update={"factor": factor})
+    growth = {
+        q: _growth(errors[q], weights[q], result.noise_of(q), SPREAD_SHARE[q], is_real * GROWTH[q])
+        for q in errors
+    }
+    return result.model_copy(update={"growth": growth})
+
+
+class _Errors(NamedTuple):
+    """Of one origin: decades of C beyond it (rows,) and errors in logs (rows, candidates), NaN
+    where a candidate says nothing.
+    """
+
+    decades: Array
+    logs: Array
+
+
+def untested(combination: Combination | None) -> list[ResultWarning]:
+    """The warning that a table has too few budgets to test a forecast on it."""
+    if combination is None or combination.origins >= TESTED_ORIGINS:
+        return []
+    message = (
+        "too few budgets to test a forecast on these runs: weights and interval are those that "
+        "other tables needed"
+    )
+    return [warn(WarningCode.UNTESTED, message, origins=combination.origins)]
 
 
 @dataclass(frozen=True)
@@ -225,21 +258,23 @@ def _prefixes(data: Dataset) -> list[float]:
 
 def _errors(
     names: Sequence[str], origins: Sequence[_Origin], minima: Sequence[BudgetMinimum]
-) -> dict[Quantity, list[Array]]:
-    """For each quantity the errors in logs (rows, candidates) from each origin: of the later runs,
-    and of the later minima of the isoFLOP curves; NaN where a candidate says nothing.
+) -> dict[Quantity, list[_Errors]]:
+    """For each quantity the errors from each origin: of the later runs, and of the later minima of
+    the isoFLOP curves.
     """
-    result: dict[Quantity, list[Array]] = {"loss": [], "n_star": [], "loss_star": []}
+    result: dict[Quantity, list[_Errors]] = {"loss": [], "n_star": [], "loss_star": []}
     for origin in origins:
         candidates = [origin.candidates.get(name, Candidate(name=name)) for name in names]
         later = origin.later
         losses = log_losses(candidates, np.asarray(later.n), np.asarray(later.d))
-        result["loss"].append(losses - np.log(later.loss)[:, None])
+        decades = np.log10(np.asarray(later.c) / origin.budget)
+        result["loss"].append(_Errors(decades, losses - np.log(later.loss)[:, None]))
         after = [one for one in minima if one.flops > AFTER * origin.budget]
         flops = np.array([one.flops for one in after])
         for quantity in ("n_star", "loss_star") if after else ():
             measured = np.log([getattr(one, quantity) for one in after])
-            result[quantity].append(log_optima(candidates, flops, quantity) - measured[:, None])
+            logs = log_optima(candidates, flops, quantity) - measured[:, None]
+            result[quantity].append(_Errors(np.log10(flops / origin.budget), logs))
     return result
 
 
@@ -286,11 +321,11 @@ def _or_median(values: Array) -> Array:
     return np.where(np.isfinite(values), values, np.median(known) if len(known) else 1.0)
 
 
-def _size_noise(by_isoflop: FrontierEstimate, minima: Sequence[BudgetMinimum]) -> float:
-    """The scatter of log N* of measured minima about their power law, drawn towards
-    MINIMUM_NOISE.
-    """
-    total, count = NOISE_PRIOR * MINIMUM_NOISE**2, NOISE_PRIOR
+def _size_noise(
+    by_isoflop: FrontierEstimate, minima: Sequence[BudgetMinimum], prior: float
+) -> float:
+    """The scatter of log N* of measured minima about their power law, drawn towards a prior."""
+    total, count = NOISE_PRIOR * prior**2, NOISE_PRIOR
     if by_isoflop.frontier is not None:
         flops, sizes = np.array([(one.flops, one.n_star) for one in minima], float).T
         total += float(np.sum(np.log(sizes / by_isoflop.frontier.n_star(flops)) ** 2))
@@ -298,16 +333,18 @@ def _size_noise(by_isoflop: FrontierEstimate, minima: Sequence[BudgetMinimum]) -
     return math.sqrt(total / count)
 
 
-def _factor(errors: Sequence[Array], weights: Array, noise: float) -> float:
-    """By how much the standard error was too small on the prefixes: root mean square of the scaled
-    errors of each origin, with PRIOR origins at one. At least one: a few origins that went well
-    are no reason for a narrower interval.
+def _growth(
+    errors: Sequence[_Errors], weights: Array, noise: float, share: float, prior: float
+) -> float:
+    """The error that the answer gains a decade: root mean square of the prior and of what each
+    origin shows beyond spread and noise, at most the prior.
     """
-    squares = [1.0] * PRIOR
-    for rows in errors:
-        mean, width = mean_and_spread(rows, weights)
-        several = (np.isfinite(rows) & (weights > 0)).sum(1) >= 2
-        if several.any():
-            variance = width[several] ** 2 + noise**2 + MINIMUM_ERROR["loss"] ** 2
-            squares.append(min(float(np.mean(mean[several] ** 2 / variance)), WORST_FACTOR**2))
-    return max(1.0, math.sqrt(np.mean(squares)))
+    squares = [prior**2]
+    for decades, logs in errors:
+        mean, spread = mean_and_spread(logs, weights)
+        said = np.isfinite(mean)
+        if said.any():
+            beyond = np.mean((mean**2 - (share * spread) ** 2 - noise**2)[said])
+            square = float(beyond / np.mean(decades[said] ** 2))
+            squares.append(min(max(square, 0.0), prior**2))
+    return math.sqrt(np.mean(squares))

@@ -85,8 +85,7 @@ def starts(task: Problem) -> Array:
     """
     law = task.law
     if not law.terms:
-        data = task.logs, task.loss, task.weight
-        return formula_starts(law, *data, task.lower, task.upper, MOST_STARTS)
+        return formula_starts(task, MOST_STARTS)
     is_fixed = task.lower == task.upper
     axes = [
         (task.lower[i],) if is_fixed[i] else param.grid or (0.0,)

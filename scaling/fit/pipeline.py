@@ -19,7 +19,6 @@ from scaling.fit.diagnostics.flagged_points import flag_points
 from scaling.fit.diagnostics.holdout import holdout, rollout
 from scaling.fit.diagnostics.loss_curve_collapse import collapse
 from scaling.fit.diagnostics.runs_above_law import frontier_gap, runs_above_law
-from scaling.fit.diagnostics.synthetic_floor import known_entropy
 from scaling.fit.document import FitStatus, estimates, subsample_draws
 from scaling.fit.estimate import DELTA
 from scaling.fit.fit_options import TABLE_LAWS, TWO_STAGE, FitOptions
@@ -28,7 +27,7 @@ from scaling.fit.frontier.estimate import FrontierEstimate
 from scaling.fit.frontier.frontier import cap_resamples
 from scaling.fit.frontier.isoflop import grid_bias
 from scaling.fit.law_fit import LawFit
-from scaling.fit.law_weights import weigh_laws
+from scaling.fit.law_weights import untested, weigh_laws
 from scaling.fit.laws.formula import read_formula
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.noise import noise_result, noise_warnings
@@ -46,7 +45,6 @@ from scaling.fit.result import (
     KaplanFit,
     ModelContext,
     Objective,
-    ProfileInterval,
     SourceInfo,
 )
 from scaling.fit.special.critical_batch import corrected
@@ -69,7 +67,10 @@ def fit(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitResult:
     Raises ScalingError that names the source when nothing can be fitted.
     """
     if options.formula is not None:
-        options = _with_law(options, paths)
+        rows, tables, _ = read_rows(paths)  # the formula's inputs are columns, or named
+        names = {str(name) for table in (*rows, *(part for _, part in tables)) for name in table}
+        law = read_formula(options.formula, options.start, options.columns, names)
+        options = replace(options, law=law.name, written=law, formula=None, start=None)
     options = options.resolved()
     if options.law in TABLE_LAWS:
         from scaling.fit.special.table_laws import SPECIAL
@@ -100,15 +101,6 @@ def fit(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitResult:
         return _result(source, replace(options, law="chinchilla"), accuracy)
 
 
-def _with_law(options: FitOptions, paths: Sequence[Path | pd.DataFrame]) -> FitOptions:
-    """The options with the formula's law; its inputs are columns of the sources, or named."""
-    assert options.formula is not None
-    rows, tables, _ = read_rows(paths)
-    names = {str(name) for table in (*rows, *(part for _, part in tables)) for name in table}
-    law = read_formula(options.formula, options.start, options.columns, names)
-    return replace(options, law=law.name, written=law, formula=None, start=None)
-
-
 def _with_points(options: FitOptions, source: Source) -> tuple[FitOptions, Source]:
     """The inputs that a results folder's runs hold; and where losses are negative, the objective
     of losses in the place of that of their logs.
@@ -136,7 +128,7 @@ def _result(
     data, approach = Dataset(source.points), cast(Approach, options.approach)
     fit: LawFit | None = None
     try:
-        fit, reason = fit_law(data, options.law_named(options.law), options), ""
+        fit, reason = fit_law(data, options.written or LAWS[options.law], options), ""
     except ScalingError as error:  # another approach can head the result
         if approach == "parametric":
             raise
@@ -160,6 +152,11 @@ def _result(
         _analyses(source, fit, isoflop, options) if fit else ({"holdout": None}, [])
     )
     kaplan, kaplan_warnings = _kaplan(source, options)
+    entropy = None
+    if source.runs is not None:
+        from scaling.fit.diagnostics.synthetic_floor import known_entropy
+
+        entropy = known_entropy(source.runs, headline["params"].get("E"))
     repeats, repeats_law = repeated_data.repeated_data(data, fit, options)
     return FitResult(
         schema_version=SCHEMA,
@@ -185,7 +182,7 @@ def _result(
         approaches_agree=agreement(frontiers, data.points, options.ci),
         repeats=repeats,
         repeats_law=repeats_law,
-        known_entropy=known_entropy(source.runs, headline["params"].get("E")),
+        known_entropy=entropy,
         kaplan=kaplan,
         accuracy=accuracy,
     )
@@ -220,17 +217,13 @@ def _law_headline(fit: LawFit, options: FitOptions) -> tuple[Fields, list[Result
             draws=subsample_draws(fit.drawn),
         )
     is_open = open_names and fit.status is FitStatus.OK
-    intervals = {
-        name: ProfileInterval(lo=each.lo, hi=each.hi, identified=each.identified)
-        for name, each in profiles.items()
-    }
     return {
         "objective": fit.objective_result(),
         "goodness": fit.goodness(),
         "params": params,
         "derived": fit.derived(options.ci),
         "status": FitStatus.NOT_IDENTIFIED if is_open else fit.status,
-        "identification": Identification(profile=intervals, starts=fit.starts),
+        "identification": Identification(profile=profiles, starts=fit.starts),
         "bootstrap": bootstrap,
     }, warnings
 
@@ -292,7 +285,7 @@ def _analyses(
         "combination": combination,
         "holdout": held_out,
         "rollout": rollout(fit, ci, options.seed) if options.rollout else None,
-    }, [*deciding, *run_warnings, *out_warnings]
+    }, [*deciding, *run_warnings, *out_warnings, *untested(combination)]
 
 
 def _kaplan(source: Source, options: FitOptions) -> tuple[KaplanFit | None, list[ResultWarning]]:
@@ -351,7 +344,7 @@ def _of_points(points: Points) -> Fields:
     """
     known = {"n_params": points.n, "tokens": points.d, "flops": points.c, "loss": points.loss}
     columns = {name: values for name, values in known.items() if values is not None}
-    spans = dict(columns)
+    spans = {**columns, **points.others}
     if points.n is not None and points.d is not None:
         spans["tokens_per_param"] = points.d / points.n
     rows = np.unique(np.linspace(0, len(points) - 1, min(len(points), MAX_POINTS)).astype(int))

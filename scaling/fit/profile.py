@@ -21,6 +21,7 @@ from scaling.fit.bootstrap import LARGE, PART
 from scaling.fit.estimate import descend
 from scaling.fit.law_fit import LawFit
 from scaling.fit.newton import Problem, expand, minimise
+from scaling.fit.result import ProfileInterval
 from scaling.fit.significance import student
 
 Array = np.ndarray
@@ -39,22 +40,6 @@ EXACT = 1e-10  # residuals below this are rounding: the data hold no noise
 CLOSE = 0.02  # of the rise at the end of an interval
 ENOUGH = 40  # steps a refit: what is left then is far less than CLOSE
 SMOOTH = 0.1  # delta of the profile of least absolute deviations, in median residuals
-
-
-@dataclass(frozen=True)
-class Profile:
-    """One parameter: its interval, None on a side that the data leave open; the curve as `at` (K,),
-    reported values, and `rise` (K,), the objective above its minimum in units of what the interval
-    allows.
-    """
-
-    name: str
-    lo: float | None
-    hi: float | None
-    identified: bool
-    at: Array
-    rise: Array
-    is_wide: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,9 +76,9 @@ class _ProfileSide:
         return float(self.at[k - 1] + (self.at[k] - self.at[k - 1]) * (1.0 - low) / (high - low))
 
 
-def profile(fit: LawFit, ci: float = 0.95) -> dict[str, Profile]:
-    """One Profile a free parameter; of a large table that of a part of it, drawn in to what all of
-    it says.
+def profile(fit: LawFit, ci: float = 0.95) -> dict[str, ProfileInterval]:
+    """The interval of each free parameter, open on a side that the data leave open; of a large
+    table that of a part of it, drawn in to what all of it says.
     """
     if len(fit.data) > LARGE:
         return _of_a_part(fit, ci)
@@ -106,7 +91,7 @@ def profile(fit: LawFit, ci: float = 0.95) -> dict[str, Profile]:
     ):
         exact = {task.law.names[i]: fit.values[task.law.names[i]] for i in free}
         return {
-            name: Profile(name, value, value, True, np.array([value]), np.zeros(1))
+            name: ProfileInterval(lo=value, hi=value, identified=True)
             for name, value in exact.items()
         }
     if task.objective.kind == "lad":
@@ -122,13 +107,14 @@ def profile(fit: LawFit, ci: float = 0.95) -> dict[str, Profile]:
     ]
     _trace(task, best, rays)
     pairs = list(zip(rays[::2], rays[1::2], strict=True))
-    profiles = {task.law.names[down.place]: _read(fit, down, up) for down, up in pairs}
+    read = {task.law.names[down.place]: _read(fit, down, up) for down, up in pairs}
+    profiles = {name: interval for name, (interval, _) in read.items()}
     # the size of a coefficient depends on units: where its interval is wide it is judged by its
     # term at the data's centre
     wide = [
         down
         for down, _ in pairs
-        if task.law.params[down.place].of_loss and profiles[task.law.names[down.place]].is_wide
+        if task.law.params[down.place].of_loss and read[task.law.names[down.place]][1]
     ]
     centred = [
         ray
@@ -141,7 +127,7 @@ def profile(fit: LawFit, ci: float = 0.95) -> dict[str, Profile]:
     for down, up in zip(centred[::2], centred[1::2], strict=True):
         name, (lo, hi) = task.law.names[down.place], (down.crossing(), up.crossing())
         known = lo is not None and hi is not None and hi - lo < np.log(WIDE["coefficient"])
-        profiles[name] = replace(profiles[name], identified=known)
+        profiles[name] = profiles[name].model_copy(update={"identified": known})
     return profiles
 
 
@@ -165,7 +151,7 @@ def _trace(task: Problem, best: Array, rays: list[_ProfileSide]) -> None:
         _visit(task, targets, floor)
 
 
-def _of_a_part(fit: LawFit, ci: float) -> dict[str, Profile]:
+def _of_a_part(fit: LawFit, ci: float) -> dict[str, ProfileInterval]:
     """Profiles of PART of the points about their own optimum, their distance from it scaled by
     sqrt(PART / n).
     """
@@ -176,19 +162,14 @@ def _of_a_part(fit: LawFit, ci: float) -> dict[str, Profile]:
     share, profiles = np.sqrt(PART / count), {}
     for name, each in profile(near, ci).items():
         param = fit.law.params[fit.law.index(name)]
-        logs = param.log or bool(param.crossing)
-        best, at = (np.log(one.values[name]) if logs else one.values[name] for one in (fit, near))
-
-        def moved(end: Array, best: float = best, at: float = at, logs: bool = logs) -> Array:
-            """An end of the part's interval as one of the whole's."""
-            place = best + share * ((np.log(end) if logs else end) - at)
-            return np.exp(place) if logs else place
-
+        to, back = (np.log, np.exp) if param.log or param.crossing else (float, float)
+        best, at = (to(one.values[name]) for one in (fit, near))
         lo, hi = (
-            None if end is None else float(moved(np.asarray(end))) for end in (each.lo, each.hi)
+            None if end is None else float(back(best + share * (to(end) - at)))
+            for end in (each.lo, each.hi)
         )
         is_closed = lo is not None and hi is not None
-        profiles[name] = replace(each, lo=lo, hi=hi, at=moved(each.at), identified=is_closed)
+        profiles[name] = ProfileInterval(lo=lo, hi=hi, identified=is_closed)
     return profiles
 
 
@@ -298,8 +279,10 @@ def _pinned(ray: _ProfileSide, at: float, theta: Array) -> Array:
     return theta
 
 
-def _read(fit: LawFit, down: _ProfileSide, up: _ProfileSide) -> Profile:
-    """The interval, widened to the other minima that are as good, and whether it is knowledge."""
+def _read(fit: LawFit, down: _ProfileSide, up: _ProfileSide) -> tuple[ProfileInterval, bool]:
+    """The interval, widened to the other minima that are as good, and whether it is closed, but too
+    wide to be knowledge.
+    """
     param = fit.law.params[down.place]
     logs = param.log or bool(param.crossing)
 
@@ -319,6 +302,4 @@ def _read(fit: LawFit, down: _ProfileSide, up: _ProfileSide) -> Profile:
     if any((lo is not None and rival < lo) or (hi is not None and rival > hi) for rival in rivals):
         lo, hi = lo and min(lo, *rivals), hi and max(hi, *rivals)
         closed = identified = False
-    at = np.array([reported(one) for one in (*down.at[:0:-1], *up.at)], float)
-    rise = np.array([*down.rise[:0:-1], *up.rise])
-    return Profile(param.name, lo, hi, identified, at, rise, closed and not identified)
+    return ProfileInterval(lo=lo, hi=hi, identified=identified), closed and not identified

@@ -44,7 +44,6 @@ from scaling.fit.special.results import (
     CurveErrors,
     ScheduleErrors,
 )
-from scaling.points.readers import read_bytes
 from scaling.warning import ResultWarning, WarningCode
 
 SCHEMA = 2
@@ -353,7 +352,9 @@ class FitResult(Document):
         """
         if not path.exists():
             remedy = "name a fit, as `scaling fit SOURCE --out FIT.json` writes it"
-            raise ScalingError("no such file", where=str(path), remedy=remedy)
+            raise ScalingError("no such file", where=path, remedy=remedy)
+        from scaling.points.readers import read_bytes
+
         data = read_bytes(path)
         try:
             # what another program has written again needs no checksum of ours
@@ -363,18 +364,18 @@ class FitResult(Document):
         except files.ChecksumError as error:
             remedy = 'fit again; or, where you changed it yourself, delete its key "checksum"'
             what = f"is corrupt or was edited: {error}"
-            raise ScalingError(what, where=str(path), remedy=remedy) from None
+            raise ScalingError(what, where=path, remedy=remedy) from None
         except (ValueError, RecursionError) as error:
             what = f"not valid JSON: {str(error)[:120]}"
-            raise ScalingError(what, where=str(path), remedy=WRITE_AGAIN) from None
+            raise ScalingError(what, where=path, remedy=WRITE_AGAIN) from None
         if not isinstance(values, dict) or "schema" not in values:
             what = "not a fit document: it has no schema"
-            raise ScalingError(what, where=str(path), remedy=WRITE_AGAIN)
+            raise ScalingError(what, where=path, remedy=WRITE_AGAIN)
         if isinstance(values["schema"], int) and values["schema"] != SCHEMA:
             newer = values["schema"] > SCHEMA
             raise ScalingError(
                 f"written with fit schema {values['schema']}, this program reads {SCHEMA}",
-                where=str(path),
+                where=path,
                 remedy="update scaling" if newer else "fit again: scaling fit SOURCE",
             )
         content = {name: value for name, value in values.items() if name not in files.KEYS}

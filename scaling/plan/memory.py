@@ -8,6 +8,7 @@ backward pass changes `_layer_words` too; `tests/plan/test_memory_against_xla.py
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -108,6 +109,18 @@ class _DeviceShare:
         """Each expert's matrices for its three blocks, kept for the backward pass."""
         copies = 3 * self.half if self.model.n_experts > 1 else 0.0
         return copies * self.groups["ffn"] / self.tensor
+
+    def delayed_words(self) -> float:
+        """Words a token of gradients that XLA keeps with `fsdp` on a TPU, where it puts off the
+        gradients of weights to the end: both halves of rotated queries and keys, float32 and padded
+        to 128 lanes, and what the first product of the feed-forward part reads.
+        """
+        mesh, model = self.execution.mesh, self.model
+        if self.kind != "tpu" or mesh.fsdp == 1 or self.execution.layers == "scan":
+            return 0.0
+        lanes = 128 * math.ceil(model.d_head / 256)
+        heads = 2 * (model.n_heads + model.n_kv_heads) if model.pos == "rope" else 0
+        return heads / self.tensor * lanes + self.ffn * self.half
 
     def layer_words(self) -> float:
         """Words a token that a layer keeps for its backward pass."""
@@ -259,7 +272,7 @@ def _estimated(shape: _Shape, execution: Execution, kind: Kind) -> MemoryEstimat
     kept = part.tokens * run.model.n_layers * part.layer_words() + part.expert_words()
     backward, loss = part.tokens * part.backward_words(), part.loss_words()
     if kind != "cpu":  # activations are freed while gradients grow, and matrices are cast once
-        kept += part.cast_words()
+        kept += part.cast_words() + part.tokens * run.model.n_layers * part.delayed_words()
         gradients = max(0.0, gradients + backward - kept - max(backward, loss))
     step = gradients + kept + max(backward, loss)
     update = own * (2 if part.execution.mesh.n_devices == 1 else 1)

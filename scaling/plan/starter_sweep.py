@@ -129,25 +129,20 @@ def draft(request: StarterRequest, planned: Planner) -> StarterSweep:
     starter = _fit_budget(request, planned)
     if isinstance(starter, StarterSweep):
         return starter
-    raise ScalingError(
-        f"{format_flops(request.budget)} FLOPs are too few for isoFLOP curves: {starter}",
-        where="--budget",
-        remedy=f"about {format_flops(_smallest_budget(request, planned))} FLOPs are enough for a "
-        f"vocabulary of {request.vocab_size}",
-    )
-
-
-def _smallest_budget(request: StarterRequest, planned: Planner) -> float:
-    """A budget that suffices and whose 1.5-fold does; the search starts where the output matrix of
-    the narrowest model alone has the parameters of the smallest curve.
-    """
+    # a budget that suffices and whose 1.5-fold does; the search starts where the output matrix of
+    # the narrowest model alone has the parameters of the smallest curve
     budget = max(request.budget, 4.0 * 240.0 * (2.0 * request.vocab_size) ** 2)
     while budget < 1e29:
         requests = [replace(request, budget=budget * factor) for factor in (1.0, 1.5)]
         if all(isinstance(_fit_budget(item, planned), StarterSweep) for item in requests):
             break
         budget *= 2.0
-    return budget
+    raise ScalingError(
+        f"{format_flops(request.budget)} FLOPs are too few for isoFLOP curves: {starter}",
+        where="--budget",
+        remedy=f"about {format_flops(budget)} FLOPs are enough for a vocabulary of "
+        f"{request.vocab_size}",
+    )
 
 
 def _fit_budget(request: StarterRequest, planned: Planner) -> StarterSweep | str:

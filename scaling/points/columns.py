@@ -7,10 +7,11 @@ words say (`params (M)`, `non_embedding_params`) is kept with the column.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-
-import pandas as pd
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from scaling.errors import ScalingError, closest_match, unknown_choice
 from scaling.points.units import (
@@ -19,40 +20,15 @@ from scaling.points.units import (
     Header,
     Quantity,
     Unit,
+    parse_cell,
     parse_unit,
     read_header,
     word_set,
 )
 
-ALIASES = {
-    "N": "n params param parameters n_params num_params nparams n_parameters num_parameters "
-    "parameter_count param_count num_parameter model_params model_parameters model_size size "
-    "total_params total_parameters params_total n_params_total trainable_params model_param_count "
-    "param_size active_params active_parameters n_active_params n_active params_active "
-    "active_param_count activated_params",
-    "D": "d tokens n_tokens num_tokens train_tokens training_tokens tokens_seen tokens_trained "
-    "token_count n_train_tokens num_train_tokens dataset_size data_tokens total_tokens data_size "
-    "tokens_total consumed_tokens total_tokens_seen train_tokens_seen tokens_consumed",
-    "C": "c flops flop compute training_flop training_flops train_flop train_flops total_flop "
-    "total_flops total_flos training_compute train_compute compute_flops achieved_flops "
-    "model_flops",
-    "L": "l loss final_loss val_loss validation_loss valid_loss eval_loss test_loss train_loss nll "
-    "val_nll cross_entropy xent lm_loss final_val_loss final_eval_loss loss_mean smooth_loss "
-    "smoothed_loss macro_loss eval_macro_loss loss_val loss_validation validation_lm_loss ce_loss "
-    "ce",
-    "U": "u unique_tokens n_unique_tokens num_unique_tokens tokens_unique",
-}
-SECOND_CHOICE = {  # where no column bears one of the names above
-    "C": "compute_budget budget flops_budget flop_budget budget_flops target_flops nominal_flops "
-    "isoflop_budget iso_flops isoflop",
-    "L": "perplexity ppl val_ppl val_perplexity eval_perplexity bpb val_bpb eval_bpb",
-}
-ONLY_NEEDED = {  # guessed only for a law that has them
-    "LR": "lr learning_rate peak_lr max_lr lr_peak lr_max peak_learning_rate max_learning_rate eta "
-    "base_lr",
-    "B": "b batch_tokens batch_size_tokens tokens_per_batch tokens_per_step global_batch_tokens "
-    "batch_size_in_tokens",
-}
+if TYPE_CHECKING:
+    import pandas as pd
+
 LETTERS = {
     "N": "parameters",
     "D": "training tokens",
@@ -67,19 +43,49 @@ LETTERS = {
     "Y": "accuracy",
     "SE": "standard error of the log loss",
 }
-NOUNS = {  # of the words of a name that is no alias, such as `Final Validation Loss`
-    "N": frozenset({"params", "parameters"}),
-    "D": frozenset({"tokens"}),
-    "L": frozenset({"loss", "crossentropy"}),
+NOUNS = {  # a column of a letter is named by one of these and by words that say no more
+    "N": word_set("param params parameter parameters"),
+    "D": word_set("token tokens toks"),
+    "C": word_set("flop flops flos compute"),
+    "L": word_set("loss nll xent ce l"),
+    "U": word_set("unique distinct"),
+    "S": word_set("steps step iterations iters updates"),
+    "B": word_set("batch"),
+    "LR": word_set("lr eta"),
+    "X": word_set(""),
+    "Y": word_set(""),
 }
-COUNT_WORDS = word_set(
-    "n num number of total train training trained global seen consumed processed cumulative model "
-    "trainable count all"
+WHOLE_NAMES = {  # that hold no noun
+    "N": word_set("size model_size"),
+    "D": word_set("dataset_size data_size training_data train_data"),
+}
+_COUNT_WORDS = word_set(
+    "n num nr number of total train training trained global seen consumed processed cumulative "
+    "input model trainable count all used final"
 )
-LOSS_WORDS = QUALIFIERS | {"at", "end", "lm", "ce", "step"}
+WORDS = {  # that may stand with the nouns of a letter
+    **dict.fromkeys("CS", _COUNT_WORDS | word_set("achieved hardware max optimizer")),
+    "N": _COUNT_WORDS | word_set("size active activated body with incl including embeddings"),
+    "D": _COUNT_WORDS | word_set("data dataset"),
+    "L": QUALIFIERS | word_set("at end lm ce step epoch metrics macro"),
+    "U": _COUNT_WORDS | word_set("tokens data"),
+    "B": _COUNT_WORDS | word_set("tokens token size per step in"),
+    "LR": word_set("peak max base init initial"),
+}
+_PHRASES = {  # written as one word
+    "cross_?entropy": "ce",
+    "neg(ative)?_log_likelihood": "nll",
+    "learning_rate": "lr",
+    "tokens_per_step": "batch_tokens",
+}
+BUDGET = word_set("budget isoflop isoflops")  # words of a nominal budget; with a noun of C also
+INTENDED = word_set("target nominal planned iso intended")  # these
 WITHOUT_EMBEDDINGS = re.compile(
-    r"(?<![a-z])((non?|w_?o|without|excl|excluding|ex|minus)_?emb(ed|edding)?s?|backbone)(?![a-z])"
+    r"(?<![a-z])((non?|w_?o|without|excl|excluding|ex|minus)_?emb(ed|edding)?s?|backbone|body)"
+    r"(?![a-z])"
 )
+AGGREGATES = frozenset(word_set("value last final mean avg average min total global"))
+SECONDARY = word_set("min best smooth smoothed ema")
 MAX_NAMES = 60
 _CONTAINER = re.compile(r"^((config|configs|summary|hparams?|metrics|history)[/._]+|data[/.]+)")
 
@@ -131,7 +137,7 @@ def parse_columns(text: str, custom: bool = False) -> dict[str, str]:
     columns: dict[str, str] = {}
     for part in re.split(r",(?=\s*\w+\s*=)", text):
         letter, _, column = (each.strip() for each in part.partition("="))
-        key = letter if custom and letter.upper() not in ALIASES else letter.upper()
+        key = letter if custom and letter.upper() not in NOUNS else letter.upper()
         if not column:
             raise ScalingError(
                 f"--columns {text[:80]!r} is not of the form LETTER=column",
@@ -162,14 +168,15 @@ def plain_name(name: str) -> str:
     return re.sub(r"^params_(?=n_|num_|model_|non_)", "", bare)
 
 
-def last_name(name: object, skipped: str = "value last final mean avg total") -> str:
-    """The plain name of the last component of a path; the one before, where it ends with one of
-    the words `skipped`, as W&B's do.
+@lru_cache(maxsize=100_000)
+def last_name(name: Hashable, skipped: frozenset[str] = AGGREGATES) -> str:
+    """The plain name of the last component of a path; the one before, where it consists of words
+    `skipped`, as W&B's do.
     """
-    parts = [plain_name(part) for part in re.split(r"[/.]", str(name))]
-    if len(parts) > 1 and parts[-1] in skipped.split():
-        return parts[-2]
-    return parts[-1] or plain_name(str(name))
+    parts = [part for each in re.split(r"[/.]", str(name)) if (part := plain_name(each))]
+    while len(parts) > 1 and set(parts[-1].split("_")) <= skipped:
+        parts.pop()
+    return parts[-1] if parts else plain_name(str(name))
 
 
 def column_named(table: pd.DataFrame, names: Iterable[str]) -> str | None:
@@ -180,81 +187,138 @@ def column_named(table: pd.DataFrame, names: Iterable[str]) -> str | None:
     return next((columns[name] for name in names if name in columns), None)
 
 
-def _forms(name: str, letter: str) -> tuple[str, ...]:
-    """The plain name of a whole column, the same without its unit, and that of its last part; of N
-    without the words that say that embeddings are not counted.
+@lru_cache(maxsize=100_000)
+def _rank(name: str, letter: str) -> tuple[bool, bool, bool] | None:
+    """How surely a name is that of a letter, the smallest first: a loss before a perplexity, no
+    path before a path, plain values before the smallest or smoothed. None for another name.
     """
-    bare = read_header(name, letter).name
-    forms = (plain_name(name), plain_name(bare), last_name(bare))
-    if letter != "N":
-        return forms
-    return tuple(re.sub("_+", "_", WITHOUT_EMBEDDINGS.sub("", form)).strip("_") for form in forms)
+    header = read_header(name, letter)
+    form = last_name(header.name)
+    form = WITHOUT_EMBEDDINGS.sub("", form) if letter == "N" else form
+    for phrase, word in _PHRASES.items():
+        form = re.sub(rf"(?<![a-z]){phrase}(?![a-z])", word, form)
+    nouns, usual = NOUNS[letter], {letter.lower(), *WORDS.get(letter, ())}
+    words = {word for word in form.split("_") if word}
+    in_unit = set(re.split(r"\W+", header.unit.text.lower())) if header.unit else set()
+    is_whole = form in (*WHOLE_NAMES.get(letter, ()), letter.lower()) or (
+        bool(in_unit & nouns) and words <= usual | {"data"}
+    )
+    if not is_whole and not (words & nouns and words <= nouns | usual):
+        return None
+    if letter in "BU" and not is_whole and not (words | in_unit) & NOUNS["D"]:
+        return None
+    own = set(plain_name(re.split("[/.]", name)[-1]).split("_"))
+    is_unit = letter == "L" and bool(own & {"ppl", "perplexity", "bpb", "bpc", "bpt"} - nouns)
+    return is_unit, bool(re.search(r"[/.]\w", _CONTAINER.sub("", name))), bool(own & SECONDARY)
 
 
 def candidates(letter: str, names: Sequence[str]) -> list[str]:
-    """The columns that may hold a letter: by whole name, else by the last component of a path, else
-    by its words, such as `Final Validation Loss`.
-    """
-    forms = {name: _forms(name, letter) for name in names}
-    for aliases in ((ALIASES | ONLY_NEEDED)[letter], SECOND_CHOICE.get(letter, "")):
-        known = set(aliases.split())
-        for position in (0, 1, 2):
-            matches = [name for name in names if forms[name][position] in known]
-            if matches:
-                return matches
-    usual = LOSS_WORDS if letter == "L" else COUNT_WORDS
-    nouns = NOUNS.get(letter, frozenset())
-    words = {
-        name: set(forms[name][2].replace("cross_entropy", "crossentropy").split("_"))
-        for name in names
-    }
-    return [name for name in names if words[name] & nouns and words[name] <= nouns | usual]
+    """The columns that may hold a letter: those of the surest names."""
+    ranks = {name: rank for name in names if (rank := _rank(name, letter)) is not None}
+    return [name for name in ranks if ranks[name] == min(ranks.values())]
+
+
+def nominal_budgets(names: Sequence[str]) -> list[str]:
+    """The columns of intended budgets, such as `flops_budget` or `Target Compute (FLOPs)`."""
+    chosen = []
+    for name in names:
+        words = set(last_name(read_header(name, "C").name).split("_"))
+        is_budget = bool(words & BUDGET or (words & INTENDED and words & NOUNS["C"]))
+        allowed = BUDGET | INTENDED | NOUNS["C"] | WORDS["C"] | word_set("group label id level")
+        chosen += [name] if is_budget and words <= allowed else []
+    return chosen
 
 
 def resolve(table: pd.DataFrame, given: Mapping[str, str], needed: Sequence[str] = ()) -> Columns:
     """The column of each letter: as named by the user, else by its name.
 
-    Two of N, D and C that are named suffice, the third is not guessed; of columns with equal cells
+    Two of N, D and C that are named suffice, the third is not guessed; of columns of equal numbers
     the first is taken. `needed` are the inputs of the law. Raises ScalingError for a named column
-    that is absent, an ambiguity, an unknown unit, and too few columns.
+    that is absent, ambiguities, an unknown unit, and too few columns.
     """
     names = list(map(str, table.columns))
     columns: dict[str, str] = {}
     headers: dict[str, Header] = {}
+    several: dict[str, list[str]] = {}
+    unread: list[tuple[str, str]] = []
     for letter, column in given.items():
         columns[letter], headers[letter] = _named_column(names, letter, column)
-    guessable = ["L"] if len({"N", "D", "C"} & set(given)) > 1 else [*ALIASES] * ("X" not in given)
-    for letter in (*guessable, *(letter for letter in ONLY_NEEDED if letter in needed)):
-        free = [name for name in candidates(letter, names) if name not in columns.values()]
-        if letter in columns or not free:
+    used = used_letters(needed or ("N", "D"), given)
+    if tuple(needed) == ("X",):
+        used.remove("L")  # what is fitted are the accuracies Y
+    if len({"N", "D", "C"} & set(given)) > 1:
+        used -= {"N", "D", "C"}
+    for letter in NOUNS:
+        if letter in columns or letter not in used:
             continue
-        if not _are_equal(table, free):
-            experts = letter == "N" and any("active" in plain_name(name) for name in free)
-            hint = " (C = 6 N D counts the active parameters of a mixture of experts)"
-            raise ScalingError(
-                f"{' and '.join(map(repr, free))} may all be {letter} ({LETTERS[letter]})",
-                remedy=f'say which: --columns "{letter}={free[0]}"{hint if experts else ""}',
-            )
+        known = [name for name in names if not read_header(name, letter).unknown]
+        free = [name for name in candidates(letter, known) if name not in columns.values()]
+        if not free:
+            unread += [(letter, name) for name in candidates(letter, names)]
+            continue
         columns[letter], headers[letter] = free[0], read_header(free[0], letter)
+        if not _are_equal(table, letter, free):
+            several[letter] = free
+    budgets = [name for name in nominal_budgets(names) if name not in given.values()]
+    nominal = budgets[0] if len(budgets) == 1 else None
+    if nominal and "C" in used - set(columns) and numbers_of(table, nominal, "C").notna().all():
+        columns["C"], headers["C"] = nominal, read_header(nominal, "C")
+    own = {"N", "D", "C"} & set(needed)
+    if len(own) == 1 and own <= set(columns):  # and needs not be derived
+        for letter in {"N", "D", "C"} & set(given) - own:
+            raise ScalingError(
+                f"the law does not use {letter} ({LETTERS[letter]}): it is fitted to column "
+                f"{columns[min(own)]!r}",
+                where="--columns",
+                remedy="leave it out",
+            )
+    counts = {"N", "D", "C"} & set(columns)
+    lacking = {*needed, "L"} - set(columns) - ({"N", "D", "C"} if len(counts) > 1 else set())
+    for letter, name in unread:
+        if lacking - ({"L"} if "Y" in columns else set()):
+            raise _unknown_unit(name, letter, read_header(name, letter))
     _check_complete(names, columns, needed)
+    if several:
+        experts = any("activ" in plain_name(name) for name in several.get("N", ()))
+        hint = " (C = 6 N D counts the active parameters of a mixture of experts)" * experts
+        shown = (
+            f"{' and '.join(map(repr, free))} may all be {letter} ({LETTERS[letter]})"
+            for letter, free in several.items()
+        )
+        say = ",".join(f"{letter}={free[0]}" for letter, free in several.items())
+        raise ScalingError("; ".join(shown), remedy=f'say which: --columns "{say}"{hint}')
     for letter, header in headers.items():
         if header.unknown:
             raise _unknown_unit(columns[letter], letter, header)
-    budgets = [n for n in names if _forms(n, "C")[2] in SECOND_CHOICE["C"].split()]
-    nominal = budgets[0] if len(budgets) == 1 and budgets[0] not in given.values() else None
     return Columns(columns, headers, frozenset(columns) - frozenset(given), nominal)
 
 
-def _are_equal(table: pd.DataFrame, names: Sequence[str]) -> bool:
-    """Whether columns hold the same numbers, or the same text, in every row."""
-    first = table[names[0]]
-    number, text = pd.to_numeric(first, errors="coerce"), first.astype(str).str.strip()
+def numbers_of(table: pd.DataFrame, name: str, letter: str) -> pd.Series:
+    """A column in plain units where its cells are numbers, with a unit of their own or without;
+    NaN elsewhere.
+    """
+    import numpy as np
+    import pandas as pd
+
+    unit = read_header(name, letter).unit
+    numbers = pd.to_numeric(table[name], errors="coerce").to_numpy(float, na_value=np.nan)
+    numbers = unit.to_plain(numbers) if unit else numbers.copy()
+    for row in np.flatnonzero(np.isnan(numbers)):
+        with suppress(ValueError):
+            cell = str(table[name].iloc[row]).strip()
+            numbers[row] = parse_cell(cell, QUANTITIES.get(letter, Quantity.NUMBER))[0]
+    return pd.Series(numbers, table.index)
+
+
+def _are_equal(table: pd.DataFrame, letter: str, names: Sequence[str]) -> bool:
+    """Whether columns hold the same numbers (counts within 1 %) wherever they hold any."""
+    if len(names) < 2:
+        return True
+    first, within = numbers_of(table, names[0], letter), 1e-6 if letter == "L" else 0.01
+    others = (numbers_of(table, name, letter) for name in names[1:])
     return all(
-        (
-            pd.to_numeric(table[name], errors="coerce").eq(number)
-            | table[name].astype(str).str.strip().eq(text)
-        ).all()
-        for name in names[1:]
+        ((other / first - 1).abs().le(within) | other.isna()).all() & (other.notna().any())
+        for other in others
     )
 
 
@@ -300,8 +364,8 @@ def _check_complete(
     if has_loss and {"N", "D", "C", *needed} & set(columns):
         return
     missing, letters = ("N, D or C", "NDC") if has_loss else ("loss", "L")
-    known = [alias for letter in letters for alias in ALIASES[letter].split()]
-    near = [name for name in names if closest_match(_forms(name, "N")[2], known)]
+    known = [noun for letter in letters for noun in NOUNS[letter] if len(noun) > 2]
+    near = [n for n in names if any(closest_match(w, known) for w in last_name(n).split("_"))]
     hint = f"nearest: {list_names(near)}; " if near else ""
     raise ScalingError(
         f"no column is known as {missing}",
@@ -309,13 +373,22 @@ def _check_complete(
     )
 
 
+def used_letters(inputs: Sequence[str], given: Mapping[str, str]) -> set[str]:
+    """The letters that a law of these inputs uses: its own, and those that the missing one of N, D
+    and C is derived from.
+    """
+    counts = {"N", "D", "C"}
+    own = counts & set(inputs)
+    is_derived = len(own) > 1 or (own in ({"D"}, {"C"}) and not own & set(given))
+    letters = {*inputs, "L", "W", "SE"} | (counts if is_derived else set())
+    letters |= {"U"} if {"N", "D"} <= own else set()
+    letters |= {"B"} if "S" in inputs else set()  # S is corrected to the critical batch
+    return letters | ({"Y"} if "X" in inputs else set())
+
+
 def check_letters(law: str, inputs: Sequence[str], given: Mapping[str, str]) -> None:
     """Raise ScalingError for a column that the law would ignore."""
-    allowed = {*inputs, "L", "W", "SE"}
-    if {"N", "D", "C"} & set(inputs):
-        allowed |= {"N", "D", "C", "U"}
-    allowed |= {"B"} if "S" in inputs else set()  # S is corrected to the critical batch
-    allowed |= {"Y"} if "X" in inputs else set()
+    allowed = used_letters(inputs, given)
     unused = [letter for letter in given if letter not in allowed]
     if unused:
         raise ScalingError(

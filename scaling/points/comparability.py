@@ -7,13 +7,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from scaling.config import RunConfig
-from scaling.config.sweep_file import load_run
 from scaling.points.points import data_id
+
+if TYPE_CHECKING:
+    from scaling.config import RunConfig
 
 UNIT = "nats per token"
 
@@ -37,6 +38,8 @@ def evaluation_of(runs: pd.DataFrame | None, eval_set: str | None = None) -> dic
     """
     if runs is None or "config" not in runs.columns or runs.empty:
         return {}
+    from scaling.config.sweep_file import load_run
+
     config = runs["config"].iloc[0]
     run = load_run(
         config if isinstance(config, str) else json.dumps(config), f"run {runs['run_id'].iloc[0]}"

@@ -10,12 +10,14 @@ import numpy as np
 import pandas as pd
 
 from scaling.errors import ScalingError
-from scaling.points.columns import Columns, candidates, column_named
+from scaling.points.columns import Columns, candidates, column_named, numbers_of
 from scaling.points.points import Points
-from scaling.points.units import FLOPS_SCALES, PF_DAY, read_header
+from scaling.points.units import FLOPS_SCALES, PF_DAY
 from scaling.warning import ResultWarning, WarningCode, warn
 
 MAX_FACTOR = 10.0  # a column C this many times off 6 N D counts other things than training
+MAX_WITHIN = 1.0  # of one C: runs that a nominal budget groups
+JITTER = 0.02  # of 6 N D about a nominal budget: more, and it is no count of FLOPs
 MIN_COUNT = 1e4  # of parameters and tokens: below, the column is in millions or the like
 UNITS_OF_FLOPS = {f"{prefix}FLOPs": FLOPS_SCALES[prefix.lower()] for prefix in "MGTPEZ"}
 UNITS_OF_FLOPS |= {"PF-days": PF_DAY, "TF-days": PF_DAY / 1e3}
@@ -32,35 +34,37 @@ LENGTHS = "seq_len seq_length sequence_length context_length block_size n_ctx ma
 def with_tokens(
     table: pd.DataFrame, given: Mapping[str, str], inputs: Sequence[str]
 ) -> tuple[pd.DataFrame, list[str]]:
-    """A table that lacks D and C with a column of tokens, where others say how many there were:
-    N times tokens per parameter, or steps times the batch; and the note that says so.
+    """A table that lacks D and C, or a batch B in tokens, with a column of it, where others say how
+    many tokens there were: N times tokens per parameter, steps times the batch, or sequences times
+    their length; and the notes that say so.
     """
     names = list(map(str, table.columns))
-    is_there = any(candidates(letter, names) for letter in "DC") or {"D", "C"} & set(given)
-    if is_there or "D" not in inputs:
-        return table, []
     sizes = [given["N"]] if "N" in given else candidates("N", names)
     ratio, steps, batch_tokens, batches, length = (
         [column_named(table, words.split())]
         for words in (RATIOS, STEPS, BATCH_TOKENS, BATCHES, LENGTHS)
     )
-    products = (
-        {"N": sizes if len(sizes) == 1 else [None], "": ratio},
-        {"S": steps, "B": batch_tokens},
-        {"S": steps, "": [*batches, *length]},
-    )
-    for product in products:
-        factors = [(letter, name) for letter, each in product.items() for name in each]
-        if any(name is None for _, name in factors):
+    sequences = {"": [*batches, *length]}
+    products: list[tuple[str, str, dict[str, list[str | None]]]] = [
+        ("D", "tokens", {"N": [*sizes] if len(sizes) == 1 else [None], "": ratio}),
+        ("D", "tokens", {"S": steps, "B": batch_tokens}),
+        ("D", "tokens", {"S": steps, **sequences}),
+        ("B", "batch_tokens", sequences),
+    ]
+    notes: list[str] = []
+    for letter, made, product in products:
+        factors = [(each, name) for each, named in product.items() for name in named]
+        known = [*given, *(each for each in "DCB" if candidates(each, names))]
+        is_there = letter in known or (letter == "D" and "C" in known)
+        if letter not in inputs or is_there or any(name is None for _, name in factors):
             continue
         tokens = np.ones(len(table))
-        for letter, name in factors:
-            unit = read_header(str(name), letter).unit
-            values = pd.to_numeric(table[name], errors="coerce").to_numpy(float)
-            tokens = tokens * (unit.to_plain(values) if unit else values)
+        for each, name in factors:
+            tokens = tokens * numbers_of(table, str(name), each).to_numpy()
+        table, names = table.assign(**{made: tokens}), [*names, made]
         listed = " x ".join(repr(name) for _, name in factors)
-        return table.assign(tokens=tokens), [f"tokens derived: {listed}"]
-    return table, []
+        notes.append(f"{made.replace('_', ' ')} derived: {listed}")
+    return table, notes
 
 
 def points_from_numbers(
@@ -73,8 +77,14 @@ def points_from_numbers(
     convention = {"params": columns.params_convention, "flops": "as given"}
     if n is not None and d is not None and c is not None:
         disagreement = _flops_disagree(np.log(c / (6.0 * n * d)), columns.names["C"], "C" in given)
+        off, name = np.log(c / (6.0 * n * d)), columns.names["C"]
+        middle = float(np.exp(np.median(off)))
+        jitter = _jitter(np.log(n), off) if name == columns.nominal and "C" not in given else 0.0
         if disagreement:
             warnings.append(disagreement)
+        elif jitter <= JITTER and abs(middle - 1) > 0.1:
+            notes.append(f"{name!r} is {middle:.3g} times 6 N D (median)")
+        if disagreement or jitter > JITTER:
             c = None
     if n is not None and d is None and c is not None:
         d = c / (6.0 * n)
@@ -90,14 +100,16 @@ def points_from_numbers(
         c = 6.0 * n * d
         convention["flops"] = "6nd"
         notes.append("FLOPs derived: C = 6 N D")
-    for letter in [letter for letter in "ND" if letter in numbers]:
+    for letter in [letter for letter in "NDB" if letter in numbers]:
         name, median = columns.names[letter], float(np.median(numbers[letter]))
         if median < MIN_COUNT:
-            message = (
-                f"the median {letter} is {median:.3g}: is column {name!r} in thousands, millions "
-                "or billions? Exponents do not change, predictions do; say it: --columns "
-                f'"{letter}={name} [M]"'
+            sequences = f'sequences? Say it: --columns "B={name} [sequences of 2048]", or [tokens]'
+            multiples = (
+                "thousands, millions or billions? Exponents do not change, predictions do; say it: "
+                f'--columns "{letter}={name} [M]"'
             )
+            unit = sequences if letter == "B" else multiples
+            message = f"the median {letter} is {median:.3g}: is column {name!r} in {unit}"
             unlikely = warn(WarningCode.UNLIKELY_UNIT, message, letter=letter, median=median)
             warnings.append(unlikely)
     known = ("N", "D", "C", "L", "W", "SE")
@@ -112,6 +124,17 @@ def points_from_numbers(
         convention=convention,
     )
     return points, notes, warnings
+
+
+def _jitter(log_n: np.ndarray, off: np.ndarray) -> float:
+    """How far log(C / 6 N D) scatters about a parabola in log N, which another way of counting
+    FLOPs follows.
+    """
+    if len(off) < 5:
+        return float(np.std(off))
+    x = log_n - log_n.mean()
+    design = np.stack([np.ones_like(x), x, x * x], 1)
+    return float(np.std(off - design @ np.linalg.lstsq(design, off, rcond=None)[0]))
 
 
 def _flops_disagree(log_ratio: np.ndarray, name: str, is_named: bool) -> ResultWarning | None:
@@ -155,3 +178,25 @@ def _flops_disagree(log_ratio: np.ndarray, name: str, is_named: bool) -> ResultW
         factor=float(np.exp(middle)),
         unit=unit,
     )
+
+
+def nominal_groups(
+    table: pd.DataFrame, columns: Columns, points: Points
+) -> tuple[np.ndarray | None, list[str]]:
+    """A number for each row's nominal budget, where a column such as `flops_budget` names or gives
+    it and parts runs of like C; and what to note.
+    """
+    name = columns.nominal
+    if name is None or points.c is None:
+        return None, []
+    numbers = numbers_of(table, name, "C")
+    budget = (numbers if numbers.notna().all() else table[name].astype(str)).to_numpy()
+    labels = np.unique(budget, return_inverse=True)[1].ravel()
+    if labels.max() < 1:
+        return None, []
+    logs = pd.Series(np.log(points.c)).groupby(labels)
+    within = float(np.exp((logs.max() - logs.min()).max() / 2) - 1)
+    if within > MAX_WITHIN:
+        return None, [f"{name!r} does not group runs of like compute: it is not used"]
+    spread = f", within {100 * within:.2g} % of one C" if within > 1e-3 else ""
+    return labels.astype(float), [f"budgets: by {name!r}{spread}"]

@@ -35,8 +35,8 @@ def flatten_cells(table: pd.DataFrame) -> pd.DataFrame:
             for key in dict.fromkeys(key for record in records for key in record):
                 values = [_plain(record.get(key)) for record in records]
                 parts.setdefault(key, pd.Series(values, index=table.index))
-        elif column.map(lambda cell: isinstance(cell, LISTS)).any():
-            parts.setdefault(str(name), column.map(str))
+        elif any(isinstance(cell, LISTS) for cell in column):
+            parts.setdefault(str(name), column.map(_plain))
         else:
             parts.setdefault(str(name), column)
     return pd.DataFrame(parts, index=table.index)
@@ -58,7 +58,10 @@ def pivoted(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _plain(cell: Any) -> Any:
-    return str(cell) if isinstance(cell, LISTS) else cell
+    """A list as text, unless it holds one cell."""
+    if not isinstance(cell, LISTS):
+        return cell
+    return next(iter(cell)) if len(cell) == 1 else str(cell)
 
 
 def _mapping(cell: Any) -> Any:

@@ -5,6 +5,7 @@ evaluators write.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -97,8 +98,11 @@ def _from_object(content: dict[str, Any]) -> pd.DataFrame | None:
                 table[name] = content[name]
         table.attrs[CURVE] = "a Hugging Face trainer_state.json: the loss curve of one run"
         return table
-    is_evaluation = not {"configs", "versions", "n-shot"}.isdisjoint(content)
-    if isinstance(content.get("results"), Mapping) and is_evaluation:
+    results = content.get("results")
+    scores = results.values() if isinstance(results, Mapping) else ()
+    names = [str(name) for each in scores if isinstance(each, Mapping) for name in each]
+    is_score = re.compile(r"acc|exact_match|f1|mcc|bits_per|(word|byte)_perplexity").match
+    if any(map(is_score, names)) and not any("loss" in name for name in names):
         return _evaluation(content)
     if {"columns", "data"} <= set(content) and isinstance(content["data"], list):
         return pd.DataFrame(content["data"], columns=content["columns"])

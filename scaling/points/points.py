@@ -6,25 +6,20 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from scaling import accounting
-from scaling.config import (
-    FlopsConvention,
-    NConvention,
-    RunConfig,
-    SyntheticTask,
-    TaskConfig,
-    TextTask,
-)
-from scaling.config.sweep_file import load_run
 from scaling.errors import ScalingError
-from scaling.store.rows import DIVERGED, SEED
-from scaling.warning import ResultWarning
 
+if TYPE_CHECKING:  # a prediction needs no tables, a foreign table no configuration
+    import pandas as pd
+
+    from scaling.config import FlopsConvention, NConvention, RunConfig, TaskConfig
+    from scaling.warning import ResultWarning
+
+READ_OUTS = ("constant", "averaged")
 LAWS_OF_ONE = {"C": "power", "N": "kaplan-n", "D": "kaplan-d"}
 
 
@@ -102,6 +97,7 @@ class SourceOptions:
     eval_set: str | None = None
     inputs: tuple[str, ...] = ()
     signed: bool = False  # losses below zero are no fault
+    checkpoints: str = "auto"  # all: every row is a run; last: the order of rows says which are one
 
 
 @dataclass(frozen=True)
@@ -146,6 +142,8 @@ def final_runs(
     for a run without a limit. Nuisance axes are not minimised here. Raises ScalingError when the
     table mixes corpora or tasks, or holds no loss.
     """
+    from scaling.store.rows import DIVERGED, SEED
+
     is_loss = (table["split"] == "val") & (table["metric"] == "loss")
     ends = table[is_loss].drop_duplicates(["run_id", "step"], keep="last")
     ends = ends.set_index(["run_id", "step"], drop=False)
@@ -201,6 +199,8 @@ def unique_tokens(run: RunConfig) -> int | None:
     """The unique tokens of a run on a limited corpus, in whole windows as training reads them; None
     without a limit.
     """
+    from scaling.config import TextTask
+
     if not isinstance(run.task, TextTask) or run.task.unique_tokens is None:
         return None
     return min(run.task.unique_tokens // run.task.seq_len * run.task.seq_len, run.tokens)
@@ -210,6 +210,8 @@ def data_id(task: TaskConfig) -> str:
     """What runs must share for their losses to compare: the digest of a corpus, whatever the limit,
     or the language.
     """
+    from scaling.config import SyntheticTask, TextTask
+
     if isinstance(task, SyntheticTask):
         return (
             f"synthetic ({task.n_facts} facts, zipf {task.zipf:g}, {task.n_symbols} symbols, "
@@ -228,6 +230,9 @@ def cached_run_loader(
     """A run, its N and its C from the text of its config; runs that differ in their seed alone are
     read and counted once.
     """
+    from scaling.config.sweep_file import load_run
+    from scaling.store.rows import SEED
+
     known: dict[str, tuple[RunConfig, float, float]] = {}
 
     def read(text: str, where: str) -> tuple[RunConfig, float, float]:

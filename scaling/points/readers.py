@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from importlib import import_module
 from pathlib import Path
-
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING
 
 from scaling.errors import DISK, ScalingError, located
-from scaling.points.json_tables import read_json, read_json_lines
-from scaling.points.text_tables import decode, read_csv
+
+if TYPE_CHECKING:  # a fit's document is read without them
+    import pandas as pd
+    import pyarrow as pa
 
 IN_MEMORY = Path("DataFrame")  # the location of a table in memory, in messages
 FOLDER = "scaling.folder"  # the attribute of a table that holds the results folder it came from
@@ -30,10 +30,10 @@ FORMS = (
     "a results folder, a .csv, .json, .jsonl or .parquet file (.gz too), or a folder of W&B or "
     "TensorBoard runs"
 )
-READERS: dict[str, Callable[[str], pd.DataFrame]] = {
-    **dict.fromkeys((".csv", ".tsv", ".txt"), read_csv),
-    ".json": read_json,
-    **dict.fromkeys((".jsonl", ".ndjson"), read_json_lines),
+READERS = {  # module:function that makes a table of the decoded text
+    **dict.fromkeys((".csv", ".tsv", ".txt"), "text_tables:read_csv"),
+    ".json": "json_tables:read_json",
+    **dict.fromkeys((".jsonl", ".ndjson"), "json_tables:read_json_lines"),
 }
 PARQUET = (".parquet", ".pq")
 PICKLES = (".pkl", ".pickle", ".npy", ".npz", ".pt", ".pth")
@@ -87,8 +87,11 @@ def read_table(path: Path, data: bytes) -> pd.DataFrame:
         if suffix in PARQUET:
             table = _parquet(data)
         else:
+            from scaling.points.text_tables import decode
+
             text, encoding = decode(data)
-            table = READERS[suffix](text)
+            module, _, function = READERS[suffix].partition(":")
+            table = getattr(import_module(f"scaling.points.{module}"), function)(text)
         _check_header(table.columns)
         _check_rows(len(table))
         if table.empty:
@@ -126,8 +129,7 @@ def normalize_frame(frame: pd.DataFrame) -> pd.DataFrame:
         if frame.empty:
             raise ScalingError("holds no rows", remedy="it needs one row for each run")
     table = frame.reset_index(drop=not labelled)
-    table.columns = pd.Index(list(map(str, table.columns)))
-    return table
+    return table.set_axis([str(name) for name in table.columns], axis=1)
 
 
 def origin(frame: pd.DataFrame) -> Path | None:
@@ -138,9 +140,9 @@ def origin(frame: pd.DataFrame) -> Path | None:
 
 def source_name(source: Path | pd.DataFrame) -> str:
     """What a source is called in documents and messages."""
-    if isinstance(source, pd.DataFrame):
-        return f"{IN_MEMORY} of {folder}" if (folder := origin(source)) else str(IN_MEMORY)
-    return str(source)
+    if isinstance(source, Path):
+        return str(source)
+    return f"{IN_MEMORY} of {folder}" if (folder := origin(source)) else str(IN_MEMORY)
 
 
 def source_label(sources: Iterable[Path | pd.DataFrame]) -> str:
@@ -171,6 +173,8 @@ def _check_rows(count: int) -> None:
 
 
 def _parquet(data: bytes) -> pd.DataFrame:
+    import pyarrow.parquet as pq
+
     try:
         file = pq.ParquetFile(_to_arrow(data), page_checksum_verification=True, pre_buffer=False)
         groups = [file.metadata.row_group(each) for each in range(file.metadata.num_row_groups)]
@@ -192,6 +196,8 @@ def _to_arrow(data: bytes) -> pa.BufferReader:
     """A copy in Arrow's memory: its threads may outlive the interpreter, which must not free it
     under them.
     """
+    import pyarrow as pa
+
     buffer = pa.allocate_buffer(len(data))
     memoryview(buffer).cast("B")[:] = data
     return pa.BufferReader(buffer)

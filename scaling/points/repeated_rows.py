@@ -1,5 +1,4 @@
-"""Rows that are not one finished run each: unfinished runs, copies, checkpoints, hyper-parameter
-sweeps.
+"""Rows that are not one run each: copies, checkpoints, hyper-parameter sweeps.
 
 Each function returns the rows to keep (a mask over those of the table) with the reason and a
 warning; what is left out is always counted and said.
@@ -8,38 +7,27 @@ warning; what is left out is always counted and said.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from scaling.errors import ScalingError
 from scaling.points.columns import column_named, last_name
+from scaling.points.run_states import Reduction
 from scaling.points.units import word_set
-from scaling.warning import ResultWarning, WarningCode, warn
+from scaling.warning import WarningCode, warn
 
-STATE_WORDS = word_set("state status lifecycle phase outcome completion")
-FINISHED = word_set(
-    "finished finish done complete completed success succeeded successful ok passed converged"
-)
-UNFINISHED = word_set(
-    "crashed crash failed failure fail running killed preempted preempting pending queued waiting "
-    "cancelled canceled aborted abort stopped timeout timed_out oom out_of_memory node_fail error "
-    "errored diverged interrupted incomplete unfinished scheduled starting submitted suspended "
-    "terminated deleted paused initializing in_progress evicted outlier"
-)
-YES, NO = word_set("1 1.0 true yes y t"), word_set("0 0.0 false no n f")
-EXIT_CODE = re.compile(r"(exit|return)_?(code|status)")
 RUN_NAMES = word_set("run_id run run_name runid display_name trial trial_id name")
-RUN_WORDS = word_set(
+RUN_WORDS = word_set(  # may name runs
     "run id name model experiment exp trial job checkpoint ckpt path file folder dir"
-)  # may name runs  # may name runs
+)
 STEP_NAMES = word_set("step steps global_step iteration iter checkpoint_step epoch")
 SEED_NAMES = word_set("seed random_seed data_seed init_seed replicate repeat rep")
-CHECKPOINT = re.compile(
-    r"([-_/@:. ]*(global_?)?(steps?|iter(ation)?|ckpt|checkpoint)[-_= ]?|@)\d+[kKmM]?$", re.I
-)  # at the end of a run's name
+CHECKPOINT = re.compile(  # in a run's name
+    r"([-_/@:. ]*(global_?)?(steps?|iter(ation)?|ckpt|checkpoint)[-_= ]?|@)\d+[km]?(?![a-z\d])",
+    re.I,
+)
 SWEPT = re.compile(
     r"(peak_|max_|base_|init_|initial_)?(lr|learning_rate|eta)(_peak|_max)?|(global_|train_)?"
     r"(batch(_size|_tokens|size)?|bs|bsz|gbs|gbsz)(_tokens)?|weight_decay|wd|warmup(_\w+)?"
@@ -52,89 +40,8 @@ SWEPT_WORDS = word_set(
     "schedule scheduler dropout init smoothing clip clipping aspect depth width layers hidden "
     "heads eps epsilon"
 )
-DATA_WORDS = word_set(  # several values of such columns say: do not compare
-    "tokenizer tokeniser unit corpus corpora dataset data mix mixture split metric source domain "
-    "language lang vocab text"
-)
-DATA_NAMES = word_set("config train_set eval_set validation_set test_set vocab_size")
 SAME_CELL = 0.01  # N and D within 1 % are one cell
 MIN_CHECKPOINTS = 6  # equally spaced rows of one N that look like checkpoints
-
-
-@dataclass(frozen=True)
-class Reduction:
-    """Rows to keep (mask), why the others are left out, and the warning about it."""
-
-    keep: np.ndarray
-    reason: str = ""
-    warning: ResultWarning | None = None
-
-
-def _texts(column: pd.Series) -> pd.Series:
-    return column.astype(str).str.strip().str.lower()
-
-
-def run_states(table: pd.DataFrame, where: str | None) -> Iterator[Reduction]:
-    """Runs that did not finish, by a column of states, of exit codes, or of yes and no, unless
-    `--where` names it.
-
-    Raises ScalingError where no run is finished.
-    """
-    for name in map(str, table.columns):
-        if where and re.search(rf"(?<!\w){re.escape(name)}(?!\w)", where):
-            continue
-        plain, column = last_name(name), table[name]
-        flag = re.sub("^(is|has|was)_", "", plain)
-        is_named = bool(STATE_WORDS & set(plain.split("_")))
-        if flag in FINISHED | UNFINISHED and set(_texts(column)) <= {*YES, *NO, "", "nan"}:
-            keep = _texts(column).isin(YES).to_numpy(bool) == (flag in FINISHED)
-            yield Reduction(keep, f"marked in column {name!r}")
-        elif EXIT_CODE.search(plain) and (codes := _exit_codes(column)).eq(0).any():
-            yield Reduction(codes.eq(0).to_numpy(), f"ended with an error by {name!r}")
-        elif is_named or _state(column.iloc[0]) in FINISHED | UNFINISHED:
-            yield from _states(column, is_named)
-
-
-def _exit_codes(column: pd.Series) -> pd.Series:
-    return pd.to_numeric(_texts(column).str.split(":").str[0], errors="coerce")
-
-
-def _state(cell: object) -> str:
-    """A cell as the word of a state: `JobState.FAILED` is failed."""
-    word = re.sub(r"[^\w.]+", "_", str(cell).strip().lower()).strip("_")
-    return re.sub(r"^\w+\.", "", word)
-
-
-def _states(column: pd.Series, is_named: bool) -> Iterator[Reduction]:
-    """The finished runs by a column of states: one that is named so, or holds nothing else."""
-    name, words = column.name, column.map(_state)
-    is_known = words.isin(FINISHED | UNFINISHED)
-    choose = f'--where "`{name}` == ..."'
-    if not is_named and not (is_known.all() and words.isin(UNFINISHED).any()):
-        return
-    if not is_known.any():
-        shown = ", ".join(repr(str(word)) for word in column.unique()[:8])
-        if column.nunique() > 1:
-            message = (
-                f"column {name!r} holds no word that is known as a run's state ({shown}): all rows "
-                f"are used; choose runs with {choose}"
-            )
-            yield Reduction(np.ones(len(column), bool), "", warn(WarningCode.RUN_STATE, message))
-        return
-    keep = words.isin(FINISHED).to_numpy(bool)
-    if not keep.any():
-        listed = ", ".join(sorted(map(str, column.unique()))[:8])
-        raise ScalingError(
-            f"column {name!r} calls no run finished: {listed}",
-            remedy=f"choose the runs yourself: {choose}",
-        )
-    unknown = sorted(set(column[~is_known].astype(str)))
-    message = (
-        f"column {name!r} holds unknown states, left out as not finished: "
-        f"{', '.join(map(repr, unknown[:8]))}; choose runs with {choose}"
-    )
-    warning = warn(WarningCode.RUN_STATE, message, column=str(name), states=unknown[:50])
-    yield Reduction(keep, f"not finished by column {name!r}", warning if unknown else None)
 
 
 def copies(table: pd.DataFrame, used: Sequence[str]) -> Reduction:
@@ -153,35 +60,33 @@ def copies(table: pd.DataFrame, used: Sequence[str]) -> Reduction:
 
 
 def last_of_runs(
-    table: pd.DataFrame, numbers: Mapping[str, np.ndarray], used: Sequence[str]
+    table: pd.DataFrame, numbers: Mapping[str, np.ndarray], used: Sequence[str], rule: str = "auto"
 ) -> Reduction:
-    """The last row of each run where a column of run names repeats and tokens or steps grow within
-    it.
+    """The last row of each run, where several rows are one run's.
 
-    A column that may name something else (`model`, `experiment`) names runs where its names end in
-    a step, or where runs of one size end at different places. Raises ScalingError for a `run_id`
-    that stands twice with different numbers at the same place.
+    A column names runs where it is called so, where its names end in a step, or where it parts the
+    rows of one size into runs that end at different places. Rows without names are runs by the
+    order in the table, or by the steps of one N and D. `rule` is `all` for no such reduction, and
+    `last` where the order alone decides. Raises ScalingError for a `run_id` that stands twice with
+    different numbers at the same place.
     """
+    everything = np.ones(len(table), bool)
     step, sure = column_named(table, STEP_NAMES), column_named(table, RUN_NAMES)
     clock = pd.to_numeric(table[step], errors="coerce").to_numpy(float) if step else None
-    names = map(str, table.columns)
-    maybe = [name for name in names if RUN_WORDS & set(last_name(name).split("_"))]
     sizes = near_groups(numbers["N"]) if "N" in numbers else np.zeros(len(table), int)
-    for label in dict.fromkeys([sure, *maybe] if sure else maybe):
+    if rule == "all":
+        return Reduction(everything)
+    for label in _run_columns(table, sure, used, sizes):
         runs = table[label].astype(str).str.replace(CHECKPOINT, "", regex=True).to_numpy(str)
         repeats = pd.Series(runs).duplicated(keep=False).to_numpy() & (runs != "")
         is_sure = label == sure or (runs != table[label].astype(str)).any()
+        if label == sure and not repeats.any():
+            return Reduction(everything)  # a row a run
         for order in (numbers.get("D"), clock, numbers.get("C")):
             rows = pd.DataFrame({"run": runs, "size": sizes, "order": order})[repeats].dropna()
-            if label in used or rows.empty or rows[["run", "order"]].duplicated().any():
+            if rows.empty or rows[["run", "order"]].duplicated().any():
                 continue
-            each = rows.groupby("run").agg(
-                last=("order", "idxmax"),
-                end=("order", "max"),
-                size=("size", "first"),
-                sizes=("size", "nunique"),
-                rows=("order", "size"),
-            )
+            each = _ends(rows)
             are_runs = is_sure or (
                 len(each) > each["size"].nunique() and not each[["size", "end"]].duplicated().any()
             )
@@ -189,14 +94,7 @@ def last_of_runs(
                 continue
             keep = ~repeats
             keep[each["last"]] = True
-            count, kept = int(each["rows"].median()), int(keep.sum())
-            message = (
-                f"column {label!r} has {count} rows per run: {kept} of {len(table)} rows are used, "
-                "the last of each run (a checkpoint's loss is not that of a finished run)"
-            )
-            data = {"column": label, "rows_per_run": count, "used": kept, "rows": len(table)}
-            warning = warn(WarningCode.REPEATED_ROWS, message, **data)
-            return Reduction(keep, f"not the last row of its run ({label!r})", warning)
+            return _last_rows(keep, each, f"column {label!r} has", repr(label), column=label)
         if last_name(sure) == last_name(label) == "run_id" and repeats.any() and label not in used:
             row = int(np.flatnonzero(pd.Series(runs).duplicated().to_numpy() & repeats)[0])
             first = int(np.flatnonzero(runs == runs[row])[0])
@@ -205,7 +103,107 @@ def last_of_runs(
                 f"{table.index[row] + 1} with different numbers",
                 remedy="keep one row for each run, or rename the column",
             )
-    return Reduction(np.ones(len(table), bool))
+    return _last_of_unnamed_runs(table, numbers, clock, sizes, rule)
+
+
+def _run_columns(
+    table: pd.DataFrame, sure: str | None, used: Sequence[str], sizes: np.ndarray
+) -> list[str]:
+    """The columns that may name runs, the surest first."""
+    names = [name for name in map(str, table.columns) if name not in used]
+    named = [name for name in names if RUN_WORDS & set(last_name(name).split("_"))]
+    others = [
+        name
+        for name in names
+        if sizes.max() + 1 < table[name].nunique() <= len(table) / 2
+        and not SWEPT.fullmatch(last_name(name))
+        and last_name(name) not in SEED_NAMES | STEP_NAMES
+    ]
+    return list(dict.fromkeys([sure, *named, *others] if sure in names else [*named, *others]))
+
+
+def _ends(rows: pd.DataFrame) -> pd.DataFrame:
+    """The place and position of the last row of each run, its size, and how many sizes and rows."""
+    return rows.groupby("run").agg(
+        last=("order", "idxmax"),
+        end=("order", "max"),
+        size=("size", "first"),
+        sizes=("size", "nunique"),
+        rows=("order", "size"),
+    )
+
+
+def _last_rows(keep: np.ndarray, each: pd.DataFrame, why: str, of: str, **data: str) -> Reduction:
+    count, kept = int(each["rows"].median()), int(keep.sum())
+    message = (
+        f"{why} {count} rows per run: {kept} of {len(keep)} rows are used, the last of each run (a "
+        "checkpoint's loss is not that of a finished run; --checkpoints all uses all)"
+    )
+    numbers = {"rows_per_run": count, "used": kept, "rows": len(keep)}
+    warning = warn(WarningCode.REPEATED_ROWS, message, **data, **numbers)
+    return Reduction(keep, f"not the last row of its run ({of})", warning)
+
+
+def _last_of_unnamed_runs(
+    table: pd.DataFrame,
+    numbers: Mapping[str, np.ndarray],
+    clock: np.ndarray | None,
+    sizes: np.ndarray,
+    rule: str,
+) -> Reduction:
+    """The last rows of runs that no column names.
+
+    Steps that grow at one N and D, while the loss falls, are those of one run, whose tokens are
+    planned. Rows of one N that follow each other with more and more tokens, equally spaced, and
+    start again to end elsewhere, are runs: a grid of finished runs ends every row of sizes at the
+    same tokens. Where nothing starts again, equal spacing alone is only warned about.
+    """
+    everything = np.ones(len(table), bool)
+    tokens, loss = numbers.get("D"), numbers["L"]
+    if tokens is None or "N" not in numbers or len(table) < MIN_CHECKPOINTS:
+        return Reduction(everything)
+    cells = pd.DataFrame({"n": sizes, "d": near_groups(tokens)}).groupby(["n", "d"]).ngroup()
+    swept = [name for name in map(str, table.columns) if SWEPT.fullmatch(last_name(name))]
+    is_swept = any(table[name].astype(str).groupby(cells).nunique().max() > 1 for name in swept)
+    if clock is not None and not is_swept and not np.isnan(clock).any():
+        rows = pd.DataFrame({"run": cells.to_numpy(), "size": sizes, "order": clock, "loss": loss})
+        each = _ends(rows)
+        first = rows.loc[rows.groupby("run")["order"].idxmin(), "loss"].to_numpy()
+        falls = loss[each["last"]] < first
+        if not rows[["run", "order"]].duplicated().any() and falls.mean() > 0.8:
+            keep = ~everything
+            keep[each["last"]] = True
+            return _last_rows(keep, each, "rows of one N and D differ in steps:", "N and D")
+    starts = (np.diff(sizes, prepend=-1) != 0) | (np.diff(tokens, prepend=np.inf) <= 0)
+    rows = pd.DataFrame({"run": np.cumsum(starts), "size": sizes, "order": tokens})
+    each = _ends(rows)
+    gaps = rows.groupby("run")["order"].agg(
+        lambda order: np.ptp(np.diff(order)) / np.diff(order).max() if len(order) > 2 else 1.0
+    )
+    is_spaced = gaps.to_numpy() < 0.05
+    restarts = len(each) > 1.2 * each["size"].nunique()
+    ends_differ = (
+        not pd.DataFrame({"size": each["size"], "end": near_groups(each["end"].to_numpy())})
+        .duplicated()
+        .any()
+    )
+    falls = loss[each["last"]] < loss[np.flatnonzero(starts)]
+    spaced = int(each.loc[is_spaced & falls, "rows"].sum())
+    keep = ~everything
+    keep[each["last"]] = True
+    if rule == "last" or (restarts and ends_differ and spaced >= 0.8 * len(table)):
+        return _last_rows(
+            keep, each, "rows of one N that start again in tokens are runs:", "by N and D"
+        )
+    longest = each["rows"] >= MIN_CHECKPOINTS
+    if each.loc[is_spaced & longest, "rows"].sum() < max(MIN_CHECKPOINTS, len(table) / 2):
+        return Reduction(everything)
+    message = (
+        f"{spaced} of {len(table)} rows are equally spaced in tokens at one N, as checkpoints of "
+        "one run are, and no column names runs: all are used. If they are checkpoints, give "
+        f"--checkpoints last ({keep.sum()} runs); if they are finished runs, --checkpoints all"
+    )
+    return Reduction(everything, "", warn(WarningCode.REPEATED_ROWS, message, rows=spaced))
 
 
 def near_groups(values: np.ndarray) -> np.ndarray:
@@ -225,26 +223,11 @@ def seed_column(table: pd.DataFrame) -> str | None:
     return next((name for name in names if table[name].nunique() > 1), None)
 
 
-def data_columns(table: pd.DataFrame, used: Sequence[str]) -> list[str]:
-    """Columns whose several values say that the losses do not compare: they name data, a
-    tokenizer, a metric.
-    """
-    names = []
-    for name in map(str, table.columns):
-        plain = last_name(name, "name id type kind path value")
-        count = table[name].nunique()
-        is_data = plain in DATA_NAMES or bool(DATA_WORDS & set(plain.split("_")))
-        if name in used or not is_data or not 1 < count <= max(2, len(table) // 2):
-            continue
-        numbers = pd.to_numeric(table[name], errors="coerce")
-        is_label = plain in DATA_WORDS and bool((numbers < 100).all())
-        if numbers.isna().any() or "vocab" in plain or is_label:
-            names.append(name)
-    return names
-
-
 def best_of_cells(
-    table: pd.DataFrame, numbers: Mapping[str, np.ndarray], used: Sequence[str]
+    table: pd.DataFrame,
+    numbers: Mapping[str, np.ndarray],
+    used: Sequence[str],
+    mixed: Sequence[str],
 ) -> Reduction:
     """The lowest loss of each cell (one N, D, ... and seed) where hyper-parameters vary within
     cells.
@@ -283,6 +266,7 @@ def best_of_cells(
         order = np.lexsort((numbers["L"], cell))
         keep = ~everything
         keep[order[np.unique(cell[order], return_index=True)[1]]] = True
+        varying += [name for name in factors if name not in varying and _is_numeric(table[name])]
         vary = f"{' and '.join(map(repr, varying))} {'vary' if len(varying) > 1 else 'varies'}"
         message = (
             f"{vary}: {what}; the best of each cell is used, {int(keep.sum())} of {len(table)} "
@@ -291,12 +275,16 @@ def best_of_cells(
         )
         warning = warn(WarningCode.HYPERPARAMETERS_VARY, message, **data)
         return Reduction(keep, f"not the best of its cell ({vary})", warning)
-    mixed = [name for name in data_columns(table, used) if inside.get(name, 1) > 1]
-    if several < 3 or 5 * several < len(counts) or mixed:
+    is_mixed = any(inside.get(name, 1) > 1 for name in mixed)
+    if several < 3 or 5 * several < len(counts) or is_mixed:
         return Reduction(everything)
     differing = f" that differ in {' and '.join(map(repr, factors[:4]))}"
     message = f"{what}{differing if factors else ', and no column says why'}: all are used"
     return Reduction(everything, "", warn(WarningCode.REPEATED_ROWS, message, **data))
+
+
+def _is_numeric(column: pd.Series) -> bool:
+    return bool(pd.to_numeric(column, errors="coerce").notna().all())
 
 
 def is_curve(table: pd.DataFrame) -> bool:
@@ -306,24 +294,3 @@ def is_curve(table: pd.DataFrame) -> bool:
         return False
     steps = pd.to_numeric(table[step], errors="coerce").dropna()
     return len(steps) >= MIN_CHECKPOINTS and steps.is_monotonic_increasing and steps.nunique() > 1
-
-
-def looks_like_checkpoints(numbers: Mapping[str, np.ndarray]) -> list[ResultWarning]:
-    """A warning where the rows of most sizes are equally spaced in tokens, as checkpoints of one
-    run are.
-    """
-    if not {"N", "D"} <= set(numbers):
-        return []
-    spaced = 0
-    for _, rows in pd.Series(numbers["D"]).groupby(near_groups(numbers["N"])):
-        gaps = np.diff(np.sort(rows))
-        if len(rows) >= MIN_CHECKPOINTS and gaps.min() > 0 and gaps.max() < 1.05 * gaps.min():
-            spaced += len(rows)
-    if spaced < max(MIN_CHECKPOINTS, len(numbers["N"]) / 2):
-        return []
-    message = (
-        f"{spaced} of {len(numbers['N'])} rows are equally spaced in tokens at one N, as the "
-        "checkpoints of one run are: losses before the end of a schedule are not those of finished "
-        "runs"
-    )
-    return [warn(WarningCode.REPEATED_ROWS, message, rows=spaced)]

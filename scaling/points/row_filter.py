@@ -34,6 +34,16 @@ FORM = (
 )
 
 
+def select_rows(expression: str, columns: Mapping[str, pd.Series]) -> np.ndarray:
+    """The rows that `--where` keeps. Raises ScalingError where it keeps none."""
+    keep = select(expression, columns)
+    if not keep.any():
+        raise ScalingError(
+            f"--where {expression[:80]!r} leaves no row", remedy="loosen the condition"
+        )
+    return keep
+
+
 def select(expression: str, columns: Mapping[str, pd.Series]) -> np.ndarray:
     """The rows (mask) for which `expression` holds; numbers compare with numbers, text with text.
     Raises ScalingError.

@@ -25,11 +25,6 @@ from scaling.warning import ResultWarning, WarningCode, warn
 MIN_PREFIXES = 10  # fewer clusters than this cannot be resampled
 
 
-def is_rows(table: pd.DataFrame) -> bool:
-    """Whether a table has this program's row schema."""
-    return {"run_id", "metric", "value", "split", "step", "config"} <= set(table.columns)
-
-
 def assemble(table: pd.DataFrame, sweeps: Sequence[Path], options: SourceOptions) -> Source:
     """Everything that a fit asks of a results table, nuisance axes minimised.
 
@@ -206,9 +201,6 @@ def curves(
         group=losses["run_id"].to_numpy(str),
         convention={"params": params, "flops": flops},
     )
-
-
-READ_OUTS = ("constant", "averaged")
 
 
 def constant_lr_losses(table: pd.DataFrame, kind: str) -> pd.DataFrame:

@@ -29,9 +29,6 @@ from scaling.points.readers import (
     source_label,
     source_name,
 )
-from scaling.points.run_tables import assemble, constant_lr_losses, is_rows
-from scaling.points.tracker_logs import find, is_tracked, read_runs
-from scaling.points.user_table import read_user_table, select_rows
 from scaling.store import run_files
 from scaling.warning import WarningCode, warn
 
@@ -56,7 +53,7 @@ def read_source(sources: Sequence[Input], options: SourceOptions) -> Source:
     if rows and foreign:
         raise ScalingError(
             "results of this program and foreign tables do not mix",
-            where=str(foreign[0][0]),
+            where=foreign[0][0],
             remedy="fit them one by one",
         )
     if rows:
@@ -85,21 +82,23 @@ def read_rows(
     for path in sources:
         if isinstance(path, pd.DataFrame):
             table = normalize_frame(path)
-            ours = is_rows(table)
+            ours = _is_rows(table)
             digest.update(
                 _content(table) if ours else table.to_csv(index=False).encode("utf-8", "replace")
             )
             rows.append(table) if ours else foreign.append((IN_MEMORY, table))
             continue
         files = _files(path)
-        if logged := [file for file in files if is_tracked(file)]:
+        if logged := [file for file in files if _is_tracked(file)]:
+            from scaling.points.tracker_logs import read_runs
+
             foreign.append((path, read_runs(logged)))
         for file in files:
             data = read_bytes(file)
             digest.update(data)
             if file not in logged:
                 table = read_table(file, data)
-                rows.append(table) if is_rows(table) else foreign.append((file, table))
+                rows.append(table) if _is_rows(table) else foreign.append((file, table))
         if path.is_dir() and run_files.has_runs(path):
             rows.append(run_files.load(path, planned_only=True))
             digest.update(_content(rows[-1]))
@@ -119,6 +118,16 @@ def _with_experts(rows: pd.DataFrame) -> pd.DataFrame:
         for name in ("n_experts", "top_k")
     }
     return rows.assign(**columns)
+
+
+def _is_rows(table: pd.DataFrame) -> bool:
+    """Whether a table has this program's row schema."""
+    return {"run_id", "metric", "value", "split", "step", "config"} <= set(table.columns)
+
+
+def _is_tracked(path: Path) -> bool:
+    """Whether a file is one that W&B or TensorBoard wrote."""
+    return path.suffix == ".wandb" or "events.out.tfevents." in path.name
 
 
 def _content(rows: pd.DataFrame) -> bytes:
@@ -143,17 +152,17 @@ def _files(path: Path) -> list[Path]:
     if any((path / name).exists() for name in ("sweep.toml", "tuning.json")):
         raise ScalingError(
             "holds no finished runs",
-            where=str(path),
+            where=path,
             remedy="train them first: scaling run SWEEP.toml",
         )
     tables = sorted(
         file for file in path.iterdir() if is_table_file(file) and not file.name.startswith(".")
     )
-    tables = tables or find(path)
+    tables = tables or sorted(file for file in path.rglob("*") if _is_tracked(file))
     if not tables:
         raise ScalingError(
             "holds neither runs nor tables",
-            where=str(path),
+            where=path,
             remedy="name a folder with runs/*.parquet, or with tables",
         )
     return tables
@@ -218,9 +227,13 @@ def _from_results(
         excluded.append(("in a corrupt file", corrupt))
     if options.eval_set:
         table = losses_of_eval_set(table, options.eval_set)
+    from scaling.points.run_tables import assemble, constant_lr_losses
+
     if options.readout:
         table = constant_lr_losses(table, options.readout)
     if options.where:
+        from scaling.points.row_filter import select_rows
+
         keep = select_rows(options.where, {str(name): table[name] for name in table.columns})
         filtered = table["run_id"].nunique() - table.loc[keep, "run_id"].nunique()
         excluded += [(f"--where {options.where}", filtered)] if filtered else []
@@ -245,6 +258,8 @@ def _from_results(
 
 
 def _from_tables(tables: list[tuple[Path, pd.DataFrame]], options: SourceOptions) -> Source:
+    from scaling.points.user_table import read_user_table
+
     with located(", ".join(str(path) for path, _ in tables)):
         if options.readout or options.eval_set:
             raise ScalingError(

@@ -14,8 +14,11 @@ import pandas as pd
 from scaling.errors import ScalingError
 
 MAX_HEADER = 1_000_000  # characters
-SEPARATORS = (",", ";", "\t", "|")
+SEPARATORS = (",", ";", "\t", "|", "&")
 COMMENTS = ("#", "//", "%")
+_VALUE = re.compile(  # no column's name: 1.2e6, `step: 100`, `val loss 4.3`
+    r"^[-+]?\d[\d.]*(e[-+]?\d+)?$|[:=]\s*[-+]?\d|\s[-+]?\d+\.\d+$", re.I
+)
 _BOMS = {
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -82,7 +85,15 @@ def read_csv(text: str) -> pd.DataFrame:
             f"not a readable CSV table: {error}", remedy="give column names"
         ) from None
     titles = next((i for i, row in enumerate(rows) if sum(map(bool, row)) > 1), 0)
-    names, rows = [name.strip() for name in rows[titles]], rows[titles + 1 :]
+    header_row = rows[titles]
+    names, rows = [name.strip() for name in header_row], rows[titles + 1 :]
+    rows = [row for row in rows if row != header_row]  # tables one after another
+    if 2 * sum(bool(_VALUE.search(name)) for name in names) >= len(names):
+        raise ScalingError(
+            f"the first line holds numbers and is no header: {mark.join(names)[:80]}",
+            remedy="is it a log, or a table turned by 90 degrees? give a header and a row for each "
+            "run",
+        )
     wrong = next((row for row in rows if len(row) != len(names)), None)
     if wrong is not None:
         raise ScalingError(
@@ -108,6 +119,7 @@ def _without_comments(lines: list[str]) -> tuple[list[str], str]:
     comments = [line for line in lines if line.lstrip().startswith(COMMENTS)]
     kept = [line for line in lines if line.strip() and not line.lstrip().startswith(COMMENTS)]
     kept = [line for line in kept if not re.fullmatch(r"[\s|:+-]*-[\s|:+-]*", line)]  # Markdown
+    kept = [re.sub(r"\s*\\\\.*$", "", line) for line in kept if line.lstrip()[:1] != "\\"]  # LaTeX
     mark = ""
     if kept and (named := re.fullmatch(r'"?sep=(.)"?\s*', kept[0])):
         mark, kept = named[1], kept[1:]

@@ -24,16 +24,6 @@ HEAD = 7  # bytes before the first record, and of each record's own header
 FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 
 
-def find(folder: Path) -> list[Path]:
-    """The tracker files in a folder and below it, in order of their paths."""
-    return sorted(path for path in folder.rglob("*") if is_tracked(path))
-
-
-def is_tracked(path: Path) -> bool:
-    """Whether a file is one of a tracker's."""
-    return path.suffix == ".wandb" or "events.out.tfevents." in path.name
-
-
 def read_runs(files: Iterable[Path]) -> pd.DataFrame:
     """One row a run: a `.wandb` file, or the event files of one folder. Raises ScalingError that
     names file and remedy.
@@ -52,7 +42,7 @@ def read_runs(files: Iterable[Path]) -> pd.DataFrame:
 def _need(package: str, path: Path) -> ScalingError:
     return ScalingError(
         f"reading this file needs the package {package}",
-        where=str(path),
+        where=path,
         remedy=f"pip install {package}, or export a CSV table",
     )
 
@@ -117,7 +107,7 @@ def _wandb_records(path: Path) -> Iterator[Any]:
     except (ValueError, OSError, message.DecodeError) as error:
         raise ScalingError(
             f"not a readable W&B file: {str(error)[:120]}",
-            where=str(path),
+            where=path,
             remedy="leave it out, or export a CSV table",
         ) from None
 
@@ -129,7 +119,7 @@ def _records(data: bytes, path: Path) -> Iterator[bytes]:
     if not data.startswith(b":W&B"):
         raise ScalingError(
             f"not a W&B file (it starts with {data[:8]!r})",
-            where=str(path),
+            where=path,
             remedy="name run-*.wandb files",
         )
     place, parts = HEAD, b""

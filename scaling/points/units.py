@@ -73,6 +73,10 @@ _TIME = re.compile(
     r"[\s_*·-]*(days?|d|hours?|h)"
 )
 _LOSS = re.compile(r"(nat|bit)s?(?:[ /]*(?:per )?(tok|byte|char|word)(?:en|acter)?s?)?")
+_PERPLEXITY = re.compile(
+    r"(?:(log|ln|log2|log10)[ (]*)?(?:(tok|byte|char|word)(?:en|acter)?[ -]*)?"
+    r"(?:ppl|perplexit(?:y|ies))\)?"
+)
 _SHORT_LOSSES = {"bpb": "bits/byte", "bpt": "bits/token", "bpc": "bits/character"}
 _SHARES = {"%": 0.01, "percent": 0.01, "pct": 0.01, "fraction": 1.0, "share": 1.0}
 
@@ -99,12 +103,14 @@ class Unit:
     @property
     def changes(self) -> bool:
         """Whether reading in this unit changes a number, or what a loss means."""
-        return self.is_perplexity or self.factor != 1.0 or bool(self.per)
+        is_log = self.text.lower().startswith(("log", "ln"))
+        return self.is_perplexity or self.factor != 1.0 or bool(self.per) or is_log
 
     def __str__(self) -> str:
+        is_loss = self.factor in (LN2, math.log(10)) or self.text.lower().startswith(("log", "ln"))
+        target = f", nats per {self.per}" if self.per else ", nats" if is_loss else ""
         if self.is_perplexity:
-            return "perplexity (the loss is its logarithm, in nats)"
-        target = f", nats per {self.per}" if self.per else ", nats" if self.factor == LN2 else ""
+            return f"perplexity (the loss is its logarithm{target or ', in nats'})"
         return f"{self.text} (x {self.factor:.6g}{target})"
 
 
@@ -114,12 +120,19 @@ def parse_unit(text: str, quantity: Quantity) -> Unit | None:
     word = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹]+", lambda each: "^" + unicodedata.normalize("NFKC", each[0]), text)
     word = " ".join(word.lower().replace("×", "x").replace("·", " ").split())
     if quantity is Quantity.LOSS:
-        if word in ("ppl", "perplexity", "perplexities"):
-            return Unit(text, is_perplexity=True)
-        loss = _LOSS.fullmatch(_SHORT_LOSSES.get(word, word).replace("_", " "))
-        per = {None: "", "tok": "", "char": "character"}
-        factors = {"bit": LN2, "nat": 1.0}
-        return Unit(text, factors[loss[1]], per=per.get(loss[2], loss[2])) if loss else None
+        word = _SHORT_LOSSES.get(word, word).replace("_", " ")
+        factors = {
+            "bit": LN2,
+            "nat": 1.0,
+            "log2": LN2,
+            "log10": math.log(10),
+            "log": 1.0,
+            "ln": 1.0,
+        }
+        if loss := _PERPLEXITY.fullmatch(word) or _LOSS.fullmatch(word):
+            per = {None: "", "tok": "", "char": "character"}.get(loss[2], loss[2])
+            return Unit(text, factors.get(loss[1], 1.0), loss[1] is None, per)
+        return None
     if quantity is Quantity.SHARE and word in _SHARES:
         return Unit(text, _SHARES[word])
     if quantity not in NOUNS:
@@ -145,7 +158,7 @@ def parse_unit(text: str, quantity: Quantity) -> Unit | None:
     return Unit(text, factor * scales.get(unit[1], 1.0))
 
 
-_CELL = re.compile(r"\s*([+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(\S.*?)?\s*")
+_CELL = re.compile(r"\s*[~≈]?\s*([+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(\S.*?)?\s*")
 
 
 def parse_cell(text: str, quantity: Quantity) -> tuple[float, Unit | None]:
@@ -209,8 +222,11 @@ def read_header(name: str, letter: str) -> Header:
     `val_bpb`.
     """
     quantity = QUANTITIES.get(letter, Quantity.NUMBER)
-    if re.match(r"\s*(log|ln|log10|log2|log_10)\s*[(\[_ ]", name, re.I):
-        return Header(name, unknown="a logarithm")
+    if quantity is Quantity.LOSS and (unit := parse_unit(name.split("/")[-1], quantity)):
+        return Header("loss", unit)
+    logarithm = re.match(r"\s*(log|ln|log10|log2|log_10)\s*[(\[_ ]\s*(.*?)[)\]]?\s*$", name, re.I)
+    if logarithm and not (letter == "L" and _PERPLEXITY.search(logarithm[2].lower())):
+        return Header(logarithm[2], unknown="a logarithm")
     inside = re.fullmatch(r"(.*?\S)\s*[(\[]\s*([^()\[\]]+?)\s*[)\]]\s*", name)
     if inside:
         if unit := parse_unit(inside[2], quantity):
@@ -232,14 +248,14 @@ def _trailing_unit(name: str, letter: str, quantity: Quantity) -> Header:
     is_loss = quantity is Quantity.LOSS
     last = re.split(r"[/.](?=[^/.]+$)", name)[-1] if is_loss else name
     parts = re.split(r"[\s_.]+", last.strip().strip("_."))
-    noun = {"C": "flops", "L": "loss"}.get(letter, "")
+    noun = {"C": "flops", "L": "loss", "N": "params", "D": "tokens"}.get(letter, "")
     for count in range(min(4, len(parts)), 0, -1):
         bare, text = parts[:-count], " ".join(parts[-count:])
         is_letter = len(text) == 1
-        if is_letter and (letter not in SUFFIXED or not bare or text not in "KMBTGPEmb"):
+        if is_letter and (letter not in SUFFIXED or not bare or text not in "KMBTGPEmbk"):
             continue
         unit = parse_unit(text, quantity) if bare or noun else None
-        if unit is None or not (unit.changes or (is_loss and bare)):
+        if unit is None or not (unit.changes or is_loss):
             continue
         if bare[-1:] and bare[-1].lower() == "in":
             bare = bare[:-1]

@@ -8,30 +8,29 @@ what cannot be known is refused.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 
 from scaling.errors import ScalingError, unknown_choice
-from scaling.points.columns import LETTERS, Columns, candidates, resolve
-from scaling.points.derived_counts import points_from_numbers, with_tokens
+from scaling.points.columns import LETTERS, Columns, candidates, last_name, resolve
+from scaling.points.derived_counts import nominal_groups, points_from_numbers, with_tokens
 from scaling.points.flat_cells import flatten_cells, pivoted, without_numpy
 from scaling.points.json_tables import CURVE
+from scaling.points.mixed_data import data_columns, mixed_data, unlike_groups
 from scaling.points.points import Source, SourceOptions
 from scaling.points.repeated_rows import (
-    Reduction,
+    RUN_WORDS,
     best_of_cells,
     copies,
-    data_columns,
     is_curve,
     last_of_runs,
-    looks_like_checkpoints,
-    run_states,
     seed_column,
 )
-from scaling.points.row_filter import select
+from scaling.points.row_filter import select_rows
+from scaling.points.run_states import Reduction, run_states
 from scaling.points.units import (
     MAX_VALUE,
     NOUNS,
@@ -43,7 +42,7 @@ from scaling.points.units import (
     read_header,
     word_set,
 )
-from scaling.warning import ResultWarning, WarningCode, warn
+from scaling.warning import ResultWarning
 
 MISSING = word_set(
     "nan na n/a none null - inf +inf infinity diverged nat <na> #n/a -inf -nan oom crashed failed"
@@ -101,35 +100,58 @@ def read_user_table(table: pd.DataFrame, options: SourceOptions) -> Source:
         rows.reduce(replace(state, keep=keep))
     rows.reduce(copies(rows.table, used))
     rows.numbers = _numbers(rows.table, columns, options.signed, made)
+    kept = [name for name in table.columns if name in used or name == options.cluster]
+    rows.table = rows.table[[*kept, *_with_repeats(rows.table, kept)]]
+    flops = rows.numbers.get("C", np.ones(1))
+    if "C" not in given and {"N", "D"} <= set(rows.numbers) and not np.isfinite(flops).all():
+        made.append(f"{columns.names['C']!r} has gaps and is not used")
+        del rows.numbers["C"]
     usable = np.logical_and.reduce([np.isfinite(values) for values in rows.numbers.values()])
     if not usable.any():
         shown = ", ".join(f"{letter} = {name!r}" for letter, name in columns.names.items())
         raise ScalingError(
             "no row holds finite numbers in all columns used", remedy=f"columns used: {shown}"
         )
-    lacking = "a column" if np.isfinite(rows.numbers["L"]).all() else "loss"
-    rows.reduce(Reduction(usable, f"{lacking} missing or not finite"))
-    for step in (last_of_runs, best_of_cells):
-        rows.reduce(step(rows.table, rows.numbers, used))
+    gaps = [
+        "loss" if letter == "L" else repr(columns.names.get(letter))
+        for letter, values in rows.numbers.items()
+        if not np.isfinite(values).all()
+    ]
+    rows.reduce(Reduction(usable, f"{' or '.join(gaps)} missing or not finite"))
+    rows.reduce(last_of_runs(rows.table, rows.numbers, used, options.checkpoints))
+    mixed = data_columns(rows.table, used)
+    rows.reduce(best_of_cells(rows.table, rows.numbers, used, mixed))
     points, notes, derived = points_from_numbers(rows.numbers, columns, given)
+    budget, about_budgets = nominal_groups(rows.table, columns, points)
     letters = [each for each in columns.names if each != "C" or points.c is rows.numbers.get("C")]
     return Source(
         replace(
             points,
             group=_labels(rows.table, options.cluster),
             cell=_seed_cells(rows.table, rows.numbers),
-            budget=_nominal(rows.table, columns),
+            budget=budget,
             excluded=tuple(rows.excluded),
         ),
         columns={letter: columns.names[letter] for letter in letters},
-        notes=(*columns.notes(letters), *made, *notes),
+        notes=(*columns.notes(letters), *made, *notes, *about_budgets),
         warnings=(
             *rows.warnings,
-            *looks_like_checkpoints(rows.numbers),
             *derived,
-            *_mixed_data(rows.table, used),
+            *mixed_data(rows.table, mixed),
+            *unlike_groups(rows.table, rows.numbers, [*used, *mixed]),
         ),
     )
+
+
+def _with_repeats(table: pd.DataFrame, used: Collection[str]) -> list[str]:
+    """The columns that may say which rows belong together: several values, or names of rows."""
+    names = []
+    for name in (name for name in map(str, table.columns) if name not in used):
+        count = table[name].astype(str).nunique()
+        is_number = pd.to_numeric(table[name], errors="coerce").notna().all()
+        is_name = not is_number or bool(RUN_WORDS & set(last_name(name).split("_")))
+        names += [name] if count > 1 and (count < len(table) or is_name) else []
+    return names
 
 
 def _numbers(
@@ -150,17 +172,13 @@ def _numbers(
         )
         for letter, name in columns.names.items()
     }
-    return numbers if "L" in numbers else numbers | {"L": numbers.pop("Y")}
-
-
-def select_rows(expression: str, columns: Mapping[str, pd.Series]) -> np.ndarray:
-    """The rows that `--where` keeps. Raises ScalingError where it keeps none."""
-    keep = select(expression, columns)
-    if not keep.any():
+    if "Y" in numbers and np.nanmax(numbers["Y"]) > 1:
         raise ScalingError(
-            f"--where {expression[:80]!r} leaves no row", remedy="loosen the condition"
+            f"column {columns.names['Y']!r} holds accuracies up to {np.nanmax(numbers['Y']):.4g}",
+            remedy="they are fractions of 1; of percentages write --columns "
+            f'"Y={columns.names["Y"]} [%]"',
         )
-    return keep
+    return numbers if "L" in numbers else numbers | {"L": numbers.pop("Y")}
 
 
 def numeric(
@@ -184,18 +202,24 @@ def numeric(
     values = pd.to_numeric(cells, errors="coerce").to_numpy(float, na_value=np.nan).copy()
     is_bool = cells.map(type).isin([bool, np.bool_]).to_numpy()
     unread = np.isnan(values) | is_bool | np.isposinf(values)
-    signs = _thousands_sign(cells[unread], quantity, values)
+    is_decimal = _has_decimal_commas(cells[unread], quantity, values)
+    sign = "" if is_decimal else _thousands_sign(cells[unread], quantity, values)
     faults: dict[int, ValueError | None] = {}
     own_units: dict[int, Unit] = {}
     for position in np.flatnonzero(unread).tolist():
         try:
-            values[position], own = _cell(cells.iloc[position], quantity, signs)
+            cell = cells.iloc[position]
+            if is_decimal and isinstance(cell, str):
+                cell = cell.replace(".", "").replace(",", ".")
+            values[position], own = _cell(cell, quantity, sign)
             own_units |= {position: own} if own else {}
         except ValueError as error:
             faults[position] = error
     if unit is not None:
         follows = ~np.isin(np.arange(len(values)), list(own_units))
         values = np.where(follows, unit.to_plain(values), values)
+    if notes is not None and is_decimal:
+        notes.append(f"cells of {column!r} are read with decimal commas")
     if notes is not None and own_units:
         shown = list(dict.fromkeys(map(str, own_units.values())))
         notes.append(f"cells of {column!r} are read in {', '.join(shown[:4])}")
@@ -207,7 +231,11 @@ def numeric(
 
 
 _SIGNS = r",.\s'_\u00a0\u202f\u2009"
-_GROUPED = re.compile(rf"(\d{{1,3}})(([{_SIGNS}])\d{{3}}(?:\3\d{{3}})*)(\.\d+)?(\s*[^\W\d]\D*)?")
+_GROUPED = re.compile(  # in threes, or India's: 2,00,00,000
+    rf"(\d{{1,3}})(([{_SIGNS}])(?:\d{{3}}(?:\3\d{{3}})*|\d\d(?:\3\d\d)*\3\d{{3}}))"
+    r"(\.\d+)?(\s*[^\W\d]\D*)?"
+)
+_DECIMAL = re.compile(r"\s*[+-]?(\d+|\d{1,3}(?:\.\d{3})+),(\d+)(?:e[+-]?\d+)?\s*", re.I)
 
 
 def _cell(value: object, quantity: Quantity, sign: str) -> tuple[float, Unit | None]:
@@ -234,6 +262,20 @@ def _cell(value: object, quantity: Quantity, sign: str) -> tuple[float, Unit | N
     return number, unit
 
 
+def _has_decimal_commas(texts: pd.Series, quantity: Quantity, values: np.ndarray) -> bool:
+    """Whether all cells that are no plain number hold a decimal comma, and one of them no comma
+    between thousands: not three digits behind it, more before it, or no count.
+    """
+    written = [text for text in texts if isinstance(text, str) and text.lower() not in MISSING]
+    cells = [_DECIMAL.fullmatch(text) for text in written]
+    plain = values[np.isfinite(values)]
+    if not cells or not all(cells) or (plain != np.round(plain)).any():
+        return False
+    return quantity is Quantity.LOSS or any(
+        cell and (len(cell[2]) != 3 or len(cell[1]) > 3) for cell in cells
+    )
+
+
 def _thousands_sign(texts: pd.Series, quantity: Quantity, values: np.ndarray) -> str:
     """The sign between thousands in a column of counts, where it cannot be a decimal sign: it
     stands twice in a cell, or before decimals, or every other number is whole. Else "".
@@ -254,8 +296,11 @@ def _bad_cells(cells: pd.Series, bad: Sequence[int], reason: ValueError | None) 
     rows = [(int(cells.index[place]) + 1, str(cells.iloc[place])) for place in bad]
     shown = ", ".join(f"row {row}: {cell[:24]!r}" for row, cell in rows[:4])
     shown += ", ..." if len(rows) > 4 else ""
-    remedy = "fix the rows, or leave them out with --where"
-    if any(re.fullmatch(r"\s*-?[\d.]+,\d+\s*", cell) for _, cell in rows):
+    quoted = f"{cells.name}" if str(cells.name).isidentifier() else f"`{cells.name}`"
+    remedy = f'fix the rows, or leave them out, as in --where "{quoted} > 0"'
+    if all(cell.startswith("[") for _, cell in rows):
+        remedy = "a cell holds a list, as of a curve: write its last value"
+    elif any(re.fullmatch(r"\s*-?[\d.]+,\d+\s*", cell) for _, cell in rows):
         remedy = "write decimal points, not commas"
     elif any(re.fullmatch(r"\s*-\d{17,}\s*", cell) for _, cell in rows):
         remedy = (
@@ -263,8 +308,8 @@ def _bad_cells(cells: pd.Series, bad: Sequence[int], reason: ValueError | None) 
         )
     elif isinstance(reason, UnknownUnit):
         remedy = f"{reason}: write plain numbers"
-    count = f"{len(rows)} cells that are not positive numbers"
-    what = count if len(rows) > 1 else "a cell that is not a positive number"
+    count = f"{len(rows)} cells that are not positive numbers up to 1e30"
+    what = count if len(rows) > 1 else "a cell that is not a positive number up to 1e30"
     return ScalingError(f"column {cells.name!r} holds {what} ({shown})", remedy=remedy)
 
 
@@ -284,32 +329,3 @@ def _seed_cells(table: pd.DataFrame, numbers: Mapping[str, np.ndarray]) -> np.nd
         return None
     inputs = [values for letter, values in numbers.items() if letter not in ("L", "W", "SE")]
     return np.unique(np.transpose(inputs), axis=0, return_inverse=True)[1].ravel()
-
-
-def _nominal(table: pd.DataFrame, columns: Columns) -> np.ndarray | None:
-    """The nominal budget of each row, where a column such as `flops_budget` gives it for all of
-    them.
-    """
-    if columns.nominal is None:
-        return None
-    try:
-        values = numeric(table, columns.nominal, "C")
-    except ScalingError:
-        return None
-    return values if np.isfinite(values).all() and len(np.unique(values)) > 1 else None
-
-
-def _mixed_data(table: pd.DataFrame, used: Sequence[str]) -> list[ResultWarning]:
-    """A warning for each column whose several values say that the losses do not compare."""
-    warnings = []
-    for name in data_columns(table, used):
-        quoted = name if name.isidentifier() else f"`{name}`"
-        values = list(map(str, table[name].unique()))
-        is_text = pd.to_numeric(table[name], errors="coerce").isna().any()
-        first = repr(values[0][:40]) if is_text else values[0]
-        message = (
-            f"column {name!r} has {len(values)} values: losses of different {name}s do not "
-            f'compare; choose one, as in --where "{quoted} == {first}"'
-        )
-        warnings.append(warn(WarningCode.MIXED_DATA, message, column=name, values=values[:50]))
-    return warnings

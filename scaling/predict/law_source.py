@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import numpy as np
 
-from scaling.config import FlopsConvention, NConvention, Sweep
-from scaling.config.sweep_file import load_sweep
+from scaling.accounting import FlopsConvention, NConvention
 from scaling.errors import ScalingError
 from scaling.fit.combination import Combination
 from scaling.fit.document import FitStatus
@@ -36,8 +35,15 @@ from scaling.fit.result import (
 )
 from scaling.warning import ResultWarning, WarningCode, warn
 
+if TYPE_CHECKING:
+    from scaling.config import Sweep
+
 PREFIX = "published:"
-CARRIED = (WarningCode.HOLDOUT_COVERAGE, WarningCode.HOLDOUT_ONE_SIDED)  # from fit to prediction
+CARRIED = (  # from fit to prediction
+    WarningCode.HOLDOUT_COVERAGE,
+    WarningCode.HOLDOUT_ONE_SIDED,
+    WarningCode.UNTESTED,
+)
 FRONTIER_ONLY = "frontier"  # in place of a law, where approach 1 or 2 heads the fit
 Draws = Mapping[str, np.ndarray]
 
@@ -141,7 +147,11 @@ def sweep_of(source: Path) -> Sweep | None:
     sweep.toml.
     """
     path = (source if source.is_dir() else source.resolve().parent.parent) / "sweep.toml"
-    return load_sweep(path) if path.is_file() else None
+    if not path.is_file():
+        return None
+    from scaling.config.sweep_file import load_sweep
+
+    return load_sweep(path)
 
 
 def load_law(source: str | FitResult | Mapping[str, Any]) -> FittedLaw:
@@ -184,7 +194,7 @@ def _of_fit(source: str, result: FitResult) -> FittedLaw:
     law, frontier = result.law, None
     if result.approach != "parametric":
         law, frontier = FRONTIER_ONLY, frontier_of_powers
-    elif law in LAWS and LAWS[law].closed_frontier:
+    elif law in LAWS and LAWS[law].has_frontier:
         frontier = partial(LAWS[law].frontier, cost=result.cost)
     try:
         optimum = frontier(values) if frontier else None

@@ -7,13 +7,14 @@ experts: the laws are of dense models.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from scaling.errors import ScalingError
 from scaling.fit.document import Document, Real
 from scaling.predict.law_source import FittedLaw
-from scaling.render.table import Column, Table
+from scaling.render.table import Table, record_table
 from scaling.warning import ResultWarning, WarningCode, warn
 
 
@@ -89,6 +90,8 @@ class ComparedModel(Document):
 class NamedModels(Document):
     """The named models under a law, and what the law is."""
 
+    comparable: ClassVar[str] = COMPARABLE
+
     models: list[ComparedModel]
     law: str
     source: str
@@ -96,24 +99,30 @@ class NamedModels(Document):
     basis: str
     warnings: list[ResultWarning]
 
-    def table(self, source: str | None = None) -> Table:
+    def table(self, source: str | None = None) -> Table | None:
         """Named models against the optimum of their own budgets."""
         columns = {
-            "model": Column("model"),
-            "n_params": Column("N", "count"),
-            "tokens": Column("D", "count"),
-            "tokens_per_param": Column("D/N", "rough"),
-            "optimal_tokens_per_param": Column("optimal D/N", "rough"),
-            "size_ratio": Column("N/N*", "rough"),
-            "excess_loss": Column("excess loss", "short"),
+            "model": "model",
+            "n_params": "N",
+            "tokens": "D",
+            "tokens_per_param": "D/N",
+            "optimal_tokens_per_param": "optimal D/N",
+            "size_ratio": "N/N*",
+            "excess_loss": "excess loss",
         }
         caption = (
             f"N* is the optimum of the model's own FLOPs by {source or self.source}; the excess "
             "is in nats of that law, not of the model's data."
         )
-        rows = tuple(tuple(getattr(row, name) for name in columns) for row in self.models)
-        title = "Named models against the optimum"
-        return Table("models", title, tuple(columns.values()), rows, caption)
+        return record_table(
+            "models",
+            "Named models against the optimum",
+            self.models,
+            caption,
+            columns=columns,
+            rough=("D/N", "optimal D/N", "N/N*"),
+            short=("excess loss",),
+        )
 
 
 def compare_named_models(law: FittedLaw) -> NamedModels:

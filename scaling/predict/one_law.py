@@ -15,7 +15,6 @@ from scaling.fit.document import Estimate, Interval
 from scaling.fit.frontier.frontier import Frontier
 from scaling.fit.frontier.numeric import NumericFrontier
 from scaling.predict import several_laws
-from scaling.predict.iso_loss import equal_loss
 from scaling.predict.law_source import FittedLaw, with_draws
 from scaling.predict.prediction import ApproachPrediction, CombinedAnswer
 from scaling.predict.question import complete, option_of
@@ -112,6 +111,8 @@ def _tokens_when_served(law: FittedLaw, n: float, demand: float) -> np.ndarray:
     Where the derivative along the curve of equal loss is zero (Sardana 2024, eq. 3):
     c0 N^p (p D / N + dD/dN) + 2 `demand` = 0, with dD/dN of a N^-alpha + b D^-beta = constant.
     """
+    from scaling.predict.iso_loss import equal_loss
+
     curve, cost = equal_loss(law.law, law.parameters, n, 1.0), law.cost
     slope = curve.a * curve.alpha / (curve.b * curve.beta) * n ** (-curve.alpha - 1)
     low, high = np.zeros(np.shape(slope)), np.full(np.shape(slope), np.log(MOST))

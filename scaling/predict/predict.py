@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,7 +18,6 @@ from scaling.fit.document import Interval
 from scaling.fit.result import FitResult
 from scaling.formatting import format_count, format_flops
 from scaling.predict import one_law, several_laws
-from scaling.predict.iso_loss import check_reachable, fractions_of, prices
 from scaling.predict.law_source import FittedLaw, load_law
 from scaling.predict.one_law import Answer, Parts
 from scaling.predict.prediction import PredictionResult, TrainingTime
@@ -28,11 +27,13 @@ from scaling.predict.question import (
     option_of,
     parse_question,
 )
-from scaling.predict.serving import Serving, decoding, with_demand
-from scaling.recipe import describe
 from scaling.warning import ResultWarning, WarningCode, warn
 
+if TYPE_CHECKING:
+    from scaling.predict.serving import Serving
+
 LAW_FORM_DECADES = 1.0  # of extrapolation, from which the law itself is in doubt
+TESTED_DECADES = 1.5  # of extrapolation, to which benchmarks/backtest.py scores the combination
 MIN_DECADES = 0.05  # beyond the largest budget, to count as extrapolation
 RATIO_SLACK = 1.05  # of tokens per parameter beyond those of the runs
 MEASURES = ("flops", "n_params", "tokens", "loss", "tokens_per_param", "accuracy")
@@ -83,21 +84,30 @@ def predict(
     model, no_model = _model(law, answer, wanted)
     inference, far_served, smaller_models, time = None, [], None, None
     if demand is not None and kind is not QuestionKind.SERVED_SIZE:
+        from scaling.predict.serving import with_demand
+
         n, d = _size(answer, "--inference-tokens")
         inference = with_demand(law, n, d, demand, serving, *_task_of(law, n))
         far_served = _outside(
             law, inference.n_params, inference.tokens, "the size that is cheapest to serve: "
         )
-    decades, warnings = _extrapolation(law, answer, is_one_law=parts is None)
+    decoding = None
+    if serving is not None and model is not None:
+        from scaling.predict.serving import decoding as decoding_of
+
+        decoding = decoding_of(model, serving)
+    decades, warnings = _extrapolation(law, answer, question.inputs, is_one_law=parts is None)
     approaches = (
         {name: one_law.by_approach(law, name, flops) for name in law.approaches}
         if kind is QuestionKind.BUDGET and flops is not None
         else {}
     )
-    apart = several_laws.disagreement(approaches) if parts else None
-    if apart:
-        answer = several_laws.spanning(law, answer, approaches)
+    apart, sizes = several_laws.disagreement(law, approaches) if parts else (None, {})
+    if sizes:
+        answer = several_laws.spanning(law, answer, sizes)
     if smaller is not None:  # of an optimum every draw has its own
+        from scaling.predict.iso_loss import check_reachable, fractions_of, prices
+
         n, d = _size(answer, "--smaller")
         is_optimum = kind in (QuestionKind.BUDGET, QuestionKind.LOSS)
         smaller_models = prices(law, n, d, fractions_of(smaller), flops if is_optimum else None)
@@ -117,7 +127,7 @@ def predict(
         inference=inference,
         smaller=smaller_models,
         approaches=approaches or None,
-        decoding=decoding(model, serving) if serving is not None and model is not None else None,
+        decoding=decoding,
         time=time,
         extrapolation_decades=decades,
         model=model,
@@ -213,6 +223,8 @@ def _model(
         return None, [warn(WarningCode.NO_MODEL, message)]
     if not wanted:
         return None, []
+    from scaling.recipe import describe
+
     vocab_size, seq_len = _task_of(law, n)
     sizes: dict[str, Any] = {"vocab_size": vocab_size, "seq_len": seq_len}
     try:
@@ -222,14 +234,16 @@ def _model(
 
 
 def _extrapolation(
-    law: FittedLaw, answer: Answer, is_one_law: bool
+    law: FittedLaw, answer: Answer, inputs: Mapping[str, float], is_one_law: bool
 ) -> tuple[float | None, list[ResultWarning]]:
     """Decades beyond the data, of C where it is known, and a warning for each way in which the
     answer leaves them.
     """
     name = next((name for name in UNITS if name in law.range and answer[name].value), None)
     if name is None:
-        return None, []
+        known = {letter: value for letter, value in inputs.items() if letter in law.range}
+        far = [_far(letter, value, law.range[letter]) for letter, value in known.items()]
+        return (0.0 if known else None), [each for each in far if each is not None]
     (label, unit), span, value = UNITS[name], law.range[name], answer[name].value or 0.0
     if value <= 0:
         return None, []
@@ -248,6 +262,12 @@ def _extrapolation(
     if decades > LAW_FORM_DECADES and law.draws is not None and is_one_law:
         message = "the interval does not cover errors in the law's form"
         warnings.append(warn(WarningCode.LAW_FORM, message))
+    if decades > TESTED_DECADES and not is_one_law:
+        message = (
+            f"forecasts were tested up to {TESTED_DECADES:g} decades beyond the data: "
+            "farther out the interval is a guess"
+        )
+        warnings.append(warn(WarningCode.UNTESTED, message, decades=decades))
     is_beyond = decades > MIN_DECADES
     outside = _outside(law, answer["n_params"].value, answer["tokens"].value, "", is_beyond)
     return decades, [*warnings, *outside]
@@ -265,10 +285,19 @@ def _outside(
     )
     for name, label, value, slack in measures[2 if only_ratio else 0 :]:
         ends = law.range.get(name)
-        if ends and value is not None and not ends[0] / slack <= value <= ends[1] * slack:
-            message = (
-                f"{subject}{format_count(value)} {label} lie outside the data "
-                f"({format_count(ends[0])} to {format_count(ends[1])})"
-            )
-            warnings.append(warn(WarningCode.OUTSIDE_DATA, message, quantity=name))
+        far = _far(name, value, ends, f"{subject}{{}} {label}", slack) if ends and value else None
+        warnings += [far] if far else []
     return warnings
+
+
+def _far(
+    name: str, value: float, ends: tuple[float, float], what: str = "", slack: float = 1.01
+) -> ResultWarning | None:
+    """A warning where a value lies outside those of the data."""
+    if ends[0] / slack <= value <= ends[1] * slack:
+        return None
+    spans = f"({format_count(ends[0])} to {format_count(ends[1])})"
+    subject = what.format(format_count(value)) if what else f"{name} = {format_count(value)}"
+    lie = "lie" if what else "lies"
+    message = f"{subject} {lie} outside the data {spans}"
+    return warn(WarningCode.OUTSIDE_DATA, message, quantity=name)

@@ -98,14 +98,14 @@ class Inference(Document):
 
 class ErrorParts(Document):
     """The standard error of an answer, in logs: the scatter of a run, the parameters of the
-    headline law, the form of the law (what the candidates differ by beyond them), the factor that
-    rolling origins ask for, and the `total`.
+    headline law, the form of the law (what the candidates differ by beyond them), the distance
+    from the data (what they err by together), and the `total`.
     """
 
     noise: Real
     parameters: Real | None
     form: Real
-    factor: Real
+    distance: Real
     total: Real
 
 

@@ -150,7 +150,7 @@ def _countings(
     if points.n is None or points.d is None:
         raise ScalingError(
             "the table has no N and D to count in two ways",
-            where=str(path),
+            where=path,
             remedy='name them: --columns "N=...,D=..."',
         )
     n = np.asarray(points.n)

@@ -24,6 +24,7 @@ Curve = Callable[[Array], tuple[Array, Array, Array]]  # values and the ends of 
 LEAST, MOST = 1e3, 1e40  # FLOPs, parameters or tokens between which a crossing is sought
 GRID = 186  # five a decade
 NAME = "combination"
+MATERIAL = 1.2  # the largest N* over the smallest, from which it matters that approaches disagree
 
 
 def at_flops(known: FittedLaw, combination: Combination, flops: float) -> tuple[Answer, Parts]:
@@ -77,11 +78,18 @@ def at_size(
     """The C for which N (or D) is compute-optimal. Raises ScalingError where no C is."""
 
     def optimum_reversed(n: Array, d: Array) -> tuple[Array, Array, Array]:
-        """The other way round, so that it falls as the other input grows."""
+        """The other way round, so that it falls as the other input grows, and the lower end
+        first.
+        """
         flops = known.cost.flops(n, d)
-        ends = combination.optima(flops, "n_star", known.ci)
-        sizes = [end if letter == "N" else known.cost.tokens(end, flops) for end in ends]
-        return -sizes[0], -sizes[1], -sizes[2]
+        n_star, low, high = combination.optima(flops, "n_star", known.ci)
+        if letter == "N":
+            return -n_star, -high, -low
+        return (
+            -known.cost.tokens(n_star, flops),
+            -known.cost.tokens(low, flops),
+            -known.cost.tokens(high, flops),
+        )
 
     measures = _with_other(known.cost, letter, value, optimum_reversed, -value)
     if measures is None:
@@ -216,40 +224,49 @@ def _breakdown(
             noise=forecast.noise,
             parameters=parameters,
             form=form,
-            factor=forecast.factor,
-            total=forecast.factor * math.hypot(forecast.spread, forecast.noise),
+            distance=forecast.distance,
+            total=math.hypot(forecast.spread, forecast.noise, forecast.distance),
         ),
     )
 
 
-def disagreement(approaches: Mapping[str, ApproachPrediction]) -> ResultWarning | None:
-    """The warning that the intervals of N* by the three approaches do not all overlap."""
+def disagreement(
+    known: FittedLaw, approaches: Mapping[str, ApproachPrediction]
+) -> tuple[ResultWarning | None, dict[str, float]]:
+    """The warning that the intervals of N* by the three approaches do not all overlap, where that
+    matters, and the sizes that the answer's interval then holds: those of the approaches that the
+    later budgets have not contradicted.
+    """
     ends = {
         name: (each.n_params.lo, each.n_params.hi)
         for name, each in approaches.items()
         if each.n_params.lo is not None and each.n_params.hi is not None
     }
-    if len(ends) < 2:
-        return None
-    largest = max(ends, key=lambda name: ends[name][0])
-    smallest = min(ends, key=lambda name: ends[name][1])
-    if ends[largest][0] <= ends[smallest][1]:
-        return None
-    sizes = {name: approaches[name].n_params.value for name in ends}
+    sizes = {name: approaches[name].n_params.value or math.nan for name in ends}
+    if len(ends) < 2 or max(lo for lo, _ in ends.values()) <= min(hi for _, hi in ends.values()):
+        return None, {}
+    combination = known.combination
+    heard = {
+        name: size
+        for name, size in sizes.items()
+        if combination is None or combination.has_voice(known.law if name == "parametric" else name)
+    }
+    smallest, largest = min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)
+    if sizes[largest] < MATERIAL * sizes[smallest]:
+        return None, heard
     message = (
         f"the approaches disagree beyond their intervals: N* is {sizes[smallest]:.3g} by "
         f"{smallest} and {sizes[largest]:.3g} by {largest}"
     )
-    return warn(WarningCode.APPROACHES_DISAGREE, message, **sizes)
+    if unheard := " and ".join(name for name in (smallest, largest) if name not in heard):
+        message += f"; later budgets contradict {unheard}, which the interval need not hold"
+    return warn(WarningCode.APPROACHES_DISAGREE, message, **sizes), heard
 
 
-def spanning(
-    known: FittedLaw, answer: Answer, approaches: Mapping[str, ApproachPrediction]
-) -> Answer:
-    """The answer for a budget, its interval of N* wide enough to hold what each approach says."""
+def spanning(known: FittedLaw, answer: Answer, sizes: Mapping[str, float]) -> Answer:
+    """The answer for a budget, its interval of N* wide enough to hold all sizes."""
     size, flops = answer["n_params"], answer["flops"].value
-    said = [each.n_params.value for each in approaches.values()]
-    sizes = [n for n in (*said, size.lo, size.hi) if n is not None]
+    ends = [n for n in (*sizes.values(), size.lo, size.hi) if n is not None]
     assert flops is not None
-    wider = size.model_copy(update={"lo": min(sizes), "hi": max(sizes)})
+    wider = size.model_copy(update={"lo": min(ends), "hi": max(ends)})
     return {**answer, **_measures(known.cost, flops, wider)}

@@ -163,6 +163,12 @@ class ColorScale:
     hi: float
     unit: Literal["number", "count", "flops"] = "count"
 
+    @classmethod
+    def of(cls, values: Values, label: str = "parameters N", unit: Any = "count") -> ColorScale:
+        """The scale that reaches from the smallest to the largest of these values."""
+        numbers = np.asarray(values, float)
+        return cls(label, float(numbers.min()), float(numbers.max()), unit)
+
     @property
     def is_one_value(self) -> bool:
         """Whether there is nothing to tell apart: then no scale is drawn."""
@@ -183,7 +189,7 @@ class Figure:
     caption: str
     x: Axis
     y: Axis
-    traces: tuple[Trace, ...]
+    traces: Sequence[Trace]
     ramp: ColorScale | None = None
     size: Literal["half", "wide"] = "half"
 

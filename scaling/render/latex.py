@@ -34,10 +34,13 @@ def to_latex(table: Table) -> str:
         ]
         for cells in table.formatted()
     ]
-    alignment = [
-        _text_alignment([cells[index] for cells in body]) if column.is_text else "r"
-        for index, column in enumerate(table.columns)
-    ]
+    alignment = []
+    for column, *cells in zip(table.columns, *body, strict=True):
+        longest = max(map(len, cells), default=0)
+        longest_word = max((len(word) for cell in cells for word in cell.split()), default=0)
+        is_paragraph = longest > PARAGRAPH_ABOVE and longest_word <= MAX_WORD  # a digest is none
+        text = r"p{0.4\linewidth}" if is_paragraph else "l"
+        alignment.append(text if column.is_text else "r")
     lines = [
         *(f"% {for_latex(text)}" for text in (table.title, table.caption) if text),
         r"% needs \usepackage{booktabs}",
@@ -50,11 +53,3 @@ def to_latex(table: Table) -> str:
         r"\end{tabular}",
     ]
     return "\n".join(lines) + "\n"
-
-
-def _text_alignment(cells: list[str]) -> str:
-    """`p` for long text whose words all fit the paragraph (a digest does not), else `l`."""
-    longest = max(map(len, cells), default=0)
-    longest_word = max((len(word) for cell in cells for word in cell.split()), default=0)
-    is_paragraph = longest > PARAGRAPH_ABOVE and longest_word <= MAX_WORD
-    return r"p{0.4\linewidth}" if is_paragraph else "l"

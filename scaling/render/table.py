@@ -26,7 +26,12 @@ Kind = Literal[
 Estimate = tuple[Union[float, None], Union[float, None], Union[float, None]]
 Cell = Union[str, float, int, None, Estimate]
 Document = Mapping[str, Any]
-KINDS: dict[str, Kind] = {"N": "count", "D": "count", "C": "flops"}  # of columns by name
+KINDS: dict[str, Kind] = {  # of columns by heading
+    **dict.fromkeys(("N", "D", "N*", "D*", "parameters N*", "tokens D*"), "count"),
+    **dict.fromkeys(("C", "FLOPs"), "flops"),
+    **dict.fromkeys(("L*", "loss L*", "tokens per parameter"), "rough"),
+    **dict.fromkeys(("error", "excess", "bias"), "percent"),
+}
 
 
 @dataclass(frozen=True)
@@ -125,13 +130,15 @@ def records_to_csv(records: Iterable[Mapping[str, Any]], columns: Sequence[str] 
 
     `columns` is the header where there is no record.
     """
-    flat = [{name: _json_cell(value) for name, value in flatten(row)} for row in records]
+    flat = [
+        {
+            name: json.dumps(value) if isinstance(value, (bool, list, tuple)) else value
+            for name, value in flatten(row)
+        }
+        for row in records
+    ]
     names = list(dict.fromkeys(name for row in flat for name in row)) or list(columns)
     return csv_text([names, *([row.get(name) for name in names] for row in flat)])
-
-
-def _json_cell(value: Any) -> Any:
-    return json.dumps(value) if isinstance(value, (bool, list, tuple)) else value
 
 
 PAIR = (Column("what"), Column("value"))
@@ -198,65 +205,46 @@ def format_estimate(entry: Any, kind: Kind = "rough") -> str:
     return format_cell(estimate(entry), Column("", kind, True))
 
 
-def tabulate(
-    name: str,
-    title: str,
-    records: Iterable[Any] | None,
-    columns: Mapping[str, Column],
-    caption: str = "",
-    max_rows: int | None = None,
-) -> Table | None:
-    """A table with one row for each record and one column for each path ("best.loss") to a field
-    of it. None without records.
-    """
-    rows = tuple(
-        tuple(_field(record, path, column) for path, column in columns.items())
-        for record in records or ()
-    )
-    shown = tuple(columns.values())
-    return Table(name, title, shown, rows, caption, max_rows) if rows else None
-
-
-def _field(record: Any, path: str, column: Column) -> Any:
-    for name in path.split("."):
-        if record is not None:
-            record = record.get(name) if isinstance(record, Mapping) else getattr(record, name)
-    return estimate(record) if column.interval else record
-
-
 def record_table(
     name: str,
     title: str,
-    records: Sequence[Mapping[str, Any]],
+    records: Iterable[Any] | None,
     caption: str = "",
     max_rows: int | None = None,
+    columns: Mapping[str, str] | None = None,
     **kinds: Sequence[str],
 ) -> Table | None:
-    """A table of records with the same keys, which are its columns. None without records.
+    """A table with one row for each record. None without records.
 
-    N, D and C are counts and FLOPs; of other columns the first value tells the kind: text, an
-    estimate with its interval, an integer, or else a number. `rough=("R2", "p")` names the columns
-    of another kind, `interval=` those that may lack all values.
+    Its columns are the keys that the records share, or `columns`: the heading of each path
+    ("best.loss") to a field of a record. Some headings have a kind of their own (KINDS); of others
+    the first value tells it: text, an estimate with its interval, an integer, or else a number.
+    `rough=("R2", "p")` names the columns of another kind, `interval=` those that may lack all
+    values.
     """
-    named: dict[str, Any] = {column: kind for kind, columns in kinds.items() for column in columns}
-    columns = []
-    for column in records[0] if records else ():
-        first = next((r[column] for r in records if r[column] is not None), 0.0)
+    rows = list(records or ())
+    if not rows:
+        return None
+    named: dict[str, Any] = {heading: kind for kind, names in kinds.items() for heading in names}
+    shown, cells = [], []
+    for path, heading in (columns or {key: key for key in rows[0]}).items():
+        values = [_field(row, path) if columns else row[path] for row in rows]
+        first = next((value for value in values if value is not None), 0.0)
         kind: Kind = "text" if isinstance(first, str) else "number"
         if isinstance(first, (int, np.integer)):
             kind = "integer"
-        interval = (
-            named.get(column) == "interval" or hasattr(first, "lo") or isinstance(first, tuple)
-        )
-        kind = (
-            kind if named.get(column) == "interval" else named.get(column, KINDS.get(column, kind))
-        )
-        columns.append(Column(column, kind, interval))
-    rows = tuple(
-        tuple(
-            estimate(cell) if column.interval else cell
-            for cell, column in zip(record.values(), columns, strict=True)
-        )
-        for record in records
-    )
-    return Table(name, title, tuple(columns), rows, caption, max_rows) if rows else None
+        is_interval = hasattr(first, "lo") or isinstance(first, tuple)
+        if named.get(heading) == "interval":
+            is_interval = True
+        else:
+            kind = named.get(heading, KINDS.get(heading, kind))
+        shown.append(Column(heading, kind, is_interval))
+        cells.append([estimate(value) for value in values] if is_interval else values)
+    return Table(name, title, tuple(shown), tuple(zip(*cells, strict=True)), caption, max_rows)
+
+
+def _field(record: Any, path: str) -> Any:
+    for name in path.split("."):
+        if record is not None:
+            record = record.get(name) if isinstance(record, Mapping) else getattr(record, name)
+    return record

@@ -17,10 +17,7 @@ from scaling.predict.comparison import Comparison, ComputeMultiplier, Difference
 from scaling.render.figure import Axis, Band, Dash, Figure, Line, Markers, ReferenceLine, Trace
 from scaling.render.section import section
 from scaling.render.table import (
-    Cell,
-    Column,
     Table,
-    estimate,
     format_estimate,
     number,
     record_table,
@@ -255,7 +252,7 @@ def _multiplier(comparison: Comparison) -> Figure | None:
     x_axis = replace(C_AXIS, label=f"training FLOPs C of {first}")
     axes = x_axis, Axis("compute multiplier at equal loss", log=True)
     title = f"Compute multiplier over {first}"
-    return Figure("compare-multiplier", title, caption, *axes, tuple(traces), size="wide")
+    return Figure("compare-multiplier", title, caption, *axes, traces, size="wide")
 
 
 def _spending(comparison: Comparison) -> Table | None:
@@ -292,16 +289,23 @@ def _spending(comparison: Comparison) -> Table | None:
     )
 
 
-def _estimates(comparison: Comparison) -> Table:
+def _estimates(comparison: Comparison) -> Table | None:
     """Exponents and parameters side by side, one row a quantity."""
     sides = [{**side.derived, **side.params} for side in comparison.sides]
-    names = dict.fromkeys(name for side in sides for name in side)
-    rows: tuple[tuple[Cell, ...], ...] = tuple(
-        (name, *(estimate(side.get(name)) for side in sides)) for name in names
-    )
-    columns = (Column("parameter"), *(Column(s.name, "number", True) for s in comparison.sides))
+    rows = [
+        {
+            "parameter": name,
+            **{
+                side.name: entries.get(name)
+                for side, entries in zip(comparison.sides, sides, strict=True)
+            },
+        }
+        for name in dict.fromkeys(name for side in sides for name in side)
+    ]
+    headings = tuple(side.name for side in comparison.sides)
     caption = f"{100 * comparison.ci:g} % intervals from each sweep's own bootstrap."
-    return Table("estimates", "Parameters side by side", columns, rows, caption)
+    title = "Parameters side by side"
+    return record_table("estimates", title, rows, caption, interval=headings)
 
 
 def _tests(comparison: Comparison) -> Table | None:

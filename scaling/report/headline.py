@@ -30,6 +30,7 @@ HEAVY = (  # what makes an answer wrong, before what makes it wide
     WarningCode.APPROACHES_DISAGREE,
     WarningCode.HOLDOUT_COVERAGE,
     WarningCode.HOLDOUT_ONE_SIDED,
+    WarningCode.UNTESTED,
 )
 OUTSIDE = {WarningCode.EXTRAPOLATION, WarningCode.BELOW_DATA, WarningCode.OUTSIDE_DATA}
 MAX_PARAMS = 4  # parameters of a law that are listed in a line
@@ -49,7 +50,12 @@ def fit_lines(fit: FitResult, saved: str | None = None, command: str = "") -> Li
     columns = ", ".join(f"{letter} = {name!r}" for letter, name in fit.source.columns.items())
     rows = fit.n_points + sum(each.count for each in fit.excluded)
     used = [f"{fit.n_points} of {rows} {'rows' if columns else 'runs'}", columns]
-    used += [f"N is {fit.source.convention.params or 'as given'}"] if fit.approaches else []
+    has_n = "N" in fit.source.columns or not columns
+    used += (
+        [f"N is {fit.source.convention.params or 'as given'}"] if fit.approaches and has_n else []
+    )
+    if fit.law != "hyper":  # what was converted and derived; of hyper the notes are its answer
+        used += fit.source.notes[bool(columns) :]
     has_frontier = "flops" in fit.range and "a" in fit.derived
     budget = 10 * fit.range["flops"][1] if has_frontier else 0.0
     answer = None
@@ -76,12 +82,14 @@ def fit_lines(fit: FitResult, saved: str | None = None, command: str = "") -> Li
 
 
 def _fit_answer(fit: FitResult, answer: PredictionResult | None) -> str:
-    grows = f"N* grows as C^{format_estimate(fit.derived['a'])}" if "a" in fit.derived else ""
+    grows = ""
+    if "a" in fit.derived and not summary.has_one_ratio(fit):
+        grows = f"N* grows as C^{format_estimate(fit.derived['a'])}"
     if answer is not None:
         loss = "" if answer.loss.value is None else f", loss {format_estimate(answer.loss)}"
         return (
             f"at {format_flops(answer.flops.value or 0)} FLOPs (ten times the data) N* = "
-            f"{format_estimate(answer.n_params, 'count')}{loss}; {grows}"
+            f"{format_estimate(answer.n_params, 'count')}{loss}{grows and '; '}{grows}"
         )
     if grows:
         return grows
@@ -158,4 +166,6 @@ def reach(prediction: PredictionResult) -> str | None:
         )
     if decades > 0 or any(each.code in OUTSIDE for each in prediction.warnings):
         return None
+    if prediction.flops.value is None:
+        return "This lies within the data."
     return "This lies within the budgets, sizes and tokens per parameter that were trained."

@@ -22,14 +22,6 @@ from scaling.fit.result import FitResult
 from scaling.points.comparability import eval_sets, supports_one_law
 from scaling.points.points import Points, data_id
 from scaling.predict.law_source import FittedLaw, load_law
-from scaling.render.table import Table
-from scaling.report.parts.gradient_noise import noise_scales
-from scaling.report.parts.run_list import (
-    failures_table,
-    points_table,
-    runs_table,
-    training_origin,
-)
 from scaling.store import run_files
 
 if TYPE_CHECKING:
@@ -45,25 +37,21 @@ class ReportInputs:
     """Everything a report shows. `fits` is ordered, the main fit first and read from `path`;
     `notices` say what is absent, `no_law` why no law was fitted where none was asked for.
 
-    `curves` holds every evaluation of every run under the main fit's convention, with the run as
-    its group; `checked` are the forecasts that the sweep was written with, `tuning` how its recipe
-    was measured, `noise_scale` the gradient noise of the runs that measured it, and `rows` the
-    whole results table, for studies.
+    Of a results `folder`, `rows` are the whole table; `curves` holds every evaluation of every run
+    under the main fit's convention, with the run as its group; `checked` are the forecasts that the
+    sweep was written with, `tuning` how its recipe was measured.
     """
 
     name: str
     question: str = ""
     fits: Mapping[str, FitResult] = field(default_factory=dict)
     path: Path | None = None
+    folder: Path | None = None
     notices: tuple[str, ...] = ()
     no_law: tuple[str, ...] = ()
     curves: Points | None = None
-    runs: Table | None = None
-    failures: Table | None = None
-    origin: Table | None = None
     checked: tuple[CheckedForecast, ...] = ()
     tuning: TuningResult | None = None
-    noise_scale: pd.DataFrame | None = None
     rows: pd.DataFrame | None = None
 
     @property
@@ -89,7 +77,7 @@ def is_comparison(sources: Sequence[Path]) -> bool:
         if not path.exists():
             raise ScalingError(
                 "no such file or folder",
-                where=str(path),
+                where=path,
                 remedy="name a results folder or a fit document (FIT.json)",
             )
     if len(sources) < 2:
@@ -185,7 +173,7 @@ def _fit_like(
 
 def _untrained(what: str, folder: Path) -> ScalingError:
     remedy = "train them first: scaling run SWEEP.toml"
-    return ScalingError(what, where=str(folder), remedy=remedy)
+    return ScalingError(what, where=folder, remedy=remedy)
 
 
 def options_used(fit: FitResult) -> dict[str, Any]:
@@ -229,7 +217,7 @@ def _names(sources: Sequence[Path]) -> list[str]:
             return names
     raise ScalingError(
         "a source is named twice",
-        where=str(sources[0]),
+        where=sources[0],
         remedy="name each results folder or fit document once",
     )
 
@@ -247,8 +235,7 @@ def load_inputs(sources: Sequence[Path], out: Path, refit: bool = False) -> Repo
         path.stem if stems.count(path.stem) == 1 else str(path): FitResult.load(path)
         for path in sources
     }
-    inputs = ReportInputs(sources[0].stem, fits=fits, path=sources[0])
-    return replace(inputs, runs=points_table(fits[next(iter(fits))], inputs.law))
+    return ReportInputs(sources[0].stem, fits=fits, path=sources[0])
 
 
 def _fit_paths(folder: Path) -> list[Path]:
@@ -260,15 +247,16 @@ def _folder(folder: Path, out: Path, refit: bool) -> ReportInputs:
     from scaling.points.run_tables import curves
     from scaling.predict.verification import check_forecasts
 
-    failures, path = failures_table(folder), folder / "sweep.toml"
+    path = folder / "sweep.toml"
     sweep = load_sweep(path) if path.exists() else None
-    inputs = ReportInputs(folder.resolve().name, failures=failures)
+    inputs = ReportInputs(folder.resolve().name, folder=folder)
     if sweep:
         inputs = replace(inputs, name=sweep.name, question=sweep.question)
     if not run_files.has_runs(folder):
-        if failures is None:
+        n_failed = len(list((folder / "failures").glob("*.txt")))
+        if not n_failed:
             raise _untrained("holds no runs", folder)
-        text = f"No run finished: all {len(failures.rows)} failed, so there is nothing to fit."
+        text = f"No run finished: all {n_failed} failed, so there is nothing to fit."
         return replace(inputs, notices=(text,))
     table = run_files.load(folder, planned_only=True)
     notices = [
@@ -283,19 +271,15 @@ def _folder(folder: Path, out: Path, refit: bool) -> ReportInputs:
     fits = {path.stem if path != out else MAIN: FitResult.load(path) for path in paths}
     tuning = _tuning(folder, notices)
     convention = next(iter(fits.values())).source.convention if fits else ()
-    evaluations = curves(table, **{key: value for key, value in convention if value})
     return replace(
         inputs,
         fits=fits,
         path=next(iter(paths), None),
         notices=tuple(notices),
         no_law=no_law,
-        curves=evaluations,
-        runs=runs_table(table, evaluations),
-        origin=training_origin(table),
+        curves=curves(table, **{key: value for key, value in convention if value}),
         checked=tuple(check_forecasts(sweep, table)) if sweep else (),
         tuning=tuning,
-        noise_scale=noise_scales(table),
         rows=table,
     )
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling.errors import DISK, ScalingError
-from scaling.files import write_atomically, write_json, write_text
+from scaling.files import ChecksumError, read_json, write_atomically, write_json, write_text
 from scaling.predict.prediction import PredictionResult
 from scaling.render import matplotlib_backend, plotly_backend
 from scaling.render.escape import for_markdown, sanitize
@@ -29,7 +29,10 @@ from scaling.report.sections import Report, build_report
 TEMPLATES = Path(__file__).parent / "templates"
 # a canvas is laid out again each time: the order is part of the bytes
 PICTURES = ("svg", "png", "pdf")
+FILES = (*PICTURES, "csv")  # of a figure
 COMPARISON = "comparison"
+MANIFEST = "manifest.json"  # of the figures and tables of a report
+OWN = re.compile(r"(figures|tables)/[\w-]+\.(svg|png|pdf|csv|tex)")
 
 
 def write_report(
@@ -69,7 +72,7 @@ def write_report(
     if target.exists() and not target.is_dir():
         raise ScalingError(
             "is a file; a report is a folder",
-            where=str(target),
+            where=target,
             remedy="name another folder with --out",
             exit_code=DISK,
         )
@@ -89,7 +92,12 @@ def write_report(
 
 
 def _write(report: Report, target: Path, style: Style) -> None:
-    """All files of a report but its numbers."""
+    """All files of a report but its numbers; figures and tables of the report that was here before
+    and that this one lacks are removed.
+    """
+    before = _listed(target)
+    names = [f"figures/{each.name}.{kind}" for each in report.figures for kind in FILES]
+    names += [f"tables/{each.name}.{kind}" for each in report.tables for kind in ("csv", "tex")]
     for figure in report.figures:
         canvas = matplotlib_backend.draw(figure, style)
         path = target / "figures" / figure.name
@@ -102,6 +110,19 @@ def _write(report: Report, target: Path, style: Style) -> None:
         write_text(target / "tables" / f"{table.name}.tex", table.to_latex())
     write_text(target / "report.md", markdown(report))
     write_text(target / "index.html", html(report))
+    write_json(target / MANIFEST, {"files": sorted(names)}, indent=1)
+    for name in before - set(names):
+        (target / name).unlink(missing_ok=True)
+
+
+def _listed(target: Path) -> set[str]:
+    """The figures and tables that the report in this folder lists as its own."""
+    try:
+        listed = read_json(target / MANIFEST).get("files")
+    except (FileNotFoundError, NotADirectoryError, ChecksumError):
+        return set()
+    names = {str(name) for name in listed} if isinstance(listed, list) else set()
+    return {name for name in names if OWN.fullmatch(name)}
 
 
 def _comparison(
@@ -154,7 +175,7 @@ def html(report: Report, live: Live | None = None) -> str:
             report=report,
             policy=policy(scripts, live is not None),
             live=live,
-            kinds=() if live else (*PICTURES, "csv"),
+            kinds=() if live else FILES,
             table_kinds=() if live else ("csv", "tex"),
             style=Markup(_template("style.css")),
             data={name: Markup(_json(value)) for name, value in data.items()},

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from scaling.errors import ScalingError
-from scaling.fit.combination import FREEDOM, SPANNED, Quantity
+from scaling.fit.combination import FREEDOM, SPREAD_SHARE, Quantity
 from scaling.fit.frontier.frontier import Frontier
 from scaling.fit.significance import student
 from scaling.predict.law_source import FittedLaw
@@ -83,27 +83,32 @@ def predictor(law: FittedLaw | None, path: Path | None, start: float | None) -> 
 
 
 def _combination(law: FittedLaw) -> dict[str, Any] | None:
-    """The candidates' frontiers with their weights, whether the interval spans them, the noise of
-    measured minima, and what multiplies the standard error: the quantile of Student's t times the
-    factor of the rolling origins.
+    """The candidates' frontiers with their weights, the quantile of Student's t, and the parts of
+    the standard error of each quantity: share of the spread, noise, growth a decade of C.
     """
     combined = law.combination
     if combined is None:
         return None
     quantities: tuple[Quantity, ...] = ("n_star", "loss_star")
-    quantile = student(law.ci, FREEDOM)
     candidates = [
         {
             "powers": _powers(frontier),
             "weights": {name: candidate.weights.get(name, 0.0) for name in quantities},
-            "spanned": candidate.name in SPANNED,
         }
         for candidate in combined.candidates
         if (frontier := candidate.frontier()) is not None
     ]
-    width = {name: quantile * combined.factor.get(name, 1.0) for name in quantities}
-    noise = {quantity: combined.noise_of(quantity) for quantity in quantities}
-    return {"candidates": candidates, "noise": noise, "width": width}
+    parts = {
+        name: [SPREAD_SHARE[name], combined.noise_of(name), combined.growth.get(name, 0.0)]
+        for name in quantities
+    }
+    quantile = student(law.ci, FREEDOM)
+    return {
+        "candidates": candidates,
+        "parts": parts,
+        "quantile": quantile,
+        "largest": combined.largest,
+    }
 
 
 def _decades(ends: tuple[float, float], below: int, above: int) -> tuple[int, int]:

@@ -31,6 +31,7 @@ from scaling.report.parts import (
     law_plots,
     prediction_tables,
     repeated_data,
+    run_list,
     run_plots,
     tuning,
     wrong_size,
@@ -115,7 +116,7 @@ def build_report(
         lead=tuple(figure for figure in lead if figure is not None),
         sentences=tuple(sentences),
         notices=(*inputs.notices, *no_law),
-        light=summary.light(fit, answer, checked) if fit else None,
+        light=summary.light(fit, answer, checked) if fit else summary.tested(checked),
         caveats=tuple(caveats),
         predictor=predictor(law, inputs.path, answer.flops.value) if answer else None,
     )
@@ -205,16 +206,23 @@ def _checks(fit: FitResult, inputs: ReportInputs) -> Section:
 
 def _background(inputs: ReportInputs, curves: Figure | None, command: str) -> list[Section]:
     """How the runs were trained, the runs themselves, and how to make all of it again."""
-    fit, tuned, noise = inputs.main, inputs.tuning, inputs.noise_scale
+    fit, tuned, rows = inputs.main, inputs.tuning, inputs.rows
+    noise = runs = origin = None
+    if rows is not None and inputs.curves is not None:
+        noise, origin = gradient_noise.noise_scales(rows), run_list.training_origin(rows)
+        runs = run_list.runs_table(rows, inputs.curves)
+    elif fit is not None:
+        runs = run_list.points_table(fit, inputs.law)
     figures = [curves, *tuning.ladders(tuned), gradient_noise.figure(noise)]
     tables = [*tuning.optima(tuned), gradient_noise.table(noise)]
-    listed = [fit_tables.exclusions(fit), inputs.failures, inputs.runs]
-    origin = [fit_tables.provenance(fit) if fit else None, inputs.origin]
+    failures = run_list.failures_table(inputs.folder) if inputs.folder else None
+    listed = [fit_tables.exclusions(fit), failures, runs]
+    origins = [fit_tables.provenance(fit) if fit else None, origin]
     commands = [fit_command(fit), command] if fit else [command]
     return [
         section("training", "Training", figures, tables, folded=True),
         section("data", "Data", [], listed, folded=fit is not None),
-        section("provenance", "Provenance", [], origin, commands=commands, folded=True),
+        section("provenance", "Provenance", [], origins, commands=commands, folded=True),
     ]
 
 

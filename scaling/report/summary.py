@@ -13,6 +13,7 @@ from scaling.formatting import format_count, format_flops
 from scaling.predict.prediction import PredictionResult
 from scaling.render.table import format_estimate, number
 from scaling.report.parts.fit_tables import OPTIMUM, unidentified
+from scaling.warning import WarningCode
 
 if TYPE_CHECKING:
     from scaling.predict.verification import CheckedForecast
@@ -24,6 +25,7 @@ COUNTED = {
 }
 MAX_SIZE_FACTOR = 4.0  # between the ends of the interval of N*, to be of use
 MAX_HOLDOUT_ERROR = 0.05
+ONE_RATIO = "all runs have one ratio of tokens to parameters"
 
 
 class Light(StrEnum):
@@ -75,10 +77,17 @@ def trained(fit: FitResult, answer: PredictionResult | None) -> str:
     return text
 
 
+def has_one_ratio(fit: FitResult) -> bool:
+    """Whether the runs cannot tell size from tokens."""
+    return any(warning.code is WarningCode.ONE_RATIO for warning in fit.warnings)
+
+
 def exponents(fit: FitResult) -> str:
     """How N* and D* grow with compute."""
     if "a" not in fit.derived:
         return f"The law {fit.law} says nothing of the best size for a budget."
+    if has_one_ratio(fit):
+        return f"How the best size grows does not follow: {ONE_RATIO}."
     a, b = (format_estimate(fit.derived.get(name)) for name in ("a", "b"))
     level = f" ({100 * fit.ci:g} % intervals)" if fit.bootstrap else ""
     return f"By the law {fit.law} the best size grows as C^{a} and its tokens as C^{b}{level}."
@@ -118,21 +127,35 @@ def caveats(fit: FitResult, answer: PredictionResult | None) -> list[str]:
     return list(dict.fromkeys(text for text in texts if text))
 
 
+def tested(checked: Sequence[CheckedForecast]) -> tuple[Light, str] | None:
+    """The light of a law by the runs whose losses it forecast; None where it forecast none."""
+    judged = [item.inside for item in checked if item.inside is not None]
+    if 0 in judged:
+        return Light.CARE, "measured losses lie outside the interval that was forecast"
+    if judged:
+        return Light.TRUST, "it forecast the losses of runs that were trained afterwards"
+    return None
+
+
 def light(
     fit: FitResult, answer: PredictionResult | None, checked: Sequence[CheckedForecast] = ()
 ) -> tuple[Light, str]:
     """How far to trust the answer, and the one reason that decides."""
     if fit.status is FitStatus.NOT_CONVERGED:
         return Light.NOT_YET, "the fit did not converge"
+    if has_one_ratio(fit):
+        return Light.NOT_YET, f"the best size does not follow: {ONE_RATIO}"
     if fit.status is FitStatus.NOT_IDENTIFIED and fit.combination is None:
-        return Light.NOT_YET, f"not identified by these runs: {', '.join(unidentified(fit))}"
+        names = ", ".join(unidentified(fit))
+        by_runs = f"not identified by these runs: {names}"
+        return Light.NOT_YET, by_runs if names else fit.status_text
     size, holdout, agreement = answer and answer.n_params, fit.holdout, fit.approaches_agree
     if size and size.lo and size.hi and size.hi / size.lo > MAX_SIZE_FACTOR:
         factor = f"{size.hi / size.lo:.2g}"
         return Light.NOT_YET, f"the best size is known within a factor of {factor} only"
-    outside = [item for item in checked if item.inside == 0]
-    if outside:
-        return Light.CARE, "measured losses lie outside the interval that was forecast"
+    forecast = tested(checked)
+    if forecast and forecast[0] is not Light.TRUST:
+        return forecast
     error = holdout.mean_abs_rel_error if holdout else None
     if error is not None and error > MAX_HOLDOUT_ERROR:
         return Light.CARE, f"it misses the budget that was held out by {100 * error:.2g} %"
@@ -143,8 +166,8 @@ def light(
         return Light.CARE, f"not identified by these runs: {names} of the law"
     if fit.warnings:
         return Light.CARE, fit.warnings[0].message
-    if checked:
-        return Light.TRUST, "it forecast the losses of runs that were trained afterwards"
+    if forecast:
+        return forecast
     if error is not None:
         reason = f"it predicts the budget that was held out within {100 * error:.2g} %"
         return Light.TRUST, reason

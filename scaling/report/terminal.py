@@ -12,16 +12,14 @@ from typing import TYPE_CHECKING
 
 from scaling.fit.result import FitResult
 from scaling.formatting import format_flops
-from scaling.predict.named_models import COMPARABLE
 from scaling.predict.prediction import PredictionResult
 from scaling.render.escape import sanitize
 from scaling.render.table import (
-    Column,
     Table,
     format_estimate,
     number,
     pairs,
-    tabulate,
+    record_table,
 )
 from scaling.report import headline, summary
 from scaling.report.parts import diagnostics, fit_tables, prediction_tables, repeated_data
@@ -62,16 +60,12 @@ def fit_text(fit: FitResult, saved: str | None = None, command: str = "") -> Ren
 
 def header(fit: FitResult) -> Iterator[tuple[str, str]]:
     """What was fitted to what, in pairs."""
-    from scaling.fit.laws.laws import LAWS
-    from scaling.fit.special.table_laws import SPECIAL
-
     objective, convention = fit.objective, fit.source.convention
     left_out = "; ".join(f"{item.count} {item.reason}" for item in fit.excluded)
     value = "" if objective.value is None else f" = {objective.value:.8g}"
     yield "law", f"{fit.law}, {fit.approach}"
     if fit.approach == "parametric":
-        law = LAWS.get(fit.law) or SPECIAL.get(fit.law)
-        yield "formula", law.formula if law else fit.law
+        yield "formula", _formula(fit.law)
     yield "source", ", ".join(fit.source.paths) or "–"
     yield "points", f"{fit.n_points} fitted" + (f"; left out: {left_out}" if left_out else "")
     counted = f"N = {convention.params or 'as given'}, C = {convention.flops or 'as given'}"
@@ -86,8 +80,19 @@ def header(fit: FitResult) -> Iterator[tuple[str, str]]:
     yield "status", fit.status_text
 
 
+def _formula(name: str) -> str:
+    from scaling.fit.fit_options import TABLE_LAWS
+    from scaling.fit.laws.laws import LAWS
+
+    if name in TABLE_LAWS:
+        from scaling.fit.special.table_laws import SPECIAL
+
+        return SPECIAL[name].formula
+    return LAWS[name].formula if name in LAWS else name
+
+
 def prediction_text(
-    prediction: PredictionResult, models: Table | None = None, command: str = ""
+    prediction: PredictionResult, models: NamedModels | None = None, command: str = ""
 ) -> RenderableType:
     """A prediction: five lines (`command` is the next one), the optimum with intervals, the model
     that can be built, how far beyond the data it lies; `models` are named models against the
@@ -100,8 +105,8 @@ def prediction_text(
         None if accuracy is None else f"Accuracy at this loss: {format_estimate(accuracy)}.",
         prediction_tables.error_parts(prediction),
         *prediction_tables.prediction_tables(prediction),
-        models,
-        models and COMPARABLE,
+        models.table() if models else None,
+        models.comparable if models else None,
         headline.reach(prediction),
         *prediction.warnings,
     )
@@ -109,11 +114,15 @@ def prediction_text(
 
 def predictions_text(predictions: Sequence[PredictionResult]) -> RenderableType:
     """Several predictions, one row for each budget."""
-    first, measures = predictions[0], (("flops", "FLOPs", "flops"), *fit_tables.OPTIMUM)
-    columns = {name: Column(label, kind, True) for name, label, kind in measures}
+    first, columns = predictions[0], {name: label for name, label, _ in fit_tables.OPTIMUM}
     warnings = {each.message: each for one in predictions for each in one.warnings}
     return _page(
-        tabulate("predictions", headline.titles(first)[0], predictions, columns),
+        record_table(
+            "predictions",
+            headline.titles(first)[0],
+            predictions,
+            columns={"flops": "FLOPs", **columns},
+        ),
         f"{first.law}, {first.source}; {first.basis}",
         *warnings.values(),
     )
@@ -149,7 +158,7 @@ def asked(prediction: PredictionResult) -> Table:
 
 def models_text(models: NamedModels) -> RenderableType:
     """Named models against the optimum of a law, without a prediction."""
-    return _page(models.table(), COMPARABLE, models.basis, *models.warnings)
+    return _page(models.table(), models.comparable, models.basis, *models.warnings)
 
 
 def next_text(proposal: Proposal) -> RenderableType:
@@ -158,12 +167,13 @@ def next_text(proposal: Proposal) -> RenderableType:
     """
     runs = [{**run.to_dict(), "prefix": run.prefix or "alone"} for run in proposal.runs]
     columns = {
-        "n_params": Column("parameters", "count"),
-        "tokens": Column("tokens", "count"),
-        "flops": Column("FLOPs", "flops"),
-        "copies": Column("seeds", "integer"),
-        "prefix": Column("shared prefix"),
+        "n_params": "parameters",
+        "tokens": "tokens",
+        "flops": "FLOPs",
+        "copies": "seeds",
+        "prefix": "shared prefix",
     }
+    counts = ("parameters", "tokens")
     size, loss = proposal.sd_log_n_star, proposal.sd_log_loss
     before, after = (f"a factor of {number(math.exp(sd), 3)}" for sd in (size.before, size.after))
     losses = " to ".join(f"{100 * sd:.2g} %" for sd in (loss.before, loss.after))
@@ -175,7 +185,7 @@ def next_text(proposal: Proposal) -> RenderableType:
     alone = format_flops(proposal.cost.alone)
     shared = f"Runs of one size share their prefix; separate runs would cost {alone}."
     return _page(
-        tabulate("next", "The most informative runs", runs, columns),
+        record_table("next", "The most informative runs", runs, columns=columns, count=counts),
         sentence,
         shared if proposal.shared else None,
         *proposal.warnings,

@@ -39,7 +39,7 @@ def cache_folder(name: str) -> Path:
     if problem:
         raise ScalingError(
             problem,
-            where=str(folder),
+            where=folder,
             remedy="set SCALING_CACHE to a folder of your own",
             exit_code=exit_code,
         )

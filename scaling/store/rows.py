@@ -9,13 +9,15 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from scaling import accounting
-from scaling.config import RunConfig
+
+if TYPE_CHECKING:
+    from scaling.config import RunConfig
 
 SCHEMA_VERSION = 1
 _TEXT, _INT, _REAL = pa.string(), pa.int64(), pa.float64()

@@ -107,7 +107,7 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
         raise
     except (FileNotFoundError, NotADirectoryError):
         raise ScalingError(
-            "no such file", where=str(path), remedy="name an existing table or results folder"
+            "no such file", where=path, remedy="name an existing table or results folder"
         ) from None
     except Exception as error:  # a corrupt footer raises many types (JSON, key, Unicode, Arrow)
         reason = str(error)
@@ -115,7 +115,7 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
             reason = f"{type(error).__name__} (it starts with {bytes(data[:8])!r})"
         raise ScalingError(
             f"not a readable Parquet file: {reason}",
-            where=str(path),
+            where=path,
             remedy="run the sweep again: the run is redone; or restore the file from a copy",
         ) from error
 
@@ -205,7 +205,7 @@ def read_folder(folder: Path, columns: list[str] | None = None) -> FolderRows:
             continue  # compacted meanwhile: list again
     raise ScalingError(
         "its files change faster than they can be read",
-        where=str(folder),
+        where=folder,
         remedy="try again",
         exit_code=STOPPED,
     )
@@ -258,7 +258,7 @@ def check_columns(table: pa.Table, path: Path, names: Sequence[str] = SCHEMA.nam
     if missing:
         raise ScalingError(
             f"is not a run file: columns missing: {', '.join(missing)}",
-            where=str(path),
+            where=path,
             remedy="fit it as a table of your own, or move it away",
         )
     version = int((table.schema.metadata or {}).get(b"scaling.schema", b"1"))
@@ -279,7 +279,7 @@ def check_run(table: pa.Table, path: Path, names: Sequence[str] = SCHEMA.names) 
     if rows.num_rows == 0 or set(rows["run_id"].unique().to_pylist()) != {path.stem}:
         raise ScalingError(
             "its rows do not belong to the run that it is named after",
-            where=str(path),
+            where=path,
             remedy="delete it and run the sweep again",
         )
     return rows.select(names)
@@ -307,13 +307,13 @@ def load(folder: Path, *, planned_only: bool = False) -> pd.DataFrame:
         first = content.corrupt_files[0]
         raise ScalingError(
             first.reason,
-            where=str(first.path),
+            where=first.path,
             remedy="run the sweep again: corrupt runs are trained again",
         )
     if table.num_rows == 0:
         raise ScalingError(
             "holds no finished runs",
-            where=str(folder),
+            where=folder,
             remedy=f"train them first: scaling run sweeps/{folder.name}.toml",
         )
     unplanned: list[str] = []
@@ -344,7 +344,7 @@ def read_run(folder: Path, run_id: str) -> pd.DataFrame:
     if table.num_rows == 0:
         raise ScalingError(
             f"holds no finished run {run_id}",
-            where=str(folder),
+            where=folder,
             remedy=f"scaling status {folder} lists its runs",
         )
     return table.to_pandas(use_threads=False)

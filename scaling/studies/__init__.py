@@ -1,8 +1,8 @@
 """Studies of what happens around the law: each turns a results table into one section of a report.
 
 A study is a `Study` (study.py) in a module of its own, and an entry in `STUDIES`, in the order of
-the report. No other package imports a study: this folder can be deleted. Modules are imported when
-there are rows to study, because they bring scipy.
+the report. No other package imports a study: this folder can be deleted. A study is imported when
+rows have its mark: a task, a metric, or a part of the model that differs between runs.
 """
 
 from __future__ import annotations
@@ -13,24 +13,40 @@ import pandas as pd
 
 from scaling.render.section import Section
 
-STUDIES = (
-    "variants.section:ATTENTION",
-    "variants.section:POSITIONS",
-    "variants.section:NORMS",
-    "context:STUDY",
-    "emergence.section:STUDY",
-    "grokking.section:STUDY",
-    "induction:STUDY",
-    "sampling.section:STUDY",
-    "regression:STUDY",
-    "overtraining:STUDY",
-    "kaplan:STUDY",
-)
+STUDIES = {
+    "variants.section:ATTENTION": "n_kv_heads",
+    "variants.section:POSITIONS": "pos",
+    "variants.section:NORMS": "norm",
+    "context:STUDY": "loss_at_position",
+    "emergence.section:STUDY": "arithmetic",
+    "grokking.section:STUDY": "modular",
+    "induction:STUDY": "induction",
+    "sampling.section:STUDY": "problem_nll",
+    "regression:STUDY": "regression",
+    "overtraining:STUDY": "loss",
+    "kaplan:STUDY": "noise_scale or unique_tokens",
+}
 
 
 def sections(rows: pd.DataFrame) -> list[Section]:
     """The sections of all studies that a results table has runs for."""
-    paths = [path.split(":") for path in STUDIES]
-    studies = [getattr(import_module(f"{__name__}.{module}"), name) for module, name in paths]
-    made = [study.section(rows) for study in studies]
+    present, made = _marks(rows), []
+    for path, marks in STUDIES.items():
+        if present.intersection(marks.split(" or ")):
+            module, _, name = path.partition(":")
+            study = getattr(import_module(f"{__name__}.{module}"), name)
+            made.append(study.section(rows))
     return [section for section in made if section is not None]
+
+
+def _marks(rows: pd.DataFrame) -> set[str]:
+    runs = rows.drop_duplicates("run_id")
+    marks = {*runs["task"].unique(), *rows["metric"].unique()}
+    marks |= {name for name in ("n_kv_heads", "pos", "norm") if runs[name].nunique() > 1}
+    config = runs["config"].str
+    switches = [config.extract(rf'"{name}":(\w+)', expand=False) for name in ("qk_norm", "gains")]
+    if any(values.nunique(dropna=False) > 1 for values in switches):
+        marks.add("norm")
+    if config.contains(r'"unique_tokens":\d').any():
+        marks.add("unique_tokens")
+    return marks

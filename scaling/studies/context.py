@@ -208,7 +208,7 @@ def figures(curves: Sequence[PositionCurve]) -> Iterator[Figure]:
     )
     axes = Axis("tokens before the predicted one, T", log=True), Axis("loss, nats")
     shown_ramp = ramp if ramp.lo < ramp.hi else None
-    yield Figure("context", "Loss by position", caption, *axes, tuple(traces), shown_ramp, "wide")
+    yield Figure("context", "Loss by position", caption, *axes, traces, shown_ramp, "wide")
 
 
 def tables(curves: Sequence[PositionCurve]) -> Iterator[Table | None]:

@@ -172,7 +172,7 @@ def figures(study: Sequence[InductionRun]) -> Iterator[Figure]:
     )
     axes = Axis("step", log=True, unit="count"), Axis("loss (nats per symbol)")
     title = "Copied and fresh symbols"
-    yield Figure("induction", title, caption, *axes, tuple(traces), size="wide")
+    yield Figure("induction", title, caption, *axes, traces, size="wide")
 
 
 def tables(study: Sequence[InductionRun]) -> Iterator[Table | None]:

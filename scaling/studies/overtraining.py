@@ -12,6 +12,7 @@ import pandas as pd
 
 from scaling.errors import BAD_INPUT, ScalingError
 from scaling.fit.estimate import estimate
+from scaling.fit.frontier.budgets import groups_by_gap
 from scaling.fit.law_fit import LawFit
 from scaling.fit.laws.laws import LAWS
 from scaling.formatting import format_count
@@ -87,9 +88,7 @@ def ladder(rows: pd.DataFrame) -> OvertrainingLadder | None:
         return None  # several corpora, or no loss: there is nothing to compare
     n, d = points.inputs("ND").values()
     log_ratio = np.log(d / n)
-    order = np.argsort(log_ratio, kind="stable")
-    index = np.empty(len(order), int)
-    index[order] = np.concatenate([[0], np.cumsum(np.diff(log_ratio[order]) > SAME_RATIO)])
+    index = groups_by_gap(log_ratio, SAME_RATIO)
     n_ratios = int(index.max()) + 1
     n_sizes = [len(np.unique(n[index == i])) for i in range(n_ratios)]
     ratios = np.exp([log_ratio[index == i].mean() for i in range(n_ratios)])
@@ -180,51 +179,43 @@ def notes(study: OvertrainingStudy) -> list[str]:
 
 
 def figures(study: OvertrainingStudy) -> Iterator[Figure]:
-    """By each law loss against C: the runs, and the law at each D/N."""
-    ratios = study.ladder.ratios
+    """By each law loss against C: the runs, and the law at each D/N, through sizes and FLOPs
+    between those of the runs.
+    """
+    ladder, loss = study.ladder, study.ladder.points.loss
+    ratios, columns = ladder.ratios, ladder.points.inputs("NDC")
+    n, d, c = columns.values()
     ramp = ColorScale("tokens per parameter", float(ratios[0]), float(ratios[-1]), "number")
-    for law in study.laws:
-        traces = [
-            trace
-            for index in range(len(ratios))
-            for trace in _ratio_traces(study, law, index, ramp.at(float(ratios[index])))
-        ]
+    for law, fit in study.laws.items():
+        traces: list[Trace] = []
+        for index, ratio in enumerate(ratios):
+            among = ladder.runs_at(index)
+            among = among[np.argsort(n[among], kind="stable")]
+            first_of_size = among[np.unique(n[among], return_index=True)[1]]
+            log_n = np.log(n[first_of_size])
+            between = np.linspace(log_n[0], log_n[-1], 40)
+            inputs = {
+                letter: np.exp(np.interp(between, log_n, np.log(values[first_of_size])))
+                for letter, values in columns.items()
+            }
+            label, colour = f"D/N = {ratio:.0f}", ramp.at(float(ratio))
+            line = Line(inputs["C"], fit.law.predict(fit.theta, inputs), "", colour, width=1.8)
+            tooltips = [
+                f"{format_count(n[run])} parameters, {format_count(d[run])} tokens: {loss[run]:.4f}"
+                for run in among
+            ]
+            markers = Markers(c[among], loss[among], label, colour, size=8, notes=tooltips)
+            if not ladder.is_fitted[index]:
+                line = replace(line, dash="dash")
+                markers = replace(markers, label=f"{label}, held out", symbol="open")
+            traces += [line, markers]
         caption = (
             f"The law {law}, fitted to the filled runs: solid where it was fitted, dashed where it "
             "predicts. Open marks were held out."
         )
         axes = Axis("training FLOPs C", log=True, unit="flops"), Axis("loss, nats per token")
         title = f"Loss at each D/N by the law {law}"
-        yield Figure(f"overtraining-{law}", title, caption, *axes, tuple(traces), ramp)
-
-
-def _ratio_traces(study: OvertrainingStudy, law: str, index: int, colour: float) -> list[Trace]:
-    """The runs of one D/N, and the law's line through sizes and FLOPs between theirs."""
-    ladder, loss = study.ladder, study.ladder.points.loss
-    inputs_of = ladder.points.inputs("NDC")
-    n, d, c = inputs_of.values()
-    among = ladder.runs_at(index)
-    among = among[np.argsort(n[among], kind="stable")]
-    first_of_size = among[np.unique(n[among], return_index=True)[1]]
-    log_n = np.log(n[first_of_size])
-    between = np.linspace(log_n[0], log_n[-1], 40)
-    inputs = {
-        letter: np.exp(np.interp(between, log_n, np.log(values[first_of_size])))
-        for letter, values in inputs_of.items()
-    }
-    fit = study.laws[law]
-    log_loss = fit.law.log_predict(fit.theta, {name: inputs[name] for name in fit.law.inputs})
-    label = f"D/N = {ladder.ratios[index]:.0f}"
-    line = Line(inputs["C"], np.exp(log_loss), "", colour, width=1.8)
-    tooltips = [
-        f"{format_count(n[run])} parameters, {format_count(d[run])} tokens: {loss[run]:.4f}"
-        for run in among
-    ]
-    markers = Markers(c[among], loss[among], label, colour, size=8, notes=tooltips)
-    if not ladder.is_fitted[index]:
-        line = replace(line, dash="dash")
-        markers = replace(markers, label=f"{label}, held out", symbol="open")
-    return [line, markers]
+        yield Figure(f"overtraining-{law}", title, caption, *axes, traces, ramp)
 
 
 def tables(study: OvertrainingStudy) -> Iterator[Table | None]:

@@ -201,7 +201,7 @@ def figures(studies: Sequence[RegressionStudy]) -> Iterator[Figure]:
         )
         axes = Axis("examples seen k"), Axis("squared error", log=True)
         title = "Error by number of examples"
-        yield Figure(f"regression{suffix}", title, caption, *axes, tuple(traces))
+        yield Figure(f"regression{suffix}", title, caption, *axes, traces)
         ordinary = float(study.excess(study.predictors.least_squares))
         traces = [ReferenceLine(y=ordinary, label="least squares")]
         for index, run in enumerate(study.runs):
@@ -214,7 +214,7 @@ def figures(studies: Sequence[RegressionStudy]) -> Iterator[Figure]:
         )
         axes = Axis("step", log=True, unit="count"), Axis("excess / variance", log=True)
         title = "How the predictor is learned"
-        yield Figure(f"regression-training{suffix}", title, caption, *axes, tuple(traces))
+        yield Figure(f"regression-training{suffix}", title, caption, *axes, traces)
 
 
 def tables(studies: Sequence[RegressionStudy]) -> Iterator[Table | None]:

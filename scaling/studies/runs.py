@@ -57,9 +57,9 @@ def metric_rows(rows: pd.DataFrame, metric: str, split: str = "val") -> pd.DataF
     return chosen.sort_values(["run_id", "step", "at"], kind="stable").reset_index(drop=True)
 
 
-def final_rows(rows: pd.DataFrame, metric: str, split: str = "val") -> pd.DataFrame:
+def final_rows(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     """The rows of a metric at the last step of each run: one per run, or one per run and `at`."""
-    along = metric_rows(rows, metric, split)
+    along = metric_rows(rows, metric)
     last_step = along.groupby("run_id")["step"].transform("max")
     return along[along["step"] == last_step].reset_index(drop=True)
 

@@ -5,41 +5,25 @@ A task configuration becomes batches of tokens. numpy only; no jax in this folde
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from importlib import import_module
 
 import numpy as np
 
-from scaling.config import (
-    ArithmeticTask,
-    EvalConfig,
-    EvalSet,
-    InductionTask,
-    ModularTask,
-    RegressionTask,
-    SyntheticTask,
-    TaskConfig,
-    TextTask,
-)
+from scaling.config import EvalConfig, EvalSet, TaskConfig, TextTask
 from scaling.errors import ScalingError
-from scaling.tasks.arithmetic import Arithmetic
 from scaling.tasks.base import Scores, Task
 from scaling.tasks.corpus.token_store import Split
-from scaling.tasks.induction import Induction
-from scaling.tasks.modular import Modular
-from scaling.tasks.regression import Regression
-from scaling.tasks.synthetic import Synthetic
-from scaling.tasks.text import Text
 
 __all__ = ["Scores", "Task", "open_task", "resolve"]
 
-_TASKS: dict[type, Callable[[Any], Task]] = {
-    TextTask: Text,
-    SyntheticTask: Synthetic,
-    ModularTask: Modular,
-    ArithmeticTask: Arithmetic,
-    InductionTask: Induction,
-    RegressionTask: Regression,
+TASKS = {  # module:class of each kind
+    "text": "text:Text",
+    "synthetic": "synthetic:Synthetic",
+    "modular": "modular:Modular",
+    "arithmetic": "arithmetic:Arithmetic",
+    "induction": "induction:Induction",
+    "regression": "regression:Regression",
 }
 
 
@@ -48,7 +32,9 @@ def open_task(config: TaskConfig) -> Task:
 
     Raises ScalingError for data that is missing, corrupt, or not what `digest` says.
     """
-    return _TASKS[type(config)](config)
+    module, _, name = TASKS[config.kind].partition(":")
+    task: Task = getattr(import_module(f"{__name__}.{module}"), name)(config)
+    return task
 
 
 def resolve(config: TaskConfig) -> TaskConfig:
@@ -58,7 +44,7 @@ def resolve(config: TaskConfig) -> TaskConfig:
     """
     if not isinstance(config, TextTask):
         return config
-    return config.model_copy(update={"digest": Text(config).digest})
+    return config.model_copy(update={"digest": open_task(config).digest})
 
 
 def eval_set_task(config: TaskConfig, eval_set: EvalSet) -> TaskConfig:

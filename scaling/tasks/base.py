@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -36,7 +37,7 @@ def mean_value(metric: str, values: np.ndarray, at: float | None = None) -> Metr
     return MetricValue(metric, float(values.mean()), stderr, at)
 
 
-class Task:
+class Task(ABC):
     """What training asks of data.
 
     Token ids are below `vocab_size`; `seq_len` tokens are predicted in a window; `digest` is a
@@ -61,20 +62,20 @@ class Task:
         """The lowest possible loss in nats per token; None where it is unknown."""
         return None
 
+    @abstractmethod
     def n_windows(self, split: Split) -> int:
         """Different windows of a split: one epoch of train, all of val."""
-        raise NotImplementedError
 
     def n_tokens(self, split: Split) -> int:
         """Tokens predicted in these windows."""
         return self.n_windows(split) * self.seq_len
 
+    @abstractmethod
     def batch(self, split: Split, index: int, size: int) -> np.ndarray:
         """Windows index*size to (index+1)*size - 1 of the split's order.
 
         int32 of shape (size, seq_len + 1); val raises IndexError at its end.
         """
-        raise NotImplementedError
 
     def metrics(self, windows: np.ndarray, scores: Scores) -> list[MetricValue]:
         """Task metrics on windows (W, seq_len + 1) with their scores (W, P)."""

@@ -57,7 +57,7 @@ class Text(Task):
             if self.n_corpus_windows(split) < 1:
                 raise ScalingError(
                     f"{len(tokens)} {split} tokens are too few for seq_len = {self.seq_len}",
-                    where=str(self.store.folder),
+                    where=self.store.folder,
                     remedy="shorten task.seq_len, or prepare more text",
                 )
         limit, whole = self.unique_tokens, self.n_corpus_windows("train") * self.seq_len

@@ -9,6 +9,7 @@ where a metric has an argument), `tokens`, `flops` and `seconds` at the same ste
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ class RunUpdate:
     status: Status | None = None
 
 
-class RunLog:
+class RunLog(ABC):
     """A run in a tracker that gets no number twice: a run that continues from its checkpoint passes
     steps again. A tracker's own class says which `steps` of each name it has, from whatever
     session, and how to `write` and `end`.
@@ -68,10 +69,11 @@ class RunLog:
         self.steps: dict[str, set[int]] = defaultdict(set)
         self.refused = 0  # numbers that the tracker does not take
 
+    @abstractmethod
     def write(self, point: Point) -> bool:
         """Add new numbers; False where it does not take them, for it has a later step."""
-        raise NotImplementedError
 
+    @abstractmethod
     def end(self, status: Status, points: Iterable[Point] = ()) -> None:
         """Close it; `points` are all of the run's rows."""
 

@@ -111,7 +111,7 @@ def restore_or_init(
         raise ScalingError(
             "the checkpoint was written under other conditions, so the bits would differ: "
             + "; ".join(changed),
-            where=str(path),
+            where=path,
             remedy="restore the conditions, delete the checkpoint, or give --accept-changes",
         )
     return TrainingState(state, metrics)
@@ -128,6 +128,6 @@ def _check_sharding_matches(path: Path, execution: Execution) -> None:
         was, now = ("one device", "a mesh") if is_mesh else ("a mesh", "one device")
         raise ScalingError(
             f"the checkpoint was written on {was} and cannot be resumed on {now}",
-            where=str(other),
+            where=other,
             remedy=f"resume on {was}, or delete the checkpoint",
         )

@@ -14,13 +14,22 @@ from scaling.tasks import Task
 
 
 class BatchPrefetcher:
-    """The training batches of a run from a step on, in order. An error of the reader is raised by
-    `next_batches`.
+    """The training batches of a run from a step on, in order; of each, those of `n_parts` equal
+    parts that this process's devices hold. An error of the reader is raised by `next_batches`.
     """
 
-    def __init__(self, run: RunConfig, task: Task, first_step: int) -> None:
-        self._task, self._size, self._max_steps = task, run.batch_size, dispatch_steps(run)
-        self._shape = (run.batch_size, run.task.seq_len + 1)
+    def __init__(
+        self,
+        run: RunConfig,
+        task: Task,
+        first_step: int,
+        n_parts: int = 1,
+        own_parts: tuple[int, ...] = (0,),
+    ) -> None:
+        self._task, self._max_steps = task, dispatch_steps(run)
+        self._n_parts, self._own_parts = n_parts, own_parts
+        self._size = run.batch_size // n_parts
+        self._shape = (self._size * len(own_parts), run.task.seq_len + 1)
         self._steps = iter(range(first_step, run.n_steps))
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
         self._waiting: deque[Future[np.ndarray]] = deque()
@@ -29,8 +38,13 @@ class BatchPrefetcher:
 
     def _submit(self, count: int) -> None:
         for step in itertools.islice(self._steps, count):
-            future = self._pool.submit(self._task.batch, "train", step, self._size)
-            self._waiting.append(future)
+            self._waiting.append(self._pool.submit(self._read, step))
+
+    def _read(self, step: int) -> np.ndarray:
+        """Part k of a batch of n parts is batch n x step + k of parts."""
+        indices = [step * self._n_parts + part for part in self._own_parts]
+        parts = [self._task.batch("train", index, self._size) for index in indices]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def __enter__(self) -> BatchPrefetcher:
         return self
@@ -39,7 +53,7 @@ class BatchPrefetcher:
         self._pool.shutdown(cancel_futures=True)
 
     def next_batches(self, count: int) -> np.ndarray:
-        """The next `count` batches, int32 (K, B, T + 1).
+        """The next `count` batches, int32 (K, B, T + 1) with B its own sequences.
 
         Padded to a fixed K, so that the program is compiled once.
         """

@@ -46,7 +46,7 @@ def load_params(path: Path, run: RunConfig) -> dict[str, np.ndarray]:
             raise local_checkpoint.Unreadable("belongs to another run")
     except local_checkpoint.Unreadable as error:
         remedy = "train the run again, with --keep-weights, in another folder"
-        raise ScalingError(f"corrupt weights: {error}", where=str(path), remedy=remedy) from error
+        raise ScalingError(f"corrupt weights: {error}", where=path, remedy=remedy) from error
     return {name: np.asarray(leaf) for name, leaf in by_name(params)}
 
 

@@ -7,7 +7,7 @@ Orbax writes the shards while training goes on; a manifest completes a save.
 A save is written under a name with a dot, hashed, synced, and only then renamed: Orbax checks no
 payload and syncs no metadata by itself. The last two are kept, so that a corrupt one costs the
 steps since the one before. Every process calls `save`, `wait` and `restore` at the same point on
-one shared folder; process 0 hashes, publishes and checks. No pickle.
+one shared folder and hashes the shards that it wrote; process 0 publishes and checks. No pickle.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import itertools
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from orbax.checkpoint import multihost
 from orbax.checkpoint.options import AsyncOptions
 
 from scaling.errors import DISK, ScalingError
@@ -36,6 +37,8 @@ from scaling.train.local_checkpoint import Unreadable
 
 FORMAT = 1
 KEPT = 2
+SUMS = "sums."  # of the shards of one process, until the manifest has them
+HASH_SECONDS = 1200
 _writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")  # joined at interpreter exit
 # No folder is written twice: TensorStore remembers what it wrote there, even where that failed.
 _attempts = itertools.count()
@@ -87,7 +90,7 @@ def wait() -> None:
     if failed:
         raise ScalingError(
             "process 0 could not write the checkpoint",
-            where=str(path),
+            where=path,
             remedy="its own message says why",
             exit_code=DISK,
         )
@@ -106,6 +109,12 @@ def _publish(
     try:
         with contextlib.closing(checkpointer):
             checkpointer.wait_until_finished()
+        if barrier := multihost.get_barrier_sync_fn():
+            own = f"ocdbt.process_{jax.process_index()}"  # as Orbax calls what a process writes
+            shards = (item for item in hidden.rglob("*") if own in item.parts)
+            sums = _sums(shards, hidden)
+            (hidden / f"{SUMS}{jax.process_index()}").write_text(json.dumps(sums), "utf-8")
+            barrier(key=f"hashed {hidden.name}", timeout_ms=1000 * HASH_SECONDS)
         if is_first():
             _make_visible(path, hidden, document)
     except BaseException:
@@ -114,10 +123,15 @@ def _publish(
 
 
 def _make_visible(path: Path, hidden: Path, document: str) -> None:
-    """Hash, sync and rename; then drop the saves before the last two."""
+    """Hash what no process has hashed, sync and rename; then drop the saves before the last two."""
     (hidden / "progress.json").write_text(document, encoding="utf-8")
-    sums = json.dumps(_sums(hidden), indent=0)
-    (hidden / "manifest.json").write_text(sums, encoding="utf-8")
+    sums: dict[str, str] = {}
+    for item in hidden.glob(f"{SUMS}*"):
+        sums |= json.loads(item.read_text(encoding="utf-8"))
+        item.unlink()
+    files = (item for item in hidden.rglob("*") if str(item.relative_to(hidden)) not in sums)
+    sums |= _sums(files, hidden)
+    (hidden / "manifest.json").write_text(json.dumps(sums, indent=0), encoding="utf-8")
     for item in (*hidden.rglob("*"), hidden):
         sync(item)
     hidden.rename(folder(path) / hidden.name.split(".")[1])
@@ -144,7 +158,7 @@ def restore(path: Path, like: Any) -> tuple[Any, dict[str, Any]]:
             has, needs = (" ".join(map(str, leaf or ["nothing"])) for leaf in (one, other))
             what = f"has {has}, the run needs {needs}"
             remedy = "resume with the same layers (unrolled or scan), or delete the checkpoint"
-            raise ScalingError(what, where=str(chosen), remedy=remedy)
+            raise ScalingError(what, where=chosen, remedy=remedy)
     target = {
         name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
         for name, leaf in _named(like).items()
@@ -204,7 +218,8 @@ def _newest_intact(path: Path) -> int:
         save_folder = folder(path) / name
         try:
             manifest = (save_folder / "manifest.json").read_text(encoding="utf-8")
-            written, sums = json.loads(manifest), _sums(save_folder)
+            files = (item for item in save_folder.rglob("*") if item.name != "manifest.json")
+            written, sums = json.loads(manifest), _sums(files, save_folder)
             for file in sorted({*written, *sums}):
                 if written.get(file) != sums.get(file):
                     wrong = "is not what was written" if file in sums else "is missing"
@@ -222,15 +237,14 @@ def _newest_intact(path: Path) -> int:
     return -1
 
 
-def _sums(save_folder: Path) -> dict[str, str]:
-    """SHA-256 of every file but the manifest, several at a time."""
+def _sums(items: Iterable[Path], save_folder: Path) -> dict[str, str]:
+    """SHA-256 of files by their names within a save, several at a time."""
 
     def digest(path: Path) -> str:
         with open(path, "rb") as handle:
             return hashlib.file_digest(handle, "sha256").hexdigest()
 
-    manifest = save_folder / "manifest.json"
-    files = sorted(item for item in save_folder.rglob("*") if item.is_file() and item != manifest)
+    files = sorted(item for item in items if item.is_file())
     with ThreadPoolExecutor(8) as pool:
         names = [str(item.relative_to(save_folder)) for item in files]
         return dict(zip(names, pool.map(digest, files), strict=True))
@@ -250,5 +264,5 @@ def _disk_errors(path: Path) -> Iterator[None]:
         reason = str(error).partition("\n")[0][:200]
         remedy = "free space or fix the permissions, then run again"
         raise ScalingError(
-            f"cannot write: {reason}", where=str(folder(path)), remedy=remedy, exit_code=DISK
+            f"cannot write: {reason}", where=folder(path), remedy=remedy, exit_code=DISK
         ) from error

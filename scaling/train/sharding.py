@@ -17,6 +17,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from scaling.config import Execution, MeshShape
@@ -79,7 +80,8 @@ def partition_spec(
 def make_mesh(shape: MeshShape, devices: Devices = ()) -> Mesh:
     """The devices of all processes, or `devices`, as (data, fsdp, tensor).
 
-    Neighbours are along `tensor`.
+    Neighbours are along `tensor`. Of several slices, which only the slow network joins, each has
+    its own part of `data` where their number divides it.
 
     Between our constraints XLA chooses the shardings. Raises ScalingError where a process would
     have no device in it.
@@ -96,8 +98,24 @@ def make_mesh(shape: MeshShape, devices: Devices = ()) -> Mesh:
             f"data x fsdp x tensor = {len(devices)}",
         )
     sizes = tuple(getattr(shape, axis) for axis in AXES)
-    return jax.make_mesh(
-        sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices[: shape.n_devices]
+    types, devices = (AxisType.Auto,) * len(AXES), devices[: shape.n_devices]
+    n_slices = len({getattr(device, "slice_index", 0) for device in devices})
+    if n_slices == 1:
+        return jax.make_mesh(sizes, AXES, axis_types=types, devices=devices)
+    return Mesh(arrange_slices(sizes, devices, n_slices), AXES, axis_types=types)
+
+
+def arrange_slices(sizes: Sequence[int], devices: Devices, n_slices: int) -> np.ndarray:
+    """Devices of several slices as (data, fsdp, tensor), `data` outermost over slices; in their own
+    order where it does not divide so.
+    """
+    if sizes[0] % n_slices:
+        return np.array(devices).reshape(sizes)
+    return mesh_utils.create_hybrid_device_mesh(
+        (sizes[0] // n_slices, *sizes[1:]),
+        (n_slices, 1, 1),
+        devices,
+        allow_split_physical_axes=True,
     )
 
 
@@ -286,15 +304,26 @@ class Sharder:
         """The state on its devices."""
         return jax.device_put(state, self.shardings(state)) if self.is_sharded else state
 
-    def put_tokens(self, tokens: np.ndarray) -> Any:
+    def batch_parts(self, batch_size: int) -> tuple[int, tuple[int, ...]]:
+        """In how many parts the processes read a batch, and the parts of this one's devices."""
+        parts = self.n_batch_shards
+        if jax.process_count() == 1 or batch_size % parts:
+            return 1, (0,)
+        sharding = NamedSharding(self.mesh, PartitionSpec(BATCH))
+        own = sharding.addressable_devices_indices_map((parts,)).values()
+        return parts, tuple(sorted({index[0].start or 0 for index in own if index}))
+
+    def put_tokens(self, tokens: np.ndarray, batch_size: int | None = None) -> Any:
         """Batches (..., B, T + 1) on their devices; replicated if B does not divide among them.
 
-        Every process has the same tokens and passes each of its devices its share.
+        Every process has the same tokens, or of `batch_size` sequences its own `batch_parts`.
         """
         if not self.is_sharded:
             return tokens
-        divides = tokens.shape[-2] % self.n_batch_shards == 0
-        spec = PartitionSpec(*[None] * (tokens.ndim - 2), BATCH) if divides else PartitionSpec()
-        return jax.make_array_from_callback(
-            tokens.shape, NamedSharding(self.mesh, spec), lambda index: tokens[index]
+        *outer, B, length = tokens.shape
+        B = batch_size or B
+        divides = B % self.n_batch_shards == 0
+        spec = PartitionSpec(*[None] * len(outer), BATCH) if divides else PartitionSpec()
+        return jax.make_array_from_process_local_data(
+            NamedSharding(self.mesh, spec), tokens, (*outer, B, length)
         )

@@ -143,7 +143,8 @@ class Trainer:
             elif other in group.branches:
                 self.callbacks.on_branch_saved(other)
         self.evaluator = Evaluator(self.config, self.task, self.sharder)
-        with BatchPrefetcher(self.config, self.task, step) as batches:
+        parts = self.sharder.batch_parts(self.config.batch_size)
+        with BatchPrefetcher(self.config, self.task, step, *parts) as batches:
             step = self._train_loop(step, batches)
         checkpointing.wait_until_saved(self.execution)
         if self._all_diverged():
@@ -178,7 +179,8 @@ class Trainer:
                 elif n_dispatches == 1 + PROFILED_DISPATCHES:
                     trace.close()
                 n_dispatches += 1
-                tokens_KBT1 = self.sharder.put_tokens(batches.next_batches(count))
+                own = batches.next_batches(count)
+                tokens_KBT1 = self.sharder.put_tokens(own, self.config.batch_size)
                 self.state, losses, norms = program(self.state, hyper, tokens_KBT1, count)
                 self._read_losses(in_flight)
                 in_flight.append(_Dispatch(step, count, losses, norms))
@@ -198,7 +200,7 @@ class Trainer:
         if others:
             hyper = jax.tree.map(lambda *leaves: jnp.stack(leaves), hyper, *others)
             program = train_program(program_key(self.config), self.execution, len(self.runs))
-        empty = self.sharder.put_tokens(batches.next_batches(0))
+        empty = self.sharder.put_tokens(batches.next_batches(0), self.config.batch_size)
         self.state, *_ = program(self.state, hyper, empty, 0)
         return program, hyper
 

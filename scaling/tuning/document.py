@@ -245,7 +245,7 @@ def check_target(target: Path) -> None:
     ):
         raise ScalingError(
             "is there already, and `scaling tune` has not written it",
-            where=str(target),
+            where=target,
             remedy="name another file",
         )
 

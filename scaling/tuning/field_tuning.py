@@ -286,7 +286,7 @@ class FieldTuner:
                     value = f"{self.field.name} {size.value_at(index):.3g}"
                     raise ScalingError(
                         f"run {failed[0]} ({value}) has failed, so its value cannot be judged",
-                        where=str(self.folder),
+                        where=self.folder,
                         remedy=f"scaling status {self.folder} gives the reason; fix it, tune again",
                         exit_code=RUNS_FAILED,
                     )

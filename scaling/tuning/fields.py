@@ -96,6 +96,11 @@ FIELDS = {
 }
 
 
+def is_pending(sweep: Sweep) -> bool:
+    """Whether a sweep asks for a tuning whose rule its recipe does not have yet."""
+    return any(not is_measured(sweep, entry.field) for entry in sweep.tuning)
+
+
 def is_measured(sweep: Sweep, name: str) -> bool:
     """Whether the recipe's rule for a field is a measured one, which nothing in the sweep
     overrides.

@@ -21,17 +21,12 @@ from scaling.tuning.document import (
     Tuned,
 )
 from scaling.tuning.field_tuning import FieldTuner, Planner, SizeGrid, Train
-from scaling.tuning.fields import is_measured, scaled, with_rule
+from scaling.tuning.fields import scaled, with_rule
 from scaling.tuning.optimum import means, power_rule, regret, weighted_mean
 from scaling.warning import ResultWarning, WarningCode, warn
 
 SIGNIFICANT_SIGMAS = 2.0
 FOLDER = "tuning"  # in the sweep's folder, next to its runs
-
-
-def is_pending(sweep: Sweep) -> bool:
-    """Whether a sweep asks for a tuning whose rule its recipe does not have yet."""
-    return any(not is_measured(sweep, entry.field) for entry in sweep.tuning)
 
 
 def table_folders(sweep: Sweep, folder: Path) -> list[Path]:
@@ -89,15 +84,12 @@ def _summarize(tuner: FieldTuner) -> tuple[FieldResult, Sweep]:
     interior = [(grid, grid.optimum) for grid in sizes if grid.optimum and not grid.why]
     if not interior:
         reasons = "; ".join(dict.fromkeys(grid.why for grid in sizes))
-        best = [
-            f"{grid.optimum.value:.3g} at N = {format_count(grid.n)}"
-            for grid in sizes
-            if grid.optimum
-        ]
+        optima = [(each.optimum, each.n) for each in sizes if each.optimum]
+        best = [f"{optimum.value:.3g} at N = {format_count(n)}" for optimum, n in optima]
         so_far = f"best so far: {', '.join(best)}" if best else "every value diverged"
         raise ScalingError(
             f"{name} has no interior optimum at any size: {reasons}",
-            where=str(tuner.folder),
+            where=tuner.folder,
             remedy=f"start nearer ({so_far}), or raise tuning.max_extensions",
         )
     grid, optimum = interior[0]

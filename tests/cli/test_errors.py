@@ -11,11 +11,9 @@ import shlex
 from pathlib import Path
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
-from scaling.cli import with_commands
 from tests.cli.wrong_inputs import LINES, prepare
+from tests.command_line import scaling
 from tests.report.conftest import document  # noqa: F401
 
 pytestmark = pytest.mark.slow
@@ -29,13 +27,13 @@ def said(line):
     """A command with its exit code and what stderr says, boxes of usage errors
     without their lines.
     """
-    done = CliRunner().invoke(with_commands(), line, prog_name="scaling", input="")
-    assert done.exit_code in CODES, (line, done.output, done.exception)
+    done = scaling(*line, said="")
+    assert done.returncode in CODES, (line, done.stderr)
     assert done.stdout == "", line
     text = done.stderr
     if "Usage:" in text:
         text = " ".join(BOX.sub(" ", text.partition("Try")[2].partition("\n")[2]).split()) + "\n"
-    return f"$ scaling {shlex.join(line)}\n[{done.exit_code}] {text}"
+    return f"$ scaling {shlex.join(line)}\n[{done.returncode}] {text}"
 
 
 @pytest.fixture(scope="module")
@@ -47,18 +45,11 @@ def messages(document, tmp_path_factory):  # noqa: F811
         patch.chdir(folder)
         patch.setenv("NO_COLOR", "1")
         patch.setenv("COLUMNS", "200")
-        command = typer.main.get_command(with_commands())
-        patch.setattr(
-            "typer.testing._get_command", lambda app: command
-        )  # built once, not for each line
-        patch.setattr(
-            "scaling.execute.environment.restart_once", lambda: None
-        )  # it replaces this process
-        found = [said(line) for line in LINES]
+        messages = [said(line) for line in LINES]
     assert sorted(path.name for path in folder.iterdir()) == names, (
         "a refused command has written something"
     )
-    return found
+    return messages
 
 
 def test_error_messages_equal_the_snapshot(messages):

@@ -12,11 +12,11 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from scaling.cli import with_commands
+from scaling.cli.app import app
 from scaling.cli.output import LOG_WIDTH, console, page
 from scaling.cli.plan import plan_text
-from scaling.cli.progress import Display
 from scaling.cli.status import STYLES
+from scaling.cli.training_display import Display
 from scaling.execute.events import RunProgress
 from scaling.plan import plan
 from scaling.plan.document import plan_document
@@ -125,7 +125,7 @@ def completed(shell, line):
         "COMP_WORDS": line,
         "COMP_CWORD": str(len(words) - 1),
     }
-    return CliRunner().invoke(with_commands(), [], prog_name="scaling", env=environment).stdout
+    return CliRunner().invoke(app, [], prog_name="scaling", env=environment).stdout
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -143,7 +143,7 @@ def test_shell_completes_commands_options_and_keys(shell):
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_script_is_printed(shell):
     found = CliRunner().invoke(
-        with_commands(), [], prog_name="scaling", env={"_SCALING_COMPLETE": f"source_{shell}"}
+        app, [], prog_name="scaling", env={"_SCALING_COMPLETE": f"source_{shell}"}
     )
     assert f"_SCALING_COMPLETE=complete_{shell}" in found.stdout
     assert found.exit_code == 0

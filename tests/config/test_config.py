@@ -3,6 +3,7 @@ once.
 """
 
 import json
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
@@ -54,7 +55,7 @@ models = st.builds(
     vocab_size=st.integers(2, 2**31),
     tie_embeddings=st.booleans(),
     norm=st.sampled_from(["layernorm", "rmsnorm"]),
-    pos=st.sampled_from(["none", "learned", "sinusoidal", "rope", "alibi"]),
+    pos=st.sampled_from(get_args(ModelConfig.model_fields["pos"].annotation)),
     ffn=st.sampled_from(["gelu", "swiglu", "relu2"]),
     qk_norm=st.booleans(),
     bias=st.booleans(),
@@ -150,7 +151,7 @@ def test_run_config_round_trips_through_json(run):
     assert RunConfig.model_validate_json(run.canonical()) == run
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(sweep=sweeps)
 def test_sweep_round_trips_through_its_file(tmp_path_factory, sweep):
     path = tmp_path_factory.mktemp("sweep") / "x.toml"

@@ -15,7 +15,7 @@ from typing import Any
 import typer
 from typer.testing import CliRunner
 
-from scaling.cli import with_commands
+from scaling.cli.app import app
 from scaling.config.sweep_file import parse_sweep
 from tests.docs.blocks import ROOT, Block, Command, commands, matches
 
@@ -115,7 +115,7 @@ class Reader:
             )
             ended, printed, error = done.returncode, done.stdout, done.stderr
         else:
-            result = CliRunner().invoke(with_commands(), words, env={"COLUMNS": "100"})
+            result = CliRunner().invoke(app, words, env={"COLUMNS": "100"})
             ended, printed, error = (
                 result.exit_code,
                 result.stdout,
@@ -161,7 +161,7 @@ class Reader:
         """Every option is one of the command's, and every value one that it takes: what is given,
         with defaults.
         """
-        verb: Any = typer.main.get_command(with_commands())
+        verb: Any = typer.main.get_command(app)
         try:
             while hasattr(verb, "commands"):
                 verb, words = verb.commands[words[0]], words[1:]

@@ -6,6 +6,7 @@ import os
 import pytest
 
 from scaling.execute import environment
+from scaling.plan.device_fit import USABLE
 
 
 @pytest.fixture
@@ -66,6 +67,14 @@ def test_cores_are_the_least_of_affinity_and_quota(control_groups, monkeypatch, 
     assert environment.cores() == cores
     assert environment.default_workers() == cores
     assert environment.worker_environment(1)["NPROC"] == str(cores)
+
+
+def test_jax_takes_as_much_of_a_gpu_as_the_planner_counts_on(monkeypatch):
+    monkeypatch.delenv(environment.MEMORY_FRACTION, raising=False)
+    assert environment.worker_environment(1)[environment.MEMORY_FRACTION] == str(USABLE)
+    assert environment.worker_environment(2)[environment.MEMORY_FRACTION] == str(USABLE / 2)
+    monkeypatch.setenv(environment.MEMORY_FRACTION, "0.5")
+    assert environment.worker_environment(1)[environment.MEMORY_FRACTION] == "0.5"
 
 
 @pytest.mark.parametrize(

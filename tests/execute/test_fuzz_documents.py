@@ -27,7 +27,7 @@ from scaling.execute.sweep_folder import SweepFolder
 from scaling.execute.verify import inspect
 from scaling.fit.result import FitResult
 from scaling.store import run_files
-from scaling.tuning import load_tuned
+from scaling.tuning.document import load_tuned
 from tests.sweep_files import tiny
 
 pytestmark = pytest.mark.slow

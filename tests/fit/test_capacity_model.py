@@ -95,6 +95,7 @@ def test_an_input_that_limits_nothing_is_named():
     assert ("at_bound", "alpha") in {(w.code, w.data.get("param")) for w in zipf_1.warnings}
 
 
+@pytest.mark.slow
 def test_a_floor_out_of_reach_is_named():
     """A factor of two in data, with noise: many floors fit as well."""
     task = language()

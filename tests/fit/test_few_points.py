@@ -70,7 +70,9 @@ def test_six_optima_are_judged_at_their_centre(flops_unit, size_unit):
         ("power", "C", {"E": 2.0, "A": 1e4, "alpha": 0.2}),
     ],
 )
-@pytest.mark.parametrize("runs", [4, 5, 8])
+@pytest.mark.parametrize(
+    "runs", [4, *(pytest.param(runs, marks=pytest.mark.slow) for runs in (5, 8))]
+)
 def test_laws_of_one_variable_fit_few_noisy_runs(law, letter, params, runs):
     x, exponent = np.geomspace(1e18, 1e21, runs), next(name for name in params if "alpha" in name)
     clean, values = LAWS[law].log_predict(LAWS[law].theta(params), {letter: x}), []

@@ -6,7 +6,7 @@ import pytest
 from scaling.fit.combination import Candidate, Combination
 from scaling.fit.diagnostics.holdout import coverage_warnings
 from scaling.fit.frontier.frontier import Cost
-from scaling.fit.law_weights import CANDIDATE_LAWS, weigh_laws
+from scaling.fit.law_weights import CANDIDATE_LAWS, untested, weigh_laws
 from scaling.fit.laws.laws import LAWS
 from scaling.points.points import Points
 from scaling.warning import WarningCode
@@ -38,7 +38,7 @@ def two(first: float, second: float) -> Combination:
         )
         for name, loss in (("one", first), ("two", second))
     )
-    return Combination(candidates=candidates, factor={}, noise=0.0, origins=0)
+    return Combination(candidates=candidates, growth={}, largest=6e19, noise=0.0, origins=0)
 
 
 @pytest.mark.parametrize(("law", "values"), [("chinchilla", CHINCHILLA), ("skaling", COUPLED)])
@@ -48,6 +48,23 @@ def test_exact_losses_give_the_optimum_of_their_law(law, values):
     size, loss = (combination.optimum(1e23, quantity, 0.95) for quantity in ("n_star", "loss_star"))
     assert size.value == pytest.approx(float(truth.n_star(1e23)), rel=1e-3)
     assert loss.value == pytest.approx(float(truth.loss(1e23)), rel=1e-4)
+
+
+def test_exact_losses_leave_no_error_to_grow_and_the_interval_is_narrow():
+    points = isoflop_runs("chinchilla", CHINCHILLA)
+    forecast = weigh_laws(points).optimum(1e23, "n_star", 0.95)
+    assert forecast.hi / forecast.lo < 1.05
+    real = weigh_laws(isoflop_runs("chinchilla", CHINCHILLA, 0.004))
+    assert real.optimum(1e23, "n_star", 0.95).distance > 0.05
+
+
+def test_the_error_grows_with_the_decades_beyond_the_largest_budget():
+    combination = two(2.0, 2.0).model_copy(update={"growth": {"loss": 0.01}})
+    at = 6e19 / 6e9
+    assert combination.loss(1e9, at / 10, 0.9).distance == 0.0
+    assert combination.loss(1e9, 10 * at, 0.9).distance == pytest.approx(0.01)
+    forecast = combination.loss(1e9, 100 * at, 0.9)
+    assert np.log(forecast.hi / forecast.value) == pytest.approx(1.8124611 * 0.02)
 
 
 def test_weights_sum_to_one_and_follow_the_error():
@@ -69,10 +86,9 @@ def test_the_answer_is_the_weighted_mean_of_logs_and_the_interval_their_spread()
     assert forecast.each == pytest.approx({"one": 2.0, "two": 2.2})
 
 
-def test_the_interval_of_n_star_holds_isoflop_and_the_noise_of_its_minima():
+def test_the_interval_of_n_star_holds_the_noise_of_measured_minima():
     combination = weigh_laws(isoflop_runs("chinchilla", CHINCHILLA, 0.004))
     forecast = combination.optimum(1e22, "n_star", 0.5)
-    assert forecast.lo <= forecast.each["isoflop"] <= forecast.hi
     assert 0.02 < forecast.noise < 0.2
     assert np.log(forecast.hi / forecast.value) >= 0.69 * forecast.noise
 
@@ -103,6 +119,9 @@ def test_few_budgets_leave_equal_weights_and_no_origin():
     points = isoflop_runs("chinchilla", CHINCHILLA, 0.002)
     combination = weigh_laws(points.take(points.c < 4e18))
     assert combination.origins == 0
+    (warning,) = untested(combination)
+    assert warning.code is WarningCode.UNTESTED
+    assert untested(weigh_laws(points)) == []
     weights = {
         one.name: one.weights["loss"] for one in combination.candidates if "loss" in one.weights
     }

@@ -62,7 +62,11 @@ def answered(call):
 
 @pytest.mark.parametrize(
     "seed",
-    [*range(6), *(pytest.param(seed, marks=pytest.mark.exhaustive) for seed in range(6, 24))],
+    [
+        0,
+        *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 6)),
+        *(pytest.param(seed, marks=pytest.mark.exhaustive) for seed in range(6, 24)),
+    ],
 )
 def test_any_table_is_fitted_or_rejected(tmp_path, seed):
     rng = np.random.default_rng(seed)

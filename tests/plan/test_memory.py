@@ -19,17 +19,24 @@ from scaling.config import (
     EvalConfig,
     Execution,
     MeshShape,
+    ModelConfig,
     OptimConfig,
     Recipe,
     RunConfig,
     TextTask,
 )
 from scaling.errors import ScalingError
-from scaling.execute import environment
+from scaling.execute import devices, environment
 from scaling.execute.devices import device_memory
 from scaling.formatting import format_bytes, format_count
 from scaling.plan import memory, plan
-from scaling.plan.device_fit import DeviceMemory, check_fits, suggest_execution, to_cli_flags
+from scaling.plan.device_fit import (
+    USABLE,
+    DeviceMemory,
+    check_fits,
+    suggest_execution,
+    to_cli_flags,
+)
 from scaling.plan.document import plan_document
 from tests.sweep_files import tiny
 
@@ -223,6 +230,31 @@ def test_memory_error_names_the_need_and_the_options_that_help():
         check_fits([run], Execution(), DeviceMemory("this machine", "cpu", 10**6))
 
 
+@pytest.mark.parametrize(
+    ("n_layers", "xla"), [(24, 17.9e9), (4, 3.78e9)]
+)  # as libtpu 0.0.42 plans a training step of eight v5e, four sequences each
+def test_gradients_that_a_tpu_puts_off_under_fsdp_are_counted(n_layers, xla):
+    model = ModelConfig(
+        n_layers=n_layers,
+        d_model=1024,
+        n_heads=16,
+        n_kv_heads=16,
+        d_head=64,
+        d_ff=4096,
+        vocab_size=50304,
+    )
+    run = RunConfig(
+        model=model,
+        task=TextTask(kind="text", seq_len=2048),
+        optim=OptimConfig(lr=1e-3),
+        batch_size=32,
+        n_steps=1000,
+        precision="bfloat16",
+    )
+    estimate = memory.estimate(run, Execution(mesh=MeshShape(fsdp=8)), "tpu")
+    assert estimate.total - estimate.evaluation == pytest.approx(xla, rel=0.1)
+
+
 def test_unknown_device_is_rejected_with_the_closest_match():
     with pytest.raises(ScalingError) as caught:
         device_memory("h10", 1)
@@ -243,9 +275,16 @@ def test_workers_share_the_memory_of_the_machine(monkeypatch):
     assert device_memory("here", 1).capacity_bytes > 2**60
 
 
-def test_absent_platform_is_rejected_with_those_available(monkeypatch):
-    from scaling.execute import devices
+@pytest.mark.parametrize(("platform", "share"), [("gpu", 1.0), ("tpu", USABLE)])
+def test_memory_of_an_accelerator_here_is_what_jax_may_take_of_it(monkeypatch, platform, share):
+    here = {"platform": platform, "kind": "toy", "memory_bytes": 80_000_000}
+    monkeypatch.setattr(devices, "ask_devices", lambda: {"devices": [here]})
+    monkeypatch.setenv("JAX_PLATFORMS", platform)
+    expected = DeviceMemory("toy here", platform, int(40_000_000 * share))
+    assert device_memory("here", 2) == expected
 
+
+def test_absent_platform_is_rejected_with_those_available(monkeypatch):
     def ask(changes=None):
         if changes:
             return {

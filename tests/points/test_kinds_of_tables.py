@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from scaling.errors import ScalingError
+from scaling.fit.fit_options import FitOptions
 from scaling.points.source import SourceOptions, read_source
 
 N, D = (grid.ravel() for grid in np.meshgrid(np.geomspace(2e7, 2e9, 5), np.geomspace(4e8, 4e10, 5)))
@@ -59,6 +60,19 @@ HEADERS = [
     ("N", N, "tokens/total", D, "Perplexity (val)", np.exp(LOSS)),
     ("params_no_emb", N, "number of tokens", D, "Validation Cross-Entropy", LOSS),
     ("Params (w/o embeddings)", N, "tokens", D, "val/loss/mean", LOSS),
+    ("Model size (M params)", N / 1e6, "Training data (B tokens)", D / 1e9, "Val. loss", LOSS),
+    ("Mparams", N / 1e6, "Gtokens", D / 1e9, "loss", LOSS),
+    ("n_params", N, "d_tokens_k", D / 1e3, "neg_log_likelihood", LOSS),
+    ("N_params", N, "D_tokens", D, "L_val", LOSS),
+    ("num_non_emb_params", N, "num_train_tokens", D, "final_val_ce", LOSS),
+    ("model_param_count", N, "n_tokens_seen", D, "validation_metrics/loss/global_avg", LOSS),
+    ("hparam_n_params", N, "tokens_processed", D, "val/loss.min", LOSS),
+    ("body_params", N, "consumed_tokens", D, "val_loss_epoch", LOSS),
+    ("params", N, "tokens", D, "log_ppl", LOSS),
+    ("params", N, "tokens", D, "eval/log_perplexity", LOSS),
+    ("params", N, "tokens", D, "log2_ppl", LOSS / LN2),
+    ("params", N, "tokens", D, "log10(perplexity)", LOSS / np.log(10)),
+    ("params", N, "tokens", D, "word_perplexity", np.exp(LOSS)),
 ]
 
 
@@ -120,6 +134,7 @@ CELLS = {
         val_loss=[f"{x:.9f} nats" for x in LOSS],
     ),
     "bits": lambda: frame(params=N, tokens=D, val_loss=[f"{x / LN2:.9f} bits" for x in LOSS]),
+    "about": lambda: frame(params=[f"~{n / 1e6:.9g}M" for n in N], tokens=D, val_loss=LOSS),
     "powers": lambda: frame(
         params=[f"{n / 1e6:.9g}e6" for n in N],
         tokens=[f"{d / 1e9:.9g} x 10^9" for d in D],
@@ -135,6 +150,32 @@ def test_cells_with_units_are_read_and_noted(name):
     assert any("cells of" in note for note in source.notes)
 
 
+def test_names_of_other_quantities_are_not_taken():
+    others = "d_model n_layers tokens_per_second batch_tokens eval_tokens aux_loss loss_std"
+    table = plain().assign(**{name: np.arange(25.0) + 1 for name in others.split()})
+    table["log_flops"] = np.log(C)
+    table["flops_per_token"] = 6 * N
+    source = read(table)
+    check(source)
+    assert dict(source.columns) == {"N": "params", "D": "tokens", "L": "val_loss"}
+    with pytest.raises(ScalingError, match="'log10_tokens' holds a logarithm"):
+        read(frame(params=N, log10_tokens=np.log10(D), loss=LOSS))
+
+
+def test_a_loss_of_its_own_goes_before_its_unit():
+    table = plain().rename(columns={"val_loss": "eval/macro_loss"})
+    table["eval/c4/bpb"] = 0.3 * LOSS
+    check(read(table))
+
+
+def test_all_ambiguities_are_asked_about_at_once():
+    table = plain().assign(train_tokens=2 * D, train_loss=LOSS - 0.1)
+    with pytest.raises(ScalingError) as caught:
+        read(table)
+    assert "D=tokens,L=val_loss" in str(caught.value)
+    check(read(table, columns={"D": "tokens", "L": "val_loss"}))
+
+
 def test_thousands_separators_are_read_where_they_are_unambiguous():
     n, d = np.round(N), np.round(D)
     for sign in (",", " ", "'", "\u202f", "_"):
@@ -148,6 +189,12 @@ def test_thousands_separators_are_read_where_they_are_unambiguous():
     check(read(dots), n)
     nouns = frame(params=N, tokens=[f"{int(x):,} tokens" for x in d], val_loss=LOSS)
     check(read(nouns), N, d)
+    check(
+        read(frame(params=["2,00,00,000", "6,32,45,553"] * 3, tokens=D[:6], val_loss=LOSS[:6])),
+        np.array([2e7, 63245553] * 3),
+        D[:6],
+        LOSS[:6],
+    )
     decimals = pd.DataFrame({"params (k)": [f"{x / 1e3:,.1f}" for x in n], "tokens": D})
     check(read(decimals.assign(val_loss=LOSS)), np.round(n / 1e3, 1) * 1e3)
 
@@ -176,6 +223,9 @@ BYTES = {
     "a title of a spreadsheet": b"Our sweep,,\n2026-01-01,,\n" + csv_text().encode(),
     "header in a comment": b"# " + csv_text().encode(),
     "quotes": ('"params","tokens","val_loss"\n' + csv_text().split("\n", 1)[1]).encode(),
+    "LaTeX": (csv_text(sep="&").replace("\n", " \\\\\n") + "\\hline\n").encode(),
+    "two tables": csv_text().encode() + csv_text().encode(),
+    "an average below": csv_text().encode() + b"Average,,3.1\n",
     "an index": plain().to_csv().encode(),
     "empty last column": "\n".join(line + "," for line in csv_text().split()).encode(),
 }
@@ -189,10 +239,17 @@ def test_bytes_of_any_program_are_read(name, tmp_path):
     check(read(tmp_path / "runs.csv.gz"))
 
 
-def test_decimal_commas_are_refused_with_the_reason(tmp_path):
+def test_decimal_commas_are_read_where_they_are_sure(tmp_path):
     (tmp_path / "runs.csv").write_text(csv_text(sep=";", decimal=","))
-    with pytest.raises(ScalingError, match="decimal points"):
-        read(tmp_path / "runs.csv")
+    check(read(tmp_path / "runs.csv"))
+    german = [f"{x:,.1f}".translate(str.maketrans(",.", ".,")) for x in N]
+    check(read(frame(params=german, tokens=D, val_loss=LOSS)), np.round(N, 1))
+    losses = [f"{x:.3f}".replace(".", ",") for x in LOSS]
+    check(read(frame(params=N, tokens=D, val_loss=losses)), loss=np.round(LOSS, 3))
+    doubtful = [f"{x:.3f}".replace(".", ",") for x in np.linspace(1.001, 9.999, 25)]
+    source = read(frame(params=doubtful, tokens=D, val_loss=LOSS))
+    assert source.points.n.min() == 1001  # thousands, and the unlikely unit is warned about
+    assert any(warning.code.value == "unlikely_unit" for warning in source.warnings)
 
 
 RECORDS = [
@@ -274,6 +331,29 @@ def test_dictionaries_in_cells_become_columns(write):
     check(read(table))
 
 
+def test_lists_of_one_and_categories_are_plain_cells(tmp_path):
+    table = frame(params=[[n] for n in N], tokens=D, loss=LOSS).assign(config=[{"a": [1, 2]}] * 25)
+    check(read(table))
+    plain().assign(kind=pd.Categorical(["x"] * 25)).to_parquet(tmp_path / "runs.parquet")
+    check(read(tmp_path / "runs.parquet"))
+    with pytest.raises(ScalingError, match="holds a list"):
+        read(frame(params=N, tokens=D, loss=[[9.0, x] for x in LOSS]))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "step 1: train loss 4.2, val loss 4.3\nstep 2: train loss 4.1, val loss 4.2\n",
+        "1700000000100 4.2559 100\n1700000000200 4.1 200\n",
+        plain().T.to_csv(header=False),
+    ],
+)
+def test_a_first_line_of_numbers_is_no_header(text, tmp_path):
+    (tmp_path / "runs.txt").write_text(text)
+    with pytest.raises(ScalingError, match="the first line holds numbers and is no header"):
+        read(tmp_path / "runs.txt")
+
+
 STATES = {
     "state": ("finished", "crashed"),
     "run_state": ("Finished", "preempted"),
@@ -291,6 +371,16 @@ STATES = {
     "exitcode": ("0:0", "1:0"),
     "was_preempted": ("False", "True"),
     "converged": ("True", "False"),
+    "ExitCode": ("0:0", "0:9"),
+    "Done?": ("✓", "✗"),
+    "complete": ("x", ""),
+    "nan_loss": ("0", "1"),
+    "progress": ("100%", "43%"),
+    "pct_complete": (1.0, 0.25),
+    "finished_at": ("2026-01-01", ""),
+    "result": ("ok", "oom"),
+    "State of job": ("COMPLETED", "OUT_OF_ME+"),
+    "name": ("run", "mean"),
 }
 
 
@@ -313,6 +403,58 @@ def test_an_unknown_state_is_named():
     source = read(plain().assign(state=["alpha"] * 24 + ["omega"]))
     assert len(source.points) == 25
     assert any("'omega'" in warning.message for warning in source.warnings)
+
+
+def test_a_crash_in_a_text_is_said():
+    table = plain().assign(notes=["crashed at step 4000", *[""] * 24])
+    source = read(table)
+    check(source)
+    assert ["'crashed at step 4000'" in warning.message for warning in source.warnings] == [True]
+
+
+def checkpoints():
+    """Four rows a run, equally spaced, whose last loss is that of the law."""
+    share = np.tile([0.25, 0.5, 0.75, 1.0], 25)
+    n, d = np.repeat(N, 4), np.repeat(D, 4) * share
+    loss = (1.70 + 420 / n**0.34 + 650 / d**0.30) * np.where(share < 1, 1.04, 1)
+    return frame(params=n, tokens=d, val_loss=loss)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {},
+        {"step": np.tile([1, 2, 3, 4], 25)},
+        {"uid": np.repeat([f"{i * 7919:x}" for i in range(25)], 4)},
+        {"path": [f"/ckpt/m{i // 4}/step_{i % 4}00/model.pt" for i in range(100)]},
+        {"tokens": np.repeat(D, 4), "_step": np.tile([1, 2, 3, 4], 25)},
+    ],
+    ids=["nothing", "step", "uid", "path", "planned tokens"],
+)
+def test_checkpoints_without_names_of_runs_are_reduced(columns):
+    source = read(checkpoints().assign(**columns))
+    check_unordered(source)
+    assert sum(count for _, count in source.points.excluded) == 75
+    assert len(read(checkpoints().assign(**columns), checkpoints="all").points) == 100
+
+
+def test_a_grid_of_finished_runs_is_not_taken_for_checkpoints():
+    n, d = (axis.ravel() for axis in np.meshgrid(N[:5], np.arange(1, 8) * 2e9, indexing="ij"))
+    grid = frame(params=n, tokens=d, val_loss=1.70 + 420 / n**0.34 + 650 / d**0.30)
+    source = read(grid)
+    assert len(source.points) == 35
+    (warning,) = source.warnings
+    assert "--checkpoints last (5 runs)" in warning.message
+    assert len(read(grid, checkpoints="last").points) == 5
+    for certain in (
+        {"source": grid.assign(run=range(35))},
+        {"source": grid, "checkpoints": "all"},
+        {"source": plain().sort_values(["params", "tokens"])},
+        {"source": pd.concat([plain().assign(seed=i) for i in range(3)])},
+    ):
+        source = read(**certain)
+        assert not source.warnings
+        assert not source.points.excluded
 
 
 def test_several_rows_of_a_run_or_cell_are_reduced_and_said():
@@ -373,6 +515,40 @@ def check_unordered(source):
     np.testing.assert_allclose(points.loss[order], LOSS, rtol=1e-6)
 
 
+BUDGETS = (
+    "target_flops flops_budget compute_budget Target_Compute isoflop_group config/target_flops"
+)
+
+
+@pytest.mark.parametrize("name", [*BUDGETS.split(), "Target Compute (EFLOPs)", "budget_label"])
+def test_a_nominal_budget_groups_runs_and_is_no_count(name):
+    random = np.random.default_rng(0)
+    nominal = np.repeat(np.geomspace(1e18, 1e20, 5), 7)
+    n = 0.14 * nominal**0.469 * np.tile(np.geomspace(0.25, 4, 7), 5)
+    flops = nominal * np.exp(random.uniform(-0.12, 0.12, 35))
+    runs = frame(N=n, D=flops / 6 / n, loss=1.70 + 420 / n**0.34 + 650 / (flops / 6 / n) ** 0.30)
+    shown = nominal / 1e18 if "EFLOPs" in name else nominal
+    shown = [f"C{i // 7}" for i in range(35)] if name == "budget_label" else shown
+    source = read(runs.assign(**{name: shown}))
+    np.testing.assert_allclose(source.points.c, flops)
+    assert source.points.convention["flops"] == "6nd"
+    np.testing.assert_array_equal(source.points.budget, np.repeat(range(5), 7))
+    assert any(f"by {name!r}, within 1" in note for note in source.notes)
+
+
+def test_a_budget_by_another_way_of_counting_is_the_compute():
+    flops = C * (1 - 0.05 * np.log(N / N[0]))  # attention and head counted otherwise
+    runs = plain().assign(flops_budget=flops)
+    np.testing.assert_allclose(read(runs).points.c, flops)
+    only = read(frame(params=N, flops_budget=C, loss=LOSS))
+    check(only)
+    assert "tokens derived: D = C / (6 N)" in only.notes
+
+
+def test_compute_with_gaps_is_derived():
+    check(read(plain().assign(flops=np.where(np.arange(25) < 3, np.nan, C))))
+
+
 @pytest.mark.parametrize("unit", ["GFLOPs", "PFLOPs", "EFLOPs"])
 def test_compute_off_by_one_factor_is_named(unit):
     factor = {"GFLOPs": 1e9, "PFLOPs": 1e15, "EFLOPs": 1e18}[unit]
@@ -396,8 +572,20 @@ def test_several_corpora_are_warned_about(column):
     assert warning.data["column"] == "vocab_size"
 
 
+def test_groups_of_other_losses_are_warned_about_whatever_they_are_called():
+    arch = np.where(np.arange(25) % 3 == 0, "mamba", "gpt")
+    table = plain().assign(arch=arch, val_loss=LOSS * np.where(arch == "gpt", 1, 0.97))
+    (warning,) = read(table).warnings
+    assert (warning.code.value, warning.data["column"]) == ("mixed_data", "arch")
+    assert abs(warning.data["effect"] - 0.0305) < 0.002
+    assert not read(plain().assign(arch=arch)).warnings
+
+
 def test_equal_columns_and_named_letters_ask_no_more():
     table = plain().assign(train_tokens=D)
+    check(read(plain().assign(train_tokens=np.round(D / 1e6) * 1e6)))
+    check(read(plain().assign(n_params=[f"{n / 1e6:.9g}M" for n in N], tokens_B=D / 1e9)))
+    check(read(plain().assign(n_params=np.where(np.arange(25) < 3, np.nan, N))))
     check(read(table))
     check(read(table, columns={"D": "tokens"}))
     check(read(table, columns={"L": "val_loss"}))
@@ -452,6 +640,10 @@ def test_an_accuracy_of_zero_is_a_point_of_the_sigmoid():
     source = read(table, inputs=("X",), columns={"X": "ce", "Y": "acc (%)"})
     np.testing.assert_allclose(source.points.loss, accuracy)
     assert source.columns == {"X": "ce", "Y": "acc (%)"}
+    with pytest.raises(ScalingError, match="accuracies up to 90"):
+        read(
+            table.rename(columns={"acc (%)": "acc"}), inputs=("X",), columns={"X": "ce", "Y": "acc"}
+        )
 
 
 STRANGERS = {
@@ -508,3 +700,25 @@ def test_runs_on_several_corpora_are_not_called_repeats():
     table = pd.concat([plain().assign(source="c4"), plain().assign(source="pile")])
     warnings = {warning.code.value for warning in read(table).warnings}
     assert warnings == {"mixed_data"}
+
+
+def test_a_law_of_one_count_refuses_the_others():
+    with pytest.raises(ScalingError, match="does not use N"):
+        read(plain(), inputs=("D",), columns={"N": "params"})
+    for law, columns in (
+        ("kaplan-n", "D=tokens"),
+        ("optimum", "C=a,D=b,L=c"),
+        ("power", "C=a,N=b"),
+    ):
+        with pytest.raises(ScalingError, match=f"the law {law} does not use [DN]"):
+            FitOptions(law=law, columns=columns).source()
+    derived = read(plain(), inputs=("C",), columns={"N": "params", "D": "tokens"})
+    np.testing.assert_allclose(derived.points.c, C)
+
+
+def test_a_batch_is_sequences_times_their_length_or_asked_about():
+    table = plain().assign(lr=1e-3, batch_size=256, seq_len=2048)
+    inputs = ("LR", "B", "N", "D")
+    assert set(read(table, inputs=inputs).points.others["B"]) == {256 * 2048}
+    (warning,) = read(table, inputs=inputs, columns={"B": "batch_size"}).warnings
+    assert "[sequences of 2048]" in warning.message

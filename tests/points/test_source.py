@@ -130,8 +130,8 @@ def test_chinchilla_figure_keeps_240(shared_data):
         ("minus.csv", "N,D,loss\n1e6,1e7,3\n-1e6,1e7,3\n", "row 2: '-1e6'"),
         ("zero.csv", "N,D,loss\n1e6,0,3\n", "column 'D'"),
         ("losszero.csv", "N,D,loss\n1e6,1e7,0\n", "column 'loss'"),
-        ("comma.csv", 'N,D,loss\n1e6,1e7,"3,5"\n', "decimal points"),
-        ("semi.csv", "N;D;loss\n1e6;1e7;3,5\n", "decimal points"),
+        ("comma.csv", 'N,D,loss\n1e6,1e7,"3,5,1"\n', "no unit of loss"),
+        ("mixed.csv", "N;D;loss\n1e6;1e7;3,5\n1e6;1e7;3.5\n", "decimal points"),
         ("ragged.csv", "N,D,loss\n1,000,1e7,3\n", "Expected 3 columns, got 4"),
         ("short.csv", "N,D,loss\n1e6,1e7\n", "Expected 3 columns, got 2"),
         ("nan.csv", "N,D,loss\n1e6,1e7,nan\n", "no row holds"),
@@ -346,6 +346,10 @@ def test_an_lm_eval_result_of_an_exported_model_has_its_n_d_and_loss(as_text, tm
 
 
 def test_an_lm_eval_result_of_another_model_is_refused():
-    result = {"results": {}, "versions": {}, "config": {"model_args": "pretrained=gpt2"}}
+    result = {
+        "results": {"arc": {"acc,none": 0.5}},
+        "versions": {},
+        "config": {"model_args": "pretrained=gpt2"},
+    }
     with pytest.raises(ScalingError, match="an lm-eval result: scores of one model"):
         read_json(json.dumps(result))

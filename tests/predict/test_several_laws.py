@@ -5,11 +5,13 @@ stands behind it.
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from scaling.errors import ScalingError
 from scaling.fit.fit_options import FitOptions
 from scaling.fit.pipeline import fit
+from scaling.predict.law_source import load_law
 from scaling.predict.predict import predict as predict_model
 from scaling.predict.prediction import ApproachPrediction, PredictionResult
 from scaling.predict.several_laws import disagreement
@@ -56,8 +58,9 @@ def test_a_budget_is_answered_by_the_combination(documents):
     assert found["n_params"]["value"] == pytest.approx(np.exp(mean))
     assert found["tokens"]["value"] == pytest.approx(1e22 / (6 * found["n_params"]["value"]))
     parts = found["combination"]["loss"]["parts"]
-    spread = np.hypot(parts["parameters"], parts["form"])
-    assert parts["total"] == pytest.approx(parts["factor"] * np.hypot(parts["noise"], spread))
+    squares = [parts[name] ** 2 for name in ("noise", "parameters", "form", "distance")]
+    assert parts["total"] == pytest.approx(np.sqrt(sum(squares)))
+    assert parts["distance"] > 0
 
 
 def test_named_law_answers_without_the_combination(documents):
@@ -87,8 +90,8 @@ def test_the_loss_at_the_optimum_is_the_same_by_both_questions(documents):
     best = predict(documents["auto"], flops=1e22)
     n, d = best["n_params"]["value"], best["tokens"]["value"]
     run = predict(documents["auto"], n_params=n, tokens=d)
-    for end in ("value", "lo", "hi"):
-        assert run["loss"][end] == pytest.approx(best["loss"][end], rel=1e-9)
+    assert run["loss"]["value"] == pytest.approx(best["loss"]["value"], rel=1e-9)
+    assert run["loss"]["lo"] < best["loss"]["lo"], "a run has noise of its own"
     far = predict(documents["auto"], n_params=30 * n, tokens=d / 30)
     assert far["loss"]["value"] > best["loss"]["hi"]
 
@@ -97,6 +100,17 @@ def test_warnings_of_the_holdout_reach_the_prediction(documents):
     warning = {"code": "holdout_one_sided", "message": "all misses have one sign", "data": {}}
     document = documents["auto"] | {"warnings": [warning]}
     assert warning in predict(document, flops=1e22)["warnings"]
+
+
+def test_a_budget_farther_out_than_any_test_is_a_guess_and_the_first_lines_say_so(documents):
+    def trust(flops):
+        answer = predict_model(documents["auto"], flops=flops)
+        return dict(prediction_lines(answer))["trust"]
+
+    assert "the interval is a guess" in trust(1e23)
+    assert "guess" not in trust(5e21)
+    one_law = predict_model(documents["chinchilla"], flops=1e23)
+    assert WarningCode.UNTESTED not in {each.code for each in one_law.warnings}
 
 
 def test_the_interval_spans_approaches_that_disagree_and_the_answer_says_so(documents):
@@ -117,13 +131,56 @@ def test_the_interval_spans_approaches_that_disagree_and_the_answer_says_so(docu
     assert "disagree beyond their intervals" in lines["trust"]
 
 
-def test_approaches_whose_intervals_do_not_meet_disagree():
-    def size(value, lo, hi):
-        interval = {"value": value, "lo": lo, "hi": hi}
-        return ApproachPrediction(n_params=interval, tokens=interval, loss=interval)
+def size(value, lo, hi):
+    interval = {"value": value, "lo": lo, "hi": hi}
+    return ApproachPrediction(n_params=interval, tokens=interval, loss=interval)
 
-    apart = disagreement({"parametric": size(1e9, 9e8, 1.1e9), "isoflop": size(2e9, 1.5e9, 3e9)})
-    assert apart.code is WarningCode.APPROACHES_DISAGREE
-    assert apart.data == {"parametric": 1e9, "isoflop": 2e9}
+
+def test_approaches_whose_intervals_do_not_meet_disagree(documents):
+    law = load_law(documents["auto"])
+    sizes = {"parametric": 1e9, "isoflop": 2e9}
+    apart = {"parametric": size(1e9, 9e8, 1.1e9), "isoflop": size(2e9, 1.5e9, 3e9)}
+    warning, held = disagreement(law, apart)
+    assert warning.code is WarningCode.APPROACHES_DISAGREE
+    assert warning.data == sizes
+    assert held == sizes
     near = {"parametric": size(1e9, 9e8, 1.6e9), "isoflop": size(2e9, 1.5e9, 3e9)}
-    assert disagreement(near) is None
+    assert disagreement(law, near) == (None, {})
+
+
+def test_a_few_percent_apart_is_no_disagreement_though_no_interval_holds_both(documents):
+    small = {"parametric": size(1e9, 1e9, 1e9), "isoflop": size(1.1e9, 1.09e9, 1.11e9)}
+    warning, held = disagreement(load_law(documents["auto"]), small)
+    assert warning is None
+    assert held == {"parametric": 1e9, "isoflop": 1.1e9}
+
+
+def test_an_approach_that_later_budgets_contradict_is_named_and_not_held(documents):
+    document = json.loads(json.dumps(documents["auto"]))
+    for one in document["combination"]["candidates"]:
+        if one["name"] == "chinchilla":
+            one["weights"]["n_star"] = 0.01
+    apart = {"parametric": size(1e9, 9e8, 1.1e9), "isoflop": size(2e9, 1.5e9, 3e9)}
+    warning, held = disagreement(load_law(document), apart)
+    assert "later budgets contradict parametric" in warning.message
+    assert held == {"isoflop": 2e9}
+
+
+def test_the_budget_of_a_size_or_of_tokens_has_intervals_in_order(documents):
+    for inputs in ({"n_params": 1e9}, {"tokens": 2e10}):
+        prediction = predict(documents["auto"], **inputs)
+        for name in ("flops", "n_params", "tokens", "tokens_per_param"):
+            entry = prediction[name]
+            assert entry["lo"] is None or entry["lo"] < entry["value"] < entry["hi"], name
+
+
+def test_the_range_of_a_law_of_one_input_is_that_of_its_data(tmp_path):
+    x = np.linspace(1.6, 3.6, 20)
+    table = pd.DataFrame({"ce": x, "acc": 0.25 + 0.7 / (1 + np.exp(6 * (x - 2.6)))})
+    table.to_csv(tmp_path / "runs.csv", index=False)
+    options = FitOptions(law="sigmoid", columns="X=ce,Y=acc", bootstrap=0)
+    document = fit([tmp_path / "runs.csv"], options).to_dict()
+    assert document["range"]["X"] == [1.6, 3.6]
+    inside, beyond = (predict(document, task_loss=loss) for loss in (2.6, 9.0))
+    assert not inside["warnings"]
+    assert [each["code"] for each in beyond["warnings"]] == ["outside_data"]

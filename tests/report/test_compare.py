@@ -10,15 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
-from scaling.cli import with_commands
 from scaling.errors import ScalingError
 from scaling.fit.pipeline import FitOptions
 from scaling.predict.compare import compare
 from scaling.report.compare import compose, sentences
 from scaling.report.inputs import is_comparison, load_fits, options_of
 from scaling.report.page import html, write_report
+from tests.command_line import scaling
 from tests.documents import as_fit, dump
 
 HOSTILE = "<script>alert(1)</script>|[x](y) \\input"
@@ -172,20 +171,8 @@ def test_sources_are_labelled_by_the_distinct_part_of_their_paths(pair, tmp_path
 def test_the_command_line_writes_the_same_bytes_gives_the_numbers_and_refuses_budgets_of_one(
     page, sources, tmp_path
 ):
-    run = CliRunner()
-    done = run.invoke(
-        with_commands(),
-        [
-            "report",
-            *map(str, sources),
-            "--out",
-            str(tmp_path / "out"),
-            "--budgets",
-            "1e14",
-            "--json",
-        ],
-    )
-    assert done.exit_code == 0, done.output
+    asked = ("--out", tmp_path / "out", "--budgets", "1e14", "--json")
+    done = scaling("report", *sources, *asked, code=0)
     found = json.loads(done.stdout)["comparison"]
     assert found["multipliers"]["better"]["rows"][-1]["flops"] == 1e14
     assert "checksum" not in found
@@ -194,6 +181,5 @@ def test_the_command_line_writes_the_same_bytes_gives_the_numbers_and_refuses_bu
     for path in written:
         before = page.parent / path.relative_to(tmp_path / "out")
         assert path.read_bytes() == before.read_bytes(), path.name
-    done = run.invoke(with_commands(), ["report", str(sources[0]), "--budgets", "1e14"])
-    assert done.exit_code == 2
+    done = scaling("report", sources[0], "--budgets", "1e14", code=2)
     assert "budgets are asked of a comparison" in done.stderr

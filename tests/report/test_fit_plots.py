@@ -58,6 +58,7 @@ def test_paper_style_keeps_text_and_has_the_width_asked_for(document, tmp_path):
     assert "--models --style paper --width 3" in (page.parent / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_published_frontiers_stand_on_the_page_that_asks_for_them(document, tmp_path):
     dump(document, tmp_path / "fit.json")
     page = write_report(tmp_path / "fit.json", models=True)

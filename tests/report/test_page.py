@@ -13,6 +13,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from scaling import files
 from scaling.config import Sweep
 from scaling.config.sweep_file import dump_sweep
 from scaling.errors import DISK, ScalingError
@@ -119,8 +120,25 @@ def test_all_parts_are_written_and_no_half_file_is_left(folder):
     expected |= {f"tables/{name}.{kind}" for name in listed.split() for kind in ("csv", "tex")} | {
         "index.html",
         "report.md",
+        "manifest.json",
     }
     assert names == expected
+
+
+def test_a_new_report_removes_the_figures_that_only_the_former_one_lists(folder, tmp_path):
+    out, outside = tmp_path / "out", tmp_path / "kept.svg"
+    write_report(folder, out, models=True)
+    outside.write_text("a stranger's")
+    (out / "figures" / "mine.svg").write_text("a stranger's")
+    listed = files.read_json(out / "manifest.json")["files"]
+    assert "figures/models.svg" in listed
+    files.write_json(out / "manifest.json", {"files": [*listed, "figures/../../kept.svg"]})
+    write_report(folder, out)
+    assert not (out / "figures" / "models.svg").exists()
+    assert not (out / "tables" / "models.tex").exists()
+    assert outside.exists()
+    assert (out / "figures" / "mine.svg").exists()
+    assert (out / "figures" / "isoflop-curves.svg").exists()
 
 
 def test_the_points_and_lines_of_a_figure_are_a_table(folder, document):
@@ -296,6 +314,7 @@ def test_incomplete_document_is_named(document, tmp_path):
     assert os.listdir(tmp_path) == ["lacking.json"]
 
 
+@pytest.mark.slow
 def test_reports_of_two_fits_stand_apart(document, tmp_path):
     for name in ("a", "b"):
         dump(document, tmp_path / f"{name}.json")

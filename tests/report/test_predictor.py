@@ -83,14 +83,14 @@ def test_a_combination_travels_as_frontiers_with_weights(results_folder, tmp_pat
     weights = [candidate["weights"]["n_star"] for candidate in candidates]
     mean = np.average(logs, weights=weights)
     spread = np.sqrt(np.average((np.array(logs) - mean) ** 2, weights=weights))
-    width = data["combination"]["width"]["n_star"] * np.hypot(
-        spread, data["combination"]["noise"]["n_star"]
+    share, noise, growth = data["combination"]["parts"]["n_star"]
+    decades = np.log10(flops / data["combination"]["largest"])
+    width = data["combination"]["quantile"] * np.sqrt(
+        (share * spread) ** 2 + noise**2 + (growth * decades) ** 2
     )
-    spanned = [log for log, candidate in zip(logs, candidates, strict=True) if candidate["spanned"]]
     said = predict(fit, flops=flops).n_params
     expected = [said.value, said.lo, said.hi]
-    low, high = min(mean - width, *spanned), max(mean + width, *spanned)
-    ends = [math.exp(mean), math.exp(low), math.exp(high)]
+    ends = [math.exp(mean), math.exp(mean - width), math.exp(mean + width)]
     np.testing.assert_allclose(ends, expected, rtol=1e-9)
 
 

@@ -89,6 +89,11 @@ def test_status_other_than_ok_is_the_first_warning(document, composed):
         ({"warnings": [], "holdout": None}, Light.CARE, "no budget was held out to test it"),
         ({"status": "not-converged"}, Light.NOT_YET, "the fit did not converge"),
         (
+            {"warnings": [{"code": "one_ratio", "message": "one ratio D/N only"}]},
+            Light.NOT_YET,
+            "the best size does not follow: all runs have one ratio of tokens to parameters",
+        ),
+        (
             {"approaches_agree": {"verdict": "disagree", "message": "They disagree."}},
             Light.CARE,
             "the three approaches disagree about the best size",

@@ -9,10 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from scaling import trackers
-from scaling.cli import with_commands
 from scaling.errors import ScalingError
 from scaling.execute import events
 from scaling.execute.local import LocalWorker
@@ -29,6 +27,7 @@ from scaling.trackers.export import export
 from scaling.trackers.mlflow_log import tracking_uri
 from scaling.trackers.process import Recorder
 from scaling.trackers.run_log import Point, RunUpdate, points_of, run_info, series_name
+from tests.command_line import scaling
 from tests.sweep_files import tiny
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]  # the libraries' own
@@ -336,10 +335,7 @@ def test_missing_or_unknown_tracker_is_rejected_first(tmp_path, monkeypatch, fol
         ["run", "tiny.toml", "--track", "wandb"],
         ["results", "export", str(folder), "--to", "mlflow", "--out", "x"],
     ):
-        done = CliRunner().invoke(with_commands(), arguments)
-        assert done.exit_code == 2
-        assert 'pip install -e ".[trackers]"' in done.output
-    done = CliRunner().invoke(with_commands(), ["run", "tiny.toml", "--track", "wandbb"])
-    assert done.exit_code == 2
-    assert "did you mean wandb" in done.output
+        assert 'pip install -e ".[trackers]"' in scaling(*arguments, code=2).stderr
+    done = scaling("run", "tiny.toml", "--track", "wandbb", code=2)
+    assert "did you mean wandb" in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["sweep", "tiny.toml"]

@@ -25,6 +25,20 @@ from scaling.train.trainer import train
 from tests.train.test_trainer import numbers, one_run
 
 HOW = Execution(mesh=MeshShape(data=2, fsdp=2))
+READS = []  # of each training
+
+
+def recorded_reads(task):
+    """The task, and which parts of the first batch it is asked for: (index, size)."""
+    read, original = [], task.batch
+
+    def batch(split, index, size):
+        if split == "train":
+            read.append((index, size))
+        return original(split, index, size)
+
+    task.batch = batch
+    return task, read
 
 
 def trained(path, dispatches=None):
@@ -37,9 +51,9 @@ def trained(path, dispatches=None):
         if dispatches is not None
         else (lambda: False)
     )
-    return train(RunGroup((run,)), open_task(run.task), lambda _: path, HOW, should_stop=stop)[
-        run.run_id
-    ]
+    task, read = recorded_reads(open_task(run.task))
+    READS.append(read)
+    return train(RunGroup((run,)), task, lambda _: path, HOW, should_stop=stop)[run.run_id]
 
 
 def refused(execution):
@@ -51,14 +65,28 @@ def refused(execution):
     return ""
 
 
+def manifest(path):
+    """The names in the manifest of the last save."""
+    last = max(sharded_checkpoint.folder(path).glob("[0-9]*/manifest.json"))
+    return sorted(json.loads(last.read_text()))
+
+
 def main():
     """Train whole, then in two sittings; print what this process saw."""
     port, index, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
-    published = []
+    published, hashed = [], []
     show, sharded_checkpoint._make_visible = (
         sharded_checkpoint._make_visible,
         lambda *args: (published.append(1), show(*args)),
     )
+    sums = sharded_checkpoint._sums
+
+    def recorded_sums(items, save_folder):
+        found = sums(items, save_folder)
+        hashed.append(sorted(found))
+        return found
+
+    sharded_checkpoint._sums = recorded_sums
     with initialize_distributed(DistributedConfig(f"127.0.0.1:{port}", 2, index)):
         report = {
             "devices": [jax.device_count(), jax.local_device_count()],
@@ -68,7 +96,12 @@ def main():
             "whole": numbers(trained(folder / "whole.npz")),
             "stopped": trained(folder / "parts.npz", 1).kind,
             "saved": sharded_checkpoint.exists(folder / "parts.npz"),
+            "hashed": hashed[-2:],
+            "manifest": manifest(folder / "parts.npz"),
             "resumed": numbers(trained(folder / "parts.npz")),
+            "parts": [read for read in READS[0] if read[0] < 4],
+            "sizes": sorted({size for _, size in READS[0]}),
+            "batch": one_run("5k").batch_size,
             "published": len(published),
         }
         sharded_checkpoint.discard(folder / "parts.npz")

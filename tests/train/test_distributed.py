@@ -63,6 +63,23 @@ def test_only_process_0_publishes(reports):
     assert reports[1]["published"] == 0
 
 
+def test_each_process_reads_only_the_parts_of_a_batch_that_its_devices_hold(reports):
+    for index, report in enumerate(reports):
+        part = report["batch"] // 4
+        assert report["sizes"] == [part]
+        assert report["parts"] == [[2 * index, part], [2 * index + 1, part]]
+
+
+def test_each_process_hashes_the_shards_that_it_wrote(reports):
+    for index, report in enumerate(reports):
+        own = report["hashed"][0] if index == 0 else report["hashed"][-1]
+        assert own
+        assert all(f"ocdbt.process_{index}/" in name for name in own)
+    assert {*reports[0]["hashed"][0], *reports[1]["hashed"][-1], *reports[0]["hashed"][1]} == {
+        *reports[0]["manifest"]
+    }
+
+
 def test_a_mesh_that_leaves_a_process_out_is_rejected(reports):
     for text in reports[1]["refused"]:
         assert "data x fsdp x tensor = 4" in text

@@ -4,12 +4,13 @@ The rules say where, and what does not fit is rejected.
 """
 
 import math
+from dataclasses import dataclass
 
 import pytest
 from jax.sharding import PartitionSpec as P
 
 from scaling.config import MeshShape
-from scaling.train.sharding import partition_spec
+from scaling.train.sharding import arrange_slices, partition_spec
 from tests.train import child_processes
 from tests.train.sharding_cases import CASES
 
@@ -76,6 +77,26 @@ def spec(path, shape, mesh=CUBE):
 )
 def test_sharding_rules(path, shape, expected):
     assert spec(path, shape) == expected
+
+
+@dataclass(frozen=True)
+class FakeDevice:
+    """One of a described machine: its number and slice."""
+
+    id: int
+    slice_index: int
+    platform: str = "cpu"
+    device_kind: str = "fake"
+    process_index: int = 0
+
+
+def test_slices_are_joined_along_data_alone():
+    devices = tuple(FakeDevice(i, i % 2) for i in range(8))  # the two slices interleaved
+    grid = arrange_slices((4, 2, 1), devices, 2)
+    assert grid.shape == (4, 2, 1)
+    assert [{device.slice_index for device in part.flat} for part in grid] == [{0}, {0}, {1}, {1}]
+    across = arrange_slices((1, 8, 1), devices, 2)  # data does not divide: in their own order
+    assert [device.id for device in across.flat] == list(range(8))
 
 
 def test_axis_that_does_not_divide_is_moved_or_dropped():

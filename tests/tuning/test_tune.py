@@ -20,16 +20,10 @@ from scaling.plan import plan
 from scaling.store import run_files
 from scaling.store.rows import Measurement, Provenance, rows
 from scaling.tasks import open_task
-from scaling.tuning import (
-    TuningResult,
-    is_pending,
-    load_tuned,
-    planner,
-    table_folders,
-    tune,
-    write_tuned_sweep,
-)
-from scaling.tuning.fields import half_life, timescale
+from scaling.tuning.document import TuningResult, load_tuned, write_tuned_sweep
+from scaling.tuning.field_tuning import planner
+from scaling.tuning.fields import half_life, is_pending, timescale
+from scaling.tuning.tune import table_folders, tune
 from scaling.warning import WarningCode
 from tests.execute.sweeping import command, scaling, training, wait_for
 from tests.sweep_files import tiny

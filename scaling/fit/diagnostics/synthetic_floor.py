@@ -9,8 +9,6 @@ import json
 import numpy as np
 import pandas as pd
 
-from scaling.config import SyntheticTask
-from scaling.config.resolve_execution import EVAL_SEQUENCES
 from scaling.fit.diagnostics.results import KnownEntropy
 from scaling.fit.document import Estimate
 
@@ -31,6 +29,8 @@ def known_entropy(runs: pd.DataFrame | None, fitted: Estimate | None) -> KnownEn
     configs = list(runs["config"])
     if any(config["task"]["kind"] != "synthetic" or config.get("simulated") for config in configs):
         return None
+    from scaling.config import SyntheticTask
+    from scaling.config.resolve_execution import EVAL_SEQUENCES
     from scaling.tasks import fixed_batches, open_task
     from scaling.tasks.synthetic import Synthetic
 

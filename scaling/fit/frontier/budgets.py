@@ -19,6 +19,14 @@ ENOUGH_RUNS = 0.9  # of all runs in windows: then gaps are not looked at
 MIN_SURFACE_RUNS = 12
 
 
+def groups_by_gap(values: np.ndarray, gap: float) -> np.ndarray:
+    """Labels (n,) that rise with the values; neighbours no further apart than `gap` share one."""
+    order = np.argsort(values, kind="stable")
+    labels = np.empty(len(values), int)
+    labels[order] = np.cumsum(np.r_[0, np.diff(values[order]) > gap])
+    return labels
+
+
 def distinct(values: np.ndarray) -> int:
     """How many sizes there are when those within 2 % count as one; a continuum counts
     by its width.
@@ -90,7 +98,7 @@ def at_one_budget(points: Points, groups: list[np.ndarray]) -> Points:
     return replace(points, c=c * np.exp(shift), d=d * np.exp(shift), loss=loss)
 
 
-def _windows(n: np.ndarray, c: np.ndarray, window: float = WINDOW) -> list[np.ndarray]:
+def _windows(n: np.ndarray, c: np.ndarray) -> list[np.ndarray]:
     """The indices of the runs of each budget, cheapest first: the densest windows of log C that
     hold four sizes or more.
 
@@ -99,11 +107,11 @@ def _windows(n: np.ndarray, c: np.ndarray, window: float = WINDOW) -> list[np.nd
     """
     order = np.argsort(c, kind="stable")
     x = np.log(c)[order]
-    ends = np.searchsorted(x, x + window, side="right")
+    ends = np.searchsorted(x, x + WINDOW, side="right")
     inside = ends - np.arange(len(x))
     adjacent = (
-        np.searchsorted(x, x[ends - 1] + window, side="right")
-        - np.searchsorted(x, x - window)
+        np.searchsorted(x, x[ends - 1] + WINDOW, side="right")
+        - np.searchsorted(x, x - WINDOW)
         - inside
     )
     candidates = np.flatnonzero((inside >= MIN_SIZES) & (4 * adjacent <= 3 * inside))

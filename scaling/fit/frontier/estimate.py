@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from scaling.fit.document import Estimate, subsample_draws
 from scaling.fit.frontier.frontier import Frontier
@@ -34,27 +35,24 @@ class FrontierEstimate:
     def result(self, ci: float, resamples: int) -> FrontierResult:
         """The approach for the document; `resamples` were asked for."""
         frontier, draws, warnings = self.frontier, self.draws, list(self.warnings)
-        if frontier is None:
-            return FrontierResult(
-                unavailable=self.unavailable,
-                minima=list(self.minima),
-                warnings=tuple(warnings),
-                n_points=self.n_points,
-            )
+        given: dict[str, Any] = {}
         if draws is not None and len(draws.a) < MIN_DRAWS * resamples:
             message = f"only {len(draws.a)} of {resamples} resamples gave a frontier"
             warnings.append(warn(WarningCode.FAILED_RESAMPLES, message))
-        exponents = self.exponents(ci)
-        powers: dict[str, float | None] = {k: float(v) for k, v in frontier.powers().items()}
+        if frontier is not None:
+            powers = {name: float(value) for name, value in frontier.powers().items()}
+            given = {
+                **self.exponents(ci),
+                "powers": powers,
+                "draws": subsample_draws(draws.powers(), DRAWS_KEPT) if draws else None,
+                "n_star": Power(coef=powers["n_coef"], exponent=powers["a"]),
+                "d_star": Power(coef=powers["d_coef"], exponent=powers["b"]),
+                "a_plus_b": float(frontier.a + frontier.b),
+            }
         return FrontierResult(
-            a=exponents["a"],
-            b=exponents["b"],
-            powers=powers,
-            draws=None if draws is None else subsample_draws(draws.powers(), DRAWS_KEPT),
-            n_star=Power(coef=powers["n_coef"], exponent=powers["a"]),
-            d_star=Power(coef=powers["d_coef"], exponent=powers["b"]),
-            a_plus_b=float(frontier.a + frontier.b),
+            unavailable=self.unavailable,
             minima=list(self.minima),
             warnings=tuple(warnings),
             n_points=self.n_points,
+            **given,
         )

@@ -217,12 +217,12 @@ def chinchilla_frontier(values: Mapping[str, np.ndarray], cost: Cost) -> Frontie
 
 def kaplan_frontier(values: Mapping[str, np.ndarray], cost: Cost) -> Frontier:
     """The frontier of Kaplan 2020, eq. 1.5: A = N_c^r, alpha = r = alpha_N / alpha_D, B = D_c, beta
-    = 1 and k = alpha_D.
+    = 1 and k = alpha_D, above a floor E where there is one.
     """
     alpha_d = values["alpha_D"]
     r = values["alpha_N"] / alpha_d
     log_a, log_b = r * np.log(values["N_c"]), np.log(values["D_c"])
-    return sum_frontier(log_a, r, log_b, 1.0, cost, alpha_d, np.zeros_like(r))
+    return sum_frontier(log_a, r, log_b, 1.0, cost, alpha_d, values.get("E", np.zeros_like(r)))
 
 
 def cap_resamples(resamples: int, width: int) -> int:

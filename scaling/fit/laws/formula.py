@@ -15,10 +15,7 @@ from typing import Any
 import numpy as np
 
 from scaling.errors import ScalingError, unknown_choice
-from scaling.fit.frontier.frontier import Cost, Frontier
-from scaling.fit.frontier.numeric import NumericFrontier
-from scaling.fit.laws.derivatives import Array, Inputs
-from scaling.fit.laws.expression import FUNCTIONS, is_affine, parse, unreadable, value_of
+from scaling.fit.laws.expression import FUNCTIONS, is_affine, parse, unreadable
 from scaling.fit.laws.law import Law, Param
 from scaling.points.columns import parse_columns
 
@@ -59,22 +56,22 @@ def _entries(path: Path) -> dict[str, Any]:
         entries = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ScalingError(
-            f"cannot be read: {error.strerror}", where=str(path), remedy="name a law.toml"
+            f"cannot be read: {error.strerror}", where=path, remedy="name a law.toml"
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ScalingError(
-            str(error), where=str(path), remedy='write formula = "L = E + A/N^alpha"'
+            str(error), where=path, remedy='write formula = "L = E + A/N^alpha"'
         ) from None
     for key, value in entries.items():
         if key not in KEYS:
-            raise unknown_choice("key", key, KEYS, where=str(path))
+            raise unknown_choice("key", key, KEYS, where=path)
         if not isinstance(value, KEYS[key]):
             raise ScalingError(
-                f"{key} is no {KEYS[key].__name__}", where=str(path), remedy="see docs/formulas.md"
+                f"{key} is no {KEYS[key].__name__}", where=path, remedy="see docs/formulas.md"
             )
     if "formula" not in entries:
         raise ScalingError(
-            "holds no formula", where=str(path), remedy='write formula = "L = E + A/N^alpha"'
+            "holds no formula", where=path, remedy='write formula = "L = E + A/N^alpha"'
         )
     return entries
 
@@ -149,21 +146,7 @@ def parse_formula(
     for name in params:
         if is_affine(tree, {*linear, name}):
             linear.append(name)
-    law = replace(law, linear=tuple(linear))
-    if set(used) == {"N", "D"}:
-        law = replace(law, closed_frontier=lambda values, cost: _frontier(law, values, cost))
-    return law
-
-
-def _frontier(law: Law, values: Inputs, cost: Cost) -> Frontier:
-    """N*, D* and L* by minimisation, for reported parameters that are scalars or draws (R,)."""
-    theta = np.atleast_2d(law.theta(values))
-    columns = {name: theta[:, i, None] for i, name in enumerate(law.names)}
-
-    def loss_at(n: Array, d: Array) -> Array:
-        return value_of(law.expressions["loss"], {"N": n, "D": d, **columns})
-
-    return NumericFrontier.of(loss_at, cost, np.ndim(next(iter(values.values()))) == 0)
+    return replace(law, linear=tuple(linear))
 
 
 def _limits(name: str, pair: Sequence[float]) -> tuple[float, float]:

@@ -2,7 +2,7 @@
 
 Parameters in which the law is affine are solved for (variable projection); the others are drawn by
 the place where they stand: as an exponent, a slope inside exp, a factor of something of known size,
-or an offset beside it.
+or an offset added to it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 from scaling.fit.laws.derivatives import Array, Inputs
 from scaling.fit.laws.expression import FUNCTIONS, names_of, value_of
 from scaling.fit.laws.law import Law
+from scaling.fit.newton import Problem
 
 DRAWS = 600
 EXPONENTS = (0.03, 1.5)
@@ -38,7 +39,7 @@ class Place(Enum):
 @dataclass(frozen=True)
 class Role:
     """A parameter, its place, the sign that the formula gives it (0: either), and what it
-    multiplies or is added to; `rest` are the terms added to that product.
+    multiplies, is added to or is the power of; `rest` are the terms added to that product.
     """
 
     name: str
@@ -48,18 +49,16 @@ class Role:
     rest: ast.expr | None = None
 
 
-def starts(
-    law: Law, x: Inputs, loss: Array, weight: Array, lower: Array, upper: Array, count: int
-) -> Array:
-    """Starts (count, P) for losses (n,) at inputs (n,), the most promising first."""
-    rng = np.random.default_rng(0)
-    theta = draw(law, x, rng, DRAWS)
+def starts(task: Problem, count: int) -> Array:
+    """Starts (count, P), the most promising first."""
+    law, lower, upper = task.law, task.lower, task.upper
+    theta = draw(law, task.logs, np.random.default_rng(0), DRAWS)
     given = law.start or {}
     rows = slice(0, DRAWS // 2)  # the user's start need not lie near a minimum
     for name, value in given.items():
         theta[rows, law.index(name)] = value
     theta = np.clip(theta, lower, upper)
-    theta, cost = solve_linear(law, theta, x, loss, weight, lower, upper)
+    theta, cost = solve_linear(law, theta, task.logs, task.loss, task.weight, lower, upper)
     best = np.argsort(cost, kind="stable")[:count]
     if given:
         theta[best[-1]] = np.clip(
@@ -99,9 +98,9 @@ def solve_linear(
             gram = (unit * scale) @ unit.transpose(0, 2, 1) + ridge * np.eye(len(free))
             right = np.where(usable[:, None], loss - base, 0.0) * scale
             gram[~usable] = np.eye(len(free))
-            found = np.linalg.solve(gram, unit @ right[:, :, None])[:, :, 0] / length
+            solved = np.linalg.solve(gram, unit @ right[:, :, None])[:, :, 0] / length
             theta[:, free] = np.where(
-                usable[:, None], np.clip(found, lower[free], upper[free]), 0.0
+                usable[:, None], np.clip(solved, lower[free], upper[free]), 0.0
             )
             base = law.gradient(theta, x)[0]
         bad = ~np.isfinite(base).all(1) | (~np.asarray(law.signed) & (base <= 0).any(1))
@@ -129,6 +128,8 @@ def _drawn(role: Role, values: Mapping[str, Array], rng: np.random.Generator, co
     uniform = rng.uniform(-1, 1, (count, 1))
     if role.place is Place.EXPONENT:
         low, high = np.log(EXPONENTS)
+        if role.sign == 0 and role.partner is not None:  # zero has no negative power
+            sign = np.where((value_of(role.partner, values) == 0).any(), 1.0, sign)
         return sign * np.exp(low + (high - low) * (uniform + 1) / 2)
     assert role.partner is not None
     partner = np.broadcast_to(
@@ -144,11 +145,11 @@ def _drawn(role: Role, values: Mapping[str, Array], rng: np.random.Generator, co
         return sign * size / np.maximum(width, 1e-300)
     rest = np.ones((1, 1))
     if role.rest is not None:
-        beside = np.median(np.abs(value_of(role.rest, values) + 0 * partner), axis=1)[:, None]
-        rest = np.where(np.isfinite(beside) & (beside > 0), beside, 1.0)
+        offset = np.median(np.abs(value_of(role.rest, values) + 0 * partner), axis=1)[:, None]
+        rest = np.where(np.isfinite(offset) & (offset > 0), offset, 1.0)
     signs = np.where(rng.random((count, 1)) < NEGATIVE, -1.0, 1.0)
-    factor = signs * size * rest / np.abs(middle)
-    return factor if role.sign > 0 else signs * size * np.abs(middle) / rest
+    typical = np.where(middle == 0, np.mean(np.abs(partner), axis=1)[:, None], np.abs(middle))
+    return signs * size * (rest / typical if role.sign > 0 else typical / rest)
 
 
 def _flat(node: ast.expr, ops: tuple[type, type], sign: int = 1) -> list[tuple[ast.expr, int]]:
@@ -213,4 +214,5 @@ def _roles(
         decays = minus or power < 0
         has_inputs = bool(names_of(node.left) & set(law.inputs))
         for name in names & drawn:
-            yield Role(name, Place.EXPONENT, 1 if decays or not has_inputs else 0)
+            sign = 1 if decays or not has_inputs else 0
+            yield Role(name, Place.EXPONENT, sign, node.left)

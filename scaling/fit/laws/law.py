@@ -22,6 +22,7 @@ import numpy as np
 
 from scaling.errors import ScalingError
 from scaling.fit.frontier.frontier import Cost, Frontier
+from scaling.fit.frontier.numeric import NumericFrontier
 from scaling.fit.laws.derivatives import (
     Array,
     Bound,
@@ -30,7 +31,7 @@ from scaling.fit.laws.derivatives import (
     by_differences,
     sum_of_powers,
 )
-from scaling.fit.laws.expression import ONE, Value, evaluate
+from scaling.fit.laws.expression import ONE, Slopes, Value, evaluate
 
 UNIT_OF = {"U": "D"}  # unique tokens are counted in the unit of tokens
 UNSCALED = frozenset("X")  # a loss stands as it is in a sigmoid
@@ -118,15 +119,31 @@ class Law:
         value, _ = self.gradient(theta.reshape(-1, len(self.params)), self.logs(x))
         return value.reshape(*theta.shape[:-1], -1)
 
+    @property
+    def has_frontier(self) -> bool:
+        """Whether it has a compute-optimal N and D: in closed form, or, written in N and D alone,
+        by minimisation.
+        """
+        is_written = bool(self.expressions) and set(self.inputs) == {"N", "D"}
+        return self.closed_frontier is not None or is_written
+
     def frontier(self, values: Mapping[str, Array | float], cost: Cost) -> Frontier:
         """N*(C), D*(C) and L*(C) at a cost. Raises ScalingError for a law without them."""
-        if self.closed_frontier is None:
+        arrays = {name: np.asarray(value, float) for name, value in values.items()}
+        if self.closed_frontier is not None:
+            return self.closed_frontier(arrays, cost)
+        if not self.has_frontier:
             raise ScalingError(
                 f"the law {self.name} has no compute-optimal N and D",
                 remedy="fit a law of N and D, for example chinchilla",
             )
-        arrays = {name: np.asarray(value, float) for name, value in values.items()}
-        return self.closed_frontier(arrays, cost)
+        params = {name: (np.atleast_1d(arrays[name])[:, None], Slopes()) for name in self.names}
+
+        def loss_at(n: Array, d: Array) -> Array:
+            values = self._quantities({**params, "N": (n, {}), "D": (d, {})})
+            return values[list(self.expressions)[-1]][0]
+
+        return NumericFrontier.of(loss_at, cost, np.ndim(arrays[self.names[0]]) == 0)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -174,6 +191,10 @@ class Law:
         for i, param in enumerate(self.params):
             value = np.exp(theta[:, i, None]) if param.log else theta[:, i, None]
             values[param.name] = value, {param.name: value if param.log else ONE}
+        return self._quantities(values)
+
+    def _quantities(self, values: dict[str, Value]) -> dict[str, Value]:
+        """The values and, after them, every quantity of the law's expressions."""
         with np.errstate(all="ignore"):
             for name, tree in self.expressions.items():
                 values[name] = evaluate(tree, values)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from scaling.config import NConvention
+from scaling.accounting import NConvention
 from scaling.errors import unknown_choice
 from scaling.fit.frontier.frontier import Cost, Frontier, frontier_of_powers
 from scaling.fit.laws.laws import FARSEER_2025, LAWS

@@ -18,6 +18,7 @@ from itertools import product
 import numpy as np
 
 from scaling.errors import ScalingError
+from scaling.fit.result import Starts
 from scaling.fit.special.results import CurveErrors
 
 Array = np.ndarray
@@ -109,14 +110,13 @@ def _drop(curve_areas: _Areas, c: float, beta: float, gamma: float) -> tuple[Arr
 
 @dataclass(frozen=True)
 class Annealing:
-    """The fitted law: reported parameters, the objective (a sum over evaluations), starts tried and
-    starts that agree.
+    """The fitted law: reported parameters, the objective (a sum over evaluations), and how the
+    starts ended.
     """
 
     values: Mapping[str, float]
     value: float
-    tried: int
-    agree: int
+    starts: Starts
 
 
 def fit_annealing(curves: Sequence[Curve], delta: float = 1e-3) -> Annealing:
@@ -175,8 +175,9 @@ def fit_annealing(curves: Sequence[Curve], delta: float = 1e-3) -> Annealing:
     ]
     best = min(ends, key=lambda end: float(end.cost))
     agree = sum(end.cost <= best.cost * (1 + SAME) + 1e-12 for end in ends)
-    params = (float(value) for value in (best.x[0], *np.exp(best.x[1:])))
-    return Annealing(dict(zip(NAMES, params, strict=True)), float(best.cost), len(ends), agree)
+    starts = Starts(tried=len(ends), converged=len(ends), agree=agree)
+    values = (float(value) for value in (best.x[0], *np.exp(best.x[1:])))
+    return Annealing(dict(zip(NAMES, values, strict=True)), float(best.cost), starts)
 
 
 def _joined(

@@ -32,7 +32,6 @@ class HyperFit:
     """Powers of each hyper-parameter with draws, the rows used and left out, and warnings."""
 
     params: dict[str, Estimate]
-    n_cells: int
     n_rows: int
     n_far: int
     rmse: float
@@ -93,7 +92,7 @@ def fit_hyper(points: Points, resamples: int, seed: int, ci: float) -> HyperFit:
         for index, size in enumerate(sizes, start=1):
             params[f"{name}_{size}"] = Estimate.of(values[index], draws[:, index], ci)
     n_far = len(points) - len(rows)
-    return HyperFit(params, len(kept), len(rows), n_far, rmse, tuple(warnings))
+    return HyperFit(params, len(rows), n_far, rmse, tuple(warnings))
 
 
 def _cells(points: Points) -> np.ndarray:

@@ -133,9 +133,9 @@ def normal_coverage(mean: float, spread: float, k: Array) -> Array:
     return np.asarray(-np.expm1(np.outer(k, wrong_Q)) @ np.exp(log_weight_Q))
 
 
-def _normal_nodes(count: int = 96) -> tuple[Array, Array]:
+def _normal_nodes() -> tuple[Array, Array]:
     """Places and log weights with which a standard normal is integrated."""
-    place, weight = np.polynomial.hermite_e.hermegauss(count)
+    place, weight = np.polynomial.hermite_e.hermegauss(96)
     return place, np.log(weight / weight.sum())
 
 

@@ -4,7 +4,6 @@ from whole loss curves, hyper-parameters from grids.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,6 @@ from scaling.fit.result import (
     Identification,
     Objective,
     SourceInfo,
-    Starts,
 )
 from scaling.fit.special.annealing import NAMES, Curve, fit_annealing, goodness, left_out
 from scaling.fit.special.hyper import (
@@ -41,17 +39,9 @@ from scaling.fit.special.hyper import (
 from scaling.fit.special.pass_at_k import Counts, fit_coverage
 from scaling.fit.special.results import ScheduleErrors
 from scaling.points.columns import list_names, parse_columns
-from scaling.points.readers import (
-    IN_MEMORY,
-    is_table_file,
-    normalize_frame,
-    read_bytes,
-    read_table,
-    source_label,
-    source_name,
-)
+from scaling.points.readers import IN_MEMORY, source_label, source_name
 from scaling.points.row_filter import select
-from scaling.points.source import SourceOptions, read_source
+from scaling.points.source import SourceOptions, read_rows, read_source
 from scaling.points.user_table import numeric
 from scaling.warning import WarningCode, warn
 
@@ -99,18 +89,8 @@ def _tables(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> tuple[
     Raises ScalingError, also for options that such a table cannot follow.
     """
     _check_options(options, NOT_HERE)
-    digest = hashlib.sha256()
-    rows: Rows = []
-    for path in paths:
-        if isinstance(path, pd.DataFrame):
-            table = normalize_frame(path)
-            digest.update(table.to_csv(index=False).encode("utf-8", "replace"))
-            rows.append((IN_MEMORY, table))
-            continue
-        for file in sorted(filter(is_table_file, path.iterdir())) if path.is_dir() else [path]:
-            data = read_bytes(file)
-            digest.update(data)
-            rows.append((file, read_table(file, data)))
+    ours, rows, digest = read_rows(paths)
+    rows += [(IN_MEMORY, table) for table in ours]
     if options.where:
         rows = [
             (file, table[select(options.where, {str(name): table[name] for name in table})])
@@ -123,7 +103,7 @@ def _tables(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> tuple[
             where=source_label(paths),
             remedy="name tables, or loosen --where",
         )
-    return rows, digest.hexdigest()
+    return rows, digest
 
 
 def _find_column(table: pd.DataFrame, names: Sequence[str]) -> str | None:
@@ -138,7 +118,7 @@ def _column(path: Path, table: pd.DataFrame, names: Sequence[str]) -> str:
     if column is None:
         raise ScalingError(
             f"no column {names[0]!r}",
-            where=str(path),
+            where=path,
             remedy=f"rename one; columns: {list_names(list(map(str, table.columns)))}",
         )
     return column
@@ -224,7 +204,7 @@ def _counts(path: Path, table: pd.DataFrame) -> list[Counts]:
         if not (np.isfinite(values) & (values >= 0) & (values == np.round(values))).all():
             raise ScalingError(
                 f"column {column!r} holds what is not a count",
-                where=str(path),
+                where=path,
                 remedy="give whole numbers of at least 0",
             )
         columns.append(values.astype(int))
@@ -233,7 +213,7 @@ def _counts(path: Path, table: pd.DataFrame) -> list[Counts]:
         row = int(np.flatnonzero((c > n) | (n < 1))[0])
         raise ScalingError(
             f"row {row + 1} has {c[row]} right of {n[row]} samples",
-            where=str(path),
+            where=path,
             remedy="fix the row",
         )
     groups = _rows_by_label(path, table, ["model"])
@@ -262,9 +242,10 @@ def annealing(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitR
     ]
     message = f"{len(train)} curves are too few to resample: no intervals"
     warnings = [warn(WarningCode.NO_INTERVALS, message)]
-    if fitted.agree < 2:
-        message = f"starts disagree: only {fitted.agree} of {fitted.tried} reached the best minimum"
-        warnings.append(warn(WarningCode.STARTS_DISAGREE, message, agree=fitted.agree))
+    starts = fitted.starts
+    if starts.agree < 2:
+        message = f"starts disagree: only {starts.agree} of {starts.tried} reached the best minimum"
+        warnings.append(warn(WarningCode.STARTS_DISAGREE, message, agree=starts.agree))
     test = [curve for curve in curves if curve.name in out]
     return _document(
         "lr-annealing",
@@ -277,10 +258,7 @@ def annealing(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitR
         n_points=sum(len(curve.loss) for curve in train),
         schedules=scored,
         test=goodness(test, fitted.values) if test else None,
-        identification=Identification(
-            profile={},
-            starts=Starts(tried=fitted.tried, converged=fitted.tried, agree=fitted.agree),
-        ),
+        identification=Identification(profile={}, starts=starts),
     )
 
 

@@ -7,13 +7,12 @@ proposal and the sweep file of `scaling next`; `expected_precision` is what `sca
 `pool` and `pool_next` choose from a table of runs.
 """
 
-from scaling.predict.design.expected_precision import Planned, expected, expected_of_plan
+from scaling.predict.design.expected_precision import expected, expected_of_plan
 from scaling.predict.design.law_model import Runs
 from scaling.predict.design.next_runs import DesignConstraints, designed, next_runs, write_sweep
 
 __all__ = [
     "DesignConstraints",
-    "Planned",
     "Runs",
     "designed",
     "expected",

@@ -17,6 +17,7 @@ from scaling import accounting, recipe
 from scaling.config import NConvention, OptimConfig, Sweep
 from scaling.errors import ScalingError
 from scaling.fit.frontier.frontier import Cost
+from scaling.predict.design.law_model import Runs
 
 SIZES = 48
 RATIOS = 17  # tokens per parameter that are tried, within those of the runs
@@ -25,19 +26,6 @@ RATIOS = 17  # tokens per parameter that are tried, within those of the runs
 CHEAPEST = 64
 COOLDOWN = float(OptimConfig.model_fields["cooldown_frac"].default)
 SCHEDULE = str(OptimConfig.model_fields["schedule"].default)
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """Candidates: N, D and FLOPs alone (K,); `prefix` (K,) is equal where they share one, and each
-    has its own where nothing is shared. `cooldown` is a branch's share of its own cost.
-    """
-
-    n: np.ndarray
-    d: np.ndarray
-    price: np.ndarray
-    prefix: np.ndarray
-    cooldown: float
 
 
 @dataclass(frozen=True)
@@ -99,7 +87,7 @@ def candidates(
     largest: float,
     builder: ModelBuilder | None,
     shared: bool,
-) -> Candidates:
+) -> Runs:
     """Runs from the smallest size trained upwards, at the D/N of the runs: beyond it the law has
     not been seen to hold.
 
@@ -128,10 +116,9 @@ def candidates(
             where="--budget",
             remedy="give a budget nearer to that of the runs",
         )
-    return Candidates(
+    return Runs(
         runs.n.to_numpy(),
         runs.d.to_numpy(),
         (runs.per_token * runs.d).to_numpy(),
         runs.groupby(same_prefix).ngroup().to_numpy() if shared else np.arange(len(runs)),
-        builder.optim("cooldown_frac", COOLDOWN) if builder else COOLDOWN,
     )

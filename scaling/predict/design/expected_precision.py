@@ -9,8 +9,10 @@ the runs tell.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.special import ndtri
@@ -21,7 +23,7 @@ from scaling.fit import identifiability
 from scaling.fit.dataset import Dataset
 from scaling.fit.document import Document, Interval, Real
 from scaling.fit.frontier.budgets import MIN_SIZES, SAME_SIZE, WINDOW, distinct
-from scaling.fit.frontier.frontier import fit_cost
+from scaling.fit.frontier.frontier import Cost, fit_cost
 from scaling.fit.frontier.isoflop import grid_bias
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.laws.published import published
@@ -31,6 +33,7 @@ from scaling.points.points import Points
 from scaling.predict.design.law_model import (
     RHO,
     LinearizedLaw,
+    Runs,
     inflation,
     standard_errors,
 )
@@ -76,33 +79,6 @@ class Expectation(Document):
 
 
 @dataclass(frozen=True)
-class Planned:
-    """The runs of a plan (n,): N, D, C, the prefix of each; `isoflop` says whether they are budgets
-    by sizes.
-    """
-
-    n: np.ndarray
-    d: np.ndarray
-    c: np.ndarray
-    prefix: np.ndarray
-    isoflop: bool = False
-
-    @property
-    def points(self) -> Points:
-        """The runs as a fit takes them, their losses not known."""
-        return Points(np.ones(len(self.n)), self.n, self.d, self.c)
-
-    def budgets(self) -> list[np.ndarray]:
-        """The runs of each budget, cheapest first: those whose FLOPs follow each other without a
-        gap; none where the plan has no budgets.
-        """
-        if not self.isoflop:
-            return []
-        order = np.argsort(self.c, kind="stable")
-        return np.split(order, np.flatnonzero(np.diff(np.log(self.c[order])) > WINDOW) + 1)
-
-
-@dataclass(frozen=True)
 class _AssumedLaw:
     """The law that the expectation rests on, in words too; `given` unless it was put through the
     middle of the grid.
@@ -131,38 +107,68 @@ def expected_of_plan(
     n, d, _ = np.array(list(cells), float).T
     c, group = np.array(list(cells.values())).T
     is_isoflop = isinstance(plan.sweep.design, IsoflopDesign)
-    return expected(Planned(n, d, c, group.astype(int), is_isoflop), target, law_from, noise)
+    return expected(Runs(n, d, c, group), target, law_from, noise, is_isoflop)
 
 
 @np.errstate(all="ignore")  # what is no number is refused by name
 def expected(
-    plan: Planned,
+    plan: Runs,
     target: float | None = None,
     law_from: str | None = None,
     noise: float | None = None,
+    is_isoflop: bool = False,
 ) -> Expectation:
-    """What a parametric fit to the runs of a plan will tell, with the default objective.
+    """What a parametric fit to the runs of a plan, budgets by sizes if `is_isoflop`, will tell with
+    the default objective.
 
     `law_from` is a fit or published:NAME, `noise` the sd of a run's log loss. Raises ScalingError
     for a bad option or law.
     """
     _check(target, noise)
-    assumed = _through_the_middle(plan) if law_from is None else _given(plan, law_from)
-    sd_run = noise or assumed.noise or NOISE
-    goal = target or REACH * float(plan.c.max())
-    warnings = _warnings(plan, assumed)
-    result = Expectation(
+    points, budgets = Points(np.ones(len(plan.n)), plan.n, plan.d, plan.flops), []
+    if is_isoflop:  # the runs of each, cheapest first: those whose FLOPs follow without a gap
+        order = np.argsort(plan.flops, kind="stable")
+        gaps = np.diff(np.log(plan.flops[order])) > WINDOW
+        budgets = np.split(order, np.flatnonzero(gaps) + 1)
+    cost = fit_cost(points)
+    middle = _through_the_middle(plan, budgets, cost) if law_from is None else None
+    assumed = middle or _given(str(law_from), cost)
+    law, goal = assumed.model, target or REACH * float(plan.flops.max())
+    sd_run, unavailable = noise or assumed.noise or NOISE, None
+    try:
+        identifiability.check(law.law, Dataset(points))
+    except ScalingError as error:
+        unavailable = error.what
+    if unavailable is None and identifiability.collinear(law.law.logs(points.inputs("ND"))):
+        unavailable = "one ratio D/N only: the two powers cannot be separated"
+    warnings, bias = _warnings(plan, budgets, assumed), None
+    intervals: dict[str, Any] = {}
+    if unavailable is None:
+        intervals = _intervals(plan, assumed, goal, sd_run)
+        bias = grid_bias(points, law.law, law.theta, law.cost) if budgets else None
+        if intervals["sd_log_n_star"] > 1:
+            message = (
+                "N* at the target will be unknown by more than a factor of e: train larger "
+                "budgets, or more sizes per budget"
+            )
+            warnings.append(warn(WarningCode.IMPRECISE_TARGET, message))
+    return Expectation(
         law=assumed.words,
         target=goal,
         noise=sd_run,
         rho=RHO,
         ci=CI,
-        unavailable=_unavailable(plan, assumed.model),
-        grid_bias=None,
+        unavailable=unavailable,
+        grid_bias=bias.message if bias else None,
         warnings=warnings,
+        **intervals,
     )
-    if result.unavailable:
-        return result
+
+
+def _intervals(plan: Runs, assumed: _AssumedLaw, goal: float, sd_run: float) -> dict[str, Any]:
+    """The expected intervals of a, N* and L*, and their standard errors, as the document names
+    them.
+    """
     law = assumed.model
     gradients, optimum = law.gradients(goal), law.optimum()
     if not np.isfinite(gradients).all():
@@ -172,32 +178,21 @@ def expected(
             remedy="name another law or a nearer --target",
         )
     errors = standard_errors(law.rows(plan.n, plan.d), gradients, sd_run, plan.prefix)
-    sd_n, sd_loss, sd_a = inflation(OBJECTIVE, DELTA, sd_run) * errors
-    if sd_n > 1:
-        message = (
-            "N* at the target will be unknown by more than a factor of e: train larger budgets, or "
-            "more sizes per budget"
-        )
-        warnings.append(warn(WarningCode.IMPRECISE_TARGET, message))
+    sd_n, sd_loss, sd_a = (inflation(OBJECTIVE, DELTA, sd_run) * errors).tolist()
     z, a = float(ndtri((1 + CI) / 2)), float(optimum.a)
-    n_star, loss = float(optimum.n_star(goal)), float(np.asarray(optimum.loss(goal)))
 
-    def around(value: float, sd: float) -> Interval:
+    def around(value: Any, sd: float) -> Interval:
         return Interval(value=value, lo=value * np.exp(-z * sd), hi=value * np.exp(z * sd))
 
-    bias = grid_bias(plan.points, law.law, law.theta, law.cost) if plan.isoflop else None
     unknown = Interval(value=None, lo=None, hi=None)
-    changes = {
+    return {
         "a": Interval(value=a, lo=a - z * sd_a, hi=a + z * sd_a),
-        "n_star": around(n_star, sd_n),
-        "loss": around(loss, sd_loss) if assumed.given else unknown,
-        "sd_log_n_star": float(sd_n),
-        "sd_log_loss": float(sd_loss),
-        "sd_a": float(sd_a),
-        "grid_bias": bias.message if bias else None,
-        "warnings": warnings,
+        "n_star": around(optimum.n_star(goal), sd_n),
+        "loss": around(optimum.loss(goal), sd_loss) if assumed.given else unknown,
+        "sd_log_n_star": sd_n,
+        "sd_log_loss": sd_loss,
+        "sd_a": sd_a,
     }
-    return result.model_copy(update=changes)
 
 
 def _check(target: float | None, noise: float | None) -> None:
@@ -216,7 +211,7 @@ def _check(target: float | None, noise: float | None) -> None:
         )
 
 
-def _given(plan: Planned, source: str) -> _AssumedLaw:
+def _given(source: str, cost: Cost) -> _AssumedLaw:
     """A fit, or a published law under the plan's own cost of a run."""
     fit = load_law(source)
     law = LAWS.get(fit.law)
@@ -227,17 +222,16 @@ def _given(plan: Planned, source: str) -> _AssumedLaw:
             remedy="name a parametric fit, or published:besiroglu2024",
         )
     theta = np.asarray(law.theta({name: np.asarray(fit.values[name]) for name in law.names}), float)
-    cost = fit.cost if Path(source).is_file() else fit_cost(plan.points)
-    return _AssumedLaw(LinearizedLaw(law, theta, cost), f"{fit.law} of {source}", True, fit.noise)
+    model = LinearizedLaw(law, theta, fit.cost if Path(source).is_file() else cost)
+    return _AssumedLaw(model, f"{fit.law} of {source}", True, fit.noise)
 
 
-def _through_the_middle(plan: Planned) -> _AssumedLaw:
+def _through_the_middle(plan: Runs, budgets: Sequence[np.ndarray], cost: Cost) -> _AssumedLaw:
     """The exponents of SHAPE, with A and B such that the optimum of the middle budget is the middle
     size: of budgets the mean over their middle sizes, else the mean over runs. The loss there is 1.
     """
-    shape, cost = published(SHAPE), fit_cost(plan.points)
-    log_n, log_c = np.log(plan.n), np.log(plan.c)
-    if budgets := plan.budgets():
+    shape, log_n, log_c = published(SHAPE), np.log(plan.n), np.log(plan.flops)
+    if budgets:
         log_n = np.array([(log_n[row].min() + log_n[row].max()) / 2 for row in budgets])
         log_c = np.array([log_c[row].mean() for row in budgets])
     n, c = np.exp(log_n.mean()), np.exp(log_c.mean())
@@ -260,18 +254,9 @@ def _through_the_middle(plan: Planned) -> _AssumedLaw:
     return _AssumedLaw(LinearizedLaw(law, np.asarray(law.theta(values), float), cost), words, False)
 
 
-def _unavailable(plan: Planned, law: LinearizedLaw) -> str | None:
-    """Why nothing can be expected of a fit to such runs, if so."""
-    try:
-        identifiability.check(law.law, Dataset(plan.points))
-    except ScalingError as error:
-        return error.what
-    if identifiability.collinear({"N": np.log(plan.n), "D": np.log(plan.d)}):
-        return "one ratio D/N only: the two powers cannot be separated"
-    return None
-
-
-def _warnings(plan: Planned, assumed: _AssumedLaw) -> list[ResultWarning]:
+def _warnings(
+    plan: Runs, budgets: Sequence[np.ndarray], assumed: _AssumedLaw
+) -> list[ResultWarning]:
     """What is wrong with the grid wherever its optimum lies; and by a law of one's own, budgets
     whose optimum lies beyond their sizes or in the outer quarter of them.
     """
@@ -282,15 +267,14 @@ def _warnings(plan: Planned, assumed: _AssumedLaw) -> list[ResultWarning]:
             "will hardly be separable"
         )
         warnings.append(warn(WarningCode.NARROW_RATIO, message))
-    budgets = plan.budgets()
-    if plan.isoflop and len(budgets) < MIN_BUDGETS:
+    if 0 < len(budgets) < MIN_BUDGETS:
         message = (
             f"{len(budgets)} budget{'s' * (len(budgets) > 1)}: an exponent with an honest interval "
             f"needs {MIN_BUDGETS} or more"
         )
         warnings.append(warn(WarningCode.FEW_BUDGETS, message, budgets=len(budgets)))
     for row in budgets:
-        sizes, flops = plan.n[row], float(plan.c[row].mean())
+        sizes, flops = plan.n[row], float(plan.flops[row].mean())
         if distinct(sizes) < MIN_SIZES:
             few.append(format_flops(flops))
         low, high, best = sizes.min(), sizes.max(), float(assumed.model.optimum().n_star(flops))

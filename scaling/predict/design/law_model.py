@@ -26,13 +26,13 @@ RIDGE = 1e-10
 
 @dataclass(frozen=True)
 class Runs:
-    """The runs that a law was fitted to: N, D (n,), the sd of a run's log loss, the prefix of each
-    (None: none is shared).
+    """Runs, trained, planned or possible: N, D and FLOPs of each alone (n,), and labels that are
+    equal where runs share a prefix (None: none is shared).
     """
 
     n: np.ndarray
     d: np.ndarray
-    noise: float
+    flops: np.ndarray
     prefix: np.ndarray | None = None
 
 
@@ -47,7 +47,7 @@ class LinearizedLaw:
     cost: Cost
 
     def __post_init__(self) -> None:
-        if self.law.closed_frontier is None or set(self.law.inputs) != {"N", "D"}:
+        if not self.law.has_frontier or set(self.law.inputs) != {"N", "D"}:
             raise ScalingError(
                 f"the law {self.law.name} is not one of N and D with a compute-optimal size",
                 remedy="fit with: --law chinchilla --approach parametric",

@@ -14,10 +14,11 @@ import numpy as np
 from scaling.config import ListDesign, ListedCell, NConvention, Sweep, sweep_file
 from scaling.errors import ScalingError
 from scaling.fit.document import Document, FitStatus, Integer, Real
+from scaling.fit.frontier.budgets import groups_by_gap
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.result import WRITE_AGAIN, FitResult
 from scaling.formatting import count_option, format_flops
-from scaling.predict.design.candidates import Candidates, ModelBuilder, candidates
+from scaling.predict.design.candidates import COOLDOWN, ModelBuilder, candidates
 from scaling.predict.design.law_model import (
     RHO,
     LinearizedLaw,
@@ -104,45 +105,50 @@ class DesignConstraints:
 
 @dataclass(frozen=True)
 class Designed:
-    """The runs chosen: `copies` (K,) of each candidate of `pool`, what they cost as they share
-    prefixes, and the standard errors (3,) of log N*, log L* and a at the target, before and after.
-    N, D and the label of the shared prefix (m,) are of each run, repeats apart.
+    """The runs chosen, one by one, and as `copies` (K,) of each candidate of `pool`; what they cost
+    as they share prefixes, and the standard errors (3,) of log N*, log L* and a at the target,
+    before and after.
     """
 
-    pool: Candidates
+    runs: Runs
+    pool: Runs
     copies: np.ndarray
     spent: float
-    n: np.ndarray
-    d: np.ndarray
-    prefix: np.ndarray
     before: np.ndarray
     after: np.ndarray
 
 
 def designed(
-    law: LinearizedLaw, runs: Runs, terms: DesignConstraints, builder: ModelBuilder | None = None
+    law: LinearizedLaw,
+    runs: Runs,
+    noise: float,
+    terms: DesignConstraints,
+    builder: ModelBuilder | None = None,
 ) -> Designed:
-    """The runs to train after `runs`, by the law fitted to them. Raises ScalingError when none is
-    affordable.
+    """The runs to train after `runs`, by the law fitted to them, `noise` the sd of a run's log
+    loss. Raises ScalingError when none is affordable.
     """
     most = min(terms.budget, terms.largest or terms.budget)
     pool = candidates(runs.n, runs.d, law.cost, terms.budget, most, builder, terms.shared)
     gradients, rho = law.gradients(terms.target), terms.rho if terms.shared else 0.0
-    design = DesignState.start(pool, law, runs, gradients[:, :2], rho)
+    cooldown = builder.optim("cooldown_frac", COOLDOWN) if builder else COOLDOWN
+    design = DesignState.start(pool, cooldown, law, runs, noise, gradients[:, :2], rho)
     anchor = most if terms.largest else ANCHOR * terms.budget
-    if law.cost.flops(runs.n, runs.d).max() >= SIMILAR * anchor:
+    if runs.flops.max() >= SIMILAR * anchor:
         anchor = 0.0  # there is a run about as large
-    choose(design, terms.budget, anchor, law.optimum().n_star(pool.price))
+    choose(design, terms.budget, anchor, law.optimum().n_star(pool.flops))
     cell, seed = np.array(sorted(design.taken)).T
-    n, d, prefix = pool.n[cell], pool.d[cell], pool.prefix[cell] + 1_000_000 * seed
+    assert pool.prefix is not None
+    prefix = pool.prefix[cell] + 1_000_000 * seed
+    chosen = Runs(pool.n[cell], pool.d[cell], pool.flops[cell], prefix)
     seen = law.rows(runs.n, runs.d)
     old = np.arange(len(seen)) if runs.prefix is None else runs.prefix
-    new = prefix if terms.shared else np.arange(len(n))
-    rows = np.concatenate([seen, law.rows(n, d)])
+    new = prefix if terms.shared else np.arange(len(cell))
+    rows = np.concatenate([seen, law.rows(chosen.n, chosen.d)])
     both = np.concatenate([old, new + old.max() + 1])
-    before = standard_errors(seen, gradients, runs.noise, runs.prefix, rho)
-    after = standard_errors(rows, gradients, runs.noise, both, rho)
-    return Designed(pool, design.copies, design.spent, n, d, prefix, before, after)
+    before = standard_errors(seen, gradients, noise, runs.prefix, rho)
+    after = standard_errors(rows, gradients, noise, both, rho)
+    return Designed(chosen, pool, design.copies, design.spent, before, after)
 
 
 def next_runs(
@@ -173,8 +179,10 @@ def next_runs(
         predicted = law.law.log_predict(law.theta, {"N": n, "D": d})
         residual = np.log(np.array(result.data["loss"], float)) - predicted
         noise = float(np.sqrt(np.sum(residual**2) / max(1, len(n) - len(law.theta))))
-    runs = Runs(n, d, noise, _sizes(n) if shared else None)
-    chosen = designed(law, runs, DesignConstraints(spend, goal, most, shared, rho), builder)
+    sizes = groups_by_gap(np.log(n), SAME_SIZE) if shared else None  # one size, one prefix
+    runs = Runs(n, d, law.cost.flops(n, d), sizes)
+    terms = DesignConstraints(spend, goal, most, shared, rho)
+    chosen = designed(law, runs, noise, terms, builder)
     wide = inflation(result.objective.name, result.objective.delta or 0.0, noise)
     errors = [
         BeforeAfter(before=wide * before, after=wide * after)
@@ -193,7 +201,7 @@ def next_runs(
         schedule=builder.schedule if builder else None,
         shared=shared,
         rho=rho if shared else 0.0,
-        cost=ProposalCost(as_planned=chosen.spent, alone=float(chosen.copies @ chosen.pool.price)),
+        cost=ProposalCost(as_planned=chosen.spent, alone=float(chosen.copies @ chosen.pool.flops)),
         params=builder.params if builder else None,
         runs=_cells(chosen, shared, _first_seed(builder.sweep) if builder else 0),
         warnings=_warnings(result, errors[0].before, builder),
@@ -202,18 +210,19 @@ def next_runs(
 
 def _cells(chosen: Designed, shared: bool, first_seed: int) -> list[ProposedRun]:
     pool, copies = chosen.pool, chosen.copies
+    assert pool.prefix is not None
     labels = dict.fromkeys(pool.prefix[copies > 0]) if shared else {}
     names = {label: f"t{place}" for place, label in enumerate(labels)}
     return [
         ProposedRun(
             n_params=pool.n[row],
             tokens=pool.d[row],
-            flops=pool.price[row],
+            flops=pool.flops[row],
             copies=copies[row],
             seeds=list(range(first_seed, first_seed + copies[row])),
             prefix=names.get(pool.prefix[row]),
         )
-        for row in sorted(np.flatnonzero(copies), key=lambda row: pool.price[row])
+        for row in sorted(np.flatnonzero(copies), key=lambda row: pool.flops[row])
     ]
 
 
@@ -228,7 +237,7 @@ def _fit_path(source: Path) -> Path:
     path = min(fits, key=lambda path: (path.stem != "chinchilla", path.stem), default=None)
     if path is None:
         raise ScalingError(
-            "holds no fit", where=str(source), remedy=f"fit it first: scaling fit {source}"
+            "holds no fit", where=source, remedy=f"fit it first: scaling fit {source}"
         )
     return path
 
@@ -242,7 +251,7 @@ def _law(path: Path, result: FitResult) -> tuple[LinearizedLaw, np.ndarray, np.n
     if law is None or not is_law or not all(map(data.get, ("n_params", "tokens", "loss"))):
         raise ScalingError(
             f"no parametric law of N and D ({result.law}, {result.approach})",
-            where=str(path),
+            where=path,
             remedy="fit with: --law chinchilla --approach parametric",
         )
     try:
@@ -250,7 +259,7 @@ def _law(path: Path, result: FitResult) -> tuple[LinearizedLaw, np.ndarray, np.n
         theta = np.asarray(law.theta(values), float)
     except KeyError as error:
         raise ScalingError(
-            f"the parameter {error} is missing", where=str(path), remedy=WRITE_AGAIN
+            f"the parameter {error} is missing", where=path, remedy=WRITE_AGAIN
         ) from None
     n, d = (np.array(data[name], float) for name in ("n_params", "tokens"))
     with np.errstate(all="ignore"):
@@ -258,18 +267,10 @@ def _law(path: Path, result: FitResult) -> tuple[LinearizedLaw, np.ndarray, np.n
     if not (np.isfinite(predicted).all() and np.isfinite(theta).all()):
         raise ScalingError(
             "its law gives no number for its own runs",
-            where=str(path),
+            where=path,
             remedy="fit again, with more runs",
         )
     return LinearizedLaw(law, theta, result.cost), n, d
-
-
-def _sizes(n: np.ndarray) -> np.ndarray:
-    """A number for each size (n,): runs of one size are branches of one prefix."""
-    order = np.argsort(n)
-    labels = np.empty(len(n), int)
-    labels[order] = np.cumsum(np.r_[0, np.diff(np.log(n[order])) > SAME_SIZE])
-    return labels
 
 
 def _builder(source: Path, result: FitResult) -> ModelBuilder | None:

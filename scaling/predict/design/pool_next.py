@@ -83,7 +83,7 @@ def next_from_pool(
     wrong = np.flatnonzero(~(np.isfinite(price) & (price > 0)))
     if len(wrong):
         what = f"the cost of row {wrong[0] + 1} is not finite and positive"
-        raise ScalingError(what, where=str(pool), remedy="fix the row, or --cost")
+        raise ScalingError(what, where=pool, remedy="fix the row, or --cost")
     trained = np.flatnonzero(np.isfinite(loss)).tolist()
     campaign = Campaign([chosen], x, price, there, [loss])
     predicted = sd = np.full(len(next(iter(there.values()))), np.nan)
@@ -127,14 +127,16 @@ def _inputs(
     if "L" not in given and not any(re.fullmatch("(?i)l|.*loss.*", name) for name in names):
         table = table.assign(L=np.nan)
         names, given = [*names, "L"], {**given, "L": "L"}
-    found = resolve(table, given, law.inputs)
-    if lacking := [name for name in law.inputs if name not in found.names]:
+    resolved = resolve(table, given, law.inputs)
+    if lacking := [name for name in law.inputs if name not in resolved.names]:
         raise ScalingError(
             f"no column {lacking[0]!r}",
             remedy=f'name it: --columns "{lacking[0]}=..."; columns: {list_names(names)}',
         )
     values = {
-        name: numeric(table, found.names[name], name, found.unit(name), signed=name not in LETTERS)
+        name: numeric(
+            table, resolved.names[name], name, resolved.unit(name), signed=name not in LETTERS
+        )
         for name in law.inputs
     }
     for name, column in values.items():
@@ -142,4 +144,4 @@ def _inputs(
         if len(wrong):
             what = f"row {wrong[0] + 1} has no {name}"
             raise ScalingError(what, remedy="fix it or leave it out")
-    return values, numeric(table, found.names["L"], "L", found.unit("L"), signed=True)
+    return values, numeric(table, resolved.names["L"], "L", resolved.unit("L"), signed=True)

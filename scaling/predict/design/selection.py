@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scaling.predict.design.candidates import Candidates
 from scaling.predict.design.law_model import RIDGE, LinearizedLaw, Runs, shared_covariance
 
 # prior sd of the quadratic terms, in log loss at the end of the range where each is largest
@@ -48,11 +47,13 @@ class DesignState:
 
     A fit weighs all runs alike, so its variance is g' M^-1 V M^-1 g: `information` M (Q, Q) as if
     noise were independent, `noise` V (Q, Q) the covariance of the sums in the fit, of which
-    branches of one prefix share a part `rho`; both hold the prior. The k-th copy of a candidate has
-    the k-th seed, and so the k-th prefix of its size. `rows` are (K, Q), `gradients` (Q, T).
+    branches of one prefix share a part `rho`; both hold the prior. `cooldown` is a branch's share
+    of its own cost. The k-th copy of a candidate has the k-th seed, and so the k-th prefix of its
+    size. `rows` are (K, Q), `gradients` (Q, T).
     """
 
-    pool: Candidates
+    pool: Runs
+    cooldown: float
     rows: np.ndarray
     gradients: np.ndarray
     information: np.ndarray
@@ -63,27 +64,37 @@ class DesignState:
         self.copies = np.zeros(len(self.rows), int)
         self.taken: list[tuple[int, int]] = []  # candidate and seed
         self.spent = 0.0
-        self.cost = self.pool.price  # of each candidate, were it taken now
+        self.cost = self.pool.flops  # of each candidate, were it taken now
         self.mates = np.zeros_like(self.rows)  # sum of the rows of the prefix that it would join
         self.before = self.variances()
 
     @classmethod
     def start(
-        cls, pool: Candidates, law: LinearizedLaw, runs: Runs, gradients: np.ndarray, rho: float
+        cls,
+        pool: Runs,
+        cooldown: float,
+        law: LinearizedLaw,
+        runs: Runs,
+        noise: float,
+        gradients: np.ndarray,
+        rho: float,
     ) -> DesignState:
-        """A design without candidates, after `runs`; `gradients` (P, T) are of what is asked."""
+        """A design without candidates, after `runs` whose log losses have the sd `noise`;
+        `gradients` (P, T) are of what is asked.
+        """
         n, d, seen = np.r_[runs.n, pool.n], np.r_[runs.d, pool.d], len(runs.n)
         slopes = law.rows(n, d)
         rows = np.concatenate([slopes, quadratic_terms(slopes, n, d)], 1)
         scale = np.maximum(np.linalg.norm(rows[:seen], axis=0), 1e-3)
         rows = rows / scale
         extra = rows.shape[1] - len(gradients)
-        misfit = (runs.noise / MISFIT / scale[-extra:]) ** 2
+        misfit = (noise / MISFIT / scale[-extra:]) ** 2
         prior = np.diag(np.r_[np.full(len(gradients), RIDGE), misfit])
         asked = np.concatenate([gradients, np.zeros((extra, gradients.shape[1]))]) / scale[:, None]
         known = rows[:seen]
         covariance = shared_covariance(known, runs.prefix, rho)
-        return cls(pool, rows[seen:], asked, known.T @ known + prior, covariance + prior, rho)
+        information = known.T @ known + prior
+        return cls(pool, cooldown, rows[seen:], asked, information, covariance + prior, rho)
 
     def variances(self) -> np.ndarray:
         """Variances (T,) of what is asked, with the guard, in units of the noise's."""
@@ -112,13 +123,14 @@ class DesignState:
         self.taken.append((index, int(self.copies[index])))
         self.copies[index] += 1
         taken, seeds = np.array(self.taken).T
-        pool, price = self.pool, self.pool.price
-        joined = (pool.prefix[:, None] == pool.prefix[taken]) & (self.copies[:, None] == seeds)
+        label, price = self.pool.prefix, self.pool.flops
+        assert label is not None
+        joined = (label[:, None] == label[taken]) & (self.copies[:, None] == seeds)
         self.mates = joined @ self.rows[taken]
         longest = np.where(joined, price[taken], 0.0).max(1)
-        longer = price - (1 - pool.cooldown) * longest
+        longer = price - (1 - self.cooldown) * longest
         self.cost = np.where(
-            price > longest, np.where(longest > 0, longer, price), pool.cooldown * price
+            price > longest, np.where(longest > 0, longer, price), self.cooldown * price
         )
 
     def add_best(self, eligible: np.ndarray, per_flop: bool = True) -> int:
@@ -136,11 +148,11 @@ def choose(design: DesignState, money: float, anchor: float, optimum: np.ndarray
     """
     pool = design.pool
     near = np.abs(np.log(pool.n / optimum)) <= AROUND
-    large = (pool.price <= anchor * (1 + 1e-9)) & (pool.price >= NEARLY * anchor) & near
+    large = (pool.flops <= anchor * (1 + 1e-9)) & (pool.flops >= NEARLY * anchor) & near
     if large.any():
         design.add_best(large, per_flop=False)
-    cheap = pool.price <= REPEATED * money
-    if cheap.any() and design.spent + 2 * pool.price[cheap].max() <= money:
+    cheap = pool.flops <= REPEATED * money
+    if cheap.any() and design.spent + 2 * pool.flops[cheap].max() <= money:
         design.add(design.add_best(cheap))
     while design.copies.sum() < MOST_RUNS:
         is_open = (design.cost <= money - design.spent) & (design.copies < MOST_COPIES)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from scaling.fit.document import Document
 from scaling.fit.result import FitResult
-from scaling.render.table import Column, Table, tabulate
+from scaling.render.table import Table, record_table
 
 
 class JudgedLaw(Document):
@@ -44,13 +44,13 @@ class JudgedLaw(Document):
 def compared(laws: Sequence[JudgedLaw]) -> Table | None:
     """Laws fitted to the same runs: information criteria and hold-out."""
     columns = {
-        "law": Column("law"),
-        "rmse_percent": Column("rmse %", "rough"),
-        "aic": Column("AIC", "number"),
-        "bic": Column("BIC", "number"),
-        "holdout_error_percent": Column("hold-out error %", "rough"),
-        "holdout_inside_percent": Column("inside %", "rough"),
-        "status": Column("status"),
+        "law": "law",
+        "rmse_percent": "rmse %",
+        "aic": "AIC",
+        "bic": "BIC",
+        "holdout_error_percent": "hold-out error %",
+        "holdout_inside_percent": "inside %",
+        "status": "status",
     }
     sentences = []
     by_bic = [(one.bic, one.law) for one in laws if one.bic is not None]
@@ -64,4 +64,6 @@ def compared(laws: Sequence[JudgedLaw]) -> Table | None:
     if by_error:
         sentences.append(f"{min(by_error)[1]} predicts the budget that was left out best.")
     title = f"Laws compared on {laws[0].runs} runs"
-    return tabulate("laws", title, laws, columns, " ".join(sentences))
+    rough = ("rmse %", "hold-out error %", "inside %")
+    caption = " ".join(sentences)
+    return record_table("laws", title, laws, caption, columns=columns, rough=rough)

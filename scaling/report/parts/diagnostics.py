@@ -12,9 +12,8 @@ import numpy as np
 from scaling.fit.result import FitResult
 from scaling.formatting import format_count, format_flops
 from scaling.render.figure import Axis, Band, ColorScale, Figure, Line, Markers, Trace
-from scaling.render.table import Column, Table, number, pairs, record_table, tabulate
+from scaling.render.table import Table, number, pairs, record_table
 from scaling.report.parts.drawing import N_AXIS, notes
-from scaling.report.parts.fit_tables import LOSS, C, D, N
 
 if TYPE_CHECKING:
     from scaling.predict.verification import CheckedForecast
@@ -48,7 +47,7 @@ def forecasts(checked: Sequence[CheckedForecast]) -> Table | None:
         for item in checked[:1]
     )
     title = "Forecasts made before training, and measured losses"
-    return record_table("forecasts", title, rows, caption, percent=("error",))
+    return record_table("forecasts", title, rows, caption)
 
 
 def forecast_figure(checked: Sequence[CheckedForecast]) -> Figure | None:
@@ -102,32 +101,35 @@ def noise(fit: FitResult) -> Table | None:
 def above(fit: FitResult) -> Table | None:
     """Runs above the law with their likely cause."""
     columns = {
-        "run_id": Column("run"),
-        "n_params": N,
-        "tokens": D,
-        "loss": LOSS,
-        "excess": Column("above the law", "percent"),
-        "cause": Column("likely cause"),
+        "run_id": "run",
+        "n_params": "N",
+        "tokens": "D",
+        "loss": "loss",
+        "excess": "above the law",
+        "cause": "likely cause",
     }
     caption = "A tuning error can only raise the loss: check these runs. They are kept in the fit."
-    return tabulate("above", "Runs above the law", fit.runs_above_law, columns, caption)
+    title, runs = "Runs above the law", fit.runs_above_law
+    percent = ("above the law",)
+    return record_table("above", title, runs, caption, columns=columns, percent=percent)
 
 
 def over_frontier(fit: FitResult) -> Table | None:
     """How far the best run of each budget lies above the fitted frontier."""
     columns = {
-        "flops": C,
-        "n_params": Column("N of the best run", "count"),
-        "loss": Column("its loss", "number"),
-        "optimal_loss": Column("L*(C)", "number"),
-        "excess": Column("excess", "percent"),
+        "flops": "C",
+        "n_params": "N of the best run",
+        "loss": "its loss",
+        "optimal_loss": "L*(C)",
+        "excess": "excess",
     }
     caption = (
         "The best run of a budget should lie near the frontier: far above it, no size of that "
         "budget was well tuned or well chosen."
     )
-    title = "Best runs over the frontier"
-    return tabulate("over-frontier", title, fit.frontier_gap, columns, caption)
+    title, runs = "Best runs over the frontier", fit.frontier_gap
+    count = ("N of the best run",)
+    return record_table("over-frontier", title, runs, caption, columns=columns, count=count)
 
 
 def collapse(fit: FitResult) -> Figure | None:
@@ -136,7 +138,7 @@ def collapse(fit: FitResult) -> Figure | None:
     if not result:
         return None
     sizes = [curve.n_params for curve in result.curves]
-    ramp = ColorScale("parameters N", min(sizes), max(sizes))
+    ramp = ColorScale.of(sizes)
     traces: list[Trace] = [
         Line(
             result.shares,
@@ -161,7 +163,7 @@ def collapse(fit: FitResult) -> Figure | None:
     if any(curve.flagged for curve in result.curves):
         caption += " Dotted curves lie off even then."
     axes = Axis("share of the run", True), Axis("normalised loss", True)
-    return Figure("collapse", "Loss-curve collapse", caption, *axes, tuple(traces), ramp)
+    return Figure("collapse", "Loss-curve collapse", caption, *axes, traces, ramp)
 
 
 def flagged(fit: FitResult) -> Table | None:
@@ -194,26 +196,30 @@ def minima(fit: FitResult) -> Table | None:
         return None
     names = starts.minima[0].params
     varying = [n for n in names if len({minimum.params[n] for minimum in starts.minima}) > 1]
-    columns = {
-        "value": Column("objective", "number"),
-        "starts": Column("starts", "integer"),
-        **{f"params.{name}": Column(name, "number") for name in varying},
-    }
-    title = "Local minima that the starts ended in"
-    return tabulate("minima", title, starts.minima[:8], columns)
+    columns = {"value": "objective", "starts": "starts"}
+    columns |= {f"params.{name}": name for name in varying}
+    title, number = "Local minima that the starts ended in", ("objective", *varying)
+    return record_table("minima", title, starts.minima[:8], columns=columns, number=number)
 
 
 def rollout(fit: FitResult) -> Table | None:
     """Each size predicted from the smaller ones."""
     columns = {
-        "n_params": Column("size N", "count"),
-        "n_train": Column("runs fitted", "integer"),
-        "mean_abs_rel_error": Column("mean error", "percent"),
-        "bias": Column("bias", "percent"),
-        "covered": Column("inside", "short"),
+        "n_params": "size N",
+        "n_train": "runs fitted",
+        "mean_abs_rel_error": "mean error",
+        "bias": "bias",
+        "covered": "inside",
     }
-    title = "Rollout: each size from the smaller ones"
-    return tabulate("rollout", title, fit.rollout, columns)
+    return record_table(
+        "rollout",
+        "Rollout: each size from the smaller ones",
+        fit.rollout,
+        columns=columns,
+        count=("size N",),
+        percent=("mean error",),
+        short=("inside",),
+    )
 
 
 def holdout(fit: FitResult) -> Table | None:
@@ -221,18 +227,16 @@ def holdout(fit: FitResult) -> Table | None:
     result = fit.holdout
     if result is None:
         return None
-    rows = tuple(
-        (
-            row.n_params,
-            row.tokens,
-            row.loss,
-            (row.predicted, row.lo, row.hi),
-            None if row.predicted is None else row.predicted / row.loss - 1,
-        )
+    rows = [
+        {
+            "N": row.n_params,
+            "D": row.tokens,
+            "measured": row.loss,
+            "predicted": (row.predicted, row.lo, row.hi),
+            "error": None if row.predicted is None else row.predicted / row.loss - 1,
+        }
         for row in result.rows
-    )
-    predicted, error = Column("predicted", "number", True), Column("error", "percent")
-    columns = (N, D, Column("measured", "number"), predicted, error)
+    ]
     caption = (
         f"The budget of {format_flops(result.budget)} FLOPs was left out of this fit. "
         "Error: predicted / measured - 1."
@@ -240,4 +244,4 @@ def holdout(fit: FitResult) -> Table | None:
     listed = min(len(rows), ROWS_LISTED)
     if listed < result.n_test:
         caption += f" {listed} of {result.n_test:,} runs are listed."
-    return Table("holdout", "Hold-out", columns, rows, caption, ROWS_LISTED)
+    return record_table("holdout", "Hold-out", rows, caption, ROWS_LISTED)

@@ -4,31 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scaling.fit.document import Estimate
 from scaling.fit.result import Approach, FitResult, Power
 from scaling.formatting import format_flops
-from scaling.predict.reconcile import Reconciliation
 from scaling.render.table import (
-    Cell,
     Column,
     Kind,
     Table,
-    estimate,
     number,
     pairs,
     record_table,
-    tabulate,
 )
+
+if TYPE_CHECKING:
+    from scaling.predict.reconcile import Reconciliation
 
 APPROACHES: dict[Approach, str] = {
     "parametric": "parametric (approach 3)",
     "isoflop": "isoFLOP (approach 2)",
     "envelope": "envelope (approach 1)",
 }
-N, D, C = Column("N", "count"), Column("D", "count"), Column("C", "flops")
-LOSS = Column("loss", "number")
 OPTIMUM: tuple[tuple[str, str, Kind], ...] = (
     ("n_params", "parameters N*", "count"),
     ("tokens", "tokens D*", "count"),
@@ -94,9 +91,7 @@ def weights(fit: FitResult) -> Table | None:
     flops = 10 * fit.range["flops"][1]
     size, loss = (combined.optimum(flops, name, fit.ci) for name in ("n_star", "loss_star"))
     key = "law or approach"
-    rows: list[dict[str, Any]] = [
-        {key: "combined", "weight": None, "error %": None, "N*": size, "L*": loss}
-    ]
+    rows: list[dict[str, Any]] = []
     for candidate in sorted(combined.candidates, key=lambda c: -c.weights.get("n_star", 0.0)):
         error = candidate.errors.get("loss", candidate.errors.get("loss_star"))
         rows.append(
@@ -115,10 +110,8 @@ def weights(fit: FitResult) -> Table | None:
         else "Too few budgets to test the laws on: they have equal weights, and the interval is "
         "their spread."
     )
-    title = f"The answer: N* and L* at {format_flops(flops)} FLOPs, ten times the largest budget"
-    return record_table(
-        "combination", title, rows, caption, rough=("weight", "error %", "L*"), count=("N*",)
-    )
+    title = f"What the answer at {format_flops(flops)} FLOPs is the weighted mean of"
+    return record_table("combination", title, rows, caption, rough=("weight", "error %"))
 
 
 def known_entropy(fit: FitResult) -> Table | None:
@@ -128,18 +121,24 @@ def known_entropy(fit: FitResult) -> Table | None:
     truth = fit.known_entropy
     if not truth:
         return None
-    rows: list[tuple[Cell, ...]] = [("fitted E", (truth.fitted_E, truth.lo, truth.hi), None)]
-    for label, value, off in (
-        ("lowest loss on the windows measured", truth.floor, truth.floor_difference_percent),
-        ("entropy of the language", truth.entropy, truth.difference_percent),
-    ):
-        if value is not None and off is not None:
-            rows.append((label, (value, None, None), off / 100))
-    columns = (
-        Column("floor of the loss"),
-        Column("nats per token", "number", True),
-        Column("E minus this", "percent"),
-    )
+    rows = [
+        {
+            "floor of the loss": label,
+            "nats per token": (value, *ends),
+            "E minus this": None if off is None else off / 100,
+        }
+        for label, value, ends, off in (
+            ("fitted E", truth.fitted_E, (truth.lo, truth.hi), None),
+            (
+                "lowest loss on the windows measured",
+                truth.floor,
+                (None, None),
+                truth.floor_difference_percent,
+            ),
+            ("entropy of the language", truth.entropy, (None, None), truth.difference_percent),
+        )
+        if label == "fitted E" or (value is not None and off is not None)
+    ]
     which = "true floor" if truth.floor is None else "lowest possible loss on these windows"
     caption = (
         "No interval: nothing says how far E may be off."
@@ -148,7 +147,8 @@ def known_entropy(fit: FitResult) -> Table | None:
         f"{'holds' if truth.covers else 'misses'} the {which}."
     )
     caption += "" if fit.status == "ok" else f" The fit's status is {fit.status}."
-    return Table("truth", "The fitted floor and the true one", columns, tuple(rows), caption)
+    title = "The fitted floor and the true one"
+    return record_table("truth", title, rows, caption, percent=("E minus this",))
 
 
 def coverage(fit: FitResult) -> Table | None:
@@ -156,20 +156,22 @@ def coverage(fit: FitResult) -> Table | None:
     samples.
     """
     columns = {
-        "model": Column("model"),
-        "a": Column("a", "rough", True),
-        "b": Column("b", "rough", True),
-        "r2": Column("R2", "number"),
-        "beta_binomial.b": Column("b by beta-binomial", "number"),
-        "forecast.beta_binomial": Column("forecast by it", "rough"),
-        "forecast.line": Column("by the line", "rough"),
-        "forecast.measured": Column("measured", "rough"),
+        "model": "model",
+        "a": "a",
+        "b": "b",
+        "r2": "R2",
+        "beta_binomial.b": "b by beta-binomial",
+        "forecast.beta_binomial": "forecast by it",
+        "forecast.line": "by the line",
+        "forecast.measured": "measured",
     }
     forecasts = [group.forecast for group in fit.groups or ()]
     caption = "".join(
         f"Forecasts are of pass@{at.k} from {at.samples} samples a problem." for at in forecasts[:1]
     )
-    return tabulate("groups", "Coverage, -log pass@k = a k^-b", fit.groups, columns, caption)
+    rough = ("a", "b", "forecast by it", "by the line", "measured")
+    title = "Coverage, -log pass@k = a k^-b"
+    return record_table("groups", title, fit.groups, caption, columns=columns, rough=rough)
 
 
 def schedules(fit: FitResult) -> Table | None:
@@ -243,7 +245,6 @@ def approaches(fit: FitResult, short: bool = False) -> Table | None:
         "Three approaches to the frontier",
         rows,
         fit.approaches_agree.message if fit.approaches_agree else "",
-        number=("a (N* ~ C^a)", "b (D* ~ C^b)"),
         rough=("a + b",),
         count=("N* at top budget", "D* at top budget"),
         text=("runs",),
@@ -252,26 +253,31 @@ def approaches(fit: FitResult, short: bool = False) -> Table | None:
 
 def exclusions(fit: FitResult | None) -> Table | None:
     """Every run or row that the fit left out, counted by reason."""
-    columns = {"reason": Column("reason"), "count": Column("count", "integer")}
-    return tabulate("exclusions", "Left out of the fit", fit.excluded if fit else (), columns)
+    columns = {name: name for name in ("reason", "count")}
+    title, left_out = "Left out of the fit", fit.excluded if fit else ()
+    return record_table("exclusions", title, left_out, columns=columns)
 
 
-def laws(fits: Mapping[str, FitResult], published: Mapping[str, Mapping[str, float]]) -> Table:
+def laws(
+    fits: Mapping[str, FitResult], published: Mapping[str, Mapping[str, float]]
+) -> Table | None:
     """Fits and published laws, one a row, one parameter of the main fit a column."""
     first = next(iter(fits.values()))
     names = dict.fromkeys([name for name in "ab" if name in first.derived] + [*first.params])
     entries: dict[str, Mapping[str, Any]] = {
-        title: {**fit.params, **fit.derived} for title, fit in fits.items()
+        **{title: {**fit.params, **fit.derived} for title, fit in fits.items()},
+        **{
+            title: {name: (value, None, None) for name, value in values.items()}
+            for title, values in published.items()
+        },
     }
-    for title, values in published.items():
-        entries[title] = {name: (value, None, None) for name, value in values.items()}
-    rows: tuple[tuple[Cell, ...], ...] = tuple(
-        (title, *(estimate(values.get(name)) for name in names))
+    rows = [
+        {"law": title, **{name: values.get(name) for name in names}}
         for title, values in entries.items()
-    )
-    columns = (Column("law"), *(Column(name, "number", True) for name in names))
+    ]
     caption = "E, A and B depend on data and tokeniser; compare a and b."
-    return Table("laws", "Published laws for comparison", columns, rows, caption)
+    title = "Published laws for comparison"
+    return record_table("laws", title, rows, caption, interval=tuple(names))
 
 
 def kaplan(fit: FitResult) -> Table | None:
@@ -307,10 +313,9 @@ def provenance(fit: FitResult) -> Table:
 
 def reconciled(result: Reconciliation) -> list[Table | None]:
     """The tables of `scaling reconcile`: runs by counting, and Kaplan's study on one law."""
-    intervals = {f"{name}.a": Column(name, "number", True) for name in APPROACHES}
-    columns = {"label": Column("counting"), **intervals}
+    columns = {"label": "counting", **{f"{name}.a": name for name in APPROACHES}}
     title = "The same runs, counted in two ways: a of N* ~ C^a"
-    countings = tabulate("countings", title, result.countings, columns)
+    countings = record_table("countings", title, result.countings, columns=columns)
     studies = result.studies
     if studies is None:
         return [countings]

@@ -13,7 +13,7 @@ import pandas as pd
 from scaling.fit.special.critical_batch import fitted_critical_batch
 from scaling.formatting import format_count
 from scaling.render.figure import Axis, ColorScale, Figure, Line, Markers, ReferenceLine, Trace
-from scaling.render.table import Column, Table, tabulate
+from scaling.render.table import Table, record_table
 
 METRIC = "noise_scale"
 RUNS_SHOWN = 60
@@ -40,20 +40,27 @@ def table(measured: pd.DataFrame | None) -> Table | None:
     last = measured.groupby("run_id", sort=False).tail(1).head(RUNS_SHOWN)
     last = last.assign(ratio=last["batch_tokens"] / last[METRIC])
     columns = {
-        "run_id": Column("run"),
-        "n_params": Column("N (total)", "count"),
-        "loss": Column("loss", "number"),
-        METRIC: Column("noise scale (tokens)", "count"),
-        "batch_tokens": Column("batch (tokens)", "count"),
-        "ratio": Column("batch over noise scale", "rough"),
+        "run_id": "run",
+        "n_params": "N (total)",
+        "loss": "loss",
+        METRIC: "noise scale (tokens)",
+        "batch_tokens": "batch (tokens)",
+        "ratio": "batch over noise scale",
     }
     share = (measured["batch_tokens"] > measured[METRIC]).mean()
     caption = (
         f"{100 * share:.0f} % of the measurements have a batch above the noise scale, where a "
         "larger batch saves few steps and costs tokens."
     )
-    title = "Gradient noise scale at the end of each run"
-    return tabulate("noise-scale", title, last.to_dict("records"), columns, caption)
+    return record_table(
+        "noise-scale",
+        "Gradient noise scale at the end of each run",
+        last.to_dict("records"),
+        caption,
+        columns=columns,
+        count=("N (total)", "noise scale (tokens)", "batch (tokens)"),
+        rough=("batch over noise scale",),
+    )
 
 
 def figure(measured: pd.DataFrame | None) -> Figure | None:
@@ -63,7 +70,7 @@ def figure(measured: pd.DataFrame | None) -> Figure | None:
     if measured is None:
         return None
     n, loss, noise = (measured[name].to_numpy(float) for name in ("n_params", "loss", METRIC))
-    ramp = ColorScale("parameters N", n.min(), n.max())
+    ramp = ColorScale.of(n)
     notes = [
         f"{format_count(size)}: loss {at:.4g}, {format_count(scale)} tokens"
         for size, at, scale in zip(n, loss, noise, strict=True)
@@ -83,4 +90,4 @@ def figure(measured: pd.DataFrame | None) -> Figure | None:
     batch = float(measured["batch_tokens"].min())
     traces.append(ReferenceLine(y=batch, label=f"batch {format_count(batch)}"))
     axes = Axis("loss (nats per token)", True), Axis("noise scale (tokens)", True, "count")
-    return Figure("noise-scale", "Gradient noise scale", caption, *axes, tuple(traces), ramp)
+    return Figure("noise-scale", "Gradient noise scale", caption, *axes, traces, ramp)

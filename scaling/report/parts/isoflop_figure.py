@@ -34,6 +34,8 @@ from scaling.report.parts.drawing import (
     thinned,
 )
 
+MOST_LABELS = 6  # of curves: more overlap in the column of a paper
+
 
 def isoflop_curves(fit: FitResult, law: FittedLaw | None) -> Figure | None:
     """The figure, with the answer at ten times the largest budget; a budget without a minimum stays
@@ -44,21 +46,24 @@ def isoflop_curves(fit: FitResult, law: FittedLaw | None) -> Figure | None:
     if not curves:
         return None
     budgets = np.array([curve.flops for curve in curves])
-    ramp = ColorScale("training FLOPs C", budgets.min(), budgets.max(), "flops")
+    ramp = ColorScale.of(budgets, "training FLOPs C", "flops")
     most, traces, unavailable = max(2, POINTS_SHOWN // len(curves)), list[Trace](), []
-    for curve in curves:
+    every = -(-len(curves) // MOST_LABELS)
+    for index, curve in enumerate(curves):
         colour: Colour = ramp.at(curve.flops)
         if curve.unavailable:
             colour = "muted"
             unavailable.append(f"{format_flops(curve.flops)}: {curve.unavailable}")
-        traces += _budget(curve, law, colour, most)
+        *drawn, label = _budget(curve, law, colour, most)
+        traces += drawn if (len(curves) - 1 - index) % every else [*drawn, label]
     has_law = any(isinstance(trace, Line) and trace.width > 2 for trace in traces)
     optima = _optima(fit, law, budgets) if has_law and law else []
     traces += optima or _minima(curves)
     caption = "Each colour is one compute budget in FLOPs: dots are runs, "
     if has_law and law:
-        caption += f"solid lines {answer_name(law)} at that budget, dotted ones the curve "
-        caption += "through its runs alone. Stars mark N*"
+        weighted = ", which counts a run as its FLOPs" if law.combination else ""
+        caption += f"solid lines {answer_name(law)} at that budget{weighted}, dotted ones the "
+        caption += "curve through its runs alone. Stars mark N*"
         caption += ", the last one the answer with its intervals." if optima else "."
     else:
         caption += "lines the curve through them, stars its minimum N*."
@@ -69,7 +74,7 @@ def isoflop_curves(fit: FitResult, law: FittedLaw | None) -> Figure | None:
     ends = np.concatenate([np.ravel(np.asarray(trace.x, float)) for trace in traces])
     axes = replace(N_AXIS, range=(float(ends.min()) * 0.85, float(ends.max()) * 1.5)), LOSS_AXIS
     title = "Loss against size at fixed compute"
-    return Figure("isoflop-curves", title, caption, *axes, tuple(traces), size="wide")
+    return Figure("isoflop-curves", title, caption, *axes, traces, size="wide")
 
 
 def _budget(curve: BudgetMinimum, law: FittedLaw | None, colour: Colour, most: int) -> list[Trace]:

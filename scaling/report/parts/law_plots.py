@@ -112,7 +112,7 @@ def published_frontiers(fit: FitResult, law: FittedLaw) -> Figure | None:
         "and model counts N and C in its own convention, and was trained on its own data."
     )
     title, traces = "This frontier and published ones", [*traces, models, _edge(fit)]
-    return Figure("models", title, caption, C_AXIS, N_AXIS, tuple(traces), size="wide")
+    return Figure("models", title, caption, C_AXIS, N_AXIS, traces, size="wide")
 
 
 def frontier_loss(fit: FitResult, law: FittedLaw | None) -> Figure | None:
@@ -176,7 +176,7 @@ def contours(fit: FitResult, law: FittedLaw | None) -> Figure | None:
         return None
     low, top = float(loss.min()) * 1.005, min(float(loss.max()), float(runs_loss.max()) * 1.02)
     levels = np.geomspace(low, top, LEVELS + 2)[1:-1].tolist()
-    ramp = ColorScale("loss of the law", levels[0], levels[-1], "number")
+    ramp = ColorScale.of(levels, "loss of the law", "number")
     generator = contour_generator(np.log(x), np.log(y), loss.reshape(len(y), len(x)))
     traces: list[Trace] = []
     for level in levels:
@@ -195,7 +195,7 @@ def contours(fit: FitResult, law: FittedLaw | None) -> Figure | None:
         "its compute. Dots are the fitted runs." + of_all(len(kept), fit.n_points)
     )
     axes = replace(C_AXIS, range=(x[0], x[-1])), replace(N_AXIS, range=(y[0], y[-1]))
-    return Figure("contours", "Contours of the fitted law", caption, *axes, tuple(traces), ramp)
+    return Figure("contours", "Contours of the fitted law", caption, *axes, traces, ramp)
 
 
 def _alone(law: FittedLaw) -> FittedLaw:
@@ -215,7 +215,7 @@ def residuals(fit: FitResult, law: FittedLaw | None) -> Figure | None:
     if predicted is None or min(predicted.min(), loss.min()) <= 0:
         return None
     error, kept = np.log(loss / predicted), thinned(len(loss), POINTS_SHOWN)
-    ramp = ColorScale("parameters N", float(n.min()), float(n.max()))
+    ramp = ColorScale.of(n)
     at = notes(n=n[kept], d=d[kept], error=error[kept])
     reach = max(float(np.abs(error).max()) * 1.15, 1e-6)
     runs = Markers(predicted[kept], error[kept], "", ramp.at(n[kept]), "circle", 7, notes=at)
@@ -257,7 +257,7 @@ def bootstrap_cloud(fit: FitResult, published: Mapping[str, Mapping[str, float]]
         "against each other."
     )
     title = "Bootstrap cloud of the exponents"
-    return Figure("bootstrap-cloud", title, caption, x_axis, y_axis, tuple(traces))
+    return Figure("bootstrap-cloud", title, caption, x_axis, y_axis, traces)
 
 
 def _cloud_axis(label: str, values: np.ndarray, others: list[float]) -> Axis:

@@ -8,7 +8,7 @@ from scaling.errors import ScalingError
 from scaling.formatting import format_bytes, format_count, format_flops
 from scaling.predict.law_source import FittedLaw
 from scaling.predict.prediction import PredictionResult, SmallerModel
-from scaling.render.table import Column, Table, number, pairs, record_table, tabulate
+from scaling.render.table import Table, number, pairs, record_table
 from scaling.report.parts.fit_tables import OPTIMUM
 
 DAY = 86_400.0
@@ -34,7 +34,7 @@ def predicted_approaches(prediction: PredictionResult) -> Table | None:
         for name, item in (prediction.approaches or {}).items()
     ]
     title = "The same budget by each approach"
-    return record_table("predicted-approaches", title, rows, count=("N*", "D*"), rough=("L*",))
+    return record_table("predicted-approaches", title, rows)
 
 
 def error_parts(prediction: PredictionResult) -> Table | None:
@@ -42,33 +42,28 @@ def error_parts(prediction: PredictionResult) -> Table | None:
     rows = []
     for name, answer in (prediction.combination or {}).items():
         largest = sorted(answer.weights.items(), key=lambda item: -item[1])[:3]
-        percent = {
-            key: None if part is None else part if key == "factor" else 100 * part
-            for key, part in answer.parts.to_dict().items()
-        }
+        parts = answer.parts.to_dict().items()
         rows.append(
             {
                 "standard error": "N*" if name == "n_params" else "loss",
-                **{key if key == "factor" else f"{key} %": part for key, part in percent.items()},
+                **{f"{key} %": None if part is None else 100 * part for key, part in parts},
                 "largest weights": ", ".join(f"{law} {weight:.2f}" for law, weight in largest),
             }
         )
     caption = (
         "Form is what the candidates differ by beyond the bootstrap of one law's parameters; "
-        "the factor widens it to the errors of rolling origins."
+        "distance is what they err by together, so far beyond the data. The parts add in squares."
     )
-    rough = ("noise %", "parameters %", "form %", "factor", "total %")
+    rough = ("noise %", "parameters %", "form %", "distance %", "total %")
     return record_table("breakdown", "Where the interval comes from", rows, caption, rough=rough)
 
 
 def predictions(forecasts: Sequence[PredictionResult]) -> Table | None:
     """The compute-optimal model at each budget, within the data and beyond."""
-    columns = {
-        "flops.value": Column("FLOPs", "flops"),
-        **{name: Column(label, kind, True) for name, label, kind in OPTIMUM},
-        "extrapolation_decades": Column("decades beyond the data", "short"),
-    }
-    return tabulate("predictions", "Compute-optimal models", forecasts, columns)
+    beyond, title = "decades beyond the data", "Compute-optimal models"
+    columns = {"flops.value": "FLOPs", **{name: label for name, label, _ in OPTIMUM}}
+    columns["extrapolation_decades"] = beyond
+    return record_table("predictions", title, forecasts, columns=columns, short=(beyond,))
 
 
 def model(prediction: PredictionResult) -> Table | None:
@@ -76,9 +71,10 @@ def model(prediction: PredictionResult) -> Table | None:
     buildable = prediction.model
     if not buildable:
         return None
+    heads = "1 head" if buildable["n_heads"] == 1 else f"{buildable['n_heads']} heads"
     shape = (
-        "{n_layers} layers, width {d_model}, {n_heads} heads of {d_head} ({n_kv_heads} for "
-        "keys), d_ff {d_ff}, vocabulary {vocab_size}"
+        f"{{n_layers}} layers, width {{d_model}}, {heads} of {{d_head}} ({{n_kv_heads}} for keys), "
+        "d_ff {d_ff}, vocabulary {vocab_size}"
     )
     steps = "{n_steps:,} of {batch_size} x {seq_len} tokens, warm-up {warmup_steps}, {schedule}"
     counted = buildable["params"].replace("_", " ")
@@ -150,19 +146,21 @@ def decoding(prediction: PredictionResult) -> Table | None:
     if not result:
         return None
     forms = result.forms
-    rows = [
-        ("KV cache a sequence", *(format_bytes(form.kv_cache_bytes) for form in forms.values()))
-    ]
+    first, rows = "tokens/s at most", list[dict[str, str]]()
+    rows.append(
+        {
+            first: "KV cache a sequence",
+            **{name: format_bytes(form.kv_cache_bytes) for name, form in forms.items()},
+        }
+    )
     for device in next(iter(forms.values())).tokens_per_second:
-        rows.append(
-            (device, *(f"{form.tokens_per_second[device]:,.0f}" for form in forms.values()))
-        )
-    columns = (Column("tokens/s at most"), *map(Column, forms))
+        speeds = {name: f"{form.tokens_per_second[device]:,.0f}" for name, form in forms.items()}
+        rows.append({first: device, **speeds})
     caption = (
         f"{format_count(result.n_params)} parameters in bf16 at {result.context} tokens "
         f"of context, batch {result.batch}."
     )
-    return Table("decoding", "Decoding: cache and roofline", columns, tuple(rows), caption)
+    return record_table("decoding", "Decoding: cache and roofline", rows, caption)
 
 
 def smaller(models: Sequence[SmallerModel] | None, at: str = "") -> Table | None:
@@ -170,11 +168,11 @@ def smaller(models: Sequence[SmallerModel] | None, at: str = "") -> Table | None
     if not models:
         return None
     columns = {
-        "fraction": Column("of N", "short"),
-        "n_params": Column("parameters", "count"),
-        "tokens": Column("tokens", "count", True),
-        "tokens_per_param": Column("D/N", "rough"),
-        "extra_compute_percent": Column("extra compute, %", "rough", True),
+        "fraction": "of N",
+        "n_params": "parameters",
+        "tokens": "tokens",
+        "tokens_per_param": "D/N",
+        "extra_compute_percent": "extra compute, %",
     }
     caption = (
         f"Tokens that bring each size to the same loss{at}. No number of tokens does it at or "
@@ -182,7 +180,16 @@ def smaller(models: Sequence[SmallerModel] | None, at: str = "") -> Table | None
     )
     if any(row.tokens.lo is not None and row.tokens.hi is None for row in models):
         caption += " An interval without an end holds draws that never reach the loss."
-    return tabulate("smaller", "The price of a smaller model", models, columns, caption)
+    return record_table(
+        "smaller",
+        "The price of a smaller model",
+        models,
+        caption,
+        columns=columns,
+        short=("of N",),
+        count=("parameters", "tokens"),
+        rough=("D/N", "extra compute, %"),
+    )
 
 
 def price(law: FittedLaw | None, flops: float | None) -> Table | None:

@@ -115,7 +115,7 @@ def figure(fit: FitResult) -> Figure | None:
             named = f"{label}, R_D = {number(value, 3)}"
             traces.append(Line(epochs, effective_epochs(epochs, value), named, *style))
     sizes = [row.n_params for row in runs]
-    ramp = ColorScale("parameters N", min(sizes), max(sizes))
+    ramp = ColorScale.of(sizes)
     corpora = sorted({row.unique_tokens for row in runs})
     for beyond, (index, unique) in ((b, corpus) for corpus in enumerate(corpora) for b in (0, 1)):
         series = [
@@ -143,4 +143,4 @@ def figure(fit: FitResult) -> Figure | None:
     n_beyond = sum(bool(row.extrapolated) for row in runs)
     caption += f" Rings lie beyond the fresh runs ({n_beyond})." if n_beyond else ""
     axes = Axis("epochs D/U", log=True), Axis("effective epochs D'/U", log=True)
-    return Figure("repeats", TITLE, caption, *axes, tuple(traces), ramp, "wide")
+    return Figure("repeats", TITLE, caption, *axes, traces, ramp, "wide")

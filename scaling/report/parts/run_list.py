@@ -12,24 +12,23 @@ from scaling.fit.result import FitResult
 from scaling.formatting import format_seconds
 from scaling.points.points import Points
 from scaling.predict.law_source import FittedLaw
-from scaling.render.table import Column, Table, pairs, record_table, tabulate
+from scaling.render.table import Table, pairs, record_table
 from scaling.report.parts.answer import answer_name, fitted_loss
-from scaling.report.parts.fit_tables import LOSS, C, D, N
 from scaling.store import rows
 
 RUNS_LISTED = 200
 RUN_COLUMNS = {
-    "run_id": Column("run"),
-    "n": N,
-    "d": D,
-    "c": C,
-    "ratio": Column("D/N", "number"),
-    "loss": LOSS,
-    "n_layers": Column("layers", "integer"),
-    "d_model": Column("width", "integer"),
-    "lr": Column("learning rate", "number"),
-    "seed": Column("seed", "integer"),
-    "note": Column("note"),
+    "run_id": "run",
+    "n": "N",
+    "d": "D",
+    "c": "C",
+    "ratio": "D/N",
+    "loss": "loss",
+    "n_layers": "layers",
+    "d_model": "width",
+    "lr": "learning rate",
+    "seed": "seed",
+    "note": "note",
 }
 
 
@@ -56,7 +55,7 @@ def runs_table(table: pd.DataFrame, curves: Points) -> Table | None:
     records = cells.where(cells.notna(), None).to_dict("records")
     count = f"{RUNS_LISTED} of {len(joined)}" if len(joined) > RUNS_LISTED else f"All {len(joined)}"
     caption = f"{count} runs, by compute and size; the loss is the last one measured."
-    return tabulate("runs", "Runs", records, RUN_COLUMNS, caption, RUNS_LISTED)
+    return record_table("runs", "Runs", records, caption, RUNS_LISTED, RUN_COLUMNS)
 
 
 def points_table(fit: FitResult, law: FittedLaw | None) -> Table | None:

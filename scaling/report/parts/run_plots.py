@@ -30,7 +30,7 @@ def training_curves(curves: Points | None) -> Figure | None:
     kept = last["run"].to_numpy()[thinned(len(last), CURVES_SHOWN)]
     kept = np.union1d(kept, last.nsmallest(10, "loss")["run"])
     drawn = table[table["run"].isin(kept)].sort_values(["n", "run", "c"])
-    ramp = ColorScale("parameters N", float(table["n"].min()), float(table["n"].max()))
+    ramp = ColorScale.of(table["n"].to_numpy())
     grid = np.geomspace(drawn["c"].min(), drawn["c"].max(), GRID)
     lowest, lines = np.full(GRID, np.inf), []
     for name, run in drawn.groupby("run", sort=False):

@@ -8,22 +8,21 @@ import numpy as np
 
 from scaling.formatting import format_count, format_flops
 from scaling.render.figure import Axis, ColorScale, Figure, Line, Markers, Symbol, Trace
-from scaling.render.table import Column, Table, pairs, tabulate
-from scaling.report.parts.fit_tables import D, N
+from scaling.render.table import Table, pairs, record_table
 from scaling.tuning.document import FieldResult, Optimum, SizeResult, TuningResult
 
 REACH = math.log(3.0)  # how far a parabola is drawn to both sides of its minimum
 COLUMNS = {
-    "n_params": N,
-    "tokens": D,
-    "optimum": Column("optimum", "rough", True),
-    "where": Column("where"),
-    "optimum.loss": Column("loss there", "number"),
-    "recipe.value": Column("recipe's value", "rough"),
-    "recipe.excess_relative": Column("recipe costs", "percent"),
-    "rule.value": Column("rule's value", "rough"),
-    "rule.excess_relative": Column("rule costs", "percent"),
-    "note": Column("note"),
+    "n_params": "N",
+    "tokens": "D",
+    "optimum": "optimum",
+    "where": "where",
+    "optimum.loss": "loss there",
+    "recipe.value": "recipe's value",
+    "recipe.excess_relative": "recipe costs",
+    "rule.value": "rule's value",
+    "rule.excess_relative": "rule costs",
+    "note": "note",
 }
 PAGE_ONLY = ("D", "loss there", "recipe's value", "rule's value")  # too wide for a terminal
 
@@ -49,10 +48,12 @@ def field_table(field: FieldResult, cost: str = "") -> Table:
             if regret.known_from != "fit"
         ]
         where = f"{size.state}: {size.why}" if size.why else size.state
-        rows.append({**size.model_dump(), "where": where, "note": "; ".join(notes)})
+        rows.append({**dict(size), "where": where, "note": "; ".join(notes)})
     name, title = f"tuning-{field.field.replace('.', '-')}", f"Tuned: {field.field}"
     caption = f"{rule(field)} {cost}".strip()
-    return tabulate(name, title, rows, COLUMNS, caption) or pairs(name, title, ())
+    rough, percent = ("optimum", "recipe's value", "rule's value"), ("recipe costs", "rule costs")
+    table = record_table(name, title, rows, caption, columns=COLUMNS, rough=rough, percent=percent)
+    return table or pairs(name, title, ())
 
 
 def rule(field: FieldResult) -> str:
@@ -88,7 +89,7 @@ def ladders(result: TuningResult | None) -> list[Figure]:
 def _ladder(field: FieldResult) -> Figure:
     sizes = [(size, size.optimum) for size in field.sizes if size.optimum]
     counts = [size.n_params for size, _ in sizes] or [1.0]
-    ramp = ColorScale("parameters N", min(counts), max(counts))
+    ramp = ColorScale.of(counts)
     traces = [
         trace for size, best in sizes for trace in _traces(size, best, ramp.at(size.n_params))
     ]
@@ -99,7 +100,7 @@ def _ladder(field: FieldResult) -> Figure:
     unit = f" ({field.unit})" if field.unit else ""
     axes = Axis(f"{field.field}{unit}", True), Axis("loss above the best (nats)")
     name, title = f"tuning-{field.field.replace('.', '-')}", f"Tuning {field.field}"
-    return Figure(name, title, caption, *axes, tuple(traces), ramp)
+    return Figure(name, title, caption, *axes, traces, ramp)
 
 
 def _traces(size: SizeResult, best: Optimum, colour: float) -> list[Trace]:

@@ -107,7 +107,7 @@ def figure(penalty: SizePenalty | None) -> Figure | None:
         caption += " The band takes every refit for the truth: at N* it is the price of not "
         caption += "knowing N* better."
     axes = N_SHARE, Axis("compute wasted, %")
-    return Figure("wrong-size", "Compute wasted by a wrong size", caption, *axes, tuple(traces))
+    return Figure("wrong-size", "Compute wasted by a wrong size", caption, *axes, traces)
 
 
 def sentence(penalty: SizePenalty | None) -> str | None:

@@ -5,7 +5,7 @@
   const fit = JSON.parse(document.getElementById("predictor-data").textContent);
   const at = (id) => document.getElementById("predict-" + id);
   const numbers = (powers) => Object.fromEntries(Object.entries(powers).map(([name, value]) => [name, Array.isArray(value) ? value.map(Number) : Number(value)]));
-  const FAR_DECADES = 1, INSIDE = 0.05; // as predict/predict.py has them
+  const FAR_DECADES = 1, TESTED_DECADES = 1.5, INSIDE = 0.05; // as predict/predict.py has them
   const SPAN = Math.log(1e4), POINTS = 401, PASSES = 8, NARROWING = 50; // as predict/iso_loss.py has them
   const FORWARD = 2; // FLOPs a parameter and token when a model is used
   const SUFFIXES = { "": 1, K: 1e3, M: 1e6, B: 1e9, G: 1e9, T: 1e12, P: 1e15, E: 1e18 };
@@ -111,14 +111,15 @@
   // the combination of laws: the weighted mean of the candidates' logs, and their spread (scaling/fit/combination.py)
   const candidates = fit.combination?.candidates.map((each) => ({ ...each, powers: numbers(each.powers) }));
   const combined = (logC, quantity, name) => {
-    const rows = candidates.map(({ powers, weights, spanned }) => [weights[quantity], Math.log(along(powers, logC)[name]), spanned])
+    const rows = candidates.map(({ powers, weights }) => [weights[quantity], Math.log(along(powers, logC)[name])])
       .filter(([weight, log]) => weight > 0 && Number.isFinite(log));
     const sum = (term) => rows.reduce((total, row) => total + term(...row), 0);
     const whole = sum((weight) => weight), mean = sum((weight, log) => weight * log) / whole;
     const spread = Math.sqrt(sum((weight, log) => weight * (log - mean) ** 2) / whole);
-    const half = fit.combination.width[quantity] * Math.hypot(spread, fit.combination.noise[quantity]);
-    const logs = rows.filter(([, , spanned]) => spanned).map(([, log]) => log);
-    return { value: Math.exp(mean), lo: Math.exp(Math.min(mean - half, ...logs)), hi: Math.exp(Math.max(mean + half, ...logs)) };
+    const { parts, quantile, largest } = fit.combination, [share, noise, growth] = parts[quantity];
+    const decades = Math.max(0, (logC - Math.log(largest)) / Math.LN10);
+    const half = quantile * Math.hypot(share * spread, noise, growth * decades);
+    return { value: Math.exp(mean), lo: Math.exp(mean - half), hi: Math.exp(mean + half) };
   };
 
   const optimum = (flops) => {
@@ -171,6 +172,7 @@
     const said = [...fit.warnings];
     if (decades > INSIDE) said.push(`${fixed(decades, 1)} decades of compute beyond the data (${flopsText(flops)} against ${flopsText(high)} FLOPs)`);
     if (flops < low * 0.99) said.push(`${fixed(Math.log10(low / flops), 1)} decades of compute below the data`);
+    if (decades > TESTED_DECADES && candidates) said.push(`forecasts were tested up to ${TESTED_DECADES} decades beyond the data: farther out the interval is a guess`);
     if (decades > FAR_DECADES && draws) said.push("the interval does not cover errors in the law's form");
     outside(answered, "", decades > INSIDE, said);
     if (least) {

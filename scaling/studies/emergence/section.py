@@ -94,7 +94,7 @@ def _metrics(study: EmergenceStudy) -> Figure:
         "that at the largest (1). Lines join medians over seeds, points are runs."
     )
     title, y = "One ladder, several metrics", Axis("share of the change")
-    return Figure("emergence-metrics", title, caption, N_AXIS, y, tuple(traces), size="wide")
+    return Figure("emergence-metrics", title, caption, N_AXIS, y, traces, size="wide")
 
 
 def _fits(study: EmergenceStudy) -> Figure:
@@ -187,7 +187,7 @@ def _training(study: EmergenceStudy) -> Figure:
         "log-likelihood; its bend is the metric's and the same for every size."
     )
     axes, title = (Axis("negative log-likelihood, nats per digit"), MATCH_AXIS), "Along training"
-    return Figure("emergence-training", title, caption, *axes, tuple(traces), ramp)
+    return Figure("emergence-training", title, caption, *axes, traces, ramp)
 
 
 def tables(study: EmergenceStudy) -> Iterator[Table | None]:

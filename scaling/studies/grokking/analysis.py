@@ -72,19 +72,19 @@ class ModularRun:
         return None if first is None or second is None or second <= first else second - first
 
 
-def first_step_at(step: np.ndarray, accuracy: np.ndarray, level: float = ACCURACY) -> float | None:
-    """The first step at which an accuracy (n,) reaches a level, linear in ln(step) between
+def first_step_at(step: np.ndarray, accuracy: np.ndarray) -> float | None:
+    """The first step at which an accuracy (n,) reaches ACCURACY, linear in ln(step) between
     measurements; None for never.
 
     A run that is there at its first measurement is dated then, which may be late.
     """
-    reached = np.flatnonzero(accuracy >= level)
+    reached = np.flatnonzero(accuracy >= ACCURACY)
     if not len(reached):
         return None
     i = int(reached[0])
     if i == 0:
         return float(step[0])
-    share = (level - accuracy[i - 1]) / (accuracy[i] - accuracy[i - 1])
+    share = (ACCURACY - accuracy[i - 1]) / (accuracy[i] - accuracy[i - 1])
     return float(step[i - 1] * (step[i] / step[i - 1]) ** share)
 
 

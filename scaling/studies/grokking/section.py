@@ -95,7 +95,7 @@ def _accuracy(study: GrokkingStudy) -> Figure:
             "the order of a and b does not matter brings accuracy there and no further."
         )
     title, x = "Train and test accuracy", Axis("step", log=True, unit="count")
-    return Figure("grokking", title, caption, x, ACCURACY_AXIS, tuple(traces), size="wide")
+    return Figure("grokking", title, caption, x, ACCURACY_AXIS, traces, size="wide")
 
 
 def _curves(runs: Sequence[ModularRun], label: str, colour: int) -> list[Trace]:

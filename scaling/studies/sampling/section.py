@@ -113,7 +113,7 @@ def _coverage(models: Sequence[SampledModel], ramp: ColorScale) -> Figure:
     )
     y = Axis("-log pass@k", log=True)
     title = "Coverage against samples"
-    return Figure("sampling-coverage", title, caption, K_AXIS, y, tuple(traces), ramp)
+    return Figure("sampling-coverage", title, caption, K_AXIS, y, traces, ramp)
 
 
 def _minus_log(coverage: np.ndarray) -> np.ndarray:
@@ -142,7 +142,7 @@ def _forecast(forecasts: Sequence[CoverageForecast]) -> Figure | None:
         "forecasts from other samples. On the dashed line the forecast is exact."
     )
     axes = Axis("pass@10⁴ (exact)"), Axis("pass@10⁴ (forecast)")
-    return Figure("sampling-forecast", "Forecasts of coverage", caption, *axes, tuple(traces))
+    return Figure("sampling-forecast", "Forecasts of coverage", caption, *axes, traces)
 
 
 def _votes(models: Sequence[SampledModel]) -> Figure:
@@ -162,7 +162,7 @@ def _votes(models: Sequence[SampledModel]) -> Figure:
         f"over {len(model.nll)} problems."
     )
     title, y = "With and without a verifier", Axis("share of problems solved")
-    return Figure("sampling-votes", title, caption, K_AXIS, y, tuple(traces))
+    return Figure("sampling-votes", title, caption, K_AXIS, y, traces)
 
 
 def _trade(study: SamplingStudy, ramp: ColorScale) -> Figure | None:

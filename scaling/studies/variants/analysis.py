@@ -28,13 +28,7 @@ from scaling.studies.study import Claim
 CI = 0.95
 MAX_IMBALANCE = 0.01  # of parameters, for variants to count as equal
 CACHE_BYTES_PER_VALUE = accounting.BYTES["bfloat16"]
-POSITIONS = {
-    "none": "none",
-    "learned": "learned",
-    "sinusoidal": "sinusoidal",
-    "rope": "RoPE",
-    "alibi": "ALiBi",
-}
+POSITIONS = {"rope": "RoPE", "alibi": "ALiBi"}  # others are called by their word
 NORMS = {"rmsnorm": "RMSNorm", "layernorm": "LayerNorm"}
 
 
@@ -63,7 +57,7 @@ class VariantKind:
 
 
 ATTENTION = VariantKind(attention_form, ("n_kv_heads", "d_ff"))
-POSITION = VariantKind(lambda model: POSITIONS[model["pos"]], ("pos",))
+POSITION = VariantKind(lambda model: POSITIONS.get(model["pos"], model["pos"]), ("pos",))
 NORM = VariantKind(norm_name, ("norm", "qk_norm", "gains"))
 
 

@@ -87,7 +87,7 @@ def list_files(sources: Sequence[Path], out: Path | None = None) -> dict[Path, l
                 files[source].append(path)
             seen.add(path.resolve())
     if not seen:
-        raise ScalingError("the corpus is empty: no files", where=str(sources[0]), remedy=_NAMES)
+        raise ScalingError("the corpus is empty: no files", where=sources[0], remedy=_NAMES)
     return files
 
 
@@ -141,7 +141,7 @@ def _check_readable(path: Path) -> None:
             remedy = 'write it as lines like {"text": "..."}, or leave it out'
             wrong = ".json files are read with one object per line", remedy
     if wrong[0]:
-        raise ScalingError(wrong[0], where=str(path), remedy=wrong[1])
+        raise ScalingError(wrong[0], where=path, remedy=wrong[1])
 
 
 def _suffix(path: Path) -> str:
@@ -248,7 +248,7 @@ def _parquet(path: Path, column: str) -> Iterator[tuple[str, object]]:
         try:
             table = pq.ParquetFile(handle, page_checksum_verification=True, pre_buffer=False)
             if column not in table.schema_arrow.names:
-                raise unknown_choice("column", column, table.schema_arrow.names, where=str(path))
+                raise unknown_choice("column", column, table.schema_arrow.names, where=path)
             batches = table.iter_batches(batch_size=256, columns=[column], use_threads=False)
             rows = itertools.chain.from_iterable(batch.column(0).to_pylist() for batch in batches)
             for number, text in enumerate(rows, 1):
@@ -257,7 +257,7 @@ def _parquet(path: Path, column: str) -> Iterator[tuple[str, object]]:
             # a damaged file raises all of these
             what = f"not a readable Parquet file: {str(error)[:120]}"
             remedy = "write it again, or restore it from a copy"
-            raise ScalingError(what, where=str(path), remedy=remedy) from error
+            raise ScalingError(what, where=path, remedy=remedy) from error
 
 
 def blocks(handle: BinaryIO, start: int, stop: int, where: str) -> Iterator[bytes]:

@@ -119,7 +119,7 @@ def open_corpus(ref: DatasetRef, column: str, *, streaming: bool) -> Corpus:
     except ImportError:
         raise ScalingError(
             "needs a package that is not installed: datasets",
-            where=str(ref),
+            where=ref,
             remedy='pip install -e ".[hf]"',
         ) from None
     # datasets < 4 would ask; later ones run no code
@@ -133,7 +133,7 @@ def open_corpus(ref: DatasetRef, column: str, *, streaming: bool) -> Corpus:
     except Exception as error:
         raise _unavailable(ref, error) from error
     if column not in names:
-        raise unknown_choice("column", column, names, where=str(ref))
+        raise unknown_choice("column", column, names, where=ref)
     return Corpus(ref, column, rows.select_columns([column]), revision)
 
 
@@ -164,7 +164,7 @@ def _unavailable(ref: DatasetRef, error: Exception) -> ScalingError:
     if ref.folder is not None:
         what = f"cannot be read: {_reason(error)}"
         remedy = "name a folder of save_to_disk, or one of jsonl, parquet, csv or text files"
-    return ScalingError(what, where=str(ref), remedy=remedy)
+    return ScalingError(what, where=ref, remedy=remedy)
 
 
 def _reason(error: Exception) -> str:

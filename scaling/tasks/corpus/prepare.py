@@ -138,7 +138,7 @@ class _Reader:
         if column != "text" and not refs and not any(map(has_rows, self._paths)):
             raise ScalingError(
                 f"--text-column {column} is for rows, and no file has rows",
-                where=str(paths[0]),
+                where=paths[0],
                 remedy="leave it out, or name .jsonl or .parquet files",
             )
         self._column, self._most = column, most

@@ -57,14 +57,14 @@ def stdlib_store() -> Path:
     except Timeout:
         raise ScalingError(
             f"another process has been writing the corpus for {_LOCK_SECONDS} s",
-            where=str(folder),
+            where=folder,
             remedy="stop it, then run again",
             exit_code=STOPPED,
         ) from None
     except OSError as error:
         what = f"cannot write the corpus: {error.strerror}"
         remedy = "set SCALING_CACHE to a folder of your own"
-        raise ScalingError(what, where=str(folder), remedy=remedy, exit_code=DISK) from error
+        raise ScalingError(what, where=folder, remedy=remedy, exit_code=DISK) from error
     return folder
 
 
@@ -82,7 +82,7 @@ def source_files(root: Path) -> dict[str, Path]:
     if not files:
         raise ScalingError(
             "this interpreter has no standard library sources",
-            where=str(root),
+            where=root,
             remedy="prepare a corpus of your own: scaling data prepare FILES...",
         )
     return dict(sorted(files.items()))
@@ -120,7 +120,7 @@ def _build(files: dict[str, Path], folder: Path) -> None:
     except OSError as error:
         what = f"cannot read a source of the standard library: {error.strerror}"
         raise ScalingError(
-            what, where=str(error.filename), remedy="fix the permissions", exit_code=DISK
+            what, where=error.filename, remedy="fix the permissions", exit_code=DISK
         ) from error
     texts = {name: text for name, text in texts.items() if text}
     sizes = {name: len(text) for name, text in texts.items()}

@@ -113,7 +113,7 @@ def write_store(
     except OSError as error:
         raise ScalingError(
             f"cannot write: {error.strerror or error}",
-            where=str(folder),
+            where=folder,
             remedy="free space or fix the permissions, then run again",
             exit_code=DISK,
         ) from error
@@ -125,11 +125,9 @@ def check_overwritable(folder: Path) -> None:
     """Refuse to write over anything but a token store or an empty folder."""
     remedy = "name another folder with --out, or move this one away"
     if folder.exists() and not folder.is_dir():
-        raise ScalingError("is a file, not a folder", where=str(folder), remedy=remedy)
+        raise ScalingError("is a file, not a folder", where=folder, remedy=remedy)
     if folder.is_dir() and not (folder / MANIFEST).is_file() and any(folder.iterdir()):
-        raise ScalingError(
-            "holds something else than a token store", where=str(folder), remedy=remedy
-        )
+        raise ScalingError("holds something else than a token store", where=folder, remedy=remedy)
 
 
 def _write_tokens(
@@ -175,7 +173,7 @@ def _publish(building: Path, folder: Path, manifest: Manifest) -> Manifest:
         raise ScalingError(
             f"holds another token store (digest {standing.manifest.digest[:12]}, "
             f"new {manifest.digest[:12]})",
-            where=str(folder),
+            where=folder,
             remedy="name another folder with --out, or delete this one",
         )
     verify(standing)

@@ -173,7 +173,7 @@ def _read_manifest(folder: Path) -> Manifest:
         what = "is no token store: it holds no manifest.json"
         remedy = 'write one: scaling data prepare FILES... --out FOLDER; or use "stdlib"'
         raise ScalingError(
-            what if folder.is_dir() else "no such token store", where=str(folder), remedy=remedy
+            what if folder.is_dir() else "no such token store", where=folder, remedy=remedy
         )
     try:
         if path.stat().st_size > _MAX_MANIFEST_BYTES:
@@ -183,7 +183,7 @@ def _read_manifest(folder: Path) -> Manifest:
         schema = written.get("schema") if isinstance(written, dict) else None
         if isinstance(schema, int) and schema > SCHEMA:
             what = f"store schema {schema}, this program reads {SCHEMA}"
-            raise ScalingError(what, where=str(path), remedy="update scaling")
+            raise ScalingError(what, where=path, remedy="update scaling")
         return Manifest.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
@@ -199,13 +199,11 @@ def _read_manifest(folder: Path) -> Manifest:
 def cannot_read(path: Path, error: OSError) -> ScalingError:
     """The error of a file that the system does not let us read (exit code 74)."""
     what = f"cannot read: {error.strerror}"
-    return ScalingError(what, where=str(path), remedy="fix the permissions", exit_code=DISK)
+    return ScalingError(what, where=path, remedy="fix the permissions", exit_code=DISK)
 
 
 def _damaged(path: Path, what: str) -> ScalingError:
-    return ScalingError(
-        what, where=str(path), remedy=f"delete {path.parent} and write the store again"
-    )
+    return ScalingError(what, where=path, remedy=f"delete {path.parent} and write the store again")
 
 
 def verify(store: TokenStore) -> None:

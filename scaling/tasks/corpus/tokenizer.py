@@ -101,16 +101,16 @@ def load_tokenizer(path: Path, name: str | None = None, separator: str | None = 
 
     remedy = 'give "bytes", "bpe", the path of a tokenizer.json, or hf:NAME'
     if not path.is_file():
-        raise ScalingError("no such tokenizer", where=str(path), remedy=remedy)
+        raise ScalingError("no such tokenizer", where=path, remedy=remedy)
     try:
         if path.stat().st_size > _MAX_JSON_BYTES:
-            raise ScalingError("too large for a tokenizer.json", where=str(path), remedy=remedy)
+            raise ScalingError("too large for a tokenizer.json", where=path, remedy=remedy)
         tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
         ids = tokenizer.get_vocab(with_added_tokens=True)
         if separator is not None and separator not in ids:
             raise ScalingError(
                 f"--separator {separator!r} is not a token of the tokenizer",
-                where=str(path),
+                where=path,
                 remedy="name a token of its vocabulary, such as its end of text",
             )
         candidates = [*_KNOWN_ENDS, *_config_tokens(path), *_KNOWN_BEGINNINGS]
@@ -122,7 +122,7 @@ def load_tokenizer(path: Path, name: str | None = None, separator: str | None = 
         raise
     except Exception as error:  # the library raises bare Exception
         raise ScalingError(
-            f"not a tokenizer.json: {str(error)[:120]}", where=str(path), remedy=remedy
+            f"not a tokenizer.json: {str(error)[:120]}", where=path, remedy=remedy
         ) from error
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from scaling.fit.diagnostics.flagged_points import flags
+from scaling.fit.diagnostics.flagged_points import _close_pairs, flags
 from scaling.fit.estimate import estimate
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.pipeline import FitOptions
@@ -39,6 +39,17 @@ def reasons(document):
 
 def test_a_clean_sweep_has_no_flags(tmp_path):
     assert fit([written(tmp_path / "runs.csv", runs(tmp_path))], QUICK)["flagged"] == []
+
+
+def test_close_pairs_are_those_of_a_comparison_of_all_with_all():
+    rows = np.random.default_rng(0).uniform(0, 1, (200, 3))
+    rows[:60, 0] = 0.5  # a grid: many runs of one size
+    rows[40:60] = rows[0]
+    near = np.abs(rows[:, None] - rows).max(2) <= 0.1
+    expected = {(i, j) for i, j in np.argwhere(near) if i < j}
+    assert {tuple(sorted(pair)) for pair in _close_pairs(rows, 0.1)} == expected
+    assert len(expected) > 210
+    assert _close_pairs(rows[:1], 0.1).shape == (0, 2)
 
 
 @pytest.mark.parametrize("kind", ["outlier", "duplicate", "few tokens"])
@@ -85,6 +96,7 @@ def grid(sizes, seed, sd=0.01):
     return Points(true_loss(n, d) * np.exp(sd * noise), n, d, 6 * n * d)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [3, 4, 6])
 def test_normal_noise_is_accused_in_at_most_one_table_of_twenty(sizes):
     tables, accused, variances = 60, 0, []
@@ -135,6 +147,7 @@ def test_rounding_is_no_difference(tmp_path):
     assert "flagged_points_decide" not in {one["code"] for one in document["warnings"]}
 
 
+@pytest.mark.slow
 def test_flagged_points_that_decide_nothing_are_no_warning(tmp_path):
     points = grid(6, 0, sd=0.004)
     rows = np.stack([points.n, points.d, points.loss], 1).tolist()

@@ -10,6 +10,7 @@ from scaling.errors import ScalingError
 from scaling.fit.estimate import estimate
 from scaling.fit.frontier.frontier import Cost
 from scaling.fit.laws.formula import parse_formula
+from scaling.fit.laws.formula_starts import draw
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.pipeline import FitOptions, FitResult
 from scaling.fit.pipeline import fit as fit_sources
@@ -121,6 +122,7 @@ def test_the_numeric_frontier_equals_the_closed_one() -> None:
     assert float(numeric.flops_for(2.0)) == pytest.approx(float(closed.flops_for(2.0)), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_fitted_formula_predicts_from_its_document_alone(tmp_path) -> None:
     points = grid(noise=0.002)
     table = pd.DataFrame({"params": points.n, "tokens": points.d, "loss": points.loss})
@@ -221,3 +223,13 @@ def test_inputs_by_name_give_the_loss_and_unknown_ones_are_refused() -> None:
 def test_a_formula_may_name_a_parameter_by_a_word_of_python() -> None:
     law = parse_formula("L(N) = E + lambda*N^-is")
     assert law.names == ("E", "lambda", "is")
+
+
+def test_every_parameter_is_drawn_where_inputs_are_zero() -> None:
+    """A power of zero, and a factor of what is mostly zero: each was left at one."""
+    law = parse_formula("L(p, q) = exp(bias + c*p^a + d*q^b) + E*exp(-max(q - 0.8, 0)/s)")
+    share = np.linspace(0, 1, 21)
+    drawn = draw(law, {"p": share, "q": 1 - share}, np.random.default_rng(0), 200)
+    assert (drawn[:, [law.index("a"), law.index("b")]] > 0).all()
+    for name in ("bias", "c", "d", "s"):
+        assert np.ptp(drawn[:, law.index(name)]) > 0.1

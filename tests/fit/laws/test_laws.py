@@ -85,7 +85,14 @@ def test_gradients_equal_central_differences(name):
         np.testing.assert_allclose(exact[:, j], rough, rtol=2e-4, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", [name for name in LAWS if name not in TRADING])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * name.startswith("bnsl"))
+        for name in LAWS
+        if name not in TRADING
+    ],
+)
 def test_every_law_is_recovered_from_its_noiseless_surface(name):
     fitted = estimate(LAWS[name], surface(LAWS[name]))
     assert fitted.values == {
@@ -93,6 +100,7 @@ def test_every_law_is_recovered_from_its_noiseless_surface(name):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRADING)
 def test_a_surface_is_fitted_to_the_noise_floor_though_its_parameters_trade(name):
     law = LAWS[name]

@@ -21,7 +21,6 @@ from scaling.fit.pipeline import FitOptions
 from scaling.plan import plan
 from scaling.predict.design import (
     DesignConstraints,
-    Planned,
     Runs,
     designed,
     expected,
@@ -78,6 +77,7 @@ def test_proposal_spends_the_budget_and_narrows_the_target(folder):
     assert max(run.copies for run in found.runs) >= 2  # so that noise can be seen
 
 
+@pytest.mark.slow
 def test_expected_sd_agrees_with_the_bootstrap(folder):
     document = json.loads((folder / "fits" / "chinchilla.json").read_text())
     draws = {name: np.array(values) for name, values in document["bootstrap"]["draws"].items()}
@@ -149,15 +149,16 @@ def test_without_shared_prefixes_every_run_costs_its_full_flops(trained):
 
 def test_shared_prefixes_give_more_information_per_flop_with_independent_noise():
     cells = benchmark.pilot(TRUTH)
-    runs = Runs(cells.n, cells.d, 0.005)
+    runs = Runs(cells.n, cells.d, 6 * cells.n * cells.d)
     alone, shared = (
-        designed(belief_of(TRUTH), runs, DesignConstraints(1e21, 1e22, None, prefixes, 0.0))
+        designed(belief_of(TRUTH), runs, 0.005, DesignConstraints(1e21, 1e22, None, prefixes, 0.0))
         for prefixes in (False, True)
     )
     assert shared.spent <= 1e21
     assert shared.after[0] < alone.after[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rho", [0.0, 0.5])
 def test_delta_method_agrees_with_fits_of_simulated_runs(rho):
     cells = benchmark.pilot(TRUTH)
@@ -201,8 +202,8 @@ def test_expected_sd_accounts_for_robust_objectives():
 def test_expectation_of_a_plan_holds_in_simulation():
     cells, random = benchmark.isoflop(TRUTH, 1e20, 2, 5, 7), np.random.default_rng(2)
     held = belief_of(TRUTH)
-    runs = Planned(cells.n, cells.d, 6 * cells.n * cells.d, cells.prefix, True)
-    said = expected(runs, 1e21, "published:besiroglu2024", 0.003)
+    runs = Runs(cells.n, cells.d, 6 * cells.n * cells.d, cells.prefix)
+    said = expected(runs, 1e21, "published:besiroglu2024", 0.003, is_isoflop=True)
     assert not said.warnings
     exact = np.exp(held.law.log_predict(held.theta, {"N": cells.n, "D": cells.d}))
     first = estimate(held.law, benchmark.points(cells, exact * np.exp(random.normal(0, 0.003, 35))))
@@ -220,28 +221,29 @@ def test_expectation_of_a_plan_holds_in_simulation():
 
 def test_well_placed_grid_has_no_warning():
     cells = benchmark.isoflop(TRUTH, 1e12, 2, 5, 7)
-    runs = Planned(
-        cells.n * 30, cells.d / 30, 6 * cells.n * cells.d, cells.prefix, True
+    runs = Runs(
+        cells.n * 30, cells.d / 30, 6 * cells.n * cells.d, cells.prefix
     )  # 30 times off by the published law
-    assert expected(runs).warnings == []
-    off = expected(runs, law_from="published:besiroglu2024").warnings
+    assert expected(runs, is_isoflop=True).warnings == []
+    off = expected(runs, law_from="published:besiroglu2024", is_isoflop=True).warnings
     assert len([warning for warning in off if warning.code == "off_centre"]) == 5
-    assert expected(runs).loss.value is None
+    assert expected(runs, is_isoflop=True).loss.value is None
 
 
 def test_weak_grids_are_named():
     n = np.tile([1e6, 3e6, 9e6], 2)
     c = np.repeat([1e15, 1e16], 3)
-    told = expected(Planned(n, c / (6 * n), c, np.arange(6), True))
+    told = expected(Runs(n, c / (6 * n), c, np.arange(6)), is_isoflop=True)
     codes = [warning.code for warning in told.warnings]
     assert codes[:2] == ["few_budgets", "few_sizes"]
     assert "fewer than 4 sizes at 1e15, 1e16 FLOPs" in told.warnings[1].message
-    ladder = expected(Planned(n, 20 * n, 120 * n**2, np.arange(6)))
+    ladder = expected(Runs(n, 20 * n, 120 * n**2, np.arange(6)))
     assert "cannot be separated" in ladder.unavailable or "distinct" in ladder.unavailable
     with pytest.raises(ScalingError, match="--noise"):
-        expected(Planned(n, c / (6 * n), c, np.arange(6), True), noise=-1.0)
+        expected(Runs(n, c / (6 * n), c, np.arange(6)), noise=-1.0)
 
 
+@pytest.mark.slow
 def test_design_beats_the_grid_several_times_over():
     """A short version of benchmarks/design.py: a quarter of the grid's money, a smaller error of N*
     at ten times the largest budget.
@@ -281,10 +283,10 @@ def test_design_uses_the_noise_of_the_fit(folder, tmp_path):
 def test_noise_outside_of_a_log_loss_is_rejected(noise):
     n, d = (grid.ravel() for grid in np.meshgrid([1e6, 3e6, 1e7, 3e7], [1e8, 3e8, 1e9]))
     with pytest.raises(ScalingError, match="no noise of a log loss"):
-        expected(Planned(n, d, 6 * n * d, np.arange(len(n))), noise=noise)
+        expected(Runs(n, d, 6 * n * d, np.arange(len(n))), noise=noise)
 
 
 def test_an_empty_name_of_a_law_is_not_taken_for_none():
     n, d = (grid.ravel() for grid in np.meshgrid([1e6, 3e6, 1e7, 3e7], [1e8, 3e8, 1e9]))
     with pytest.raises(ScalingError):
-        expected(Planned(n, d, 6 * n * d, np.arange(len(n))), law_from="")
+        expected(Runs(n, d, 6 * n * d, np.arange(len(n))), law_from="")

@@ -6,13 +6,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
 
-from scaling.cli import with_commands
 from scaling.errors import ScalingError
 from scaling.fit.laws.formula import parse_formula
 from scaling.predict.design.pool import Campaign
 from scaling.predict.design.pool_next import next_from_pool
+from tests.command_line import scaling
 
 FORMULA = "L = E + A/N^alpha + B/D^beta"
 
@@ -90,13 +89,11 @@ def test_a_pool_without_any_loss_gets_its_first_runs(campaign: Campaign, tmp_pat
 
 def test_the_command_prints_one_document(campaign: Campaign, tmp_path: Path) -> None:
     pool, target = write(tmp_path, campaign, 20)
-    arguments = ["next", "--pool", str(pool), "--target", str(target), "--formula", FORMULA]
-    result = CliRunner().invoke(with_commands(), [*arguments, "--budget", "1e20", "--json"])
-    assert result.exit_code == 0, result.output
-    document = json.loads(result.stdout)
+    arguments = ("next", "--pool", pool, "--target", target, "--formula", FORMULA)
+    document = json.loads(scaling(*arguments, "--budget", "1e20", "--json", code=0).stdout)
     assert document["spent"] <= 1e20
-    shown = CliRunner().invoke(with_commands(), arguments)
-    assert "standard error of the target falls" in " ".join(shown.output.split())
+    shown = scaling(*arguments, code=0).stdout
+    assert "standard error of the target falls" in " ".join(shown.split())
 
 
 @pytest.mark.parametrize(

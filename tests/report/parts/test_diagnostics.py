@@ -11,7 +11,7 @@ from scaling.predict.verification import CheckedForecast
 from scaling.render.matplotlib_backend import draw
 from scaling.report import summary
 from scaling.report.parts import diagnostics, gradient_noise, tuning
-from scaling.tuning import TuningResult
+from scaling.tuning.document import TuningResult
 from tests.documents import as_fit
 
 VERDICTS = (

@@ -7,14 +7,13 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from scaling.cli import with_commands
 from scaling.config import TextTask
 from scaling.errors import ScalingError
 from scaling.tasks import open_task
 from scaling.tasks.corpus import hugging_face
 from scaling.tasks.corpus.prepare import info, prepare
+from tests.command_line import scaling
 
 pytestmark = pytest.mark.filterwarnings("default")  # the library's own
 datasets = pytest.importorskip("datasets")
@@ -129,12 +128,9 @@ def test_unreachable_hub_is_reported_and_writes_nothing(made, tmp_path, offline)
             "error: hf:someone/model: no tokenizer can be had: ",
         ),
     ):
-        done = CliRunner().invoke(
-            with_commands(), ["data", "prepare", "--out", str(tmp_path / "out"), *arguments]
-        )
-        assert done.exit_code == 2
-        assert what in done.output
-        assert "where there is a network" in done.output
+        done = scaling("data", "prepare", "--out", tmp_path / "out", *arguments, code=2)
+        assert what in done.stderr
+        assert "where there is a network" in done.stderr
     assert not [path for path in tmp_path.iterdir() if path.name != "cache"]
 
 

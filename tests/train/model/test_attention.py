@@ -65,6 +65,7 @@ def test_attention_and_its_gradients_equal_the_plain_formula(length, n_heads, n_
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5), ours, theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n_heads", "n_kv_heads"), [(4, 4), (4, 2), (3, 1)])
 def test_the_fused_kernel_computes_the_same(n_heads, n_kv_heads):
     shapes = [(2, 24, heads, 8) for heads in (n_heads, n_kv_heads, n_kv_heads)]
@@ -147,6 +148,7 @@ def test_normalised_rows_and_their_gradient(normalise):
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["cpu", "gpu"])
 @pytest.mark.parametrize("model", [{}, {"pos": "alibi", "n_kv_heads": 1}], ids=str)
 def test_attention_within_documents_is_that_of_each_document_alone(kind, model):

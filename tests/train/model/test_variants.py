@@ -11,7 +11,7 @@ import pytest
 from scaling.train.model.forward import make_forward
 from scaling.train.model.generate import decode_step, prefill
 from scaling.train.model.transformer import shapes
-from tests.train.model.variants import COVERING, SEQ_LEN, label, run_once, tiny_model
+from tests.train.model.variants import CHOICES, COVERING, SEQ_LEN, label, run_once, tiny_model
 
 pytestmark = pytest.mark.slow
 
@@ -99,7 +99,7 @@ def test_bfloat16_products_stay_close_to_float32(seen):
     assert 0.0 < error < 0.03
 
 
-@pytest.mark.parametrize("pos", ["none", "learned", "sinusoidal", "rope", "alibi"])
+@pytest.mark.parametrize("pos", CHOICES["pos"])
 def test_only_a_model_without_positions_ignores_the_order_of_the_past(pos):
     model = tiny_model(pos=pos, n_layers=1)
     swapped_BT = TOKENS_BT.copy()

@@ -3,15 +3,17 @@ at least once.
 """
 
 import itertools
+from typing import get_args
 
 import jax
 
 from scaling.config import ModelConfig, MuP
 
 CHOICES = {
-    "norm": ("rmsnorm", "layernorm"),
-    "pos": ("rope", "none", "learned", "sinusoidal", "alibi"),
-    "ffn": ("gelu", "swiglu", "relu2"),
+    **{
+        name: get_args(ModelConfig.model_fields[name].annotation)  # a new word is tested too
+        for name in ("norm", "pos", "ffn")
+    },
     "n_kv_heads": (4, 2, 1),
     "qk_norm": (True, False),
     "tie_embeddings": (False, True),
