@@ -81,6 +81,7 @@ class FitArguments:
         "with_head total nonembedding active",
         "Convention of N in a results folder.",
         DATA,
+        "convention",
         default="with_head",
     )
     flops: str = choice(
