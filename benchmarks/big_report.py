@@ -191,7 +191,7 @@ def main() -> None:
         "fit": ("fit", folder, "--out", folder / "fits" / "chinchilla.json", "--json"),
         "report": ("report", folder),
     }.items():
-        seconds, peak, _ = timed(*command)
+        seconds, _, peak, _ = timed(*command)
         print(f"| {name} | {seconds:.1f} | {peak:.2f} |", flush=True)
     page = folder / "report" / "index.html"
     for name, seconds in browse(page).items():

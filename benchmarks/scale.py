@@ -38,9 +38,10 @@ points = 3
 READ = """
 import json, sys
 from pathlib import Path
-from scaling import archive, results
-frame = archive.load(Path(sys.argv[1]))
-print(json.dumps({"rows": len(frame), "points": len(results.points(frame))}))
+from scaling.points.points import points
+from scaling.store import run_files
+frame = run_files.load(Path(sys.argv[1]))
+print(json.dumps({"rows": len(frame), "points": len(points(frame))}))
 """
 
 
@@ -54,8 +55,10 @@ def sweep_file(path: Path, runs: int) -> None:
     )
 
 
-def timed(*arguments: object) -> tuple[float, float, str]:
-    """(seconds, peak GiB, stdout) of a command; the command as a user calls it, from its start."""
+def timed(*arguments: object) -> tuple[float, float, float, str]:
+    """(seconds, of them seconds of a processor, peak GiB, stdout) of a command; the command as a
+    user calls it, from its start.
+    """
     begin = time.monotonic()
     with subprocess.Popen(
         [
@@ -72,7 +75,8 @@ def timed(*arguments: object) -> tuple[float, float, str]:
         _, code, usage = _wait(process)
     if code not in (0, 3 << 8):
         raise RuntimeError(f"{arguments} ended with {code}")
-    return time.monotonic() - begin, usage.ru_maxrss / 2**20, said
+    cpu = usage.ru_utime + usage.ru_stime
+    return time.monotonic() - begin, cpu, usage.ru_maxrss / 2**20, said
 
 
 def _wait(process: subprocess.Popen[str]) -> tuple[int, int, resource.struct_rusage]:
@@ -105,11 +109,11 @@ def main() -> None:
     }
     if (folder / "plan.json").exists():  # made before, with --keep
         del steps["make it"]
-    print("| step | seconds | peak GiB |\n|---|---|---|")
+    print("| step | seconds | CPU seconds | peak GiB |\n|---|---|---|---|")
     for name, command in steps.items():
-        seconds, peak, said = timed(*command)
+        seconds, cpu, peak, said = timed(*command)
         json.loads(said)
-        print(f"| {name} | {seconds:.1f} | {peak:.2f} |", flush=True)
+        print(f"| {name} | {seconds:.1f} | {cpu:.1f} | {peak:.2f} |", flush=True)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     print(
         f"\n{given.runs:,} runs, {size / 2**20:.0f} MiB in "

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 BAD_INPUT, RUNS_FAILED, DISK, STOPPED = 2, 3, 74, 75  # exit codes of the CLI contract
-LONGEST = 1000  # letters of a line of a message
+LONGEST = 400  # characters of each part of a message
 
 
 class ScalingError(Exception):

@@ -18,7 +18,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from scaling import __version__, accounting, files
 from scaling.config import NConvention, RunConfig, TextTask
@@ -154,13 +154,14 @@ def _document(run: RunConfig, rows: pd.DataFrame) -> dict[str, Any]:
     if len(losses):
         value, stderr = losses.iloc[-1].tolist()
         loss = {"value": value, "stderr": None if math.isnan(stderr) else stderr}
-    conventions: tuple[NConvention, ...] = ("with_head", "total", "nonembedding", "active")
     return {
         "format": FORMAT,
         "version": __version__,
         "run_id": run.run_id,
         "sweep": str(rows["sweep"].iloc[0]),
-        "n_params": {name: accounting.n_params(model, seq_len, name) for name in conventions},
+        "n_params": {
+            name: accounting.n_params(model, seq_len, name) for name in get_args(NConvention)
+        },
         "tokens": run.tokens,
         "flops": accounting.train_flops(model, seq_len, run.tokens, "exact"),
         "loss": loss,

@@ -36,21 +36,20 @@ _CHANGED_MARK = re.compile(rb":sha256:[0-9a-f]{64}|(?:checksum|seal).{8}[0-9a-f]
 _CHUNK_BYTES, _TAIL_BYTES = 1 << 20, 1 << 16
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 _PAUSES = (0.05, 0.25, 1.0)  # seconds before a read that failed is tried again
-_TRANSIENT = {
-    getattr(errno, name)
-    for name in ("EIO", "ESTALE", "EMFILE", "ENFILE", "ETIMEDOUT", "EAGAIN", "EBUSY", "ENOLCK")
-}
+_NETWORK = {errno.ESTALE, errno.ETIMEDOUT, errno.EREMOTEIO, errno.ENOTCONN, errno.EHOSTDOWN}
+_TRANSIENT = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.EBUSY, errno.ENOLCK}
+_TRANSIENT |= _NETWORK
 UNSUPPORTED = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL}
 _NO_LINKS = UNSUPPORTED | {errno.EPERM, errno.EACCES, errno.EMLINK, errno.EXDEV}
+_CHECK = "check the {}, then run again; finished runs are kept"
 _REMEDIES = {
     errno.ENOSPC: "free space, then run again",
     errno.EDQUOT: "free space or raise the quota, then run again",
     errno.EMFILE: "raise the limit of open files (ulimit -n), then run again",
     errno.ENFILE: "close files or raise the system's limit of them, then run again",
-    errno.EIO: "check the disk, then run again; finished runs are kept",
-    errno.ESTALE: "check the network file system, then run again; finished runs are kept",
-    errno.ETIMEDOUT: "check the network file system, then run again; finished runs are kept",
-}
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EIO: _CHECK.format("disk"),
+} | dict.fromkeys(_NETWORK, _CHECK.format("network file system"))
 T = TypeVar("T")
 
 
@@ -104,9 +103,9 @@ def check_local(path: Path) -> None:
     scheme = re.match(r"([a-z][a-z0-9+.-]+):/", str(path))
     if scheme:
         raise ScalingError(
-            f"{scheme[1]}:// addresses are not supported: results need a file system",
-            where=str(path)[:200],
-            remedy="use a local or shared folder (or mount the store), and copy it afterwards",
+            f"{scheme[1]}:// addresses are not supported, only file systems",
+            where=path,
+            remedy="use a local or shared folder (or mount the store), and copy before or after",
         )
 
 

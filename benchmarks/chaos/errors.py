@@ -11,6 +11,7 @@ from __future__ import annotations
 import builtins
 import contextlib
 import errno
+import fcntl
 import io
 import os
 import random
@@ -31,9 +32,21 @@ from scaling.execute.attempts import summarize
 from scaling.store import run_files
 
 LAW = "published:hoffmann2022"
-READS = ("open", "scandir", "stat")
-WRITES = ("open", "write", "fsync", "replace", "link", "unlink", "mkdir", "utime")
+READS = ("open", "read", "scandir", "listdir", "stat", "lstat", "fstat", "statvfs", "flock")
+WRITES = (
+    "open",
+    "write",
+    "fsync",
+    "replace",
+    "rename",
+    "link",
+    "unlink",
+    "mkdir",
+    "rmdir",
+    "utime",
+)
 CODES = ("EIO", "ESTALE", "EMFILE", "ENFILE", "ETIMEDOUT", "ENOSPC", "EDQUOT", "EACCES", "EROFS")
+CODES += ("EINTR", "EAGAIN", "EBUSY", "ENOLCK", "EREMOTEIO", "ENOTCONN", "EHOSTDOWN", "ENOMEM")
 ALLOWED = (0, RUNS_FAILED, DISK, STOPPED)
 
 
@@ -54,35 +67,37 @@ class Faults:
         if isinstance(path, int):
             with contextlib.suppress(OSError):
                 path = READLINK(f"/proc/self/fd/{path}")
-        try:
-            name = os.path.abspath(os.fsdecode(path))
-        except TypeError:
-            return
-        if not name.startswith(f"{self.folder}/"):
+        if not self.is_below(path):
             return
         self.counts[call] = count = self.counts.get(call, 0) + 1
         if call == self.call and (count == self.first or (self.lasting and count > self.first)):
             self.raised += 1
-            raise OSError(self.code, os.strerror(self.code), name)
+            raise OSError(self.code, os.strerror(self.code), os.fsdecode(path))
+
+    def is_below(self, path: Any) -> bool:
+        """Whether a path is below the folder."""
+        try:
+            return os.path.abspath(os.fsdecode(path)).startswith(f"{self.folder}/")
+        except TypeError:
+            return False
 
 
 READLINK = os.readlink
 
 
-class _Written:
-    """A file opened for writing whose `write` may fail."""
+class _Opened:
+    """An open file whose reads and writes may fail."""
 
     def __init__(self, handle: Any, faults: Faults, path: Any) -> None:
         self._handle, self._faults, self._path = handle, faults, path
 
-    def write(self, data: Any) -> Any:
-        self._faults.check("write", self._path)
-        return self._handle.write(data)
-
     def __getattr__(self, name: str) -> Any:
+        call = "write" if name.startswith("write") else "read" if name.startswith("read") else ""
+        if call and name not in ("writable", "readable"):
+            self._faults.check(call, self._path)
         return getattr(self._handle, name)
 
-    def __enter__(self) -> _Written:
+    def __enter__(self) -> _Opened:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -95,8 +110,9 @@ class _Written:
 @contextlib.contextmanager
 def injected(faults: Faults) -> Iterator[Faults]:
     """Route the calls of this process through `faults`."""
-    names = [name for name in {*READS, *WRITES} if name != "open"]
-    real = {name: getattr(os, name) for name in [*names, "open"]}
+    names = {*READS, *WRITES} - {"read", "write"}
+    modules = {name: fcntl if name == "flock" else os for name in names}
+    real = {name: getattr(module, name) for name, module in modules.items()}
     real_open = io.open
 
     def patched(name: str) -> Callable[..., Any]:
@@ -108,21 +124,23 @@ def injected(faults: Faults) -> Iterator[Faults]:
 
     def opened(file: Any, mode: str = "r", *arguments: Any, **keywords: Any) -> Any:
         if isinstance(file, int):
-            return real_open(file, mode, *arguments, **keywords)
-        faults.check("open", file)
+            file_name = READLINK(f"/proc/self/fd/{file}")
+        else:
+            file_name = file
+            faults.check("open", file)
         handle = real_open(file, mode, *arguments, **keywords)
-        return _Written(handle, faults, file) if set(mode) & set("wax") else handle
+        return _Opened(handle, faults, file_name) if faults.is_below(file_name) else handle
 
     pauses = files._PAUSES
     try:
-        for name in real:
-            setattr(os, name, patched(name))
+        for name, module in modules.items():
+            setattr(module, name, patched(name))
         builtins.open = io.open = opened  # type: ignore[assignment]
         files._PAUSES = (0.0, 0.0, 0.0)
         yield faults
     finally:
-        for name, function in real.items():
-            setattr(os, name, function)
+        for name, module in modules.items():
+            setattr(module, name, real[name])
         builtins.open = io.open = real_open
         files._PAUSES = pauses
 
@@ -188,7 +206,7 @@ def _checkpoint(path: Path) -> str:
     try:
         for step in (1, 2):
             local_checkpoint.save(path, state, {"step": step})
-            local_checkpoint.restore(path, state)
+            local_checkpoint.restore(path, lambda progress: state)
     except files.DiskError:
         return ""
     except OSError:

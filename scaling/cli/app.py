@@ -21,9 +21,10 @@ from typer.models import OptionInfo
 
 from scaling import files
 from scaling.cli.output import flag
-from scaling.errors import DISK, ScalingError
+from scaling.errors import BAD_INPUT, DISK, ScalingError
 from scaling.formatting import sanitize
 
+USAGE_ERROR: Any = typer.BadParameter.__base__  # of click, which typer brings along
 BUGS = (errno.ENOENT, errno.EBADF, errno.EFAULT, errno.ECHILD)  # of this program
 COMMANDS = {  # in the order of the pipeline: panel, and module:function or module:group
     "init": ("Design", "init:init"),
@@ -70,6 +71,13 @@ class CommandGroup(TyperGroup):
         super().__init__(**settings)
         self.commands = Commands(COMMANDS)
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """An empty argument is a variable that was not set: a path would be the working folder."""
+        if any(arg == "" or (arg.startswith("--") and arg.endswith("=")) for arg in args):
+            typer.echo("error: an argument is empty\n  is a variable not set?", err=True)
+            raise typer.Exit(BAD_INPUT)
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
         """Run the command that was asked for."""
         for stream in (sys.stdout, sys.stderr):
@@ -82,6 +90,13 @@ class CommandGroup(TyperGroup):
         except ScalingError as error:
             typer.echo(f"error: {sanitize(error)}", err=True)
             raise typer.Exit(error.exit_code) from None
+        except USAGE_ERROR as error:
+            if type(error).__name__ == "NoArgsIsHelpError":
+                raise
+            path = error.ctx.command_path.split()[1:] if error.ctx else []
+            text = " ".join(sanitize(error.format_message()).split())[:400]
+            typer.echo(f"error: {text}\n  see {' '.join(['scaling', *path])} --help", err=True)
+            raise typer.Exit(BAD_INPUT) from None
         except BrokenPipeError:  # the reader of `scaling ... | head` has left
             _discard_stdout()
             raise typer.Exit(0) from None

@@ -124,10 +124,9 @@ def _check_free(path: Path) -> None:
     """Raise ScalingError for a file that is there, or a name that a comment or a command cannot
     hold.
     """
-    if path.exists() or path.is_symlink():
-        raise ScalingError(
-            "is there already", where=path, remedy="name another file, or delete this one"
-        )
+    from scaling.config.sweep_file import check_absent
+
+    check_absent(path)
     if not str(path).isprintable():
         raise ScalingError(
             f"{str(path)!r} holds a control character", where="PATH", remedy="name another file"

@@ -213,7 +213,7 @@ def _next(source: str, document: dict[str, Any], emitted: Path | None) -> str:
     name, flops = shlex.quote(source), document["flops"]["value"]
     if document["question"] == "budget" and load_law(source).sweep() is not None:
         command = f"scaling predict {name} --flops {format_flops(flops)} --emit test.toml"
-        return f"{command}   (runs that test it)"
+        return f"{command}   # runs that test it"
     return f"scaling report {name}"
 
 

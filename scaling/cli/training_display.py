@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
+from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.live import Live
@@ -64,14 +64,9 @@ class Display:
             self.live.__enter__()
         return self.handle
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: Any) -> None:
         if self.live:
-            self.live.__exit__(kind, error, trace)
+            self.live.__exit__(*error)
 
     def handle(self, event: events.RunEvent) -> None:
         """Show one event of a worker; of thousands of finished runs one per second."""

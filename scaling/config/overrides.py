@@ -135,6 +135,13 @@ def load_with_overrides(path: Path, overrides: Iterable[str]) -> Sweep:
     asked = sorted(map(parse, texts), key=lambda override: len(override.keys))  # tables first
     given: dict[tuple[str, ...], str] = {}
     for override in asked:
+        if isinstance(override.value, list) and len(override.value) > MAX_VALUES:
+            what = f"{override.field} lists {len(override.value)} values"
+            raise ScalingError(
+                f"{what}; an override takes {MAX_VALUES}",
+                where=path,
+                remedy="give fewer values, or write them in the sweep file",
+            )
         if other := given.get(override.keys):
             where = as_shell_words(path, [other, override.text])
             what = f"{override.field} is given twice"
@@ -187,7 +194,7 @@ def _apply(override: Override, data: dict[str, Any], path: Path) -> None:
     axes = data["axes"] if isinstance(data.get("axes"), list) else []
     same = [axis for axis in axes if isinstance(axis, dict) and axis.get("field") == field]
     if override.is_axis:
-        _check_values(override, data, path, where)
+        _check_values(override, data, where)
         for axis in same:
             axis["values"] = override.value
         if not same:
@@ -210,16 +217,10 @@ def _set(keys: Sequence[str], value: Any, data: dict[str, Any], where: str) -> N
     data[keys[-1]] = value
 
 
-def _check_values(override: Override, data: dict[str, Any], path: Path, where: str) -> None:
+def _check_values(override: Override, data: dict[str, Any], where: str) -> None:
     """Raise ScalingError for a value of an axis that its field could never take: an axis itself
     takes anything.
     """
-    if len(override.value) > MAX_VALUES:
-        raise ScalingError(
-            f"{override.field} lists {len(override.value)} values; an override takes {MAX_VALUES}",
-            where=path,
-            remedy="give fewer values, or write the axis in the sweep file",
-        )
     keys = list(override.keys)
     for value in override.value:
         tried = copy.deepcopy(data)

@@ -29,6 +29,7 @@ def models_in(annotation: Any) -> set[type[BaseModel]]:
 
 
 MAX_BYTES = 1_000_000
+MOST_SHOWN = 20  # mistakes in a message
 SCHEMA_FILE, SCHEMA_TITLE = "sweep.schema.json", "A sweep file of scaling"
 # discriminators that pydantic inserts into a location, which are no keys of the file
 TAGS = {
@@ -105,14 +106,19 @@ def write_sweep(sweep: Sweep, out: Path, head: str, *, over: bool = False) -> No
     """Publish a sweep file that a command made; `head` is its comment, without marks. Raises
     ScalingError where `out` is there, unless `over`.
     """
-    if out.exists() and not over:
-        raise ScalingError(
-            "is there already", where=out, remedy="name another file, or delete this one"
-        )
+    if not over:
+        check_absent(out)
     comment = "".join(f"# {sanitize(line)}".rstrip() + "\n" for line in head.splitlines())
     files.write_text(out, comment + dump_sweep(sweep))
     if load_sweep(out) != sweep:
         raise AssertionError(f"{out} reads back as another sweep")
+
+
+def check_absent(path: Path) -> None:
+    """Raise ScalingError for a file that is there."""
+    if path.exists() or path.is_symlink():
+        remedy = "name another file, or delete this one"
+        raise ScalingError("is there already", where=path, remedy=remedy)
 
 
 def load_run(text: str, where: str) -> RunConfig:
@@ -138,8 +144,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         what, remedy = f"{path.stat().st_size} bytes is too large for a sweep file", "at most 1 MB"
     else:
         try:
-            data = tomllib.loads(path.read_bytes().decode("utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+            data = tomllib.loads(files.read_bytes(path).decode("utf-8"))
+        except (ValueError, RecursionError) as error:  # also of integers of 5,000 digits
             what, remedy = f"not valid TOML: {error}", form
         else:
             what, remedy = ("" if data else "the sweep file is empty"), form
@@ -157,8 +163,8 @@ def validation_error(
         for item in error.errors(include_url=False)
         if keys_of(item["loc"])[: len(within)] == list(within)
     ]
-    mistakes = [_sentence(item, model) for item in items if not _is_wrong_union_branch(item)]
-    what = "; ".join(dict.fromkeys(mistakes))
+    mistakes = [item for item in items if not _is_wrong_union_branch(item)]
+    what = "; ".join(dict.fromkeys(_sentence(item, model) for item in mistakes[:MOST_SHOWN]))
     if len(mistakes) > 1:
         what = f"{len(mistakes)} mistakes: {what}"
     return ScalingError(

@@ -6,6 +6,7 @@ short, or that a disk corrupted, is counted as unreadable and takes no other wit
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -51,12 +52,14 @@ class Ledger:
         self.path, self._lock = folder / "ledger" / f"{name}.jsonl", threading.Lock()
 
     def add(self, **entry: Any) -> None:
-        """Append one entry; it survives the death of this process. Raises ScalingError (74)."""
+        """Append one entry; it survives the death of this process. A folder that was moved away is
+        not made again. Raises ScalingError (74).
+        """
         text = json.dumps(entry, allow_nan=False)
         # what was cut short before it stays a line of its own
         line = f"\n{zlib.crc32(text.encode()):08x} {text}\n".encode()
-        with self._lock, files.guarded(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self._lock, contextlib.suppress(FileNotFoundError), files.guarded(self.path):
+            self.path.parent.mkdir(exist_ok=True)
             descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
             try:
                 os.write(descriptor, line)

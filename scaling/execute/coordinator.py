@@ -147,10 +147,10 @@ class Coordinator:
             worker.signal(number)
 
     def _on_lease_lost(self) -> None:
-        """Another process has ended our lease: nothing that our workers still do may be
-        published.
+        """Another process has ended our lease, or the folder is gone: nothing that our workers
+        still do may be published.
         """
-        self.errors.append(lost_error(self.folder.path))
+        self.errors.append(lost_error(self.lease.path))
         self._stop(signal.SIGKILL)
 
     def _pass_events(self, threads: Sequence[threading.Thread]) -> SessionEnd:

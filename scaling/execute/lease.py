@@ -110,8 +110,10 @@ class Lease:
 
     def __enter__(self) -> Lease:
         files.check_local(self.folder)
-        with files.guarded(self.path):
+        try:
             self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise files.disk_error(error, self.sweep_folder) from error
         with self.locked():  # no other process may remove the lock file before it is locked
             lock = self.path.with_suffix(".lock")
             with files.guarded(lock, "lock"):
@@ -153,8 +155,11 @@ class Lease:
         dead processes.
 
         A corrupt lease is written anew by its owner's next heartbeat, which is waited for, or it
-        expires. Raises ScalingError (75) when another process holds the folder for over a minute.
+        expires. Raises ScalingError (75) when another process holds the folder for over a minute,
+        and when the folder is gone.
         """
+        if not self.folder.exists():
+            raise lost_error(self.path)
         with self._lock.hold():
             deadline = time.monotonic() + EXPIRES
             while True:
@@ -197,19 +202,19 @@ class Lease:
         finite = tuple(group for group in groups if math.isfinite(group.loss))
         document = ProgressFile(runs=finite, eta_seconds=eta_seconds).model_dump(mode="json")
         with contextlib.suppress(ScalingError):
-            path = self.path.with_suffix(".live.json")
-            files.write_json(path, document, indent=None, durable=False)
+            if self.folder.exists():
+                path = self.path.with_suffix(".live.json")
+                files.write_json(path, document, indent=None, durable=False)
 
 
 def lost_error(path: Path) -> ScalingError:
-    """The error of a process whose lease was ended by another."""
-    return ScalingError(
-        "this process was silent for so long (stopped? suspended?) that its runs were given to "
-        "others",
-        where=path,
-        remedy="run again: finished runs are kept",
-        exit_code=STOPPED,
-    )
+    """The error of a process whose lease was ended by another, or has gone with its folder."""
+    what = "this process was silent for so long (stopped?) that its runs were given to others"
+    remedy = "run again: finished runs are kept"
+    if not path.parent.exists():
+        what = "the folder was moved or removed while its runs were trained"
+        remedy = "where it is now, `scaling run FOLDER/sweep.toml` goes on"
+    return ScalingError(what, where=path.parent.parent, remedy=remedy, exit_code=STOPPED)
 
 
 def peers(

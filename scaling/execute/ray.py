@@ -31,11 +31,11 @@ from scaling.execute.options import RunOptions
 from scaling.execute.signals import Signals, exit_code
 from scaling.plan.device_fit import to_cli_flags
 from scaling.store import run_files
+from scaling.store.provenance import FLAGS
 
 NOTICE_SECONDS = 10.0  # that tasks wait for their nodes before the user is warned
 POLL_SECONDS = 1.0
 PROBE_SECONDS = 5.0
-FORWARDED = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")  # of the coordinator: they change a run's numbers
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 OBJECT_STORE_BYTES = 100 * 2**20  # of a Ray of our own: nothing large goes through it
 SHORT_NAMES = {"cpu": "CPU", "gpu": "GPU", "tpu": "TPU"}
@@ -296,7 +296,7 @@ class RayCluster:
             return tasks[-1]
 
         tasks: list[Any] = []
-        variables = {name: os.environ[name] for name in FORWARDED if name in os.environ}
+        variables = {name: os.environ[name] for name in FLAGS if name in os.environ}
         code, pending = 0, list[Any]()
         try:
             if self.hosts > 1:

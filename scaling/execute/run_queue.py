@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import io
 import itertools
 import json
 import threading
@@ -210,11 +211,14 @@ class RunQueue:
 
 
 def _members(path: Path) -> list[str]:
-    """The run_ids of a pack's checkpoint, in order; none where it is corrupt."""
+    """The run_ids of a pack's checkpoint, in order; none where it is corrupt. Raises
+    DiskError.
+    """
     try:
-        files.check_file(path)
-        with np.load(path, allow_pickle=False) as arrays:
+        data = files.read_bytes(path)
+        files.verify_checksum(data)
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             runs = json.loads(bytes(arrays["progress"]))["runs"]
-    except (files.ChecksumError, ValueError, LookupError, OSError, zipfile.BadZipFile):
+    except (files.ChecksumError, ValueError, LookupError, zipfile.BadZipFile, FileNotFoundError):
         return []
     return [hashlib.sha256(run.encode()).hexdigest()[:12] for run in runs]

@@ -4,7 +4,6 @@ are set aside, many run files are merged.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from scaling.execute.sweep_folder import CorruptPlan, SweepFolder
 from scaling.plan import Plan, PlannedRun
 from scaling.plan.document import RunOrigin
 from scaling.store import compaction, run_files
-from scaling.store.provenance import code_digest, versions
+from scaling.store.provenance import code_digest, compiler_flags, versions
 
 
 def prepare(
@@ -61,12 +60,10 @@ def _take_up_kept(
     folder: SweepFolder, plan: Plan, missing: Sequence[PlannedRun], on_message: OnMessage
 ) -> None:
     """Continue the stable phase of finished runs for longer ones, where its state was kept."""
-    reached: dict[str, int] = {}
     unfinished = {item.run_id for item in missing}
-    for run in (item.run for item in plan.runs if item.run_id not in unfinished):
-        if run.stable_steps:
-            known = reached.get(run.prefix_key, run.n_steps)
-            reached[run.prefix_key] = min(known, run.n_steps)
+    finished = [item.run for item in plan.runs if item.run_id not in unfinished]
+    longest_first = sorted(finished, key=lambda run: -run.n_steps)
+    reached = {run.prefix_key: run.n_steps for run in longest_first if run.stable_steps}
     counts = Counter(
         folder.take_up_kept(item.run_id)
         for item in missing
@@ -108,8 +105,9 @@ def origin(plan: Plan, simulated: str | None = None) -> RunOrigin:
     corpus = getattr(task, "digest", None) or task.kind
     if simulated is not None:
         return RunOrigin(corpus=corpus, simulated=simulated)
-    flags = os.environ.get("XLA_FLAGS", "")
-    return RunOrigin(corpus=corpus, code=code_digest(), versions=versions(), xla_flags=flags)
+    return RunOrigin(
+        corpus=corpus, code=code_digest(), versions=versions(), xla_flags=compiler_flags()
+    )
 
 
 def _changes_of_origin(folder: SweepFolder, now: RunOrigin, *, allowed: bool) -> list[str]:
@@ -126,18 +124,16 @@ def _changes_of_origin(folder: SweepFolder, now: RunOrigin, *, allowed: bool) ->
             "plan.json is corrupt: whether code or corpus have changed is not known; it is written "
             "anew"
         ]
-    changes = []
-    for name in ("corpus", "code"):
-        old, new = getattr(before, name), getattr(now, name)
-        if old and new and old != new:
-            changes.append(f"{name} was {old[:12]}, is {new[:12]}")
-    if None not in (before.xla_flags, now.xla_flags) and before.xla_flags != now.xla_flags:
-        changes.append(f"XLA_FLAGS was {before.xla_flags!r:.80}, is {now.xla_flags!r:.80}")
-    if before.versions and now.versions:
-        for name in sorted(before.versions.keys() | now.versions):
-            was, version = before.versions.get(name), now.versions.get(name)
-            if was != version:
-                changes.append(f"{name} {was} became {version}")
+    was, is_now = (
+        origin.model_dump(include={"corpus", "code", "xla_flags"}, exclude_none=True)
+        | (origin.versions or {})
+        for origin in (before, now)
+    )
+    changes = [
+        f"{name} was {was[name] or 'none':.80}, is {is_now[name] or 'none':.80}"
+        for name in sorted(was.keys() & is_now)
+        if was[name] != is_now[name]
+    ]
     if changes and not allowed:
         raise ScalingError(
             f"its finished runs are of another origin: {'; '.join(changes)}",

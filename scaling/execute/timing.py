@@ -34,13 +34,15 @@ def measure_speed(runs: Sequence[PlannedRun], workers: int, execution: Execution
     versions = [metadata.version(name) for name in ("jax", "scaling-sweeps")]
     key = hashlib.sha256(json.dumps([trials, workers, machine, versions]).encode()).hexdigest()
     path = cache_folder("speed") / f"{key[:16]}.json"
-    if not path.exists():
+    try:
+        means = np.array(json.loads(path.read_text()), float).reshape(len(chosen), 2)
+    except (OSError, ValueError, TypeError):  # not measured yet, or no such file any more
         with ThreadPoolExecutor(min(workers, cores())) as pool:  # at once, as the workers will run
             answers = pool.map(lambda _: _time(trials, workers), range(min(workers, cores())))
         means = np.mean(list(answers), axis=0)
         write_text(path, json.dumps(means.tolist()))
-    compile_seconds, seconds = zip(*json.loads(path.read_text()), strict=True)
-    return Speed(flops, seconds, max(compile_seconds))
+    compile_seconds, seconds = means.T.tolist()
+    return Speed(flops, tuple(seconds), max(compile_seconds))
 
 
 def timing_request(run: RunConfig, execution: Execution) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def _check(path: Path, name: str, expected: str | None) -> FileCheck:
 def _sums(folder: Path) -> dict[str, str]:
     """SHA-256 by file, of what has no checksum of its own: the shards of checkpoints."""
     sums = {}
-    for path in folder.glob("checkpoints/*.sharded/*/manifest.json"):
+    for path in folder.glob("*/*.sharded/*/manifest.json"):
         try:
             manifest = dict(json.loads(files.read_bytes(path)).items())
         except (ValueError, AttributeError, RecursionError, files.ChecksumError, FileNotFoundError):

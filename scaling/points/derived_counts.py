@@ -100,6 +100,9 @@ def points_from_numbers(
         c = 6.0 * n * d
         convention["flops"] = "6nd"
         notes.append("FLOPs derived: C = 6 N D")
+    if c is not None and (impossible := c[~((c > 0.0) & np.isfinite(c))]).size:
+        what = f"C = 6 N D would be {impossible[0]:g} in {impossible.size} rows"
+        raise ScalingError(what, remedy="check the units of N and D")
     for letter in [letter for letter in "NDB" if letter in numbers]:
         name, median = columns.names[letter], float(np.median(numbers[letter]))
         if median < MIN_COUNT:

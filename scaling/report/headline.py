@@ -77,7 +77,7 @@ def fit_lines(fit: FitResult, saved: str | None = None, command: str = "") -> Li
     elif saved:
         lines.append(("saved", saved))
     elif command:
-        lines.append(("next", f"{command} --out fit.json   (this fit is not saved)"))
+        lines.append(("next", f"{command} --out fit.json   # this fit is not saved"))
     return lines
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 from functools import cache
 from importlib import metadata
@@ -10,8 +11,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
 DECISIVE = (
-    "train",
-    "tasks",
+    "train/**/*.py",
+    "tasks/**/*.py",
     "config/base.py",
     "config/model.py",
     "config/task.py",
@@ -20,6 +21,8 @@ DECISIVE = (
     "config/resolve_execution.py",
     "config/run_groups.py",
 )  # the code that decides a run's numbers
+# by which compilers and drivers compute other numbers
+FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE")
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
@@ -27,11 +30,7 @@ LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy")
 def code_digest() -> str:
     """Twelve hex digits of the source that decides a run's numbers."""
     digest = hashlib.sha256()
-    for path in sorted(
-        path
-        for entry in (PACKAGE / name for name in DECISIVE)
-        for path in ([entry] if entry.suffix == ".py" else entry.rglob("*.py"))
-    ):
+    for path in sorted(path for pattern in DECISIVE for path in PACKAGE.glob(pattern)):
         name = path.relative_to(PACKAGE).as_posix()
         digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:12]
@@ -40,6 +39,12 @@ def code_digest() -> str:
 def versions() -> dict[str, str]:
     """The versions of the libraries that decide the bits."""
     return {name: metadata.version(name) for name in LIBRARIES}
+
+
+def compiler_flags() -> str:
+    """XLA_FLAGS as they are, and the other `FLAGS` by name."""
+    others = [f"{name}={os.environ[name]}" for name in FLAGS[1:] if name in os.environ]
+    return " ".join([*filter(None, [os.environ.get("XLA_FLAGS")]), *others])
 
 
 @cache

@@ -132,7 +132,7 @@ def merged_files(folder: Path) -> list[Path]:
 
 def has_runs(folder: Path) -> bool:
     """Whether a folder holds a finished run."""
-    return any(files.list_files(folder / name, ".parquet") for name in (RUNS, MERGED))
+    return bool(run_files(folder) or merged_files(folder))
 
 
 def finished_run_ids(folder: Path) -> set[str]:
@@ -316,13 +316,10 @@ def load(folder: Path, *, planned_only: bool = False) -> pd.DataFrame:
             where=folder,
             remedy=f"train them first: scaling run sweeps/{folder.name}.toml",
         )
-    unplanned: list[str] = []
-    planned = planned_run_ids(folder) if planned_only else None
-    if planned is not None:
-        finished = set(table.column("run_id").unique().to_pylist())
-        if finished & planned:
-            unplanned = sorted(finished - planned)
-            table = _only(table, finished & planned) if unplanned else table
+    finished = set(table.column("run_id").unique().to_pylist())
+    planned = (planned_run_ids(folder) if planned_only else None) or finished
+    unplanned = sorted(finished - planned) if finished & planned else []
+    table = _only(table, planned) if unplanned else table
     frame = table.to_pandas(use_threads=False)
     frame.attrs["corrupt"] = [str(problem) for problem in content.corrupt_files]
     frame.attrs["unplanned"] = unplanned

@@ -48,9 +48,9 @@ def open_tracker(kind: str, out: str) -> Tracker:
         from scaling.trackers.tensorboard_log import TensorBoardLog
 
         return partial(TensorBoardLog, Path(out))
-    from scaling.trackers.mlflow_log import MLflow
+    from scaling.trackers.mlflow_log import open_mlflow
 
-    return MLflow(out).open
+    return open_mlflow(out)
 
 
 def default_out(folder: Path, kind: str) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from scaling.trackers.run_log import Point, RunInfo, RunLog, Status
+from scaling.trackers.run_log import Point, RunInfo, RunLog, Status, Tracker
 
 TAG = "scaling.run_id"
 ENDINGS = {"done": "FINISHED", "diverged": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
@@ -28,44 +29,39 @@ def tracking_uri(out: str) -> str:
     return out if is_uri else Path(out).absolute().as_uri()
 
 
-class MLflow:
-    """A tracking server or database by its URI, or a folder of files.
+def open_mlflow(out: str) -> Tracker:
+    """A tracking server or database by its URI, or a folder of files: the run of an id, or a new
+    one.
 
     MLflow calls its folders of files outdated and opens one only where a variable allows it; it is
     set here, for a folder needs no server.
     """
+    uri = tracking_uri(out)
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    if uri.startswith("file:"):
+        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
 
-    def __init__(self, out: str) -> None:
-        uri = tracking_uri(out)
-        for name, value in SETTINGS.items():
-            os.environ.setdefault(name, value)
-        if uri.startswith("file:"):
-            os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
-        from mlflow import MlflowClient
+    client = MlflowClient(tracking_uri=uri)
 
-        self.client = MlflowClient(tracking_uri=uri)
-        self._experiments: dict[str, str] = {}
-
-    def open(self, run: RunInfo) -> MLflowLog:
-        """The run of this id, or a new one."""
-        if run.sweep not in self._experiments:
-            self._experiments[run.sweep] = self._experiment(run.sweep)
-        experiment = self._experiments[run.sweep]
-        known = self.client.search_runs(
-            [experiment], filter_string=f"tags.`{TAG}` = '{run.run_id}'", max_results=1
-        )
-        return MLflowLog(self.client, experiment, run, known[0] if known else None)
-
-    def _experiment(self, name: str) -> str:
-        from mlflow.exceptions import MlflowException
-
+    @cache
+    def experiment_of(sweep: str) -> str:
         try:
-            return str(self.client.create_experiment(name))
+            return str(client.create_experiment(sweep))
         except MlflowException:  # it is there already
-            experiment = self.client.get_experiment_by_name(name)
+            experiment = client.get_experiment_by_name(sweep)
             if experiment is None:
                 raise
             return str(experiment.experiment_id)
+
+    def open_run(run: RunInfo) -> MLflowLog:
+        experiment, tag = experiment_of(run.sweep), f"tags.`{TAG}` = '{run.run_id}'"
+        known = client.search_runs([experiment], filter_string=tag, max_results=1)
+        return MLflowLog(client, experiment, run, known[0] if known else None)
+
+    return open_run
 
 
 class MLflowLog(RunLog):

@@ -1,10 +1,12 @@
 """Checkpoints of a run group.
 
-Saved whole, restored to the bit, rejected where the bits would differ.
+Saved whole, restored to the bit, rejected where the bits would differ. With the user's consent a
+run goes on under another execution: on a mesh what one device began, and back.
 """
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +14,21 @@ from typing import Any
 import jax
 import numpy as np
 
-from scaling.config import Execution
+from scaling.config import Execution, MeshShape
 from scaling.config.run_groups import RunGroup
 from scaling.errors import ScalingError
 from scaling.train import fingerprint, local_checkpoint
 from scaling.train.distributed import broadcast_from_host0
 from scaling.train.run_metrics import RunMetrics, load_metrics
 from scaling.train.sharding import Sharder
-from scaling.train.step import TrainState, initial_state, program_key, stack_states
+from scaling.train.step import (
+    TrainState,
+    change_layout,
+    initial_state,
+    make_initial_state,
+    program_key,
+    stack_states,
+)
 
 
 @dataclass
@@ -51,26 +60,34 @@ def save(path: Path, group: RunGroup, training: TrainingState, execution: Execut
         },
         "fingerprint": fingerprint.fingerprint(execution, len(group.runs)),
     }
-    _backend(execution).save(path, training.state, progress)
+    backend, *others = _backends(path, execution)
+    backend.save(path, training.state, progress)
+    if backend is local_checkpoint:  # a mesh does so once its shards are on disk
+        for other in others:
+            other.discard(path)
 
 
-def wait_until_saved(execution: Execution) -> None:
+def wait_until_saved(path: Path, execution: Execution) -> None:
     """Return when the last save is complete on disk."""
-    _backend(execution).wait()
+    _backends(path, execution)[0].wait()
 
 
 def discard(path: Path, execution: Execution) -> None:
     """Remove the checkpoints of a run that has ended."""
-    _backend(execution).discard(path)
+    for backend in _backends(path, execution):
+        backend.discard(path)
 
 
-def _backend(execution: Execution) -> Any:
-    """One file for one device, Orbax shards for a mesh (Orbax is imported for these alone)."""
-    if execution.mesh.n_devices == 1:
-        return local_checkpoint
+def _backends(path: Path, execution: Execution) -> list[Any]:
+    """One file for one device, Orbax shards for a mesh; first the one that this execution saves to,
+    then the one that another execution may have saved to.
+    """
+    if execution.mesh.n_devices == 1 and not path.with_suffix(".sharded").exists():
+        return [local_checkpoint]  # Orbax is imported for a mesh alone
     from scaling.train import sharded_checkpoint
 
-    return sharded_checkpoint
+    both = [local_checkpoint, sharded_checkpoint]
+    return both if execution.mesh.n_devices == 1 else both[::-1]
 
 
 def restore_or_init(
@@ -80,32 +97,64 @@ def restore_or_init(
 
     Raises ScalingError when it was written under other conditions and `allow_changes` is not set.
     """
-    backend = _backend(execution)
-    if not backend.exists(path):
-        _check_sharding_matches(path, execution)
-        return init_state(group, execution)
-    shapes = jax.eval_shape(lambda: init_state(group, execution).state)
-    try:
-        state, progress = backend.restore(path, Sharder(execution).abstract_state(shapes))
+    for backend in _backends(path, execution):
+        if not broadcast_from_host0(np.array([backend.exists(path)]))[0]:
+            continue
+        try:
+            return _restore(backend, path, group, execution, allow_changes)
+        except (
+            local_checkpoint.Unreadable,
+            LookupError,
+            TypeError,
+            ValueError,
+            AttributeError,
+        ) as error:
+            backend.set_aside(path)
+            fingerprint.warn(f"{path.name}: checkpoint set aside, the run starts again: {error}")
+    return init_state(group, execution)
+
+
+def _restore(
+    backend: Any, path: Path, group: RunGroup, execution: Execution, allow_changes: bool
+) -> TrainingState:
+    """The state as it was saved, its layout changed to that of `execution`."""
+    key, was = program_key(group.runs[0]), execution
+
+    def saved_shapes(progress: dict[str, Any]) -> Any:
+        nonlocal was
         if progress["runs"] != [run.canonical() for run in group.runs]:
             raise local_checkpoint.Unreadable("belongs to another run")
-        metrics = {key: load_metrics(value) for key, value in progress["metrics"].items()}
         saved = dict(progress["fingerprint"])
-    except (
-        local_checkpoint.Unreadable,
-        LookupError,
-        TypeError,
-        ValueError,
-        AttributeError,
-    ) as error:
-        backend.set_aside(path)
-        fingerprint.warn(f"{path.name}: checkpoint set aside, the run starts again: {error}")
-        return init_state(group, execution)
-    here = fingerprint.fingerprint(execution, len(group.runs))
+        _check_conditions(
+            path, saved, fingerprint.fingerprint(execution, len(group.runs)), allow_changes
+        )
+        saved_execution = saved.get("execution", {})
+        was = Execution(
+            layers=saved_execution.get("layers", "auto"),
+            mesh=MeshShape(**saved_execution.get("mesh", {})),
+            kind="cpu" if "threads" in saved else "gpu",
+        )
+        state = jax.eval_shape(make_initial_state(key, was), np.uint32(0))
+        if len(group.runs) > 1:
+            state = jax.eval_shape(lambda: stack_states([state] * len(group.runs)))
+        return Sharder(execution).abstract_state(state)
+
+    state, progress = backend.restore(path, saved_shapes)
+    metrics = {key: load_metrics(value) for key, value in progress["metrics"].items()}
+    convert = functools.partial(change_layout, key, was, execution)
+    state = jax.vmap(convert)(state) if len(group.runs) > 1 else convert(state)
+    if backend is local_checkpoint and execution.mesh.n_devices > 1:
+        state = jax.tree.map(np.asarray, state)  # each process puts its own part on its devices
+    return TrainingState(state, metrics)
+
+
+def _check_conditions(
+    path: Path, was: dict[str, Any], now: dict[str, Any], allow_changes: bool
+) -> None:
     changed = [
-        f"{key} was {saved.get(key)}, is {here.get(key)}"
-        for key in sorted({*saved, *here})
-        if saved.get(key) != here.get(key)
+        f"{key} was {was.get(key)}, is {now.get(key)}"
+        for key in sorted({*was, *now})
+        if was.get(key) != now.get(key)
     ]
     if not allow_changes and broadcast_from_host0(np.array([bool(changed)]))[0]:
         raise ScalingError(
@@ -113,21 +162,4 @@ def restore_or_init(
             + "; ".join(changed),
             where=path,
             remedy="restore the conditions, delete the checkpoint, or give --accept-changes",
-        )
-    return TrainingState(state, metrics)
-
-
-def _check_sharding_matches(path: Path, execution: Execution) -> None:
-    """A run cannot change between one device and a mesh.
-
-    Its optimizer moments are laid out otherwise.
-    """
-    is_mesh = execution.mesh.n_devices > 1
-    other = path if is_mesh else path.with_suffix(".sharded")
-    if broadcast_from_host0(np.array([other.exists()]))[0]:
-        was, now = ("one device", "a mesh") if is_mesh else ("a mesh", "one device")
-        raise ScalingError(
-            f"the checkpoint was written on {was} and cannot be resumed on {now}",
-            where=other,
-            remedy=f"resume on {was}, or delete the checkpoint",
         )

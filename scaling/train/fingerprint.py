@@ -16,9 +16,19 @@ from scaling import accounting
 from scaling.config import Execution, RunConfig
 from scaling.config.mesh import check
 from scaling.config.resolve_execution import Kind, resolve
-from scaling.store.provenance import code_digest, versions
+from scaling.store.provenance import code_digest, compiler_flags, versions
 from scaling.train.sharding import make_mesh
 
+PINNED = {
+    "default_prng_impl": "threefry2x32",
+    "threefry_partitionable": True,
+    "random_seed_offset": 0,
+    "enable_x64": False,
+    "default_matmul_precision": None,
+    "numpy_dtype_promotion": "standard",
+    "numpy_rank_promotion": "allow",
+    "disable_jit": False,
+}
 _listeners: list[Callable[[str], None]] = []
 _ISA = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "asimd", "sve")
 
@@ -47,7 +57,7 @@ def _machine() -> dict[str, Any]:
     facts |= {
         "device": devices[0].device_kind,
         "devices": len(devices),
-        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "xla_flags": compiler_flags(),
     }
     if jax.process_count() > 1:
         facts["processes"] = jax.process_count()
@@ -57,11 +67,11 @@ def _machine() -> dict[str, Any]:
 
 
 def pin_numerics() -> None:
-    """Settings of jax that change a run's numbers, whatever the environment says of them."""
-    jax.config.update("jax_default_prng_impl", "threefry2x32")
-    jax.config.update("jax_threefry_partitionable", True)
-    jax.config.update("jax_enable_x64", False)
-    jax.config.update("jax_default_matmul_precision", None)
+    """Settings of jax that change a run's numbers, also where jax was imported before this package
+    and has them from the environment.
+    """
+    for name, value in PINNED.items():
+        jax.config.update(f"jax_{name}", value)
 
 
 def threads() -> int:

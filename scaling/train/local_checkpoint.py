@@ -7,9 +7,11 @@ corrupt file costs the steps since then. `sharded_checkpoint` is for a mesh.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +61,12 @@ def save(path: Path, state: Any, progress: dict[str, Any]) -> None:
     text = json.dumps(progress | {"format": FORMAT}, allow_nan=False)
     arrays = leaves | {"progress": np.frombuffer(text.encode(), np.uint8)}
     with files.temporary_of(path) as temporary:
-        with open(temporary, "wb") as handle:  # np.savez would add .npz to a path
-            np.savez(handle, **arrays)  # type: ignore[arg-type]
-        # a handle: ZipFile answers an error of opening by writing an empty archive over the file
-        with open(temporary, "r+b") as reopened, zipfile.ZipFile(reopened, "a") as archive:
+        # as np.savez does, but with a comment: reopened for it, an archive that cannot be read
+        # would be replaced by an empty one
+        with zipfile.ZipFile(temporary, "w") as archive:
+            for name, array in arrays.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, array, allow_pickle=False)
             archive.comment = files.PLACEHOLDER.encode()
         files.append_checksum(temporary)
         files.sync(temporary)
@@ -72,10 +76,13 @@ def save(path: Path, state: Any, progress: dict[str, Any]) -> None:
         files.sync(path.parent)
 
 
-def restore(path: Path, like: Any) -> tuple[Any, dict[str, Any]]:
-    """A state like `like` in structure, shapes and dtypes, and the progress: the last intact save.
+Like = Callable[[dict[str, Any]], Any]  # the structure, shapes and dtypes of a progress's state
 
-    Raises Unreadable with the reason if there is none.
+
+def restore(path: Path, like: Like) -> tuple[Any, dict[str, Any]]:
+    """The state and the progress of the last intact save.
+
+    Raises Unreadable with the reason if there is none, and what `like` raises.
     """
     if path.exists():
         try:
@@ -88,17 +95,14 @@ def restore(path: Path, like: Any) -> tuple[Any, dict[str, Any]]:
     return _restore(previous(path), like)
 
 
-def _restore(path: Path, like: Any) -> tuple[Any, dict[str, Any]]:
-    def load() -> tuple[list[np.ndarray], dict[str, Any]]:
-        with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as arrays:
-            count = len(jax.tree.leaves(like))
-            return [arrays[f"leaf_{i}"] for i in range(count)], json.loads(
-                bytes(arrays["progress"])
-            )
-
+def _restore(path: Path, like: Like) -> tuple[Any, dict[str, Any]]:
     try:
-        files.check_file(path)
-        leaves, progress = files.retry(path, load)
+        # read whole: zipfile and numpy hide errors of reading in errors of their own
+        data = files.read_bytes(path)
+        files.verify_checksum(data)
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            progress = json.loads(bytes(arrays["progress"]))
+            leaves = [arrays[f"leaf_{i}"] for i in range(len(arrays.files) - 1)]
     except (files.DiskError, MemoryError):
         raise  # the file may be intact: it stays where it is
     except Exception as error:
@@ -107,11 +111,11 @@ def _restore(path: Path, like: Any) -> tuple[Any, dict[str, Any]]:
         raise Unreadable("its progress is not an object")
     if progress.get("format") != FORMAT:
         raise Unreadable(f"format {progress.get('format')}, this program reads {FORMAT}")
-    for leaf, wanted in zip(leaves, jax.tree.leaves(like), strict=True):
+    state = like(progress)
+    for leaf, wanted in zip(leaves, jax.tree.leaves(state), strict=True):
         if leaf.shape != wanted.shape or leaf.dtype != wanted.dtype:
             raise Unreadable(
                 f"has {leaf.dtype}{leaf.shape}, the run needs {wanted.dtype}{wanted.shape}"
             )
-    return jax.tree.unflatten(
-        jax.tree.structure(like), [jax.numpy.asarray(leaf) for leaf in leaves]
-    ), progress
+    arrays = [jax.numpy.asarray(leaf) for leaf in leaves]
+    return jax.tree.unflatten(jax.tree.structure(state), arrays), progress

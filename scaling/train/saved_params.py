@@ -41,7 +41,9 @@ def save_params(path: Path, run: RunConfig, params: Any) -> None:
 def load_params(path: Path, run: RunConfig) -> dict[str, np.ndarray]:
     """Parameters by name. Raises ScalingError if the file is corrupt or another run's."""
     try:
-        params, progress = local_checkpoint.restore(path, shapes(run.model, run.task.seq_len))
+        params, progress = local_checkpoint.restore(
+            path, lambda progress: shapes(run.model, run.task.seq_len)
+        )
         if progress["run"] != run.canonical():
             raise local_checkpoint.Unreadable("belongs to another run")
     except local_checkpoint.Unreadable as error:

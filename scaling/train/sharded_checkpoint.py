@@ -26,14 +26,15 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.sharding import SingleDeviceSharding
 from orbax.checkpoint import multihost
 from orbax.checkpoint.options import AsyncOptions
 
 from scaling.errors import DISK, ScalingError
 from scaling.files import sync
-from scaling.train import fingerprint
+from scaling.train import fingerprint, local_checkpoint
 from scaling.train.distributed import broadcast_from_host0, is_first
-from scaling.train.local_checkpoint import Unreadable
+from scaling.train.local_checkpoint import Like, Unreadable
 
 FORMAT = 1
 KEPT = 2
@@ -123,7 +124,9 @@ def _publish(
 
 
 def _make_visible(path: Path, hidden: Path, document: str) -> None:
-    """Hash what no process has hashed, sync and rename; then drop the saves before the last two."""
+    """Hash what no process has hashed, sync and rename; then drop the saves before the last two,
+    and those of one device.
+    """
     (hidden / "progress.json").write_text(document, encoding="utf-8")
     sums: dict[str, str] = {}
     for item in hidden.glob(f"{SUMS}*"):
@@ -139,13 +142,15 @@ def _make_visible(path: Path, hidden: Path, document: str) -> None:
     sync(folder(path).parent)
     for old in _saves(path)[:-KEPT]:
         shutil.rmtree(folder(path) / old)
+    local_checkpoint.discard(path)
 
 
-def restore(path: Path, like: Any) -> tuple[Any, dict[str, Any]]:
-    """The newest intact save, in the structure and shardings of `like`, and the progress.
+def restore(path: Path, like: Like) -> tuple[Any, dict[str, Any]]:
+    """The newest intact save, in the structure and shardings that `like` makes of its progress, and
+    the progress.
 
-    The mesh may be another. A corrupt save is set aside with a warning and the one before is used.
-    Raises Unreadable if none is left, and ScalingError if the save is intact but has other arrays.
+    The mesh may be another, or one device. A corrupt save is set aside with a warning and the one
+    before is used. Raises Unreadable if none is left, or if it has other arrays.
     """
     wait()
     number = int(broadcast_from_host0(np.array([_newest_intact(path) if is_first() else 0]))[0])
@@ -153,19 +158,18 @@ def restore(path: Path, like: Any) -> tuple[Any, dict[str, Any]]:
         raise Unreadable(f"none of the saves in {folder(path).name} is intact")
     chosen = folder(path) / f"{number:08d}"
     progress = json.loads((chosen / "progress.json").read_text(encoding="utf-8"))
-    for one, other in itertools.zip_longest(progress["leaves"], _described(like)):
+    wanted, here = like(progress), SingleDeviceSharding(jax.local_devices()[0])
+    for one, other in itertools.zip_longest(progress["leaves"], _described(wanted)):
         if one != other:
             has, needs = (" ".join(map(str, leaf or ["nothing"])) for leaf in (one, other))
-            what = f"has {has}, the run needs {needs}"
-            remedy = "resume with the same layers (unrolled or scan), or delete the checkpoint"
-            raise ScalingError(what, where=chosen, remedy=remedy)
+            raise Unreadable(f"has {has}, the run needs {needs}")
     target = {
-        name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
-        for name, leaf in _named(like).items()
+        name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding or here)
+        for name, leaf in _named(wanted).items()
     }
     with contextlib.closing(_checkpointer()) as checkpointer:
         leaves = checkpointer.restore((chosen / "state").absolute(), target)
-    state = jax.tree.unflatten(jax.tree.structure(like), [leaves[name] for name in target])
+    state = jax.tree.unflatten(jax.tree.structure(wanted), [leaves[name] for name in target])
     return state, progress
 
 

@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 
 from scaling.config import Execution, ModelConfig, Precision, RunConfig
 from scaling.config.optim import OptimizerName
 from scaling.train import optim
-from scaling.train.model.forward import make_backbone, stack
+from scaling.train.model.forward import make_backbone, stack, unstack
 from scaling.train.model.loss import LMHead, head_loss, token_nll, token_scores
 from scaling.train.model.operations import compute_of
 from scaling.train.model.transformer import init
@@ -77,7 +78,7 @@ def make_initial_state(key: ProgramKey, execution: Execution) -> Callable[[Any],
         if execution.layers == "scan":
             params = stack(params)
         zeros = optim.OptimHyperparams(*([jnp.float32(0.0)] * len(optim.OptimHyperparams._fields)))
-        flat = _has_flat_moments(execution)
+        flat = _has_flat_moments(key, execution)
         optimizer = optim.make_optimizer(zeros, 0.0, name=key.optimizer, flat=flat, model=key.model)
         moments = optimizer.init(params)
         average = jax.tree.map(jnp.zeros_like, params) if key.averaged else ()
@@ -86,12 +87,45 @@ def make_initial_state(key: ProgramKey, execution: Execution) -> Callable[[Any],
     return draw
 
 
-def _has_flat_moments(execution: Execution) -> bool:
-    """Two flat vectors are faster on a CPU, but cannot be sharded with the parameters.
+def _has_flat_moments(key: ProgramKey, execution: Execution) -> bool:
+    """Adam's moments as two flat vectors are faster on a CPU, but cannot be sharded with the
+    parameters.
 
     On accelerators they cost two copies of all gradients.
     """
-    return execution.mesh.n_devices == 1 and not execution.on_accelerator
+    on_cpu = execution.mesh.n_devices == 1 and not execution.on_accelerator
+    return on_cpu and key.optimizer != "muon"
+
+
+def change_layout(key: ProgramKey, was: Execution, now: Execution, state: TrainState) -> TrainState:
+    """A state of one execution as another one keeps it: blocks stacked or not, moments flat or
+    not.
+    """
+
+    def layout(execution: Execution) -> tuple[bool, bool]:
+        return execution.layers == "scan", _has_flat_moments(key, execution)
+
+    def map_trees(change: Callable[[Any], Any], tree: Any) -> Any:
+        """Change parameters, and what is laid out as they are."""
+        is_params = lambda node: isinstance(node, dict) and "blocks" in node  # noqa: E731
+        return jax.tree.map(
+            lambda node: change(node) if is_params(node) else node, tree, is_leaf=is_params
+        )
+
+    if layout(was) == layout(now):
+        return state
+    if _has_flat_moments(key, was):
+        unravel = ravel_pytree(state.params)[1]
+        moments = jax.tree.map(lambda leaf: unravel(leaf) if leaf.ndim else leaf, state.moments)
+        state = state._replace(moments=moments)
+    if was.layers == "scan":
+        state = map_trees(lambda tree: unstack(tree, key.model.n_layers), state)
+    if now.layers == "scan":
+        state = map_trees(stack, state)
+    if _has_flat_moments(key, now):
+        moments = map_trees(lambda tree: ravel_pytree(tree)[0], state.moments)
+        state = state._replace(moments=moments)
+    return state
 
 
 def stack_states(states: Sequence[TrainState]) -> TrainState:
@@ -117,7 +151,7 @@ def train_program(
     """
     sharder = Sharder(execution, devices)
     compute_grads = make_grad_fn(key, execution, devices)
-    flat = _has_flat_moments(execution)
+    flat = _has_flat_moments(key, execution)
 
     def train_step(
         state: TrainState, h: optim.OptimHyperparams, tokens_BT1: jax.Array

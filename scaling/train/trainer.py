@@ -146,7 +146,7 @@ class Trainer:
         parts = self.sharder.batch_parts(self.config.batch_size)
         with BatchPrefetcher(self.config, self.task, step, *parts) as batches:
             step = self._train_loop(step, batches)
-        checkpointing.wait_until_saved(self.execution)
+        checkpointing.wait_until_saved(path, self.execution)
         if self._all_diverged():
             ended = self._unfinished_group().all_runs()
             return {run.run_id: self.metrics[run.run_id].outcome() for run in ended}
@@ -295,7 +295,7 @@ class Trainer:
         """Save the branches that leave here, and the state for longer runs that may come."""
         for group in [group for group, leaves_at in self.pending.items() if leaves_at == step]:
             self._save(group)
-            checkpointing.wait_until_saved(self.execution)
+            checkpointing.wait_until_saved(self.checkpoint_path(group), self.execution)
             del self.pending[group]
             if group in self.group.branches:
                 self.callbacks.on_branch_saved(group)

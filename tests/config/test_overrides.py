@@ -216,3 +216,8 @@ def test_thousands_of_values_are_rejected_at_once(path):
     values = ",".join(str(1e-4 * (1 + i / 1000)) for i in range(3000))
     with pytest.raises(ScalingError, match="lists 3000 values; an override takes 256"):
         load_with_overrides(path(), [f"optim.lr=[{values}]"])
+
+
+def test_thousands_of_seeds_are_rejected_at_once(path):
+    with pytest.raises(ScalingError, match="seeds lists 3000 values; an override takes 256"):
+        load_with_overrides(path(), [f"seeds={list(range(3000))}"])

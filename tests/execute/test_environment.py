@@ -2,11 +2,13 @@
 
 import math
 import os
+import subprocess
 
 import pytest
 
 from scaling.execute import environment
 from scaling.plan.device_fit import USABLE
+from scaling.store.provenance import compiler_flags
 
 
 @pytest.fixture
@@ -92,22 +94,61 @@ def test_memory_limit_is_that_of_the_control_groups(control_groups, own, files, 
     assert environment.memory_bytes()["limit_bytes"] == limit
 
 
-def test_numbers_of_jax_are_pinned_against_its_environment(monkeypatch):
+def test_numbers_of_jax_are_pinned_against_its_environment():
     jax = pytest.importorskip("jax")
-    from scaling.train.fingerprint import pin_numerics
+    from scaling.train.fingerprint import PINNED, pin_numerics
 
     def draw():
         return jax.random.normal(jax.random.key(0), (2,)).tolist()
 
     pin_numerics()
     expected = draw()
+    other = {
+        "default_prng_impl": "rbg",
+        "threefry_partitionable": False,
+        "random_seed_offset": 7,
+        "default_matmul_precision": "bfloat16",
+        "numpy_dtype_promotion": "strict",
+        "numpy_rank_promotion": "raise",
+    }
     try:
-        jax.config.update("jax_default_prng_impl", "rbg")
-        jax.config.update("jax_threefry_partitionable", False)
-        jax.config.update("jax_default_matmul_precision", "bfloat16")
+        for name, value in other.items():
+            jax.config.update(f"jax_{name}", value)
         assert not all(map(math.isclose, draw(), expected))
         pin_numerics()
         assert draw() == expected
         assert jax.config.jax_default_matmul_precision is None
+        assert set(other) <= set(PINNED)
     finally:
         pin_numerics()
+
+
+def test_a_worker_hears_where_it_runs_and_no_setting_that_changes_numbers(monkeypatch):
+    settings = {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_NUM_CPU_DEVICES": "3",
+        "JAX_RANDOM_SEED_OFFSET": "7",
+        "JAX_NUMPY_DTYPE_PROMOTION": "strict",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    }
+    code = (
+        "import scaling.train, jax\n"
+        "print(jax.device_count(), jax.config.jax_random_seed_offset, "
+        "jax.config.jax_numpy_dtype_promotion.value)"
+    )
+    done = subprocess.run(
+        [*environment.python_module("scaling")[:2], "-c", code],
+        env=os.environ | settings | {"PYTHONPATH": os.getcwd()},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["3", "0", "standard"]
+
+
+def test_flags_of_compilers_are_part_of_what_decides_the_numbers(monkeypatch):
+    monkeypatch.delenv("LIBTPU_INIT_ARGS", raising=False)
+    monkeypatch.setenv("XLA_FLAGS", "--xla_a=1")
+    assert compiler_flags() == "--xla_a=1"
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    assert compiler_flags() == "--xla_a=1 NVIDIA_TF32_OVERRIDE=0"

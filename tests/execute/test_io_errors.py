@@ -40,14 +40,17 @@ def test_injected_errors_end_in_no_traceback_and_cost_no_run(sweep: Path, tmp_pa
     assert count >= 30
 
 
-def test_failed_reopening_of_a_checkpoint_does_not_empty_it(sweep: Path, tmp_path: Path) -> None:
+def test_no_error_while_a_checkpoint_is_saved_or_restored_corrupts_it(
+    sweep: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "out"
     folder.mkdir()
-    for call in range(1, 12):
-        faults = errors.Faults(folder, "open", errno.ENFILE, call)
-        with errors.injected(faults):
-            assert errors.scenarios(sweep, folder)["checkpoint"]() == ""
-        assert not list(folder.rglob("*.damaged"))
+    for call in ("open", "read", "write"):
+        for first in range(1, 12):
+            faults = errors.Faults(folder, call, errno.EIO, first)
+            with errors.injected(faults):
+                assert errors.scenarios(sweep, folder)["checkpoint"]() == ""
+            assert not list(folder.rglob("*.damaged"))
 
 
 @pytest.mark.parametrize("code", [errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK])

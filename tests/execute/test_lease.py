@@ -21,12 +21,13 @@ from scaling.execute.sweep_folder import SweepFolder
 from scaling.execute.worker import publish
 from scaling.store import run_files
 from scaling.store.rows import Provenance
-from tests.execute.sweeping import command, scaling, status, wait_for
+from tests.execute.sweeping import command, scaling, status, training, wait_for
 from tests.sweep_files import tiny
 
 pytestmark = pytest.mark.slow
 
 LAW = "published:hoffmann2022"
+LONG = {"kind": "grid", "sizes": ["3k"], "tokens": ["90M"]}
 HOLDER = """
 import sys, time
 from pathlib import Path
@@ -203,3 +204,18 @@ def test_train_leaves_a_leased_run_alone(tmp_path):
         done = scaling("train", path, "--run", run_id, "--out", out)
     assert done.returncode == 75
     assert "in training by another process" in done.stderr
+
+
+def test_folder_that_is_moved_away_stops_the_process_and_is_not_made_again(tmp_path):
+    path, out = tmp_path / "sweep.toml", tmp_path / "out"
+    path.write_text(dump_sweep(tiny(design=LONG)))
+    with subprocess.Popen(
+        command("run", path, "--out", out, "--workers", 1), stderr=subprocess.PIPE, text=True
+    ) as process:
+        wait_for(lambda: training(out))
+        out.rename(tmp_path / "moved")
+        assert "the folder was moved or removed" in process.communicate(timeout=60)[1]
+    assert process.returncode == 75
+    assert not (out / "leases").exists()
+    assert not (out / "ledger").exists()
+    assert scaling("status", tmp_path / "moved").returncode == 0

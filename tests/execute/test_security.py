@@ -95,10 +95,10 @@ def test_no_pickle_is_read_from_a_checkpoint(tmp_path):
         archive.writestr("progress.npy", held.getvalue())
         archive.writestr("leaf_0.npy", held.getvalue())
     with pytest.raises(local_checkpoint.Unreadable):
-        local_checkpoint.restore(path, np.zeros(1))
+        local_checkpoint.restore(path, lambda progress: np.zeros(1))
     path.write_bytes(pickle.dumps(Mark(str(mark))))
     with pytest.raises(local_checkpoint.Unreadable):
-        local_checkpoint.restore(path, np.zeros(1))
+        local_checkpoint.restore(path, lambda progress: np.zeros(1))
     assert not mark.exists()
 
 

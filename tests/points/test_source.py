@@ -138,6 +138,7 @@ def test_chinchilla_figure_keeps_240(shared_data):
         ("xy.csv", "x,y\n1,2\n", "columns: x, y"),
         ("two.csv", "N,D,loss,val_loss\n1e6,1e7,3,2\n", "'loss' and 'val_loss' may all be L"),
         ("huge.csv", "N,D,loss\n1e31,1e7,3\n", "'1e31'"),
+        ("tiny.csv", "N,D,loss\n1e-200,1e-200,3\n", "C = 6 N D would be 0 in 1 rows"),
         ("bool.json", '[{"N": true, "D": 1e7, "loss": 3}]', "'True'"),
         ("keys.json", '[{"N": 1, "N": 2}]', "twice"),
         ("deep.json", "[" * 100_000, "not valid JSON"),

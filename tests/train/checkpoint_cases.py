@@ -49,7 +49,7 @@ def restored(path, execution=CUBE):
     """The note of the restored save, its leaves, its state, and the warnings on stderr."""
     told = io.StringIO()
     with contextlib.redirect_stderr(told):
-        state, progress = store.restore(path, abstract_state(execution))
+        state, progress = store.restore(path, lambda progress: abstract_state(execution))
     return progress["note"], values(state), state, told.getvalue()
 
 
@@ -146,8 +146,8 @@ def others(path, state):
     store.wait()
     found = {"kept": sorted(item.name for item in store.folder(path).iterdir())}
     try:
-        store.restore(path, state._replace(step=state.params))
-    except ScalingError as error:
+        store.restore(path, lambda progress: state._replace(step=state.params))
+    except store.Unreadable as error:
         found["other arrays"] = str(error)
     shutil.rmtree(store.folder(path))
     store.folder(path).write_text("a file where the folder should be")

@@ -5,12 +5,7 @@ What is damaged is noticed, and the save before it taken.
 
 import pytest
 
-from scaling.config.run_groups import RunGroup
-from scaling.errors import ScalingError
-from scaling.tasks import open_task
-from scaling.train.trainer import train
 from tests.train import child_processes
-from tests.train.test_trainer import one_run
 
 pytestmark = pytest.mark.slow
 
@@ -83,11 +78,40 @@ def test_a_full_disk_leaves_nothing_half_written(report):
     assert report["others"]["left"] == ["00000001", "00000002"]
 
 
-def test_a_run_of_a_mesh_does_not_start_again_on_one_device(tmp_path):
-    run = one_run()
-    (tmp_path / "c.sharded").mkdir()
-    with pytest.raises(
-        ScalingError, match="written on a mesh and cannot be resumed on one device"
-    ) as caught:
-        train(RunGroup((run,)), open_task(run.task), lambda _: tmp_path / "c.npz")
-    assert caught.value.remedy == "resume on a mesh, or delete the checkpoint"
+@pytest.fixture(scope="module")
+def moves(tmp_path_factory):
+    return child_processes.answer(
+        child_processes.start("tests.train.move_cases", tmp_path_factory.mktemp("moves"), devices=4)
+    )
+
+
+@pytest.mark.parametrize(
+    ("run", "move", "kept"),
+    [
+        ("adamw", "mesh and back", [[True, False], [False, True]]),
+        ("adamw", "one device and back", [[False, True], [True, False]]),
+        ("adamw", "scanned and back", [[True, False], [False, True], [True, False]]),
+        ("muon", "mesh and back", [[True, False], [False, True]]),
+        ("averaged", "mesh and back", [[True, False], [False, True]]),
+    ],
+)
+def test_run_goes_on_on_a_mesh_and_back_with_the_same_losses(moves, run, move, kept):
+    undisturbed, moved = moves[run]["undisturbed"], moves[run][move]
+    assert moved["kept"] == kept
+    assert [row[:2] for row in moved["numbers"]] == [row[:2] for row in undisturbed]
+    assert [row[2] for row in moved["numbers"]] == pytest.approx(
+        [row[2] for row in undisturbed], rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("run", ["adamw", "muon", "averaged"])
+def test_state_changes_its_layout_to_the_bit(moves, run):
+    assert moves[run]["layouts"] == [True] * 16
+
+
+def test_change_of_mesh_is_asked_for(moves):
+    text, remedy, exists = moves["asked"]
+    assert "execution was" in text
+    assert "--accept-changes" in remedy
+    assert exists
+    assert not moves["saved"]

@@ -201,7 +201,7 @@ def test_every_single_bit_flip_of_a_checkpoint_is_noticed_or_harmless(tmp_path):
     run = one_run()
     state, path = initial_state(program_key(run), 0, SETTLED), tmp_path / "c.npz"
     local_checkpoint.save(path, state, {"step": 3})
-    clean, _ = local_checkpoint.restore(path, state)
+    clean, _ = local_checkpoint.restore(path, lambda progress: state)
     good = path.read_bytes()
     rng = np.random.default_rng(0)
     for position in rng.integers(0, len(good), 60):
@@ -209,7 +209,7 @@ def test_every_single_bit_flip_of_a_checkpoint_is_noticed_or_harmless(tmp_path):
         flipped[position] ^= 1 << int(rng.integers(8))
         path.write_bytes(flipped)
         try:
-            found, progress = local_checkpoint.restore(path, state)
+            found, progress = local_checkpoint.restore(path, lambda progress: state)
         except local_checkpoint.Unreadable:
             continue
         assert progress["step"] == 3

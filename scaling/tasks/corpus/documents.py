@@ -10,6 +10,7 @@ import io
 import itertools
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from scaling.errors import ScalingError, unknown_choice
-from scaling.tasks.corpus.token_store import Source, cannot_read
+from scaling.files import check_local, disk_error
+from scaling.tasks.corpus.token_store import Source
 
 _BLOCK_BYTES = 2**20
 _MAX_ROW_BYTES = 2**28
@@ -27,9 +29,22 @@ _LINES = {".jsonl", ".ndjson"}
 _ROWS = {*_LINES, ".json", ".parquet"}
 _BINARY = ".pkl .pickle .npz .npy .pt .pth .bin .zip .gz .bz2 .xz .zst .tar .tgz .7z .safetensors"
 _NOT_TEXT = ".csv .tsv .html .htm .xml .xlsx .arrow .pdf"
-# Files of a data set's repository that describe it; skipped where a folder also has rows.
-_METADATA = {"readme.md", "license", "dataset_infos.json", "dataset_info.json", "dataset_dict.json"}
-_METADATA |= {"state.json", "croissant.json"}
+# Files that describe a data set are skipped in folders: these always,
+_METADATA = {"dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json"}
+_METADATA |= {"croissant.json"}
+# and these, by the name without its suffix, where the folder also has rows.
+_DESCRIPTIONS = {"readme", "license", "licence", "copying", "notice", "citation", "changelog"}
+# How files begin that are no text whatever their name says.
+_OTHER_FORMATS = {
+    b"version https://git-lfs.github.com/": ("a pointer of Git LFS, not the file", "git lfs pull"),
+    b"%pdf-": ("a PDF", "convert it to text, or leave it out"),
+    b"<!doctype html": ("an HTML page", "convert it to text, or leave it out"),
+    b"<html": ("an HTML page", "convert it to text, or leave it out"),
+    b"\x1f\x8b": ("compressed by gzip", "unpack it"),
+    b"\x28\xb5\x2f\xfd": ("compressed by zstd", "unpack it"),
+    b"pk\x03\x04": ("a zip archive", "unpack it"),
+    b'[{"': ("a list of JSON objects", 'write one object per line, like {"text": "..."}'),
+}
 _NAMES = "name text, .jsonl or .parquet files, or folders of them"
 
 
@@ -55,7 +70,7 @@ class Document:
             handle.seek(self.start)
             return handle
         except OSError as error:
-            raise cannot_read(self.content, error) from error
+            raise disk_error(error, self.content, "read") from error
 
     def sha256(self) -> bytes:
         """Of the text."""
@@ -66,8 +81,8 @@ class Document:
 def list_files(sources: Sequence[Path], out: Path | None = None) -> dict[Path, list[Path]]:
     """The files of each source, each once, sorted within a source.
 
-    `out`, names that start with a dot, and (where a source has files of rows) files that describe a
-    data set are left out. Links to folders are followed once.
+    `out`, names that start with a dot and files that describe a data set are left out. Links to
+    folders are followed once.
 
     Raises ScalingError for what is missing, no regular file, an archive, a table or a pickle, or
     JSON lines by another name.
@@ -77,10 +92,14 @@ def list_files(sources: Sequence[Path], out: Path | None = None) -> dict[Path, l
     seen: set[Path] = set()
     files: dict[Path, list[Path]] = {source: [] for source in sources}
     for source in files:
+        check_local(source)
         below = _below(source, out.resolve() if out else None) if source.is_dir() else [source]
         is_data_set = source.is_dir() and any(_is_rows(path) for path in below)
         for path in below:
-            if is_data_set and path.name.lower() in _METADATA:
+            name = path.name.lower()
+            if path != source and (
+                name in _METADATA or (is_data_set and name.partition(".")[0] in _DESCRIPTIONS)
+            ):
                 continue
             _check_readable(path)
             if path.resolve() not in seen:
@@ -111,7 +130,7 @@ def _below(source: Path, out: Path | None) -> list[Path]:
     """The files in a folder, by their path below it."""
 
     def fail(error: OSError) -> None:
-        raise cannot_read(Path(error.filename), error) from error
+        raise disk_error(error, Path(error.filename), "read") from error
 
     paths: list[Path] = []
     visited: set[Path] = set()
@@ -134,12 +153,21 @@ def _check_readable(path: Path) -> None:
         wrong = "not a regular file" if path.exists() else "no such file", _NAMES
     elif suffix in _NOT_TEXT.split():
         remedy = "convert it to .jsonl or .parquet, or leave it out"
+        if suffix == ".arrow":
+            remedy = f"name the folder of save_to_disk as hf:{path.parent}, or convert it to .jsonl"
         wrong = f"{suffix} files are not read as text", remedy
-    elif not _is_rows(path) and _is_json_lines(path) != (suffix == ".json"):
-        wrong = "looks like JSON lines, not like text", "name it .jsonl"
-        if suffix == ".json":
+    else:
+        head = _head(path)
+        start = re.sub(rb"^\[\s*{\s*", b"[{", head[:100].lower())
+        other = next((begin for begin in _OTHER_FORMATS if start.startswith(begin)), None)
+        if suffix == ".json" and not _is_json_lines(head):
             remedy = 'write it as lines like {"text": "..."}, or leave it out'
             wrong = ".json files are read with one object per line", remedy
+        elif other is not None:
+            what, remedy = _OTHER_FORMATS[other]
+            wrong = f"is {what}", remedy
+        elif not has_rows(path) and _is_json_lines(head):
+            wrong = "looks like JSON lines, not like text", "name it .jsonl"
     if wrong[0]:
         raise ScalingError(wrong[0], where=path, remedy=wrong[1])
 
@@ -158,13 +186,16 @@ def has_rows(path: Path) -> bool:
     return _suffix(path) in _ROWS
 
 
-def _is_json_lines(path: Path) -> bool:
-    """Whether the first two lines (or the only one) are JSON objects."""
+def _head(path: Path) -> bytes:
     try:
         with open(path, "rb") as handle:
-            head = handle.read(_SNIFFED_BYTES).removeprefix(BOM).lstrip()
+            return handle.read(_SNIFFED_BYTES).removeprefix(BOM).lstrip()
     except OSError as error:
-        raise cannot_read(path, error) from error
+        raise disk_error(error, path, "read") from error
+
+
+def _is_json_lines(head: bytes) -> bool:
+    """Whether the first two lines (or the only one) are JSON objects."""
     is_cut = len(head) >= _SNIFFED_BYTES - len(BOM)
     lines = [line for line in head.split(b"\n") if line.strip()]
     if is_cut and len(lines) > 1:
@@ -192,7 +223,7 @@ def documents(paths: Iterable[Path], column: str) -> Iterator[Document]:
                 start = len(BOM) if handle.read(len(BOM)) == BOM else 0
             yield Document(str(path), path, path.stat().st_size, start)
         except OSError as error:
-            raise cannot_read(path, error) from error
+            raise disk_error(error, path, "read") from error
 
 
 def row(where: str, text: object) -> Document:

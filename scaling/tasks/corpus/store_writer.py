@@ -13,8 +13,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from scaling.errors import DISK, ScalingError
-from scaling.files import sync
+from scaling.errors import ScalingError
+from scaling.files import check_local, disk_error, sync
 from scaling.tasks.corpus.token_store import (
     MANIFEST,
     SCHEMA,
@@ -88,6 +88,7 @@ def write_store(
     """
     check_overwritable(folder)
     building = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    new = [parent for parent in folder.parents if not parent.exists()]
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(building, ignore_errors=True)
@@ -111,18 +112,17 @@ def write_store(
         )
         return _publish(building, folder, manifest)
     except OSError as error:
-        raise ScalingError(
-            f"cannot write: {error.strerror or error}",
-            where=folder,
-            remedy="free space or fix the permissions, then run again",
-            exit_code=DISK,
-        ) from error
+        raise disk_error(error, folder) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
+        for parent in new:  # of an error nothing is left
+            with contextlib.suppress(OSError):
+                parent.rmdir()
 
 
 def check_overwritable(folder: Path) -> None:
     """Refuse to write over anything but a token store or an empty folder."""
+    check_local(folder)
     remedy = "name another folder with --out, or move this one away"
     if folder.exists() and not folder.is_dir():
         raise ScalingError("is a file, not a folder", where=folder, remedy=remedy)

@@ -27,7 +27,8 @@ from pydantic import (
 )
 
 from scaling.config import Frozen
-from scaling.errors import DISK, ScalingError
+from scaling.errors import ScalingError
+from scaling.files import disk_error
 from scaling.warning import ResultWarning
 
 Split = Literal["train", "val"]
@@ -163,7 +164,7 @@ def open_store(folder: Path) -> TokenStore:
         try:
             tokens[split] = np.asarray(np.memmap(path, dtype=dtype, mode="r"))
         except OSError as error:
-            raise cannot_read(path, error) from error
+            raise disk_error(error, path, "read") from error
     return TokenStore(folder, manifest, tokens)
 
 
@@ -193,13 +194,7 @@ def _read_manifest(folder: Path) -> Manifest:
     except (ValueError, RecursionError) as error:
         raise _damaged(path, f"not the manifest of a token store: {error}") from None
     except OSError as error:
-        raise cannot_read(path, error) from error
-
-
-def cannot_read(path: Path, error: OSError) -> ScalingError:
-    """The error of a file that the system does not let us read (exit code 74)."""
-    what = f"cannot read: {error.strerror}"
-    return ScalingError(what, where=path, remedy="fix the permissions", exit_code=DISK)
+        raise disk_error(error, path, "read") from error
 
 
 def _damaged(path: Path, what: str) -> ScalingError:

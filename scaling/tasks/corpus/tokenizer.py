@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scaling.errors import ScalingError
-from scaling.tasks.corpus.token_store import TokenizerFacts, cannot_read
+from scaling.files import disk_error
+from scaling.tasks.corpus.token_store import TokenizerFacts
 
 if TYPE_CHECKING:
     import tokenizers
@@ -117,7 +118,7 @@ def load_tokenizer(path: Path, name: str | None = None, separator: str | None = 
         end = separator or next((token for token in candidates if token in ids), None)
         return _encoder(tokenizer, "file", name or path.name, None if end is None else ids[end])
     except OSError as error:
-        raise cannot_read(path, error) from error
+        raise disk_error(error, path, "read") from error
     except ScalingError:
         raise
     except Exception as error:  # the library raises bare Exception

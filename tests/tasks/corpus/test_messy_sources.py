@@ -47,10 +47,16 @@ def test_json_lines_named_json_are_rows(tmp_path):
         ("a.json", '{\n "text": "x"\n}', "one object per line"),
         ("a.csv", "text\nx\n", ".csv files are not read as text"),
         ("a.html", "<p>x</p>", ".html files are not read as text"),
+        ("a.txt", '[ {"text": "x"},\n {"text": "y"}]', "is a list of JSON objects"),
+        ("a.txt", "<!DOCTYPE html>\n<p>not found</p>", "is an HTML page"),
+        ("a.txt", "%PDF-1.4\n", "is a PDF"),
+        ("a.jsonl", "version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS"),
+        ("a.parquet", "version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS"),
+        ("a.txt", "\x1f\udc8b", "is compressed by gzip"),
     ],
 )
 def test_structured_text_is_rejected_by_name(tmp_path, name, content, message):
-    (tmp_path / name).write_text(content, encoding="utf-8")
+    (tmp_path / name).write_text(content, encoding="utf-8", errors="surrogateescape")
     with pytest.raises(ScalingError, match=message) as caught:
         prepare([tmp_path / name], tmp_path / "out")
     assert caught.value.where == str(tmp_path / name)
@@ -66,11 +72,24 @@ def test_files_that_describe_a_data_set_are_no_documents(tmp_path):
     (tmp_path / "set" / "data").mkdir(parents=True)
     rows = [{"text": sentence(i)} for i in range(150)]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "set" / "data" / "train.parquet")
-    (tmp_path / "set" / "README.md").write_text("# A data set\n")
+    for name in ("README.md", "LICENSE.txt", "NOTICE", "CITATION.cff"):
+        (tmp_path / "set" / name).write_text("# A data set\n")
     (tmp_path / "set" / "dataset_infos.json").write_text('{\n "default": {}}')
     manifest = prepare([tmp_path / "set"], tmp_path / "out")
     assert manifest["sources"][0]["kinds"] == {"parquet": 1}
     assert sum(len(part) for part in documents_of(tmp_path / "out").values()) == 150
+
+
+def test_a_folder_of_text_keeps_its_readme_but_not_its_metadata(tmp_path):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "README.md").write_text(sentence(0) * 9)
+    (tmp_path / "set" / "dataset_info.json").write_text('{"features": {}}')
+    assert prepare([tmp_path / "set"], tmp_path / "out")["sources"][0]["kinds"] == {"text": 1}
+
+
+def test_an_address_is_no_source(tmp_path):
+    with pytest.raises(ScalingError, match="s3:// addresses are not supported"):
+        prepare(["s3://bucket/corpus"], tmp_path / "out")
 
 
 def test_a_text_column_needs_rows(tmp_path):
@@ -193,3 +212,10 @@ def test_an_error_inside_the_tokenizer_is_an_error_of_the_input(tmp_path, monkey
     encoder = load_tokenizer(byte_level(tmp_path / "t.json", ["</s>"]))
     with pytest.raises(ScalingError, match="the tokenizer fails on a text"):
         encoder.encode([b"\xff"])
+
+
+def test_a_rejected_corpus_leaves_no_folder(tmp_path):
+    (tmp_path / "a.txt").touch()
+    with pytest.raises(ScalingError, match="the corpus is empty"):
+        prepare([tmp_path / "a.txt"], tmp_path / "new" / "data" / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
