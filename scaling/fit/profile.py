@@ -127,7 +127,7 @@ def profile(fit: LawFit, ci: float = 0.95) -> dict[str, ProfileInterval]:
     for down, up in zip(centred[::2], centred[1::2], strict=True):
         name, (lo, hi) = task.law.names[down.place], (down.crossing(), up.crossing())
         known = lo is not None and hi is not None and hi - lo < np.log(WIDE["coefficient"])
-        profiles[name] = profiles[name].model_copy(update={"identified": known})
+        profiles[name] = profiles[name].model_copy(update={"identified": bool(known)})
     return profiles
 
 
