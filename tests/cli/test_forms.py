@@ -58,6 +58,7 @@ STATES = [
     "loss_split",
     "attempts",
     "reason",
+    "n_params_active",
 ]
 RECONCILED = ("counting", "approach", "value", "lo", "hi", "unavailable")
 NO_TABLE = {
