@@ -45,6 +45,7 @@ PLANNED = [
     "seed",
     "seconds",
     "memory_bytes",
+    "n_params_active",
 ]
 STATES = [
     "run_id",
