@@ -41,13 +41,13 @@ class RunStatus(_Part):
     status: RunState
     n_params: int
     n_params_with_head: int
-    n_params_active: int
     tokens: int
     step: int | None
     loss: float | None
     loss_split: Literal["train", "val"] | None
     attempts: int
     reason: str | None
+    n_params_active: int
 
 
 class Counts(_Part):

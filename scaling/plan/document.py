@@ -62,7 +62,6 @@ class RunEntry(_Part):
     n_params: int
     n_params_with_head: int
     n_params_nonembedding: int
-    n_params_active: int
     n_layers: int
     d_model: int
     tokens: int
@@ -74,6 +73,7 @@ class RunEntry(_Part):
     seed: int
     seconds: float | None
     memory_bytes: int
+    n_params_active: int
     fits: bool | None = None
     remedy: str | None = None
     device_memory_bytes: int | None = None
