@@ -35,6 +35,7 @@ MODELS = {  # layers, d_model, heads, head width
     "350M": (24, 1024, 16, 64),
     "1.3B": (24, 2048, 16, 128),
 }
+EXPERTS = {"n_experts": 8, "top_k": 2}
 H100 = """
 gpu_device_info {
   threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: 2048
@@ -68,6 +69,7 @@ class Case:
     mesh: MeshShape = ONE_DEVICE
     remat: Literal["none", "products", "block"] = "none"
     micro_batch: int | None = None
+    experts: bool = False
     slices: int = 1
 
     @property
@@ -85,6 +87,9 @@ CASES = {
     "h100-tiny": Case("h100", "tiny", 4),
     "h100x8-tiny-tensor": Case("h100", "tiny", 16, MeshShape(data=2, fsdp=2, tensor=2)),
     "v5e-tiny": Case("tpu-v5e", "tiny", 4),
+    "h100x8-tiny-experts": Case(
+        "h100", "tiny", 16, MeshShape(data=2, fsdp=2, tensor=2), experts=True
+    ),
     "v5e2x4-tiny": Case("tpu-v5e", "tiny", 16, MeshShape(data=2, fsdp=4), slices=2),
     "h100-125M": Case("h100", "125M", 16),
     "h100-350M": Case("h100", "350M", 8),
@@ -93,6 +98,7 @@ CASES = {
     "h100x8-350M-fsdp": Case("h100", "350M", 64, MeshShape(fsdp=8)),
     "h100x8-1.3B-fsdp": Case("h100", "1.3B", 64, MeshShape(fsdp=8)),
     "h100x8-350M-tensor": Case("h100", "350M", 32, MeshShape(data=2, fsdp=2, tensor=2)),
+    "h100x8-125M-experts": Case("h100", "125M", 64, MeshShape(fsdp=4, tensor=2), experts=True),
     "v5e-125M": Case("tpu-v5e", "125M", 4),
     "v5e-350M": Case("tpu-v5e", "350M", 2),
     "v4-350M": Case("tpu-v4", "350M", 2),
@@ -127,6 +133,7 @@ def model_run(case: Case) -> RunConfig:
         d_head=d_head,
         d_ff=4 * d_model,
         vocab_size=VOCAB_SIZE,
+        **(EXPERTS if case.experts else {}),
     )
     return RunConfig(
         model=model,
@@ -241,20 +248,22 @@ def faults(program: str, text: str, case: Case, n_leaves: int) -> list[str]:
         wrong.append("float64")
     if program == "init":
         return wrong
-    dtypes = {dtype for each in scheduled for product in each.products for dtype in product.dtypes}
-    if "f32" in dtypes:
+    sequences = case.batch if case.micro_batch is None else case.micro_batch
+    tokens = sequences * SEQ_LEN // (case.mesh.data * case.mesh.fsdp)
+    products = [product for each in scheduled for product in each.products]
+    router_flops = 2 * tokens * d_model * EXPERTS["n_experts"] if case.experts else 0
+    if any("f32" in product.dtypes and product.flops > router_flops for product in products):
         wrong.append("a float32 product")
     kernel = "fmha" if case.kind == "gpu" else "tpu_custom_call"
     n_kernels = sum(each.times for each in scheduled if kernel in each.op)
     if n_kernels < layers * (2 if program == "train" else 1):
         wrong.append(f"{n_kernels} attention kernels for {layers} layers")
-    sequences = case.batch if case.micro_batch is None else case.micro_batch
-    tokens = sequences * SEQ_LEN // (case.mesh.data * case.mesh.fsdp)
     activation = tokens * d_model // case.mesh.tensor
     moved = [
         each.op
         for each in scheduled
         if each.op in ("all-to-all", "collective-permute")
+        and each.link_bytes
         and max(array.size for array in hlo.arrays(each.shape)) >= activation
     ]
     if moved:

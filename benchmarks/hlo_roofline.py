@@ -200,6 +200,8 @@ def _async_name(module: Module, callee: str) -> str:
 
 def _link_bytes(op: str, operands: list[str], each: Instruction, n_devices: int) -> float:
     """Bytes that a device sends in a ring of its group."""
+    if "source_target_pairs={}" in each.attributes:
+        return 0.0
     groups = re.search(r"replica_groups=\{\{([0-9,]*)\}", each.attributes)
     tiled = re.search(r"replica_groups=\[(\d+),(\d+)\]", each.attributes)
     n = n_devices

@@ -15,20 +15,22 @@ from scaling.errors import ScalingError, unknown_choice
 if TYPE_CHECKING:  # the command line reads DEVICES before it needs pydantic
     from scaling.config import ModelConfig
 
-NConvention = Literal["with_head", "total", "nonembedding"]
+NConvention = Literal["with_head", "total", "nonembedding", "active"]
 FlopsConvention = Literal["exact", "6nd", "kaplan", "chinchilla"]
 BYTES = {"float32": 4, "bfloat16": 2}
 
 
-def parameter_groups(model: ModelConfig, seq_len: int) -> dict[str, int]:
+def parameter_groups(model: ModelConfig, seq_len: int, *, active: bool = False) -> dict[str, int]:
     """Parameters by group: embedding, unembedding, position, attention, ffn, norm. `seq_len` sizes
-    learned positions.
+    learned positions. The feed-forward part of a mixture has all its experts, or with `active` the
+    `top_k` of a token, and its router.
     """
     d, f, layers, bias = model.d_model, model.d_ff, model.n_layers, int(model.bias)
     q_width, kv_width = model.n_heads * model.d_head, model.n_kv_heads * model.d_head
     attention = d * (q_width + 2 * kv_width) + q_width * d + bias * (q_width + 2 * kv_width + d)
     matrices = 3 if model.ffn == "swiglu" else 2
-    ffn = matrices * d * f + bias * ((matrices - 1) * f + d)
+    experts = model.top_k if active else model.n_experts
+    ffn = experts * matrices * d * f + bias * ((matrices - 1) * f + d) + _router(model)
     gain = d * (int(model.gains) + (bias if model.norm == "layernorm" else 0))
     qk_gain = 2 * model.d_head * int(model.qk_norm)
     return {
@@ -41,17 +43,22 @@ def parameter_groups(model: ModelConfig, seq_len: int) -> dict[str, int]:
     }
 
 
+def _router(model: ModelConfig) -> int:
+    """Weights of a layer's router; a single expert has none."""
+    return model.d_model * model.n_experts if model.n_experts > 1 else 0
+
+
 def n_params(model: ModelConfig, seq_len: int, convention: NConvention = "with_head") -> int:
     """N under a convention: `total`; `nonembedding` (Kaplan 2020, table 1); `with_head`, the blocks
-    and the output matrix.
+    and the output matrix; `active`, the same with only the experts that a token takes.
 
     A tied output matrix is counted as the head: it takes part in the last matmul.
     """
-    groups = parameter_groups(model, seq_len)
+    groups = parameter_groups(model, seq_len, active=convention == "active")
     blocks = groups["attention"] + groups["ffn"] + groups["norm"]
     if convention == "nonembedding":
         return blocks
-    if convention == "with_head":
+    if convention in ("with_head", "active"):
         return blocks + model.vocab_size * model.d_model
     return sum(groups.values())
 
@@ -60,7 +67,7 @@ def _forward_matmul_flops(model: ModelConfig, seq_len: int) -> int:
     """Forward FLOPs of all weight matrices for one sequence: 2 per weight and token."""
     d, q_width = model.d_model, model.n_heads * model.d_head
     attention = 2 * d * q_width + 2 * d * model.n_kv_heads * model.d_head
-    ffn = (3 if model.ffn == "swiglu" else 2) * d * model.d_ff
+    ffn = (3 if model.ffn == "swiglu" else 2) * d * model.d_ff * model.top_k + _router(model)
     return 2 * seq_len * (model.n_layers * (attention + ffn) + d * model.vocab_size)
 
 
@@ -71,15 +78,16 @@ def train_flops(
     forward).
 
     `exact`: matmuls, QK^T and attention x V over the unmasked half, seq_len (seq_len + 1) / 2 pairs
-    a head, and the output matrix at every place, also where a task predicts only some. `6nd`: 6 N D
-    with N = with_head. `kaplan`: 6 N D with N = nonembedding (Kaplan 2020, eq. 2.2 without its
-    context term, as used for C throughout the paper). `chinchilla`: Hoffmann 2022, appendix F, with
+    a head, and the output matrix at every place, also where a task predicts only some; of experts
+    those that a token takes. `6nd`: 6 N D with N = active, which is with_head without experts.
+    `kaplan`: 6 N D with N = nonembedding (Kaplan 2020, eq. 2.2 without its context term, as used
+    for C throughout the paper), of active experts. `chinchilla`: Hoffmann 2022, appendix F, with
     embedding and softmax, attention unmasked. A float: N D overflows 64 bits at the scale of
     published models.
     """
     if convention in ("6nd", "kaplan"):
-        counted: NConvention = "with_head" if convention == "6nd" else "nonembedding"
-        return 6.0 * n_params(model, seq_len, counted) * tokens
+        head = model.vocab_size * model.d_model if convention == "kaplan" else 0
+        return 6.0 * (n_params(model, seq_len, "active") - head) * tokens
     forward, pairs = _forward_matmul_flops(model, seq_len), seq_len * (seq_len + 1) // 2
     if convention == "chinchilla":
         pairs = seq_len**2
@@ -194,7 +202,10 @@ def decode_tokens_per_second(
     """Roofline of decoding one token a sequence: the slower of arithmetic and of reading the
     weights and the cache.
     """
-    active, cache = n_params(model, seq_len), kv_cache_bytes(model, seq_len, 1, value_bytes)
+    active, cache = (
+        n_params(model, seq_len, "active"),
+        kv_cache_bytes(model, seq_len, 1, value_bytes),
+    )
     attention = attention_flops(model, seq_len)
     return batch / max(decode_seconds(active, cache, attention, batch, device, value_bytes))
 

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 FORMAT = "scaling-1"
 MODEL, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
-DESCRIPTION = "scaling.json"  # of the run, where config.json is that of Hugging Face
 CONVENTION = (
     "float32; y = x W + b with a Dense kernel stored narrower side first (see axes: d_in,d_out or "
     "d_out,d_in); qkv holds queries, then keys, then values (heads x d_head each, keys and values "
@@ -116,7 +115,8 @@ def export_model(
     described = json.dumps(document, indent=1, allow_nan=False) + "\n"
     if layout == "hf":
         arrays = hf_export.tensors(run.model, arrays, axes)
-        texts |= {DESCRIPTION: described} | hf_export.texts(run, tokenizer or {})
+        texts = hf_export.texts(run, tokenizer or {}, texts.get(TOKENIZER))
+        texts[run_files.MODEL_DESCRIPTION] = described
     else:
         texts[CONFIG] = described
     metadata = {"format": FORMAT if layout == "scaling" else "pt", "run_id": run_id}

@@ -2,7 +2,7 @@
 normalised.
 
 Only models that are one of the two, weight for weight: RMSNorm with gains, rotations, SwiGLU, no
-biases, no muP. `transformers` then computes the same logits up to rounding.
+biases, no muP, no experts. `transformers` then computes the same logits up to rounding.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ def check_exportable(model: ModelConfig) -> None:
     """Raises ScalingError, which names each choice that neither Llama nor Qwen3 has."""
     wrong = [
         f"{name} = {getattr(model, name)!r}"
-        for name, value in {**NEEDED, "transfer": None}.items()
+        for name, value in {**NEEDED, "transfer": None, "n_experts": 1}.items()
         if getattr(model, name) != value
     ]
     if wrong:
         needed = ", ".join(f"{name} = {value!r}" for name, value in NEEDED.items())
+        needed += " and n_experts = 1" if model.n_experts > 1 else ""
         raise ScalingError(
             f"neither a Llama nor a Qwen3: {', '.join(wrong)}",
             where="--format hf",
@@ -37,20 +38,30 @@ def check_exportable(model: ModelConfig) -> None:
         )
 
 
-def texts(run: RunConfig, tokenizer: Mapping[str, Any]) -> dict[str, str]:
-    """The text files by name, for a run whose corpus has a `tokenizer`."""
-    tokenizer_config = {
+def texts(
+    run: RunConfig, tokenizer: Mapping[str, Any], tokenizer_json: str | None
+) -> dict[str, str]:
+    """The text files by name, for a run whose corpus has a `tokenizer`, with its tokenizer.json
+    unless it is one of bytes.
+    """
+    separator = tokenizer.get("separator")
+    if tokenizer.get("kind") == "bytes":
+        tokenizer_json = byte_tokenizer(separator)
+    tokenizer_config: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": run.task.seq_len,
     }
+    if tokenizer_json is not None and separator is not None:
+        from tokenizers import Tokenizer
+
+        token = Tokenizer.from_str(tokenizer_json).id_to_token(separator)
+        tokenizer_config |= {"bos_token": token, "eos_token": token}
     documents = {
-        "config.json": config(run, tokenizer.get("separator")),
+        "config.json": config(run, separator),
         "tokenizer_config.json": tokenizer_config,
     }
     named = {name: json.dumps(document, indent=1) + "\n" for name, document in documents.items()}
-    return named | (
-        {"tokenizer.json": byte_tokenizer()} if tokenizer.get("kind") == "bytes" else {}
-    )
+    return named | ({} if tokenizer_json is None else {"tokenizer.json": tokenizer_json})
 
 
 def config(run: RunConfig, separator: int | None = None) -> dict[str, Any]:
@@ -120,15 +131,23 @@ def tensors(
     return {name: np.ascontiguousarray(array) for name, array in renamed.items()}
 
 
-def byte_tokenizer() -> str:
-    """tokenizer.json of the bytes: the id of a byte is its value."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+def byte_tokenizer(separator: int | None = None) -> str:
+    """tokenizer.json of the bytes: the id of a byte is its value.
+
+    An ASCII `separator` is a special token, spelled as it stands in the text.
+    """
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printable]
     symbols = {chr(byte): byte for byte in printable}
     symbols |= {chr(256 + i): byte for i, byte in enumerate(others)}  # as GPT-2 spells bytes
+    special = [] if separator is None or separator > 127 else [chr(separator)]
+    if special:
+        symbols = {name: byte for name, byte in symbols.items() if byte != separator}
+        symbols[special[0]] = ord(special[0])
     tokenizer = Tokenizer(models.BPE(vocab=symbols, merges=[]))
+    tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in special])
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     return tokenizer.to_str()

@@ -21,7 +21,7 @@ from scaling.accounting import (
 from scaling.config import ModelConfig
 from scaling.train.model.forward import make_forward
 from scaling.train.model.transformer import init, shapes
-from tests.train.model.variants import ALL, COVERING, SEQ_LEN, label, tiny_model
+from tests.train.model.variants import ALL, COVERING, MIXTURES, SEQ_LEN, label, tiny_model
 
 
 def group(path):
@@ -45,17 +45,60 @@ def counted(params):
 
 @pytest.mark.slow
 def test_parameters_of_every_variant_by_group():
-    for model in ALL:
+    for model in [*ALL, *MIXTURES]:
         assert counted(shapes(model, SEQ_LEN)) == parameter_groups(model, SEQ_LEN), label(model)
 
 
-@pytest.mark.parametrize("model", COVERING[:5], ids=label)
+@pytest.mark.parametrize("model", [*COVERING[:5], *MIXTURES], ids=label)
 def test_drawn_parameters_have_the_counted_shapes(model):
     drawn = jax.eval_shape(lambda key: init(model, SEQ_LEN, key), jax.random.key(0))
     assert sum(leaf.size for leaf in jax.tree.leaves(drawn)) == n_params(model, SEQ_LEN, "total")
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), drawn) == jax.tree.map(
         lambda leaf: (leaf.shape, leaf.dtype), shapes(model, SEQ_LEN)
     )
+
+
+@pytest.mark.parametrize("model", MIXTURES, ids=label)
+def test_active_parameters_are_those_of_a_tokens_experts(model):
+    """Of each array of experts `top_k` matrices, of all others everything; a tied head counts."""
+    leaves = jax.tree_util.tree_leaves_with_path(shapes(model, SEQ_LEN))
+    active = sum(
+        math.prod((model.top_k, *leaf.shape[1:]))
+        if "expert" in jax.tree_util.keystr(path)
+        else leaf.size
+        for path, leaf in leaves
+    )
+    embedding = 0 if model.tie_embeddings else model.vocab_size * model.d_model
+    assert n_params(model, SEQ_LEN, "active") == active - embedding
+    inactive = (model.n_experts - model.top_k) * (3 if model.ffn == "swiglu" else 2)
+    assert n_params(model, SEQ_LEN, "with_head") - (active - embedding) == (
+        inactive * model.n_layers * model.d_model * model.d_ff
+    )
+    assert train_flops(model, SEQ_LEN, 10, "6nd") == 60 * n_params(model, SEQ_LEN, "active")
+
+
+def test_active_is_with_head_in_a_dense_model():
+    assert n_params(tiny_model(), SEQ_LEN, "active") == n_params(tiny_model(), SEQ_LEN)
+
+
+def test_mixtral_8x7b_has_its_published_counts():
+    """46.7B in total and 12.9B for a token (Jiang 2024, section 2), embedding included."""
+    mixtral = ModelConfig(
+        n_layers=32,
+        d_model=4096,
+        n_heads=32,
+        n_kv_heads=8,
+        d_head=128,
+        d_ff=14336,
+        vocab_size=32000,
+        ffn="swiglu",
+        qk_norm=False,
+        n_experts=8,
+        top_k=2,
+    )
+    assert n_params(mixtral, 8192, "total") == 46_702_792_704
+    active = n_params(mixtral, 8192, "active") + 32000 * 4096
+    assert active == 12_879_925_248
 
 
 def product_flops(jaxpr):
@@ -95,7 +138,14 @@ def test_exact_flops_are_those_of_the_program(model):
     program = jax.make_jaxpr(make_forward(model, SEQ_LEN))(
         shapes(model, SEQ_LEN), jax.ShapeDtypeStruct((batch, SEQ_LEN), "int32")
     )
-    assert product_flops(program.jaxpr) == batch * unmasked_forward_flops(model, SEQ_LEN)
+    rows = batch * SEQ_LEN * model.top_k
+    size = -(-rows // (2 * model.n_experts))
+    blocks = (rows + model.n_experts * (size - 1)) // size
+    padding = blocks * size - rows if model.n_experts > 1 else 0
+    width = (3 if model.ffn == "swiglu" else 2) * model.d_ff * model.d_model
+    assert product_flops(program.jaxpr) == (
+        batch * unmasked_forward_flops(model, SEQ_LEN) + 2 * padding * width * model.n_layers
+    )
 
 
 def test_exact_flops_are_near_those_of_the_compiler():

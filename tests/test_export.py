@@ -195,15 +195,23 @@ def test_the_arrays_for_hugging_face_are_the_parameters_once(model):
     np.testing.assert_array_equal(gate.T, named["blocks.0.ffn.up.kernel"][:, :96])
 
 
-def test_a_byte_tokenizer_gives_every_byte_its_value():
+def test_a_mixture_of_experts_is_not_exported_to_hugging_face():
+    with pytest.raises(ScalingError, match="neither a Llama nor a Qwen3: n_experts = 2"):
+        hf_export.check_exportable(hf_run(n_experts=2).model)
+
+
+@pytest.mark.parametrize("separator", [None, 0])
+def test_a_byte_tokenizer_gives_every_byte_its_value(separator):
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_str(hf_export.byte_tokenizer())
-    text = "Grüße, 世界\n\t\x00"
-    assert tokenizer.encode(text).ids == list(text.encode())
-    assert tokenizer.decode(tokenizer.encode(text).ids) == text
+    tokenizer = Tokenizer.from_str(hf_export.byte_tokenizer(separator))
+    text = "Grüße, 世界\n\t\x00Ā\x00\x00"
+    ids = tokenizer.encode(text).ids
+    assert ids == list(text.encode())
+    assert tokenizer.decode(ids, skip_special_tokens=False) == text
 
 
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("model", [{}, {"qk_norm": False, "tie_embeddings": True}], ids=str)
 def test_transformers_computes_the_same_logits(model, tmp_path):
     transformers = pytest.importorskip("transformers")
@@ -225,10 +233,54 @@ def test_transformers_computes_the_same_logits(model, tmp_path):
     np.testing.assert_allclose(logits, ours, atol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore")  # of packages that are not ours
+def test_lm_eval_chooses_the_likeliest_continuation(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    lm_eval = pytest.importorskip("lm_eval")
+    from safetensors.numpy import save_file
+
+    run, choices = hf_run(vocab_size=256), ["ab", "Ā!", "\n0"]
+    named = hf_named(run)
+    arrays = hf_export.tensors(run.model, named, saved_params.axes(run))
+    save_file(arrays, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    for name, text in hf_export.texts(run, {"kind": "bytes", "separator": 0}, None).items():
+        (tmp_path / name).write_text(text)
+    params, likeliest = saved_params.unflatten(run, named), []
+    for context in ("x = ", "def ", "a["):
+        scores = []
+        for choice in choices:
+            ids = np.frombuffer((context + choice).encode(), np.uint8).astype(np.int32)
+            logits = saved_params.logits(run, params, ids[None, :-1])[0]
+            nll = np.logaddexp.reduce(logits, axis=1) - logits[np.arange(len(ids) - 1), ids[1:]]
+            scores.append(-nll[len(context.encode()) - 1 :].sum())
+        likeliest.append(int(np.argmax(scores)))
+    documents = [
+        {"context": context, "choices": choices, "answer": answer}
+        for context, answer in zip(("x = ", "def ", "a["), likeliest, strict=True)
+    ]
+    (tmp_path / "documents.jsonl").write_text("\n".join(map(json.dumps, documents)))
+    task = {
+        "task": "likeliest",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(tmp_path / "documents.jsonl")}},
+        "test_split": "test",
+        "output_type": "multiple_choice",
+        "doc_to_text": "{{context}}",
+        "doc_to_choice": "{{choices}}",
+        "doc_to_target": "answer",
+        "target_delimiter": "",
+        "metric_list": [{"metric": "acc"}],
+    }
+    arguments = {"pretrained": str(tmp_path), "dtype": "float32"}
+    scored = lm_eval.simple_evaluate("hf", arguments, [task], device="cpu", bootstrap_iters=0)
+    assert scored["results"]["likeliest"]["acc,none"] == 1.0
+
+
 def hf_run(**model):
     shape = dict(n_layers=2, d_model=32, n_heads=4, n_kv_heads=1, d_head=8, d_ff=96, vocab_size=64)
     return RunConfig(
-        model=ModelConfig(**shape, ffn="swiglu", **model),
+        model=ModelConfig(**{**shape, "ffn": "swiglu", **model}),
         task=TextTask(kind="text", seq_len=16),
         optim=OptimConfig(lr=1e-3),
         batch_size=1,

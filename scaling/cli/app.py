@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup, TyperOption
 from typer.models import OptionInfo
 
 from scaling import files
@@ -115,6 +115,21 @@ class CommandGroup(TyperGroup):
         return result
 
 
+class Command(TyperCommand):
+    """Refuses an option that takes one value and is given twice: the last would silently win."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Raises ScalingError that names the option."""
+        given = [] if ctx.resilient_parsing else self.make_parser(ctx).parse_args(list(args))[2]
+        for item in given:
+            single = isinstance(item, TyperOption) and not (item.is_flag or item.multiple)
+            if single and given.count(item) > 1:
+                names = ", names separated by commas" if item.name == "columns" else ""
+                what = f"{item.opts[0]} is given twice: only the last would count"
+                raise ScalingError(what, remedy=f"write it once{names}")
+        return super().parse_args(ctx, args)
+
+
 def _discard_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -164,6 +179,7 @@ def add_command(
     examples = next((i for i, text in enumerate(paragraphs) if text.startswith("Example:")), None)
     group.command(
         name or function.__name__.replace("_", "-"),
+        cls=Command,
         help="\n\n".join(paragraphs[:examples]),
         epilog="\n\n".join(paragraphs[examples:]) if examples is not None else None,
         rich_help_panel=panel,

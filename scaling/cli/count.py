@@ -142,9 +142,13 @@ def _tables(counted: dict[str, Any], seq_len: int, conditions: str) -> list[Tabl
         (name, f"{value:,}", f"{value / n_params['total']:.1%}")
         for name, value in counted["parameters"].items()
     ]
-    groups += [(f"N {name}", f"{n:,}", format_count(n)) for name, n in n_params.items()]
+    groups += [
+        (f"N {name}", f"{n:,}", format_count(n))
+        for name, n in n_params.items()
+        if name != "active" or model["n_experts"] > 1
+    ]
     flops = [
-        (name, format_flops(value), f"{value / (6 * n_params['with_head']):.3f}")
+        (name, format_flops(value), f"{value / (6 * n_params['active']):.3f}")
         for name, value in counted["train_flops_per_token"].items()
     ]
     whole = counted["attention"]["MHA"]["kv_cache_bytes"]

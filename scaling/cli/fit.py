@@ -78,9 +78,10 @@ class FitArguments:
         "Column names: N=params, D=tokens, C=flops, L=loss.", DATA, "N=...,D=..."
     )
     params: str = choice(
-        "with_head total nonembedding",
+        "with_head total nonembedding active",
         "Convention of N in a results folder.",
         DATA,
+        "convention",
         default="with_head",
     )
     flops: str = choice(

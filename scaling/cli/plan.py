@@ -118,6 +118,12 @@ def plan_text(document: dict[str, Any]) -> RenderableType:
 
     runs, infeasible = document["runs"], document["infeasible"]
     counts = ("n_params_with_head", "n_params", "n_params_nonembedding")
+    convention = "blocks and head (with_head), then total and non-embedding"
+    if any(run["n_params_active"] < run["n_params_with_head"] for run in runs):
+        counts = ("n_params_active", "n_params", "n_params_nonembedding")
+        convention = (
+            "blocks and head, of experts those of a token (active), then total and non-embedding"
+        )
     rows = [
         {
             "run": run["run_id"],
@@ -145,8 +151,7 @@ def plan_text(document: dict[str, Any]) -> RenderableType:
             seconds=("time",),
             bytes=("memory",),
         ),
-        "N: blocks and head (with_head), then total and non-embedding; shape: layers x width; "
-        "C: exact FLOPs; batch in tokens",
+        f"N: {convention}; shape: layers x width; C: exact FLOPs; batch in tokens",
     ]
     if document["merged"]:
         parts.append(f"{document['merged']} cells give the same model as another cell")

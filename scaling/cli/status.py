@@ -130,7 +130,7 @@ def _watch(folder: SweepFolder, every: float) -> None:
 
 
 def status_text(status: Status) -> RenderableType:
-    """What `scaling status` prints; N counts blocks and head."""
+    """What `scaling status` prints; N counts blocks and head, of experts those of a token."""
     from scaling.render.table import Column, Table
 
     columns = (
@@ -144,6 +144,7 @@ def status_text(status: Status) -> RenderableType:
         Column("attempts", "integer"),
         Column("reason"),
     )
+    has_experts = any(run.n_params_active < run.n_params_with_head for run in status.runs)
     rows = []
     for run in status.runs:
         loss = "" if run.loss is None else f"{run.loss:.4f}"
@@ -151,7 +152,7 @@ def status_text(status: Status) -> RenderableType:
             (
                 run.run_id,
                 run.status,
-                run.n_params_with_head,
+                run.n_params_active,
                 run.tokens,
                 run.step or "",
                 loss if run.loss_split == "val" else "",
@@ -163,7 +164,7 @@ def status_text(status: Status) -> RenderableType:
     counts = ", ".join(f"{count} {name}" for name, count in status.counts.model_dump().items())
     parts: list[object] = [
         Table("status", f"{status.sweep}: {counts}", columns, tuple(rows), max_rows=SHOWN),
-        "N: blocks + head",
+        "N: blocks + head" + (", with a token's own experts" if has_experts else ""),
     ]
     if status.eta_seconds:
         parts.append(f"time left: {format_seconds(status.eta_seconds)}")

@@ -93,7 +93,7 @@ class Display:
     def _ending(self, event: events.RunEnded) -> str:
         planned = self.tracker.by_id[event.run_id]
         size = (
-            f"N {format_count(planned.n_params['with_head'])}  D "
+            f"N {format_count(planned.n_params['active'])}  D "
             f"{format_count(planned.run.tokens)}  C {format_flops(planned.flops)}"
         )
         is_done = event.event == "done" and event.loss is not None
@@ -120,7 +120,7 @@ class Display:
         rows = tuple(
             (
                 run_id,
-                self.tracker.by_id[run_id].n_params["with_head"],
+                self.tracker.by_id[run_id].n_params["active"],
                 f"{event.step}/{event.n_steps}",
                 f"{event.loss:.3f}",
                 f"{event.tokens_per_second:,.0f}",

@@ -29,7 +29,9 @@ class ModelConfig(Frozen):
 
     `bias` adds biases to the projections and to LayerNorm; `ffn = "swiglu"` has three matrices of
     width `d_ff`; without `gains` the norms before attention, feed-forward and head multiply by
-    nothing (gains spoil the transfer over widths, Lingle 2024).
+    nothing (gains spoil the transfer over widths, Lingle 2024). With `n_experts` above 1 each
+    feed-forward part is a mixture of experts of width `d_ff`, `top_k` for each token (Fedus 2021);
+    `load_balance` is the coefficient of its auxiliary loss.
     """
 
     n_layers: Positive
@@ -46,6 +48,9 @@ class ModelConfig(Frozen):
     qk_norm: bool = True
     bias: bool = False
     gains: bool = True
+    n_experts: Annotated[int, Field(gt=0, le=4096)] = 1
+    top_k: Positive = 1
+    load_balance: Annotated[float, Field(ge=0.0, le=100.0)] = 0.01
     transfer: MuP | None = None
 
     @model_validator(mode="after")
@@ -60,4 +65,8 @@ class ModelConfig(Frozen):
             raise ValueError(
                 f'pos = "sinusoidal" fills pairs: d_model = {self.d_model} must be even'
             )
+        if self.top_k > self.n_experts:
+            raise ValueError(f"top_k = {self.top_k} exceeds n_experts = {self.n_experts}")
+        if self.n_experts > 1 and self.bias:
+            raise ValueError("experts have no biases: bias = true needs n_experts = 1")
         return self

@@ -33,6 +33,8 @@ VARIANTS = {
     "model.qk_norm",
     "model.gains",
     "model.n_kv_heads",
+    "model.n_experts",
+    "model.top_k",
 }  # no law holds across them
 
 

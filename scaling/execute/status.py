@@ -30,7 +30,8 @@ class RunStatus(_Part):
     """One planned run.
 
     Args:
-        n_params: all parameters; n_params_with_head: blocks and head, the convention of `plan`.
+        n_params: all parameters; n_params_with_head: blocks and head, the convention of `plan`;
+            n_params_active: the same with only the experts that a token takes.
         loss: at `step`, in nats: of the held-out data ("val"), or of the last training batches
             ("train") while the run is in training.
         reason: why it failed or is missing.
@@ -46,6 +47,7 @@ class RunStatus(_Part):
     loss_split: Literal["train", "val"] | None
     attempts: int
     reason: str | None
+    n_params_active: int
 
 
 class Counts(_Part):
@@ -132,6 +134,7 @@ def read_status(folder: SweepFolder, monitor: HeartbeatMonitor | None = None) ->
             status=state,
             n_params=planned.n_params.total,
             n_params_with_head=planned.n_params.with_head,
+            n_params_active=planned.n_params.active or planned.n_params.with_head,
             tokens=planned.tokens,
             step=step,
             loss=loss,

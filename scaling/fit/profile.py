@@ -127,7 +127,7 @@ def profile(fit: LawFit, ci: float = 0.95) -> dict[str, ProfileInterval]:
     for down, up in zip(centred[::2], centred[1::2], strict=True):
         name, (lo, hi) = task.law.names[down.place], (down.crossing(), up.crossing())
         known = lo is not None and hi is not None and hi - lo < np.log(WIDE["coefficient"])
-        profiles[name] = profiles[name].model_copy(update={"identified": known})
+        profiles[name] = profiles[name].model_copy(update={"identified": bool(known)})
     return profiles
 
 
@@ -169,7 +169,7 @@ def _of_a_part(fit: LawFit, ci: float) -> dict[str, ProfileInterval]:
             for end in (each.lo, each.hi)
         )
         is_closed = lo is not None and hi is not None
-        profiles[name] = ProfileInterval(lo=lo, hi=hi, identified=is_closed)
+        profiles[name] = ProfileInterval(lo=lo, hi=hi, identified=bool(is_closed))
     return profiles
 
 
@@ -302,4 +302,4 @@ def _read(fit: LawFit, down: _ProfileSide, up: _ProfileSide) -> tuple[ProfileInt
     if any((lo is not None and rival < lo) or (hi is not None and rival > hi) for rival in rivals):
         lo, hi = lo and min(lo, *rivals), hi and max(hi, *rivals)
         closed = identified = False
-    return ProfileInterval(lo=lo, hi=hi, identified=identified), closed and not identified
+    return ProfileInterval(lo=lo, hi=hi, identified=bool(identified)), closed and not identified

@@ -73,6 +73,7 @@ class RunEntry(_Part):
     seed: int
     seconds: float | None
     memory_bytes: int
+    n_params_active: int
     fits: bool | None = None
     remedy: str | None = None
     device_memory_bytes: int | None = None
@@ -113,11 +114,12 @@ class PlanDocument(_Part):
 
 
 class ParamCounts(_Part):
-    """Parameters of a run by convention."""
+    """Parameters of a run by convention; plans of older versions lack `active`."""
 
     with_head: int
     total: int
     nonembedding: int
+    active: int | None = None
 
 
 class PlannedRunEntry(_Part):
@@ -237,10 +239,11 @@ def _run_entry(
         n_params=planned.n_params["total"],
         n_params_with_head=planned.n_params["with_head"],
         n_params_nonembedding=planned.n_params["nonembedding"],
+        n_params_active=planned.n_params["active"],
         n_layers=run.model.n_layers,
         d_model=run.model.d_model,
         tokens=run.tokens,
-        tokens_per_param=run.tokens / planned.n_params["with_head"],
+        tokens_per_param=run.tokens / planned.n_params["active"],
         flops=planned.flops,
         batch_tokens=run.batch_tokens,
         lr=run.optim.lr,

@@ -80,6 +80,8 @@ class _DeviceShare:
         self.heads = model.n_heads * model.d_head / self.tensor
         self.kv = model.n_kv_heads * model.d_head / self.tensor
         self.ffn = model.d_ff / self.tensor
+        if model.n_experts > 1:  # the rows of a token's experts, and half as many of padding
+            self.ffn *= 1.5 * model.top_k
         self.inner = self.ffn * (2 if model.ffn == "swiglu" else 1)
         self.is_fused = execution.attention == "fused"
         scores = model.n_heads * seq_len * (self.blocks + 1) / (2 * self.blocks)
@@ -102,6 +104,11 @@ class _DeviceShare:
         if self.half == 1 or self.execution.remat == "block":
             return 0.0
         return (self.groups["attention"] + self.groups["ffn"]) * self.half / self.tensor
+
+    def expert_words(self) -> float:
+        """Each expert's matrices for its three blocks, kept for the backward pass."""
+        copies = 3 * self.half if self.model.n_experts > 1 else 0.0
+        return copies * self.groups["ffn"] / self.tensor
 
     def delayed_words(self) -> float:
         """Words a token of gradients that XLA keeps with `fsdp` on a TPU, where it puts off the
@@ -262,7 +269,7 @@ def _estimated(shape: _Shape, execution: Execution, kind: Kind) -> MemoryEstimat
     own, micro_batch = part.own_words, part.execution.micro_batch
     gradients = own * (2 if micro_batch and micro_batch < run.batch_size else 1)
     gradients += part.gathered_words()
-    kept = part.tokens * run.model.n_layers * part.layer_words()
+    kept = part.tokens * run.model.n_layers * part.layer_words() + part.expert_words()
     backward, loss = part.tokens * part.backward_words(), part.loss_words()
     if kind != "cpu":  # activations are freed while gradients grow, and matrices are cast once
         kept += part.cast_words() + part.tokens * run.model.n_layers * part.delayed_words()

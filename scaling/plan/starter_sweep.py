@@ -234,7 +234,7 @@ seeds = [0]  # more seeds tell noise from effect: [0, 1, 2]
 
 [design]
 kind = "isoflop"  # every size at every budget
-params = "with_head"  # what counts as N: with_head, total or nonembedding
+params = "with_head"  # what counts as N: with_head, total, nonembedding or active
 flops = "exact"  # how C is counted: exact, 6nd, kaplan or chinchilla
 budgets = [{", ".join(f'"{budget}"' for budget in budgets)}]  # FLOPs of one run
 sizes = [{", ".join(f'"{format_count(size)}"' for size in grid.sizes)}]  # parameters

@@ -7,11 +7,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from scaling.errors import ScalingError
+from scaling.store.run_files import MODEL_DESCRIPTION
 
 MAX_DIGITS = 300  # of a whole number that a float can still hold
 CURVE = "scaling.curve"  # the attribute of a table that is the loss curve of one run
@@ -101,11 +103,7 @@ def _from_object(content: dict[str, Any]) -> pd.DataFrame | None:
     names = [str(name) for each in scores if isinstance(each, Mapping) for name in each]
     is_score = re.compile(r"acc|exact_match|f1|mcc|bits_per|(word|byte)_perplexity").match
     if any(map(is_score, names)) and not any("loss" in name for name in names):
-        raise ScalingError(
-            "an lm-eval result: scores of one model, without its parameters, tokens and loss",
-            remedy="join scores, N, D and loss in one table, a row for each model "
-            "(--law two-stage)",
-        )
+        return _evaluation(content)
     if {"columns", "data"} <= set(content) and isinstance(content["data"], list):
         return pd.DataFrame(content["data"], columns=content["columns"])
     values = list(content.values())
@@ -134,3 +132,29 @@ def _from_object(content: dict[str, Any]) -> pd.DataFrame | None:
     inner = (_from_object(dict(each)) for each in objects)
     whole = pd.DataFrame([content]) if any("loss" in str(key) for key in content) else None
     return next((each for each in inner if each is not None), whole)
+
+
+def _evaluation(content: dict[str, Any]) -> pd.DataFrame:
+    """A row for each task of an lm-eval result: accuracy there, and N (with_head), D and loss of
+    the run, which `results export-model --format hf` has written into the model's folder.
+    """
+    arguments = content.get("config", {}).get("model_args") or ""
+    if isinstance(arguments, str):
+        arguments = dict(part.partition("=")[::2] for part in arguments.split(","))
+    try:
+        run = json.loads((Path(arguments["pretrained"]) / MODEL_DESCRIPTION).read_text("utf-8"))
+        counts = {"params": run["n_params"]["with_head"], "tokens": run["tokens"]}
+        measured = counts | {"loss": run["loss"]["value"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ScalingError(
+            "an lm-eval result: scores of one model, without its parameters, tokens and loss",
+            remedy="evaluate the folder of `results export-model --format hf`, or join scores, N, "
+            "D and loss in one table (--law two-stage)",
+        ) from None
+    return pd.DataFrame(
+        [
+            {"model": run["run_id"], "task": task, **measured, "accuracy": scores["acc,none"]}
+            for task, scores in content["results"].items()
+            if "acc,none" in scores
+        ]
+    )

@@ -7,6 +7,7 @@ that lists the choices.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -101,7 +102,22 @@ def read_rows(
         if path.is_dir() and run_files.has_runs(path):
             rows.append(run_files.load(path, planned_only=True))
             digest.update(_content(rows[-1]))
-    return rows, foreign, digest.hexdigest()
+    return list(map(_with_experts, rows)), foreign, digest.hexdigest()
+
+
+def _with_experts(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows with the columns `n_experts` and `top_k`, which the fixed schema lacks, where a model
+    is a mixture of experts.
+    """
+    texts = rows["config"].unique()
+    if all('"n_experts":1,' in text or '"n_experts"' not in text for text in texts):
+        return rows
+    models = {text: json.loads(text)["model"] for text in texts}
+    columns = {
+        name: rows["config"].map({text: model.get(name, 1) for text, model in models.items()})
+        for name in ("n_experts", "top_k")
+    }
+    return rows.assign(**columns)
 
 
 def _is_rows(table: pd.DataFrame) -> bool:

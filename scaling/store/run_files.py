@@ -29,6 +29,7 @@ from scaling.formatting import sanitize
 from scaling.store.rows import SCHEMA, SCHEMA_VERSION
 
 RUNS, MERGED = "runs", "merged"
+MODEL_DESCRIPTION = "scaling.json"  # of the run, in a folder of its model in another layout
 RUN_ID = re.compile(r"[0-9a-f]{12}")
 INDEX, FACTS = b"scaling.runs", (b"scaling.fingerprint", b"scaling.execution")
 CHECKSUM_KEY = "scaling.checksum"

@@ -128,7 +128,7 @@ def make_activations(cfg: ModelConfig, seq_len: int) -> Any:
         for block in model.blocks:
             mixed.append(block.attention(block.attention_norm(x_NM), context, None)[0])
             x_NM = block.add_residual(x_NM, mixed[-1])
-            fed.append(block.ffn(block.ffn_norm(x_NM)))
+            fed.append(block.ffn(block.ffn_norm(x_NM))[0])
             x_NM = block.add_residual(x_NM, fed[-1])
         logits = logits_NV(
             model.final_hidden(x_NM), model.output_embedding, LMHead(Compute(), cfg.tie_embeddings)

@@ -17,7 +17,13 @@ from scaling.tasks.corpus.token_store import Split
 from scaling.train.answer_sampling import AnswerEvaluator
 from scaling.train.gradient_noise import GradientNoiseScale
 from scaling.train.sharding import Sharder
-from scaling.train.step import TrainState, eval_program, program_key, score_program
+from scaling.train.step import (
+    TrainState,
+    balance_program,
+    eval_program,
+    program_key,
+    score_program,
+)
 
 
 class Evaluator:
@@ -33,6 +39,11 @@ class Evaluator:
             other = open_task(eval_set_task(run.task, eval_set))
             windows = sharder.put_tokens(_fixed_windows(run, other, "val"))
             self._sets.append((f"val:{eval_set.name}", windows, other.bytes_per_token))
+        self._balance = (
+            balance_program(program_key(run), sharder.execution)
+            if run.model.n_experts > 1
+            else None
+        )
         self._noise = GradientNoiseScale(run, task, sharder) if run.evals.noise_scale else None
         self._token_metrics = (
             _TokenMetrics(run, task, sharder, windows_MBT1)
@@ -63,6 +74,9 @@ class Evaluator:
                 stderr = loss.stderr * scale if loss.stderr else None
                 values.append(MetricValue("bpb", loss.value * scale, stderr, split=split))
         values += self._averaged_loss(state)
+        if self._balance:  # 1 where the experts have equal shares
+            balance_M = np.asarray(self._balance(state.params, self._held_out), np.float64)
+            values.append(mean_value("load_balance", balance_M))
         return values + (self._token_metrics.evaluate(state.params) if self._token_metrics else [])
 
     def gradient_noise(self, state: TrainState, run: RunConfig) -> list[MetricValue]:

@@ -21,7 +21,7 @@ from scaling.train import local_checkpoint
 from scaling.train.fingerprint import local_platform
 from scaling.train.model.forward import make_forward, unstack
 from scaling.train.model.operations import Compute
-from scaling.train.model.transformer import Dense, Transformer, shapes
+from scaling.train.model.transformer import Dense, ExpertKernel, Transformer, shapes
 
 AXES = {
     "embedding": ("vocab", "d_model"),
@@ -62,11 +62,13 @@ def axes(run: RunConfig) -> dict[str, tuple[str, ...]]:
     """The meaning of the axes of every parameter; vectors (gains, biases) have one axis."""
     model = Transformer(run.model, run.task.seq_len, Compute(run.precision))
     dense_axes = {
-        ".".join(map(str, (*path, "kernel"))): ("d_out", "d_in")
+        ".".join(map(str, (*path, "kernel"))): ("expert", "d_in", "d_out")
+        if isinstance(module, ExpertKernel)
+        else ("d_out", "d_in")
         if module.transposed
         else ("d_in", "d_out")
         for path, module in nnx.iter_modules(model)
-        if isinstance(module, Dense)
+        if isinstance(module, (Dense, ExpertKernel))
     }
     named_axes = {**AXES, **dense_axes}
     return {

@@ -40,13 +40,16 @@ RULES: dict[str, tuple[str | None, str | None]] = {
     "out": (TENSOR, FSDP),
     "up": (FSDP, TENSOR),
     "down": (TENSOR, FSDP),
+    "expert_gate": (None, TENSOR),  # (experts, inputs, outputs): `fsdp` divides the experts
+    "expert_up": (None, TENSOR),
+    "expert_down": (TENSOR, None),
 }
 
 
 def partition_spec(
     names: Sequence[str], sides: Sequence[int], d_model: int, mesh: MeshShape
 ) -> PartitionSpec:
-    """The spec of an array with this path and shape; leading axes (layers) are not divided.
+    """The spec of an array with this path and shape; axes of layers are not divided.
 
     An axis that does not divide its side moves to the other one, and if that fails too the matrix
     is replicated along it. `tensor` comes first, because it decides how products are split.
@@ -67,9 +70,10 @@ def partition_spec(
             if getattr(mesh, axis) > 1 and sides[side - 2] % parts == 0:
                 axes_of_side[side].append(axis)
                 break
-    return PartitionSpec(
-        *[None] * (len(sides) - 2), *(tuple(axes) or None for axes in axes_of_side)
-    )
+    leading: list[str | None] = [None] * (len(sides) - 2)
+    if role.startswith("expert") and mesh.fsdp > 1 and sides[-3] % mesh.fsdp == 0:
+        leading[-1] = FSDP
+    return PartitionSpec(*leading, *(tuple(axes) or None for axes in axes_of_side))
 
 
 @functools.lru_cache(maxsize=8)

@@ -198,9 +198,10 @@ def make_grad_fn(key: ProgramKey, execution: Execution, devices: Devices = ()) -
     def objective(
         params: Any, tokens_BT1: jax.Array, z_loss: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        x_NM, weight = backbone(params, tokens_BT1[:, :-1])
+        x_NM, weight, balance = backbone(params, tokens_BT1[:, :-1])
         x_NM, target_N = _select_targets(key, x_NM, tokens_BT1)
-        return mean_loss(x_NM, weight, target_N, z_loss)
+        total, loss = mean_loss(x_NM, weight, target_N, z_loss)
+        return total if balance is None else total + key.model.load_balance * balance, loss
 
     grad = jax.grad(objective, has_aux=True)
 
@@ -257,6 +258,23 @@ def score_program(key: ProgramKey, execution: Execution) -> Any:
     return _by_batch(key, execution, token_scores, lambda scores_BP: scores_BP)
 
 
+@functools.lru_cache(maxsize=64)
+def balance_program(key: ProgramKey, execution: Execution) -> Any:
+    """`balance(params, tokens_MBT1) -> balance_M`: the mean load-balance loss of the layers."""
+    backbone = make_backbone(key.model, key.seq_len, key.precision, execution)
+    sharder = Sharder(execution)
+
+    def run(params: Any, tokens_MBT1: jax.Array) -> Any:
+        def one(tokens_BT1: jax.Array) -> Any:
+            _, _, balance = backbone(params, tokens_BT1[:, :-1].astype(jnp.int32))
+            return balance / key.model.n_layers  # type: ignore[operator]
+
+        with sharder.in_mesh():
+            return sharder.replicate(jax.lax.map(one, tokens_MBT1))
+
+    return jax.jit(run)
+
+
 def _by_batch(
     key: ProgramKey,
     execution: Execution,
@@ -273,7 +291,7 @@ def _by_batch(
     def run(params: Any, tokens_MBT1: jax.Array, *values: jax.Array) -> Any:
         def one(tokens_BT1: jax.Array) -> Any:
             tokens_BT1 = tokens_BT1.astype(jnp.int32)
-            x_NM, weight = backbone(params, tokens_BT1[:, :-1])
+            x_NM, weight, _ = backbone(params, tokens_BT1[:, :-1])
             x_NM, target_N = _select_targets(key, x_NM, tokens_BT1)
             measured = measure(x_NM, weight, target_N, *values, head)
             B = len(tokens_BT1)

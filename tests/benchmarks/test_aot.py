@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 COMPILERS = {"h100x8-tiny-tensor": "jax_cuda12_plugin", "h100-tiny": "jax_cuda12_plugin"}
-COMPILERS |= {"v5e-tiny": "libtpu"}
+COMPILERS |= {"v5e-tiny": "libtpu", "h100x8-tiny-experts": "jax_cuda12_plugin"}
 
 
 @pytest.mark.slow

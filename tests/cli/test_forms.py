@@ -45,6 +45,7 @@ PLANNED = [
     "seed",
     "seconds",
     "memory_bytes",
+    "n_params_active",
 ]
 STATES = [
     "run_id",
@@ -57,6 +58,7 @@ STATES = [
     "loss_split",
     "attempts",
     "reason",
+    "n_params_active",
 ]
 RECONCILED = ("counting", "approach", "value", "lo", "hi", "unavailable")
 NO_TABLE = {

@@ -12,6 +12,7 @@ import pytest
 from scaling.config import ModelConfig, OptimConfig, RunConfig, TextTask
 from scaling.errors import ScalingError
 from scaling.points.columns import parse_columns
+from scaling.points.json_tables import read_json
 from scaling.points.run_tables import curves
 from scaling.points.source import SourceOptions, read_source
 from scaling.store.rows import DIVERGED, Measurement, Provenance, rows
@@ -311,3 +312,45 @@ def test_one_run_in_two_folders_must_agree(tmp_path):
     publish(tmp_path / "b", run_config(16, 100), {100: 3.5})
     with pytest.raises(ScalingError, match="twice with different losses"):
         read_source([tmp_path / "a", tmp_path / "b"], SourceOptions())
+
+
+@pytest.mark.parametrize("as_text", [True, False])
+def test_an_lm_eval_result_of_an_exported_model_has_its_n_d_and_loss(as_text, tmp_path):
+    described = {
+        "run_id": "0123456789ab",
+        "n_params": {"with_head": 12_000, "total": 20_000},
+        "tokens": 400_000,
+        "loss": {"value": 1.75, "stderr": 0.01},
+    }
+    (tmp_path / "scaling.json").write_text(json.dumps(described))
+    arguments = {"pretrained": str(tmp_path), "dtype": "float32"}
+    text = ",".join(f"{name}={value}" for name, value in arguments.items())
+    result = {
+        "results": {
+            "next_bytes": {"alias": "next_bytes", "acc,none": 0.5, "acc_stderr,none": 0.03},
+            "perplexity": {"word_perplexity,none": 9.0},
+        },
+        "versions": {"next_bytes": "Yaml"},
+        "n-shot": {"next_bytes": 0},
+        "config": {"model": "hf", "model_args": text if as_text else arguments},
+    }
+    assert read_json(json.dumps(result)).to_dict("records") == [
+        {
+            "model": "0123456789ab",
+            "task": "next_bytes",
+            "params": 12_000,
+            "tokens": 400_000,
+            "loss": 1.75,
+            "accuracy": 0.5,
+        }
+    ]
+
+
+def test_an_lm_eval_result_of_another_model_is_refused():
+    result = {
+        "results": {"arc": {"acc,none": 0.5}},
+        "versions": {},
+        "config": {"model_args": "pretrained=gpt2"},
+    }
+    with pytest.raises(ScalingError, match="an lm-eval result: scores of one model"):
+        read_json(json.dumps(result))

@@ -44,7 +44,8 @@ UNROLLED = dict(
     tie_embeddings=True,
 )
 UNROLLED |= {"gains": False, "transfer": MuP(base_width=16)}
-MODELS = {"scan": SCANNED, "unrolled": UNROLLED}
+EXPERTS = SCANNED | {"bias": False, "n_experts": 4, "top_k": 2}
+MODELS = {"scan": SCANNED, "unrolled": UNROLLED, "experts": EXPERTS}
 STEPS = 3
 CASES = {
     "scan": {
@@ -61,6 +62,10 @@ CASES = {
         "fsdp=8": {"mesh": MeshShape(fsdp=8), "remat": "block"},
         "2x2x2, micro": {"mesh": MeshShape(data=2, fsdp=2, tensor=2), "micro_batch": 8},
         "fsdp=8 of a GPU program": {"mesh": MeshShape(fsdp=8), "kind": "gpu", "remat": "block"},
+    },
+    "experts": {
+        "2x2x2": {"mesh": MeshShape(data=2, fsdp=2, tensor=2)},
+        "tensor=4 of a GPU program": {"mesh": MeshShape(tensor=4), "kind": "gpu"},
     },
 }
 
@@ -121,10 +126,11 @@ def main():
     """Print what differs between each mesh and one device."""
     report = {}
     for layers, cases in CASES.items():
-        alone, losses, norms, held_out = trained(layers, Execution(layers=layers))
+        how = {"layers": "scan" if layers == "experts" else layers}
+        alone, losses, norms, held_out = trained(layers, Execution(**how))
         assert not any(leaf.committed for leaf in jax.tree.leaves(alone))
         for name, choices in cases.items():
-            state, *found = trained(layers, Execution(layers=layers, **choices))
+            state, *found = trained(layers, Execution(**how, **choices))
             differences = [found[0] - losses, found[1] - norms, moments(state) - moments(alone)]
             differences += (
                 [np.asarray(found[2]) - np.asarray(held_out)] if found[2] is not None else []

@@ -37,7 +37,7 @@ def test_every_matrix_is_divided_by_fsdp_and_tensor(report, name):
     mesh = CASES[layers][case]["mesh"]
     for tree in ("params", "mu"):
         for path, (shape, shard) in report[name][tree].items():
-            is_matrix = "kernel" in path or "embedding" in path
+            is_matrix = ("kernel" in path and "router" not in path) or "embedding" in path
             expected = (
                 mesh.fsdp * mesh.tensor if is_matrix else mesh.fsdp if "position" in path else 1
             )
@@ -66,6 +66,10 @@ def spec(path, shape, mesh=CUBE):
         ("blocks.attention.out.kernel", (32, 64), P(("tensor",), ("fsdp",))),
         ("blocks.ffn.up.kernel", (3, 64, 256), P(None, ("fsdp",), ("tensor",))),  # stacked layers
         ("blocks.ffn.down.kernel", (3, 64, 256), P(None, ("fsdp",), ("tensor",))),
+        ("blocks.ffn.expert_up.kernel", (4, 64, 256), P("fsdp", None, ("tensor",))),
+        ("blocks.ffn.expert_down.kernel", (3, 4, 256, 64), P(None, "fsdp", ("tensor",), None)),
+        ("blocks.ffn.expert_up.kernel", (5, 64, 256), P(None, None, ("tensor",))),
+        ("blocks.ffn.router.kernel", (4, 64), P()),
         ("blocks.ffn.up.bias", (256,), P()),
         ("blocks.ffn_norm.gain", (3, 64), P()),
         ("count", (), P()),

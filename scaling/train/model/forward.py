@@ -32,8 +32,11 @@ def make_backbone(
     precision: Precision,
     execution: Execution = PLAIN,
     separator: int | None = None,
-) -> Callable[[Any, jax.Array], tuple[jax.Array, jax.Array]]:
-    """The function `(params, tokens_BT) -> x_NM, weight`: the head's input and its matrix.
+) -> Callable[[Any, jax.Array], tuple[jax.Array, jax.Array, jax.Array | None]]:
+    """The function `(params, tokens_BT) -> x_NM, weight, balance`.
+
+    The head's input and its matrix; the load-balance loss, summed over layers, of a mixture of
+    experts.
 
     With `execution.layers == "scan"` the parameters are those of `stack`. Token ids are not checked
     here: an id outside the vocabulary would read some other row. Attention does not cross
@@ -42,7 +45,9 @@ def make_backbone(
     compute = compute_of(precision, execution)
     graphs = _graphdefs(cfg, seq_len, compute)
 
-    def backbone(params: dict[str, Any], tokens_BT: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def backbone(
+        params: dict[str, Any], tokens_BT: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
         model = _merge_outer(graphs, params)
         x_NM, context = model.embed(tokens_BT, tokens_BT.shape[1])
         context = context._replace(fused=execution.attention == "fused")
@@ -50,18 +55,21 @@ def make_backbone(
             ends_BT = (tokens_BT == separator).astype(jnp.int32)
             context = context._replace(document_BT=jnp.cumsum(ends_BT, axis=1) - ends_BT)
 
-        def block(x_NM: jax.Array, block_params: Any) -> jax.Array:
-            x_NM, _ = nnx.merge(graphs[1], block_params)(x_NM, context, None)
-            return constrain_activation(x_NM, BATCH)
+        def block(x_NM: jax.Array, block_params: Any) -> tuple[jax.Array, jax.Array | None]:
+            x_NM, _, balance = nnx.merge(graphs[1], block_params)(x_NM, context, None)
+            return constrain_activation(x_NM, BATCH), balance
 
         run_block = block if execution.remat == "none" else _rematerialised(block, execution)
         x_NM, blocks = constrain_activation(x_NM, BATCH), params["blocks"]
         if execution.layers == "scan":
-            x_NM, _ = jax.lax.scan(lambda x_NM, p: (run_block(x_NM, p), None), x_NM, blocks)
+            x_NM, balances = jax.lax.scan(run_block, x_NM, blocks)
         else:
+            balances = []
             for i in range(cfg.n_layers):
-                x_NM = run_block(x_NM, blocks[i])
-        return model.final_hidden(x_NM), model.output_embedding
+                x_NM, balance = run_block(x_NM, blocks[i])
+                balances.append(balance)
+        total = jnp.sum(jnp.asarray(balances)) if cfg.n_experts > 1 else None
+        return model.final_hidden(x_NM), model.output_embedding, total
 
     return backbone
 
@@ -80,7 +88,7 @@ def make_forward(
     head = LMHead(compute_of(precision, execution), cfg.tie_embeddings)
 
     def forward(params: Any, tokens_BT: jax.Array) -> jax.Array:
-        x_NM, weight = backbone(params, tokens_BT)
+        x_NM, weight, _ = backbone(params, tokens_BT)
         return logits_NV(x_NM, weight, head).reshape(*tokens_BT.shape, -1)
 
     return forward
@@ -103,7 +111,7 @@ def make_decode(
         x_NM, context = model.embed(tokens_BT, caches[0].k_BSGK.shape[1], start)
         for i in range(cfg.n_layers):
             block = nnx.merge(graphs[1], params["blocks"][i])
-            x_NM, cache = block(x_NM, context, caches[i])
+            x_NM, cache, _ = block(x_NM, context, caches[i])
             new_caches.append(cache)
         logits = logits_NV(model.final_hidden(x_NM), model.output_embedding, head)
         return logits.reshape(*tokens_BT.shape, -1), tuple(new_caches)

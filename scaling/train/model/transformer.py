@@ -20,6 +20,7 @@ from flax import nnx
 from scaling.config import ModelConfig
 from scaling.train.model import mup, positions
 from scaling.train.model.attention import Cache, attend, attend_fused
+from scaling.train.model.experts import apply_experts
 from scaling.train.model.operations import Compute, matmul, normalize, recompute
 from scaling.train.sharding import BATCH, TENSOR, axis_size, constrain_activation, look_up
 
@@ -205,15 +206,68 @@ class FeedForward(nnx.Module):
         self.up = dense(cfg.d_model, inner, cfg.d_model**-0.5)
         self.down = dense(cfg.d_ff, cfg.d_model, (2 * mup.initial_depth(cfg) * cfg.d_ff) ** -0.5)
 
-    def __call__(self, x_NM: jax.Array) -> jax.Array:
+    def __call__(self, x_NM: jax.Array) -> tuple[jax.Array, None]:
         """(N, M) to (N, M)."""
-
-        def activate(*x_NF: jax.Array) -> jax.Array:
-            y_NF = ACTIVATIONS[self.cfg.ffn](*(x.astype(jnp.float32) for x in x_NF))
-            return y_NF.astype(self.compute.stream_dtype)
-
         widths = [self.cfg.d_ff] * (2 if self.cfg.ffn == "swiglu" else 1)
-        return self.down(recompute(activate, self.compute)(*self.up.parts(x_NM, *widths)))
+        activate = _activation(self.cfg, self.compute)
+        return self.down(activate(*self.up.parts(x_NM, *widths))), None
+
+
+def _activation(cfg: ModelConfig, compute: Compute) -> Callable[..., jax.Array]:
+    """The activation function of (gate and) value, computed in float32."""
+
+    def activate(*x_NF: jax.Array) -> jax.Array:
+        y_NF = ACTIVATIONS[cfg.ffn](*(x.astype(jnp.float32) for x in x_NF))
+        return y_NF.astype(compute.stream_dtype)
+
+    return recompute(activate, compute)
+
+
+class ExpertKernel(nnx.Module):
+    """The matrices (d_in, d_out) of all experts."""
+
+    def __init__(self, n_experts: int, d_in: int, d_out: int, std: float) -> None:
+        self.kernel = _parameter(n_experts, d_in, d_out, std=std)
+
+
+class MixtureOfExperts(nnx.Module):
+    """`top_k` of `n_experts` feed-forward parts for each token, weighted by the router, dropless.
+
+    The router's softmax, in float32, is over all experts and is not normalised again over those
+    that are chosen (Switch: Fedus 2021, eq. 2; OLMoE: Muennighoff 2024, eq. 2): normalised after
+    the choice, as in Mixtral, one expert would have weight 1 and the router no gradient.
+    """
+
+    def __init__(self, cfg: ModelConfig, compute: Compute) -> None:
+        self.cfg, self.compute = cfg, compute
+        E, std, exact = cfg.n_experts, cfg.d_model**-0.5, compute._replace(precision="float32")
+        self.router = Dense(cfg.d_model, E, std, bias=False, compute=exact)
+        shape = (E, cfg.d_model, cfg.d_ff)
+        self.expert_gate = ExpertKernel(*shape, std) if cfg.ffn == "swiglu" else None
+        self.expert_up = ExpertKernel(*shape, std)
+        std = (2 * mup.initial_depth(cfg) * cfg.d_ff) ** -0.5
+        self.expert_down = ExpertKernel(E, cfg.d_ff, cfg.d_model, std)
+
+    def __call__(self, x_NM: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """(N, M) to (N, M), and the load-balance loss: E sum_e f_e P_e (Fedus 2021, eq. 4-6).
+
+        f_e is the share of the choices that fall on an expert, P_e its mean probability; 1 where
+        they are even.
+        """
+        cfg, E = self.cfg, self.cfg.n_experts
+        p_NE = jax.nn.softmax(self.router(x_NM.astype(jnp.float32)))
+        gate_NK, expert_NK = jax.lax.top_k(p_NE, cfg.top_k)
+        share_E = (expert_NK.reshape(-1, 1) == jnp.arange(E)).mean(axis=0)
+        experts = (self.expert_gate, self.expert_up, self.expert_down)
+        y_NM = apply_experts(
+            x_NM,
+            gate_NK,
+            expert_NK,
+            [expert.kernel[...] for expert in experts if expert is not None],
+            _activation(cfg, self.compute),
+            self.compute,
+        )
+        return y_NM.astype(self.compute.stream_dtype), E * jnp.sum(share_E * p_NE.mean(axis=0))
 
 
 class Block(nnx.Module):
@@ -225,15 +279,17 @@ class Block(nnx.Module):
     def __init__(self, cfg: ModelConfig, compute: Compute) -> None:
         self.branch_multiplier = mup.depth_multiplier(cfg)
         self.attention_norm, self.attention = Norm(cfg, compute), Attention(cfg, compute)
-        self.ffn_norm, self.ffn = Norm(cfg, compute), FeedForward(cfg, compute)
+        self.ffn_norm = Norm(cfg, compute)
+        self.ffn = (MixtureOfExperts if cfg.n_experts > 1 else FeedForward)(cfg, compute)
 
     def __call__(
         self, x_NM: jax.Array, context: AttentionContext, cache: Cache | None
-    ) -> tuple[jax.Array, Cache | None]:
-        """(N, M) to (N, M), and the cache; see Attention."""
+    ) -> tuple[jax.Array, Cache | None, jax.Array | None]:
+        """(N, M) to (N, M), the cache (see Attention), the load-balance loss of experts."""
         mixed_NM, cache = self.attention(self.attention_norm(x_NM), context, cache)
         x_NM = self.add_residual(x_NM, mixed_NM)
-        return self.add_residual(x_NM, self.ffn(self.ffn_norm(x_NM))), cache
+        fed_NM, balance = self.ffn(self.ffn_norm(x_NM))
+        return self.add_residual(x_NM, fed_NM), cache, balance
 
     def add_residual(self, x_NM: jax.Array, branch_NM: jax.Array) -> jax.Array:
         """The residual stream plus a branch times its multiplier."""

@@ -62,12 +62,18 @@ def covering():
     return chosen
 
 
-COVERING = covering()
+MIXTURES = [
+    tiny_model(n_experts=4, top_k=2, ffn="swiglu", transfer=TRANSFER),
+    tiny_model(n_experts=3, n_layers=1, tie_embeddings=True, norm="layernorm"),
+    tiny_model(n_experts=32, top_k=32, ffn="relu2", gains=False),
+]
+COVERING = [*covering(), *MIXTURES]
 
 
 def label(model):
     """The choices of a model in one word, as a test id."""
-    return "-".join(str(getattr(model, name)) for name in CHOICES)
+    experts = [f"{model.n_experts}experts"] if model.n_experts > 1 else []
+    return "-".join([*(str(getattr(model, name)) for name in CHOICES), *experts])
 
 
 def run_once(program, *arguments):
