@@ -51,6 +51,7 @@ class WarningCode(StrEnum):
     # its diagnostics
     LACK_OF_FIT = "lack_of_fit"
     RUNS_ABOVE_LAW = "runs_above_law"
+    FAR_OFF_LAW = "far_off_law"
     FLAGGED_POINTS_DECIDE = "flagged_points_decide"
     CURVE_DEVIATES = "curve_deviates"
     # the approaches to the frontier

@@ -38,6 +38,7 @@ from scaling.fit.combination import (
     second_order,
 )
 from scaling.fit.dataset import Dataset
+from scaling.fit.diagnostics.flagged_points import FAR_OFF, far_off
 from scaling.fit.document import FitStatus
 from scaling.fit.estimate import DELTA, estimate
 from scaling.fit.frontier.envelope import envelope
@@ -90,6 +91,10 @@ def weigh_laws(
             continue
     if len(fits) < MIN_LAWS:
         return None
+    if "chinchilla" in fits and any((abs(fit.residuals) > FAR_OFF).any() for fit in fits.values()):
+        mistaken = far_off(estimate(LAWS["chinchilla"], data))  # equal weights: no run decides it
+        if mistaken.any():
+            return weigh_laws(points.take(~mistaken), objective, delta)
     by_isoflop = isoflop(data, resamples=0)
     minima = [one for one in by_isoflop.minima if one.unavailable is None]
     candidates = _candidates({name: fit.values for name, fit in fits.items()}, fits, weighted)

@@ -20,6 +20,7 @@ from scaling.warning import ResultWarning, WarningCode
 
 Lines = list[tuple[str, str]]
 HEAVY = (  # what makes an answer wrong, before what makes it wide
+    WarningCode.FAR_OFF_LAW,
     WarningCode.MIXED_DATA,
     WarningCode.UNLIKELY_UNIT,
     WarningCode.FLOPS_DISAGREE,
@@ -33,6 +34,7 @@ HEAVY = (  # what makes an answer wrong, before what makes it wide
     WarningCode.HOLDOUT_ONE_SIDED,
     WarningCode.UNTESTED,
 )
+BY_ROWS = {WarningCode.FAR_OFF_LAW, WarningCode.FLAGGED_POINTS_DECIDE}
 OUTSIDE = {WarningCode.EXTRAPOLATION, WarningCode.BELOW_DATA, WarningCode.OUTSIDE_DATA}
 MAX_PARAMS = 4  # parameters of a law that are listed in a line
 
@@ -64,9 +66,13 @@ def fit_lines(fit: FitResult, saved: str | None = None, command: str = "") -> Li
         answer = predict(fit, flops=budget) if has_frontier else None
     light, reason = summary.light(fit, answer)
     grave = [each for each in fit.warnings if each.code in HEAVY]
+    if grave and light is summary.Light.CARE:
+        reason = heaviest(grave)
+    elif by_rows := [each for each in grave if each.code in BY_ROWS]:
+        reason += f"; {heaviest(by_rows)}"
     lines = [
         ("answer", _fit_answer(fit, answer)),
-        ("trust", f"{light}: {heaviest(grave) if grave and light == 'with care' else reason}"),
+        ("trust", f"{light}: {reason}"),
         ("used", "; ".join(filter(None, used))),
         (
             "left out",

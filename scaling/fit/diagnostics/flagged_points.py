@@ -24,6 +24,7 @@ OFF_LAW = 2.0  # noises that a run off its curve is off the law, too
 MAX_POINTS = 20_000  # beyond which single ones decide nothing
 SHOWN = 50
 ROUNDING = 1e-8  # noise of a log loss below which a table is taken to be without noise
+FAR_OFF = np.log(2)  # of a log loss: a run so far off a robust fit is a mistake in the table
 DECIDES = 0.01  # chance that the fits with and without points differ so much by noise alone
 
 
@@ -47,6 +48,11 @@ def flags(fit: LawFit, minima: Sequence[BudgetMinimum]) -> dict[str, Array]:
         "off the fitted law by more than noise": fit.noise.outliers,
     }
     return {reason: mask for reason, mask in reasons.items() if mask.any()}
+
+
+def far_off(fit: LawFit) -> Array:
+    """The outliers (mask) whose loss is twice, or half, what the law says, or further off."""
+    return np.asarray(fit.noise.outliers & (np.abs(fit.residuals) > FAR_OFF))
 
 
 def _duplicates(fit: LawFit) -> Array:
@@ -118,13 +124,20 @@ def flag_points(
         )
         for reason, mask in masks.items()
     ]
-    either = np.logical_or.reduce(list(masks.values()))
-    rest, count = points.take(~either), int(either.sum())
+    either, far = np.logical_or.reduce(list(masks.values())), far_off(fit)
+    rest, count, warnings = points.take(~either), int(either.sum()), []
+    if rows := np.flatnonzero(far).tolist():
+        which = "1 loss is" if len(rows) == 1 else f"{len(rows)} losses are"
+        message = (
+            f"{which} off the law by more than a factor of 2, and no part of the weighted mean of "
+            f"laws: {_listed(rows, points.loss)}"
+        )
+        warnings = [warn(WarningCode.FAR_OFF_LAW, message, rows=[row + 1 for row in rows])]
     try:
         other = refit(fit, rest)
     except ScalingError as error:
         without = FitWithoutFlagged(n_points=len(rest), left_out=count, unavailable=error.what)
-        return entries, without, []
+        return entries, without, warnings
     a = n_star = None
     if other.optimum is not None and rest.c is not None:
         a, n_star = float(other.optimum.a), float(other.optimum.n_star(float(rest.c.max())))
@@ -136,10 +149,16 @@ def flag_points(
         a=a,
         n_star_at_top=n_star,
     )
-    return entries, without, _deciding(fit, other, count)
+    return entries, without, [*warnings, *_deciding(fit, other, np.flatnonzero(either).tolist())]
 
 
-def _deciding(fit: LawFit, other: LawFit, count: int) -> list[ResultWarning]:
+def _listed(rows: Sequence[int], loss: Array) -> str:
+    """The first of some rows, counted from one, with their losses."""
+    more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
+    return ", ".join(f"row {row + 1} (loss {loss[row]:.4g})" for row in rows[:3]) + more
+
+
+def _deciding(fit: LawFit, other: LawFit, rows: Sequence[int]) -> list[ResultWarning]:
     """A warning where the fit of all points and the fit of the `other` points predict losses of
     these that differ by more than the noise of the latter (F test).
     """
@@ -156,5 +175,7 @@ def _deciding(fit: LawFit, other: LawFit, count: int) -> list[ResultWarning]:
     moves = ", ".join(
         f"{name} = {one:.4g} with them, {two:.4g} without" for name, (one, two) in named.items()
     )
-    message = f"{count} flagged points decide the answer: {moves}"
-    return [warn(WarningCode.FLAGGED_POINTS_DECIDE, message, count=count, **named)]
+    listed = _listed(rows, fit.data.points.loss)
+    which = "1 flagged point decides" if len(rows) == 1 else f"{len(rows)} flagged points decide"
+    message = f"{which} the answer: {moves}; flagged: {listed}"
+    return [warn(WarningCode.FLAGGED_POINTS_DECIDE, message, count=len(rows), **named)]

@@ -7,9 +7,13 @@ import pytest
 
 from scaling.fit.diagnostics.flagged_points import _close_pairs, flags
 from scaling.fit.estimate import estimate
+from scaling.fit.frontier.frontier import Cost
+from scaling.fit.law_weights import weigh_laws
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.pipeline import FitOptions
+from scaling.fit.result import FitResult
 from scaling.points.points import Points
+from scaling.report.headline import fit_lines
 from tests.documents import fit
 from tests.fit.test_pipeline import LAW, simulated
 
@@ -133,6 +137,7 @@ def test_flagged_points_that_decide_the_answer_are_a_warning(shared_data):
     assert with_them == pytest.approx(0.5646, abs=5e-4)
     assert without == pytest.approx(0.5015, abs=2e-3)
     assert warning["data"]["count"] == document["fit_without_flagged"]["left_out"]
+    assert warning["message"] in dict(fit_lines(FitResult.model_validate(document)))["trust"]
     clean = fit([table], replace(options, drop_highest=5))
     assert clean["derived"]["a"]["value"] == pytest.approx(0.5139, abs=5e-5)
     assert "flagged_points_decide" not in {one["code"] for one in clean["warnings"]}
@@ -145,6 +150,29 @@ def test_rounding_is_no_difference(tmp_path):
     document = fit([written(tmp_path / "runs.csv", rows)], QUICK)
     assert document["flagged"]
     assert "flagged_points_decide" not in {one["code"] for one in document["warnings"]}
+
+
+@pytest.mark.parametrize("row", [12, 24])
+def test_one_absurd_loss_is_named_and_moves_neither_answer_nor_interval(tmp_path, row):
+    """A row of 0.02 among 25 of the law, the most expensive one too."""
+    noise = np.random.default_rng(0).normal(0, 0.002, 25).tolist()
+    grid = [(n, d) for n in np.geomspace(1e7, 1e9, 5) for d in np.geomspace(2e8, 2e10, 5)]
+    rows = [(n, d, true_loss(n, d) * np.exp(e)) for (n, d), e in zip(grid, noise, strict=True)]
+    rows[row] = (*grid[row], 0.02)
+    table = written(tmp_path / "runs.csv", np.array(rows).tolist())
+    document = fit([table], replace(QUICK, law="auto"))
+    result = FitResult.model_validate(document)
+    lines = dict(fit_lines(result))
+    assert f": row {row + 1} (loss 0.02)" in lines["trust"]
+    rest = Points(*np.delete(np.array(rows), row, 0)[:, [2, 0, 1]].T)
+    without = weigh_laws(replace(rest, c=6 * rest.n * rest.d))
+    for quantity in ("n_star", "loss_star"):
+        ours, theirs = (
+            each.optimum(1e21, quantity, 0.95) for each in (result.combination, without)
+        )
+        assert (ours.value, ours.lo, ours.hi) == pytest.approx((theirs.value, theirs.lo, theirs.hi))
+    truth = LAWS["chinchilla"].frontier(LAW, Cost())
+    assert ours.lo < float(truth.loss(1e21)) < ours.hi < 1.15 * ours.lo
 
 
 @pytest.mark.slow
