@@ -126,15 +126,18 @@ def draft(request: StarterRequest, planned: Planner) -> StarterSweep:
 
     Raises ScalingError, with the smallest budget that suffices, for one that is too small.
     """
-    starter = _fit_budget(request, planned)
+    # at 32 to 64 times this, sizes on both sides of the smallest curve's optimum can be built: it
+    # is the budget at whose optimum the narrowest model has its output matrix and nothing else
+    matrix_only = 4.0 * 240.0 * (2.0 * request.vocab_size) ** 2
+    starter: StarterSweep | str = "no five models about the optimum of a curve can be built"
+    if request.budget >= 16.0 * matrix_only:
+        starter = _fit_budget(request, planned)
     if isinstance(starter, StarterSweep):
         return starter
-    # a budget that suffices and whose 1.5-fold does; the search starts where the output matrix of
-    # the narrowest model alone has the parameters of the smallest curve
-    budget = max(request.budget, 4.0 * 240.0 * (2.0 * request.vocab_size) ** 2)
+    budget = max(request.budget, 32.0 * matrix_only)  # is it enough, and 1.5 times as much?
     while budget < 1e29:
         requests = [replace(request, budget=budget * factor) for factor in (1.0, 1.5)]
-        if all(isinstance(_fit_budget(item, planned), StarterSweep) for item in requests):
+        if all(isinstance(_fit_budget(item, planned, True), StarterSweep) for item in requests):
             break
         budget *= 2.0
     raise ScalingError(
@@ -145,21 +148,25 @@ def draft(request: StarterRequest, planned: Planner) -> StarterSweep:
     )
 
 
-def _fit_budget(request: StarterRequest, planned: Planner) -> StarterSweep | str:
-    """The best sweep within the budget, or why there is none.
+def _fit_budget(
+    request: StarterRequest, planned: Planner, is_rough: bool = False
+) -> StarterSweep | str:
+    """The best sweep within the budget, or why there is none; `is_rough`: of few grids.
 
     Within a family of grids the spending falls with `top`, though not evenly: cells come and go at
     the limits. So every candidate is planned, and the first good one taken.
     """
     reason, best = "", None
-    families = itertools.product((False, True), ((4, 3.0), (4, 2.0), (3, 2.0)))
+    families = itertools.product(
+        (True,) if is_rough else (False, True), ((4, 3.0), (4, 2.0), (3, 2.0))[2 * is_rough :]
+    )
     for is_minimal, (n_budgets, apart) in families:
         if best is not None and best[0] >= FAIR_SHARE:
             break
         top = request.budget / 3.0
         while top > request.budget / 60.0:
             grid = _grid(_two_digits(top), n_budgets, apart, is_minimal, request.vocab_size)
-            top /= 1.06
+            top /= 1.06**4 if is_rough else 1.06
             try:
                 plan = planned(parse_sweep(_text(request, grid), str(request.path)))
             except ScalingError as error:
@@ -171,7 +178,7 @@ def _fit_budget(request: StarterRequest, planned: Planner) -> StarterSweep | str
                 continue
             if best is None or share > best[0]:
                 best = (share, grid, plan)
-            if share >= GOOD_SHARE:
+            if share >= GOOD_SHARE or is_rough:
                 return StarterSweep(_text(request, grid, plan), plan)
     if best is None:
         return reason or "no model can be built"
