@@ -12,7 +12,7 @@ import pandas as pd
 from scaling.errors import ScalingError
 from scaling.points.columns import Columns, candidates, column_named, numbers_of
 from scaling.points.points import Points
-from scaling.points.units import FLOPS_SCALES, PF_DAY
+from scaling.points.units import FLOPS_SCALES, PF_DAY, read_header
 from scaling.warning import ResultWarning, WarningCode, warn
 
 MAX_FACTOR = 10.0  # a column C this many times off 6 N D counts other things than training
@@ -54,7 +54,8 @@ def with_tokens(
     notes: list[str] = []
     for letter, made, product in products:
         factors = [(each, name) for each, named in product.items() for name in named]
-        known = [*given, *(each for each in "DCB" if candidates(each, names))]
+        read = {each: [n for n in names if not read_header(n, each).unknown] for each in "DCB"}
+        known = [*given, *(each for each in "DCB" if candidates(each, read[each]))]
         is_there = letter in known or (letter == "D" and "C" in known)
         if letter not in inputs or is_there or any(name is None for _, name in factors):
             continue

@@ -72,6 +72,10 @@ _TIME = re.compile(
     rf"({'|'.join(FLOPS_SCALES)})?[\s_-]*(?:f|fs|f/s|flops?|flops?/s|flops?[\s_]per[\s_]second)"
     r"[\s_*·-]*(days?|d|hours?|h)"
 )
+_SEQUENCES = re.compile(  # the name of a column
+    r"(?:(?:n|num|number of|total|training|train) )*(?:sequences|seqs)"
+    r"(?: ?(?:of|x|[(\[@]) ?(\d\w*)(?: tok(?:en)?s?)?(?: each)?[)\]]?)?"
+)
 _LOSS = re.compile(r"(nat|bit)s?(?:[ /]*(?:per )?(tok|byte|char|word)(?:en|acter)?s?)?")
 _PERPLEXITY = re.compile(
     r"(?:(log|ln|log2|log10)[ (]*)?(?:(tok|byte|char|word)(?:en|acter)?[ -]*)?"
@@ -227,6 +231,11 @@ def read_header(name: str, letter: str) -> Header:
     logarithm = re.match(r"\s*(log|ln|log10|log2|log_10)\s*[(\[_ ]\s*(.*?)[)\]]?\s*$", name, re.I)
     if logarithm and not (letter == "L" and _PERPLEXITY.search(logarithm[2].lower())):
         return Header(logarithm[2], unknown="a logarithm")
+    sequences = _SEQUENCES.fullmatch(name.lower().replace("_", " "))
+    if quantity is Quantity.TOKENS and sequences:
+        text = f"sequences of {sequences[1] or 'unknown length'}"
+        unit = parse_unit(text, quantity)
+        return Header("tokens", unit, unknown="" if unit else text)
     inside = re.fullmatch(r"(.*?\S)\s*[(\[]\s*([^()\[\]]+?)\s*[)\]]\s*", name)
     if inside:
         if unit := parse_unit(inside[2], quantity):

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from scaling.errors import ScalingError, unknown_choice
-from scaling.points.columns import LETTERS, Columns, candidates, last_name, resolve
+from scaling.points.columns import LETTERS, Columns, candidates, counted_as, last_name, resolve
 from scaling.points.derived_counts import nominal_groups, points_from_numbers, with_tokens
 from scaling.points.flat_cells import flatten_cells, pivoted, without_numpy
 from scaling.points.json_tables import CURVE
@@ -103,7 +103,9 @@ def read_user_table(table: pd.DataFrame, options: SourceOptions) -> Source:
     kept = [name for name in table.columns if name in used or name == options.cluster]
     rows.table = rows.table[[*kept, *_with_repeats(rows.table, kept)]]
     flops = rows.numbers.get("C", np.ones(1))
-    if "C" not in given and {"N", "D"} <= set(rows.numbers) and not np.isfinite(flops).all():
+    is_known = np.isfinite(flops)
+    needs_no_c = {"N", "D"} <= set(rows.numbers) and not ("C" in given and is_known.any())
+    if needs_no_c and not is_known.all():
         made.append(f"{columns.names['C']!r} has gaps and is not used")
         del rows.numbers["C"]
     usable = np.logical_and.reduce([np.isfinite(values) for values in rows.numbers.values()])
@@ -164,7 +166,7 @@ def _numbers(
         letter: numeric(
             table,
             name,
-            letter,
+            counted_as(letter, name),
             columns.unit(letter),
             allow_zero=letter in ("Y", "W"),
             signed=letter not in LETTERS or (signed and letter == "L"),
@@ -223,6 +225,9 @@ def numeric(
     if notes is not None and own_units:
         shown = list(dict.fromkeys(map(str, own_units.values())))
         notes.append(f"cells of {column!r} are read in {', '.join(shown[:4])}")
+    if letter == "C" and notes is not None and (values == 0).any():
+        notes.append(f"zeros of {column!r} are gaps")
+        values[values == 0] = np.nan
     low = np.isneginf(values) if signed else values < 0 if allow_zero else values <= 0
     faults |= dict.fromkeys(np.flatnonzero(low | (values > MAX_VALUE)).tolist())
     if faults:
