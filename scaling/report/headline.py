@@ -10,7 +10,8 @@ from contextlib import suppress
 from scaling.errors import ScalingError
 from scaling.fit.result import FitResult
 from scaling.formatting import format_count, format_flops
-from scaling.predict.predict import predict
+from scaling.predict import several_laws
+from scaling.predict.predict import TESTED_DECADES, predict
 from scaling.predict.prediction import PredictionResult
 from scaling.predict.question import QuestionKind
 from scaling.render.table import Kind, estimate, format_estimate
@@ -153,13 +154,20 @@ def prediction_lines(prediction: PredictionResult, command: str = "") -> Lines:
         demand, n, d = map(format_count, (best.demand_tokens, best.n_params, best.tokens))
         sentence = f"{demand} tokens: {n} parameters on {d} tokens cost least at the same loss"
         lines.append(("to serve", sentence))
-    heavy = heaviest(prediction.warnings)
-    lines.append(("trust", f"with care: {heavy}" if heavy else reach(prediction) or ""))
+    lines.append(("trust", _trust(prediction)))
     if time := prediction.time:
         devices = f"{time.count} {time.device} at an MFU of {time.mfu:g}"
         lines.append(("time", f"{time.hours:.3g} hours on {devices}"))
     lines.append(("from", f"{prediction.law}, {prediction.source}; {prediction.basis}"))
     return [*lines, ("next", command)] if command else lines
+
+
+def _trust(prediction: PredictionResult) -> str:
+    heavy = heaviest(prediction.warnings)
+    codes = {warning.code for warning in prediction.warnings}
+    if codes == {WarningCode.EXTRAPOLATION} and prediction.law == several_laws.NAME:
+        return f"{heavy}; forecasts were tested up to {TESTED_DECADES:g} decades beyond"
+    return f"with care: {heavy}" if heavy else reach(prediction) or ""
 
 
 def reach(prediction: PredictionResult) -> str | None:
