@@ -264,13 +264,8 @@ def resolve(table: pd.DataFrame, given: Mapping[str, str], needed: Sequence[str]
         columns["C"], headers["C"] = nominal, read_header(nominal, "C")
     own = {"N", "D", "C"} & set(needed)
     if len(own) == 1 and own <= set(columns):  # and needs not be derived
-        for letter in {"N", "D", "C"} & set(given) - own:
-            raise ScalingError(
-                f"the law does not use {letter} ({LETTERS[letter]}): it is fitted to column "
-                f"{columns[min(own)]!r}",
-                where="--columns",
-                remedy="leave it out",
-            )
+        named = {letter: columns[letter] for letter in "NDC" if letter in own or letter in given}
+        check_letters(f"of {min(own)}", needed, named)
     counts = {"N", "D", "C"} & set(columns)
     lacking = {*needed, "L"} - set(columns) - ({"N", "D", "C"} if len(counts) > 1 else set())
     for letter, name in unread:

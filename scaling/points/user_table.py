@@ -51,9 +51,7 @@ MISSING = word_set(
 
 @dataclass
 class _Rows:
-    """The rows of a table that are left, their numbers by letter, how many were left out and why,
-    and warnings.
-    """
+    """The rows that are left, their numbers by letter, what was left out and why, and warnings."""
 
     table: pd.DataFrame
     numbers: dict[str, np.ndarray] = field(default_factory=dict)
@@ -102,8 +100,7 @@ def read_user_table(table: pd.DataFrame, options: SourceOptions) -> Source:
     rows.numbers = _numbers(rows.table, columns, options.signed, made)
     kept = [name for name in table.columns if name in used or name == options.cluster]
     rows.table = rows.table[[*kept, *_with_repeats(rows.table, kept)]]
-    flops = rows.numbers.get("C", np.ones(1))
-    is_known = np.isfinite(flops)
+    is_known = np.isfinite(rows.numbers.get("C", np.ones(1)))
     needs_no_c = {"N", "D"} <= set(rows.numbers) and not ("C" in given and is_known.any())
     if needs_no_c and not is_known.all():
         made.append(f"{columns.names['C']!r} has gaps and is not used")
@@ -159,9 +156,7 @@ def _with_repeats(table: pd.DataFrame, used: Collection[str]) -> list[str]:
 def _numbers(
     table: pd.DataFrame, columns: Columns, signed: bool, notes: list[str]
 ) -> dict[str, np.ndarray]:
-    """The columns used in plain units, by letter; the accuracies that the law sigmoid is fitted to
-    are its losses.
-    """
+    """The columns used in plain units, by letter; accuracies (the law sigmoid) are losses."""
     numbers = {
         letter: numeric(
             table,
@@ -327,9 +322,7 @@ def _labels(table: pd.DataFrame, cluster: str | None) -> np.ndarray | None:
 
 
 def _seed_cells(table: pd.DataFrame, numbers: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """The cell of each row, where a column of seeds says that rows of one N, D, ... are
-    replicates.
-    """
+    """The cell of each row, where a column of seeds says that its rows are replicates."""
     if seed_column(table) is None:
         return None
     inputs = [values for letter, values in numbers.items() if letter not in ("L", "W", "SE")]
