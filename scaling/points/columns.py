@@ -357,7 +357,6 @@ def _unknown_unit(column: str, letter: str, header: Header) -> ScalingError:
 def _check_complete(
     names: Sequence[str], columns: Mapping[str, str], needed: Sequence[str]
 ) -> None:
-    """Raises ScalingError where the loss, or what a law is fitted to, is missing."""
     has_loss = "L" in columns or {"X", "Y"} <= set(columns)
     if has_loss and {"N", "D", "C", *needed} & set(columns):
         return

@@ -109,7 +109,6 @@ def last_of_runs(
 def _run_columns(
     table: pd.DataFrame, sure: str | None, used: Sequence[str], sizes: np.ndarray
 ) -> list[str]:
-    """The columns that may name runs, the surest first."""
     names = [name for name in map(str, table.columns) if name not in used]
     named = [name for name in names if RUN_WORDS & set(last_name(name).split("_"))]
     others = [
