@@ -160,9 +160,7 @@ def list_names(names: Sequence[str]) -> str:
 
 
 def plain_name(name: str) -> str:
-    """A column's name as aliases know it: in small letters, words joined by _, without
-    a container.
-    """
+    """A column's name in small letters, its words joined by _, without a container."""
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", _CONTAINER.sub("", name.strip()))
     bare = re.sub(r"\W+", "_", words.lower()).strip("_")
     return re.sub(r"^params_(?=n_|num_|model_|non_)", "", bare)
@@ -208,7 +206,8 @@ def _rank(name: str, letter: str) -> tuple[bool, bool, bool] | None:
     if letter in "BU" and not is_whole and not (words | in_unit) & NOUNS["D"]:
         return None
     own = set(plain_name(re.split("[/.]", name)[-1]).split("_"))
-    is_unit = letter == "L" and bool(own & {"ppl", "perplexity", "bpb", "bpc", "bpt"} - nouns)
+    units = {"L": word_set("ppl perplexity bpb bpc bpt"), "D": word_set("sequences seqs")}
+    is_unit = bool(own & units.get(letter, set()) - nouns)
     return is_unit, bool(re.search(r"[/.]\w", _CONTAINER.sub("", name))), bool(own & SECONDARY)
 
 
@@ -265,13 +264,8 @@ def resolve(table: pd.DataFrame, given: Mapping[str, str], needed: Sequence[str]
         columns["C"], headers["C"] = nominal, read_header(nominal, "C")
     own = {"N", "D", "C"} & set(needed)
     if len(own) == 1 and own <= set(columns):  # and needs not be derived
-        for letter in {"N", "D", "C"} & set(given) - own:
-            raise ScalingError(
-                f"the law does not use {letter} ({LETTERS[letter]}): it is fitted to column "
-                f"{columns[min(own)]!r}",
-                where="--columns",
-                remedy="leave it out",
-            )
+        named = {letter: columns[letter] for letter in "NDC" if letter in own or letter in given}
+        check_letters(f"of {min(own)}", needed, named)
     counts = {"N", "D", "C"} & set(columns)
     lacking = {*needed, "L"} - set(columns) - ({"N", "D", "C"} if len(counts) > 1 else set())
     for letter, name in unread:
@@ -294,9 +288,7 @@ def resolve(table: pd.DataFrame, given: Mapping[str, str], needed: Sequence[str]
 
 
 def numbers_of(table: pd.DataFrame, name: str, letter: str) -> pd.Series:
-    """A column in plain units where its cells are numbers, with a unit of their own or without;
-    NaN elsewhere.
-    """
+    """A column in plain units, NaN where a cell is no number, with or without a unit."""
     import numpy as np
     import pandas as pd
 
@@ -322,10 +314,17 @@ def _are_equal(table: pd.DataFrame, letter: str, names: Sequence[str]) -> bool:
     )
 
 
+def counted_as(letter: str, name: str) -> str:
+    """The letter whose units a column has: N or D where L is N* or D* (of the law `optimum`)."""
+    words = set(plain_name(name).split("_"))
+    if letter != "L" or words & NOUNS["L"] or read_header(name, "L").unit:
+        return letter
+    return next((each for each in "DN" if words & {*NOUNS[each], each.lower()}), letter)
+
+
 def _named_column(names: Sequence[str], letter: str, column: str) -> tuple[str, Header]:
-    """A column that the user named, with the unit of its header or of square brackets behind the
-    name.
-    """
+    """A column that the user named, with its header's unit, or one in square brackets behind it."""
+    letter = counted_as(letter, column)
     if column in names:
         return column, read_header(column, letter)
     with_unit = re.fullmatch(r"(.*?)\s*\[([^\[\]]+)\]", column)
@@ -342,8 +341,9 @@ def _named_column(names: Sequence[str], letter: str, column: str) -> tuple[str, 
 def _unknown_unit(column: str, letter: str, header: Header) -> ScalingError:
     if header.unknown == "a logarithm":
         return ScalingError(f"column {column!r} holds a logarithm", remedy="give the plain values")
-    kind = QUANTITIES.get(letter, Quantity.NUMBER)
+    kind = QUANTITIES.get(counted_as(letter, column), Quantity.NUMBER)
     example = {
+        Quantity.TOKENS: "[M], [B] or [sequences of 2048]",
         Quantity.FLOPS: "[PFLOPs], [1e18] or [PF-days]",
         Quantity.LOSS: "[nats], [bits] or [bits per byte]",
         Quantity.SHARE: "[%]",
@@ -357,9 +357,6 @@ def _unknown_unit(column: str, letter: str, header: Header) -> ScalingError:
 def _check_complete(
     names: Sequence[str], columns: Mapping[str, str], needed: Sequence[str]
 ) -> None:
-    """Raise ScalingError where the loss or what a law could be fitted to is missing; names the
-    nearest columns.
-    """
     has_loss = "L" in columns or {"X", "Y"} <= set(columns)
     if has_loss and {"N", "D", "C", *needed} & set(columns):
         return
@@ -374,9 +371,7 @@ def _check_complete(
 
 
 def used_letters(inputs: Sequence[str], given: Mapping[str, str]) -> set[str]:
-    """The letters that a law of these inputs uses: its own, and those that the missing one of N, D
-    and C is derived from.
-    """
+    """The letters that a law uses: its own, and what the missing one of N, D, C is derived from."""
     counts = {"N", "D", "C"}
     own = counts & set(inputs)
     is_derived = len(own) > 1 or (own in ({"D"}, {"C"}) and not own & set(given))

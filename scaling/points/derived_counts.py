@@ -12,7 +12,7 @@ import pandas as pd
 from scaling.errors import ScalingError
 from scaling.points.columns import Columns, candidates, column_named, numbers_of
 from scaling.points.points import Points
-from scaling.points.units import FLOPS_SCALES, PF_DAY
+from scaling.points.units import FLOPS_SCALES, PF_DAY, read_header
 from scaling.warning import ResultWarning, WarningCode, warn
 
 MAX_FACTOR = 10.0  # a column C this many times off 6 N D counts other things than training
@@ -54,7 +54,8 @@ def with_tokens(
     notes: list[str] = []
     for letter, made, product in products:
         factors = [(each, name) for each, named in product.items() for name in named]
-        known = [*given, *(each for each in "DCB" if candidates(each, names))]
+        read = {each: [n for n in names if not read_header(n, each).unknown] for each in "DCB"}
+        known = [*given, *(each for each in "DCB" if candidates(each, read[each]))]
         is_there = letter in known or (letter == "D" and "C" in known)
         if letter not in inputs or is_there or any(name is None for _, name in factors):
             continue
@@ -76,8 +77,8 @@ def points_from_numbers(
     n, d, c = (numbers.get(letter) for letter in "NDC")
     convention = {"params": columns.params_convention, "flops": "as given"}
     if n is not None and d is not None and c is not None:
-        disagreement = _flops_disagree(np.log(c / (6.0 * n * d)), columns.names["C"], "C" in given)
         off, name = np.log(c / (6.0 * n * d)), columns.names["C"]
+        disagreement = _flops_disagree(off, name, "C" in given)
         middle = float(np.exp(np.median(off)))
         jitter = _jitter(np.log(n), off) if name == columns.nominal and "C" not in given else 0.0
         if disagreement:
@@ -130,9 +131,7 @@ def points_from_numbers(
 
 
 def _jitter(log_n: np.ndarray, off: np.ndarray) -> float:
-    """How far log(C / 6 N D) scatters about a parabola in log N, which another way of counting
-    FLOPs follows.
-    """
+    """How far log(C / 6 N D) is off a parabola in log N: another way of counting follows one."""
     if len(off) < 5:
         return float(np.std(off))
     x = log_n - log_n.mean()
@@ -186,9 +185,7 @@ def _flops_disagree(log_ratio: np.ndarray, name: str, is_named: bool) -> ResultW
 def nominal_groups(
     table: pd.DataFrame, columns: Columns, points: Points
 ) -> tuple[np.ndarray | None, list[str]]:
-    """A number for each row's nominal budget, where a column such as `flops_budget` names or gives
-    it and parts runs of like C; and what to note.
-    """
+    """A number for each row's nominal budget, where its column groups runs of like C; and notes."""
     name = columns.nominal
     if name is None or points.c is None:
         return None, []

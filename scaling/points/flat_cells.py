@@ -58,7 +58,6 @@ def pivoted(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _plain(cell: Any) -> Any:
-    """A list as text, unless it holds one cell."""
     if not isinstance(cell, LISTS):
         return cell
     return next(iter(cell)) if len(cell) == 1 else str(cell)

@@ -90,7 +90,6 @@ def _table(content: Any) -> pd.DataFrame:
 
 
 def _from_object(content: dict[str, Any]) -> pd.DataFrame | None:
-    """The table that one object holds; None where it holds none."""
     if isinstance(content.get("log_history"), list):
         table = _table(content["log_history"]).rename(columns={"learning_rate": "lr"})
         for name in ("total_flos", "num_input_tokens_seen"):

@@ -109,7 +109,6 @@ def last_of_runs(
 def _run_columns(
     table: pd.DataFrame, sure: str | None, used: Sequence[str], sizes: np.ndarray
 ) -> list[str]:
-    """The columns that may name runs, the surest first."""
     names = [name for name in map(str, table.columns) if name not in used]
     named = [name for name in names if RUN_WORDS & set(last_name(name).split("_"))]
     others = [
@@ -266,7 +265,8 @@ def best_of_cells(
         order = np.lexsort((numbers["L"], cell))
         keep = ~everything
         keep[order[np.unique(cell[order], return_index=True)[1]]] = True
-        varying += [name for name in factors if name not in varying and _is_numeric(table[name])]
+        numeric = pd.DataFrame({n: pd.to_numeric(table[n], errors="coerce") for n in factors})
+        varying += [n for n in factors if n not in varying and numeric[n].notna().all()]
         vary = f"{' and '.join(map(repr, varying))} {'vary' if len(varying) > 1 else 'varies'}"
         message = (
             f"{vary}: {what}; the best of each cell is used, {int(keep.sum())} of {len(table)} "
@@ -281,10 +281,6 @@ def best_of_cells(
     differing = f" that differ in {' and '.join(map(repr, factors[:4]))}"
     message = f"{what}{differing if factors else ', and no column says why'}: all are used"
     return Reduction(everything, "", warn(WarningCode.REPEATED_ROWS, message, **data))
-
-
-def _is_numeric(column: pd.Series) -> bool:
-    return bool(pd.to_numeric(column, errors="coerce").notna().all())
 
 
 def is_curve(table: pd.DataFrame) -> bool:

@@ -106,7 +106,6 @@ def _operand(node: ast.expr, columns: Mapping[str, pd.Series]) -> Any:
 
 
 def _comparable(column: pd.Series) -> pd.Series:
-    """A column as numbers where all of its cells are, else as text."""
     numbers = pd.to_numeric(column, errors="coerce")
     is_number = numbers.notna().eq(column.notna() & column.ne("")).all()
     return numbers if is_number else column.astype(str).astype(object)

@@ -112,7 +112,6 @@ def _groups(
 
 
 def _key(config: dict[str, Any], without: Sequence[str]) -> str:
-    """The configuration without some (dotted) fields, as text."""
     kept = {
         name: value
         for name, value in flatten(config)

@@ -106,9 +106,7 @@ def read_rows(
 
 
 def _with_experts(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows with the columns `n_experts` and `top_k`, which the fixed schema lacks, where a model
-    is a mixture of experts.
-    """
+    """Rows of mixtures of experts with `n_experts` and `top_k`, which the schema lacks."""
     texts = rows["config"].unique()
     if all('"n_experts":1,' in text or '"n_experts"' not in text for text in texts):
         return rows
@@ -121,12 +119,10 @@ def _with_experts(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _is_rows(table: pd.DataFrame) -> bool:
-    """Whether a table has this program's row schema."""
     return {"run_id", "metric", "value", "split", "step", "config"} <= set(table.columns)
 
 
 def _is_tracked(path: Path) -> bool:
-    """Whether a file is one that W&B or TensorBoard wrote."""
     return path.suffix == ".wandb" or "events.out.tfevents." in path.name
 
 
@@ -142,9 +138,7 @@ def _content(rows: pd.DataFrame) -> bytes:
 
 
 def _files(path: Path) -> list[Path]:
-    """The files of a source that are tables: itself, or those of a folder that is no results
-    folder.
-    """
+    """The tables of a source: itself, or those of a folder without results."""
     if not path.is_dir():
         return [path]
     if run_files.has_runs(path):
@@ -169,9 +163,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _without_highest(source: Source, count: int) -> Source:
-    """The runs whose loss lies below the `count`-th largest, as Besiroglu et al. 2024 do with 5 of
-    245.
-    """
+    """As Besiroglu et al. 2024 do with 5 of 245 runs."""
     if not count:
         return source
     if count >= len(source.points):

@@ -72,6 +72,10 @@ _TIME = re.compile(
     rf"({'|'.join(FLOPS_SCALES)})?[\s_-]*(?:f|fs|f/s|flops?|flops?/s|flops?[\s_]per[\s_]second)"
     r"[\s_*·-]*(days?|d|hours?|h)"
 )
+_SEQUENCES = re.compile(  # the name of a column
+    r"(?:(?:n|num|number of|total|training|train) )*(?:sequences|seqs)"
+    r"(?: ?(?:of|x|[(\[@]) ?(\d\w*)(?: tok(?:en)?s?)?(?: each)?[)\]]?)?"
+)
 _LOSS = re.compile(r"(nat|bit)s?(?:[ /]*(?:per )?(tok|byte|char|word)(?:en|acter)?s?)?")
 _PERPLEXITY = re.compile(
     r"(?:(log|ln|log2|log10)[ (]*)?(?:(tok|byte|char|word)(?:en|acter)?[ -]*)?"
@@ -121,14 +125,7 @@ def parse_unit(text: str, quantity: Quantity) -> Unit | None:
     word = " ".join(word.lower().replace("×", "x").replace("·", " ").split())
     if quantity is Quantity.LOSS:
         word = _SHORT_LOSSES.get(word, word).replace("_", " ")
-        factors = {
-            "bit": LN2,
-            "nat": 1.0,
-            "log2": LN2,
-            "log10": math.log(10),
-            "log": 1.0,
-            "ln": 1.0,
-        }
+        factors = {"bit": LN2, "log2": LN2, "log10": math.log(10)}  # else natural
         if loss := _PERPLEXITY.fullmatch(word) or _LOSS.fullmatch(word):
             per = {None: "", "tok": "", "char": "character"}.get(loss[2], loss[2])
             return Unit(text, factors.get(loss[1], 1.0), loss[1] is None, per)
@@ -180,9 +177,7 @@ def parse_cell(text: str, quantity: Quantity) -> tuple[float, Unit | None]:
 
 
 def parse_quantity(value: object, quantity: Quantity, where: str, remedy: str) -> float:
-    """The positive number that an option gives, with its unit. Raises ScalingError naming the
-    option.
-    """
+    """The positive number of an option, in plain units. Raises ScalingError naming it."""
     number = math.nan
     try:
         if isinstance(value, str):
@@ -218,15 +213,18 @@ class Header:
 
 
 def read_header(name: str, letter: str) -> Header:
-    """The header of a column that holds a letter: `params (M)`, `tokens_billions`, `GFLOPs`,
-    `val_bpb`.
-    """
+    """The header of a column that holds a letter: `params (M)`, `GFLOPs`, `val_bpb`."""
     quantity = QUANTITIES.get(letter, Quantity.NUMBER)
     if quantity is Quantity.LOSS and (unit := parse_unit(name.split("/")[-1], quantity)):
         return Header("loss", unit)
     logarithm = re.match(r"\s*(log|ln|log10|log2|log_10)\s*[(\[_ ]\s*(.*?)[)\]]?\s*$", name, re.I)
     if logarithm and not (letter == "L" and _PERPLEXITY.search(logarithm[2].lower())):
         return Header(logarithm[2], unknown="a logarithm")
+    sequences = _SEQUENCES.fullmatch(name.lower().replace("_", " "))
+    if quantity is Quantity.TOKENS and sequences:
+        text = f"sequences of {sequences[1] or 'unknown length'}"
+        unit = parse_unit(text, quantity)
+        return Header("tokens", unit, unknown="" if unit else text)
     inside = re.fullmatch(r"(.*?\S)\s*[(\[]\s*([^()\[\]]+?)\s*[)\]]\s*", name)
     if inside:
         if unit := parse_unit(inside[2], quantity):
@@ -242,9 +240,7 @@ def read_header(name: str, letter: str) -> Header:
 
 
 def _trailing_unit(name: str, letter: str, quantity: Quantity) -> Header:
-    """A unit at the end of a name: tokens_billions, params_M, compute in PF-days,
-    val_bpb, GFLOPs.
-    """
+    """A unit at the end of a name: tokens_billions, params_M, compute in PF-days, val_bpb."""
     is_loss = quantity is Quantity.LOSS
     last = re.split(r"[/.](?=[^/.]+$)", name)[-1] if is_loss else name
     parts = re.split(r"[\s_.]+", last.strip().strip("_."))

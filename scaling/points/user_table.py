@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from scaling.errors import ScalingError, unknown_choice
-from scaling.points.columns import LETTERS, Columns, candidates, last_name, resolve
+from scaling.points.columns import LETTERS, Columns, candidates, counted_as, last_name, resolve
 from scaling.points.derived_counts import nominal_groups, points_from_numbers, with_tokens
 from scaling.points.flat_cells import flatten_cells, pivoted, without_numpy
 from scaling.points.json_tables import CURVE
@@ -51,9 +51,7 @@ MISSING = word_set(
 
 @dataclass
 class _Rows:
-    """The rows of a table that are left, their numbers by letter, how many were left out and why,
-    and warnings.
-    """
+    """The rows that are left, their numbers by letter, what was left out and why, and warnings."""
 
     table: pd.DataFrame
     numbers: dict[str, np.ndarray] = field(default_factory=dict)
@@ -102,8 +100,9 @@ def read_user_table(table: pd.DataFrame, options: SourceOptions) -> Source:
     rows.numbers = _numbers(rows.table, columns, options.signed, made)
     kept = [name for name in table.columns if name in used or name == options.cluster]
     rows.table = rows.table[[*kept, *_with_repeats(rows.table, kept)]]
-    flops = rows.numbers.get("C", np.ones(1))
-    if "C" not in given and {"N", "D"} <= set(rows.numbers) and not np.isfinite(flops).all():
+    is_known = np.isfinite(rows.numbers.get("C", np.ones(1)))
+    needs_no_c = {"N", "D"} <= set(rows.numbers) and not ("C" in given and is_known.any())
+    if needs_no_c and not is_known.all():
         made.append(f"{columns.names['C']!r} has gaps and is not used")
         del rows.numbers["C"]
     usable = np.logical_and.reduce([np.isfinite(values) for values in rows.numbers.values()])
@@ -157,14 +156,12 @@ def _with_repeats(table: pd.DataFrame, used: Collection[str]) -> list[str]:
 def _numbers(
     table: pd.DataFrame, columns: Columns, signed: bool, notes: list[str]
 ) -> dict[str, np.ndarray]:
-    """The columns used in plain units, by letter; the accuracies that the law sigmoid is fitted to
-    are its losses.
-    """
+    """The columns used in plain units, by letter; accuracies (the law sigmoid) are losses."""
     numbers = {
         letter: numeric(
             table,
             name,
-            letter,
+            counted_as(letter, name),
             columns.unit(letter),
             allow_zero=letter in ("Y", "W"),
             signed=letter not in LETTERS or (signed and letter == "L"),
@@ -223,6 +220,9 @@ def numeric(
     if notes is not None and own_units:
         shown = list(dict.fromkeys(map(str, own_units.values())))
         notes.append(f"cells of {column!r} are read in {', '.join(shown[:4])}")
+    if letter == "C" and notes is not None and (values == 0).any():
+        notes.append(f"zeros of {column!r} are gaps")
+        values[values == 0] = np.nan
     low = np.isneginf(values) if signed else values < 0 if allow_zero else values <= 0
     faults |= dict.fromkeys(np.flatnonzero(low | (values > MAX_VALUE)).tolist())
     if faults:
@@ -322,9 +322,7 @@ def _labels(table: pd.DataFrame, cluster: str | None) -> np.ndarray | None:
 
 
 def _seed_cells(table: pd.DataFrame, numbers: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """The cell of each row, where a column of seeds says that rows of one N, D, ... are
-    replicates.
-    """
+    """The cell of each row, where a column of seeds says that its rows are replicates."""
     if seed_column(table) is None:
         return None
     inputs = [values for letter, values in numbers.items() if letter not in ("L", "W", "SE")]

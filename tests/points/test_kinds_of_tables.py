@@ -716,6 +716,45 @@ def test_a_law_of_one_count_refuses_the_others():
     np.testing.assert_allclose(derived.points.c, C)
 
 
+@pytest.mark.parametrize(
+    ("name", "factor"),
+    [("N_opt (B)", 1e9), ("N_opt_B", 1e9), ("D* (M tokens)", 1e6), ("N_opt", 1.0)],
+)
+def test_minima_of_the_law_optimum_are_counts_with_suffixes(name, factor):
+    flops = np.geomspace(1e18, 1e22, 9)
+    optima = 0.09 * np.sqrt(flops)
+    for cells in (optima / factor, [f"{n / 1e6:.12g}M" for n in optima]):
+        table = pd.DataFrame({"C": flops, name: cells})
+        points = read(table, inputs=("C",), columns={"C": "C", "L": name}).points
+        np.testing.assert_allclose(points.loss, optima)
+
+
+def test_sequences_of_a_length_are_tokens_where_no_column_of_tokens_stands():
+    name = "sequences (2048 tokens)"
+    table = plain().assign(**{name: D / 2048})
+    assert read(table).columns["D"] == "tokens"
+    for columns in ({}, {"D": name}):
+        source = read(table.drop(columns="tokens"), columns=columns)
+        check(source)
+        assert f"{name!r} is read in sequences of 2048 (x 2048)" in source.notes
+    for name in ("n_sequences", "sequences (2k tokens)"):
+        with pytest.raises(ScalingError, match=r"sequences of (unknown length|2k)"):
+            read(plain().rename(columns={"tokens": name}))
+
+
+def test_zeros_of_flops_are_gaps():
+    flops = np.where(np.arange(len(C)) % 4, C, 0.0)
+    for column in (flops, np.where(flops > 0, flops, np.nan), 0 * C, np.full(len(C), np.nan)):
+        source = read(plain().assign(C=column))
+        check(source)
+        assert ("zeros of 'C' are gaps" in source.notes) == (column == 0).any()
+        assert "'C' has gaps and is not used" in source.notes
+    check(read(plain().assign(C=0), columns={"C": "C", "N": "params", "D": "tokens"}))
+    source = read(plain().drop(columns="tokens").assign(C=flops))
+    np.testing.assert_allclose(source.points.d, D[flops > 0])
+    assert source.points.excluded == (("'C' missing or not finite", int((flops == 0).sum())),)
+
+
 def test_a_batch_is_sequences_times_their_length_or_asked_about():
     table = plain().assign(lr=1e-3, batch_size=256, seq_len=2048)
     inputs = ("LR", "B", "N", "D")
