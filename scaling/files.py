@@ -276,12 +276,14 @@ def write_once(target: Path, write: Callable[[Path], object]) -> bool:
 
 
 @contextlib.contextmanager
-def temporary_of(target: Path) -> Iterator[Path]:
-    """A name next to `target` that no other process uses; removed at the end. Raises DiskError."""
+def temporary_of(target: Path, parents: bool = True) -> Iterator[Path]:
+    """A name next to `target` that no other process uses; removed at the end. Its folder is made,
+    and with `parents` those above it. Raises DiskError.
+    """
     check_local(target)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.tmp")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=parents, exist_ok=True)
         yield temporary
     except OSError as error:
         raise disk_error(error, target) from error

@@ -136,7 +136,7 @@ def _restore(
         )
         state = jax.eval_shape(make_initial_state(key, was), np.uint32(0))
         if len(group.runs) > 1:
-            state = jax.eval_shape(lambda: stack_states([state] * len(group.runs)))
+            state = jax.eval_shape(lambda one: stack_states([one] * len(group.runs)), state)
         return Sharder(execution).abstract_state(state)
 
     state, progress = backend.restore(path, saved_shapes)

@@ -60,7 +60,8 @@ def save(path: Path, state: Any, progress: dict[str, Any]) -> None:
     leaves = {f"leaf_{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
     text = json.dumps(progress | {"format": FORMAT}, allow_nan=False)
     arrays = leaves | {"progress": np.frombuffer(text.encode(), np.uint8)}
-    with files.temporary_of(path) as temporary:
+    # a sweep's folder that was moved away is not made again
+    with files.temporary_of(path, parents=False) as temporary:
         # as np.savez does, but with a comment: reopened for it, an archive that cannot be read
         # would be replaced by an empty one
         with zipfile.ZipFile(temporary, "w") as archive:
