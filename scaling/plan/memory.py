@@ -8,7 +8,6 @@ backward pass changes `_layer_words` too; `tests/plan/test_memory_against_xla.py
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -110,17 +109,13 @@ class _DeviceShare:
         copies = 3 * self.half if self.model.n_experts > 1 else 0.0
         return copies * self.groups["ffn"] / self.tensor
 
-    def delayed_words(self) -> float:
-        """Words a token of gradients that XLA keeps with `fsdp` on a TPU, where it puts off the
-        gradients of weights to the end: both halves of rotated queries and keys, float32 and padded
-        to 128 lanes, and what the first product of the feed-forward part reads.
+    def kernel_words(self) -> float:
+        """Words a token that splash attention leaves with `fsdp` on a TPU until the backward pass:
+        the sums of its softmax in 128 lanes, and three accumulators of one block of 512 queries.
         """
-        mesh, model = self.execution.mesh, self.model
-        if self.kind != "tpu" or mesh.fsdp == 1 or self.execution.layers == "scan":
+        if self.kind != "tpu" or self.execution.mesh.fsdp == 1 or not self.is_fused:
             return 0.0
-        lanes = 128 * math.ceil(model.d_head / 256)
-        heads = 2 * (model.n_heads + model.n_kv_heads) if model.pos == "rope" else 0
-        return heads / self.tensor * lanes + self.ffn * self.half
+        return self.model.n_heads / self.tensor * 128 * (1 + 3 * 512 / self.run.task.seq_len)
 
     def layer_words(self) -> float:
         """Words a token that a layer keeps for its backward pass."""
@@ -272,7 +267,7 @@ def _estimated(shape: _Shape, execution: Execution, kind: Kind) -> MemoryEstimat
     kept = part.tokens * run.model.n_layers * part.layer_words() + part.expert_words()
     backward, loss = part.tokens * part.backward_words(), part.loss_words()
     if kind != "cpu":  # activations are freed while gradients grow, and matrices are cast once
-        kept += part.cast_words() + part.tokens * run.model.n_layers * part.delayed_words()
+        kept += part.cast_words() + part.tokens * run.model.n_layers * part.kernel_words()
         gradients = max(0.0, gradients + backward - kept - max(backward, loss))
     step = gradients + kept + max(backward, loss)
     update = own * (2 if part.execution.mesh.n_devices == 1 else 1)
