@@ -73,9 +73,12 @@ class CommandGroup(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """An empty argument is a variable that was not set: a path would be the working folder."""
-        if any(arg == "" or (arg.startswith("--") and arg.endswith("=")) for arg in args):
-            typer.echo("error: an argument is empty\n  is a variable not set?", err=True)
-            raise typer.Exit(BAD_INPUT)
+        for before, arg in zip(["", *args], args, strict=False):
+            if arg == "" or (arg.startswith("--") and arg.endswith("=")):
+                option = (arg or before).rstrip("=")
+                where = f"{option}: the value" if option.startswith("-") else "an argument"
+                typer.echo(f"error: {where} is empty\n  is a variable not set?", err=True)
+                raise typer.Exit(BAD_INPUT)
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]

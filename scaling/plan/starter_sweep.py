@@ -157,9 +157,9 @@ def _fit_budget(
     the limits. So every candidate is planned, and the first good one taken.
     """
     reason, best = "", None
-    families = itertools.product(
-        (True,) if is_rough else (False, True), ((4, 3.0), (4, 2.0), (3, 2.0))[2 * is_rough :]
-    )
+    families = list(itertools.product((False, True), ((4, 3.0), (4, 2.0), (3, 2.0))))
+    if is_rough:
+        families = families[-1:]  # the cheapest
     for is_minimal, (n_budgets, apart) in families:
         if best is not None and best[0] >= FAIR_SHARE:
             break

@@ -72,7 +72,7 @@ def test_a_packed_sweep_says_so_in_its_rows_and_shares_programs(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("text", ["0", "-1", "two", "99999", "1.5"])
+@pytest.mark.parametrize("text", ["0", "-1", "two", "99999", "1.5", ""])
 def test_a_pack_that_is_no_number_is_rejected(tmp_path, text):
     path = tmp_path / "tiny.toml"
     path.write_text(dump_sweep(tiny()))
