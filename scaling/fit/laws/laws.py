@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from scaling.fit.frontier.frontier import chinchilla_frontier, kaplan_frontier
 from scaling.fit.laws.derivatives import Array, Inputs, data_constrained
 from scaling.fit.laws.expression import parse
 from scaling.fit.laws.formula import parse_formula
@@ -44,23 +43,11 @@ def _parsed(**quantities: str) -> dict[str, ast.expr]:
     return {name: parse(text) for name, text in quantities.items()}
 
 
-def _powers_of_c(values: Inputs) -> dict[str, Array]:
-    """a, b and G of N* = G (C/6)^a, D* = (C/6)^b / G (Hoffmann 2022, eq. 4)."""
+def _gain(values: Inputs) -> dict[str, Array]:
+    """G of N* = G (C/6)^a, D* = (C/6)^b / G (Hoffmann 2022, eq. 4)."""
     alpha, beta = values["alpha"], values.get("beta", values["alpha"])
-    whole = alpha + beta
-    return {
-        "a": beta / whole,
-        "b": alpha / whole,
-        "G": np.exp((np.log(alpha * values["A"]) - np.log(beta * values["B"])) / whole),
-    }
-
-
-def _kaplan_powers(values: Inputs) -> dict[str, Array]:
-    """Exponents of N* ~ C^a, D* ~ C^b when L(N,D) is minimised at C = 6 N D (Kaplan
-    2020, eq. 1.5).
-    """
-    whole = values["alpha_N"] + values["alpha_D"]
-    return {"a": values["alpha_D"] / whole, "b": values["alpha_N"] / whole}
+    log_g = (np.log(alpha * values["A"]) - np.log(beta * values["B"])) / (alpha + beta)
+    return {"G": np.exp(log_g)}
 
 
 def _crossing_law(name: str, letter: str, equation: str) -> Law:
@@ -113,8 +100,7 @@ _ALL = (
         params=(*_E_A_B, _exponent("alpha"), _exponent("beta")),
         terms=_N_AND_D,
         floor="E",
-        derived=_powers_of_c,
-        closed_frontier=chinchilla_frontier,
+        derived=_gain,
     ),
     Law(
         name="chinchilla-tied",
@@ -126,8 +112,7 @@ _ALL = (
         params=(*_E_A_B, _exponent("alpha")),
         terms=_TIED,
         floor="E",
-        derived=_powers_of_c,
-        closed_frontier=chinchilla_frontier,
+        derived=_gain,
     ),
     Law(
         name="skaling",
@@ -144,8 +129,7 @@ _ALL = (
         terms=_N_AND_D,
         floor="E",
         root="k",
-        derived=_powers_of_c,
-        closed_frontier=chinchilla_frontier,
+        derived=_gain,
     ),
     Law(
         name="skaling-tied",
@@ -156,8 +140,7 @@ _ALL = (
         terms=_TIED,
         floor="E",
         root="k",
-        derived=_powers_of_c,
-        closed_frontier=chinchilla_frontier,
+        derived=_gain,
     ),
     Law(
         name="kaplan",
@@ -172,8 +155,6 @@ _ALL = (
         ),
         terms=(Term("N_c", {"alpha_N": {"N": -1}}), Term("D_c", {"alpha_D": {"D": -1}})),
         root="alpha_D",
-        derived=_kaplan_powers,
-        closed_frontier=kaplan_frontier,
     ),
     _crossing_law("kaplan-n", "N", "eq. 1.1"),
     _crossing_law("kaplan-d", "D", "eq. 1.2"),
@@ -219,13 +200,12 @@ _ALL = (
         ),
         terms=(Term("A", {"alpha": {"N": -1}}, "of_n"), Term("B", {"beta": {"D": -1}}, "of_d")),
         floor="E",
-        derived=_powers_of_c,
+        derived=_gain,
         by_hand=data_constrained,
         expressions=_parsed(  # where a fit begins: N' = N
             of_n="N^-alpha",
             of_d="(min(U, D) * (1 + R_D*(1 - exp((1 - D/min(U, D))/R_D))))^-beta",
         ),
-        closed_frontier=chinchilla_frontier,
     ),
     Law(
         name="overtraining",
