@@ -78,7 +78,8 @@ class Law:
     `reference` names paper and equation; `inputs` the letters that `Points.inputs` serves;
     `derived` what follows from the reported parameters at C = 6 N D. `allows_zero` says that what
     is fitted (an accuracy) may be 0, `linear` names the parameters in which a written law is
-    jointly affine, `start` values from which its fit begins too. `by_hand` is what `bind` returns where digits and speed need derivatives by hand.
+    jointly affine, `start` values from which its fit begins too. `by_hand` is what `bind` returns
+    where digits and speed need derivatives by hand.
     """
 
     name: str
