@@ -8,7 +8,7 @@ the best of many runs) is then averaged over. Cells are resampled whole.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,7 @@ def fit_hyper(source: Source, options: FitOptions) -> dict[str, Any]:
     """The powers of lr* and B*, as fields of a FitResult. Raises ScalingError for a grid that holds
     no minimum.
     """
-    points, ci = source.points, options.ci
+    points = source.points
     if points.n is None or points.d is None:
         raise ScalingError("the table has no N and D", remedy='name them: --columns "N=...,D=..."')
     if not set(LETTERS) & set(points.others):
@@ -77,6 +77,26 @@ def fit_hyper(source: Source, options: FitOptions) -> dict[str, Any]:
     if len(sizes) < 2:
         message = f"{' and '.join({'N', 'D'} - set(sizes))} takes one value: no power of it"
         warnings.append(warn(WarningCode.NOT_IDENTIFIED, message))
+    name = "least squares of log loss about a moving minimum"
+    reason = f"more than {100 * NEAR_BEST:g} % above the best of their N and D"
+    excluded = [*points.excluded, (reason, len(points) - len(rows))]
+    return {
+        "objective": Objective(name=name, delta=None, value=rmse),
+        "params": _estimates(powers, sizes, options.ci),
+        "n_points": len(rows),
+        "excluded": [Excluded(reason=why, count=count) for why, count in excluded if count],
+        "warnings": tuple(warnings),
+        "range": {
+            "n_params": (points.n.min(), points.n.max()),
+            "tokens": (points.d.min(), points.d.max()),
+        },
+    }
+
+
+def _estimates(
+    powers: Mapping[str, tuple[np.ndarray, np.ndarray]], sizes: Iterable[str], ci: float
+) -> dict[str, Estimate]:
+    """The coefficient and the powers of each hyper-parameter, with intervals of their draws."""
     params = {}
     for letter, (values, draws) in powers.items():
         name = LETTERS[letter]
@@ -86,20 +106,7 @@ def fit_hyper(source: Source, options: FitOptions) -> dict[str, Any]:
         params[f"{name}_coef"] = Estimate(value=value, se=None, lo=lo, hi=hi)
         for index, size in enumerate(sizes, start=1):
             params[f"{name}_{size}"] = Estimate.of(values[index], draws[:, index], ci)
-    name = "least squares of log loss about a moving minimum"
-    reason = f"more than {100 * NEAR_BEST:g} % above the best of their N and D"
-    excluded = [*points.excluded, (reason, len(points) - len(rows))]
-    return {
-        "objective": Objective(name=name, delta=None, value=rmse),
-        "params": params,
-        "n_points": len(rows),
-        "excluded": [Excluded(reason=why, count=count) for why, count in excluded if count],
-        "warnings": tuple(warnings),
-        "range": {
-            "n_params": (points.n.min(), points.n.max()),
-            "tokens": (points.d.min(), points.d.max()),
-        },
-    }
+    return params
 
 
 def _minima(
