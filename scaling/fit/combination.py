@@ -105,8 +105,8 @@ class Mixture(NamedTuple):
 class Combination(Document):
     """Candidates with their weights. `growth` is the error that each quantity gains a decade of C
     beyond the `largest` budget, in logs, `noise` the scatter of a run's log loss, `size_noise` that
-    of log N* of measured minima, `origins` counts the prefixes that were predicted from, `cost`
-    says what N and D cost.
+    of log N* of measured minima, `origins` counts the prefixes that were predicted from, `tested`
+    says over how many decades two of them were, `cost` what N and D cost.
     """
 
     candidates: tuple[Candidate, ...]
@@ -115,6 +115,7 @@ class Combination(Document):
     noise: float
     size_noise: float = 0.0
     origins: int
+    tested: float = 0.0
     cost: Cost = Cost()
 
     def loss(self, n: float, d: float, ci: float) -> Forecast:

@@ -120,13 +120,17 @@ def weigh_laws(
     )
     noise = math.sqrt(np.average((mean - np.log(points.loss)) ** 2, weights=points.c))
     is_real = min(noise / LEAST_SCATTER, 1.0)
+    largest, tested = float(np.max(np.asarray(points.c))), 0.0
+    if len(origins) >= TESTED_ORIGINS:
+        tested = math.log10(largest / origins[TESTED_ORIGINS - 1].budget)
     result = Combination(
         candidates=members,
         growth={},
-        largest=float(np.max(np.asarray(points.c))),
+        largest=largest,
         noise=noise,
         size_noise=_size_noise(by_isoflop, minima, is_real * MINIMUM_NOISE),
         origins=len(origins),
+        tested=tested,
         cost=data.cost,
     )
     growth = {

@@ -114,6 +114,14 @@ class FittedLaw:
         theta = law.theta({name: np.asarray(value) for name, value in values.items()})
         return np.asarray(law.predict(theta, {name: inputs[name] for name in law.inputs}))
 
+    @property
+    def tested_decades(self) -> float | None:
+        """Over how many decades its runs tested forecasts; None where no law was weighed, or where
+        a warning says that too few budgets could.
+        """
+        is_said = any(warning.code is WarningCode.UNTESTED for warning in self.warnings)
+        return None if self.combination is None or is_said else self.combination.tested
+
     def counting(self) -> tuple[NConvention, FlopsConvention]:
         """How the fit counts N and C; a published law or a foreign table by the default counts."""
         return _counting(self.convention)

@@ -111,6 +111,7 @@ def _combination(law: FittedLaw) -> dict[str, Any] | None:
         "parts": parts,
         "quantile": quantile,
         "largest": combined.largest,
+        "tested": law.tested_decades,
     }
 
 

@@ -203,7 +203,9 @@
     const said = [...fit.warnings];
     if (decades > INSIDE) said.push(`${fixed(decades, 1)} decades of compute beyond the data (${flopsText(flops)} against ${flopsText(high)} FLOPs)`);
     if (flops < low * 0.99) said.push(`${fixed(Math.log10(low / flops), 1)} decades of compute below the data`);
+    const tested = fit.combination?.tested;
     if (decades > TESTED_DECADES && candidates) said.push(`forecasts were tested up to ${TESTED_DECADES} decades beyond the data: farther out the interval is a guess`);
+    else if (Number.isFinite(tested) && decades > tested + INSIDE) said.push(`these runs test forecasts over ${fixed(tested, 1)} decades, and this one goes ${fixed(decades, 1)}: on other runs nine of ten such 95 % intervals held`);
     if (decades > FAR_DECADES && draws) said.push("the interval does not cover errors in the law's form");
     outside(answered, "", decades > INSIDE, said);
     if (least) {
