@@ -19,7 +19,7 @@ from scaling.fit.document import Estimate
 from scaling.fit.fit_options import FitOptions
 from scaling.fit.result import Excluded, Objective
 from scaling.points.points import Points, Source
-from scaling.points.repeated_rows import near_groups
+from scaling.points.repeated_rows import group_within_1_percent
 from scaling.warning import ResultWarning, WarningCode, warn
 
 NEAR_BEST = 0.005  # of the lowest loss of its cell: where a parabola holds
@@ -41,7 +41,9 @@ def fit_hyper(source: Source, options: FitOptions) -> dict[str, Any]:
             "the table has no column of learning rates or batches",
             remedy='name them: --columns "lr=...,B=...,N=...,D=...,L=loss"',
         )
-    keys = pd.DataFrame({"n": near_groups(points.n), "d": near_groups(points.d)})
+    keys = pd.DataFrame(
+        {"n": group_within_1_percent(points.n), "d": group_within_1_percent(points.d)}
+    )
     cell = np.asarray(keys.groupby(["n", "d"], sort=False).ngroup())
     best = pd.Series(points.loss).groupby(cell).transform("min").to_numpy()
     varied = [
@@ -69,7 +71,7 @@ def fit_hyper(source: Source, options: FitOptions) -> dict[str, Any]:
     sizes = {
         name: np.log(values[rows])
         for name, values in (("N", points.n), ("D", points.d))
-        if len(np.unique(near_groups(values[rows]))) > 1
+        if len(np.unique(group_within_1_percent(values[rows]))) > 1
     }
     target = np.log(points.loss[rows] / best[rows])
     powers, rmse = _minima(logs, sizes, target, label, options.bootstrap, options.seed)
