@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from scaling.errors import ScalingError
-from scaling.fit.frontier.frontier import Cost, Frontier
+from scaling.fit.frontier.frontier import Cost, Frontier, planned
 from scaling.fit.frontier.numeric import NumericFrontier
 from scaling.fit.laws.derivatives import (
     Array,
@@ -131,7 +131,7 @@ class Law:
         """N*(C), D*(C) and L*(C) at a cost. Raises ScalingError for a law without them."""
         arrays = {name: np.asarray(value, float) for name, value in values.items()}
         if self.closed_frontier is not None:
-            return self.closed_frontier(arrays, cost)
+            return planned(self.closed_frontier(arrays, cost), cost)
         if not self.has_frontier:
             raise ScalingError(
                 f"the law {self.name} has no compute-optimal N and D",
