@@ -121,9 +121,7 @@ class FittedLaw:
 
     def sweep(self) -> Sweep | None:
         """The sweep that the fit's runs were planned from, as it was tuned, where it is here."""
-        folders = [Path(path) for path in self.paths]
-        if Path(self.source).is_file():
-            folders.insert(0, Path(self.source).resolve().parent.parent)
+        folders = map(Path, self.paths)
         return next(filter(None, map(sweep_of, filter(Path.is_dir, folders))), None)
 
 
@@ -238,5 +236,5 @@ def _of_fit(source: str, result: FitResult) -> FittedLaw:
         noise_degrees_of_freedom=noise.degrees_of_freedom if noise else None,
         convention=convention,
         combination=result.combination,
-        paths=tuple(result.source.paths),
+        paths=(*map(str, filter(None, [result.results_folder])), *result.source.paths),
     )
