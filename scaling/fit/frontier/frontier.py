@@ -290,40 +290,31 @@ def frontier_of_powers(powers: Mapping[str, Any]) -> Frontier:
     return Frontier(*n_and_d, values["E"], np.log(values["K"]), values["gamma"])
 
 
-def sum_frontier(
-    log_a: Any, alpha: Any, log_b: Any, beta: Any, cost: Cost, k: Any = 1.0, floor: Any = 0.0
-) -> Frontier:
-    """The frontier of L = E + (A/N^alpha + B/D^beta)^k: N* = G (C/c0)^a with a = beta / (alpha + p
-    beta), G = (alpha A / (p beta B))^(1/(alpha + p beta)) (Hoffmann 2022, eq. 4, p = k = 1).
+@dataclass(frozen=True)
+class PowerSum:
+    """A law in N and D: L = floor + (A/N^alpha + B/D^beta)^k; numbers, or arrays over draws
+    (R,).
     """
-    whole = alpha + cost.p * beta
-    a, log_g = beta / whole, (np.log(alpha / (cost.p * beta)) + log_a - log_b) / whole
-    log_n = log_g - a * np.log(cost.c0)
-    log_d = -np.log(cost.c0) - cost.p * log_n
-    log_gap = log_a - alpha * log_n + np.log1p(alpha / (cost.p * beta))
-    powers = (a, log_n, 1 - cost.p * a, log_d, floor, k * log_gap, k * alpha * a)
-    return Frontier(*powers, np.broadcast_to(beta, np.shape(a)))
 
+    log_a: np.ndarray
+    alpha: np.ndarray
+    log_b: np.ndarray
+    beta: np.ndarray
+    k: np.ndarray
+    floor: np.ndarray
 
-def chinchilla_frontier(values: Mapping[str, np.ndarray], cost: Cost) -> Frontier:
-    """The frontier of Hoffmann's law, with alpha for both where there is no beta, and of the
-    coupled law, which has a k.
-
-    The data-constrained law is Hoffmann's as long as every token is new (Muennighoff 2023, eq. 5).
-    """
-    alpha, beta = values["alpha"], values.get("beta", values["alpha"])
-    log_a, log_b = np.log(values["A"]), np.log(values["B"])
-    return sum_frontier(log_a, alpha, log_b, beta, cost, values.get("k", 1.0), values["E"])
-
-
-def kaplan_frontier(values: Mapping[str, np.ndarray], cost: Cost) -> Frontier:
-    """The frontier of Kaplan 2020, eq. 1.5: A = N_c^r, alpha = r = alpha_N / alpha_D, B = D_c, beta
-    = 1 and k = alpha_D, above a floor E where there is one.
-    """
-    alpha_d = values["alpha_D"]
-    r = values["alpha_N"] / alpha_d
-    log_a, log_b = r * np.log(values["N_c"]), np.log(values["D_c"])
-    return sum_frontier(log_a, r, log_b, 1.0, cost, alpha_d, values.get("E", np.zeros_like(r)))
+    def frontier(self, cost: Cost) -> Frontier:
+        """N* = G (C/c0)^a with a = beta / (alpha + p beta), G = (alpha A / (p beta B))^(1/(alpha +
+        p beta)) (Hoffmann 2022, eq. 4, p = k = 1).
+        """
+        ratio = self.alpha / (cost.p * self.beta)
+        whole = self.alpha + cost.p * self.beta
+        a, log_g = self.beta / whole, (np.log(ratio) + self.log_a - self.log_b) / whole
+        log_n = log_g - a * np.log(cost.c0)
+        log_d = -np.log(cost.c0) - cost.p * log_n
+        log_gap = self.k * (self.log_a - self.alpha * log_n + np.log1p(ratio))
+        powers = (a, log_n, 1 - cost.p * a, log_d, self.floor, log_gap, self.k * self.alpha * a)
+        return planned(Frontier(*powers, self.beta), cost)
 
 
 def cap_resamples(resamples: int, width: int) -> int:
