@@ -235,10 +235,11 @@ def compile_case(name: str, keep: Path | None = None, only: Sequence[str] = ()) 
         try:
             compiled = lowered.compile()
         except RuntimeError as error:
-            used = re.search(r"Used ([\d.]+)G of [\d.]+G hbm", str(error))
+            used = re.search(r"HLO temporaries \(([\d.]+)G\) exceeds", str(error))
             if used is None:
                 raise
             row.fits, row.memory = False, round(float(used.group(1)) * 2**30)
+            row.memory += estimate.parameters + estimate.moments
             if estimate.total <= USABLE * device.memory_bytes:
                 row.faults.append("does not fit, and the planner says that it does")
             break
