@@ -83,7 +83,7 @@ def build_report(
     forecasts, caveats = _forecasts(fit)
     answer = prediction or (forecasts[-1] if forecasts else None)
     figure = diagnostics.forecast_figure(checked)
-    curves = run_plots.training_curves(inputs.curves)
+    curves = run_plots.training_curves(inputs.curves, fit.source if fit else None)
     lead: list[Figure | None] = [figure]
     measured = [diagnostics.forecasts(checked)]
     parts = [section("verified", "Prediction against measurement", [], measured)]

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from scaling.fit.result import FitResult
+from scaling.fit.result import FitResult, SourceInfo
 from scaling.formatting import format_count, format_flops
+from scaling.points.units import read_header
+from scaling.predict.comparison import ComparedSource
 from scaling.render.figure import Axis
 
-N_AXIS = Axis("parameters N", log=True, unit="count")
-C_AXIS = Axis("training FLOPs C", log=True, unit="flops")
-LOSS_AXIS = Axis("loss", log=True)
 POINTS_SHOWN = 2000
 AHEAD = 10.0  # times the largest budget: where a report answers
 WORDS: dict[str, Callable[[float], str]] = {
@@ -23,6 +22,38 @@ WORDS: dict[str, Callable[[float], str]] = {
     "predicted": "predicted {:.4g}".format,
     "error": "{:+.2%}".format,
 }
+
+
+Source = SourceInfo | ComparedSource
+COUNTED = {"with_head": "with head", "nonembedding": "without embeddings", "6nd": "6ND"}
+
+
+def n_axis(*sources: Source) -> Axis:
+    """Sizes, as these sources count them."""
+    return Axis(_label("parameters N", [each.convention.params for each in sources]), True, "count")
+
+
+def c_axis(*sources: Source, of: str = "") -> Axis:
+    """Budgets, as these sources count them."""
+    label = _label(f"training FLOPs C{of}", [each.convention.flops for each in sources])
+    return Axis(label, True, "flops")
+
+
+def loss_axis(*sources: Source, name: str = "loss") -> Axis:
+    """Losses in the unit that the sources say."""
+    units: list[str | None] = []
+    for source in sources:
+        column = source.columns.get("L", "") if isinstance(source, SourceInfo) else ""
+        unit = read_header(column, "L").unit if column else None
+        read = None if unit is None else f"nats per {unit.per}" if unit.per else "nats"
+        units.append((source.evaluation or {}).get("unit") or read)
+    return Axis(_label(name, units), True)
+
+
+def _label(name: str, words: Sequence[str | None]) -> str:
+    """The name with what the sources say of it in brackets."""
+    known = dict.fromkeys(COUNTED.get(word, word) for word in words if word)
+    return f"{name} ({' or '.join(known)})" if known else name
 
 
 def thinned(count: int, limit: int) -> np.ndarray:
