@@ -36,7 +36,7 @@ from scaling.report.parts import (
     tuning,
     wrong_size,
 )
-from scaling.report.parts.drawing import AHEAD
+from scaling.report.parts.drawing import answer_budget
 from scaling.report.predictor import Predictor, predictor
 
 
@@ -141,9 +141,9 @@ def _forecasts(fit: FitResult | None) -> tuple[list[PredictionResult], list[str]
 
     if fit is None or "flops" not in fit.range:
         return [], []
-    low, high = fit.range["flops"]
     try:
-        return [predict(fit, flops=budget) for budget in (low, high, AHEAD * high)], []
+        budgets = (*fit.range["flops"], answer_budget(fit))
+        return [predict(fit, flops=budget) for budget in budgets], []
     except ScalingError as error:
         return [], [f"No forecast: {error.what}."]
 

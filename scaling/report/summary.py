@@ -45,15 +45,15 @@ def answer_sentence(answer: PredictionResult) -> str:
     each = "" if answer.tokens_per_param.value is None else f", {ratio} for each parameter"
     text = f"With {format_flops(answer.flops.value or 0)} FLOPs, train a model of {n} parameters "
     text += f"on {d} tokens{each}; expect a loss of {loss}."
-    sure = [
+    ends = [
         words.format(form(entry.lo), form(entry.hi))
         for entry, form, words in (
             (answer.n_params, format_count, "{} to {} parameters"),
-            (answer.loss, partial(number, digits=3), "a loss of {} to {}"),
+            (answer.loss, partial(number, digits=3), "loss {} to {}"),
         )
         if entry.lo is not None and entry.hi is not None
     ]
-    return f"{text} {100 * answer.ci:g} % sure: {', '.join(sure)}." if sure else text
+    return f"{text} {100 * answer.ci:g} % intervals: {', '.join(ends)}." if ends else text
 
 
 def trained(fit: FitResult, answer: PredictionResult | None) -> str:

@@ -25,10 +25,10 @@ from scaling.render.figure import (
 )
 from scaling.report.parts.answer import answer_curve, answer_name, fitted_loss
 from scaling.report.parts.drawing import (
-    AHEAD,
     LOSS_AXIS,
     N_AXIS,
     POINTS_SHOWN,
+    answer_budget,
     notes,
     of_all,
     thinned,
@@ -61,10 +61,9 @@ def isoflop_curves(fit: FitResult, law: FittedLaw | None) -> Figure | None:
     traces += optima or _minima(curves)
     caption = "Each colour is one compute budget in FLOPs: dots are runs, "
     if has_law and law:
-        weighted = ", which counts a run as its FLOPs" if law.combination else ""
-        caption += f"solid lines {answer_name(law)} at that budget{weighted}, dotted ones the "
-        caption += "curve through its runs alone. Stars mark N*"
-        caption += ", the last one the answer with its intervals." if optima else "."
+        weighted = " (runs weighted by their FLOPs)" if law.combination else ""
+        caption += f"solid lines {answer_name(law)}{weighted}, dotted ones the parabola through "
+        caption += "the runs of that budget alone. Bars of the answer: its intervals."
     else:
         caption += "lines the curve through them, stars its minimum N*."
     if unavailable:
@@ -97,7 +96,7 @@ def _budget(curve: BudgetMinimum, law: FittedLaw | None, colour: Colour, most: i
 
 def _optima(fit: FitResult, law: FittedLaw, budgets: np.ndarray) -> list[Trace]:
     """N* by the law on its curve at every budget, and N* and L* at ten times the largest one."""
-    flops = np.append(np.sort(budgets), AHEAD * fit.range["flops"][1])
+    flops = np.append(np.sort(budgets), answer_budget(fit))
     size, loss = (answer_curve(law, name, flops) for name in ("n_star", "loss_star"))
     if size is None or loss is None:
         return []

@@ -170,8 +170,8 @@
     const [low, high] = fit.range.flops;
     const decades = Math.max(0, Math.log10(flops / high));
     const said = [...fit.warnings];
-    if (decades > INSIDE) said.push(`${fixed(decades, 1)} decades of compute beyond the data (${flopsText(flops)} against ${flopsText(high)} FLOPs)`);
-    if (flops < low * 0.99) said.push(`${fixed(Math.log10(low / flops), 1)} decades of compute below the data`);
+    if (decades > INSIDE) said.push(`${flopsText(10 ** decades)} times the compute of the largest run (${flopsText(flops)} against ${flopsText(high)} FLOPs)`);
+    if (flops < low * 0.99) said.push(`${flopsText(low / flops)} times below the compute of the smallest run (${flopsText(flops)} against ${flopsText(low)} FLOPs)`);
     if (decades > TESTED_DECADES && candidates) said.push(`forecasts were tested up to ${TESTED_DECADES} decades beyond the data: farther out the interval is a guess`);
     if (decades > FAR_DECADES && draws) said.push("the interval does not cover errors in the law's form");
     outside(answered, "", decades > INSIDE, said);
