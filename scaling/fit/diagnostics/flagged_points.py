@@ -14,6 +14,7 @@ from scaling.fit.estimate import refit
 from scaling.fit.law_fit import LawFit
 from scaling.fit.noise import deviates, orthonormal
 from scaling.fit.result import BudgetMinimum, MinimumFault
+from scaling.fit.significance import f_tail
 from scaling.warning import ResultWarning, WarningCode, warn
 
 Array = np.ndarray
@@ -162,12 +163,10 @@ def _deciding(fit: LawFit, other: LawFit, rows: Sequence[int]) -> list[ResultWar
     """A warning where the fit of all points and the fit of the `other` points predict losses of
     these that differ by more than the noise of the latter (F test).
     """
-    from scipy.special import fdtrc
-
     moved = fit.predict(other.data.points) - other.predict(other.data.points)
     squares = len(other.data) * np.average(moved**2, weights=other.data.weight)
     ratio = squares / (fit.n_free * max(other.noise.sd, ROUNDING) ** 2)
-    if not other.noise.freedom or fdtrc(fit.n_free, other.noise.freedom, ratio) > DECIDES:
+    if not other.noise.freedom or f_tail(fit.n_free, other.noise.freedom, ratio) > DECIDES:
         return []
     named = {name: (fit.values[name], other.values[name]) for name in fit.law.names}
     if fit.optimum is not None and other.optimum is not None:
