@@ -71,7 +71,8 @@ def parameters(fit: FitResult) -> Table:
             f"(seed {drawn.seed}{failed})."
         )
     table = estimated("parameters", "Fitted parameters", {**fit.params, **fit.derived}, caption)
-    notes = dict.fromkeys(unidentified(fit), "not identified")
+    notes = {name: "interval reaches 0" for name, entry in fit.params.items() if entry.lo == 0}
+    notes |= dict.fromkeys(unidentified(fit), "not identified")
     rows = tuple((*row, notes.get(str(row[0]), "")) for row in table.rows)
     return replace(table, columns=(*table.columns, Column("note")), rows=rows)
 
@@ -219,6 +220,7 @@ def approaches(fit: FitResult, short: bool = False) -> Table | None:
     fits a terminal.
     """
     top, rows = fit.range.get("flops", (1.0, 1.0))[1], []
+    notes = [fit.approaches_agree.message] if short and fit.approaches_agree else []
     for name, title in APPROACHES.items():
         result = fit.approaches.get(name)
         if result is None:
@@ -235,15 +237,15 @@ def approaches(fit: FitResult, short: bool = False) -> Table | None:
         else:
             row["N* at top budget"] = power_law(result.n_star, top)
             row["D* at top budget"] = power_law(result.d_star, top)
-            row["note"] = "; ".join(warning.message for warning in result.warnings)
-            if result.unavailable:
-                row["note"] = f"unavailable: {result.unavailable}"
+            if any(each.unavailable for each in fit.approaches.values()):
+                row["note"] = f"unavailable: {result.unavailable}" if result.unavailable else ""
+            notes += [f"{name}: {warning.message}." for warning in result.warnings]
         rows.append(row)
     return record_table(
         "approaches",
         "Three approaches to the frontier",
         rows,
-        fit.approaches_agree.message if fit.approaches_agree else "",
+        " ".join(notes),
         rough=("a + b",),
         count=("N* at top budget", "D* at top budget"),
         text=("runs",),
@@ -261,10 +263,11 @@ def laws(
     fits: Mapping[str, FitResult], published: Mapping[str, Mapping[str, float]]
 ) -> Table | None:
     """Fits and published laws, one a row, one parameter of the main fit a column."""
-    first = next(iter(fits.values()))
-    names = dict.fromkeys([name for name in "ab" if name in first.derived] + [*first.params])
+    first, own = next(iter(fits.values())), fits if len(fits) > 1 else {}  # one has its own table
+    exponents = [name for name in first.params if own or name in ("alpha", "beta")]
+    names = dict.fromkeys([name for name in "ab" if name in first.derived] + exponents)
     entries: dict[str, Mapping[str, Any]] = {
-        **{title: {**fit.params, **fit.derived} for title, fit in fits.items()},
+        **{title: {**fit.params, **fit.derived} for title, fit in own.items()},
         **{
             title: {name: (value, None, None) for name, value in values.items()}
             for title, values in published.items()
@@ -274,7 +277,7 @@ def laws(
         {"law": title, **{name: values.get(name) for name in names}}
         for title, values in entries.items()
     ]
-    caption = "E, A and B depend on data and tokeniser; compare a and b."
+    caption = "Exponents can be compared; E, A and B depend on data and tokeniser."
     title = "Published laws for comparison"
     return record_table("laws", title, rows, caption, interval=tuple(names))
 

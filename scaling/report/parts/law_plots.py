@@ -26,11 +26,11 @@ from scaling.report.parts.answer import AnswerCurve, answer_curve, answer_name, 
 from scaling.report.parts.drawing import (
     AHEAD,
     C_AXIS,
-    LOSS_AXIS,
     N_AXIS,
     POINTS_SHOWN,
     answer_budget,
     fitted_points,
+    loss_axis,
     notes,
     of_all,
     thinned,
@@ -139,7 +139,7 @@ def frontier_loss(fit: FitResult, law: FittedLaw | None) -> Figure | None:
     caption += of_all(len(kept), fit.n_points)
     title = "Compute-optimal loss L*(C)"
     axis = replace(C_AXIS, range=(float(flops[0]), float(flops[-1]) * 1.3))
-    return Figure("frontier-loss", title, caption, axis, LOSS_AXIS, traces)
+    return Figure("frontier-loss", title, caption, axis, loss_axis(fit), traces)
 
 
 def _budgets(fit: FitResult) -> np.ndarray:
@@ -202,29 +202,38 @@ def _alone(law: FittedLaw) -> FittedLaw:
     return replace(law, combination=None)
 
 
-def residuals(fit: FitResult, law: FittedLaw | None) -> Figure | None:
-    """log(measured / predicted) against the prediction, coloured by size: a slope, a bend or an
-    order of colours means that the law's form is wrong.
+def log_residuals(fit: FitResult, law: FittedLaw | None) -> np.ndarray | None:
+    """log(measured / predicted) (n,) of the fitted points, by the law whose parameters the report
+    lists.
     """
     points = fitted_points(fit, "n_params", "tokens", "loss")
     if law is None or points is None:
         return None
-    n, d, loss = points
-    predicted = fitted_loss(_alone(law), n, d)
-    if predicted is None or min(predicted.min(), loss.min()) <= 0:
+    predicted = fitted_loss(_alone(law), *points[:2])
+    if predicted is None or min(predicted.min(), points[2].min()) <= 0:
         return None
-    error, kept = np.log(loss / predicted), thinned(len(loss), POINTS_SHOWN)
+    return np.log(points[2] / predicted)
+
+
+def residuals(fit: FitResult, law: FittedLaw | None) -> Figure | None:
+    """log(measured / predicted) against the prediction, coloured by size: a slope, a bend or an
+    order of colours means that the law's form is wrong.
+    """
+    points, error = fitted_points(fit, "n_params", "tokens", "loss"), log_residuals(fit, law)
+    if points is None or error is None:
+        return None
+    n, d, loss = points
+    predicted, kept = loss / np.exp(error), thinned(len(loss), POINTS_SHOWN)
     ramp = ColorScale.of(n)
     at = notes(n=n[kept], d=d[kept], error=error[kept])
     reach = max(float(np.abs(error).max()) * 1.15, 1e-6)
     runs = Markers(predicted[kept], error[kept], "", ramp.at(n[kept]), "circle", 7, notes=at)
-    rms = 100 * float(np.sqrt(np.mean(error**2)))
     caption = (
-        f"log(measured / predicted) of the law {law.law}: root mean square {rms:.3g} %. A slope, a "
-        "bend, or colours in order would mean that its form is wrong."
+        f"log(measured / predicted) of the law {fit.law} alone. A slope, a bend, or colours in "
+        "order mean that its form is wrong."
     )
     caption += of_all(len(kept), fit.n_points)
-    axes = Axis("predicted loss", log=True), Axis("log residual", range=(-reach, reach))
+    axes = loss_axis(fit, "predicted loss"), Axis("log residual", range=(-reach, reach))
     traces = (ReferenceLine(y=0.0), runs)
     return Figure("residuals", "Residuals of the law", caption, *axes, traces, ramp)
 
