@@ -134,7 +134,11 @@ def build_report(
         ),
         checked=checks.worst(tested),
         caveats=tuple(caveats),
-        predictor=predictor(law, inputs.path, answer.flops.value) if answer else None,
+        predictor=(
+            predictor(law, inputs.path, answer.flops.value, summary.light(fit, None, checked), unit)
+            if fit and answer
+            else None
+        ),
     )
 
 

@@ -30,6 +30,7 @@ COUNTED = {
 }
 MAX_SIZE_FACTOR = 4.0  # between the ends of the interval of N*, to be of use
 MAX_HOLDOUT_ERROR = 0.05
+TOO_FAR = {WarningCode.UNTESTED, WarningCode.LAW_FORM}
 NEAR = 0.05  # relative difference of budgets that count as the same
 ONE_RATIO = "all runs have one ratio of tokens to parameters"
 
@@ -192,6 +193,9 @@ def light(
         return Light.CARE, f"not identified by these runs: {names} of the law"
     if fit.warnings:
         return Light.CARE, fit.warnings[0].message
+    far = [each for each in (answer.warnings if answer else ()) if each.code in TOO_FAR]
+    if far:
+        return Light.CARE, far[0].message
     if forecast:
         return forecast
     if error is not None:
