@@ -21,7 +21,7 @@ MAX_SPREAD = 0.05  # of normalised loss curves that coincide
 MAX_EXCESS = 0.02  # of the best run of a budget over L*(C)
 MAX_RATIO = 1.25  # of N* by two approaches
 MIN_COVERED = 0.8
-SIGNIFICANT = 0.01  # p
+SIGNIFICANT = 0.001  # p: many things are tested
 
 
 def checks(

@@ -228,9 +228,10 @@ def residuals(fit: FitResult, law: FittedLaw | None) -> Figure | None:
     at = notes(n=n[kept], d=d[kept], error=error[kept])
     reach = max(float(np.abs(error).max()) * 1.15, 1e-6)
     runs = Markers(predicted[kept], error[kept], "", ramp.at(n[kept]), "circle", 7, notes=at)
+    rms = 100 * float(np.sqrt(np.mean(error**2)))
     caption = (
-        f"log(measured / predicted) of the law {fit.law} alone. A slope, a bend, or colours in "
-        "order mean that its form is wrong."
+        f"log(measured / predicted) of the law {fit.law} alone: root mean square {rms:.3g} %. A "
+        "slope, a bend, or colours in order mean that its form is wrong."
     )
     caption += of_all(len(kept), fit.n_points)
     axes = loss_axis(fit, "predicted loss"), Axis("log residual", range=(-reach, reach))
