@@ -30,7 +30,7 @@ COUNTED = {
 }
 MAX_SIZE_FACTOR = 4.0  # between the ends of the interval of N*, to be of use
 MAX_HOLDOUT_ERROR = 0.05
-TOO_FAR = {WarningCode.UNTESTED, WarningCode.LAW_FORM}
+NO_TEST = {WarningCode.UNTESTED, WarningCode.LAW_FORM}  # of intervals over such a distance
 NEAR = 0.05  # relative difference of budgets that count as the same
 ONE_RATIO = "all runs have one ratio of tokens to parameters"
 
@@ -193,12 +193,10 @@ def light(
         return Light.CARE, f"not identified by these runs: {names} of the law"
     if fit.warnings:
         return Light.CARE, fit.warnings[0].message
-    far = [each for each in (answer.warnings if answer else ()) if each.code in TOO_FAR]
-    if far:
-        return Light.CARE, far[0].message
-    if forecast:
-        return forecast
-    if error is not None:
-        reason = f"it predicts the budget that was held out within {100 * error:.2g} %"
-        return Light.TRUST, reason
-    return Light.CARE, "no budget was held out to test it"
+    if error is None and not forecast:
+        return Light.CARE, "no budget was held out to test it"
+    for warning in answer.warnings if answer else ():
+        if warning.code in NO_TEST:
+            return Light.CARE, warning.message
+    held_out = f"it predicts the budget that was held out within {100 * (error or 0.0):.2g} %"
+    return forecast or (Light.TRUST, held_out)

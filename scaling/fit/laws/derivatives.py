@@ -119,11 +119,12 @@ def by_differences(value_and_gradient: Callable[[Array], tuple[Array, Array]]) -
 
         def second(a: Array, b: Array) -> Array:
             here = (gradient * b[:, None]).sum(2)
-            axes = np.eye(theta.shape[1])
+            nudge = NUDGE * np.maximum(np.abs(theta), 1.0)  # 1e-6 is nothing to 1e9
             moved = [
-                (value_and_gradient(theta + NUDGE * axis)[1] * b[:, None]).sum(2) for axis in axes
+                (value_and_gradient(theta + axis * nudge)[1] * b[:, None]).sum(2)
+                for axis in np.eye(theta.shape[1])
             ]
-            bend = np.stack([(there - here) / NUDGE for there in moved], 1)
+            bend = (np.stack(moved, 1) - here[:, None]) / nudge[:, :, None]
             return product(gradient, a) + (bend + bend.transpose(0, 2, 1)) / 2
 
         return Expansion(value, gradient, second)

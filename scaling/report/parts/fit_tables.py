@@ -87,9 +87,12 @@ def weights(fit: FitResult) -> Table | None:
     """The candidate laws with N* and L* where the fit answers, the weights of each, and the error
     of later losses.
     """
-    combined = fit.combination
-    if combined is None or "flops" not in fit.range:
+    if fit.combination is None or "flops" not in fit.range:
         return None
+    from scaling.predict.law_source import load_law
+
+    combined = load_law(fit).combination  # at the cost of its answers
+    assert combined is not None
     flops = answer_budget(fit)
     size, loss = (combined.optimum(flops, name, fit.ci) for name in ("n_star", "loss_star"))
     rows = []
