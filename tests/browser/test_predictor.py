@@ -12,7 +12,7 @@ from scaling.fit.fit_options import FitOptions
 from scaling.fit.result import FitResult
 from scaling.formatting import format_count, format_flops
 from scaling.predict.law_source import load_law
-from scaling.predict.predict import predict
+from scaling.predict.predict import predict as answer_of
 from scaling.render.table import Column, format_cell
 from scaling.report.page import html
 from scaling.report.parts.fit_tables import OPTIMUM
@@ -20,7 +20,7 @@ from scaling.report.predictor import predictor
 from scaling.report.sections import Report
 from scaling.report.summary import light
 from tests.browser.reports import REFERENCE
-from tests.documents import dump, fit
+from tests.documents import dump, fit, predict
 
 ANSWERS = """(questions) => questions.map(([budget, demand]) => {
   const type = (id, text) => {
@@ -107,7 +107,7 @@ def fits(tmp_path_factory):
 
 def expected(path, budget, demand):
     """What the command line says of a question, in the words of the page."""
-    answer = predict(str(path), flops=budget, inference_tokens=demand or None)
+    answer = answer_of(str(path), flops=budget, inference_tokens=demand or None)
     said = answer.to_dict()
     measures = {}
     for name, _, kind in OPTIMUM:
