@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from scaling.render.figure import Figure
@@ -33,14 +33,15 @@ class Section:
 def section(
     id: str,
     title: str,
-    figures: Sequence[Figure | None] = (),
-    tables: Sequence[Table | None] = (),
+    figures: Iterable[Figure | None] = (),
+    tables: Iterable[Table | None] = (),
     notes: Sequence[str | None] = (),
     commands: Sequence[str] = (),
+    summary: str = "",
     folded: bool = False,
 ) -> Section:
     """A section of those figures, tables and notes that are not None."""
     shown = [figure for figure in figures if figure]
     listed = [table for table in tables if table]
     said = [note for note in notes if note]
-    return Section(id, title, shown, listed, said, commands, folded=folded)
+    return Section(id, title, shown, listed, said, commands, summary, folded)

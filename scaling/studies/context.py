@@ -82,7 +82,8 @@ def analyze(rows: pd.DataFrame) -> list[PositionCurve] | None:
     """One curve per size and horizon at the end of its runs, smallest first; None without losses by
     position on text.
     """
-    final = runs.final_rows(runs.without_diverged(rows[rows["task"] == "text"]), METRIC)
+    text = runs.without_diverged(rows[rows["task"] == "text"])
+    final = runs.at_end(runs.metric_rows(text, METRIC))
     final = final[np.isfinite(final["value"].astype(float)) & final["at"].notna()]
     if final.empty or has_variants(rows):  # variants are no seeds
         return None

@@ -169,7 +169,7 @@ def count_settled_digits(rows: pd.DataFrame, final: pd.DataFrame) -> tuple[int, 
     """At the ends of runs: how many digits are guessed or known, and how many there are; digits
     that every run knows are not counted.
     """
-    at_position = runs.final_rows(rows, "accuracy_at_position")
+    at_position = runs.at_end(runs.metric_rows(rows, "accuracy_at_position"))
     accuracy = (
         at_position[at_position["run_id"].isin(final["run_id"])]
         .pivot_table(index="run_id", columns="at", values="value")
@@ -261,8 +261,11 @@ class EmergenceStudy:
 
 def analyze(rows: pd.DataFrame) -> EmergenceStudy | None:
     """The addition ladder in a table; None without three sizes whose exact match changes."""
-    rows, n_other_tasks = runs.of_one_task(rows[rows["task"] == "arithmetic"])
-    rows, n_other_settings = runs.of_one_setting(rows)
+    every = rows[rows["task"] == "arithmetic"]
+    rows = runs.of_one_setting(every, "task")
+    if rows.empty:
+        return None
+    rows = pd.concat([runs.of_one_setting(of_size) for _, of_size in rows.groupby("n_params")])
     points = checkpoints(rows)
     if points["n"].nunique() < MIN_SIZES or points["digits"].nunique() > 1:
         return None
@@ -285,7 +288,7 @@ def analyze(rows: pd.DataFrame) -> EmergenceStudy | None:
         transition=transition,
         n_settled=n_settled,
         n_digits=n_digits,
-        n_excluded=n_other_tasks + n_other_settings,
+        n_excluded=every["run_id"].nunique() - rows["run_id"].nunique(),
     )
 
 

@@ -108,8 +108,11 @@ def modular_runs(rows: pd.DataFrame) -> list[ModularRun]:
                 task=ModularTask.model_validate(config["task"]),
                 decay=config["optim"]["weight_decay"],
                 lr=config["optim"]["lr"],
-                other_settings=runs.config_without_seeds(
-                    {name: config[name] for name in ("model", "task")}, "train_fraction"
+                other_settings=runs.config_without(
+                    {name: config[name] for name in ("model", "task")},
+                    "train_fraction",
+                    "seed",
+                    "data_seed",
                 ),
                 step=step,
                 train=train,
