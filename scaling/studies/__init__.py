@@ -19,7 +19,7 @@ STUDIES = {
     "variants:NORM_STUDY": "norm",
     "context:STUDY": "loss_at_position",
     "emergence.section:STUDY": "arithmetic",
-    "grokking.section:STUDY": "modular",
+    "grokking:STUDY": "modular",
     "induction:STUDY": "induction",
     "sampling:STUDY": "problem_nll",
     "regression:STUDY": "regression",

@@ -15,6 +15,7 @@ from scaling.config.sweep_file import load_run
 from scaling.formatting import flatten
 from scaling.store.rows import DIVERGED, SEED
 
+SEEDS = ("seed", "data_seed")
 _latest: list[Any] = []  # the last table and its configurations: each study asks for them
 
 
@@ -92,7 +93,7 @@ def of_one_setting(rows: pd.DataFrame, field: str = "") -> pd.DataFrame:
     other.
     """
     setting = {
-        run: config_without(config[field] if field else config, "seed", "data_seed")
+        run: config_without(config[field] if field else config, *SEEDS)
         for run, config in configs(rows).items()
     }
     of_run = rows.groupby("run_id")["tokens"].max().to_frame().assign(setting=pd.Series(setting))

@@ -83,7 +83,7 @@ class Study(Generic[T]):
     name: str
     title: str
     analyze: Callable[[pd.DataFrame], T | None]
-    claims: Callable[[T], Sequence[Claim]]
+    claims: Callable[[T], Iterable[Claim]]
     figures: Callable[[T], Iterable[Figure | None]]
     tables: Callable[[T], Iterable[Table | None]]
     notes: Callable[[T], Sequence[str]]
@@ -95,7 +95,7 @@ class Study(Generic[T]):
         analysis = self.analyze(rows)
         if analysis is None:
             return None
-        claims, notes = self.claims(analysis), self.notes(analysis)
+        claims, notes = list(self.claims(analysis)), self.notes(analysis)
         expected = record_table(
             f"expected-{self.name}",
             "Expected results",
