@@ -18,7 +18,7 @@ STUDIES = {
     "variants:POSITION_STUDY": "pos",
     "variants:NORM_STUDY": "norm",
     "context:STUDY": "loss_at_position",
-    "emergence.section:STUDY": "arithmetic",
+    "emergence:STUDY": "arithmetic",
     "grokking:STUDY": "modular",
     "induction:STUDY": "induction",
     "sampling:STUDY": "problem_nll",

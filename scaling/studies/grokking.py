@@ -220,13 +220,14 @@ def analyze(rows: pd.DataFrame) -> GrokkingStudy | None:
     curves = runs.along(rows, train=("accuracy", "train"), test="accuracy")
     table = modular_runs(rows, curves)
     decayed = table[table["decay"] > 0]
-    usual = decayed[SETTING].mode().head(1).squeeze()
+    usual = {name: decayed[name].mode().head(1) for name in SETTING}
 
     def usual_but_for(among: pd.DataFrame, *fields: str) -> pd.DataFrame:
-        names = [name for name in SETTING if name not in fields]
-        return among[(among[names] == usual[names]).all(axis=1)]
+        for name in set(SETTING).difference(fields):
+            among = among[among[name].isin(usual[name])]
+        return among
 
-    baseline = usual_but_for(decayed) if len(decayed) else decayed
+    baseline = usual_but_for(decayed)
     if baseline.empty:
         return None
     control = usual_but_for(table[table["decay"] == 0], "decay")

@@ -12,7 +12,9 @@ from typing import Any
 import pandas as pd
 
 from scaling.config.sweep_file import load_run
+from scaling.errors import BAD_INPUT, ScalingError
 from scaling.formatting import flatten
+from scaling.points.points import Points, points
 from scaling.store.rows import DIVERGED, SEED
 
 SEEDS = ("seed", "data_seed")
@@ -76,6 +78,16 @@ def along(rows: pd.DataFrame, **metrics: str | tuple[str, str]) -> pd.DataFrame:
     for measured, name in zip(others, list(metrics)[1:], strict=True):
         first = first.merge(measured[[*key, name]], on=key)
     return first
+
+
+def law_points(rows: pd.DataFrame, *convention: Any) -> Points | None:
+    """The points of a law; None for several corpora, or no loss: there is nothing to compare."""
+    try:
+        return points(rows, *convention)
+    except ScalingError as error:
+        if error.exit_code != BAD_INPUT:
+            raise
+        return None
 
 
 def config_without(config: Mapping[str, Any], *fields: str) -> str:

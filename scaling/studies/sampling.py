@@ -39,7 +39,7 @@ from scaling.render.figure import (
 )
 from scaling.render.table import Table
 from scaling.studies import runs
-from scaling.studies.study import Claim, Study, record_table
+from scaling.studies.study import Claim, Study, record_table, table_rows
 from scaling.tasks.answer_metrics import exact_pass_at_k, ks
 
 MIN_R2, MAX_Z, MAX_PLATEAU_GAP = 0.98, 3.0, 0.02
@@ -59,8 +59,9 @@ VOTES = {
     "majority_at_k": "majority vote",
 }
 METRICS = ("problem_nll", "correct_samples", "samples", "mode_is_right", *VOTES)
-SHOWN = ("N", "D", "pass@1", "sampled", "z", "a", "b", "R2", "pass@1e4", "majority")
-SHOWN += ("most likely", "mode is right")
+LAW = ("a", "b", "R2")
+VOTED = ("majority", "most likely", "mode is right")
+SHOWN = ("N", "D", "pass@1", "sampled", "z", *LAW, "pass@1e4", *VOTED)
 KEPT = ("FLOPs", "config", "samples", "correct", "nll", "exact", "rows")
 SYMBOLS: tuple[Symbol, ...] = ("circle", "star", "diamond")
 K_AXIS = Axis("samples k", log=True, unit="count")
@@ -87,7 +88,7 @@ def analyze(rows: pd.DataFrame) -> SamplingStudy | None:
     models = sampled_models(rows)
     if models.empty:
         return None
-    target = common_target(models["nll"])
+    target = common_target(models["nll"].tolist())
     n_other = rows.loc[rows["metric"] == "problem_nll", "run_id"].nunique() - len(models)
     candidates = models[:0] if target is None else models_that_reach(models, target)
     return SamplingStudy(models, forecasts(models), target, candidates, n_other)
@@ -138,7 +139,7 @@ def forecasts(models: pd.DataFrame, draws: int = DRAWS) -> pd.DataFrame:
     Models whose samples are all right or all wrong are left out.
     """
     made = []
-    for model in models[models["samples"] >= FORECAST_FROM].itertuples():
+    for model in table_rows(models[models["samples"] >= FORECAST_FROM]):
         counts = Counts("", np.full(len(model.correct), model.samples), model.correct.astype(int))
         try:
             drawn = [forecast(counts, MOST_K, FORECAST_FROM, seed) for seed in range(draws)]
@@ -196,14 +197,14 @@ def models_that_reach(models: pd.DataFrame, target: float) -> pd.DataFrame:
     `training` and of one `query`, where the problem is read once and k answers are written.
     """
     made = []
-    for model in models.itertuples():
+    for model in table_rows(models):
         if (k := samples_needed(model.nll, target)) is not None:
             prompt, answer = answer_costs(load_run(model.config, "the results"))
             made.append((model.N, model.D, k, model.FLOPs, prompt + k * answer))
     return pd.DataFrame(made, columns=["N", "D", "k", "training", "query"])
 
 
-def cheapest(candidates: pd.DataFrame, queries: Sequence[float]) -> pd.DataFrame:
+def cheapest(candidates: pd.DataFrame, queries: Sequence[float] | np.ndarray) -> pd.DataFrame:
     """The joint optimum of N, D and k for each number of queries, with the FLOPs of `sampling` for
     all of them and the `total`; at least one candidate.
     """
@@ -252,7 +253,7 @@ def claims(study: SamplingStudy) -> list[Claim]:
         made.append(Claim(quantity + FORECASTERS[name], expected, measured, holds))
     measured, holds = "no coverage that several models reach", None
     if len(study.candidates):
-        few, *_, many = cheapest(study.candidates, QUERIES).itertuples()
+        few, *_, many = table_rows(cheapest(study.candidates, QUERIES))
         measured = " -> ".join(
             f"N {best.N / 1e3:.3g}k, D {best.D / 1e6:.3g}M, k {best.k}" for best in (few, many)
         )
@@ -277,7 +278,7 @@ def claims(study: SamplingStudy) -> list[Claim]:
 
 def nearest_to_half(models: pd.DataFrame) -> pd.Series:
     """The model whose pass@1 is nearest to one half."""
-    return models.loc[(models["sampled"] - 0.5).abs().idxmin()]
+    return models.iloc[int(np.abs(models["sampled"].to_numpy() - 0.5).argmin())]
 
 
 def notes(study: SamplingStudy) -> list[str]:
@@ -299,7 +300,7 @@ def notes(study: SamplingStudy) -> list[str]:
     if study.target is not None:
         few, many = (
             f"N {format_count(best.N)}, D {format_count(best.D)} and {best.k} samples"
-            for best in cheapest(study.candidates, QUERIES[:: len(QUERIES) - 1]).itertuples()
+            for best in table_rows(cheapest(study.candidates, QUERIES[:: len(QUERIES) - 1]))
         )
         trade = (
             "Training is paid once and samples are paid by every query: to solve "
@@ -326,7 +327,7 @@ def notes(study: SamplingStudy) -> list[str]:
 
 def figures(study: SamplingStudy) -> Iterator[Figure]:
     """Coverage, its forecasts, votes with and without a verifier, and training against sampling."""
-    ramp = ColorScale.of(study.models["N"])
+    ramp = ColorScale.of(study.models["N"].to_numpy())
     yield _coverage(study.models.drop_duplicates("N", keep="last"), ramp)
     traces: list[Trace]
     if len(ahead := study.forecasts):
@@ -346,7 +347,7 @@ def figures(study: SamplingStudy) -> Iterator[Figure]:
     if study.target is None:
         return
     queries, traces = np.geomspace(QUERIES[0], QUERIES[-1], 80), []
-    for model in study.candidates.itertuples():
+    for model in table_rows(study.candidates):
         note = f"N {format_count(model.N)}, D {format_count(model.D)}, k {model.k}"
         total = model.training + queries * model.query
         traces.append(Line(queries, total, "", ramp.at(model.N), width=1.3, note=note))
@@ -363,7 +364,7 @@ def figures(study: SamplingStudy) -> Iterator[Figure]:
 def _coverage(models: pd.DataFrame, ramp: ColorScale) -> Figure:
     """-log pass@k against k: exact lines, their laws, and what was sampled."""
     traces: list[Trace] = []
-    for index, model in enumerate(models.itertuples()):
+    for index, model in enumerate(table_rows(models)):
         colour, law, samples = ramp.at(model.N), "", ""
         if not index:
             law, samples = "law a k^-b", f"{model.samples} samples per problem"
@@ -425,8 +426,8 @@ def tables(study: SamplingStudy) -> Iterator[Table | None]:
         f"models that reach it with at most {MOST_K} samples per query. A problem is read once and "
         "k answers are written; the verifier costs nothing."
     )
-    looks = {"count": ("queries",), "flops": names[-3:]}
-    yield record_table("sampling-optimum", "Joint optimum of N, D and k", records, caption, **looks)
+    title, count, flops = "Joint optimum of N, D and k", ("queries",), names[-3:]
+    yield record_table("sampling-optimum", title, records, caption, count=count, flops=flops)
 
 
 STUDY = Study("sampling", "Test-time sampling", analyze, claims, figures, tables, notes)

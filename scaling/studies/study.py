@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
 
-from scaling.render.figure import Colour, Dash, Figure, Line, Values
+from scaling.render.figure import Colour, Dash, Figure, Line
 from scaling.render.section import Section, section
 from scaling.render.table import Table
 from scaling.render.table import record_table as record_table  # studies take it from here
@@ -36,7 +36,7 @@ class Interval(NamedTuple):
         return cls(value, *np.quantile(draws, [(1 - CI) / 2, (1 + CI) / 2]).tolist())
 
     @classmethod
-    def of_range(cls, values: Values) -> Interval:
+    def of_range(cls, values: Sequence[float] | np.ndarray) -> Interval:
         """The mean with the smallest and the largest value."""
         return cls(float(np.mean(values)), float(np.min(values)), float(np.max(values)))
 
@@ -55,6 +55,11 @@ class Claim(NamedTuple):
     def answer(self) -> str:
         """Whether it holds, as a word."""
         return ANSWERS[self.holds]
+
+
+def table_rows(table: pd.DataFrame) -> list[Any]:
+    """The rows of a table, with their columns as attributes."""
+    return list(table.itertuples(index=False))
 
 
 def run_lines(

@@ -21,7 +21,7 @@ from scaling import accounting
 from scaling.config import ModelConfig
 from scaling.fit.significance import holm
 from scaling.formatting import format_count
-from scaling.render.figure import Axis, Figure, Line, Markers, Text
+from scaling.render.figure import Axis, Figure, Line, Markers, Text, Trace
 from scaling.render.table import Cell, Estimate, Table
 from scaling.studies import runs
 from scaling.studies.study import CI, Claim, Study, record_table
@@ -81,12 +81,12 @@ class Variant:
     @property
     def mean(self) -> float:
         """Over seeds."""
-        return float(self.losses.mean())
+        return float(self.losses.to_numpy().mean())
 
     @property
     def stderr(self) -> float | None:
         """Of the mean, from the spread over seeds; None for one seed."""
-        return float(self.losses.sem()) if len(self.losses) > 1 else None
+        return float(stats.sem(self.losses)) if len(self.losses) > 1 else None
 
     @property
     def cache_bytes(self) -> int:
@@ -304,7 +304,7 @@ def variants_table(name: str, comparison: VariantComparison, kind: VariantKind) 
         record |= {"loss": variant.mean, "standard error": variant.stderr}
         is_other = variant is not reference
         pair = comparison.between(reference.name, variant.name) if is_other else None
-        record[f"minus {reference.name}"] = pair and pair.signed(variant.name)
+        record[f"minus {reference.name}"] = pair.signed(variant.name) if pair else None
         if kind is not ATTENTION:
             names = [v.name for v in comparison.variants if {variant.name, v.name} in alike]
             record["not significantly different from"] = "; ".join(names)
@@ -314,8 +314,8 @@ def variants_table(name: str, comparison: VariantComparison, kind: VariantKind) 
     caption += "counts all parameters"
     if kind is ATTENTION:
         title, caption = "Loss and cache of each form", f"{caption}, the cache is in bfloat16"
-    looks = {"short": ERRORS, "count": ("N",), "text": ("of MHA's",)}
-    return record_table(name, title, records, f"{caption}. {PAIRED}", **looks)
+    text = ("of MHA's",)
+    return record_table(name, title, records, f"{caption}. {PAIRED}", short=ERRORS, text=text)
 
 
 def pairs_table(name: str, comparison: VariantComparison) -> Table | None:
@@ -370,16 +370,16 @@ def figure(name: str, comparison: VariantComparison, kind: VariantKind) -> Figur
     ]
     means, errors = np.nanmean(by_seed, axis=1), [variant.stderr for variant in variants]
     has_errors = None not in errors
-    ends = [means + sign * np.array(errors) for sign in (-1, 1)] if has_errors else [None, None]
+    lo, hi = (means + sign * np.array(errors) if has_errors else None for sign in (-1, 1))
     top, height = np.nanmax(by_seed), float(np.nanmax(by_seed) - np.nanmin(by_seed)) or 1.0
     names = [
         Text(at, top + height * (0.06 if is_attention else 0.06 + 0.06 * (at % 2)), variant.name)
         for at, variant in zip(x, variants, strict=True)  # long names alternate
     ]
-    markers = Markers(x, means, "mean, one standard error", 0, "circle", 9, *ends)
+    markers = Markers(x, means, "mean, one standard error", 0, "circle", 9, lo, hi)
     axes = Axis(label, log=is_attention, range=limits), Axis("loss, nats")
-    size = "half" if is_attention else "wide"
-    return Figure(name, title, caption, *axes, (*lines, markers, *names), None, size)
+    traces: tuple[Trace, ...] = (*lines, markers, *names)
+    return Figure(name, title, caption, *axes, traces, size="half" if is_attention else "wide")
 
 
 def notes(comparison: VariantComparison, kind: VariantKind) -> list[str]:
