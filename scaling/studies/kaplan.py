@@ -203,9 +203,9 @@ def _critical_batch(
     a line through both would be steeper than either.
     """
     curves = runs.along(rows, loss="loss", noise=("noise_scale", "train"))
-    config = curves["run_id"].map(configs)
-    at_end = curves["step"] == config.map(lambda config: config["n_steps"])
-    is_warm = curves["step"] > config.map(lambda config: config["optim"]["warmup_steps"])
+    of_row = [configs[str(run_id)] for run_id in curves["run_id"]]
+    at_end = curves["step"] == [config["n_steps"] for config in of_row]
+    is_warm = curves["step"] > [config["optim"]["warmup_steps"] for config in of_row]
     before = curves[~at_end & is_warm].drop_duplicates(["n_params", "step", "seed"])
     (loss, noise_scale), (loss_before, noise_before) = (
         frame[["loss", "noise"]].to_numpy(float).T for frame in (curves[at_end], before)
