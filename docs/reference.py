@@ -279,8 +279,9 @@ EXTENDING = """
 **A law.** A sum of powers names its `terms`, with a `floor` or under a `root`, and so has exact
 derivatives. Any other law gives `expressions`, arithmetic as text from which they follow; where
 nothing but the formula is known, `replace(parse_formula("L(N, D) = ..."), name=..., reference=...)`
-is enough, as for `farseer`. N*(C) follows from a `closed_frontier`, or for `expressions` of N and D
-by minimisation. From the true parameters the tests check gradients, units and recovery.
+is enough, as for `farseer`. N*(C) follows from a power of N and one of D in closed form, or for
+`expressions` of N and D by minimisation. From the true parameters the tests check gradients, units
+and recovery.
 
 **A study.** `induction.py` is a short one to begin from: one file that ends in
 `STUDY = Study(...)`. `analyze` returns None for rows that show nothing of it; mostly it is a table
@@ -391,8 +392,8 @@ WHEN = {  # what a reader asks before she uses a law: what it needs, and where i
         close, and identified where skaling is not. It says a = b = 0.5 by construction where C
         = 6 N D.""",
     "kaplan": """For N without embeddings and runs that stop when the held-out loss no
-        longer falls. It has no floor, so it goes to zero, and is too hopeful far out. Its a and
-        b are those of C = 6 N D, not the .73 of the paper, which comes from L(N, S).""",
+        longer falls. It has no floor, so it goes to zero, and predicts too low a loss far out. Its
+        a and b are those of C = 6 N D, not the .73 of the paper, which comes from L(N, S).""",
     "kaplan-n": """For models trained to convergence on data that never run out: where D
         limits, the exponent is too small.""",
     "kaplan-d": """For models so large that N does not limit, stopped early: where N

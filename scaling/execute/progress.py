@@ -54,11 +54,11 @@ class SweepProgress:
                 self.running[event.run_id] = event
                 if self._first_progress is None:
                     self._first_progress = time.monotonic(), self.flops_trained
-            case events.RunEnded() | events.RunEndedElsewhere():
+            case events.RunEnded() | events.RunEndedByOtherProcess():
                 self.counts[event.event] += 1
                 n_steps = self.by_id[event.run_id].run.n_steps
                 self._flops_ended += self._own_flops(event.run_id, n_steps)
-            case events.GroupOver() if event.run_id in self.running:
+            case events.GroupFinished() if event.run_id in self.running:
                 self._flops_over += self.running.pop(event.run_id).flops
 
     @property
@@ -71,11 +71,6 @@ class SweepProgress:
     def flops_trained(self) -> float:
         """Model FLOPs that this command has trained, those included that a kill has cost."""
         return self._flops_over + sum(now.flops for now in self.running.values())
-
-    @property
-    def flops_per_second(self) -> float:
-        """Model FLOP/s of all runs in training together."""
-        return float(sum(now.flops_per_second for now in self.running.values()))
 
     @property
     def eta_seconds(self) -> float | None:

@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scaling.errors import DISK, ScalingError, located
+from scaling.errors import DISK, ScalingError, with_location
 
 if TYPE_CHECKING:  # a fit's document is read without them
     import pandas as pd
@@ -30,8 +30,9 @@ FORMS = (
     "a results folder, a .csv, .json, .jsonl or .parquet file (.gz too), or a folder of W&B or "
     "TensorBoard runs"
 )
+DOCUMENTS = (".md", ".tex")  # a table where they are named, no part of a folder of tables
 READERS = {  # module:function that makes a table of the decoded text
-    **dict.fromkeys((".csv", ".tsv", ".txt"), "text_tables:read_csv"),
+    **dict.fromkeys((".csv", ".tsv", ".txt", ".dat", *DOCUMENTS), "text_tables:read_csv"),
     ".json": "json_tables:read_json",
     **dict.fromkeys((".jsonl", ".ndjson"), "json_tables:read_json_lines"),
 }
@@ -43,7 +44,7 @@ ONLY_NEEDED = "at most 2 GiB: keep only the columns a fit needs"
 
 def read_bytes(path: Path) -> bytes:
     """The content of a regular file of bounded size. Raises ScalingError that names the file."""
-    with located(path):
+    with with_location(path):
         if not path.is_file():
             what = "not a regular file" if path.exists() else "no such file or folder"
             raise ScalingError(what, remedy=f"name {FORMS}")
@@ -73,7 +74,7 @@ def read_table(path: Path, data: bytes) -> pd.DataFrame:
     Raises ScalingError that names the file and the fault.
     """
     suffix, encoding = suffix_of(path), ""
-    with located(path):
+    with with_location(path):
         if not is_table_file(path):
             why = "is of unknown form"
             why = "may run code when it is opened" if suffix in PICKLES else why
@@ -124,7 +125,7 @@ def normalize_frame(frame: pd.DataFrame) -> pd.DataFrame:
     Raises ScalingError for a name that stands twice and for a table without rows.
     """
     labelled = [name for name in frame.index.names if name is not None]
-    with located(IN_MEMORY):
+    with with_location(IN_MEMORY):
         _check_header([*labelled, *frame.columns])
         if frame.empty:
             raise ScalingError("holds no rows", remedy="it needs one row for each run")

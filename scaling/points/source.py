@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scaling.errors import ScalingError, located, unknown_choice
+from scaling.errors import ScalingError, unknown_choice, with_location
 from scaling.points.points import Points, Source, SourceOptions
 from scaling.points.readers import (
+    DOCUMENTS,
     ENCODING,
     IN_MEMORY,
     is_table_file,
@@ -57,7 +58,7 @@ def read_source(sources: Sequence[Input], options: SourceOptions) -> Source:
             remedy="fit them one by one",
         )
     if rows:
-        with located(source_label(sources)):
+        with with_location(source_label(sources)):
             folders = [origin(part) if isinstance(part, pd.DataFrame) else part for part in sources]
             sweeps = [folder / "sweep.toml" for folder in folders if folder is not None]
             source = _from_results(sweeps, rows, options)
@@ -150,7 +151,9 @@ def _files(path: Path) -> list[Path]:
             remedy="train them first: scaling run SWEEP.toml",
         )
     tables = sorted(
-        file for file in path.iterdir() if is_table_file(file) and not file.name.startswith(".")
+        file
+        for file in path.iterdir()
+        if is_table_file(file) and file.suffix not in DOCUMENTS and not file.name.startswith(".")
     )
     tables = tables or sorted(file for file in path.rglob("*") if _is_tracked(file))
     if not tables:
@@ -182,7 +185,7 @@ def _without_highest(source: Source, count: int) -> Source:
 
 
 def losses_of_eval_set(table: pd.DataFrame, name: str) -> pd.DataFrame:
-    """The rows with the losses on an evaluation set in place of those on the readout-out split."""
+    """The rows with the losses on an evaluation set in place of those on the held-out split."""
     names = [split.removeprefix("val:") for split in table["split"].unique()]
     names = sorted(set(names) - {"train", "val"})
     if name not in names:
@@ -252,7 +255,7 @@ def _from_results(
 def _from_tables(tables: list[tuple[Path, pd.DataFrame]], options: SourceOptions) -> Source:
     from scaling.points.user_table import read_user_table
 
-    with located(", ".join(str(path) for path, _ in tables)):
+    with with_location(", ".join(str(path) for path, _ in tables)):
         if options.readout or options.eval_set:
             raise ScalingError(
                 f"--{'readout' if options.readout else 'eval-set'} is for results folders",
@@ -260,7 +263,7 @@ def _from_tables(tables: list[tuple[Path, pd.DataFrame]], options: SourceOptions
             )
         parts = []
         for path, table in tables:
-            with located(path):
+            with with_location(path):
                 parts.append(read_user_table(table, options))
         if any(set(part.points.others) != set(parts[0].points.others) for part in parts):
             raise ScalingError(
@@ -296,6 +299,7 @@ def _concatenated(parts: Sequence[Points]) -> Points:
         **{name: joined(getattr(part, name) for part in parts) for name in names},
         others={name: joined(part.others[name] for part in parts) for name in parts[0].others},
         excluded=tuple(item for part in parts for item in part.excluded),
+        row=None,
         cell=joined(
             None if part.cell is None else part.cell + start
             for part, start in zip(parts, starts, strict=False)

@@ -15,11 +15,18 @@ import numpy as np
 import pandas as pd
 
 from scaling.errors import ScalingError, unknown_choice
-from scaling.points.columns import LETTERS, Columns, candidates, counted_as, last_name, resolve
+from scaling.points.columns import (
+    LETTERS,
+    Columns,
+    candidates,
+    last_name,
+    letter_for_units,
+    resolve,
+)
 from scaling.points.derived_counts import nominal_groups, points_from_numbers, with_tokens
 from scaling.points.flat_cells import flatten_cells, pivoted, without_numpy
 from scaling.points.json_tables import CURVE
-from scaling.points.mixed_data import data_columns, mixed_data, unlike_groups
+from scaling.points.mixed_data import data_columns, mixed_data, mixed_data_warnings
 from scaling.points.points import Source, SourceOptions
 from scaling.points.repeated_rows import (
     RUN_WORDS,
@@ -76,7 +83,9 @@ def read_user_table(table: pd.DataFrame, options: SourceOptions) -> Source:
     inputs = options.inputs
     given = {name: name for name in inputs if name not in LETTERS} | dict(options.columns)
     kind = table.attrs.get(CURVE, "the loss curve of one run")
+    n_rows = len(table)
     table, made = with_tokens(pivoted(flatten_cells(table)), given, inputs)
+    has_file_rows = len(table) == n_rows and table.index.dtype.kind == "i"
     needs_n = "N" in inputs and "N" not in given
     if needs_n and is_curve(table) and not candidates("N", list(map(str, table.columns))):
         raise ScalingError(
@@ -129,6 +138,7 @@ def read_user_table(table: pd.DataFrame, options: SourceOptions) -> Source:
             group=_labels(rows.table, options.cluster),
             cell=_seed_cells(rows.table, rows.numbers),
             budget=budget,
+            row=rows.table.index.to_numpy() + 1 if has_file_rows else None,
             excluded=tuple(rows.excluded),
         ),
         columns={letter: columns.names[letter] for letter in letters},
@@ -137,7 +147,7 @@ def read_user_table(table: pd.DataFrame, options: SourceOptions) -> Source:
             *rows.warnings,
             *derived,
             *mixed_data(rows.table, mixed),
-            *unlike_groups(rows.table, rows.numbers, [*used, *mixed]),
+            *mixed_data_warnings(rows.table, rows.numbers, [*used, *mixed]),
         ),
     )
 
@@ -161,7 +171,7 @@ def _numbers(
         letter: numeric(
             table,
             name,
-            counted_as(letter, name),
+            letter_for_units(letter, name),
             columns.unit(letter),
             allow_zero=letter in ("Y", "W"),
             signed=letter not in LETTERS or (signed and letter == "L"),

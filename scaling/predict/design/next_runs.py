@@ -27,7 +27,7 @@ from scaling.predict.design.law_model import (
     standard_errors,
 )
 from scaling.predict.design.selection import MOST_COPIES, DesignState, choose
-from scaling.predict.law_source import sweep_of
+from scaling.predict.law_source import load_law, sweep_of
 from scaling.warning import ResultWarning, WarningCode, warn
 
 # in log N: runs this near are of one size, and of one prefix where prefixes are shared
@@ -165,9 +165,9 @@ def next_runs(
     spend, goal = _flops(budget, "--budget"), _flops(target, "--target")
     if not 0 <= rho < 1:
         raise ScalingError(
-            f"{rho} is no share of the noise",
+            f"must be from 0 to below 1, not {rho}",
             where="--rho",
-            remedy="give a number from 0 up to, but not including, 1",
+            remedy="0 treats the noise of all runs as independent",
         )
     result = FitResult.load(path)
     law, n, d = _law(path, result)
@@ -270,7 +270,7 @@ def _law(path: Path, result: FitResult) -> tuple[LinearizedLaw, np.ndarray, np.n
             where=path,
             remedy="fit again, with more runs",
         )
-    return LinearizedLaw(law, theta, result.cost), n, d
+    return LinearizedLaw(law, theta, load_law(str(path)).cost), n, d
 
 
 def _builder(source: Path, result: FitResult) -> ModelBuilder | None:
