@@ -15,7 +15,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from scipy.optimize import isotonic_regression
-from scipy.stats import kurtosis, skew
 
 from scaling.fit.estimate import estimate
 from scaling.fit.laws.laws import LAWS
@@ -24,6 +23,15 @@ from scaling.points.points import Points
 from scaling.render.figure import Axis, ColorScale, Figure, Line, Markers, ReferenceLine, Trace
 from scaling.render.table import Table, number
 from scaling.studies import runs
+from scaling.studies.sharpness import (
+    UNIFORM_SARLE,
+    Decision,
+    ThresholdSeeds,
+    Trend,
+    decisions,
+    threshold_seeds,
+    trend,
+)
 from scaling.studies.study import Claim, Interval, Study, record_table
 
 NAMES: Mapping[str, str] = {
@@ -33,16 +41,11 @@ NAMES: Mapping[str, str] = {
     "brier": "Brier score",
     "answer_nll": "negative log-likelihood",
 }
-MIN_SIZES = 3
 MIN_SEEDS = 5  # at the threshold
 MAX_PRODUCT_ERROR = 0.02
-TRANSITION_SHARE = 0.5  # of the range of log-likelihood within one doubling of N
-METRIC_EFFECT_RATIO = 1.25  # sharpness of exact match over that of log-likelihood
 HALF_LEARNED = (0.2, 0.9)  # accuracies between which a digit is neither guessed (0.1) nor known
 ALL_OR_NOTHING = 0.9  # share of the digits outside of these
-RESAMPLES = 400
 MIN_CURVE_R2 = 0.95
-UNIFORM_SARLE = 5 / 9  # Sarle's coefficient of the uniform distribution
 MIN_EXACT_MATCH = 1e-6  # replaces zero, for laws are fitted in logs; residuals are not
 SPREAD = 0.05  # half the width, in ln N, that the seeds of a size are spread over
 VERDICTS = {True: "yes", False: "no", None: "these seeds do not settle it"}
@@ -59,26 +62,6 @@ MODEL = {
 }
 N_AXIS = Axis("parameters N", log=True, unit="count")
 MATCH_AXIS = Axis("exact match")
-
-
-@dataclass(frozen=True)
-class Trend:
-    """A metric over N: `n` and `value` (sizes,), medians over seeds (a mean of learned and
-    unlearned runs is no run's value).
-
-    `sharpness` is its largest change within one doubling of N as a share of its range (1 /
-    log2(largest / smallest N) if it changes evenly), `halfway` the N at which half of the range is
-    passed.
-    """
-
-    n: np.ndarray
-    value: np.ndarray
-    sharpness: float
-    halfway: float
-
-    def share(self, value: np.ndarray) -> np.ndarray:
-        """The position between the smallest size's value (0) and the largest's (1)."""
-        return (value - self.value[0]) / (self.value[-1] - self.value[0])
 
 
 class CurveFit(NamedTuple):
@@ -102,49 +85,6 @@ class LikelihoodCurve(NamedTuple):
     x: np.ndarray
     y: np.ndarray
     r2: float
-
-
-class Decision(NamedTuple):
-    """A quantity with the 95 % interval of resampled seeds (nan where a size has one seed), and the
-    limit it is tested against.
-    """
-
-    value: float
-    lo: float
-    hi: float
-    limit: float
-
-    @property
-    def verdict(self) -> bool | None:
-        """Whether the value is above the limit; None where the interval holds both sides."""
-        return True if self.lo >= self.limit else False if self.hi < self.limit else None
-
-    def __str__(self) -> str:
-        if np.isfinite(self.lo):
-            return f"{Interval(*self[:3]):.2f}"
-        return f"{self.value:.2f} (a size has one seed: no interval)"
-
-
-class ThresholdSeeds(NamedTuple):
-    """Of the sizes with the most seeds, the one whose mean exact match is nearest to one half.
-
-    `sarle` is nan where all seeds agree or are fewer than four; `chance` is the share of uniform
-    samples of as many values that have at least as large a coefficient.
-    """
-
-    n: float
-    values: np.ndarray
-    sarle: float
-    chance: float
-
-    def __str__(self) -> str:
-        values = ", ".join(f"{value:.2f}" for value in np.sort(self.values))
-        if not np.isfinite(self.sarle):
-            return f"{values}: no coefficient"
-        return (
-            f"{values}: {self.sarle:.2f} (two points 1, uniform {UNIFORM_SARLE:.2f}); "
-            f"{self.chance:.0%} of uniform samples of {len(self.values)} have as much"
-        )
 
 
 @dataclass(frozen=True)
@@ -225,84 +165,6 @@ def checkpoints(rows: pd.DataFrame) -> pd.DataFrame:
     return table.rename(columns={"n_params": "n"})
 
 
-def trend(final: pd.DataFrame, metric: str) -> Trend | None:
-    """How a metric changes with N; None where it was not measured at all sizes or is constant."""
-    median = final.groupby("n")[metric].median()
-    n, value = median.index.to_numpy(float), median.to_numpy(float)
-    if len(n) < MIN_SIZES or not np.isfinite(value).all() or value[0] == value[-1]:
-        return None
-    x = np.log2(n)
-    made = Trend(n, value, sharpness(x, value), np.nan)
-    share = made.share(value)
-    first = int(np.argmax(share >= 0.5))  # at least 1: a share begins at 0
-    halfway = np.interp(0.5, share[first - 1 : first + 1], x[first - 1 : first + 1])
-    return Trend(n, value, made.sharpness, float(2.0**halfway))
-
-
-def sharpness(x: np.ndarray, value: np.ndarray) -> float:
-    """The largest change of `value` (sizes,) between x and x + 1, x = log2 N, interpolated
-    linearly, as a share of its range.
-    """
-    starts = np.unique(np.concatenate([x, x - 1.0]))
-    changes = np.abs(np.interp(starts + 1.0, x, value) - np.interp(starts, x, value))
-    return float(changes.max() / np.ptp(value))
-
-
-def decisions(final: pd.DataFrame) -> list[Decision]:
-    """Metric effect: sharpness of exact match over that of log-likelihood. Transition: sharpness of
-    log-likelihood.
-    """
-    sizes = {n: of_size[["exact_match", "nll"]].to_numpy() for n, of_size in final.groupby("n")}
-    x = np.log2(np.array(list(sizes), float))
-
-    def quantities(medians: np.ndarray) -> tuple[float, float]:
-        exact, nll = (sharpness(x, value) for value in medians.T)
-        return exact / nll, nll
-
-    values = quantities(np.array([np.median(seeds, axis=0) for seeds in sizes.values()]))
-    draws = np.full((1, 2), np.nan)
-    if min(map(len, sizes.values())) >= 2:
-        rng = np.random.default_rng(0)
-        medians = np.array(  # (sizes, resamples, 2)
-            [
-                np.median(seeds[rng.integers(0, len(seeds), (RESAMPLES, len(seeds)))], axis=1)
-                for seeds in sizes.values()
-            ]
-        )
-        changing = medians[:, (np.ptp(medians, axis=0) > 0).all(axis=1)]
-        draws = np.array([quantities(drawn) for drawn in changing.swapaxes(0, 1)])
-    limits = (METRIC_EFFECT_RATIO, TRANSITION_SHARE)
-    made = zip(values, draws.T, limits, strict=True)
-    return [Decision(*Interval.of_draws(value, drawn), limit) for value, drawn, limit in made]
-
-
-def threshold_seeds(final: pd.DataFrame) -> ThresholdSeeds:
-    """The exact match of each seed at the threshold, and how bimodal it is."""
-    by_size = final.groupby("n")["exact_match"].agg(["count", "mean"])
-    most_seeds = by_size[by_size["count"] == by_size["count"].max()]
-    n = (most_seeds["mean"] - 0.5).abs().idxmin()
-    values = final.loc[final["n"] == n, "exact_match"].to_numpy(float)
-    coefficient, chance = sarle(values), float("nan")
-    if np.isfinite(coefficient):
-        samples = np.random.default_rng(0).random((1000, len(values)))
-        chance = float(np.mean([sarle(sample) >= coefficient for sample in samples]))
-    return ThresholdSeeds(n, values, coefficient, chance)
-
-
-def sarle(values: np.ndarray) -> float:
-    """Sarle's bimodality coefficient (g^2 + 1) / k, g the skewness and k the kurtosis (Ellison
-    1987; Knapp 2007).
-
-    1 for two points in any proportion, which is the most; 5/9 for the uniform distribution, 1/3 for
-    the normal one. The corrections for small samples (Pfister et al. 2013) are left out: they give
-    0.29 to five values of which two differ from the other three. nan for fewer than four values or
-    equal ones.
-    """
-    if len(values) < 4 or np.var(values) < 1e-18:
-        return float("nan")
-    return float((skew(values) ** 2 + 1.0) / kurtosis(values, fisher=False))
-
-
 def fit_curves(final: pd.DataFrame) -> list[CurveFit]:
     """The sigmoid 1 / (1 + (N_0 / N)^k) and the power law K N^a on the exact match of all runs; two
     free parameters each.
@@ -338,65 +200,40 @@ def claims(study: EmergenceStudy) -> list[Claim]:
     final, seeds = study.final, study.threshold
     product, power = ((final[by] - final["exact_match"]).abs() for by in ("product", "power"))
     (sigmoid, power_law), curve = study.curve_fits, study.likelihood_curve
-    metric, transition = study.metric_effect, study.transition
-    measured = [NAMES[name] for name in NAMES if name in study.trends]
-    return [
-        Claim(
-            "metrics on the same checkpoints",
-            f"{len(NAMES)}",
-            f"{len(measured)}: {', '.join(measured)}",
-            len(measured) == len(NAMES),
-        ),
-        Claim(
-            "product of per-position accuracies minus exact match",
-            f"within {MAX_PRODUCT_ERROR:g} in every run",
-            f"at most {product.max():.4f}, mean {product.mean():.4f} in {len(product)} runs",
-            bool(product.max() <= MAX_PRODUCT_ERROR),
-        ),
-        Claim(
-            "(mean token accuracy)^digits minus exact match",
-            "larger error than the product",
-            f"at most {power.max():.3f}, mean {power.mean():.3f}",
-            bool(power.max() > product.max()),
-        ),
-        Claim(
-            "exact match against N, sigmoid and power law of two parameters each",
-            "sigmoid has the lower AIC",
-            f"residual sum of squares {sigmoid.rss:.3g} and {power_law.rss:.3g}, "
-            f"AIC lower by {power_law.aic - sigmoid.aic:.1f}",
-            sigmoid.aic < power_law.aic,
-        ),
-        Claim(
-            "exact match of the seeds at the threshold, Sarle's coefficient",
-            f"reported for {MIN_SEEDS} seeds",
-            str(seeds),
-            True if len(seeds.values) >= MIN_SEEDS else None,
-        ),
-        Claim(
-            "exact match a function of log-likelihood along training",
-            f"one falling curve explains {MIN_CURVE_R2:.0%}",
-            f"{curve.r2:.1%} of the variance of {len(curve.x)} checkpoints",
-            curve.r2 >= MIN_CURVE_R2,
-        ),
-        Claim(
-            "metric effect: sharpness in N of exact match over that of log-likelihood",
-            f"yes if {METRIC_EFFECT_RATIO:g} or more",
-            f"{metric}: {VERDICTS[metric.verdict]}",
-            None if metric.verdict is None else True,
-        ),
-        Claim(
-            "transition: share of log-likelihood's range within one doubling of N",
-            f"yes if {TRANSITION_SHARE:g} or more",
-            f"{transition}: {VERDICTS[transition.verdict]}",
-            None if transition.verdict is None else True,
-        ),
-        Claim(
-            "digits that runs guess or know, not half-learned",
-            f"all or nothing: {ALL_OR_NOTHING:.0%}",
-            f"{study.n_settled} of {study.n_digits}",
-            study.is_all_or_nothing if study.n_digits else None,
-        ),
-    ]
+    names = [NAMES[name] for name in NAMES if name in study.trends]
+    measured, has_all = f"{len(names)}: {', '.join(names)}", len(names) == len(NAMES)
+    made = [Claim("metrics on the same checkpoints", f"{len(NAMES)}", measured, has_all)]
+    measured = f"at most {product.max():.4f}, mean {product.mean():.4f} in {len(product)} runs"
+    expected, is_near = f"within {MAX_PRODUCT_ERROR:g} in every run", product <= MAX_PRODUCT_ERROR
+    quantity = "product of per-position accuracies minus exact match"
+    made.append(Claim(quantity, expected, measured, bool(is_near.all())))
+    measured = f"at most {power.max():.3f}, mean {power.mean():.3f}"
+    quantity = "(mean token accuracy)^digits minus exact match"
+    is_larger = bool(power.max() > product.max())
+    made.append(Claim(quantity, "larger error than the product", measured, is_larger))
+    measured = f"residual sum of squares {sigmoid.rss:.3g} and {power_law.rss:.3g}, "
+    measured += f"AIC lower by {power_law.aic - sigmoid.aic:.1f}"
+    quantity = "exact match against N, sigmoid and power law of two parameters each"
+    is_lower = sigmoid.aic < power_law.aic
+    made.append(Claim(quantity, "sigmoid has the lower AIC", measured, is_lower))
+    enough = True if len(seeds.values) >= MIN_SEEDS else None
+    quantity = "exact match of the seeds at the threshold, Sarle's coefficient"
+    made.append(Claim(quantity, f"reported for {MIN_SEEDS} seeds", str(seeds), enough))
+    measured = f"{curve.r2:.1%} of the variance of {len(curve.x)} checkpoints"
+    expected = f"one falling curve explains {MIN_CURVE_R2:.0%}"
+    quantity = "exact match a function of log-likelihood along training"
+    made.append(Claim(quantity, expected, measured, curve.r2 >= MIN_CURVE_R2))
+    effect = "metric effect: sharpness in N of exact match over that of log-likelihood"
+    jump = "transition: share of log-likelihood's range within one doubling of N"
+    for quantity, decision in ((effect, study.metric_effect), (jump, study.transition)):
+        expected, verdict = f"yes if {decision.limit:g} or more", decision.verdict
+        measured = f"{decision}: {VERDICTS[verdict]}"
+        made.append(Claim(quantity, expected, measured, None if verdict is None else True))
+    measured = f"{study.n_settled} of {study.n_digits}"
+    expected = f"all or nothing: {ALL_OR_NOTHING:.0%}"
+    quantity = "digits that runs guess or know, not half-learned"
+    holds = study.is_all_or_nothing if study.n_digits else None
+    return [*made, Claim(quantity, expected, measured, holds)]
 
 
 def notes(study: EmergenceStudy) -> list[str]:
@@ -414,9 +251,9 @@ def notes(study: EmergenceStudy) -> list[str]:
         f"at {format_count(round(exact.halfway))}, log-likelihood at "
         f"{format_count(round(nll.halfway))}.",
         f"Metric: exact match is {metric} times as sharp in N as log-likelihood on the same runs"
-        + METRIC[metric.verdict].format(METRIC_EFFECT_RATIO),
+        + METRIC[metric.verdict].format(metric.limit),
         f"Model: log-likelihood itself passes {transition} of its range within one doubling of N, "
-        + MODEL[transition.verdict].format(TRANSITION_SHARE)
+        + MODEL[transition.verdict].format(transition.limit)
         + f"; {study.n_settled} of the {study.n_digits} digits that some run does not know are "
         f"guessed or known at the end of a run, {jumps}",
     ]

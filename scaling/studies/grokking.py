@@ -9,7 +9,6 @@ trained on and of the weight decay (Power 2022, arXiv 2201.02177).
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -20,6 +19,7 @@ from scaling.config import ModularTask
 from scaling.render.figure import Axis, Figure, Line, Markers, ReferenceLine, Trace
 from scaling.render.table import number
 from scaling.studies import runs
+from scaling.studies.power_law import DelayLaw, fit_delay_law
 from scaling.studies.study import Claim, Interval, Study, run_lines
 from scaling.tasks import open_task
 from scaling.tasks.corpus.token_store import SPLITS
@@ -27,8 +27,6 @@ from scaling.tasks.corpus.token_store import SPLITS
 ACCURACY = 0.99
 MIN_STEP_RATIO = 5.0  # test date over train date
 MAX_CONTROL_ACCURACY, MIN_CONTROL_STEP_RATIO = 0.5, 2.0  # of runs without weight decay
-N_POLES = 400  # grid of poles between 0 and the smallest x
-RESAMPLES = 1000
 WIDTHS = (16, 32, 64, 128, 256, 512)
 MAX_P = 257  # p^3 logits: larger p take over a GB of memory, and minutes
 SIGNS = {"add": 1, "subtract": -1}  # of b
@@ -37,66 +35,6 @@ SETTING = ["fraction", "decay", "lr", "other"]
 ACCURACY_AXIS = Axis("accuracy", range=(0.0, 1.04))
 DELAY_AXIS = Axis("delay in steps", log=True, unit="count")
 DELAY = f"Steps from {ACCURACY:.0%} accuracy on training to {ACCURACY:.0%} on held-out equations."
-
-
-@dataclass(frozen=True)
-class DelayLaw:
-    """delay = a (x - pole)^-b through points (n,), by least squares of ln(delay); a, b, pole are
-    (value, lo, hi) at 95 %.
-
-    The pole is 0 where it is not fitted, or not significantly above 0: its upper end is kept then.
-    `n_censored` counts runs that never reached the test accuracy, about which the law says nothing.
-    """
-
-    x: np.ndarray
-    delay: np.ndarray
-    a: Interval
-    b: Interval
-    pole: Interval
-    r2: float
-    n_censored: int = 0
-
-
-def fit_delay_law(x: np.ndarray, delay: np.ndarray, *, with_pole: bool) -> DelayLaw | None:
-    """Fit `DelayLaw` to positive points (n,); None unless there are more distinct x than
-    parameters.
-
-    For every pole the rest is a straight line in logs, so a grid of poles holds the optimum
-    (variable projection). Intervals are of refits to the law with resampled residuals, scaled by
-    sqrt(n / (n - parameters)).
-    """
-    n_free = 3 if with_pole else 2
-    if len(np.unique(x)) <= n_free:
-        return None
-    poles = np.linspace(0.0, 0.999 * float(x.min()), N_POLES) if with_pole else np.zeros(1)
-    log_delay = np.log(delay)
-    (best,) = _fit_lines(x, log_delay[None], poles)
-    expected = best[0] - best[1] * np.log(x - best[2])
-    residual = (log_delay - expected) * math.sqrt(len(x) / (len(x) - n_free))
-    resampled = np.random.default_rng(0).choice(residual, (RESAMPLES, len(x)))
-    refits = _fit_lines(x, expected + resampled - residual.mean(), poles)
-    log_a, b, pole = map(Interval.of_draws, best.tolist(), refits.T)
-    r2 = 1.0 - float(np.square(log_delay - expected).mean() / log_delay.var())
-    law = DelayLaw(x, delay, Interval(*map(math.exp, log_a)), b, pole, r2)
-    if not with_pole or pole.lo > 0:
-        return law
-    # a pole that may be 0 only widens the other intervals
-    plain = fit_delay_law(x, delay, with_pole=False)
-    return plain and replace(plain, pole=Interval(0.0, 0.0, pole.hi))
-
-
-def _fit_lines(x: np.ndarray, y_RN: np.ndarray, poles_G: np.ndarray) -> np.ndarray:
-    """(R, 3) of ln a, b and the pole that bring y (R, n) closest to ln a - b ln(x - pole) in
-    squares.
-    """
-    z_GN = -np.log(x - poles_G[:, None])
-    mean_G = z_GN.mean(axis=1)
-    z_GN = z_GN - mean_G[:, None]
-    squares_G = np.square(z_GN).sum(axis=1)
-    slope_RG = y_RN @ z_GN.T / squares_G
-    best = np.argmax(np.square(slope_RG) * squares_G, axis=1)
-    slope = slope_RG[np.arange(len(best)), best]
-    return np.stack([y_RN.mean(axis=1) - slope * mean_G[best], slope, poles_G[best]], axis=1)
 
 
 def network_logits(p: int, width: int, operation: str = "add", seed: int = 0) -> np.ndarray:

@@ -13,7 +13,6 @@ the least C among models whose coverage is known (Brown 2024, section 2.3).
 
 from __future__ import annotations
 
-import bisect
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -40,11 +39,10 @@ from scaling.render.figure import (
 from scaling.render.table import Table
 from scaling.studies import runs
 from scaling.studies.study import Claim, Study, record_table, table_rows
-from scaling.tasks.answer_metrics import exact_pass_at_k, ks
+from scaling.tasks.answer_metrics import coverage, exact_pass_at_k, ks, samples_needed
 
 MIN_R2, MAX_Z, MAX_PLATEAU_GAP = 0.98, 3.0, 0.02
-DRAWS = 5  # forecasts, each from other samples
-MIN_POINTS = 3
+DRAWS, MIN_POINTS = 5, 3  # forecasts, each from other samples; k of a law
 LEVELS = tuple(round(0.05 * step, 2) for step in range(1, 20))  # of coverage
 QUERIES = tuple(float(10**power) for power in range(10))
 K = ks(MOST_K)  # 1 .. 10^4, log-spaced
@@ -59,9 +57,8 @@ VOTES = {
     "majority_at_k": "majority vote",
 }
 METRICS = ("problem_nll", "correct_samples", "samples", "mode_is_right", *VOTES)
-LAW = ("a", "b", "R2")
 VOTED = ("majority", "most likely", "mode is right")
-SHOWN = ("N", "D", "pass@1", "sampled", "z", *LAW, "pass@1e4", *VOTED)
+SHOWN = ("N", "D", "pass@1", "sampled", "z", "a", "b", "R2", "pass@1e4", *VOTED)
 KEPT = ("FLOPs", "config", "samples", "correct", "nll", "exact", "rows")
 SYMBOLS: tuple[Symbol, ...] = ("circle", "star", "diamond")
 K_AXIS = Axis("samples k", log=True, unit="count")
@@ -85,8 +82,7 @@ class SamplingStudy:
 
 def analyze(rows: pd.DataFrame) -> SamplingStudy | None:
     """The models that answered problems of one task (the one that most runs have); None without."""
-    models = sampled_models(rows)
-    if models.empty:
+    if (models := sampled_models(rows)).empty:
         return None
     target = common_target(models["nll"].tolist())
     n_other = rows.loc[rows["metric"] == "problem_nll", "run_id"].nunique() - len(models)
@@ -154,18 +150,6 @@ def forecasts(models: pd.DataFrame, draws: int = DRAWS) -> pd.DataFrame:
     return pd.DataFrame(made).dropna()
 
 
-def coverage(nll: np.ndarray, k: int) -> float:
-    """The exact share of problems that k samples solve."""
-    return float(exact_pass_at_k(nll, np.array([k])).mean())
-
-
-def samples_needed(nll: np.ndarray, target: float) -> int | None:
-    """The least k whose coverage is at least the target; None where MOST_K do not reach it."""
-    tried = range(1, MOST_K + 1)
-    index = bisect.bisect_left(tried, target, key=lambda k: coverage(nll, k))
-    return tried[index] if index < MOST_K else None
-
-
 def common_target(nlls: Sequence[np.ndarray]) -> float | None:
     """The highest multiple of 0.05 that two thirds of the models (at least two) reach with MOST_K;
     None without one.
@@ -198,7 +182,7 @@ def models_that_reach(models: pd.DataFrame, target: float) -> pd.DataFrame:
     """
     made = []
     for model in table_rows(models):
-        if (k := samples_needed(model.nll, target)) is not None:
+        if (k := samples_needed(model.nll, target, MOST_K)) is not None:
             prompt, answer = answer_costs(load_run(model.config, "the results"))
             made.append((model.N, model.D, k, model.FLOPs, prompt + k * answer))
     return pd.DataFrame(made, columns=["N", "D", "k", "training", "query"])
@@ -225,20 +209,11 @@ def claims(study: SamplingStudy) -> list[Claim]:
         holds = bool(worst >= MIN_R2)
     z = max(models["z"], key=abs)
     gaps = (models["majority"] - models["mode is right"]).abs()
-    made = [
-        Claim(
-            "R2 of -log pass@k = a k^-b over k = 1 .. 1e4, lowest of all models",
-            f">= {MIN_R2}",
-            measured,
-            holds,
-        ),
-        Claim(
-            "sampled pass@1 minus mean exp(-NLL), the largest of all models",
-            f"within {MAX_Z:g} standard errors",
-            f"{z:+.2f} standard errors",
-            abs(z) <= MAX_Z,
-        ),
-    ]
+    quantity = "R2 of -log pass@k = a k^-b over k = 1 .. 1e4, lowest of all models"
+    made = [Claim(quantity, f">= {MIN_R2}", measured, holds)]
+    quantity = "sampled pass@1 minus mean exp(-NLL), the largest of all models"
+    expected = f"within {MAX_Z:g} standard errors"
+    made.append(Claim(quantity, expected, f"{z:+.2f} standard errors", abs(z) <= MAX_Z))
     for name in ("beta_binomial", "logit_normal"):
         measured, holds = "no model has both right and wrong samples", None
         if len(ahead):
@@ -251,6 +226,12 @@ def claims(study: SamplingStudy) -> list[Claim]:
         quantity = f"mean error of pass@1e4 as forecast from {FORECAST_FROM} samples, "
         expected = f"less than by the {FORECASTERS['line']}"
         made.append(Claim(quantity + FORECASTERS[name], expected, measured, holds))
+    quantity = (
+        "majority vote of all samples minus the share of problems whose most likely answer is right"
+    )
+    measured = f"{gaps.mean():.3f} on average, {gaps.max():.3f} at most"
+    is_near = bool(gaps.mean() <= MAX_PLATEAU_GAP)
+    made.append(Claim(quantity, f"within {MAX_PLATEAU_GAP}", measured, is_near))
     measured, holds = "no coverage that several models reach", None
     if len(study.candidates):
         few, *_, many = table_rows(cheapest(study.candidates, QUERIES))
@@ -258,22 +239,8 @@ def claims(study: SamplingStudy) -> list[Claim]:
             f"N {best.N / 1e3:.3g}k, D {best.D / 1e6:.3g}M, k {best.k}" for best in (few, many)
         )
         holds = many.training > few.training and many.k < few.k
-    return [
-        *made,
-        Claim(
-            "majority vote of all samples minus the share of problems whose most likely answer is "
-            "right",
-            f"within {MAX_PLATEAU_GAP}",
-            f"{gaps.mean():.3f} on average, {gaps.max():.3f} at most",
-            bool(gaps.mean() <= MAX_PLATEAU_GAP),
-        ),
-        Claim(
-            "cheapest N, D, k at one query and at 1e9",
-            "more training and fewer samples for many queries",
-            measured,
-            holds,
-        ),
-    ]
+    expected = "more training and fewer samples for many queries"
+    return [*made, Claim("cheapest N, D, k at one query and at 1e9", expected, measured, holds)]
 
 
 def nearest_to_half(models: pd.DataFrame) -> pd.Series:

@@ -7,10 +7,8 @@ variants alike cancels.
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,12 +17,12 @@ from scipy import stats
 
 from scaling import accounting
 from scaling.config import ModelConfig
-from scaling.fit.significance import holm
 from scaling.formatting import format_count
 from scaling.render.figure import Axis, Figure, Line, Markers, Text, Trace
-from scaling.render.table import Cell, Estimate, Table
+from scaling.render.table import Cell, Table
 from scaling.studies import runs
-from scaling.studies.study import CI, Claim, Study, record_table
+from scaling.studies.paired import ERRORS, Difference, paired_differences, pairs_table
+from scaling.studies.study import Claim, Study, record_table
 
 MAX_IMBALANCE = 0.01  # of parameters, for variants to count as equal
 CACHE_BYTES_PER_VALUE = accounting.BYTES["bfloat16"]
@@ -32,7 +30,6 @@ POSITION_NAMES = {"rope": "RoPE", "alibi": "ALiBi"}  # others are called by thei
 NORM_NAMES = {"rmsnorm": "RMSNorm", "layernorm": "LayerNorm"}
 MAX_LISTED = 6  # pairs named in a sentence
 PAIRED = "One learning rate for all. Differences are paired by seed, with 95 % intervals."
-ERRORS = ("standard error", "unpaired", "p")
 
 
 def attention_form(model: Mapping[str, Any]) -> str:
@@ -95,38 +92,6 @@ class Variant:
 
 
 @dataclass(frozen=True)
-class Difference:
-    """Loss of variant `worse` minus that of `better`, nats, over the `count` seeds that both have.
-
-    `stderr`, `lo`, `hi` (95 %) and `p` (two-sided) are Student's, of the differences seed by seed;
-    `unpaired` is the standard error that two independent samples would have. `is_significant` at 5
-    % after Holm's correction for all pairs (Holm 1979).
-    """
-
-    better: str
-    worse: str
-    count: int
-    mean: float
-    stderr: float | None = None
-    lo: float | None = None
-    hi: float | None = None
-    p: float | None = None
-    unpaired: float | None = None
-    is_significant: bool = False
-
-    def __str__(self) -> str:
-        interval = "" if self.lo is None else f" [{self.lo:.3f}, {self.hi:.3f}]"
-        return f"{self.mean:.3f} nats{interval}"
-
-    def signed(self, other: str) -> Estimate:
-        """(mean, lo, hi) of the loss of `other`, one of the two, minus that of the second one."""
-        if other == self.worse:
-            return self.mean, self.lo, self.hi
-        lo, hi = (None if end is None else -end for end in (self.hi, self.lo))
-        return -self.mean, lo, hi
-
-
-@dataclass(frozen=True)
 class VariantComparison:
     """The variants of a cell, the lowest mean loss first, and the difference of each pair.
 
@@ -168,15 +133,6 @@ class VariantComparison:
         """Largest over smallest number of parameters, minus 1."""
         counts = [variant.n_params for variant in self.variants]
         return max(counts) / min(counts) - 1
-
-    @property
-    def pairing_gain(self) -> float | None:
-        """Standard error of a difference seed by seed over that of independent samples: the median
-        over pairs.
-        """
-        pairs = [(d.stderr, d.unpaired) for d in self.differences]
-        ratios = [stderr / other for stderr, other in pairs if stderr is not None and other]
-        return float(np.median(ratios)) if ratios else None
 
 
 def compare(rows: pd.DataFrame, kind: VariantKind) -> VariantComparison | None:
@@ -220,37 +176,10 @@ def compare(rows: pd.DataFrame, kind: VariantKind) -> VariantComparison | None:
     variants.sort(key=lambda variant: variant.mean)
     return VariantComparison(
         variants=tuple(variants),
-        differences=mark_significant(
-            [_difference(*two) for two in itertools.combinations(variants, 2)]
-        ),
+        differences=paired_differences({variant.name: variant.losses for variant in variants}),
         tokens=int(chosen["tokens"].iloc[0]),
         n_unfinished=len(chosen) - len(finished),
         n_other_cells=len(cells) - 1,
-    )
-
-
-def _difference(better: Variant, worse: Variant) -> Difference:
-    pair = pd.concat([better.losses, worse.losses], axis=1, join="inner").to_numpy()
-    (low, high), count = pair.T, len(pair)
-    mean = float((high - low).mean()) if count else worse.mean - better.mean
-    made = Difference(better.name, worse.name, count, mean)
-    if count < 2:
-        return made
-    stderr = float(stats.sem(high - low))
-    p, lo, hi = float(mean == 0.0), mean, mean  # where all seeds say the same
-    if stderr:
-        test = stats.ttest_rel(high, low)
-        p, (lo, hi) = float(test.pvalue), map(float, test.confidence_interval(CI))
-    unpaired = math.sqrt(pair.var(axis=0, ddof=1).sum() / count)
-    return replace(made, stderr=stderr, lo=lo, hi=hi, p=p, unpaired=unpaired)
-
-
-def mark_significant(pairs: Sequence[Difference]) -> tuple[Difference, ...]:
-    """The pairs with `is_significant` set: p, adjusted for all pairs (Holm), is at most 5 %."""
-    adjusted = holm([1.0 if pair.p is None else pair.p for pair in pairs])
-    return tuple(
-        replace(pair, is_significant=pair.p is not None and p <= 1 - CI)
-        for pair, p in zip(pairs, adjusted, strict=True)
     )
 
 
@@ -316,30 +245,6 @@ def variants_table(name: str, comparison: VariantComparison, kind: VariantKind) 
         title, caption = "Loss and cache of each form", f"{caption}, the cache is in bfloat16"
     text = ("of MHA's",)
     return record_table(name, title, records, f"{caption}. {PAIRED}", short=ERRORS, text=text)
-
-
-def pairs_table(name: str, comparison: VariantComparison) -> Table | None:
-    """Every pair of variants: the difference, its errors, its p."""
-    gain = comparison.pairing_gain
-    caption = (
-        "By seed: Student's intervals of 95 %. Significant at 5 % after Holm's correction for all "
-        "pairs (Holm 1979). Unpaired is the standard error that independent seeds would have"
-    )
-    if gain is not None:
-        caption += f": pairing by seed changes it by a factor of {gain:.2f} (median over pairs)"
-    records = [
-        {
-            "lower loss": pair.better,
-            "higher loss": pair.worse,
-            "difference": pair.signed(pair.worse),
-            "standard error": pair.stderr,
-            "unpaired": pair.unpaired,
-            "p": pair.p,
-            "significant": "yes" if pair.is_significant else "no",
-        }
-        for pair in comparison.differences
-    ]
-    return record_table(f"{name}-pairs", "Pairs", records, f"{caption}.", short=ERRORS)
 
 
 def figure(name: str, comparison: VariantComparison, kind: VariantKind) -> Figure:
@@ -448,7 +353,7 @@ def variant_study(name: str, title: str, kind: VariantKind) -> Study[VariantComp
         lambda comparison: [figure(name, comparison, kind)],
         lambda comparison: [
             variants_table(name, comparison, kind),
-            pairs_table(name, comparison),
+            pairs_table(name, comparison.differences),
         ],
         lambda comparison: notes(comparison, kind),
     )

@@ -10,7 +10,8 @@ from scaling import studies
 from scaling.config import ModularTask
 from scaling.store.rows import Measurement
 from scaling.studies import grokking
-from scaling.studies.grokking import STUDY, fit_delay_law
+from scaling.studies.grokking import STUDY
+from scaling.studies.power_law import fit_delay_law
 from scaling.tasks import open_task
 from tests.studies.tables import runs_of, table_of
 

@@ -11,7 +11,7 @@ from scaling.config import ArithmeticTask, EvalConfig, ModelConfig, OptimConfig,
 from scaling.formatting import format_count
 from scaling.store.rows import Measurement
 from scaling.studies import sampling
-from scaling.studies.sampling import STUDY, answer_costs, common_target, samples_needed
+from scaling.studies.sampling import STUDY, answer_costs, common_target
 from scaling.tasks import answer_metrics
 from tests.studies.tables import table_of
 
@@ -128,13 +128,13 @@ def test_a_power_law_of_coverage_is_recovered():
 
 def test_samples_needed_are_the_fewest(models):
     nll = models["nll"].iloc[0]
-    k = samples_needed(nll, 0.5)
+    k = answer_metrics.samples_needed(nll, 0.5, 10_000)
     reached = [
         float(answer_metrics.exact_pass_at_k(nll, np.array([tried])).mean()) for tried in (k - 1, k)
     ]
     assert reached[0] < 0.5 <= reached[1]
-    assert samples_needed(np.full(3, 50.0), 0.5) is None
-    assert samples_needed(np.zeros(3), 0.5) == 1
+    assert answer_metrics.samples_needed(np.full(3, 50.0), 0.5, 10_000) is None
+    assert answer_metrics.samples_needed(np.zeros(3), 0.5, 10_000) == 1
 
 
 def test_common_target_is_reached_by_two_thirds_of_the_models():
@@ -173,7 +173,9 @@ def test_the_joint_optimum_is_the_cheapest_of_all():
 def test_models_below_the_target_are_left_out(models):
     reached = sampling.models_that_reach(models, 0.95)
     assert 0 < len(reached) < len(models)
-    assert set(reached["k"]) == {samples_needed(nll, 0.95) for nll in models["nll"]} - {None}
+    assert set(reached["k"]) == {
+        answer_metrics.samples_needed(nll, 0.95, 10_000) for nll in models["nll"]
+    } - {None}
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from scaling import accounting
 from scaling.config import ModelConfig, OptimConfig, RunConfig, TextTask
 from scaling.points.comparability import supports_one_law
 from scaling.store.rows import Measurement
-from scaling.studies import runs, variants
+from scaling.studies import paired, runs, variants
 from scaling.studies.variants import ATTENTION, NORM, POSITION, claims, compare
 from scaling.train.model.generate import empty_caches
 from scaling.train.model.operations import Compute
@@ -77,29 +77,29 @@ def test_differences_are_paired_t_tests_and_narrower_than_unpaired():
     assert found.get("MHA").stderr == pytest.approx(stats.sem(list(found.get("MHA").losses)))
     assert pair.is_significant
     assert pair.stderr < 0.05 * pair.unpaired
-    assert found.pairing_gain < 0.05
+    assert paired.pairing_gain(found.differences) < 0.05
     assert (
         "pairing by seed changes it by a factor of 0.0"
-        in variants.pairs_table("attention", found).caption
+        in paired.pairs_table("attention", found.differences).caption
     )
 
 
 def test_significance_is_holm_adjusted_over_all_pairs():
     """Holm: the smallest p against 5 % / 3, the next against 5 % / 2."""
     pairs = [
-        variants.Difference(str(place), "x", 5, 0.1, p=p)
+        paired.Difference(str(place), "x", 5, 0.1, p=p)
         for place, p in enumerate((0.030, 0.004, 0.027))
     ]
-    assert [pair.is_significant for pair in variants.mark_significant(pairs)] == [
+    assert [pair.is_significant for pair in paired.mark_significant(pairs)] == [
         False,
         True,
         False,
     ]
     pairs = [
-        variants.Difference(str(place), "x", 5, 0.1, p=p)
+        paired.Difference(str(place), "x", 5, 0.1, p=p)
         for place, p in enumerate((0.030, 0.004, 0.024))
     ]
-    assert [pair.is_significant for pair in variants.mark_significant(pairs)] == [True, True, True]
+    assert [pair.is_significant for pair in paired.mark_significant(pairs)] == [True, True, True]
     alike = compare(swept([{"pos": pos} for pos in POS], noise=0.02, gap=0.0), POSITION)
     assert len(alike.not_significant) == 3
     assert variants.significance_note(alike) == "No pair differs significantly."
@@ -109,7 +109,7 @@ def test_one_seed_gives_a_difference_without_significance():
     found = compare(swept([{"pos": pos} for pos in POS], seeds=1), POSITION)
     assert not any(pair.is_significant for pair in found.differences)
     assert found.variants[0].stderr is None
-    assert found.pairing_gain is None
+    assert paired.pairing_gain(found.differences) is None
     assert {finding.holds for finding in claims(found, POSITION)} == {None}
 
 
