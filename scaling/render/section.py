@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -45,10 +45,11 @@ class Section:
 def section(
     id: str,
     title: str,
-    figures: Sequence[Figure | None] = (),
-    tables: Sequence[Table | None] = (),
+    figures: Iterable[Figure | None] = (),
+    tables: Iterable[Table | None] = (),
     notes: Sequence[str | None] = (),
     commands: Sequence[str] = (),
+    summary: str = "",
     folded: bool = False,
     verdict: Verdict | None = None,
 ) -> Section:
@@ -56,4 +57,4 @@ def section(
     shown = [figure for figure in figures if figure]
     listed = [table for table in tables if table]
     said = [note for note in notes if note]
-    return Section(id, title, shown, listed, said, commands, folded=folded, verdict=verdict)
+    return Section(id, title, shown, listed, said, commands, summary, folded, verdict=verdict)
