@@ -18,7 +18,7 @@ from functools import cached_property
 import numpy as np
 
 from scaling.errors import ScalingError, unknown_choice
-from scaling.fit.laws.derivatives import Bound, Inputs
+from scaling.fit.laws.derivatives import Bound, Inputs, product
 from scaling.fit.laws.law import Law, units
 from scaling.fit.laws.objectives import Objective
 from scaling.fit.laws.objectives import objective as objective_named
@@ -59,6 +59,11 @@ class Problem:
     def bound(self) -> Bound:
         """The law at these inputs."""
         return self.law.bind(self.logs)
+
+    @cached_property
+    def rounding(self) -> float:
+        """The rounding error of a log loss."""
+        return ROUNDING * max(1.0, float(np.abs(self.log_loss).max()) / 10)
 
     @property
     def free(self) -> Array:
@@ -195,10 +200,10 @@ class QuadraticModel:
     hessian: Array
     majorant: Array
 
-    def put(self, rows: Array, other: QuadraticModel, chosen: Array) -> None:
-        """Replace some rows by those of another expansion that are `chosen`."""
+    def put(self, rows: Array, other: QuadraticModel) -> None:
+        """Replace some rows by those of another expansion."""
         for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True):
-            mine[rows] = theirs[chosen]
+            mine[rows] = theirs[rows]
 
     def take(self, rows: Array) -> QuadraticModel:
         """The expansion of some rows."""
@@ -212,11 +217,7 @@ def expand(
     which of the problem's fits each row belongs to.
     """
     delta = task.delta if delta is None else delta
-    size, n = theta.shape[1], task.log_loss.shape[-1]
-    shapes = [(len(theta),)] * 2 + [theta.shape] + [(*theta.shape, size)] * 2
-    out = QuadraticModel(*(np.empty(shape) for shape in shapes))
-    step = max(1, BLOCK // n)
-    rounding = ROUNDING * max(1.0, float(np.abs(task.log_loss).max()) / 10)
+    step, blocks = max(1, BLOCK // task.log_loss.shape[-1]), []
     for start in range(0, len(theta), step):
         rows = slice(start, start + step)
         own = rows if fits is None else fits[rows]
@@ -231,14 +232,17 @@ def expand(
             grown = np.exp(law.value)
             slope, curve, above = slope * grown, curve * grown**2 + slope * grown, above * grown**2
         slope = weight * slope
-        out.value[rows] = (weight * rho).sum(1)
-        out.noise[rows] = rounding * (np.abs(slope).sum(1) + out.value[rows])
-        out.gradient[rows] = np.matmul(law.gradient, slope[:, :, None])[:, :, 0]
-        out.hessian[rows] = law.second(weight * curve, slope)
-        out.majorant[rows] = np.matmul(
-            law.gradient * (weight * above)[:, None], law.gradient.transpose(0, 2, 1)
+        value = (weight * rho).sum(1)
+        blocks.append(
+            (
+                value,
+                task.rounding * (np.abs(slope).sum(1) + value),
+                np.matmul(law.gradient, slope[:, :, None])[:, :, 0],
+                law.second(weight * curve, slope),
+                product(law.gradient, weight * above),
+            )
         )
-    return out
+    return QuadraticModel(*map(np.concatenate, zip(*blocks, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -269,38 +273,47 @@ def minimise(
     which a row does not move; `delta` replaces the problem's. A row that has not converged after
     `most` steps says so.
     """
-    fits = np.arange(len(start)) if fits is None else fits
-    theta = np.clip(start, task.lower, task.upper)
-    here = expand(task, theta, fits, delta)
-    damping, caution = np.zeros(len(start)), np.full(len(start), 2.0)
-    converged, going = np.zeros(len(start), bool), np.arange(len(start))
-    for _ in range(most):
-        pin = None if pins is None else pins[going]
-        step, damp, predicted = _step(task, here.take(going), theta[going], pin, damping[going])
-        small = (damp == 0) & (np.abs(step) <= TOLERANCE * (1 + np.abs(theta[going]))).all(1)
-        theta[going[small]] += step[small]
-        converged[going[small]] = True
-        moving = ~small & (damp < HARD)
-        going, step, damp, predicted = going[moving], step[moving], damp[moving], predicted[moving]
-        if not len(going):
-            break
-        tried = np.clip(theta[going] + step, task.lower, task.upper)
-        there = expand(task, tried, fits[going], delta)
-        gain, noise = here.value[going] - there.value, here.noise[going]
+    rows, theta = np.arange(len(start)), np.clip(start, task.lower, task.upper)
+    ends = Minima(theta.copy(), np.empty(len(rows)), np.zeros(len(rows), bool))
+    own, damping, caution = (
+        rows if fits is None else fits,
+        np.zeros(len(rows)),
+        np.full(len(rows), 2.0),
+    )
+    here = expand(task, theta, own, delta)
+    for left in reversed(range(most)):
+        step, damp, predicted = _step(task, here, theta, pins, damping)
+        small = (damp == 0) & (np.abs(step) <= TOLERANCE * (1 + np.abs(theta))).all(1)
+        going = ~small & (damp < HARD)
+        if not (left and going.all()):  # some rows end here
+            ends.theta[rows] = theta + small[:, None] * step
+            ends.value[rows], ends.converged[rows] = here.value, small
+            if not (left and going.any()):
+                break
+            rows, own, theta, caution, step, damp, predicted = (
+                each[going] for each in (rows, own, theta, caution, step, damp, predicted)
+            )
+            here, pins = here.take(going), None if pins is None else pins[going]
+        tried = np.minimum(np.maximum(theta + step, task.lower), task.upper)
+        there = expand(task, tried, own, delta)
+        gain, noise = here.value - there.value, here.noise
         ratio = np.where(
             predicted <= noise,
             np.where(gain >= -noise, 1.0, -1.0),
             gain / np.maximum(predicted, 1e-300),
         )
         better = np.isfinite(there.value) & (ratio > 1e-4)
-        theta[going[better]] = tried[better]
-        here.put(going[better], there, better)
         # Nielsen 1999: less the better the model predicted, quickly more after failures in a row
         less = damp * np.maximum(1 / SOFTER, 1 - (2 * np.minimum(ratio, 1.0) - 1) ** 3)
-        more = np.maximum(damp * caution[going], FIRST)
-        damping[going] = np.where(better, np.where(less < LEAST, 0.0, less), more)
-        caution[going] = np.where(better, 2.0, 2 * caution[going])
-    return Minima(theta, here.value, converged)
+        more = np.maximum(damp * caution, FIRST)
+        damping = np.where(better, np.where(less < LEAST, 0.0, less), more)
+        caution = np.where(better, 2.0, 2 * caution)
+        if better.all():
+            theta, here = tried, there
+        else:
+            theta = np.where(better[:, None], tried, theta)
+            here.put(better, there)
+    return ends
 
 
 def continuation(task: Problem, start: Array, spread: float, fits: Array | None = None) -> Minima:
@@ -365,11 +378,11 @@ def _solve(
         vector = np.matmul(across, vector[:, :, None])[:, :, 0]
 
     def solved(rows: Array | slice, curvature: Array, damping: Array) -> tuple[Array, Array]:
-        matrix = curvature[rows] * scale[rows, :, None] * scale[rows, None, :]
+        matrix = curvature[rows] * (scale[rows, :, None] * scale[rows, None, :])
         if across is not None:  # and one along the pin
             matrix = across[rows] @ matrix @ across[rows] + np.eye(matrix.shape[1]) - across[rows]
-        damped = np.where(free[rows], damping[rows, None], 1.0)
-        return _cholesky_solve(matrix + np.eye(matrix.shape[1]) * damped[:, None, :], vector[rows])
+        np.einsum("rpp->rp", matrix)[:] += np.where(free[rows], damping[rows, None], 1.0)
+        return _eliminated(matrix, vector[rows])
 
     solution, definite = solved(slice(None), here.hessian, damping)
     if not definite.all():
@@ -379,19 +392,15 @@ def _solve(
     return solution * scale, damping
 
 
-def _cholesky_solve(matrix: Array, vector: Array) -> tuple[Array, Array]:
-    """Solve R symmetric systems at once; False where a pivot is not positive, and the solution
-    then means nothing.
+def _eliminated(matrix: Array, vector: Array) -> tuple[Array, Array]:
+    """Solve R symmetric systems at once by Gauss-Jordan elimination; zeros and False where a pivot
+    is not positive.
     """
-    a, y = matrix.transpose(1, 2, 0).copy(), vector.T.copy()
-    definite = np.ones(a.shape[2], bool)
-    for j in range(len(a)):
-        definite &= a[j, j] > 1e-13
-        a[j, j] = np.sqrt(np.where(definite, a[j, j], 1.0))
-        a[j + 1 :, j] /= a[j, j]
-        y[j] /= a[j, j]
-        a[j + 1 :, j + 1 :] -= a[j + 1 :, None, j] * a[None, j + 1 :, j]
-        y[j + 1 :] -= a[j + 1 :, j] * y[j]
-    for j in reversed(range(len(a))):
-        y[j] = (y[j] - (a[j + 1 :, j] * y[j + 1 :]).sum(0)) / a[j, j]
-    return np.where(definite, y, 0.0).T, definite
+    rows = np.concatenate([matrix, vector[:, :, None]], 2).transpose(1, 2, 0).copy()
+    for j in range(len(rows)):
+        pivot = np.where(rows[j, j] > 1e-13, rows[j, j], np.nan)  # which spreads
+        row = rows[j, j + 1 :] / pivot
+        rows[:, j + 1 :] -= rows[:, j, None] * row
+        rows[j, j + 1 :] = row
+    definite = ~np.isnan(rows[-1, -1])
+    return np.where(definite, rows[:, -1], 0.0).T, definite

@@ -16,7 +16,7 @@ import numpy as np
 
 from scaling.fit.dataset import Dataset, Replicates
 from scaling.fit.diagnostics.results import LackOfFit, NoiseResult
-from scaling.fit.significance import student
+from scaling.fit.significance import f_tail, student
 from scaling.warning import ResultWarning, WarningCode, warn
 
 Array = np.ndarray
@@ -117,8 +117,6 @@ def noise_result(
         return NoiseResult(
             residual_sd=noise.sd, sd=noise.sd, degrees_of_freedom=noise.freedom, basis="residuals"
         )
-    from scipy.special import fdtrc  # 0.15 s, needed where there are replicates only
-
     sd, lo, hi = seed_noise(replicates, ci)
     left, lack = len(replicates.counts) - n_free, None
     if left > 0 and replicates.squares:
@@ -126,7 +124,7 @@ def noise_result(
         # alone gives more
         between = float((np.bincount(replicates.cell, residual) ** 2 / replicates.counts).sum())
         ratio = between / left / (replicates.squares / replicates.freedom)
-        lack = LackOfFit(ratio=ratio, p=float(fdtrc(left, replicates.freedom, ratio)))
+        lack = LackOfFit(ratio=ratio, p=f_tail(left, replicates.freedom, ratio))
     return NoiseResult(
         residual_sd=noise.sd,
         sd=sd,

@@ -11,11 +11,12 @@ from scaling.errors import ScalingError
 from scaling.fit.result import FitResult
 from scaling.formatting import format_count, format_flops
 from scaling.predict import several_laws
-from scaling.predict.predict import TESTED_DECADES, predict
+from scaling.predict.predict import predict
 from scaling.predict.prediction import PredictionResult
 from scaling.predict.question import QuestionKind
 from scaling.render.table import Kind, estimate, format_estimate
 from scaling.report import summary
+from scaling.report.parts.drawing import answer_budget
 from scaling.warning import ResultWarning, WarningCode
 
 Lines = list[tuple[str, str]]
@@ -33,6 +34,7 @@ HEAVY = (  # what makes an answer wrong, before what makes it wide
     WarningCode.HOLDOUT_COVERAGE,
     WarningCode.HOLDOUT_ONE_SIDED,
     WarningCode.UNTESTED,
+    WarningCode.LAW_FORM,
 )
 BY_ROWS = {WarningCode.FAR_OFF_LAW, WarningCode.FLAGGED_POINTS_DECIDE}
 OUTSIDE = {WarningCode.EXTRAPOLATION, WarningCode.BELOW_DATA, WarningCode.OUTSIDE_DATA}
@@ -60,7 +62,7 @@ def fit_lines(fit: FitResult, saved: str | None = None, command: str = "") -> Li
     if fit.law != "hyper":  # what was converted and derived; of hyper the notes are its answer
         used += fit.source.notes[bool(columns) :]
     has_frontier = "flops" in fit.range and "a" in fit.derived
-    budget = 10 * fit.range["flops"][1] if has_frontier else 0.0
+    budget = answer_budget(fit) if has_frontier else 0.0
     answer = None
     with suppress(ScalingError):
         answer = predict(fit, flops=budget) if has_frontier else None
@@ -166,7 +168,7 @@ def _trust(prediction: PredictionResult) -> str:
     heavy = heaviest(prediction.warnings)
     codes = {warning.code for warning in prediction.warnings}
     if codes == {WarningCode.EXTRAPOLATION} and prediction.law == several_laws.NAME:
-        return f"{heavy}; forecasts were tested up to {TESTED_DECADES:g} decades beyond"
+        return f"{heavy}; these runs test forecasts as far as this"
     return f"with care: {heavy}" if heavy else reach(prediction) or ""
 
 

@@ -14,6 +14,8 @@ from scaling.fit.estimate import refit
 from scaling.fit.law_fit import LawFit
 from scaling.fit.noise import deviates, orthonormal
 from scaling.fit.result import BudgetMinimum, MinimumFault
+from scaling.fit.significance import f_tail
+from scaling.points.points import Points
 from scaling.warning import ResultWarning, WarningCode, warn
 
 Array = np.ndarray
@@ -108,13 +110,14 @@ def flag_points(
     masks, points = flags(fit, minima), fit.data.points
     if not masks:
         return [], None, []
+    number = points.row_numbers
     entries = [
         FlaggedPoints(
             reason=reason,
             count=int(mask.sum()),
             points=[
                 FlaggedPoint(
-                    row=int(row) + 1,
+                    row=int(number[row]),
                     n_params=float(np.asarray(points.n)[row]),
                     tokens=float(np.asarray(points.d)[row]),
                     loss=float(points.loss[row]),
@@ -127,12 +130,12 @@ def flag_points(
     either, far = np.logical_or.reduce(list(masks.values())), far_off(fit)
     rest, count, warnings = points.take(~either), int(either.sum()), []
     if rows := np.flatnonzero(far).tolist():
-        which = "1 loss is" if len(rows) == 1 else f"{len(rows)} losses are"
+        which = "1 loss differs" if len(rows) == 1 else f"{len(rows)} losses differ"
         message = (
-            f"{which} off the law by more than a factor of 2, and no part of the weighted mean of "
-            f"laws: {_listed(rows, points.loss)}"
+            f"{which} from the law by more than a factor of 2, excluded from the combined law: "
+            f"{_listed(rows, points)}"
         )
-        warnings = [warn(WarningCode.FAR_OFF_LAW, message, rows=[row + 1 for row in rows])]
+        warnings = [warn(WarningCode.FAR_OFF_LAW, message, rows=number[rows].tolist())]
     try:
         other = refit(fit, rest)
     except ScalingError as error:
@@ -152,22 +155,23 @@ def flag_points(
     return entries, without, [*warnings, *_deciding(fit, other, np.flatnonzero(either).tolist())]
 
 
-def _listed(rows: Sequence[int], loss: Array) -> str:
-    """The first of some rows, counted from one, with their losses."""
+def _listed(rows: Sequence[int], points: Points) -> str:
+    """The first of some rows, by their number in the table, with their losses."""
     more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
-    return ", ".join(f"row {row + 1} (loss {loss[row]:.4g})" for row in rows[:3]) + more
+    return (
+        ", ".join(f"row {points.row_numbers[i]} (loss {points.loss[i]:.4g})" for i in rows[:3])
+        + more
+    )
 
 
 def _deciding(fit: LawFit, other: LawFit, rows: Sequence[int]) -> list[ResultWarning]:
     """A warning where the fit of all points and the fit of the `other` points predict losses of
     these that differ by more than the noise of the latter (F test).
     """
-    from scipy.special import fdtrc
-
     moved = fit.predict(other.data.points) - other.predict(other.data.points)
     squares = len(other.data) * np.average(moved**2, weights=other.data.weight)
     ratio = squares / (fit.n_free * max(other.noise.sd, ROUNDING) ** 2)
-    if not other.noise.freedom or fdtrc(fit.n_free, other.noise.freedom, ratio) > DECIDES:
+    if not other.noise.freedom or f_tail(fit.n_free, other.noise.freedom, ratio) > DECIDES:
         return []
     named = {name: (fit.values[name], other.values[name]) for name in fit.law.names}
     if fit.optimum is not None and other.optimum is not None:
@@ -175,7 +179,7 @@ def _deciding(fit: LawFit, other: LawFit, rows: Sequence[int]) -> list[ResultWar
     moves = ", ".join(
         f"{name} = {one:.4g} with them, {two:.4g} without" for name, (one, two) in named.items()
     )
-    listed = _listed(rows, fit.data.points.loss)
+    listed = _listed(rows, fit.data.points)
     which = "1 flagged point decides" if len(rows) == 1 else f"{len(rows)} flagged points decide"
     message = f"{which} the answer: {moves}; flagged: {listed}"
     return [warn(WarningCode.FLAGGED_POINTS_DECIDE, message, count=len(rows), **named)]

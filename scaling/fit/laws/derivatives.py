@@ -30,7 +30,7 @@ class Expansion:
 Bound = Callable[[Array], Expansion]
 
 
-def _product(gradient: Array, weight: Array) -> Array:
+def product(gradient: Array, weight: Array) -> Array:
     """sum_i weight_i g_i g_i' (R, P, P)."""
     return np.matmul(gradient * weight[:, None], gradient.transpose(0, 2, 1))
 
@@ -68,7 +68,7 @@ def sum_of_powers(design: Array, floor: int | None, root: int | None) -> Bound:
         if root is None:
             if floor is not None:
                 pull[:, floor] = np.exp(-value)
-            return Expansion(value, pull, lambda a, b: _product(pull, a - b) + spread(b))
+            return Expansion(value, pull, lambda a, b: product(pull, a - b) + spread(b))
         mean = (shares * scaled).sum(0)
         gradient = pull.copy()
         gradient[:, root] += value / warmth - mean
@@ -76,7 +76,7 @@ def sum_of_powers(design: Array, floor: int | None, root: int | None) -> Bound:
         def second(a: Array, b: Array) -> Array:
             warm = b / warmth
             tilt = warm * shares * (scaled - mean)
-            matrix = _product(gradient, a) - _product(pull, warm) + spread(warm)
+            matrix = product(gradient, a) - product(pull, warm) + spread(warm)
             # what involves T: -p_k (y_k - mean) / T with z_k, the variance of y = z / T with T
             cross = (tilt @ design.transpose(0, 2, 1)).sum(0)
             matrix[:, :, root] -= cross
@@ -102,7 +102,7 @@ def above_floor(excess: Bound, floor: int) -> Bound:
         gradient[:, floor] = np.exp(-value)
 
         def second(a: Array, b: Array) -> Array:
-            return _product(gradient, a - b) + inner.second(b * share, b * share)
+            return product(gradient, a - b) + inner.second(b * share, b * share)
 
         return Expansion(value, gradient, second)
 
@@ -119,12 +119,13 @@ def by_differences(value_and_gradient: Callable[[Array], tuple[Array, Array]]) -
 
         def second(a: Array, b: Array) -> Array:
             here = (gradient * b[:, None]).sum(2)
-            axes = np.eye(theta.shape[1])
+            nudge = NUDGE * np.maximum(np.abs(theta), 1.0)  # 1e-6 is nothing to 1e9
             moved = [
-                (value_and_gradient(theta + NUDGE * axis)[1] * b[:, None]).sum(2) for axis in axes
+                (value_and_gradient(theta + axis * nudge)[1] * b[:, None]).sum(2)
+                for axis in np.eye(theta.shape[1])
             ]
-            bend = np.stack([(there - here) / NUDGE for there in moved], 1)
-            return _product(gradient, a) + (bend + bend.transpose(0, 2, 1)) / 2
+            bend = (np.stack(moved, 1) - here[:, None]) / nudge[:, :, None]
+            return product(gradient, a) + (bend + bend.transpose(0, 2, 1)) / 2
 
         return Expansion(value, gradient, second)
 

@@ -48,6 +48,7 @@ OPERATIONS: dict[Any, tuple[Callable[..., Any], ...]] = {
         lambda a, b, y: np.where(y == 0, 0.0, y * np.log(a)),
     ),
 }
+SUM, PRODUCT = (ast.Add, ast.Sub), (ast.Mult, ast.Div)
 FUNCTIONS = {name for name in OPERATIONS if isinstance(name, str)}
 
 
@@ -117,42 +118,48 @@ def names_of(node: ast.AST) -> set[str]:
     return {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
 
 
+def flatten(node: ast.expr, ops: tuple[type, type], sign: int = 1) -> list[tuple[ast.expr, int]]:
+    """The terms of a sum, or the factors of a product, each with its sign or power."""
+    if isinstance(node, ast.UnaryOp):
+        turned = -sign if isinstance(node.op, ast.USub) and ops[0] is ast.Add else sign
+        return flatten(node.operand, ops, turned)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ops):
+        second = -sign if isinstance(node.op, ops[1]) else sign
+        return [*flatten(node.left, ops, sign), *flatten(node.right, ops, second)]
+    return [(node, sign)]
+
+
 def is_affine(node: ast.expr, names: set[str]) -> bool:
     """Whether an expression is a sum of constants times at most one of the names each."""
-    if not names & names_of(node):
-        return True
-    if isinstance(node, ast.UnaryOp):
-        return is_affine(node.operand, names)
-    if isinstance(node, ast.BinOp):
-        left, right = (names & names_of(side) for side in (node.left, node.right))
-        if isinstance(node.op, (ast.Add, ast.Sub)):
-            return is_affine(node.left, names) and is_affine(node.right, names)
-        if isinstance(node.op, ast.Mult):
-            return not (left and right) and is_affine(node.left if left else node.right, names)
-        if isinstance(node.op, ast.Div):
-            return not right and is_affine(node.left, names)
-    return isinstance(node, ast.Name)
-
-
-def _arguments(node: Any) -> list[ast.expr]:
-    """What the operation of a node is applied to."""
-    if isinstance(node, ast.BinOp):
-        return [node.left, node.right]
-    return [node.operand] if isinstance(node, ast.UnaryOp) else node.args
-
-
-def _operation(node: Any) -> tuple[Callable[..., Any], ...]:
-    return OPERATIONS[node.func.id if hasattr(node, "func") else type(node.op)]
+    for term, _ in flatten(node, SUM):
+        factors = [each for each in flatten(term, PRODUCT) if names & names_of(each[0])]
+        if not factors:
+            continue
+        (factor, power), *more = factors
+        is_affine_factor = isinstance(factor, ast.Name) or (
+            factor is not term and is_affine(factor, names)
+        )
+        if more or power < 0 or not is_affine_factor:
+            return False
+    return True
 
 
 def evaluate(node: ast.expr, values: Mapping[str, Value]) -> Value:
     """The value of an expression of names, and its derivatives in the parameters it depends on."""
-    if isinstance(node, ast.Constant):
-        return np.asarray(float(node.value)), {}  # type: ignore[arg-type]
-    if isinstance(node, ast.Name):
-        return values[node.id]
-    parts = [evaluate(argument, values) for argument in _arguments(node)]
-    numbers, (function, *derivatives) = [number for number, _ in parts], _operation(node)
+    key: Any
+    match node:
+        case ast.Constant(number):
+            return np.asarray(number, float), {}
+        case ast.Name(name):
+            return values[name]
+        case ast.BinOp(left, operator, right):
+            key, arguments = type(operator), [left, right]
+        case ast.UnaryOp(sign, operand):
+            key, arguments = type(sign), [operand]
+        case ast.Call(ast.Name(key), arguments):
+            pass
+    parts = [evaluate(argument, values) for argument in arguments]
+    numbers, (function, *derivatives) = [number for number, _ in parts], OPERATIONS[key]
     value, slopes = function(*numbers), Slopes()
     for (_, inner), derivative in zip(parts, derivatives, strict=True):
         factor = derivative(*numbers, value) if inner else ONE

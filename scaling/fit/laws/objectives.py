@@ -62,14 +62,11 @@ class Objective:
         absolute deviations: at smoothing `delta`.
         """
         scale = {"huber": 1.0, "lad": 1 / delta, "mse": 2.0}[self.kind]
-        width = np.inf if self.kind == "mse" else delta
-        inner, size = np.clip(residual, -width, width), np.abs(residual)
+        width = 1e300 if self.kind == "mse" else delta
+        inner, size = np.minimum(np.maximum(residual, -width), width), np.abs(residual)
         side = scale if self.above == 1.0 else scale * np.where(residual < 0, self.above, 1.0)
         slope = side * inner
-        curve, above = (
-            side * (size <= width),
-            scale * np.minimum(1.0, width / np.maximum(size, 1e-300)),
-        )
+        curve, above = side * (size <= width), scale * width / np.maximum(size, width)
         return slope * (residual - inner / 2), slope, curve, above
 
 

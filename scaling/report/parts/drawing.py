@@ -13,7 +13,7 @@ from scaling.predict.comparison import ComparedSource
 from scaling.render.figure import Axis
 
 POINTS_SHOWN = 2000
-AHEAD = 10.0  # times the largest budget: where a report answers
+AHEAD = 10.0  # times the largest budget: where fits and reports answer
 WORDS: dict[str, Callable[[float], str]] = {
     "n": lambda n: f"{format_count(n)} parameters",
     "d": lambda d: f"{format_count(d)} tokens",
@@ -39,21 +39,30 @@ def c_axis(*sources: Source, of: str = "") -> Axis:
     return Axis(label, True, "flops")
 
 
-def loss_axis(*sources: Source, name: str = "loss") -> Axis:
+def loss_axis(*sources: Source, name: str = "loss", log: bool = True) -> Axis:
     """Losses in the unit that the sources say."""
-    units: list[str | None] = []
-    for source in sources:
-        column = source.columns.get("L", "") if isinstance(source, SourceInfo) else ""
-        unit = read_header(column, "L").unit if column else None
-        read = None if unit is None else f"nats per {unit.per}" if unit.per else "nats"
-        units.append((source.evaluation or {}).get("unit") or read)
-    return Axis(_label(name, units), True)
+    return Axis(_label(name, [loss_unit(source) for source in sources]), log)
+
+
+def loss_unit(source: Source | None) -> str:
+    """The unit of a loss, where the source or the name of a column says it."""
+    if source is None or source.evaluation:
+        return str((source.evaluation or {}).get("unit", "")) if source else ""
+    if not isinstance(source, SourceInfo) or "L" not in source.columns:
+        return ""
+    unit = read_header(source.columns["L"], "L").unit
+    return "" if unit is None else f"nats per {unit.per}" if unit.per else "nats"
 
 
 def _label(name: str, words: Sequence[str | None]) -> str:
     """The name with what the sources say of it in brackets."""
     known = dict.fromkeys(COUNTED.get(word, word) for word in words if word)
     return f"{name} ({' or '.join(known)})" if known else name
+
+
+def answer_budget(fit: FitResult) -> float:
+    """The budget that is answered unasked, as people would type it: three digits."""
+    return float(f"{AHEAD * fit.range['flops'][1]:.3g}")
 
 
 def thinned(count: int, limit: int) -> np.ndarray:

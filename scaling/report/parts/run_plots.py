@@ -78,7 +78,17 @@ def holdout(fit: FitResult) -> Figure | None:
     traces = (
         Band(diagonal, diagonal * 0.99, diagonal * 1.01, "muted"),
         Line(limits, limits, "exact", "muted", "dash", 1.4),
-        Markers(measured, predicted, "left-out runs", 1, "circle", 9, lo, hi, at),
+        Markers(
+            measured,
+            predicted,
+            f"left-out runs, {100 * fit.ci:g} % intervals",
+            1,
+            "circle",
+            9,
+            lo,
+            hi,
+            at,
+        ),
     )
     caption = (
         f"The {format_flops(result.budget)}-FLOP runs were left out, then predicted from "

@@ -156,7 +156,7 @@ def test_isoflop_curves_of_a_frontier_without_a_law_mark_their_own_minima(docume
 def test_frontier_figure_has_answer_three_approaches_and_the_20_tokens_line(document):
     figure = drawn_by(law_plots.frontier_size, document)
     labels = [line.label for line in kinds(figure, Line)]
-    assert [label.split(":")[0] for label in labels] == [
+    assert [label.split(" (")[0] for label in labels] == [
         "parametric",
         "isoFLOP",
         "envelope",
