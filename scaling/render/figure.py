@@ -24,18 +24,21 @@ Dash = Literal["solid", "dash", "dot"]
 Symbol = Literal["circle", "open", "diamond", "cross", "star"]
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 PAD = 0.04
+RAMP = (0.0, 0.8)  # of viridis: what contrasts with white
 
 
 @dataclass(frozen=True)
 class Theme:
-    """The colours of one mode; `ramp` is the part of viridis that contrasts with the background."""
+    """The colours of one mode; `lift` mixes white into the dark end of the ordered scale, so that a
+    value has the same hue in both.
+    """
 
     background: str
     ink: str
     muted: str
     grid: str
     palette: tuple[str, ...]
-    ramp: tuple[float, float]
+    lift: float
 
     def colour(self, colour: Colour) -> str:
         """The hexadecimal value of a colour."""
@@ -46,7 +49,8 @@ class Theme:
         from matplotlib import colormaps
         from matplotlib.colors import to_hex
 
-        return to_hex(colormaps["viridis"](np.interp(colour, (0, 1), self.ramp)))
+        rgb = np.array(colormaps["viridis"](np.interp(colour, (0, 1), RAMP))[:3])
+        return to_hex(rgb + self.lift * (1 - np.clip(colour, 0, 1)) * (1 - rgb))
 
     def colours(self, colour: Colour | Sequence[float] | np.ndarray) -> str | list[str]:
         """The hexadecimal value of the colour of all markers, or those of each."""
@@ -61,7 +65,7 @@ LIGHT = Theme(
     "#6b7280",
     "#e7e9ee",
     ("#0072b2", "#d55e00", "#00805d", "#b0568a", "#a87400", "#3a8fc4"),
-    (0.0, 0.8),
+    0.0,
 )
 DARK = Theme(
     "#15181d",
@@ -69,7 +73,7 @@ DARK = Theme(
     "#9aa2ae",
     "#2c313a",
     ("#56b4e9", "#ff8c42", "#2bc596", "#e39ac4", "#e9b949", "#9ad0f5"),
-    (0.25, 1.0),
+    0.45,
 )
 
 

@@ -22,7 +22,7 @@ from scaling.render.table import (
     number,
     record_table,
 )
-from scaling.report.parts.drawing import C_AXIS, LOSS_AXIS, N_AXIS, fitted_points, thinned
+from scaling.report.parts.drawing import C_AXIS, N_AXIS, fitted_points, thinned
 from scaling.report.sections import Report
 from scaling.report.summary import COUNTED
 
@@ -189,7 +189,9 @@ def _losses(comparison: Comparison, fits: Mapping[str, FitResult]) -> Figure | N
     )
     traces = (*runs, *(trace for line in lines for trace in line))
     title = "Compute-optimal loss L*(C)"
-    return Figure("compare-loss", title, caption, C_AXIS, LOSS_AXIS, traces, size="wide")
+    return Figure(
+        "compare-loss", title, caption, C_AXIS, Axis("loss", log=True), traces, size="wide"
+    )
 
 
 def _sizes(comparison: Comparison) -> Figure:

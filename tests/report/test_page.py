@@ -198,10 +198,11 @@ def test_the_summary_says_what_was_trained_and_what_follows(text):
         "1e13 FLOPs; 5 were left out" in said
     )
     assert "The answer is for 10 times the largest budget trained" in said
-    assert "grows as C^0.530 [0.477, 0.583]" in said
+    assert "10 times the compute: 3.4 times the parameters on 2.9 times the tokens." in said
+    assert "0.530 [0.477, 0.583]" in said
     assert "With 1e14 FLOPs, train a model of 1.15M parameters on " in said
-    assert "95 % sure: " in said
-    assert "1.0 decades of compute beyond the data" in said
+    assert "95 % intervals: " in said
+    assert "10 times the compute of the largest run" not in said, "it is said once, above"
     assert "How far to trust it" in said
     assert "with a mean error of 1.1 %" in said
 

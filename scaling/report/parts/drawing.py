@@ -12,9 +12,8 @@ from scaling.render.figure import Axis
 
 N_AXIS = Axis("parameters N", log=True, unit="count")
 C_AXIS = Axis("training FLOPs C", log=True, unit="flops")
-LOSS_AXIS = Axis("loss", log=True)
 POINTS_SHOWN = 2000
-AHEAD = 10.0  # times the largest budget: where a report answers
+AHEAD = 10.0  # times the largest budget: where fits and reports answer
 WORDS: dict[str, Callable[[float], str]] = {
     "n": lambda n: f"{format_count(n)} parameters",
     "d": lambda d: f"{format_count(d)} tokens",
@@ -23,6 +22,21 @@ WORDS: dict[str, Callable[[float], str]] = {
     "predicted": "predicted {:.4g}".format,
     "error": "{:+.2%}".format,
 }
+
+
+def answer_budget(fit: FitResult) -> float:
+    """The budget that is answered unasked, as people would type it: three digits."""
+    return float(f"{AHEAD * fit.range['flops'][1]:.3g}")
+
+
+def loss_unit(fit: FitResult | None) -> str:
+    """The unit of a loss; a user's table does not say it."""
+    return "" if fit is None or fit.source.columns else "nats per token"
+
+
+def loss_axis(fit: FitResult, label: str = "loss", log: bool = True) -> Axis:
+    """The axis of a loss with its unit."""
+    return Axis(f"{label} ({loss_unit(fit)})" if loss_unit(fit) else label, log)
 
 
 def thinned(count: int, limit: int) -> np.ndarray:

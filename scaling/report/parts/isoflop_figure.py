@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from scaling.fit.result import BudgetMinimum, FitResult
-from scaling.formatting import format_flops
+from scaling.formatting import format_count, format_flops
 from scaling.predict.law_source import FittedLaw
 from scaling.render.figure import (
     ColorScale,
@@ -25,10 +25,11 @@ from scaling.render.figure import (
 )
 from scaling.report.parts.answer import answer_curve, answer_name, fitted_loss
 from scaling.report.parts.drawing import (
-    AHEAD,
-    LOSS_AXIS,
     N_AXIS,
     POINTS_SHOWN,
+    answer_budget,
+    fitted_points,
+    loss_axis,
     notes,
     of_all,
     thinned,
@@ -54,17 +55,22 @@ def isoflop_curves(fit: FitResult, law: FittedLaw | None) -> Figure | None:
         if curve.unavailable:
             colour = "muted"
             unavailable.append(f"{format_flops(curve.flops)}: {curve.unavailable}")
-        *drawn, label = _budget(curve, law, colour, most)
+        names = (
+            ("", "")
+            if curve is not curves[-1]
+            else (answer_name(law) if law else "", "parabola through these runs")
+        )
+        *drawn, label = _budget(curve, law, colour, most, names)
         traces += drawn if (len(curves) - 1 - index) % every else [*drawn, label]
     has_law = any(isinstance(trace, Line) and trace.width > 2 for trace in traces)
     optima = _optima(fit, law, budgets) if has_law and law else []
     traces += optima or _minima(curves)
     caption = "Each colour is one compute budget in FLOPs: dots are runs, "
     if has_law and law:
-        weighted = ", which counts a run as its FLOPs" if law.combination else ""
-        caption += f"solid lines {answer_name(law)} at that budget{weighted}, dotted ones the "
-        caption += "curve through its runs alone. Stars mark N*"
-        caption += ", the last one the answer with its intervals." if optima else "."
+        weighted = " (runs weighted by their FLOPs)" if law.combination else ""
+        caption += f"solid lines {answer_name(law)}{weighted}, dotted ones the parabola through "
+        caption += "the runs of that budget alone. Bars: intervals of the answer."
+        caption += _farthest(fit, law)
     else:
         caption += "lines the curve through them, stars its minimum N*."
     if unavailable:
@@ -72,20 +78,37 @@ def isoflop_curves(fit: FitResult, law: FittedLaw | None) -> Figure | None:
     counts = np.array([len(curve.n_params or ()) for curve in curves])
     caption += of_all(np.minimum(counts, most).sum(), counts.sum())
     ends = np.concatenate([np.ravel(np.asarray(trace.x, float)) for trace in traces])
-    axes = replace(N_AXIS, range=(float(ends.min()) * 0.85, float(ends.max()) * 1.5)), LOSS_AXIS
+    axes = (
+        replace(N_AXIS, range=(float(ends.min()) * 0.85, float(ends.max()) * 1.5)),
+        loss_axis(fit),
+    )
     title = "Loss against size at fixed compute"
     return Figure("isoflop-curves", title, caption, *axes, traces, size="wide")
 
 
-def _budget(curve: BudgetMinimum, law: FittedLaw | None, colour: Colour, most: int) -> list[Trace]:
+def _farthest(fit: FitResult, law: FittedLaw) -> str:
+    """Which run lies farthest from the law's curves."""
+    points = fitted_points(fit, "n_params", "tokens", "flops", "loss")
+    predicted = fitted_loss(law, *points[:2]) if points else None
+    if points is None or predicted is None:
+        return ""
+    error = points[3] / predicted - 1
+    worst = int(np.argmax(abs(error)))
+    at = f"{format_count(points[0][worst])} parameters at {format_flops(points[2][worst])} FLOPs"
+    return f" Farthest from its curve: {at}, {100 * error[worst]:+.1f} %."
+
+
+def _budget(
+    curve: BudgetMinimum, law: FittedLaw | None, colour: Colour, most: int, names: tuple[str, str]
+) -> list[Trace]:
     """The runs of a budget, the law and the parabola through them, and the budget in words."""
     sizes, losses = (np.asarray(values, float) for values in (curve.n_params, curve.loss))
     x = np.geomspace(sizes.min() * 0.9, sizes.max() * 1.1, 60)
     y = fitted_loss(law, x, law.cost.tokens(x, np.asarray(curve.flops))) if law else None
-    traces: list[Trace] = [] if y is None else [Line(x, y, "", colour, "solid", 2.4)]
+    traces: list[Trace] = [] if y is None else [Line(x, y, names[0], colour, "solid", 2.4)]
     if curve.curve:
         dash: Dash = "solid" if y is None else "dot"
-        traces.append(Line(curve.curve.n_params, curve.curve.loss, "", colour, dash, 1.5))
+        traces.append(Line(curve.curve.n_params, curve.curve.loss, names[1], colour, dash, 1.5))
     kept = thinned(len(sizes), most)
     at = notes(n=sizes[kept], loss=losses[kept], c=[curve.flops] * len(kept))
     symbol: Symbol = "open" if curve.unavailable else "circle"
@@ -97,7 +120,7 @@ def _budget(curve: BudgetMinimum, law: FittedLaw | None, colour: Colour, most: i
 
 def _optima(fit: FitResult, law: FittedLaw, budgets: np.ndarray) -> list[Trace]:
     """N* by the law on its curve at every budget, and N* and L* at ten times the largest one."""
-    flops = np.append(np.sort(budgets), AHEAD * fit.range["flops"][1])
+    flops = np.append(np.sort(budgets), answer_budget(fit))
     size, loss = (answer_curve(law, name, flops) for name in ("n_star", "loss_star"))
     if size is None or loss is None:
         return []
@@ -106,7 +129,7 @@ def _optima(fit: FitResult, law: FittedLaw, budgets: np.ndarray) -> list[Trace]:
     y = loss.value if on_curve is None else np.append(on_curve[:-1], loss.value[-1])
     at = notes(n=n, loss=y, c=flops)
     traces: list[Trace] = [
-        Line(n, y, "", "muted", "dot", 1.4),
+        Line(n, y, "N*(C)", "muted", "dot", 1.4),
         Markers(n[:-1], y[:-1], "N* of a budget", "ink", "star", 12, notes=at[:-1]),
     ]
     if np.isfinite(size.lo[-1]):

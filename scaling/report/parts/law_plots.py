@@ -26,10 +26,11 @@ from scaling.report.parts.answer import AnswerCurve, answer_curve, answer_name, 
 from scaling.report.parts.drawing import (
     AHEAD,
     C_AXIS,
-    LOSS_AXIS,
     N_AXIS,
     POINTS_SHOWN,
+    answer_budget,
     fitted_points,
+    loss_axis,
     notes,
     of_all,
     thinned,
@@ -37,6 +38,7 @@ from scaling.report.parts.drawing import (
 from scaling.report.parts.fit_tables import APPROACHES, power_law
 
 TOKENS_PER_PARAM = 20.0
+MINIMA = {"isoflop": "isoFLOP minima", "envelope": "sizes on the envelope", "parametric": ""}
 LEVELS = 12
 
 
@@ -49,25 +51,23 @@ def frontier_size(fit: FitResult, law: FittedLaw | None) -> Figure | None:
     flops, cost = _budgets(fit), fit.cost
     answer = answer_curve(law, "n_star", flops) if law else None
     traces = _band(flops, answer, "ink")
-    caption = (
-        "Compute-optimal size by the three approaches; dots are the points that approaches 1 and "
-        "2 are fitted to."
-    )
+    points, lines, caption = list[Trace](), list[Trace](), "Compute-optimal size by approach."
     if traces and law:
-        caption += f" The band is the {100 * fit.ci:g} % interval of {answer_name(law)}."
+        caption += f" Band: {100 * fit.ci:g} % interval of {answer_name(law)}."
     if answer and law and law.combination is not None:  # else it is that of approach 3
         traces.append(Line(flops, answer.value, answer_name(law), "ink", "solid", 2.4))
     for colour, (name, title) in enumerate(APPROACHES.items()):
         result = fit.approaches.get(name)
         if result is None or result.n_star is None or result.n_star.exponent is None:
             continue
-        label = f"{title}: C^{result.n_star.exponent:.3f}"
-        traces.append(Line(flops, power_law(result.n_star, flops), label, colour, width=1.5))
+        lines.append(Line(flops, power_law(result.n_star, flops), title, colour, width=1.5))
         dots = [(m.flops, m.n_star) for m in result.minima if m.n_star and not m.unavailable]
-        if dots:
+        if dots:  # many small ones lie under the few of the isoFLOP curves
             c, n = np.array(dots, float).T
-            size = 8 if len(dots) < 12 else 4
-            traces.append(Markers(c, n, "", colour, size=size, notes=notes(n=n, c=c)))
+            few, at = len(dots) < 12, notes(n=n, c=c)
+            marks = Markers(c, n, MINIMA[name], colour, size=8 if few else 3, notes=at)
+            points.insert(len(points) if few else 0, marks)
+    traces += [*points, *lines]
     if not traces:
         return None
     twenty = (flops / (cost.c0 * TOKENS_PER_PARAM)) ** (1 / (cost.p + 1))  # C = c0 N^p (20 N)
@@ -128,23 +128,22 @@ def frontier_loss(fit: FitResult, law: FittedLaw | None) -> Figure | None:
     traces: tuple[Trace, ...] = (
         *_band(flops, best, 0),
         Markers(c[kept], loss[kept], "runs", "muted", "circle", 5),
-        Line(flops, best.value, "L*(C)", 0),
-        Markers(flops[-1:], best.value[-1:], "ten times the largest budget", 1, "star", 14),
+        Line(flops, best.value, f"L*(C) by {answer_name(law)}", 0),
+        Markers(flops[-1:], best.value[-1:], "the answer", 1, "star", 14),
         _edge(fit),
     )
     caption = (
-        f"The line is the loss that {answer_name(law)} expects of a compute-optimal run, with its "
-        "interval; runs of other sizes lie above it, but for the noise of a run."
+        f"Line and band: the loss of a compute-optimal run and its {100 * fit.ci:g} % interval. "
+        "Runs of other sizes lie above the line, except for the noise of a run."
     )
     caption += of_all(len(kept), fit.n_points)
     title = "Compute-optimal loss L*(C)"
     axis = replace(C_AXIS, range=(float(flops[0]), float(flops[-1]) * 1.3))
-    return Figure("frontier-loss", title, caption, axis, LOSS_AXIS, traces)
+    return Figure("frontier-loss", title, caption, axis, loss_axis(fit), traces)
 
 
 def _budgets(fit: FitResult) -> np.ndarray:
-    low, high = fit.range["flops"]
-    return np.geomspace(low * 0.8, high * AHEAD, 60)
+    return np.geomspace(fit.range["flops"][0] * 0.8, answer_budget(fit), 60)
 
 
 def _band(flops: np.ndarray, answer: AnswerCurve | None, colour: int | str) -> list[Trace]:
@@ -191,8 +190,8 @@ def contours(fit: FitResult, law: FittedLaw | None) -> Figure | None:
     at = notes(n=sizes[kept], c=budgets[kept], loss=runs_loss[kept])
     traces.append(Markers(budgets[kept], sizes[kept], "runs", "ink", "circle", 6, notes=at))
     caption = (
-        f"Lines of equal loss of the law {law.law}; along the frontier the loss is the lowest for "
-        "its compute. Dots are the fitted runs." + of_all(len(kept), fit.n_points)
+        f"Lines of equal loss by the law {law.law} alone; along the frontier the loss is the "
+        "lowest for its compute. Dots are the fitted runs." + of_all(len(kept), fit.n_points)
     )
     axes = replace(C_AXIS, range=(x[0], x[-1])), replace(N_AXIS, range=(y[0], y[-1]))
     return Figure("contours", "Contours of the fitted law", caption, *axes, traces, ramp)
@@ -203,29 +202,39 @@ def _alone(law: FittedLaw) -> FittedLaw:
     return replace(law, combination=None)
 
 
-def residuals(fit: FitResult, law: FittedLaw | None) -> Figure | None:
-    """log(measured / predicted) against the prediction, coloured by size: a slope, a bend or an
-    order of colours means that the law's form is wrong.
+def log_residuals(fit: FitResult, law: FittedLaw | None) -> np.ndarray | None:
+    """log(measured / predicted) (n,) of the fitted points, by the law whose parameters the report
+    lists.
     """
     points = fitted_points(fit, "n_params", "tokens", "loss")
     if law is None or points is None:
         return None
-    n, d, loss = points
-    predicted = fitted_loss(_alone(law), n, d)
-    if predicted is None or min(predicted.min(), loss.min()) <= 0:
+    predicted = fitted_loss(_alone(law), *points[:2])
+    if predicted is None or min(predicted.min(), points[2].min()) <= 0:
         return None
-    error, kept = np.log(loss / predicted), thinned(len(loss), POINTS_SHOWN)
+    return np.log(points[2] / predicted)
+
+
+def residuals(fit: FitResult, law: FittedLaw | None) -> Figure | None:
+    """log(measured / predicted) against the prediction, coloured by size: a slope, a bend or an
+    order of colours means that the law's form is wrong.
+    """
+    points, error = fitted_points(fit, "n_params", "tokens", "loss"), log_residuals(fit, law)
+    if points is None or error is None:
+        return None
+    n, d, loss = points
+    predicted, kept = loss / np.exp(error), thinned(len(loss), POINTS_SHOWN)
     ramp = ColorScale.of(n)
     at = notes(n=n[kept], d=d[kept], error=error[kept])
     reach = max(float(np.abs(error).max()) * 1.15, 1e-6)
     runs = Markers(predicted[kept], error[kept], "", ramp.at(n[kept]), "circle", 7, notes=at)
     rms = 100 * float(np.sqrt(np.mean(error**2)))
     caption = (
-        f"log(measured / predicted) of the law {law.law}: root mean square {rms:.3g} %. A slope, a "
-        "bend, or colours in order would mean that its form is wrong."
+        f"log(measured / predicted) of the law {fit.law} alone: root mean square {rms:.3g} %. A "
+        "slope, a bend, or colours in order mean that its form is wrong."
     )
     caption += of_all(len(kept), fit.n_points)
-    axes = Axis("predicted loss", log=True), Axis("log residual", range=(-reach, reach))
+    axes = loss_axis(fit, "predicted loss"), Axis("log residual", range=(-reach, reach))
     traces = (ReferenceLine(y=0.0), runs)
     return Figure("residuals", "Residuals of the law", caption, *axes, traces, ramp)
 
@@ -253,8 +262,8 @@ def bootstrap_cloud(fit: FitResult, published: Mapping[str, Mapping[str, float]]
         traces.append(Markers([x], [y], ", ".join(same), 2 + index, "diamond", 10))
     traces.append(Markers([a], [b], "this fit", 1, "star", 15))
     caption = (
-        "Each ring is one refit to resampled runs: the tilt shows how far α and β trade "
-        "against each other."
+        "Each ring is one refit to resampled runs. A narrow cloud means that α and β are "
+        "settled; a ridge, that one trades against the other."
     )
     title = "Bootstrap cloud of the exponents"
     return Figure("bootstrap-cloud", title, caption, x_axis, y_axis, traces)

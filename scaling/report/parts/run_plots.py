@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
@@ -9,7 +11,7 @@ from scaling.fit.result import FitResult
 from scaling.formatting import format_flops
 from scaling.points.points import Points
 from scaling.render.figure import Axis, Band, ColorScale, Figure, Line, Markers
-from scaling.report.parts.drawing import C_AXIS, notes, of_all, thinned
+from scaling.report.parts.drawing import C_AXIS, loss_axis, notes, of_all, thinned
 
 CURVES_SHOWN = 240
 HOLDOUT_SHOWN = 300
@@ -72,11 +74,24 @@ def holdout(fit: FitResult) -> Figure | None:
     traces = (
         Band(diagonal, diagonal * 0.99, diagonal * 1.01, "muted"),
         Line(limits, limits, "exact", "muted", "dash", 1.4),
-        Markers(measured, predicted, "left-out runs", 1, "circle", 9, lo, hi, at),
+        Markers(
+            measured,
+            predicted,
+            f"left-out runs, {100 * fit.ci:g} % intervals",
+            1,
+            "circle",
+            9,
+            lo,
+            hi,
+            at,
+        ),
     )
     caption = (
         f"The {format_flops(result.budget)}-FLOP runs were left out, then predicted from "
         "the cheaper ones. The grey band is ±1 %." + of_all(len(rows), result.n_test)
     )
-    axes = Axis("measured loss", range=limits), Axis("predicted loss", range=limits)
+    axes = (
+        replace(loss_axis(fit, "measured loss", log=False), range=limits),
+        replace(loss_axis(fit, "predicted loss", log=False), range=limits),
+    )
     return Figure("holdout", "Hold-out prediction", caption, *axes, traces)
