@@ -30,6 +30,7 @@ class WarningCode(StrEnum):
     RUN_STATE = "run_state"
     UNLIKELY_UNIT = "unlikely_unit"
     UNPLANNED_RUNS = "unplanned_runs"
+    UNFINISHED_SWEEP = "unfinished_sweep"
     # the data of a fit
     FEW_POINTS = "few_points"
     ONE_RATIO = "one_ratio"
