@@ -91,11 +91,11 @@ def build_report(
     forecasts, caveats = _forecasts(fit)
     answer = prediction or (forecasts[-1] if forecasts else None)
     figure = diagnostics.forecast_figure(checked)
-    curves = run_plots.training_curves(inputs.curves)
+    curves = run_plots.training_curves(inputs.curves, fit.source if fit else None)
     lead: list[Figure | None] = [figure]
     measured = [diagnostics.forecasts(checked)]
     parts = [section("verified", "Prediction against measurement", [], measured)]
-    unit = loss_unit(fit)
+    unit = loss_unit(fit.source if fit else None)
     sentences = [summary.answer_sentence(answer, unit)] if answer else []
     if fit is not None:
         sentences.append(summary.trained(fit, answer))

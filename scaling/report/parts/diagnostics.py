@@ -14,7 +14,7 @@ from scaling.formatting import format_count, format_flops
 from scaling.render.figure import Axis, Band, ColorScale, Figure, Line, Markers, Trace
 from scaling.render.table import Table, number, pairs, record_table
 from scaling.report.parts.answer import answer_curve, answer_name
-from scaling.report.parts.drawing import N_AXIS, notes
+from scaling.report.parts.drawing import n_axis, notes
 
 if TYPE_CHECKING:
     from scaling.predict.law_source import FittedLaw
@@ -74,7 +74,7 @@ def forecast_figure(checked: Sequence[CheckedForecast]) -> Figure | None:
         "it was recorded before training."
     )
     title = "Prediction against measurement"
-    return Figure("forecasts", title, caption, N_AXIS, Axis("loss"), traces)
+    return Figure("forecasts", title, caption, n_axis(), Axis("loss (nats per token)"), traces)
 
 
 def noise(fit: FitResult) -> Table | None:

@@ -25,12 +25,12 @@ from scaling.render.figure import (
 from scaling.report.parts.answer import AnswerCurve, answer_curve, answer_name, fitted_loss
 from scaling.report.parts.drawing import (
     AHEAD,
-    C_AXIS,
-    N_AXIS,
     POINTS_SHOWN,
     answer_budget,
+    c_axis,
     fitted_points,
     loss_axis,
+    n_axis,
     notes,
     of_all,
     thinned,
@@ -73,7 +73,7 @@ def frontier_size(fit: FitResult, law: FittedLaw | None) -> Figure | None:
     twenty = (flops / (cost.c0 * TOKENS_PER_PARAM)) ** (1 / (cost.p + 1))  # C = c0 N^p (20 N)
     traces.append(Line(flops, twenty, "20 tokens per parameter", "muted", "dash", 1.6))
     title = "Compute-optimal size N*(C)"
-    return Figure("frontier-size", title, caption, C_AXIS, N_AXIS, (*traces, _edge(fit)))
+    return Figure("frontier-size", title, caption, *_axes(fit), (*traces, _edge(fit)))
 
 
 def published_frontiers(fit: FitResult, law: FittedLaw) -> Figure | None:
@@ -90,14 +90,16 @@ def published_frontiers(fit: FitResult, law: FittedLaw) -> Figure | None:
         return None
     own = Line(flops, answer.value, f"this fit, {answer_name(law)}", "ink", "solid", 2.6)
     traces = [*_band(flops, answer, "ink"), own]
-    for colour, (name, entry) in enumerate(PUBLISHED.items()):
+    for name, entry in PUBLISHED.items():
+        colour = sum(isinstance(trace, Line) and bool(trace.label) for trace in traces) - 1
         with suppress(ScalingError):  # a law of one input has no frontier
             n = entry.frontier().n_star(flops)
-            traces.append(Line(flops, n, name, colour, "dash" if colour > 5 else "dot", 1.4))
+            traces.append(Line(flops, n, name, colour, "dash", 1.2))
             if entry.flops_range:
                 low, high = entry.flops_range
                 inside = (flops >= low) & (flops <= high)
-                traces.append(Line(flops[inside], n[inside], "", colour, "solid", 2.6))
+                note = f"{name}, budgets that it was fitted to"
+                traces.append(Line(flops[inside], n[inside], "", colour, "solid", 2.6, note))
     models = Markers(
         [6 * model.n_params * model.tokens for model in NAMED],
         [model.n_params for model in NAMED],
@@ -112,7 +114,7 @@ def published_frontiers(fit: FitResult, law: FittedLaw) -> Figure | None:
         "and model counts N and C in its own convention, and was trained on its own data."
     )
     title, traces = "This frontier and published ones", [*traces, models, _edge(fit)]
-    return Figure("models", title, caption, C_AXIS, N_AXIS, traces, size="wide")
+    return Figure("models", title, caption, *_axes(fit), traces, size="wide")
 
 
 def frontier_loss(fit: FitResult, law: FittedLaw | None) -> Figure | None:
@@ -138,8 +140,12 @@ def frontier_loss(fit: FitResult, law: FittedLaw | None) -> Figure | None:
     )
     caption += of_all(len(kept), fit.n_points)
     title = "Compute-optimal loss L*(C)"
-    axis = replace(C_AXIS, range=(float(flops[0]), float(flops[-1]) * 1.3))
-    return Figure("frontier-loss", title, caption, axis, loss_axis(fit), traces)
+    axis = replace(c_axis(fit.source), range=(float(flops[0]), float(flops[-1]) * 1.3))
+    return Figure("frontier-loss", title, caption, axis, loss_axis(fit.source), traces)
+
+
+def _axes(fit: FitResult) -> tuple[Axis, Axis]:
+    return c_axis(fit.source), n_axis(fit.source)
 
 
 def _budgets(fit: FitResult) -> np.ndarray:
@@ -150,7 +156,7 @@ def _band(flops: np.ndarray, answer: AnswerCurve | None, colour: int | str) -> l
     """The interval of an answer, where it is known throughout."""
     if answer is None or not np.isfinite(answer.lo).all():
         return []
-    return [Band(flops, answer.lo, answer.hi, colour)]
+    return [Band(flops, answer.lo, answer.hi, colour, "interval")]
 
 
 def _edge(fit: FitResult) -> ReferenceLine:
@@ -193,7 +199,8 @@ def contours(fit: FitResult, law: FittedLaw | None) -> Figure | None:
         f"Lines of equal loss by the law {law.law} alone; along the frontier the loss is the "
         "lowest for its compute. Dots are the fitted runs." + of_all(len(kept), fit.n_points)
     )
-    axes = replace(C_AXIS, range=(x[0], x[-1])), replace(N_AXIS, range=(y[0], y[-1]))
+    across, along = _axes(fit)
+    axes = replace(across, range=(x[0], x[-1])), replace(along, range=(y[0], y[-1]))
     return Figure("contours", "Contours of the fitted law", caption, *axes, traces, ramp)
 
 
@@ -224,17 +231,18 @@ def residuals(fit: FitResult, law: FittedLaw | None) -> Figure | None:
         return None
     n, d, loss = points
     predicted, kept = loss / np.exp(error), thinned(len(loss), POINTS_SHOWN)
-    ramp = ColorScale.of(n)
+    ramp = ColorScale.of(n, n_axis(fit.source).label)
     at = notes(n=n[kept], d=d[kept], error=error[kept])
     reach = max(float(np.abs(error).max()) * 1.15, 1e-6)
     runs = Markers(predicted[kept], error[kept], "", ramp.at(n[kept]), "circle", 7, notes=at)
-    rms = 100 * float(np.sqrt(np.mean(error**2)))
+    rms = fit.goodness and fit.goodness.rmse_percent
+    spread = "" if rms is None else f", errors {rms:.3g} % root mean square"
     caption = (
-        f"log(measured / predicted) of the law {fit.law} alone: root mean square {rms:.3g} %. A "
-        "slope, a bend, or colours in order mean that its form is wrong."
+        f"log(measured / predicted) of the law {fit.law} alone{spread}. A slope, a bend, or "
+        "colours in order mean that its form is wrong."
     )
     caption += of_all(len(kept), fit.n_points)
-    axes = loss_axis(fit, "predicted loss"), Axis("log residual", range=(-reach, reach))
+    axes = loss_axis(fit.source, name="predicted loss"), Axis("log residual", range=(-reach, reach))
     traces = (ReferenceLine(y=0.0), runs)
     return Figure("residuals", "Residuals of the law", caption, *axes, traces, ramp)
 
@@ -247,19 +255,21 @@ def bootstrap_cloud(fit: FitResult, published: Mapping[str, Mapping[str, float]]
     alpha, beta = (np.asarray(draws[name], float) for name in ("alpha", "beta"))
     kept = thinned(len(alpha), POINTS_SHOWN)
     a, b = (float(fit.params[name].value or np.nan) for name in ("alpha", "beta"))
-    names: dict[tuple[float, float], list[str]] = {}  # two papers may have the same exponents
-    for name, law in published.items():
-        if "alpha" in law and "beta" in law:
-            names.setdefault((round(law["alpha"], 2), round(law["beta"], 2)), []).append(name)
-    x_axis = _cloud_axis("α, of size", alpha, [a, *(at[0] for at in names)])
-    y_axis = _cloud_axis("β, of tokens", beta, [b, *(at[1] for at in names)])
+    laws = {name: law for name, law in published.items() if {"alpha", "beta"} <= law.keys()}
+    x_axis = _cloud_axis("α, of size", alpha, [a, *(law["alpha"] for law in laws.values())])
+    y_axis = _cloud_axis("β, of tokens", beta, [b, *(law["beta"] for law in laws.values())])
+    close: dict[tuple[float, float], list[str]] = {}  # share a label, not a place
+    for name, law in laws.items():
+        close.setdefault((round(law["alpha"], 2), round(law["beta"], 2)), []).append(name)
     span = x_axis.range or (0.0, 1.0)
     traces: list[Trace] = [
         Markers(alpha[kept], beta[kept], "bootstrap refits", 0, "open", 4.5),
         Line(span, span, "α = β (a = ½)", "muted", "dash", 1.2),
     ]
-    for index, ((x, y), same) in enumerate(names.items()):
-        traces.append(Markers([x], [y], ", ".join(same), 2 + index, "diamond", 10))
+    for index, names in enumerate(close.values()):
+        x, y = ([laws[name][exponent] for name in names] for exponent in ("alpha", "beta"))
+        label = ", ".join(names)
+        traces.append(Markers(x, y, label, 2 + index, "diamond", 10, notes=names))
     traces.append(Markers([a], [b], "this fit", 1, "star", 15))
     caption = (
         "Each ring is one refit to resampled runs. A narrow cloud means that α and β are "
