@@ -208,7 +208,8 @@ def _models(fit: FitResult, law: FittedLaw) -> Section:
 
 def _law(fit: FitResult, inputs: ReportInputs) -> Section:
     published_laws = fit_tables.laws(inputs.fits, published(fit)) if fit.approaches else None
-    tables = [*fit_tables.law_tables(fit), published_laws, fit_tables.kaplan(fit)]
+    compared = fit_tables.compared(inputs.fits)
+    tables = [*fit_tables.law_tables(fit), compared, published_laws, fit_tables.kaplan(fit)]
     return section("law", "The law", [law_plots.contours(fit, inputs.law)], tables)
 
 
