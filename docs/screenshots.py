@@ -69,7 +69,7 @@ SHOTS = (
     Shot(OUT / "report-law.png", 1120, 660, starts=("#law",)),
     Shot(OUT / "report-narrow.png", 390, 844),
     Shot(OUT / "report-predictor.png", 1120, 735, starts=("#predictor",)),
-    Shot(OUT / "report-narrow-isoflop.png", 390, 844, starts=("#summary figure",)),
+    Shot(OUT / "report-narrow-isoflop.png", 390, 636, starts=("#summary figure",)),
 )
 TERMINALS = {
     # seconds are of the machine, and of what else it does
