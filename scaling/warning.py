@@ -16,6 +16,7 @@ class WarningCode(StrEnum):
     NO_DOCUMENT_SEPARATOR = "no_document_separator"
     LOSSY_TOKENIZER = "lossy_tokenizer"
     DUPLICATE_DOCUMENTS = "duplicate_documents"
+    SKIPPED_FILES = "skipped_files"
     # the tables and folders that were read
     CORRUPT_FILE = "corrupt_file"
     CORRUPT_LEASE = "corrupt_lease"

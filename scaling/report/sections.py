@@ -118,6 +118,7 @@ def build_report(
     parts += _background(inputs, curves, command)
     kept = tuple(part for part in parts if not part.is_empty)
     sentences += [*summary.verified(checked), *(part.summary for part in kept if part.summary)]
+    light = summary.light(fit, answer, checked) if fit else summary.tested(checked)
     no_law = () if sentences else inputs.no_law or ("There is no fit to report on.",)
     return Report(
         name=inputs.name,
@@ -126,14 +127,14 @@ def build_report(
         lead=tuple(figure for figure in lead if figure is not None),
         sentences=tuple(sentences),
         notices=(*inputs.notices, *no_law),
-        light=summary.light(fit, answer, checked) if fit else summary.tested(checked),
+        light=light,
         next_step=(
             summary.next_step(fit, answer, law, inputs.path)
             if fit and answer and not checked
             else None
         ),
         checked=checks.worst(tested),
-        caveats=tuple(caveats),
+        caveats=tuple(text for text in caveats if light is None or text != light[1]),
         predictor=(
             predictor(law, inputs.path, answer.flops.value, summary.light(fit, None, checked), unit)
             if fit and answer
@@ -216,16 +217,17 @@ def _law(fit: FitResult, inputs: ReportInputs) -> Section:
 def _background(inputs: ReportInputs, curves: Figure | None, command: str) -> list[Section]:
     """How the runs were trained, the runs themselves, and how to make all of it again."""
     fit, tuned, rows = inputs.main, inputs.tuning, inputs.rows
-    noise = runs = origin = None
+    noise = runs = origin = text = None
     if rows is not None and inputs.curves is not None:
         noise, origin = gradient_noise.noise_scales(rows), run_list.training_origin(rows)
         runs = run_list.runs_table(rows, inputs.curves)
+        text = run_list.text_table(inputs.folder, float(rows["tokens"].max()))
     elif fit is not None:
         runs = run_list.points_table(fit, inputs.law)
     figures = [curves, *tuning.ladders(tuned), gradient_noise.figure(noise)]
     tables = [*tuning.optima(tuned), gradient_noise.table(noise)]
     failures = run_list.failures_table(inputs.folder) if inputs.folder else None
-    listed = [fit_tables.exclusions(fit), failures, runs]
+    listed = [text, fit_tables.exclusions(fit), failures, runs]
     origins = [fit_tables.provenance(fit) if fit else None, origin]
     commands = [fit_command(fit), command] if fit else [command]
     return [
