@@ -58,13 +58,13 @@ def split(data: Dataset, count: int = 1) -> tuple[np.ndarray, float] | None:
 
 
 def holdout(
-    fit: LawFit, count: int, ci: float, seed: int, combined: bool = False
+    fit: LawFit, count: int, ci: float, seed: int, combination: Combination | None = None
 ) -> tuple[Holdout | None, list[ResultWarning]]:
     """How a fit without the `count` largest budgets predicts them, or a warning that says why there
     is none.
 
-    Intervals include refits of resamples and a residual each; where laws are `combined` they are
-    those of the combination. The warnings also say where they cover significantly fewer runs than
+    Intervals include refits of resamples and a residual each; with a `combination` of laws of all
+    points they are those of one. The warnings also say where they cover significantly fewer runs than
     they should, or miss on one side only. A `count` of 0 asks for no hold-out.
     """
     if not count:
@@ -80,7 +80,8 @@ def holdout(
     except ScalingError as error:
         message = f"no hold-out: without the largest budget {error.what}"
         return None, [warn(WarningCode.NO_HOLDOUT, message)]
-    combination = weigh_laws(fitted.data, fit.objective, fit.delta) if combined else None
+    if combination:
+        combination = weigh_laws(fitted.data, fit.objective, fit.delta, combination)
     predicted, lo, hi = _predictions(fitted, test, ci, seed, combination)
     kept = np.unique(np.linspace(0, len(test) - 1, min(len(test), ROWS_KEPT)).astype(int))
     columns = {
