@@ -389,8 +389,8 @@ WHEN = {  # what a reader asks before she uses a law: what it needs, and where i
         close, and identified where skaling is not. It says a = b = 0.5 by construction where C
         = 6 N D.""",
     "kaplan": """For N without embeddings and runs that stop when the held-out loss no
-        longer falls. It has no floor, so it goes to zero, and is too hopeful far out. Its a and
-        b are those of C = 6 N D, not the .73 of the paper, which comes from L(N, S).""",
+        longer falls. It has no floor, so it goes to zero, and predicts too low a loss far out. Its
+        a and b are those of C = 6 N D, not the .73 of the paper, which comes from L(N, S).""",
     "kaplan-n": """For models trained to convergence on data that never run out: where D
         limits, the exponent is too small.""",
     "kaplan-d": """For models so large that N does not limit, stopped early: where N

@@ -155,7 +155,7 @@ class DeviceTime:
             raise ScalingError(f"{self.count} devices", where="--count", remedy="give 1 or more")
         if not 0 < self.mfu <= 1:
             raise ScalingError(
-                f"{self.mfu:g} is not a utilisation",
+                f"must be above 0 and at most 1, not {self.mfu:g}",
                 where="--mfu",
                 remedy="give a share of the peak, such as 0.4",
             )

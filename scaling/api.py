@@ -42,7 +42,7 @@ OPTIONS = {item.name for item in fields(FitOptions)}
 
 
 @dataclass(frozen=True, repr=False)
-class _Shown:
+class _Result:
     """A result that shows itself as the terminal does."""
 
     result: Any
@@ -62,7 +62,7 @@ class _Shown:
 
 
 @dataclass(frozen=True, repr=False)
-class Prediction(_Shown):
+class Prediction(_Result):
     """The answer to one question, as `result`; `document` is what `scaling predict --json`
     prints.
     """
@@ -82,7 +82,7 @@ class Prediction(_Shown):
 
 
 @dataclass(frozen=True, repr=False)
-class Fit(_Shown):
+class Fit(_Result):
     """A fitted law, as `result`; `document` is what `scaling fit --json` prints."""
 
     result: FitResult
@@ -298,7 +298,7 @@ def _sources(source: Source) -> list[Path | pd.DataFrame]:
     for item in items:
         if not isinstance(item, (str, PathLike, pd.DataFrame)):
             raise ScalingError(
-                f"a {type(item).__name__} is no source of runs",
+                f"a {type(item).__name__} is not a source of runs",
                 remedy="give a path or a pandas DataFrame",
             )
     return [item if isinstance(item, pd.DataFrame) else Path(item) for item in items]

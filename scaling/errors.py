@@ -60,7 +60,7 @@ def unknown_choice(
 
 
 @contextmanager
-def located(where: object) -> Iterator[None]:
+def with_location(where: object) -> Iterator[None]:
     """Adds where it happened to an error that does not say it."""
     try:
         yield

@@ -80,7 +80,7 @@ def export_model(
 
     if out.exists():
         raise ScalingError(
-            "is there already",
+            "exists already",
             where=out,
             remedy="name another folder with --out, or delete this one",
         )

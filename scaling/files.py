@@ -110,7 +110,7 @@ def check_local(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def guarded(path: Path, action: str = "write") -> Iterator[None]:
+def as_disk_error(path: Path, action: str = "write") -> Iterator[None]:
     """Turn an OSError of the block into the DiskError of `path`; absence (FileNotFoundError)
     passes.
     """
@@ -134,7 +134,7 @@ def retry(path: Path, read: Callable[[], T]) -> T:
             if error.errno not in _TRANSIENT:
                 break
             time.sleep(pause)
-    with guarded(path, "read"):
+    with as_disk_error(path, "read"):
         return read()
 
 

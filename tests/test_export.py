@@ -87,7 +87,7 @@ def test_an_exported_model_gives_the_loss_and_the_logits_of_the_run(trained, tmp
     logits = model.logits(tokens)
     assert (logits.shape, logits.dtype) == ((2, 30, model.run.model.vocab_size), np.float32)
     np.testing.assert_array_equal(logits, saved_params.logits(model.run, kept, tokens))
-    with pytest.raises(ScalingError, match="is there already"):
+    with pytest.raises(ScalingError, match="exists already"):
         export_model(trained, run_id, tmp_path / "model")
     with pytest.raises(ScalingError, match="ids of the vocabulary"):
         model.logits(tokens + 1000)

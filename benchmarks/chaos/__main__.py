@@ -19,7 +19,7 @@ from benchmarks.chaos import errors, flips, kills, points, reads
 from benchmarks.chaos.sweeps import FILES_SWEEP, POINTS_SWEEP, TRAINED_SWEEP
 from benchmarks.chaos.verdict import Verdict, numbers
 from scaling.config.sweep_file import load_sweep
-from scaling.execute.session import origin
+from scaling.execute.prepare_folder import origin
 from scaling.execute.sweep_folder import SweepFolder
 from scaling.plan import plan
 

@@ -28,7 +28,7 @@ from typer.testing import CliRunner
 
 from scaling import files
 from scaling.errors import DISK, RUNS_FAILED, STOPPED
-from scaling.execute.attempts import summarize
+from scaling.execute.ledger import summarize
 from scaling.store import run_files
 
 LAW = "published:hoffmann2022"

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from scaling.execute.lease import Lease
-from scaling.execute.session import compact
+from scaling.execute.prepare_folder import compact
 from scaling.execute.simulated import simulate
 from scaling.execute.status import read_status
 from scaling.execute.sweep_folder import SweepFolder

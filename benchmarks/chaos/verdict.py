@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from scaling.execute.attempts import entries
+from scaling.execute.ledger import entries
 from scaling.store import run_files
 
 CLOCK = ("seconds", "tokens_per_second")

@@ -14,7 +14,7 @@ from scaling.errors import ScalingError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from scaling.recipe.coordinate_runs import CoordinateSeries
+    from scaling.recipe.coord_check_configs import CoordinateSeries
     from scaling.train.coordinate_check import Curve
 
     Checks = Sequence[tuple[CoordinateSeries, tuple[Curve, ...]]]
@@ -43,7 +43,7 @@ def coord_check(
     """
     from scaling.config import finite
     from scaling.config.sweep_file import load_sweep
-    from scaling.recipe.coordinate_runs import coordinate_series
+    from scaling.recipe.coord_check_configs import coordinate_series
     from scaling.tasks import open_task
     from scaling.train.coordinate_check import MAX_FLAT_SLOPE, curves
 

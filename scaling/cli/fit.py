@@ -40,9 +40,7 @@ class FitArguments:
         MODEL,
         "TEXT|law.toml",
     )
-    start: str | None = option(
-        "With --formula: values from which the fit begins too.", MODEL, "NAME=VALUE,..."
-    )
+    start: str | None = option("Extra starting values for --formula.", MODEL, "NAME=VALUE,...")
     approach: str = choice(
         "parametric isoflop envelope",
         "The approach whose exponents head the result; all three are computed.",
@@ -69,7 +67,7 @@ class FitArguments:
     )
     fix: str | None = option('Fixed parameters: "alpha=0.35,ln A=6.26".', MODEL, "NAME=VALUE,...")
     one_sided: float = option(
-        "Weight in (0, 1] of runs above the law: under-tuned runs can only be worse.",
+        "Weight of runs above the law, in (0, 1]: badly tuned runs are only ever worse.",
         MODEL,
         "W",
         default=1.0,
@@ -100,7 +98,7 @@ class FitArguments:
     drop_highest: int = option("Leave out the K highest losses.", DATA, "K", min=0, default=0)
     readout: str | None = choice(
         "constant averaged",
-        "Fit constant-LR (or averaged-weight) losses instead of cooled-down ones.",
+        "Fit constant-LR (or averaged-weight) losses instead of those after the cooldown.",
         DATA,
     )
     eval_set: str | None = option(

@@ -49,7 +49,7 @@ def init(
     *,
     output: Output,
 ) -> None:
-    """Write a commented sweep file for a budget, a device and data; asks for what no option gives.
+    """Write a commented sweep file for a budget, a device and data; asks for missing options.
 
     With a budget (or minutes) and data it asks nothing, and the device is cpu unless named.
 
@@ -176,7 +176,7 @@ def schema(
         return print_json(document)
     if out.exists() and not sweep_file.is_schema(out):
         raise ScalingError(
-            "is there already, and is no schema of sweep files",
+            "exists already and is not a schema of sweep files",
             where=out,
             remedy="name another file",
         )

@@ -27,7 +27,7 @@ def next_runs(
     folder: Path | None = argument("DIR", "A results folder with a fit, or a fit.", default=None),
     budget: str | None = option("Cost of all next runs together.", metavar="FLOPS"),
     pool: Path | None = option(
-        "Runs that could be trained; those that have a loss are.", POOL, "POOL.csv"
+        "Candidate runs; rows with a loss count as already trained.", POOL, "POOL.csv"
     ),
     cost: str = option("What a run costs.", POOL, "EXPR", default="6*N*D"),
     law: str = option("A law of docs/laws.md.", POOL, "LAW", default="chinchilla"),
@@ -73,16 +73,16 @@ def next_runs(
     from scaling.report.terminal import next_text
 
     proposal = propose(folder, budget, target, largest, rho)
-    onward = "the same command with --out SWEEP.toml writes these runs as a sweep"
+    next_command = "the same command with --out SWEEP.toml writes these runs as a sweep"
     if out:
         write_sweep(proposal, folder, out)
         echo_err(f"written: {out}")
-        onward = f"scaling run {shlex.quote(str(out))}"
+        next_command = f"scaling run {shlex.quote(str(out))}"
     output.emit(
         proposal.to_dict(),
         lambda: next_text(proposal),
         rows=lambda: [run.to_dict() for run in proposal.runs],
-        next_command=onward,
+        next_command=next_command,
     )
 
 

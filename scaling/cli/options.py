@@ -45,7 +45,7 @@ ALLOW_CHANGES = flag(
     "Continue although code, corpus, versions, threads or devices have changed.",
     names="--accept-changes",
 )
-HOURS = option("Instead of FLOPs: hours on --count of --device at --mfu.", TIME, "H")
+HOURS = option("Budget as hours on --count devices of type --device at --mfu.", TIME, "H")
 COUNT = option("Devices to train on: gives the hours of training.", TIME, "K")
 MFU = option(
     "Model FLOPs utilisation of training; default 0.4.", TIME, "X", names="--mfu --mfu-training"

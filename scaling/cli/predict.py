@@ -23,8 +23,8 @@ class Question:
     """What is asked of the law, in the words of `scaling.predict.predict`."""
 
     n_params: str | None = option(
-        "Parameters: with --tokens or --flops gives the loss; alone the budget that they are "
-        "optimal for; with --inference-tokens the training tokens that pay off.",
+        "Model size. With --tokens or --flops: the loss. Alone: the budget it is optimal for. "
+        "With --inference-tokens: the training tokens that pay off.",
         QUESTION,
         "N",
     )
@@ -32,7 +32,7 @@ class Question:
         "Training tokens: with --n-params or --flops, or alone.", QUESTION, "D"
     )
     unique_tokens: str | None = option(
-        "Distinct tokens there are, of a law that knows of repeats.", QUESTION, "U"
+        "Unique tokens available (law data-constrained).", QUESTION, "U"
     )
     steps: str | None = option("Steps, of the law kaplan-ns.", QUESTION, "S")
     task_loss: str | None = option("Loss on the task, of the law sigmoid.", QUESTION, "X")

@@ -29,7 +29,7 @@ def report(
     models: bool = flag("Draw published laws and named models with the frontier of this fit."),
     style: str = choice(
         "screen paper",
-        "paper: letters stay text, 9 points, 300 dots per inch, one column wide.",
+        "paper: text kept as text, 9 points, 300 dots per inch, one column wide.",
         "Output",
         default="screen",
     ),

@@ -30,7 +30,7 @@ def compact(folder: Path = FOLDER, *, output: Output) -> None:
     Example: scaling results compact results/demo
     """
     from scaling.execute.lease import Lease
-    from scaling.execute.session import compact as merge
+    from scaling.execute.prepare_folder import compact as merge
     from scaling.execute.sweep_folder import SweepFolder
 
     SweepFolder(folder).read_plan()
@@ -39,8 +39,8 @@ def compact(folder: Path = FOLDER, *, output: Output) -> None:
     for name in () if output.as_json else done.corrupt:
         echo_err(f"warning: corrupt, left where it is: {name}")
     text = f"{folder}: {done.runs} runs in {done.written} new files, {done.removed} files removed"
-    onward = f"scaling results check {shlex.quote(str(folder))}"
-    output.emit(asdict(done), lambda: text, onward)
+    next_command = f"scaling results check {shlex.quote(str(folder))}"
+    output.emit(asdict(done), lambda: text, next_command)
 
 
 def check(

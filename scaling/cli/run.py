@@ -135,8 +135,8 @@ def _summary(outcome: SweepOutcome, again: str) -> str:
         lines.append(f"  kept, though the sweep file no longer asks for them: {n_runs} runs")
     if outcome.stop and outcome.stop.reason != "signal":
         lines.append(f"  stopped, with all states saved: {outcome.stop.message}")
-    onward = f"scaling {'fit' if outcome.sweep.supports_law_fit else 'report'} "
-    onward += shlex.quote(str(folder))
+    next_command = f"scaling {'fit' if outcome.sweep.supports_law_fit else 'report'} "
+    next_command += shlex.quote(str(folder))
     if status.counts.missing or not status.counts.done:
-        onward = f"{again} trains the remaining runs"
-    return "\n".join([*lines, f"next: {onward}"])
+        next_command = f"{again} trains the remaining runs"
+    return "\n".join([*lines, f"next: {next_command}"])

@@ -32,7 +32,7 @@ def _short_slug(name: str) -> str:
     return name
 
 
-def _off(value: bool) -> bool:
+def _only_false(value: bool) -> bool:
     """Only `false`."""
     if value:
         raise ValueError("should be a number, or false")
@@ -64,7 +64,7 @@ Seeds = Annotated[
     tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Strict(False), Field(min_length=1)
 ]
 Disabled = Annotated[
-    bool, AfterValidator(_off), WithJsonSchema({"const": False})
+    bool, AfterValidator(_only_false), WithJsonSchema({"const": False})
 ]  # `false` and nothing else: a literal would take 0 for it
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
@@ -94,7 +94,7 @@ class Frozen(BaseModel):
         return self.model_dump(mode="json", exclude_defaults=True)
 
 
-def mistakes(error: ValidationError, prefix: str = "") -> str:
+def validation_messages(error: ValidationError, prefix: str = "") -> str:
     """The mistakes that pydantic lists, each with its field where it is in one."""
     items = error.errors(include_url=False)
     names = [".".join(map(str, item["loc"])) for item in items]

@@ -20,7 +20,7 @@ def parse_mesh(text: str) -> MeshShape:
         if axis not in AXES:
             guess = closest_match(axis, AXES)
             hint = f"did you mean {guess}? " if guess else ""
-            what = f"{axis[:40]!r} is no axis of a mesh"
+            what = f"{axis[:40]!r} is not an axis of a mesh"
             remedy = f"{hint}axes: {', '.join(AXES)}, as in data=2,fsdp=4"
         elif axis in sizes:
             what, remedy = f"{axis} is given twice", "name each axis once"

@@ -68,7 +68,7 @@ def parse(text: str) -> Override:
     keys = ("base", *keys) if keys[0] in SHORT else keys
     what, parsed = "", None
     if not equals or not KEY.fullmatch(key) or not value:
-        what = f"{text[:80]!r} is no KEY=VALUE"
+        what = f"{text[:80]!r} is not KEY=VALUE"
     elif keys == ("base",):
         what = f"{text[:80]!r} replaces all of [base]"
     else:

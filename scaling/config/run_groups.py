@@ -23,16 +23,16 @@ from scaling.config import RunConfig
 class RunGroup:
     """A pack of runs of one shape and horizon, and the shorter packs that branch off them.
 
-    Most packs hold one run. `branches` are ordered by where they branch off. At the steps `read_at`
-    (the budgets of all shorter runs of the prefix, whether they are still to be trained or not) the
-    loss at the constant rate is read. `later` are longer runs that may be added to the sweep: what
-    they would have measured is kept with the state at this group's own `branch_step`.
+    Most packs hold one run. `branches` are ordered by where they branch off. The loss at the
+    constant rate is measured at `constant_lr_eval_steps`, the budgets of all shorter runs of the
+    prefix, finished or not. `extensions` are longer runs that may be added to the sweep: the state
+    at the end of the constant rate is kept for them.
     """
 
     runs: tuple[RunConfig, ...]
     branches: tuple[RunGroup, ...] = ()
-    read_at: tuple[int, ...] = ()
-    later: tuple[RunGroup, ...] = ()
+    constant_lr_eval_steps: tuple[int, ...] = ()
+    extensions: tuple[RunGroup, ...] = ()
 
     @property
     def name(self) -> str:
@@ -53,10 +53,10 @@ class RunGroup:
         for branch in self.branches:
             yield from branch.runs
 
-    def followed_runs(self) -> Iterator[RunConfig]:
+    def runs_with_extensions(self) -> Iterator[RunConfig]:
         """All runs, and the longer ones that may come."""
         yield from self.all_runs()
-        yield from (run for group in self.later for run in group.runs)
+        yield from (run for group in self.extensions for run in group.runs)
 
     def without(self, run_ids: Iterable[str]) -> RunGroup:
         """The same group without the branches that contain one of these runs."""
@@ -96,33 +96,39 @@ def gc_paused() -> Iterator[None]:
 def group_runs(
     runs: Sequence[RunConfig],
     budgets: Mapping[str, tuple[int, ...]] | None = None,
-    later: Mapping[str, tuple[RunGroup, ...]] | None = None,
+    extensions: Mapping[str, tuple[RunGroup, ...]] | None = None,
 ) -> list[RunGroup]:
     """Each run once: the longest of every shared prefix with the others as its branches.
 
-    `budgets` are those of the whole sweep where `runs` are only what is left of it; `later` as from
-    `later_groups`.
+    `budgets` are those of the whole sweep where `runs` are only what is left of it; `extensions`
+    as from `extension_groups`.
     """
     groups, prefixes = [], _by_prefix(runs)
     known = _constant_lr_steps(prefixes) if budgets is None else budgets
     for *shorter, longest in prefixes:
-        branches = tuple(RunGroup((run,), read_at=known.get(run.run_id, ())) for run in shorter)
-        kept = (later or {}).get(longest.run_id, ())
+        branches = tuple(
+            RunGroup((run,), constant_lr_eval_steps=known.get(run.run_id, ())) for run in shorter
+        )
+        kept = (extensions or {}).get(longest.run_id, ())
         groups.append(RunGroup((longest,), branches, known.get(longest.run_id, ()), kept))
     return groups
 
 
-def later_groups(
-    runs: Sequence[RunConfig], later: Sequence[RunConfig]
+def extension_groups(
+    runs: Sequence[RunConfig], extensions: Sequence[RunConfig]
 ) -> dict[str, tuple[RunGroup, ...]]:
-    """For the longest run of each prefix, the still longer ones among `later`."""
-    prefixes = {members[-1].prefix_key: members for members in _by_prefix(runs)} if later else {}
+    """For the longest run of each prefix, the still longer ones among `extensions`."""
+    prefixes = (
+        {members[-1].prefix_key: members for members in _by_prefix(runs)} if extensions else {}
+    )
     kept: dict[str, tuple[RunGroup, ...]] = defaultdict(tuple)
-    for run in later:
+    for run in extensions:
         members = prefixes.get(run.prefix_key, [run])
         if members[-1].stable_steps and run.n_steps > members[-1].n_steps:
-            (read_at,) = _constant_lr_steps([[*members, run]]).values() or [()]
-            kept[members[-1].run_id] += (RunGroup((run,), read_at=read_at),)
+            (constant_lr_eval_steps,) = _constant_lr_steps([[*members, run]]).values() or [()]
+            kept[members[-1].run_id] += (
+                RunGroup((run,), constant_lr_eval_steps=constant_lr_eval_steps),
+            )
     return kept
 
 
@@ -151,7 +157,7 @@ def _by_prefix(runs: Sequence[RunConfig]) -> list[list[RunConfig]]:
 def pack_groups(groups: Sequence[RunGroup], size: Callable[[RunGroup], int]) -> list[RunGroup]:
     """Groups of one shape (seeds, learning rates) joined into packs of <= `size(group)` runs.
 
-    A group that keeps its state for a `later` run, which is resumed alone, stays alone.
+    A group that keeps its state for a `extensions` run, which is resumed alone, stays alone.
     """
     alike: dict[Any, list[RunGroup]] = defaultdict(list)
     for group in groups:
@@ -177,8 +183,8 @@ def _pack_key(group: RunGroup) -> Any:
         run.precision,
         run.evals,
         branches,
-        group.read_at,
-        group.later,
+        group.constant_lr_eval_steps,
+        group.extensions,
     )
 
 
@@ -187,4 +193,4 @@ def _joined(members: Sequence[RunGroup]) -> RunGroup:
     branches = tuple(
         _joined(branches) for branches in zip(*(group.branches for group in members), strict=True)
     )
-    return RunGroup(runs, branches, members[0].read_at, members[0].later)
+    return RunGroup(runs, branches, members[0].constant_lr_eval_steps, members[0].extensions)

@@ -43,7 +43,7 @@ FORMS = (
     "PowerRule",
     "function-before",
     "constrained-",
-    "function-after[_off",
+    "function-after[_only_false",
 )  # of a value that may be a word or a table, as pydantic names them
 
 
@@ -118,7 +118,7 @@ def check_absent(path: Path) -> None:
     """Raise ScalingError for a file that is there."""
     if path.exists() or path.is_symlink():
         remedy = "name another file, or delete this one"
-        raise ScalingError("is there already", where=path, remedy=remedy)
+        raise ScalingError("exists already", where=path, remedy=remedy)
 
 
 def load_run(text: str, where: str) -> RunConfig:

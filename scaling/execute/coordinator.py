@@ -20,9 +20,9 @@ from scaling.config import RunConfig
 from scaling.config.run_groups import RunGroup
 from scaling.errors import DISK, STOPPED
 from scaling.execute import events
-from scaling.execute.attempts import Ledger
 from scaling.execute.events import FailureCause, OnEvent, RunEnded, RunEvent
 from scaling.execute.lease import Lease, lost_error
+from scaling.execute.ledger import Ledger
 from scaling.execute.local import ExitReason, Worker
 from scaling.execute.options import RunOptions
 from scaling.execute.progress import ENDED, SweepProgress
@@ -113,7 +113,7 @@ class Coordinator:
             self.plan,
             {planned.run_id: planned.flops for planned in self.runs},
             self.pack_limit,
-            lambda run_id: self.events.put(events.RunEndedElsewhere(run_id=run_id)),
+            lambda run_id: self.events.put(events.RunEndedByOtherProcess(run_id=run_id)),
         )
         self.ledger = Ledger(self.folder.path, self.lease.name)
         self.stopping = threading.Event()
@@ -264,7 +264,7 @@ class Coordinator:
             run_ids = [run_id for run_id, outcome in training.ended.items() if outcome == kind]
             self.ledger.add(event=kind, run_ids=run_ids, seconds=round(seconds, 3), flops=flops)
             seconds = flops = 0.0
-        self.events.put(events.GroupOver(run_id=leading[0]))
+        self.events.put(events.GroupFinished(run_id=leading[0]))
         if self.stopping.is_set():
             return []
         again = [run for run in group.runs if run.run_id in training.again]
@@ -274,7 +274,7 @@ class Coordinator:
     def _handle(self, training: _GroupTraining, event: RunEvent) -> bool:
         """Handle one event of a worker; True when its group is over."""
         match event:
-            case events.GroupOver():
+            case events.GroupFinished():
                 return True
             case events.WorkerState():
                 training.is_starting = event.event == "starting"

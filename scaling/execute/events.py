@@ -91,7 +91,7 @@ class RunInterrupted(_Event):
     reason: str
 
 
-class RunEndedElsewhere(_Event):
+class RunEndedByOtherProcess(_Event):
     """Another process finished the run, or failed at it."""
 
     event: Literal["elsewhere"] = "elsewhere"
@@ -104,7 +104,7 @@ class RunWarning(_Event):
     message: str
 
 
-class GroupOver(_Event):
+class GroupFinished(_Event):
     """A worker has no more to do with a group."""
 
     event: Literal["over"] = "over"
@@ -117,9 +117,9 @@ RunEvent = (
     | Branched
     | RunEnded
     | RunInterrupted
-    | RunEndedElsewhere
+    | RunEndedByOtherProcess
     | RunWarning
-    | GroupOver
+    | GroupFinished
 )
 OnEvent = Callable[[RunEvent], None]
 _ADAPTER: TypeAdapter[RunEvent] = TypeAdapter(Annotated[RunEvent, Field(discriminator="event")])

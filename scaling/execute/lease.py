@@ -93,7 +93,7 @@ class Lease:
     """The `runs` that this process has claimed; a context manager. `on_lost` is called once if
     another process ended it.
 
-    Where the file system has no locks of the kernel, it is not `here`: then the heartbeat alone
+    Where the file system has no kernel locks, `has_kernel_lock` is false: then the heartbeat alone
     says that the lease stands.
     """
 
@@ -103,7 +103,7 @@ class Lease:
         self.sweep_folder, self.folder = sweep_folder, sweep_folder / "leases"
         self.path = self.folder / f"{self.name}.json"
         self.runs: set[str] = set()
-        self.here = True
+        self.has_kernel_lock = True
         self.on_lost: Callable[[], None] = lambda: None
         self.monitor = HeartbeatMonitor()
         self._over, self._lock = threading.Event(), FolderLock(self.folder / ".lock")
@@ -116,11 +116,11 @@ class Lease:
             raise files.disk_error(error, self.sweep_folder) from error
         with self.locked():  # no other process may remove the lock file before it is locked
             lock = self.path.with_suffix(".lock")
-            with files.guarded(lock, "lock"):
+            with files.as_disk_error(lock, "lock"):
                 self.lock_fd = os.open(lock, os.O_CREAT | os.O_RDWR, 0o644)
-                self.here = try_lock(self.lock_fd) is not None
+                self.has_kernel_lock = try_lock(self.lock_fd) is not None
             self._write()
-        self._heart = threading.Thread(target=self._beat, daemon=True)
+        self._heart = threading.Thread(target=self._heartbeat, daemon=True)
         self._heart.start()
         return self
 
@@ -133,11 +133,11 @@ class Lease:
         os.close(self.lock_fd)
 
     def _write(self) -> None:
-        boot = boot_id() if self.here else None
+        boot = boot_id() if self.has_kernel_lock else None
         lease = LeaseFile(boot=boot, runs=tuple(sorted(self.runs)))
         files.write_json(self.path, lease.model_dump(mode="json"), indent=None, durable=False)
 
-    def _beat(self) -> None:
+    def _heartbeat(self) -> None:
         while not self._over.wait(BEAT):
             try:
                 os.utime(self.path)
@@ -209,7 +209,7 @@ class Lease:
 
 def lost_error(path: Path) -> ScalingError:
     """The error of a process whose lease was ended by another, or has gone with its folder."""
-    what = "this process was silent for so long (stopped?) that its runs were given to others"
+    what = "no heartbeat of this process for too long (was it stopped?): others took over its runs"
     remedy = "run again: finished runs are kept"
     if not path.parent.exists():
         what = "the folder was moved or removed while its runs were trained"
@@ -241,7 +241,7 @@ def peers(
         for path in files.list_files(folder, kind):  # what a kill left of a lease
             lease_path = folder / f"{path.name.removesuffix(kind)}.json"
             if not files.exists(lease_path) and not (kind == ".lock" and is_locked(path)):
-                with files.guarded(path, "remove"):
+                with files.as_disk_error(path, "remove"):
                     path.unlink(missing_ok=True)
     return alive
 
@@ -249,7 +249,7 @@ def peers(
 def _end(path: Path) -> None:
     """Remove the files of a lease; without the first of them its workers publish nothing more."""
     for suffix in (".json", ".live.json", ".lock"):
-        with files.guarded(path.with_suffix(suffix), "remove"):
+        with files.as_disk_error(path.with_suffix(suffix), "remove"):
             path.with_suffix(suffix).unlink(missing_ok=True)
 
 

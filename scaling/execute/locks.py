@@ -40,7 +40,7 @@ class FolderLock:
         """
         with self._threads:
             if self._depth == 0:
-                with files.guarded(self.path, "lock"):
+                with files.as_disk_error(self.path, "lock"):
                     release = self._acquire()
             self._depth += 1
             try:

@@ -140,9 +140,9 @@ class RunOptions:
             if conflict:
                 raise ScalingError(what, remedy=remedy)
         if self.simulate is not None:
-            from scaling.execute.simulated import surface
+            from scaling.execute.simulated import load_simulated_law
 
-            surface(self.simulate)
+            load_simulated_law(self.simulate)
 
     def to_cli_flags(self) -> list[str]:
         """The options of `scaling run` that a process on another node takes over."""

@@ -126,8 +126,8 @@ def load_tuned_rules(
         )
     fields = ", ".join(dict.fromkeys(entry.field for entry in sweep.tuning))
     on_message(
-        f"warning: [[tuning]]: {cached.why}: {fields} and run ids are the recipe's guess until "
-        "`scaling tune` (or `scaling run`) has measured"
+        f"warning: [[tuning]]: {cached.why}: {fields} and run ids are the recipe's guess "
+        "and will change after `scaling tune` (or `scaling run`)"
     )
     return sweep
 

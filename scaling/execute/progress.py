@@ -54,11 +54,11 @@ class SweepProgress:
                 self.running[event.run_id] = event
                 if self._first_progress is None:
                     self._first_progress = time.monotonic(), self.flops_trained
-            case events.RunEnded() | events.RunEndedElsewhere():
+            case events.RunEnded() | events.RunEndedByOtherProcess():
                 self.counts[event.event] += 1
                 n_steps = self.by_id[event.run_id].run.n_steps
                 self._flops_ended += self._own_flops(event.run_id, n_steps)
-            case events.GroupOver() if event.run_id in self.running:
+            case events.GroupFinished() if event.run_id in self.running:
                 self._flops_over += self.running.pop(event.run_id).flops
 
     @property

@@ -24,7 +24,7 @@ from scaling import __version__
 from scaling.config import Execution
 from scaling.errors import DISK, RUNS_FAILED, STOPPED, ScalingError
 from scaling.execute.environment import cores, python_module, worker_environment
-from scaling.execute.events import OnEvent, RunEndedElsewhere
+from scaling.execute.events import OnEvent, RunEndedByOtherProcess
 from scaling.execute.lease import HeartbeatMonitor, peers
 from scaling.execute.local import end_of_log
 from scaling.execute.options import RunOptions
@@ -71,7 +71,7 @@ def parse_resources(text: str) -> dict[str, float]:
         elif name in INTERNAL:
             problem = f"{name} cannot be asked for"
         elif not 0 <= amount < 2**31 or (amount > 1 and not amount.is_integer()):
-            problem = f"{part.strip()[:40]!r} is no amount"
+            problem = f"{part.strip()[:40]!r} is not an amount"
         if problem:
             break
         amounts[name] = amount
@@ -238,7 +238,7 @@ class RayCluster:
                         on_event(progress)
                 finished = run_files.finished_run_ids(folder) & set(run_ids)
                 for run_id in finished - ended:
-                    on_event(RunEndedElsewhere(run_id=run_id))
+                    on_event(RunEndedByOtherProcess(run_id=run_id))
                 ended |= finished
         return max(future.result() for future in futures)
 

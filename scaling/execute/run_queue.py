@@ -26,8 +26,8 @@ from scaling.config import Execution, RunConfig
 from scaling.config.run_groups import (
     RunGroup,
     constant_lr_eval_steps,
+    extension_groups,
     group_runs,
-    later_groups,
     pack_groups,
 )
 from scaling.errors import ScalingError
@@ -100,7 +100,7 @@ class RunQueue:
         self._planned = {item.run_id: item.run for item in self.plan.runs}
         runs = list(self._planned.values())
         self._eval_steps = constant_lr_eval_steps(runs)
-        self._later = later_groups(runs, self.plan.later)
+        self._extensions = extension_groups(runs, self.plan.extensions)
         self._push(self._group([self._planned[run_id] for run_id in self.cost]))
 
     def _failure_time(self, run_id: str) -> int | None:
@@ -148,7 +148,7 @@ class RunQueue:
         for run in ended:
             self.on_ended_elsewhere(run.run_id)
         if busy:
-            self._elsewhere += group_runs(busy, self._eval_steps, self._later)
+            self._elsewhere += group_runs(busy, self._eval_steps, self._extensions)
         if not ended and not busy:
             return group
         free = self._group([run for run in runs if run not in ended and run not in busy])
@@ -166,7 +166,7 @@ class RunQueue:
         stopped = list(self._stopped_packs({run.run_id for run in runs}))
         in_stopped = {run.run_id for pack in stopped for run in pack.runs}
         alone = [run for run in runs if run.run_id not in in_stopped]
-        groups = group_runs(alone, self._eval_steps, self._later)
+        groups = group_runs(alone, self._eval_steps, self._extensions)
         has_checkpoint = self.folder.has_checkpoint
         begun = [group for group in groups if has_checkpoint(group.name)]
         others = [group for group in groups if not has_checkpoint(group.name)]

@@ -25,8 +25,8 @@ from scaling.execute.planning import (
     make_plan,
     with_eval_sets,
 )
+from scaling.execute.prepare_folder import compact_many, origin, prepare
 from scaling.execute.run_queue import pack_limit
-from scaling.execute.session import compact_many, origin, prepare
 from scaling.execute.signals import Signals, exit_code
 from scaling.execute.status import Status, read_status
 from scaling.execute.sweep_folder import SweepFolder

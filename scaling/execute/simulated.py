@@ -23,7 +23,7 @@ import numpy as np
 from scaling import __version__, accounting, recipe
 from scaling.config import NConvention, Recipe, RunConfig
 from scaling.errors import ScalingError, unknown_choice
-from scaling.execute.events import GroupOver, RunEnded, RunEvent
+from scaling.execute.events import GroupFinished, RunEnded, RunEvent
 from scaling.execute.local import Worker
 from scaling.execute.sweep_folder import SweepFolder
 from scaling.execute.worker import REQUESTS, TrainRequest, failed, publish
@@ -57,7 +57,7 @@ class SimulatedLaw:
         return np.exp(self.law.log_predict(self.theta, {"N": np.full_like(d, n), "D": d}))
 
 
-def known() -> tuple[str, ...]:
+def simulatable_laws() -> tuple[str, ...]:
     """The names that can be simulated: published laws of N and D alone that give a loss."""
     return tuple(
         f"{PREFIX}{name}"
@@ -67,18 +67,18 @@ def known() -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=16)
-def surface(name: str) -> SimulatedLaw:
+def load_simulated_law(name: str) -> SimulatedLaw:
     """The law behind "published:NAME". Raises ScalingError that lists the usable names."""
     short = name.removeprefix(PREFIX)
     if not name.startswith(PREFIX) or short not in PUBLISHED:
-        raise unknown_choice("law to simulate", name, known())
+        raise unknown_choice("law to simulate", name, simulatable_laws())
     entry = PUBLISHED[short]
     law = LAWS.get(entry.law)
-    if law is None or name not in known():
+    if law is None or name not in simulatable_laws():
         inputs = f"is a law of {' and '.join(law.inputs)}, not of N and D" if law else ""
         raise ScalingError(
             f"{name} cannot be simulated: it {inputs or 'gives no loss'}",
-            remedy=f"usable: {', '.join(known())}",
+            remedy=f"usable: {', '.join(simulatable_laws())}",
         )
     params: NConvention = "nonembedding" if entry.params == "nonembedding" else "total"
     return SimulatedLaw(law, law.theta(entry.values), params)
@@ -93,7 +93,7 @@ def simulate(run: RunConfig) -> Outcome:
     if run.simulated is None:
         raise ScalingError(
             f"run {run.run_id} is a real run, not a simulated one",
-            remedy=f"simulate one of {', '.join(known())}",
+            remedy=f"simulate one of {', '.join(simulatable_laws())}",
         )
     # the width rule is the optimum here
     best = recipe.learning_rate(run.model, 1.0, 1.0, 1.0, Recipe(transfer=run.model.transfer))
@@ -103,7 +103,7 @@ def simulate(run: RunConfig) -> Outcome:
         end = max(1, round(_between(DIVERGED_AFTER, _uniform(run, "diverged")) * run.n_steps))
     steps = [step for step in measurement_steps(run) if end is None or step < end]
     flops = accounting.train_flops(run.model, run.task.seq_len, run.batch_tokens, "exact")
-    step_seconds, law = flops / SPEED, surface(run.simulated)
+    step_seconds, law = flops / SPEED, load_simulated_law(run.simulated)
     n = accounting.n_params(run.model, run.task.seq_len, law.params)
     shift = math.exp(SEED_NOISE * _normal(run, "seed"))
     stderr, speed = TOKEN_SPREAD / math.sqrt(run.evals.tokens), run.batch_tokens / step_seconds
@@ -169,7 +169,7 @@ class SimulatedWorker(Worker):
                     yield publish(self.folder, request.sweep, run, simulate(run), source, lease)
             except ScalingError as error:
                 yield failed(run, error)
-        yield GroupOver(run_id=request.group.runs[0].run_id)
+        yield GroupFinished(run_id=request.group.runs[0].run_id)
 
     def signal(self, number: int) -> None:
         """Simulate nothing more."""

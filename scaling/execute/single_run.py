@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from scaling.config import Execution
-from scaling.config.run_groups import RunGroup, constant_lr_eval_steps, later_groups
+from scaling.config.run_groups import RunGroup, constant_lr_eval_steps, extension_groups
 from scaling.errors import RUNS_FAILED, STOPPED, ScalingError
 from scaling.execute import worker
 from scaling.execute.devices import check_devices
 from scaling.execute.events import OnEvent
 from scaling.execute.lease import Lease
 from scaling.execute.options import OnMessage
-from scaling.execute.session import prepare
+from scaling.execute.prepare_folder import prepare
 from scaling.execute.signals import Signals, exit_code
 from scaling.execute.sweep_folder import SweepFolder
 from scaling.plan import Plan
@@ -90,11 +90,15 @@ def train_single_run(
                 lease.claim([run_id])
         if not folder.is_finished(run_id):
             runs = [item.run for item in plan.runs]
-            read_at = constant_lr_eval_steps(runs).get(run_id, ())
-            later = later_groups(runs, plan.later).get(run_id, ())
+            eval_steps = constant_lr_eval_steps(runs).get(run_id, ())
+            extensions = extension_groups(runs, plan.extensions).get(run_id, ())
             request = worker.TrainRequest(
                 sweep=plan.sweep.name,
-                group=RunGroup((known[run_id].run,), read_at=read_at, later=later),
+                group=RunGroup(
+                    (known[run_id].run,),
+                    constant_lr_eval_steps=eval_steps,
+                    extensions=extensions,
+                ),
                 execution=execution,
                 allow_changes=allow_changes,
                 lease=lease.name if lease else None,

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from scaling.execute.attempts import summarize
 from scaling.execute.lease import HeartbeatMonitor, peers
+from scaling.execute.ledger import summarize
 from scaling.execute.sweep_folder import SweepFolder
 from scaling.plan.document import PlannedRunEntry
 from scaling.store import run_files

@@ -54,7 +54,7 @@ class SweepFolder:
         """The state of an unfinished run."""
         return self.path / "checkpoints" / f"{run_id}.npz"
 
-    def kept(self, run_id: str) -> Path:
+    def prefix_state(self, run_id: str) -> Path:
         """The state from which a longer run continues, once the sweep asks for it."""
         return self.path / "kept" / f"{run_id}.npz"
 
@@ -63,14 +63,16 @@ class SweepFolder:
         path = self.checkpoint(run_id)
         return any(path.with_suffix(suffix).exists() for suffix in CHECKPOINTS)
 
-    def take_up_kept(self, run_id: str) -> bool:
+    def reuse_prefix_state(self, run_id: str) -> bool:
         """Make the kept state of a run its checkpoint; whether there was one."""
         target = self.checkpoint(run_id)
-        with files.guarded(target):
+        with files.as_disk_error(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             for suffix in CHECKPOINTS:
                 with contextlib.suppress(FileNotFoundError):
-                    os.replace(self.kept(run_id).with_suffix(suffix), target.with_suffix(suffix))
+                    os.replace(
+                        self.prefix_state(run_id).with_suffix(suffix), target.with_suffix(suffix)
+                    )
         return self.has_checkpoint(run_id)
 
     def lease(self, name: str) -> Path:
@@ -113,7 +115,7 @@ class SweepFolder:
 
     def write_plan(self, plan: Plan, origin: RunOrigin) -> None:
         """Publish the sweep file and plan.json, so that the folder explains itself without the
-        corpus. A large plan takes a second to write, so one that is there already stays.
+        corpus. A large plan takes a second to write, so one that exists already stays.
         """
         planned, path = plan_file(plan, origin), self.path / "plan.json"
         files.write_lines(self.path / "sweep.toml", dump_sweep(plan.sweep), comment="# ")
@@ -153,7 +155,7 @@ class SweepFolder:
     def remove_failure(self, run_id: str) -> None:
         """Forget why the last attempt failed: the run begins anew."""
         path = self.failure(run_id)
-        with files.guarded(path, "remove"):
+        with files.as_disk_error(path, "remove"):
             path.unlink(missing_ok=True)
 
     def reason(self, run_id: str) -> str:
@@ -207,7 +209,7 @@ class SweepFolder:
             if path.suffix != ".damaged" and (complete or path.name.partition(".")[0] in gone):
                 leftovers.append(path)
         for path in leftovers:
-            with files.guarded(path, "remove"):
+            with files.as_disk_error(path, "remove"):
                 if path.is_dir() and not path.is_symlink():
                     shutil.rmtree(path)
                 else:
@@ -220,7 +222,7 @@ class SweepFolder:
         while target.exists():
             count += 1
             target = target.with_name(f"{path.parent.name}-{count}-{path.name}")
-        with files.guarded(target):
+        with files.as_disk_error(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(path, target)
         return target

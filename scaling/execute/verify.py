@@ -10,7 +10,7 @@ from typing import Literal
 
 from scaling import files
 from scaling.errors import ScalingError
-from scaling.execute.attempts import entries
+from scaling.execute.ledger import entries
 from scaling.store import run_files
 
 State = Literal["whole", "corrupt", "no_checksum"]

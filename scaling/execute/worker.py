@@ -181,7 +181,9 @@ def train_group(
     outcomes = trainer.train(
         group,
         _open(group.runs[0].task),
-        lambda member: (folder.kept if member in group.later else folder.checkpoint)(member.name),
+        lambda member: (folder.prefix_state if member in group.extensions else folder.checkpoint)(
+            member.name
+        ),
         execution,
         should_stop=should_stop,
         callbacks=trainer.Callbacks(on_progress, on_branch_saved, on_eval, on_run_end),
@@ -253,4 +255,4 @@ def serve(path: Path, together: AbstractContextManager[bool] | None = None) -> N
             except Exception as error:  # noqa: BLE001 - recorded; the sweep goes on
                 for run in request.group.runs:
                     write(failed(run, error))
-            write(events.GroupOver(run_id=request.group.runs[0].run_id))
+            write(events.GroupFinished(run_id=request.group.runs[0].run_id))

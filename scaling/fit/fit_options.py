@@ -94,9 +94,9 @@ class FitOptions:
                 )
         if not 0 < self.one_sided <= 1:
             raise ScalingError(
-                f"{self.one_sided} is no weight",
+                f"must be above 0 and at most 1, not {self.one_sided}",
                 where="--one-sided",
-                remedy="give a number above 0, up to 1 (both sides alike)",
+                remedy="1 weighs both sides alike, 0.5 halves the weight of runs above the law",
             )
         self.n_holdout_budgets()
         self.fixed()

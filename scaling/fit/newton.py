@@ -135,7 +135,8 @@ def problem_of(
         )
     if not 0 < one_sided <= 1:
         raise ScalingError(
-            f"one_sided = {one_sided:g} is no weight", remedy="give a number above 0, up to 1"
+            f"one_sided = {one_sided:g} is not above 0 and at most 1",
+            remedy="1 weighs both sides alike",
         )
     penalty = replace(objective_named(objective), above=one_sided)
     if law.signed:  # residuals are differences of what `bind` gives, as those of logs are

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 import scaling
-from scaling.errors import ScalingError, located
+from scaling.errors import ScalingError, with_location
 from scaling.fit.bootstrap import fit_law
 from scaling.fit.dataset import Dataset
 from scaling.fit.diagnostics import repeated_data
@@ -75,11 +75,11 @@ def fit(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitResult:
     if options.law in TABLE_LAWS:
         from scaling.fit.special.table_laws import SPECIAL
 
-        with located(source_label(paths)):
+        with with_location(source_label(paths)):
             return SPECIAL[options.law].fit(paths, options)
     source = read_source(paths, options.source())
     # draws of what is not identified overflow: null in the document
-    with located(source_label(paths)), np.errstate(all="ignore"):
+    with with_location(source_label(paths)), np.errstate(all="ignore"):
         if source.points.weight is not None and not source.points.weight.all():
             kept = source.points.take(source.points.weight > 0, "weight 0")
             source = replace(source, points=kept)

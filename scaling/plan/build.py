@@ -18,7 +18,7 @@ from scaling.config import (
     TaskConfig,
     TextTask,
 )
-from scaling.config.base import mistakes
+from scaling.config.base import validation_messages
 from scaling.errors import ScalingError
 from scaling.plan import memory
 from scaling.plan.cells import CellRequest, Settings
@@ -117,7 +117,7 @@ class RunBuilder:
                 simulated=self.simulated,
             )
         except ValidationError as error:
-            raise recipe.InfeasibleCell(mistakes(error)) from None
+            raise recipe.InfeasibleCell(validation_messages(error)) from None
         # the sweep has validated its seeds, and nothing else differs
         runs = [first, *(first.model_copy(update={"seed": seed}) for seed in request.seeds[1:])]
         if sequences not in shape.memory_bytes:
@@ -134,7 +134,7 @@ class RunBuilder:
             try:
                 task = type(task).model_validate(task.model_dump() | settings.task)
             except ValidationError as error:
-                raise recipe.InfeasibleCell(mistakes(error, "task.")) from None
+                raise recipe.InfeasibleCell(validation_messages(error, "task.")) from None
         if request.unique is None:
             return task
         if not isinstance(task, TextTask):

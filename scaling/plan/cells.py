@@ -149,7 +149,9 @@ def check_axes(
         if isinstance(value, str) and field not in WORDS:
             problem = f"{what} {field} has the value {value!r}, which is not a number"
         elif field == "batch_size" and (type(value) is not int or value < 1):
-            problem = f"{what} batch_size has the value {value!r}, which is no number of sequences"
+            problem = (
+                f"{what} batch_size has the value {value!r}, which is not a number of sequences"
+            )
             remedy = "write whole numbers from 1 on"
         elif what == "setting" and field in names:
             problem = f"{field} is set by cells and by an axis"

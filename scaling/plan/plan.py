@@ -35,7 +35,7 @@ class EmptyPlan(ScalingError):
 @dataclass(frozen=True)
 class Plan:
     """All runs of a sweep in order of cost, the infeasible cells with the reason, the number of
-    merged cells, warnings, and the runs that may come `later` (`design.extend_to`).
+    merged cells, warnings, and the runs that may come as `extensions` (`design.extend_to`).
     """
 
     sweep: Sweep
@@ -43,7 +43,7 @@ class Plan:
     infeasible: tuple[tuple[str, str], ...]
     merged: int
     warnings: tuple[ResultWarning, ...] = ()
-    later: tuple[RunConfig, ...] = ()
+    extensions: tuple[RunConfig, ...] = ()
 
     @property
     def flops(self) -> float:
@@ -109,12 +109,12 @@ def plan(sweep: Sweep, task: TaskConfig, vocab_size: int, simulated: str | None 
         ),
     )
     warnings = tuple(_one_per_rule(builder.range_warnings))
-    later: tuple[RunConfig, ...] = ()
+    extensions: tuple[RunConfig, ...] = ()
     if (extended := _extended(sweep)) is not None:
         with contextlib.suppress(EmptyPlan):
             longer = plan(extended, task, vocab_size, simulated).runs
-            later = tuple(item.run for item in longer if item.run_id not in runs)
-    return Plan(sweep, tuple(ordered), tuple(infeasible), merged, warnings, later)
+            extensions = tuple(item.run for item in longer if item.run_id not in runs)
+    return Plan(sweep, tuple(ordered), tuple(infeasible), merged, warnings, extensions)
 
 
 def _extended(sweep: Sweep) -> Sweep | None:

@@ -106,7 +106,7 @@ class Columns:
         """The convention of N that the column's name carries; "as given" where it says nothing."""
         if "N" not in self.names:
             return "as given"
-        words = plain_name(f"{self.names['N']} {self.headers['N'].qualifier}")
+        words = normalize_name(f"{self.names['N']} {self.headers['N'].qualifier}")
         if WITHOUT_EMBEDDINGS.search(words):
             return "nonembedding"
         return "total" if re.search(r"(\b|_)total(\b|_)", words) else "as given"
@@ -159,7 +159,7 @@ def list_names(names: Sequence[str]) -> str:
     return ", ".join(names[:MAX_NAMES]) + more
 
 
-def plain_name(name: str) -> str:
+def normalize_name(name: str) -> str:
     """A column's name in small letters, its words joined by _, without a container."""
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", _CONTAINER.sub("", name.strip()))
     bare = re.sub(r"\W+", "_", words.lower()).strip("_")
@@ -171,17 +171,17 @@ def last_name(name: Hashable, skipped: frozenset[str] = AGGREGATES) -> str:
     """The plain name of the last component of a path; the one before, where it consists of words
     `skipped`, as W&B's do.
     """
-    parts = [part for each in re.split(r"[/.]", str(name)) if (part := plain_name(each))]
+    parts = [part for each in re.split(r"[/.]", str(name)) if (part := normalize_name(each))]
     while len(parts) > 1 and set(parts[-1].split("_")) <= skipped:
         parts.pop()
-    return parts[-1] if parts else plain_name(str(name))
+    return parts[-1] if parts else normalize_name(str(name))
 
 
 def column_named(table: pd.DataFrame, names: Iterable[str]) -> str | None:
     """The column whose name is, or ends in, the first of some plain names that one has."""
     all_names = list(map(str, table.columns))[::-1]
     columns = {last_name(name): name for name in all_names}
-    columns |= {plain_name(name): name for name in all_names}
+    columns |= {normalize_name(name): name for name in all_names}
     return next((columns[name] for name in names if name in columns), None)
 
 
@@ -205,7 +205,7 @@ def _rank(name: str, letter: str) -> tuple[bool, bool, bool] | None:
         return None
     if letter in "BU" and not is_whole and not (words | in_unit) & NOUNS["D"]:
         return None
-    own = set(plain_name(re.split("[/.]", name)[-1]).split("_"))
+    own = set(normalize_name(re.split("[/.]", name)[-1]).split("_"))
     units = {"L": word_set("ppl perplexity bpb bpc bpt"), "D": word_set("sequences seqs")}
     is_unit = bool(own & units.get(letter, set()) - nouns)
     return is_unit, bool(re.search(r"[/.]\w", _CONTAINER.sub("", name))), bool(own & SECONDARY)
@@ -273,7 +273,7 @@ def resolve(table: pd.DataFrame, given: Mapping[str, str], needed: Sequence[str]
             raise _unknown_unit(name, letter, read_header(name, letter))
     _check_complete(names, columns, needed)
     if several:
-        experts = any("activ" in plain_name(name) for name in several.get("N", ()))
+        experts = any("activ" in normalize_name(name) for name in several.get("N", ()))
         hint = " (C = 6 N D counts the active parameters of a mixture of experts)" * experts
         shown = (
             f"{' and '.join(map(repr, free))} may all be {letter} ({LETTERS[letter]})"
@@ -314,9 +314,9 @@ def _are_equal(table: pd.DataFrame, letter: str, names: Sequence[str]) -> bool:
     )
 
 
-def counted_as(letter: str, name: str) -> str:
+def letter_for_units(letter: str, name: str) -> str:
     """The letter whose units a column has: N or D where L is N* or D* (of the law `optimum`)."""
-    words = set(plain_name(name).split("_"))
+    words = set(normalize_name(name).split("_"))
     if letter != "L" or words & NOUNS["L"] or read_header(name, "L").unit:
         return letter
     return next((each for each in "DN" if words & {*NOUNS[each], each.lower()}), letter)
@@ -324,7 +324,7 @@ def counted_as(letter: str, name: str) -> str:
 
 def _named_column(names: Sequence[str], letter: str, column: str) -> tuple[str, Header]:
     """A column that the user named, with its header's unit, or one in square brackets behind it."""
-    letter = counted_as(letter, column)
+    letter = letter_for_units(letter, column)
     if column in names:
         return column, read_header(column, letter)
     with_unit = re.fullmatch(r"(.*?)\s*\[([^\[\]]+)\]", column)
@@ -341,7 +341,7 @@ def _named_column(names: Sequence[str], letter: str, column: str) -> tuple[str, 
 def _unknown_unit(column: str, letter: str, header: Header) -> ScalingError:
     if header.unknown == "a logarithm":
         return ScalingError(f"column {column!r} holds a logarithm", remedy="give the plain values")
-    kind = QUANTITIES.get(counted_as(letter, column), Quantity.NUMBER)
+    kind = QUANTITIES.get(letter_for_units(letter, column), Quantity.NUMBER)
     example = {
         Quantity.TOKENS: "[M], [B] or [sequences of 2048]",
         Quantity.FLOPS: "[PFLOPs], [1e18] or [PF-days]",
@@ -349,7 +349,7 @@ def _unknown_unit(column: str, letter: str, header: Header) -> ScalingError:
         Quantity.SHARE: "[%]",
     }.get(kind, "[M], [B] or [1e9]")
     return ScalingError(
-        f"column {column!r}: {header.unknown!r} is no known unit of {kind}",
+        f"column {column!r}: {header.unknown!r} is not a known unit of {kind}",
         remedy=f'rename the column, or give its unit: --columns "{letter}=NAME {example}"',
     )
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from scaling.points.columns import last_name
-from scaling.points.repeated_rows import near_groups, seed_column
+from scaling.points.repeated_rows import group_within_1_percent, seed_column
 from scaling.points.units import word_set
 from scaling.warning import ResultWarning, WarningCode, warn
 
@@ -57,7 +57,7 @@ def mixed_data(table: pd.DataFrame, columns: Sequence[str]) -> list[ResultWarnin
     return warnings
 
 
-def unlike_groups(
+def mixed_data_warnings(
     table: pd.DataFrame, numbers: Mapping[str, np.ndarray], used: Sequence[str]
 ) -> list[ResultWarning]:
     """A warning for each column whose few values part the runs into groups of other losses at equal
@@ -70,7 +70,7 @@ def unlike_groups(
     x, y, target = (np.log(numbers[letter]) for letter in "NDL")
     x, y = x - x.mean(), y - y.mean()
     surface = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], 1)
-    groups = [near_groups(np.exp(each)) for each in (x, y, x + y)]
+    groups = [group_within_1_percent(np.exp(each)) for each in (x, y, x + y)]
     skipped = {*used, seed_column(table)}
     columns = []
     for name in map(str, table.columns):

@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scaling.errors import DISK, ScalingError, located
+from scaling.errors import DISK, ScalingError, with_location
 
 if TYPE_CHECKING:  # a fit's document is read without them
     import pandas as pd
@@ -43,7 +43,7 @@ ONLY_NEEDED = "at most 2 GiB: keep only the columns a fit needs"
 
 def read_bytes(path: Path) -> bytes:
     """The content of a regular file of bounded size. Raises ScalingError that names the file."""
-    with located(path):
+    with with_location(path):
         if not path.is_file():
             what = "not a regular file" if path.exists() else "no such file or folder"
             raise ScalingError(what, remedy=f"name {FORMS}")
@@ -73,7 +73,7 @@ def read_table(path: Path, data: bytes) -> pd.DataFrame:
     Raises ScalingError that names the file and the fault.
     """
     suffix, encoding = suffix_of(path), ""
-    with located(path):
+    with with_location(path):
         if not is_table_file(path):
             why = "is of unknown form"
             why = "may run code when it is opened" if suffix in PICKLES else why
@@ -124,7 +124,7 @@ def normalize_frame(frame: pd.DataFrame) -> pd.DataFrame:
     Raises ScalingError for a name that stands twice and for a table without rows.
     """
     labelled = [name for name in frame.index.names if name is not None]
-    with located(IN_MEMORY):
+    with with_location(IN_MEMORY):
         _check_header([*labelled, *frame.columns])
         if frame.empty:
             raise ScalingError("holds no rows", remedy="it needs one row for each run")

@@ -73,7 +73,7 @@ def last_of_runs(
     everything = np.ones(len(table), bool)
     step, sure = column_named(table, STEP_NAMES), column_named(table, RUN_NAMES)
     clock = pd.to_numeric(table[step], errors="coerce").to_numpy(float) if step else None
-    sizes = near_groups(numbers["N"]) if "N" in numbers else np.zeros(len(table), int)
+    sizes = group_within_1_percent(numbers["N"]) if "N" in numbers else np.zeros(len(table), int)
     if rule == "all":
         return Reduction(everything)
     for label in _run_columns(table, sure, used, sizes):
@@ -161,7 +161,9 @@ def _last_of_unnamed_runs(
     tokens, loss = numbers.get("D"), numbers["L"]
     if tokens is None or "N" not in numbers or len(table) < MIN_CHECKPOINTS:
         return Reduction(everything)
-    cells = pd.DataFrame({"n": sizes, "d": near_groups(tokens)}).groupby(["n", "d"]).ngroup()
+    cells = (
+        pd.DataFrame({"n": sizes, "d": group_within_1_percent(tokens)}).groupby(["n", "d"]).ngroup()
+    )
     swept = [name for name in map(str, table.columns) if SWEPT.fullmatch(last_name(name))]
     is_swept = any(table[name].astype(str).groupby(cells).nunique().max() > 1 for name in swept)
     if clock is not None and not is_swept and not np.isnan(clock).any():
@@ -182,7 +184,9 @@ def _last_of_unnamed_runs(
     is_spaced = gaps.to_numpy() < 0.05
     restarts = len(each) > 1.2 * each["size"].nunique()
     ends_differ = (
-        not pd.DataFrame({"size": each["size"], "end": near_groups(each["end"].to_numpy())})
+        not pd.DataFrame(
+            {"size": each["size"], "end": group_within_1_percent(each["end"].to_numpy())}
+        )
         .duplicated()
         .any()
     )
@@ -205,7 +209,7 @@ def _last_of_unnamed_runs(
     return Reduction(everything, "", warn(WarningCode.REPEATED_ROWS, message, rows=spaced))
 
 
-def near_groups(values: np.ndarray) -> np.ndarray:
+def group_within_1_percent(values: np.ndarray) -> np.ndarray:
     """Labels of values that lie within 1 % of the smallest of their group."""
     labels, label, start = np.zeros(len(values), int), -1, -np.inf
     logs = np.log(np.maximum(values, 1e-300))
@@ -238,7 +242,7 @@ def best_of_cells(
     inputs = [name for name in numbers if name not in ("L", "W", "SE", "Y", "X")]
     if not {"N", "C"} & set(inputs):
         return Reduction(everything)
-    labels = pd.DataFrame({name: near_groups(numbers[name]) for name in inputs})
+    labels = pd.DataFrame({name: group_within_1_percent(numbers[name]) for name in inputs})
     seed = seed_column(table)
     if seed is not None:
         labels["seed"] = table[seed].astype(str).to_numpy(str)
@@ -271,7 +275,7 @@ def best_of_cells(
         message = (
             f"{vary}: {what}; the best of each cell is used, {int(keep.sum())} of {len(table)} "
             "rows (the lowest of several noisy losses lies below their mean; at the end of a grid "
-            "it is no optimum)"
+            "it is not an optimum)"
         )
         warning = warn(WarningCode.HYPERPARAMETERS_VARY, message, **data)
         return Reduction(keep, f"not the best of its cell ({vary})", warning)

@@ -80,7 +80,7 @@ def _truth(node: ast.expr, columns: Mapping[str, pd.Series]) -> Any:
         return np.logical_and.reduce(
             [_compare(op, *pair) for op, pair in zip(node.ops, pairwise(sides), strict=True)]
         )
-    raise ValueError(f"{ast.unparse(node)[:60]!r} is no comparison")
+    raise ValueError(f"{ast.unparse(node)[:60]!r} is not a comparison")
 
 
 def _compare(op: ast.cmpop, left: Any, right: Any) -> np.ndarray:

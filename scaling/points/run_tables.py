@@ -1,5 +1,5 @@
 """The runs of this program as points: all conventions side by side, nuisance axes minimised,
-curves, and shared prefixs.
+curves, and shared prefixes.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ def assemble(table: pd.DataFrame, sweeps: Sequence[Path], options: SourceOptions
     params, flops = options.params, options.flops
     final = table[(table["split"] == "val") & (table["metric"] == "loss")]
     distinct = final.drop_duplicates(["run_id", "step", "at", "value"])
-    twice = distinct.loc[distinct.duplicated(["run_id", "step", "at"]), "run_id"]
-    if len(twice):
+    conflicting = distinct.loc[distinct.duplicated(["run_id", "step", "at"]), "run_id"]
+    if len(conflicting):
         raise ScalingError(
-            f"run {twice.iloc[0]} stands here twice with different losses",
+            f"run {conflicting.iloc[0]} stands here twice with different losses",
             remedy="fit the folders one by one, or delete one copy",
         )
     points, runs = final_runs(table, params, flops)
@@ -74,14 +74,18 @@ def _diverged(table: pd.DataFrame, params: NConvention) -> pd.DataFrame:
     """One row for each run that diverged: its columns where it did, its configuration as a
     dictionary, N (`n`) and D (`d`) as planned.
     """
-    gone = table[table["metric"] == rows.DIVERGED].drop_duplicates("run_id").reset_index(drop=True)
+    diverged = (
+        table[table["metric"] == rows.DIVERGED].drop_duplicates("run_id").reset_index(drop=True)
+    )
     planned = [
         load_run(text, f"run {run_id}")
-        for run_id, text in zip(gone["run_id"], gone["config"], strict=True)
+        for run_id, text in zip(diverged["run_id"], diverged["config"], strict=True)
     ]
     n = [accounting.n_params(run.model, run.task.seq_len, params) for run in planned]
-    return gone.assign(
-        config=[json.loads(text) for text in gone["config"]], n=n, d=[run.tokens for run in planned]
+    return diverged.assign(
+        config=[json.loads(text) for text in diverged["config"]],
+        n=n,
+        d=[run.tokens for run in planned],
     )
 
 

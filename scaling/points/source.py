@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scaling.errors import ScalingError, located, unknown_choice
+from scaling.errors import ScalingError, unknown_choice, with_location
 from scaling.points.points import Points, Source, SourceOptions
 from scaling.points.readers import (
     ENCODING,
@@ -57,7 +57,7 @@ def read_source(sources: Sequence[Input], options: SourceOptions) -> Source:
             remedy="fit them one by one",
         )
     if rows:
-        with located(source_label(sources)):
+        with with_location(source_label(sources)):
             folders = [origin(part) if isinstance(part, pd.DataFrame) else part for part in sources]
             sweeps = [folder / "sweep.toml" for folder in folders if folder is not None]
             source = _from_results(sweeps, rows, options)
@@ -182,7 +182,7 @@ def _without_highest(source: Source, count: int) -> Source:
 
 
 def losses_of_eval_set(table: pd.DataFrame, name: str) -> pd.DataFrame:
-    """The rows with the losses on an evaluation set in place of those on the readout-out split."""
+    """The rows with the losses on an evaluation set in place of those on the held-out split."""
     names = [split.removeprefix("val:") for split in table["split"].unique()]
     names = sorted(set(names) - {"train", "val"})
     if name not in names:
@@ -252,7 +252,7 @@ def _from_results(
 def _from_tables(tables: list[tuple[Path, pd.DataFrame]], options: SourceOptions) -> Source:
     from scaling.points.user_table import read_user_table
 
-    with located(", ".join(str(path) for path, _ in tables)):
+    with with_location(", ".join(str(path) for path, _ in tables)):
         if options.readout or options.eval_set:
             raise ScalingError(
                 f"--{'readout' if options.readout else 'eval-set'} is for results folders",
@@ -260,7 +260,7 @@ def _from_tables(tables: list[tuple[Path, pd.DataFrame]], options: SourceOptions
             )
         parts = []
         for path, table in tables:
-            with located(path):
+            with with_location(path):
                 parts.append(read_user_table(table, options))
         if any(set(part.points.others) != set(parts[0].points.others) for part in parts):
             raise ScalingError(

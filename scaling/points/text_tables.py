@@ -71,7 +71,7 @@ def read_csv(text: str) -> pd.DataFrame:
     lines, mark = _without_comments(text.split("\n"))
     if len(lines[0]) > MAX_HEADER:
         raise ScalingError(
-            f"the first line is {len(lines[0]):,} bytes long, which is no header",
+            f"the first line is {len(lines[0]):,} bytes long: not a header",
             remedy="it needs a header and one row for each run",
         )
     header = next((line for line in lines[:20] if any(s in line for s in SEPARATORS)), lines[0])
@@ -90,7 +90,7 @@ def read_csv(text: str) -> pd.DataFrame:
     rows = [row for row in rows if row != header_row]  # tables one after another
     if 2 * sum(bool(_VALUE.search(name)) for name in names) >= len(names):
         raise ScalingError(
-            f"the first line holds numbers and is no header: {mark.join(names)[:80]}",
+            f"the first line holds numbers and is not a header: {mark.join(names)[:80]}",
             remedy="is it a log, or a table turned by 90 degrees? give a header and a row for each "
             "run",
         )

@@ -172,7 +172,7 @@ def parse_cell(text: str, quantity: Quantity) -> tuple[float, Unit | None]:
         return value, None
     unit = parse_unit(match[2], quantity)
     if unit is None:
-        raise UnknownUnit(f"{match[2][:40]!r} is no unit of {quantity}")
+        raise UnknownUnit(f"{match[2][:40]!r} is not a unit of {quantity}")
     return float(unit.to_plain(np.asarray(value))), unit
 
 

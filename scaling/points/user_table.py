@@ -15,11 +15,18 @@ import numpy as np
 import pandas as pd
 
 from scaling.errors import ScalingError, unknown_choice
-from scaling.points.columns import LETTERS, Columns, candidates, counted_as, last_name, resolve
+from scaling.points.columns import (
+    LETTERS,
+    Columns,
+    candidates,
+    last_name,
+    letter_for_units,
+    resolve,
+)
 from scaling.points.derived_counts import nominal_groups, points_from_numbers, with_tokens
 from scaling.points.flat_cells import flatten_cells, pivoted, without_numpy
 from scaling.points.json_tables import CURVE
-from scaling.points.mixed_data import data_columns, mixed_data, unlike_groups
+from scaling.points.mixed_data import data_columns, mixed_data, mixed_data_warnings
 from scaling.points.points import Source, SourceOptions
 from scaling.points.repeated_rows import (
     RUN_WORDS,
@@ -137,7 +144,7 @@ def read_user_table(table: pd.DataFrame, options: SourceOptions) -> Source:
             *rows.warnings,
             *derived,
             *mixed_data(rows.table, mixed),
-            *unlike_groups(rows.table, rows.numbers, [*used, *mixed]),
+            *mixed_data_warnings(rows.table, rows.numbers, [*used, *mixed]),
         ),
     )
 
@@ -161,7 +168,7 @@ def _numbers(
         letter: numeric(
             table,
             name,
-            counted_as(letter, name),
+            letter_for_units(letter, name),
             columns.unit(letter),
             allow_zero=letter in ("Y", "W"),
             signed=letter not in LETTERS or (signed and letter == "L"),

@@ -63,7 +63,7 @@ class Serving:
             value = getattr(self, name)
             if value is not None and not 0 < value <= 1:
                 raise ScalingError(
-                    f"{value:g} is not a utilisation",
+                    f"must be above 0 and at most 1, not {value:g}",
                     where=f"--{name.replace('_', '-')}",
                     remedy="give a share of the peak, such as 0.4",
                 )

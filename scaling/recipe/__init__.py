@@ -2,7 +2,7 @@
 range.
 """
 
-from scaling.recipe.hyper import (
+from scaling.recipe.hyperparams import (
     MIN_BATCH_TOKENS,
     MIN_STEPS,
     b2_of,

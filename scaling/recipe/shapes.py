@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from scaling.accounting import n_params
 from scaling.config import ModelConfig, NConvention, Recipe
-from scaling.config.base import divisors, mistakes
+from scaling.config.base import divisors, validation_messages
 from scaling.errors import ScalingError
 from scaling.formatting import format_count
 
@@ -70,7 +70,7 @@ def shape(d_model: int, vocab_size: int, recipe: Recipe, overrides: dict[str, An
     try:
         return ModelConfig.model_validate(derived | overrides)
     except ValidationError as error:
-        raise InfeasibleCell(mistakes(error), where=f"d_model = {d_model}") from None
+        raise InfeasibleCell(validation_messages(error), where=f"d_model = {d_model}") from None
 
 
 def model_for(

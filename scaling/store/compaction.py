@@ -76,6 +76,6 @@ def compact(folder: Path) -> CompactionResult:
         files.write_atomically(target, write)
         files.check_file(target)
     for path in sources:
-        with files.guarded(path, "remove"):
+        with files.as_disk_error(path, "remove"):
             path.unlink(missing_ok=True)
     return CompactionResult(len(index), int(bool(tables)), len(sources), tuple(corrupt))

@@ -50,7 +50,7 @@ def open_mlflow(out: str) -> Tracker:
     def experiment_of(sweep: str) -> str:
         try:
             return str(client.create_experiment(sweep))
-        except MlflowException:  # it is there already
+        except MlflowException:  # it exists already
             experiment = client.get_experiment_by_name(sweep)
             if experiment is None:
                 raise

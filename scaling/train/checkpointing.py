@@ -46,7 +46,7 @@ def init_state(group: RunGroup, execution: Execution) -> TrainingState:
     key = program_key(group.runs[0])
     states = [initial_state(key, run.seed, execution) for run in group.runs]
     state = states[0] if len(states) == 1 else stack_states(states)
-    return TrainingState(state, {run.run_id: RunMetrics() for run in group.followed_runs()})
+    return TrainingState(state, {run.run_id: RunMetrics() for run in group.runs_with_extensions()})
 
 
 def save(path: Path, group: RunGroup, training: TrainingState, execution: Execution) -> None:
@@ -55,7 +55,7 @@ def save(path: Path, group: RunGroup, training: TrainingState, execution: Execut
         "runs": [run.canonical() for run in group.runs],
         "metrics": {
             run.run_id: training.metrics[run.run_id].dump()
-            for run in group.followed_runs()
+            for run in group.runs_with_extensions()
             if run.run_id in training.metrics
         },
         "fingerprint": fingerprint.fingerprint(execution, len(group.runs)),

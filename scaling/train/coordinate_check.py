@@ -95,13 +95,15 @@ def measure(run: RunConfig, task: Task, steps: int, seeds: int) -> np.ndarray:
     batches_KBT1 = np.stack([task.batch("train", step, run.batch_size) for step in range(steps)])
     rest = optim.hyper(run.optim, run.n_steps), batches_KBT1, np.int32(steps)
     state = initial_state(program_key(run), 0, PLAIN)
-    look = _quick(jax.jit(make_activations(run.model, run.task.seq_len)), state.params, tokens_BT)
+    activations = _quick(
+        jax.jit(make_activations(run.model, run.task.seq_len)), state.params, tokens_BT
+    )
     program = _quick(train_program(program_key(run), PLAIN), state, *rest)
     sizes = []
     for seed in range(seeds):
         state = initial_state(program_key(run), seed, PLAIN)
-        before = look(state.params, tokens_BT)
-        after = look(program(state, *rest)[0].params, tokens_BT)
+        before = activations(state.params, tokens_BT)
+        after = activations(program(state, *rest)[0].params, tokens_BT)
         changes = [after[kind] - before[kind] for kind in ACTIVATIONS]
         arrays = [*(after[kind] for kind in ACTIVATIONS), *changes]
         sizes.append([float(jnp.abs(array).mean()) for array in arrays])
@@ -121,7 +123,7 @@ def make_activations(cfg: ModelConfig, seq_len: int) -> Any:
     """
     graph = nnx.graphdef(Transformer(cfg, seq_len, Compute()))
 
-    def look(params: Any, tokens_BT: jax.Array) -> dict[str, jax.Array]:
+    def activations(params: Any, tokens_BT: jax.Array) -> dict[str, jax.Array]:
         model = nnx.merge(graph, params)
         first_NM, context = model.embed(tokens_BT, tokens_BT.shape[1])
         x_NM, mixed, fed = first_NM, [], []
@@ -139,4 +141,4 @@ def make_activations(cfg: ModelConfig, seq_len: int) -> Any:
             )
         )
 
-    return look
+    return activations

@@ -94,7 +94,7 @@ def train(
     Training resumes from `checkpoint_path(group)` if there is one, with the same bits as an
     uninterrupted run on the same kind of machine. A branch leaves where its cooldown begins: its
     state is saved, `on_branch_saved` is called, and a later `train(branch, ...)` resumes there. For
-    the `later` runs of the group the state is saved where its constant rate ends.
+    the `extensions` of the group the state is saved where its constant rate ends.
     Returns the outcome of each run that has ended; when all runs of a pack diverge, so do the
     branches that have not left. Raises ScalingError when the checkpoint was written under other
     conditions and `allow_changes` is not set. A trace of PROFILED_DISPATCHES dispatches is written
@@ -136,8 +136,8 @@ class Trainer:
         self.metrics = restored.metrics
         self.state: TrainState = self.sharder.put_state(restored.state)
         step = int(np.ravel(self.state.step)[0])
-        for other in (*group.branches, *group.later):
-            leaves_at = group.branch_step if other in group.later else other.branch_step
+        for other in (*group.branches, *group.extensions):
+            leaves_at = group.branch_step if other in group.extensions else other.branch_step
             if step < leaves_at and all(run.run_id in self.metrics for run in other.runs):
                 self.pending[other] = leaves_at
             elif other in group.branches:
@@ -163,8 +163,8 @@ class Trainer:
             while step < self.config.n_steps and not self._all_diverged():
                 boundary = next(boundary for boundary in boundaries if boundary > step)
                 count = min(boundary - step, dispatch_steps(self.config), self.timer.max_steps())
-                wishes = np.array([self.should_stop(), self.timer.save_is_due(), count])
-                stop, save, count = map(int, broadcast_from_host0(wishes))
+                control_flags = np.array([self.should_stop(), self.timer.save_is_due(), count])
+                stop, save, count = map(int, broadcast_from_host0(control_flags))
                 if stop or save:
                     self._read_losses(in_flight)
                     began = time.monotonic()
@@ -189,7 +189,7 @@ class Trainer:
                     self._read_losses(in_flight)
                 if step == boundary:
                     self._evaluate(step)
-                    self._save_leaving(step)
+                    self._save_branches(step)
             self._read_losses(in_flight)
         return step
 
@@ -208,7 +208,7 @@ class Trainer:
         """Steps at which a dispatch must end: evaluations, shorter budgets, leaving groups."""
         boundaries = set()
         for group, end in {self.group: self.config.n_steps, **self.pending}.items():
-            steps = {*measurement_steps(group.runs[0]), *group.read_at, end}
+            steps = {*measurement_steps(group.runs[0]), *group.constant_lr_eval_steps, end}
             boundaries |= {step for step in steps if 0 < step <= end}
         return sorted(boundaries)
 
@@ -262,23 +262,23 @@ class Trainer:
         for index, run in enumerate(self.runs):
             state = self.state if len(self.runs) == 1 else unstack_state(self.state, index)
             followed = [r for r in self._runs_at(index) if not self.metrics[r.run_id].diverged]
-            due = [r for r in followed if step in measurement_steps(r)]
-            values = self.evaluator.evaluate(state) if due else []
-            noise = self.evaluator.gradient_noise(state, run) if due else []
-            for member in due:
+            to_measure = [r for r in followed if step in measurement_steps(r)]
+            values = self.evaluator.evaluate(state) if to_measure else []
+            noise = self.evaluator.gradient_noise(state, run) if to_measure else []
+            for member in to_measure:
                 metrics = self.metrics[member.run_id]
                 metrics.flush_window(step, speed, self._mfu(speed))
                 metrics.record([*values, *noise], step)
                 if step == member.n_steps:
                     metrics.record(self.evaluator.evaluate_at_end(state, member), step)
             for group in (self.group, *self.pending):
-                if step in group.read_at and group.runs[index] in followed:
+                if step in group.constant_lr_eval_steps and group.runs[index] in followed:
                     constant = self.evaluator.evaluate_without_cooldown(state)
                     self.metrics[group.runs[index].run_id].record(constant, step)
             for group in (self.group, *self.pending):
                 member = group.runs[index]
                 rows = [row for row in self.metrics[member.run_id].measured if row.step == step]
-                if rows and group not in self.group.later:
+                if rows and group not in self.group.extensions:
                     self.callbacks.on_eval(member, rows)
             if step == run.n_steps and run in followed:
                 self.callbacks.on_run_end(run, state.params)
@@ -288,10 +288,10 @@ class Trainer:
     def _unfinished_group(self) -> RunGroup:
         """The group without those that have left."""
         branches = tuple(group for group in self.group.branches if group in self.pending)
-        later = tuple(group for group in self.group.later if group in self.pending)
-        return RunGroup(self.runs, branches, self.group.read_at, later)
+        extensions = tuple(group for group in self.group.extensions if group in self.pending)
+        return RunGroup(self.runs, branches, self.group.constant_lr_eval_steps, extensions)
 
-    def _save_leaving(self, step: int) -> None:
+    def _save_branches(self, step: int) -> None:
         """Save the branches that leave here, and the state for longer runs that may come."""
         for group in [group for group, leaves_at in self.pending.items() if leaves_at == step]:
             self._save(group)

@@ -244,7 +244,7 @@ def check_target(target: Path) -> None:
         target.is_file() and MARK in target.read_bytes()[:4096].decode("utf-8", "replace")
     ):
         raise ScalingError(
-            "is there already, and `scaling tune` has not written it",
+            "exists already, and `scaling tune` has not written it",
             where=target,
             remedy="name another file",
         )

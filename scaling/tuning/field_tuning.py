@@ -72,7 +72,7 @@ class SizeGrid(ValueGrid):
     @cached_property
     def why(self) -> str:
         """Why the optimum is not interior; empty where it is."""
-        return self.why_edge(self.full, self.short)
+        return self.edge_reason(self.full, self.short)
 
     @cached_property
     def horizon_power(self) -> WithError | None:
@@ -80,7 +80,7 @@ class SizeGrid(ValueGrid):
         ones.
         """
         optimum, short = self.optimum, fit_optimum(self.short, self.log_values)
-        if not optimum or not short or self.why or self.why_edge(self.short, {}):
+        if not optimum or not short or self.why or self.edge_reason(self.short, {}):
             return None
         span = math.log(self.tokens / min(tokens for tokens, _ in self.runs))
         se = math.hypot(optimum.se_log, short.se_log)

@@ -41,7 +41,7 @@ def best_index(losses: Losses) -> int | None:
     return None if best is None or math.isinf(mean[best]) else best
 
 
-def _near(losses: Losses, best: int) -> list[int]:
+def _parabola_indices(losses: Losses, best: int) -> list[int]:
     """The indices that take part in the parabola about the best."""
     return [
         index
@@ -60,7 +60,7 @@ def fit_optimum(losses: Losses, log_values: LogValues) -> Optimum | None:
     best = best_index(losses)
     if best is None:
         return None
-    mean, near, origin = means(losses), _near(losses, best), log_values[best]
+    mean, near, origin = means(losses), _parabola_indices(losses, best), log_values[best]
     t = np.array([log_values[index] - origin for index in near])
     y = np.array([mean[index] for index in near])
     weight = np.array([OUTER_WEIGHT if abs(index - best) == MAX_STEPS else 1.0 for index in near])
@@ -115,9 +115,9 @@ def _noise(
     if len(t) <= 3:
         return assumed, "assumed"
     design, estimator = _least_squares(t, weight)
-    maker = np.eye(len(t)) - design @ estimator
-    expected = float(np.sum(weight[:, None] * maker**2))
-    scatter = math.sqrt(float(np.sum(weight * (maker @ y) ** 2)) / expected)
+    residual_maker = np.eye(len(t)) - design @ estimator
+    expected = float(np.sum(weight[:, None] * residual_maker**2))
+    scatter = math.sqrt(float(np.sum(weight * (residual_maker @ y) ** 2)) / expected)
     return (scatter, "residuals") if scatter > assumed else (assumed, "assumed")
 
 
@@ -151,7 +151,7 @@ def regret(
 ) -> Regret:
     """The regret of a value: on the parabola inside its span, else interpolated in the grid."""
 
-    def above(excess: float, lowest: float, known_from: Any) -> Regret:
+    def regret_above(excess: float, lowest: float, known_from: Any) -> Regret:
         return Regret(
             value=math.exp(log_value),
             excess=excess,
@@ -161,17 +161,17 @@ def regret(
 
     best = best_index(full)
     if optimum.curvature is not None and best is not None:
-        span = [log_values[index] for index in _near(full, best)]
+        span = [log_values[index] for index in _parabola_indices(full, best)]
         if min(span) - 1e-9 <= log_value <= max(span) + 1e-9:
             rise = 0.5 * optimum.curvature * (log_value - optimum.log_value) ** 2
-            return above(rise, optimum.loss, "fit")
+            return regret_above(rise, optimum.loss, "fit")
     loss = _between(log_value, full, log_values)
     if loss is not None and math.isfinite(loss):
-        return above(max(0.0, loss - optimum.loss), optimum.loss, "full_runs")
+        return regret_above(max(0.0, loss - optimum.loss), optimum.loss, "full_runs")
     short_loss = _between(log_value, short, log_values)
     if short_loss is not None and math.isfinite(short_loss):
         lowest = min(means(short).values())
-        return above(short_loss - lowest, lowest, "short_runs")
+        return regret_above(short_loss - lowest, lowest, "short_runs")
     known_from = "unknown" if loss is None and short_loss is None else "diverges"
     return Regret(value=math.exp(log_value), known_from=known_from)  # type: ignore[arg-type]
 

@@ -88,7 +88,7 @@ class ValueGrid:
         known = tried | self.first
         return wanted & known | set(sorted(wanted - known)[:allowed])
 
-    def why_edge(self, full: Losses, short: Losses) -> str:
+    def edge_reason(self, full: Losses, short: Losses) -> str:
         """Why the best of `full` lacks a finite neighbour on one side once nothing is left to
         train; empty where it is interior.
         """

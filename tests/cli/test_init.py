@@ -65,7 +65,7 @@ def test_wrong_init_answer_exits_2_and_writes_nothing(place, said, words):
 
 def test_init_keeps_an_existing_file(place):
     (place / "first.toml").write_text("mine")
-    assert "is there already" in scaling("init", "first.toml", "--yes", code=2).stderr
+    assert "exists already" in scaling("init", "first.toml", "--yes", code=2).stderr
     assert (place / "first.toml").read_text() == "mine"
 
 

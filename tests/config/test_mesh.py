@@ -36,10 +36,13 @@ def test_mesh_strings_are_parsed(text, mesh):
     [
         (
             "fdsp=4",
-            "--mesh fdsp=4: 'fdsp' is no axis of a mesh\n"
+            "--mesh fdsp=4: 'fdsp' is not an axis of a mesh\n"
             "  did you mean fsdp? axes: data, fsdp, tensor, as in data=2,fsdp=4",
         ),
-        ("", "--mesh : '' is no axis of a mesh\n  axes: data, fsdp, tensor, as in data=2,fsdp=4"),
+        (
+            "",
+            "--mesh : '' is not an axis of a mesh\n  axes: data, fsdp, tensor, as in data=2,fsdp=4",
+        ),
         ("data=2,data=4", "--mesh data=2,data=4: data is given twice\n  name each axis once"),
         ("data=0", "--mesh data=0: data = '0' is not a number of devices\n  write it as data=4"),
         ("data=-1", "--mesh data=-1: data = '-1' is not a number of devices\n  write it as data=4"),

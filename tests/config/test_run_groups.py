@@ -94,7 +94,7 @@ def test_run_group_round_trips_through_json_and_drops_named_branches():
     assert adapter.validate_json(adapter.dump_json(family)) == family
     first, second = family.branches
     assert family.without([first.runs[0].run_id]) == RunGroup(
-        family.runs, (second,), family.read_at
+        family.runs, (second,), family.constant_lr_eval_steps
     )
     assert family.name == family.runs[0].run_id
     assert RunGroup(family.runs + second.runs).name.startswith("pack-")

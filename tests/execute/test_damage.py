@@ -18,9 +18,9 @@ from benchmarks.chaos.verdict import numbers
 from scaling import files
 from scaling.config.sweep_file import dump_sweep
 from scaling.errors import ScalingError
-from scaling.execute.attempts import Ledger, summarize
 from scaling.execute.lease import Lease
-from scaling.execute.session import origin
+from scaling.execute.ledger import Ledger, summarize
+from scaling.execute.prepare_folder import origin
 from scaling.execute.status import read_status
 from scaling.execute.sweep_folder import SweepFolder
 from scaling.execute.verify import inspect

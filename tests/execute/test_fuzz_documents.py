@@ -20,8 +20,8 @@ from benchmarks.chaos import errors
 from scaling import files
 from scaling.config.sweep_file import dump_sweep, load_sweep
 from scaling.errors import ScalingError
-from scaling.execute.attempts import summarize
 from scaling.execute.lease import HeartbeatMonitor, Lease, peers
+from scaling.execute.ledger import summarize
 from scaling.execute.status import read_status
 from scaling.execute.sweep_folder import SweepFolder
 from scaling.execute.verify import inspect

@@ -18,8 +18,8 @@ from benchmarks.chaos.sweeps import FILES_SWEEP
 from scaling import files
 from scaling.config.sweep_file import load_sweep
 from scaling.execute import lease, locks
-from scaling.execute.attempts import summarize
 from scaling.execute.lease import Lease
+from scaling.execute.ledger import summarize
 from scaling.execute.locks import FolderLock
 from scaling.execute.sweep_folder import SweepFolder
 from scaling.store import run_files

@@ -15,8 +15,8 @@ import pytest
 from scaling import files
 from scaling.config.sweep_file import dump_sweep
 from scaling.execute import lease as leases
-from scaling.execute.attempts import summarize
 from scaling.execute.lease import HeartbeatMonitor, Lease, peers
+from scaling.execute.ledger import summarize
 from scaling.execute.sweep_folder import SweepFolder
 from scaling.execute.worker import publish
 from scaling.store import run_files
@@ -157,7 +157,7 @@ def test_process_that_lost_its_lease_publishes_nothing(tmp_path):
         ended = publish(SweepFolder(tmp_path), "tiny", run, simulate(run), source, lease.path)
         assert ended.event == "stopped"
         assert run_files.finished_run_ids(tmp_path) == set()
-        with pytest.raises(Exception, match="given to others"), lease.locked():
+        with pytest.raises(Exception, match="others took over its runs"), lease.locked():
             lease.claim(["aaa"])
 
 

@@ -9,7 +9,7 @@ import pytest
 from scaling.config import Execution, MeshShape
 from scaling.config.sweep_file import dump_sweep
 from scaling.errors import ScalingError
-from scaling.execute.attempts import summarize
+from scaling.execute.ledger import summarize
 from scaling.execute.run_queue import pack_limit
 from scaling.plan import plan
 from scaling.plan.device_fit import DeviceMemory

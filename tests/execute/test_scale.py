@@ -49,7 +49,7 @@ def test_thousand_runs_are_compacted_without_change(folder, monkeypatch):
 
 def test_many_single_files_are_compacted_on_resume(tmp_path, monkeypatch):
     from scaling.execute.lease import Lease
-    from scaling.execute.session import prepare
+    from scaling.execute.prepare_folder import prepare
     from scaling.execute.simulated import simulate
     from scaling.execute.sweep_folder import SweepFolder
     from scaling.execute.worker import publish

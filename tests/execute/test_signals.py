@@ -8,7 +8,7 @@ import time
 import pytest
 
 from scaling.config.sweep_file import dump_sweep
-from scaling.execute.attempts import summarize
+from scaling.execute.ledger import summarize
 from scaling.store import run_files
 from tests import command_line
 from tests.execute.sweeping import (

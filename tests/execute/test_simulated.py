@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from scaling import accounting
 from scaling.config import RunConfig, Sweep
 from scaling.errors import ScalingError
-from scaling.execute.simulated import SEED_NOISE, known, simulate, surface
+from scaling.execute.simulated import SEED_NOISE, load_simulated_law, simulatable_laws, simulate
 from scaling.fit.estimate import estimate
 from scaling.fit.frontier.frontier import Cost
 from scaling.fit.frontier.isoflop import isoflop
@@ -106,7 +106,7 @@ def test_rows_are_those_of_a_real_run():
     )
 
 
-@pytest.mark.parametrize("name", known())
+@pytest.mark.parametrize("name", simulatable_laws())
 def test_losses_follow_the_law_in_its_own_counting_up_to_the_noise_of_seeds(name):
     entry = published(name.removeprefix("published:"))
     off = []
@@ -195,8 +195,8 @@ def test_budgets_of_the_largest_runs_are_simulated():
 )
 def test_laws_that_need_more_than_a_sweep_gives_are_rejected_with_the_usable_names(name, words):
     with pytest.raises(ScalingError, match=words) as caught:
-        surface(name)
-    assert all(usable in caught.value.remedy for usable in known())
+        load_simulated_law(name)
+    assert all(usable in caught.value.remedy for usable in simulatable_laws())
 
 
 def test_a_real_run_is_not_simulated():

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from scaling.config.sweep_file import dump_sweep
-from scaling.execute.attempts import entries
+from scaling.execute.ledger import entries
 from tests.execute.slurm_cluster import running
 from tests.execute.sweeping import numbers, optimised, scaling, status, training, wait_for
 from tests.sweep_files import TINY, tiny

@@ -243,7 +243,7 @@ def test_a_stream_has_no_corpus_to_limit():
 def test_batch_that_is_no_multiple_of_the_sequence_is_rejected(value, by_axis):
     cell = {"size": "6k", "tokens": "40k", "settings": {} if by_axis else {"batch_size": value}}
     axes = [{"field": "batch_size", "values": [value]}] if by_axis else []
-    with pytest.raises(ScalingError, match="no number of sequences"):
+    with pytest.raises(ScalingError, match="not a number of sequences"):
         planned(design={"kind": "list", "cells": [cell]}, axes=axes)
 
 

@@ -350,7 +350,7 @@ def test_lists_of_one_and_categories_are_plain_cells(tmp_path):
 )
 def test_a_first_line_of_numbers_is_no_header(text, tmp_path):
     (tmp_path / "runs.txt").write_text(text)
-    with pytest.raises(ScalingError, match="the first line holds numbers and is no header"):
+    with pytest.raises(ScalingError, match="the first line holds numbers and is not a header"):
         read(tmp_path / "runs.txt")
 
 

@@ -119,7 +119,7 @@ def test_unit_of_a_cell(text, letter, value):
     [("70 bananas", "N"), ("1,5", "L"), ("", "N"), ("M", "N"), ("3M", "L"), ("2 bits", "D")],
 )
 def test_other_cells_are_rejected(text, letter):
-    with pytest.raises(ValueError, match=r"number|no unit"):
+    with pytest.raises(ValueError, match=r"number|not a unit"):
         parse_cell(text, QUANTITIES[letter])
 
 

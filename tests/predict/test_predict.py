@@ -247,7 +247,7 @@ def test_status_is_passed_on(folder):
         ({"flops": 1e21, "n_params": 1e9, "tokens": 1e9}, "two of them give the third"),
         ({"n_params": 1e9, "tokens": 1e9, "steps": 1e4}, "does not use S"),
         ({"n_params": 1e9, "tokens": 1e9, "unique_tokens": 1e8}, "data-constrained"),
-        ({"flops": "1e21 tokens"}, "is no unit of FLOPs"),
+        ({"flops": "1e21 tokens"}, "is not a unit of FLOPs"),
         ({"loss": 1.0}, "floor E is 1.693"),
     ],
 )

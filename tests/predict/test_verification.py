@@ -103,7 +103,7 @@ def test_a_published_law_is_tested_on_the_data_of_a_sweep(fitted):
         ),
         (
             ["loop/fits/chinchilla.json", "--flops", "8e20", "--emit", "loop.toml"],
-            "is there already",
+            "exists already",
         ),
         ([HOFFMANN, "--flops", "8e20", "--emit", "x.toml"], "a published law has no sweep here"),
         ([HOFFMANN, "--flops", "8e20", "--emit", "x.toml", "--base", "none.toml"], "no such file"),

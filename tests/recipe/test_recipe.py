@@ -18,7 +18,7 @@ from scaling.recipe import (
     optim_for,
     range_warnings,
 )
-from scaling.recipe.hyper import b2, weight_decay
+from scaling.recipe.hyperparams import b2, weight_decay
 from scaling.recipe.shapes import head_width
 from scaling.warning import WarningCode
 from tests.sweep_files import tiny

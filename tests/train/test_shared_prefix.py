@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from scaling.config import Execution
-from scaling.config.run_groups import RunGroup, group_runs, later_groups, pack_groups
+from scaling.config.run_groups import RunGroup, extension_groups, group_runs, pack_groups
 from scaling.plan import plan
 from scaling.tasks import open_task
 from scaling.train.step import AVERAGE_POWER, initial_state, program_key, update_average
@@ -242,15 +242,20 @@ def test_a_longer_run_added_later_continues_the_kept_state_to_the_bit(tmp_path, 
     """Its rows, early measurements included, are those of the same run trained from the start."""
     optim = {"schedule": schedule}
     wanted, (*_, longer) = runs(optim=optim), runs([*BUDGETS, "60k"], optim=optim)
-    (group,) = group_runs(wanted, later=later_groups(wanted, [longer]))
-    (kept,) = group.later
+    (group,) = group_runs(wanted, extensions=extension_groups(wanted, [longer]))
+    (kept,) = group.extensions
     train_all([group], tmp_path)
     step = int(np.load(tmp_path / f"{longer.run_id}.npz")[f"leaf_{step_leaf(longer)}"])
     assert step == group.runs[0].stable_steps > 0.5 * group.runs[0].n_steps
     (whole,) = group_runs([*wanted, longer])
-    assert kept.read_at == whole.read_at
-    alone = train_all([RunGroup((longer,), read_at=whole.read_at)], tmp_path / "alone")
-    continued = train_all([RunGroup((longer,), read_at=whole.read_at)], tmp_path)
+    assert kept.constant_lr_eval_steps == whole.constant_lr_eval_steps
+    alone = train_all(
+        [RunGroup((longer,), constant_lr_eval_steps=whole.constant_lr_eval_steps)],
+        tmp_path / "alone",
+    )
+    continued = train_all(
+        [RunGroup((longer,), constant_lr_eval_steps=whole.constant_lr_eval_steps)], tmp_path
+    )
     assert rows(continued[longer.run_id]) == rows(alone[longer.run_id])
     assert "constant_loss" in {m.metric for m in alone[longer.run_id].measured}
 

@@ -418,7 +418,7 @@ def test_foreign_tuning_file_and_folder_are_not_overwritten(tmp_path):
     for target in (mine, path, tmp_path):
         done = scaling("tune", path, "--simulate", LAW, "--out", tmp_path / "out", "--emit", target)
         assert done.returncode == 2
-        assert "is there already, and `scaling tune` has not written it" in done.stderr
+        assert "exists already, and `scaling tune` has not written it" in done.stderr
     assert not (tmp_path / "out").exists()
     assert mine.read_text() == "precious"
     other = tmp_path / "other"

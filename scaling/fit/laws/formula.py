@@ -67,7 +67,7 @@ def _entries(path: Path) -> dict[str, Any]:
             raise unknown_choice("key", key, KEYS, where=path)
         if not isinstance(value, KEYS[key]):
             raise ScalingError(
-                f"{key} is no {KEYS[key].__name__}", where=path, remedy="see docs/formulas.md"
+                f"{key} is not a {KEYS[key].__name__}", where=path, remedy="see docs/formulas.md"
             )
     if "formula" not in entries:
         raise ScalingError(
@@ -105,7 +105,7 @@ def parse_formula(
     left, equals, right = text.partition("=")
     head = HEAD.fullmatch(left)
     if not equals or not head:
-        raise unreadable(text, 0, "the left side is no name")
+        raise unreadable(text, 0, "the left side is not a name")
     tree = parse(text, len(left) + 1)
     occurring = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
     names = list(

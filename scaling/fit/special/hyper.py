@@ -17,7 +17,7 @@ import pandas as pd
 from scaling.errors import ScalingError
 from scaling.fit.document import Estimate
 from scaling.points.points import Points
-from scaling.points.repeated_rows import near_groups
+from scaling.points.repeated_rows import group_within_1_percent
 from scaling.warning import ResultWarning, WarningCode, warn
 
 NEAR_BEST = 0.005  # of the lowest loss of its cell: where a parabola holds
@@ -74,7 +74,7 @@ def fit_hyper(points: Points, resamples: int, seed: int, ci: float) -> HyperFit:
     sizes = {
         name: np.log(values[rows])
         for name, values in (("N", points.n), ("D", points.d))
-        if len(np.unique(near_groups(values[rows]))) > 1
+        if len(np.unique(group_within_1_percent(values[rows]))) > 1
     }
     target = np.log(points.loss[rows] / best[rows])
     powers, rmse = _minima(logs, sizes, target, label, resamples, seed)
@@ -99,7 +99,9 @@ def _cells(points: Points) -> np.ndarray:
     """A number for each N and D, equal within 1 %."""
     assert points.n is not None
     assert points.d is not None
-    keys = pd.DataFrame({"n": near_groups(points.n), "d": near_groups(points.d)})
+    keys = pd.DataFrame(
+        {"n": group_within_1_percent(points.n), "d": group_within_1_percent(points.d)}
+    )
     return np.asarray(keys.groupby(["n", "d"], sort=False).ngroup())
 
 

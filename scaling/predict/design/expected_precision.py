@@ -205,9 +205,9 @@ def _check(target: float | None, noise: float | None) -> None:
             )
     if noise is not None and not LEAST_NOISE <= noise <= 1:
         raise ScalingError(
-            f"{noise:g} is no noise of a log loss",
+            f"must be from {LEAST_NOISE:g} to 1, not {noise:g}",
             where="--noise",
-            remedy=f"give a number from {LEAST_NOISE:g} to 1, such as 0.007",
+            remedy="two seeds of a small model differ by about 0.007",
         )
 
 

@@ -165,9 +165,9 @@ def next_runs(
     spend, goal = _flops(budget, "--budget"), _flops(target, "--target")
     if not 0 <= rho < 1:
         raise ScalingError(
-            f"{rho} is no share of the noise",
+            f"must be from 0 to below 1, not {rho}",
             where="--rho",
-            remedy="give a number from 0 up to, but not including, 1",
+            remedy="0 treats the noise of all runs as independent",
         )
     result = FitResult.load(path)
     law, n, d = _law(path, result)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from scaling.errors import ScalingError, located
+from scaling.errors import ScalingError, with_location
 from scaling.fit.document import Column, Document, Integer, Real
 from scaling.fit.laws.derivatives import Array
 from scaling.fit.laws.expression import evaluate_text
@@ -72,9 +72,9 @@ def next_from_pool(
         law = LAWS[law].formula.replace("[", "(").replace("]", ")")
     table = read_table(pool, read_bytes(pool))
     chosen = replace(read_formula(law, None, columns, list(map(str, table))), signed=True)
-    with located(pool):
+    with with_location(pool):
         x, loss = _inputs(table, chosen, columns)
-    with located(target):
+    with with_location(target):
         there, _ = _inputs(read_table(target, read_bytes(target)), chosen, columns)
     known = {
         str(name): pd.to_numeric(table[name], errors="coerce").to_numpy(float) for name in table

@@ -1,5 +1,5 @@
 """Which candidates to train: V-optimal (Fedorov 1972), greedily, most variance a FLOP first,
-guarded against a law that is not exact.
+as_disk_error against a law that is not exact.
 
 The criterion is var(log N*) + var(log L*), each as a share of what it is before: neither unit nor
 size of the two decides, and a design that knows N* but not the loss there, or the reverse, is not

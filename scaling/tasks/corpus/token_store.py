@@ -171,7 +171,7 @@ def open_store(folder: Path) -> TokenStore:
 def _read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     if not path.is_file():
-        what = "is no token store: it holds no manifest.json"
+        what = "is not a token store: it has no manifest.json"
         remedy = 'write one: scaling data prepare FILES... --out FOLDER; or use "stdlib"'
         raise ScalingError(
             what if folder.is_dir() else "no such token store", where=folder, remedy=remedy

@@ -68,7 +68,7 @@ def test_derivatives_of_every_operation_equal_differences() -> None:
         ("L = E + A*log", "11", "log is a function"),
         ("L = N if N > 1 else E", "7", "no arithmetic"),
         ("L = E.real * N", "5", "no arithmetic"),
-        ("E + A/N", "1", "the left side is no name"),
+        ("E + A/N", "1", "the left side is not a name"),
         ("L(N, V) = E + A/N", "6", "V does not occur"),
     ],
 )

@@ -132,7 +132,7 @@ def test_rewriting_keeps_an_equal_store_and_rejects_another(make_store):
 def test_foreign_folders_are_neither_opened_nor_overwritten(tmp_path):
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.txt").write_text("keep me")
-    with pytest.raises(ScalingError, match="is no token store"):
+    with pytest.raises(ScalingError, match="is not a token store"):
         open_store(tmp_path / "notes")
     with pytest.raises(ScalingError, match="something else"):
         write(tmp_path / "notes", [])

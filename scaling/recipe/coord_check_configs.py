@@ -11,7 +11,7 @@ from typing import Any, Literal, cast, get_args
 from scaling.accounting import n_params
 from scaling.config import ModelConfig, MuP, OptimConfig, RunConfig, Sweep
 from scaling.errors import ScalingError
-from scaling.recipe.hyper import learning_rate
+from scaling.recipe.hyperparams import learning_rate
 from scaling.recipe.shapes import InfeasibleCell, shape
 
 BATCH_TOKENS = 1024  # per step: activation sizes do not need the sweep's batch

@@ -58,7 +58,7 @@ class Ledger:
         text = json.dumps(entry, allow_nan=False)
         # what was cut short before it stays a line of its own
         line = f"\n{zlib.crc32(text.encode()):08x} {text}\n".encode()
-        with self._lock, contextlib.suppress(FileNotFoundError), files.guarded(self.path):
+        with self._lock, contextlib.suppress(FileNotFoundError), files.as_disk_error(self.path):
             self.path.parent.mkdir(exist_ok=True)
             descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
             try:

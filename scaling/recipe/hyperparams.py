@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from scaling.accounting import n_params
 from scaling.config import ModelConfig, NConvention, OptimConfig, PowerRule, Recipe, Sweep
-from scaling.config.base import mistakes
+from scaling.config.base import validation_messages
 from scaling.recipe import rules
 from scaling.recipe.shapes import InfeasibleCell, model_for
 
@@ -119,7 +119,7 @@ def optim_for(
     try:
         return OptimConfig.model_validate(derived | overrides)
     except ValidationError as error:
-        raise InfeasibleCell(mistakes(error, "optim.")) from None
+        raise InfeasibleCell(validation_messages(error, "optim.")) from None
 
 
 def range_warnings(

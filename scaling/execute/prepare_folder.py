@@ -49,14 +49,14 @@ def prepare(
         finished = run_files.finished_run_ids(folder.path)
         missing = [item for item in plan.runs if item.run_id not in finished]
         if simulated is None and missing:
-            _take_up_kept(folder, plan, missing, on_message)
+            _reuse_prefix_states(folder, plan, missing, on_message)
     compact_many(folder.path, lease)
     if lease.is_alone():
         folder.clean(finished, complete=not missing)
     return missing
 
 
-def _take_up_kept(
+def _reuse_prefix_states(
     folder: SweepFolder, plan: Plan, missing: Sequence[PlannedRun], on_message: OnMessage
 ) -> None:
     """Continue the stable phase of finished runs for longer ones, where its state was kept."""
@@ -65,7 +65,7 @@ def _take_up_kept(
     longest_first = sorted(finished, key=lambda run: -run.n_steps)
     reached = {run.prefix_key: run.n_steps for run in longest_first if run.stable_steps}
     counts = Counter(
-        folder.take_up_kept(item.run_id)
+        folder.reuse_prefix_state(item.run_id)
         for item in missing
         if item.run.n_steps > reached.get(item.run.prefix_key, item.run.n_steps)
         and not folder.has_checkpoint(item.run_id)
