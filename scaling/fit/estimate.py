@@ -78,8 +78,10 @@ def estimate(
     return replace(fit, status=status, warnings=(*data_warnings, *warnings))
 
 
-def refit(fit: LawFit, points: Points) -> LawFit:
-    """The same law under the same objective, fitted anew to other points. Raises ScalingError."""
+def refit(fit: LawFit, points: Points, near: Mapping[str, float] | None = None) -> LawFit:
+    """The same law under the same objective, fitted anew to other points, from the parameters
+    `near` alone where the optimum is known to be there. Raises ScalingError.
+    """
     return estimate(
         fit.law,
         points,
@@ -87,6 +89,7 @@ def refit(fit: LawFit, points: Points) -> LawFit:
         fit.delta,
         fixed=fit.fixed,
         one_sided=fit.one_sided,
+        near=near,
     )
 
 

@@ -64,8 +64,8 @@ def holdout(
     is none.
 
     Intervals include refits of resamples and a residual each; with a `combination` of laws of all
-    points they are those of one. The warnings also say where they cover significantly fewer runs than
-    they should, or miss on one side only. A `count` of 0 asks for no hold-out.
+    points they are those of one. The warnings also say where they cover significantly fewer runs
+    than they should, or miss on one side only. A `count` of 0 asks for no hold-out.
     """
     if not count:
         return None, []
@@ -76,7 +76,7 @@ def holdout(
     out, budget = parts
     train, test = points.take(~out), points.take(out)
     try:
-        fitted = refit(fit, train)
+        fitted = refit(fit, train, fit.values)
     except ScalingError as error:
         message = f"no hold-out: without the largest budget {error.what}"
         return None, [warn(WarningCode.NO_HOLDOUT, message)]

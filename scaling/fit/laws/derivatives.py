@@ -45,7 +45,11 @@ def sum_of_powers(design: Array, floor: int | None, root: int | None) -> Bound:
     if floor is not None and root is not None:
         return above_floor(sum_of_powers(design, None, root), floor)
     size, n = design.shape[1:]
-    outer = (design[:, :, None] * design[:, None]).reshape(-1, size * size, n).transpose(0, 2, 1)
+    outer = []  # of each term the places in a matrix (P, P), flat, of what it moves
+    for x in design:
+        moved = np.flatnonzero(x.any(1))
+        pairs = x[moved, None] * x[moved]
+        outer.append(((size * moved[:, None] + moved).ravel(), pairs.reshape(-1, n).T))
 
     def at(theta: Array) -> Expansion:
         warmth = theta[:, root, None] if root is not None else 1.0
@@ -59,8 +63,10 @@ def sum_of_powers(design: Array, floor: int | None, root: int | None) -> Bound:
 
         def spread(weight: Array) -> Array:
             """sum_i weight_i sum_k p_k x_k x_k' (R, P, P), x_k the gradient of z_k."""
-            parts = zip(weight * shares, outer, strict=True)
-            return np.sum([one @ xx for one, xx in parts], axis=0).reshape(-1, size, size)
+            matrix = np.zeros((len(theta), size * size))
+            for one, (places, pairs) in zip(weight * shares, outer, strict=True):
+                matrix[:, places] += one @ pairs
+            return matrix.reshape(-1, size, size)
 
         pull = shares[0, :, None] * design[0]
         for one, x in zip(shares[1:], design[1:], strict=True):
