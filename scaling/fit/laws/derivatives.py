@@ -12,6 +12,7 @@ import numpy as np
 
 Array = np.ndarray
 Inputs = Mapping[str, Array]
+AT_ONCE = 10_000  # numbers in a gradient, up to which all coordinates are nudged in one call
 NUDGE = 1e-6  # of a coordinate, where a second derivative is a difference of first ones
 
 
@@ -125,11 +126,12 @@ def by_differences(value_and_gradient: Callable[[Array], tuple[Array, Array]]) -
 
         def second(a: Array, b: Array) -> Array:
             here = (gradient * b[:, None]).sum(2)
-            axes = np.eye(theta.shape[1])
-            moved = [
-                (value_and_gradient(theta + NUDGE * axis)[1] * b[:, None]).sum(2) for axis in axes
-            ]
-            bend = np.stack([(there - here) / NUDGE for there in moved], 1)
+            size, moved = theta.shape[1], []
+            for axes in np.array_split(np.eye(size), min(size, 1 + gradient.size // AT_ONCE)):
+                nudged = (theta + NUDGE * axes[:, None]).reshape(-1, size)
+                slopes = value_and_gradient(nudged)[1].reshape(-1, *gradient.shape)
+                moved.append((slopes * b[:, None]).sum(3))
+            bend = ((np.concatenate(moved) - here) / NUDGE).transpose(1, 0, 2)
             return product(gradient, a) + (bend + bend.transpose(0, 2, 1)) / 2
 
         return Expansion(value, gradient, second)
