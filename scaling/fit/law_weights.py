@@ -75,8 +75,8 @@ def weigh_laws(
     near: Combination | None = None,
 ) -> Combination | None:
     """Fit, score and weigh the candidates on points with N, D and C; None where fewer than three
-    laws can be fitted. The laws are fitted from the optima of `near`, a combination of nearly the
-    same points.
+    laws can be fitted. Laws that are identified by nearly the same points, those of `near`, are
+    fitted from their optima.
     """
     points = Dataset.of(data).points
     if points.n is None or points.d is None or points.c is None:
@@ -87,7 +87,8 @@ def weigh_laws(
         data = Dataset(points.take(order[picked]))
     data = Dataset.of(data)
     points, weighted = data.points, Dataset(recent(data.points))
-    fits, known = {}, {one.name: one.params for one in near.candidates} if near else {}
+    fits, candidates = {}, near.candidates if near else ()
+    known = {one.name: one.params for one in candidates if one.status is FitStatus.OK}
     for name in CANDIDATE_LAWS:
         try:
             fits[name] = estimate(LAWS[name], weighted, objective, delta, near=known.get(name))

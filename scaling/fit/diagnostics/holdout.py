@@ -11,6 +11,7 @@ from scaling.fit.bootstrap import bootstrap
 from scaling.fit.combination import Combination
 from scaling.fit.dataset import Dataset
 from scaling.fit.diagnostics.results import Holdout, HoldoutRow, RolloutStep
+from scaling.fit.document import FitStatus
 from scaling.fit.estimate import refit
 from scaling.fit.frontier.frontier import cap_resamples
 from scaling.fit.frontier.isoflop import MIN_BUDGETS
@@ -76,7 +77,7 @@ def holdout(
     out, budget = parts
     train, test = points.take(~out), points.take(out)
     try:
-        fitted = refit(fit, train, fit.values)
+        fitted = refit(fit, train, fit.values if fit.status is FitStatus.OK else None)
     except ScalingError as error:
         message = f"no hold-out: without the largest budget {error.what}"
         return None, [warn(WarningCode.NO_HOLDOUT, message)]
