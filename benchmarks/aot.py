@@ -12,6 +12,7 @@ Needs the extra `aot` (1.6 GB of compilers, Linux x86-64): `pip install --no-dep
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import re
@@ -27,6 +28,7 @@ from scaling import accounting
 from scaling.config import Execution, MeshShape, ModelConfig, OptimConfig, RunConfig, TextTask
 from scaling.config.resolve_execution import DEVICE_LOSS_CHUNK, resolve
 from scaling.plan import memory
+from scaling.plan.device_fit import USABLE
 
 VOCAB_SIZE, SEQ_LEN, STEPS = 50304, 2048, 4
 MODELS = {  # layers, d_model, heads, head width
@@ -35,6 +37,7 @@ MODELS = {  # layers, d_model, heads, head width
     "350M": (24, 1024, 16, 64),
     "1.3B": (24, 2048, 16, 128),
 }
+COMPILERS = {"gpu": "jax_cuda12_plugin", "tpu": "libtpu"}
 EXPERTS = {"n_experts": 8, "top_k": 2}
 H100 = """
 gpu_device_info {
@@ -54,7 +57,7 @@ device_description_str: "NVIDIA H100 80GB HBM3"
 """
 
 
-ONE_DEVICE = MeshShape()
+ONE_DEVICE, CUBE = MeshShape(), MeshShape(data=2, fsdp=2, tensor=2)
 
 
 @dataclass(frozen=True)
@@ -85,33 +88,46 @@ class Case:
 
 CASES = {
     "h100-tiny": Case("h100", "tiny", 4),
-    "h100x8-tiny-tensor": Case("h100", "tiny", 16, MeshShape(data=2, fsdp=2, tensor=2)),
+    "h100x8-tiny-tensor": Case("h100", "tiny", 16, CUBE),
     "v5e-tiny": Case("tpu-v5e", "tiny", 4),
-    "h100x8-tiny-experts": Case(
-        "h100", "tiny", 16, MeshShape(data=2, fsdp=2, tensor=2), experts=True
-    ),
+    "h100x8-tiny-experts": Case("h100", "tiny", 16, CUBE, experts=True),
+    "v5ex8-tiny-experts": Case("tpu-v5e", "tiny", 16, MeshShape(fsdp=8), experts=True),
     "v5e2x4-tiny": Case("tpu-v5e", "tiny", 16, MeshShape(data=2, fsdp=4), slices=2),
     "h100-125M": Case("h100", "125M", 16),
     "h100-350M": Case("h100", "350M", 8),
     "h100-1.3B": Case("h100", "1.3B", 8),
+    "h100x8-125M-data": Case("h100", "125M", 128, MeshShape(data=8)),
     "h100x8-350M-data": Case("h100", "350M", 64, MeshShape(data=8)),
+    "h100x8-1.3B-data": Case("h100", "1.3B", 64, MeshShape(data=8)),
+    "h100x8-125M-fsdp": Case("h100", "125M", 128, MeshShape(fsdp=8)),
     "h100x8-350M-fsdp": Case("h100", "350M", 64, MeshShape(fsdp=8)),
     "h100x8-1.3B-fsdp": Case("h100", "1.3B", 64, MeshShape(fsdp=8)),
-    "h100x8-350M-tensor": Case("h100", "350M", 32, MeshShape(data=2, fsdp=2, tensor=2)),
+    "h100x8-125M-tensor": Case("h100", "125M", 64, CUBE),
+    "h100x8-350M-tensor": Case("h100", "350M", 32, CUBE),
+    "h100x8-1.3B-tensor": Case("h100", "1.3B", 32, CUBE),
     "h100x8-125M-experts": Case("h100", "125M", 64, MeshShape(fsdp=4, tensor=2), experts=True),
     "v5e-125M": Case("tpu-v5e", "125M", 4),
     "v5e-350M": Case("tpu-v5e", "350M", 2),
-    "v4-350M": Case("tpu-v4", "350M", 2),
+    "v5e-1.3B": Case("tpu-v5e", "1.3B", 1, remat="block"),
+    "v5ex8-125M-fsdp": Case("tpu-v5e", "125M", 32, MeshShape(fsdp=8)),
     "v5ex8-350M-fsdp": Case("tpu-v5e", "350M", 32, MeshShape(fsdp=8)),
-    "v5ex8-1.3B-fsdp": Case("tpu-v5e", "1.3B", 16, MeshShape(fsdp=8), "block"),
+    "v5ex8-1.3B-fsdp": Case("tpu-v5e", "1.3B", 64, MeshShape(fsdp=8), "block"),
+    "v5ex8-125M-experts": Case("tpu-v5e", "125M", 16, MeshShape(fsdp=8), experts=True),
+    "v4-125M": Case("tpu-v4", "125M", 4),
+    "v4-350M": Case("tpu-v4", "350M", 2),
+    "v4-1.3B": Case("tpu-v4", "1.3B", 1, remat="block"),
 }
 
 
 @dataclass
 class Row:
-    """What a case compiled to. Bytes are of one device; `faults` is empty if all checks hold."""
+    """What a case compiled to. Bytes are of one device; `faults` is empty if all checks hold.
+
+    Of a program that does not fit the device the compiler says its memory alone.
+    """
 
     case: str
+    fits: bool = True
     memory: int = 0
     planned: int = 0
     traffic: float = 0.0
@@ -211,10 +227,22 @@ def compile_case(name: str, keep: Path | None = None, only: Sequence[str] = ()) 
     """Compile a case and check it; `keep` is a folder for the compiled programs' text."""
     case, row, began = CASES[name], Row(name), time.monotonic()
     run, n = model_run(case), case.mesh.n_devices
+    device = accounting.DEVICES[case.device]
+    estimate = memory.estimate(run, case.execution, case.kind)
+    row.planned = estimate.total - estimate.evaluation
     for program, (lowered, n_leaves) in programs(case).items():
         if only and program not in only:
             continue
-        compiled = lowered.compile()
+        try:
+            compiled = lowered.compile()
+        except RuntimeError as error:
+            used = re.search(r"Used ([\d.]+)G of [\d.]+G hbm", str(error))
+            if used is None:
+                raise
+            row.fits, row.memory = False, round(float(used.group(1)) * 2**30)
+            if estimate.total <= USABLE * device.memory_bytes:
+                row.faults.append("does not fit, and the planner says that it does")
+            break
         text = compiled.as_text()
         if keep:
             (keep / f"{name}.{program}.hlo").write_text(text)
@@ -224,11 +252,8 @@ def compile_case(name: str, keep: Path | None = None, only: Sequence[str] = ()) 
         plan = compiled.memory_analysis()
         row.memory = plan.argument_size_in_bytes + plan.temp_size_in_bytes
         row.memory += plan.output_size_in_bytes - plan.alias_size_in_bytes
-        estimate = memory.estimate(run, case.execution, case.kind)
-        row.planned = estimate.total - estimate.evaluation
         if case.model != "tiny" and abs(row.planned / row.memory - 1.0) > 0.15:
             row.faults.append(f"planned memory is {row.planned / row.memory:.2f} of XLA's")
-        device = accounting.DEVICES[case.device]
         roofline = hlo_roofline.roofline(text, device, n)
         flops = accounting.train_flops(run.model, SEQ_LEN, run.batch_tokens, "exact")
         ideal = flops / n / device.flops_per_second
@@ -288,12 +313,16 @@ def table(rows: Sequence[Row]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        links = ", ".join(f"{op} {sent / 1e9:.2f}" for op, sent in row.collectives.items())
-        lines.append(
-            f"| {row.case} | {CASES[row.case].batch} | {row.memory / 1e9:.1f} "
-            f"| {row.planned / row.memory:.2f} | {row.traffic / 1e9:.0f} | {row.mfu:.2f} "
-            f"| {row.mfu_exposed:.2f} | {links or 'none'} |"
-        )
+        sent = {op: f"{sent / 1e9:.2f}" for op, sent in row.collectives.items() if sent > 5e6}
+        figures = [
+            f"{row.traffic / 1e9:.0f}",
+            f"{row.mfu:.2f}",
+            f"{row.mfu_exposed:.2f}",
+            ", ".join(f"{op} {gb}" for op, gb in sent.items()) or "none",
+        ]
+        memory_gb = f"{row.memory / 1e9:.1f}" + ("" if row.fits else ", does not fit")
+        cells = [row.case, CASES[row.case].batch, memory_gb, f"{row.planned / row.memory:.2f}"]
+        lines.append(f"| {' | '.join(map(str, [*cells, *(figures if row.fits else [''] * 4)]))} |")
     return "\n".join(lines)
 
 
@@ -319,6 +348,11 @@ def main() -> None:
         asked.keep.mkdir(parents=True, exist_ok=True)
     rows = []
     for name in asked.only:
+        module = COMPILERS[CASES[name].kind]
+        if importlib.util.find_spec(module) is None:
+            reason = f"{module} is not installed; `make aot` installs it (the extra `aot`, 1.6 GB)"
+            print(f"{name}: skipped, {reason}", file=sys.stderr)
+            continue
         rows.append(compile_case(name, asked.keep, asked.programs))
         print(json.dumps(asdict(rows[-1])), file=sys.stderr, flush=True)
     print(json.dumps([asdict(row) for row in rows]) if asked.json else table(rows))

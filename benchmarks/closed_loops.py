@@ -10,7 +10,8 @@ each and every seed: `scaling run sweeps/closed-loop.toml`, `scaling fit`, `scal
 twice its size), and for each of these runs `scaling predict --n-params N --tokens D` of the first
 fit. Prints one row a run: loss predicted with its interval, loss measured, error, inside or not;
 then the totals, and N* predicted against the minimum of the parabola through the runs. Everything
-is kept in FOLDER; a second call trains only what is missing.
+is kept in FOLDER; a second call trains only what is missing, and asks the fits of the present
+program.
 """
 
 from __future__ import annotations
@@ -35,6 +36,15 @@ def scaling(*arguments: object) -> str:
     """Standard output of one command. Raises CalledProcessError."""
     command = [str(Path(sys.executable).parent / "scaling"), *map(str, arguments)]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def train(sweep: Path, out: Path) -> None:
+    """Train what is missing. A finished folder stays as it is, whichever program trained it."""
+    if (out / "plan.json").exists():
+        counts = json.loads(scaling("status", out, "--json"))["counts"]
+        if counts["done"] == sum(counts.values()):
+            return
+    scaling("run", sweep, "--out", out)
 
 
 def docstrings(out: Path) -> None:
@@ -81,14 +91,14 @@ def closed_loop(
     """The runs at FLOPS with what was predicted for each, smallest first, and the N* predicted."""
     sweep, folder = sweep_file(text, seed, out), out / f"{text}-{seed}"
     emitted, tested = out / f"{text}-{seed}-8c.toml", out / f"{text}-{seed}-8c"
-    scaling("run", sweep, "--out", folder)
+    train(sweep, folder)
     fit = out / f"{text}-{seed}-{law}.json"
     fit.write_text(scaling("fit", folder, "--law", law, "--json", "--out", fit))
     budget = ("predict", fit, "--flops", FLOPS)
     answer = json.loads(scaling(*budget, "--json"))
     if not emitted.exists():
         scaling(*budget, "--emit", emitted, "--base", sweep)
-    scaling("run", emitted, "--out", tested)
+    train(emitted, tested)
     rows = load(tested)
     rows = rows[(rows["split"] == "val") & (rows["metric"] == "loss")]
     final = rows.sort_values("step").groupby("run_id").tail(1)

@@ -171,8 +171,13 @@ def _operation(
             part.size * ITEM_BYTES[part.dtype] if n_bytes(shapes[0]) else 0,
         )
     elif op == "fusion":
+        callee = each.computation() or ""
         read, written = _fusion_bytes(module, table, each)
-        products = tuple(_products(module, each.computation() or ""))
+        products = tuple(_products(module, callee))
+        if collective := _started_collective(module, callee):
+            op = "reduce-scatter" if "all-reduce-scatter" in callee else collective.op
+            inner = [module.computations[callee][name].shape for name in collective.operands]
+            link_bytes = _link_bytes(op, inner, collective, n_devices)
     elif op in ("dot", "convolution"):
         products = (_product(table, each),)
     elif each.op in ("dynamic-slice", "slice", "gather"):
@@ -187,7 +192,7 @@ def _operation(
         products = _custom_products(op, shapes, each)
         if "gemm" in op or "matmul" in op:
             written = arrays(each.shape)[0].n_bytes  # without its workspace
-    if op in COLLECTIVES:
+    if op in COLLECTIVES and each.op != "fusion":
         link_bytes = _link_bytes(op, shapes, each, n_devices)
         read, written = sum(map(full_bytes, shapes)), link_bytes
     return Operation(each.name, op, each.shape, times, read + written, products, link_bytes)
@@ -198,14 +203,31 @@ def _async_name(module: Module, callee: str) -> str:
     return next((op for op in COLLECTIVES if op in ops), "async")
 
 
+def _started_collective(module: Module, callee: str) -> Instruction | None:
+    """The collective of a TPU's fusion. One that runs along with products is in three fusions: that
+    which starts it counts.
+    """
+    body = module.computations.get(callee, {}).values()
+    calls = " ".join(i.attributes for i in body if i.op == "custom-call")
+    if "AsyncCollectiveStart" not in calls and (
+        "async_collective" in callee or "AsyncCollectiveDone" in calls
+    ):
+        return None
+    return next((i for i in body if i.op in COLLECTIVES), None)
+
+
 def _link_bytes(op: str, operands: list[str], each: Instruction, n_devices: int) -> float:
     """Bytes that a device sends in a ring of its group."""
     if "source_target_pairs={}" in each.attributes:
         return 0.0
     groups = re.search(r"replica_groups=\{\{([0-9,]*)\}", each.attributes)
     tiled = re.search(r"replica_groups=\[(\d+),(\d+)\]", each.attributes)
+    named = re.search(r"replica_groups=mesh\[(.*?)\] \{(.*?)\}", each.attributes)
     n = n_devices
-    if groups:
+    if named:
+        sizes = dict(re.findall(r"('\w+')=(\d+)", named.group(1)))
+        n = math.prod(int(sizes[axis]) for axis in named.group(2).split(","))
+    elif groups:
         n = len(groups.group(1).split(","))
     elif tiled:
         n = int(tiled.group(2))
@@ -278,9 +300,17 @@ def _fusion_bytes(
         read += n_read * min(1.0, demand[parameter.name] / full) if full else 0.0
     root = next(i for i in body.values() if i.is_root)
     outputs = [body[name] for name in root.operands] if root.op == "tuple" else [root]
-    written = 0.0
+    if "AsyncCollectiveStart" in root.attributes:  # its shape: what is sent, what is gathered, ...
+        return read, arrays(each.shape)[1].n_bytes
+    written, is_step = 0.0, "async_collective" in (each.computation() or "")
     for array, output in zip(arrays(each.shape), outputs, strict=False):
         size: float = array.n_bytes
+        if (
+            output.op == "parameter"
+            or (is_step and output.op in COLLECTIVES)
+            or "AsyncCollectiveDone" in output.attributes
+        ):
+            continue  # passed on
         while output.op in ("bitcast", "copy", "reshape", "convert"):
             output = body[output.operands[0]]
         if output.op == "dynamic-update-slice":
@@ -304,7 +334,9 @@ def _demand(module: Module, body: dict[str, Instruction]) -> Counter[str]:
                 continue
             full = n_elements(body[name].shape)
             asked = min(full, wanted)
-            if (
+            if each.is_root and each.op == "tuple" and body[name].op == "parameter":
+                asked = 0  # passed on
+            elif (
                 each.op in WHOLE_READERS
                 or (position and each.op in ("slice", "dynamic-slice"))
                 or (each.op == "gather" and position)

@@ -279,8 +279,9 @@ EXTENDING = """
 **A law.** A sum of powers names its `terms`, with a `floor` or under a `root`, and so has exact
 derivatives. Any other law gives `expressions`, arithmetic as text from which they follow; where
 nothing but the formula is known, `replace(parse_formula("L(N, D) = ..."), name=..., reference=...)`
-is enough, as for `farseer`. N*(C) follows from a `closed_frontier`, or for `expressions` of N and D
-by minimisation. From the true parameters the tests check gradients, units and recovery.
+is enough, as for `farseer`. N*(C) follows from a power of N and one of D in closed form, or for
+`expressions` of N and D by minimisation. From the true parameters the tests check gradients, units
+and recovery.
 
 **A study.** `induction.py` is a short one to begin from; the module ends in `STUDY = Study(...)`.
 `analyze` returns None for rows that show nothing of it, `studies/runs.py` reads rows by metric and

@@ -176,7 +176,8 @@ def status_text(status: Status) -> RenderableType:
             f"{format_flops(cost.planned_flops)} FLOPs"
         )
     if status.processes:
-        parts.append(f"training now: {', '.join(status.processes)}")
+        pace = f" ({status.pace})" if status.pace else ""
+        parts.append(f"training now: {', '.join(status.processes)}{pace}")
     if status.simulated:
         parts.append(f"simulated from {status.simulated}: nothing was trained")
     if status.no_longer_planned:

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from scaling.cli.output import is_interactive, page
 from scaling.execute import events
-from scaling.execute.events import OnEvent
+from scaling.execute.events import OnEvent, Pace
 from scaling.execute.progress import SweepProgress
 from scaling.formatting import format_count, format_flops, format_seconds
 from scaling.plan import Plan, PlannedRun
@@ -105,15 +105,11 @@ class Display:
     def _summary(self) -> str:
         tracker, running = self.tracker, self.tracker.running.values()
         ended = sum(tracker.counts.values())
-        speed = format_count(sum(event.tokens_per_second for event in running))
         losses = ", ".join(f"{event.loss:.3f}" for event in running)
         left = format_seconds(tracker.eta_seconds) if tracker.eta_seconds is not None else "?"
-        known = [event.mfu for event in running if event.mfu is not None]
-        mfu = f", MFU {sum(known) / len(known):.2f}" if known else ""
-        pace = f"{speed} tokens/s, {tracker.flops_per_second / 1e9:.1f} GFLOP/s{mfu}"
         return (
             f"{ended}/{len(tracker.runs)} runs, {tracker.share:.0%} of the FLOPs, train loss "
-            f"{losses}, {pace}, {left} left"
+            f"{losses}, {Pace.of(running)}, {left} left"
         )
 
     def _table(self) -> RenderableType:

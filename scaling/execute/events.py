@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from scaling.formatting import format_count
 from scaling.store.rows import Measurement
 
 EndKind = Literal["done", "diverged", "failed", "stopped"]
@@ -58,6 +59,32 @@ class RunProgress(_Event):
     mfu: float | None = None
     run_ids: tuple[str, ...] = ()
     seconds: float = 0.0
+
+
+class Pace(BaseModel):
+    """The speed of all runs in training together; `mfu` is the mean where the peak is known."""
+
+    model_config = ConfigDict(frozen=True)
+
+    tokens_per_second: float
+    flops_per_second: float
+    mfu: float | None
+
+    @classmethod
+    def of(cls, groups: Iterable[RunProgress]) -> Pace:
+        """Of the last progress of each group."""
+        groups = tuple(groups)
+        known = [group.mfu for group in groups if group.mfu is not None]
+        return cls(
+            tokens_per_second=sum(group.tokens_per_second for group in groups),
+            flops_per_second=sum(group.flops_per_second for group in groups),
+            mfu=sum(known) / len(known) if known else None,
+        )
+
+    def __str__(self) -> str:
+        mfu = "" if self.mfu is None else f", MFU {self.mfu:.2f}"
+        gflops = f"{self.flops_per_second / 1e9:.1f} GFLOP/s"
+        return f"{format_count(self.tokens_per_second)} tokens/s, {gflops}{mfu}"
 
 
 class Measured(_Event):

@@ -73,11 +73,6 @@ class SweepProgress:
         return self._flops_over + sum(now.flops for now in self.running.values())
 
     @property
-    def flops_per_second(self) -> float:
-        """Model FLOP/s of all runs in training together."""
-        return float(sum(now.flops_per_second for now in self.running.values()))
-
-    @property
     def eta_seconds(self) -> float | None:
         """Time left at the pace of this session since its first step; None before there is one.
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from scaling.execute.events import Pace
 from scaling.execute.lease import HeartbeatMonitor, peers
 from scaling.execute.ledger import summarize
 from scaling.execute.sweep_folder import SweepFolder
@@ -74,6 +75,7 @@ class Status(_Part):
 
     Args:
         eta_seconds: time left; null unless runs are in training and have a pace.
+        pace: tokens/s, model FLOP/s and MFU of all runs in training.
         processes: the processes that train here now.
         no_longer_planned: finished runs that the sweep file no longer asks for.
         simulated: the law from which the runs are drawn, if they are.
@@ -85,6 +87,7 @@ class Status(_Part):
     counts: Counts
     runs: tuple[RunStatus, ...]
     eta_seconds: float | None
+    pace: Pace | None
     cost: SweepCost
     processes: tuple[str, ...]
     no_longer_planned: tuple[str, ...]
@@ -161,6 +164,7 @@ def read_status(folder: SweepFolder, monitor: HeartbeatMonitor | None = None) ->
         counts=Counts(**counts),
         runs=runs,
         eta_seconds=max(etas) if etas and counts["running"] else None,
+        pace=Pace.of(groups) if groups else None,
         cost=SweepCost(
             worker_seconds=attempts.seconds + sum(group.seconds for group in groups),
             flops=attempts.flops + sum(group.flops for group in groups),

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from scaling.fit.document import Document, FitStatus
-from scaling.fit.frontier.frontier import Cost, Frontier, frontier_of_powers
+from scaling.fit.frontier.frontier import Cost, Frontier, frontier_of_powers, planned
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.significance import student
 
@@ -50,9 +50,11 @@ class Candidate(Document):
         law = LAWS[self.name]
         return law.log_predict(law.theta(self.params), {"N": n, "D": d})
 
-    def frontier(self) -> Frontier | None:
-        """N*(C), D*(C) and L*(C) as powers; None where it has none."""
-        return None if self.powers is None else frontier_of_powers(self.powers)
+    def frontier(self, cost: Cost) -> Frontier | None:
+        """N*(C), D*(C) and L*(C) at a cost; None where it has none."""
+        if self.params is not None:
+            return LAWS[self.name].frontier(self.params, cost)
+        return None if self.powers is None else planned(frontier_of_powers(self.powers), cost)
 
 
 class Forecast(Document):
@@ -103,8 +105,8 @@ class Mixture(NamedTuple):
 class Combination(Document):
     """Candidates with their weights. `growth` is the error that each quantity gains a decade of C
     beyond the `largest` budget, in logs, `noise` the scatter of a run's log loss, `size_noise` that
-    of log N* of measured minima, `origins` counts the prefixes that were predicted from, `cost`
-    says what N and D cost.
+    of log N* of measured minima, `origins` counts the prefixes that were predicted from, `tested`
+    says over how many decades two of them were, `cost` what N and D cost.
     """
 
     candidates: tuple[Candidate, ...]
@@ -113,6 +115,7 @@ class Combination(Document):
     noise: float
     size_noise: float = 0.0
     origins: int
+    tested: float = 0.0
     cost: Cost = Cost()
 
     def loss(self, n: float, d: float, ci: float) -> Forecast:
@@ -127,12 +130,12 @@ class Combination(Document):
     def optimum(self, flops: float, quantity: Quantity, ci: float) -> Forecast:
         """N*(C) or L*(C) by `quantity`."""
         at = np.array([flops])
-        logs = log_optima(self.candidates, at, quantity)
+        logs = log_optima(self.candidates, at, quantity, self.cost)
         return self._mix(quantity, logs, at).forecast(self.names, logs, ci)
 
     def optima(self, flops: Array, quantity: Quantity, ci: float) -> tuple[Array, Array, Array]:
         """N*(C) or L*(C) at budgets (n,) and the ends of their intervals."""
-        logs = log_optima(self.candidates, flops, quantity)
+        logs = log_optima(self.candidates, flops, quantity, self.cost)
         return self._mix(quantity, logs, flops).ends(ci)
 
     @property
@@ -177,7 +180,7 @@ class Combination(Document):
         flops = self.cost.flops(n, d)
         laws = self._mix("loss", log_losses(self.candidates, n, d), flops)
         size, best = (
-            self._mix(quantity, log_optima(self.candidates, flops, quantity), flops)
+            self._mix(quantity, log_optima(self.candidates, flops, quantity, self.cost), flops)
             for quantity in ("n_star", "loss_star")
         )
         n_star = np.exp(size.mean)
@@ -203,10 +206,12 @@ def log_losses(candidates: Sequence[Candidate], n: Array, d: Array) -> Array:
     return np.stack([one.log_loss(n, d) for one in candidates], 1)
 
 
-def log_optima(candidates: Sequence[Candidate], flops: Array, quantity: Quantity) -> Array:
+def log_optima(
+    candidates: Sequence[Candidate], flops: Array, quantity: Quantity, cost: Cost
+) -> Array:
     """log N*(C) or log L*(C) (rows, candidates) at budgets; NaN where a candidate says nothing."""
     result = np.full((len(flops), len(candidates)), np.nan)
-    for column, frontier in enumerate(one.frontier() for one in candidates):
+    for column, frontier in enumerate(one.frontier(cost) for one in candidates):
         if frontier is not None:
             values = frontier.n_star(flops) if quantity == "n_star" else frontier.loss(flops)
             if values is not None:

@@ -135,7 +135,7 @@ class LawFit:
         if self.law.derived is None or self.data.cost != Cost():
             return powers
         spread = self.law.derived(self.drawn) if self.drawn else {}
-        return estimates(self.law.derived(self.law.values(self.theta)), spread, ci) | powers
+        return powers | estimates(self.law.derived(self.law.values(self.theta)), spread, ci)
 
     def objective_result(self) -> Objective:
         """What was minimised, and its value."""

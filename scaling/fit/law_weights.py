@@ -43,6 +43,7 @@ from scaling.fit.document import FitStatus
 from scaling.fit.estimate import DELTA, estimate
 from scaling.fit.frontier.envelope import envelope
 from scaling.fit.frontier.estimate import FrontierEstimate
+from scaling.fit.frontier.frontier import Cost
 from scaling.fit.frontier.isoflop import isoflop
 from scaling.fit.law_fit import LawFit
 from scaling.fit.laws.laws import LAWS
@@ -104,7 +105,7 @@ def weigh_laws(
     minima = [one for one in by_isoflop.minima if one.unavailable is None]
     candidates = _candidates({name: fit.values for name, fit in fits.items()}, fits, weighted)
     origins = _origins(weighted, fits)
-    errors = _errors([one.name for one in candidates], origins, minima)
+    errors = _errors([one.name for one in candidates], origins, minima, data.cost)
     size = {
         q: _root_mean_square([each.logs for each in errors[q]], len(candidates), LARGEST_ERROR[q])
         for q in errors
@@ -124,13 +125,17 @@ def weigh_laws(
     )
     noise = math.sqrt(np.average((mean - np.log(points.loss)) ** 2, weights=points.c))
     is_real = min(noise / LEAST_SCATTER, 1.0)
+    largest, tested = float(np.max(np.asarray(points.c))), 0.0
+    if len(origins) >= TESTED_ORIGINS:
+        tested = math.log10(largest / origins[TESTED_ORIGINS - 1].budget)
     result = Combination(
         candidates=members,
         growth={},
-        largest=float(np.max(np.asarray(points.c))),
+        largest=largest,
         noise=noise,
         size_noise=_size_noise(by_isoflop, minima, is_real * MINIMUM_NOISE),
         origins=len(origins),
+        tested=tested,
         cost=data.cost,
     )
     growth = {
@@ -267,7 +272,7 @@ def _prefixes(data: Dataset) -> list[float]:
 
 
 def _errors(
-    names: Sequence[str], origins: Sequence[_Origin], minima: Sequence[BudgetMinimum]
+    names: Sequence[str], origins: Sequence[_Origin], minima: Sequence[BudgetMinimum], cost: Cost
 ) -> dict[Quantity, list[_Errors]]:
     """For each quantity the errors from each origin: of the later runs, and of the later minima of
     the isoFLOP curves.
@@ -283,7 +288,7 @@ def _errors(
         flops = np.array([one.flops for one in after])
         for quantity in ("n_star", "loss_star") if after else ():
             measured = np.log([getattr(one, quantity) for one in after])
-            logs = log_optima(candidates, flops, quantity) - measured[:, None]
+            logs = log_optima(candidates, flops, quantity, cost) - measured[:, None]
             result[quantity].append(_Errors(np.log10(flops / origin.budget), logs))
     return result
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from statistics import NormalDist
+from typing import Literal
 
 import numpy as np
 
 from scaling.fit.document import Interval
 
 Array = np.ndarray
+OrderStatistic = Literal["inverted_cdf", "nearest"]  # one of the draws, which may be inf
 
 
 def incomplete_beta(a: float, b: float, x: float, rest: float) -> float:
@@ -76,7 +78,9 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def open_interval(value: float, drawn: Array, ci: float) -> Interval:
+def open_interval(
+    value: float, drawn: Array, ci: float, method: OrderStatistic = "inverted_cdf"
+) -> Interval:
     """The interval of draws (M,) that may be inf: an end that is not finite is open, None."""
-    lo, hi = np.quantile(drawn, [(1 - ci) / 2, (1 + ci) / 2], method="inverted_cdf")
+    lo, hi = np.quantile(drawn, [(1 - ci) / 2, (1 + ci) / 2], method=method)
     return Interval(value=float(value), lo=min(float(lo), value), hi=max(float(hi), value))

@@ -104,23 +104,6 @@ def _tests(
     loss, with its p; not yet adjusted for the number of tests.
     """
     ci, tests = first.law.ci, []
-
-    def add(
-        quantity: str, difference: Estimate | Interval, p: float, sides: Sequence[Estimate | None]
-    ) -> None:
-        tests.append(
-            DifferenceTest(
-                other=other.name,
-                quantity=quantity,
-                first=sides[0],
-                second=sides[1],
-                difference=difference,
-                p=p,
-                p_holm=p,
-                significant=p < LEVEL,
-            )
-        )
-
     for name in _asked(first, other, losses.compare is not False):
         (ours, our_draws), (theirs, their_draws) = first.parameter(name), other.parameter(name)
         if np.ptp(our_draws) == 0 and np.ptp(their_draws) == 0:
@@ -131,11 +114,27 @@ def _tests(
             for kept in (draws[np.isfinite(draws)] for draws in (our_draws, their_draws))
         ]
         gap = drawn[1] - drawn[0]
-        p = two_sided(gap, len(our_draws) * len(their_draws))
-        sides = [Estimate.of(ours, our_draws, ci), Estimate.of(theirs, their_draws, ci)]
-        add(name, Estimate.of(theirs - ours, gap, ci), p, sides)
-    if multiplier is not None and multiplier.at_top.p is not None:
-        add("compute", multiplier.at_top.share, multiplier.at_top.p, (None, None))
+        tests.append(
+            DifferenceTest(
+                other=other.name,
+                quantity=name,
+                first=Estimate.of(ours, our_draws, ci),
+                second=Estimate.of(theirs, their_draws, ci),
+                difference=Estimate.of(theirs - ours, gap, ci),
+                p=two_sided(gap, len(our_draws) * len(their_draws)),
+            )
+        )
+    if multiplier is not None and (p := multiplier.at_top.p) is not None:
+        tests.append(
+            DifferenceTest(
+                other=other.name,
+                quantity="compute",
+                first=None,
+                second=None,
+                difference=multiplier.at_top.share,
+                p=p,
+            )
+        )
     return tests
 
 

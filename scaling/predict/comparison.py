@@ -65,8 +65,8 @@ class DifferenceTest(Document):
     second: Estimate | None
     difference: Estimate | Interval
     p: Real
-    p_holm: Real
-    significant: bool
+    p_holm: Real = 1.0
+    significant: bool = False
 
 
 class ComputeRow(Document):
@@ -135,9 +135,7 @@ class Comparison(Document):
 
 @dataclass(frozen=True)
 class ComparedSweep:
-    """One sweep: its name, its fit, the law of that, its frontier, and draws (R,) of
-    the frontier.
-    """
+    """One sweep: its name, fit, law and frontier, and draws (R,) of the frontier."""
 
     name: str
     fit: FitResult
@@ -248,15 +246,11 @@ def _counting(side: ComparedSweep, quantity: str) -> str:
 
 def compared_fit(side: ComparedSweep) -> ComparedFit:
     """What the comparison writes of a sweep."""
-    fit, source = side.fit, side.fit.source
-    special: dict[str, Any] = {
-        "name": side.name,
-        "objective": objective_text(side),
-        "source": ComparedSource(
-            **{name: getattr(source, name) for name in ComparedSource.model_fields}
-        ),
-    }
-    copied: dict[str, Any] = {
-        name: getattr(fit, name) for name in ComparedFit.model_fields if name not in special
-    }
-    return ComparedFit(**copied, **special)
+    own = {"name": side.name, "objective": objective_text(side)}
+    source = _fields_of(ComparedSource, side.fit.source)
+    return ComparedFit(**_fields_of(ComparedFit, side.fit) | own | {"source": source})
+
+
+def _fields_of(model: type[Document], document: Document) -> dict[str, Any]:
+    """What a document holds of the fields of another."""
+    return {name: value for name, value in document if name in model.model_fields}

@@ -12,13 +12,14 @@ import numpy as np
 
 from scaling.errors import ScalingError
 from scaling.fit.document import Interval
+from scaling.fit.laws.laws import LAWS
+from scaling.fit.significance import open_interval
 from scaling.formatting import format_count
 from scaling.predict.law_source import FittedLaw
 from scaling.predict.prediction import SmallerModel
 
 SPAN = np.log(1e4)  # sizes are sought this many times below and above
 POINTS, PASSES, NARROWING = 401, 8, 50.0
-INNER_SUM = ("chinchilla", "chinchilla-tied", "data-constrained", "skaling", "skaling-tied")
 WHERE = "--smaller"
 
 
@@ -37,6 +38,21 @@ class IsoLossCurve:
         rest = np.asarray(self.whole - self.a * np.power(n, -self.alpha))
         return np.where(rest > 0, rest / self.b, np.nan) ** (-1 / self.beta)
 
+    def cheapest(
+        self, costs: Callable[[Any, Any], Sequence[Any]], n: float
+    ) -> tuple[float, float, list[float], float]:
+        """The N and D of the curve at which the sum of `costs(N, D)`, convex in log N, is least,
+        the costs there, and their sum at `n`; N lies within a factor of 1e4 of `n`.
+        """
+        best, span = n, SPAN
+        for _ in range(PASSES):
+            sizes = best * np.exp(np.linspace(-span, span, POINTS))
+            total = sum(costs(sizes, self.tokens(sizes)))
+            best = float(sizes[np.argmin(np.nan_to_num(total, nan=np.inf))])
+            span /= NARROWING
+        tokens, total = float(self.tokens(best)), float(sum(costs(n, self.tokens(n))))
+        return best, tokens, [float(each) for each in costs(best, tokens)], total
+
     @property
     def critical(self) -> np.ndarray:
         """The size at and below which no number of tokens reaches the loss (De Vries 2023)."""
@@ -44,36 +60,20 @@ class IsoLossCurve:
 
 
 def equal_loss(law: str, values: Mapping[str, Any], n: Any, d: Any) -> IsoLossCurve:
-    """What has the loss of N parameters and D fresh tokens, for the laws of Chinchilla's form and
-    for Kaplan's L(N,D).
+    """What has the loss of N parameters and D fresh tokens, for a law that is a sum of a power of
+    N and one of D.
 
     `values` are reported parameters, numbers or arrays over draws (R,), as are `n` and `d`. Raises
     ScalingError for another law.
     """
-    if law == "kaplan":  # L^(1/alpha_D) is a sum of two powers (Kaplan 2020, eq. 1.5)
-        alpha, beta = values["alpha_N"] / values["alpha_D"], 1.0
-        a, b = values["N_c"] ** alpha, values["D_c"]
-    elif law in INNER_SUM:
-        a, alpha, b = values["A"], values["alpha"], values["B"]
-        beta = values.get("beta", alpha)
-    else:
+    powers = LAWS[law].power_sum(values) if law in LAWS else None
+    if powers is None:
         raise ScalingError(
             f"the law {law} does not say which N and D have one loss",
             remedy="use a fit of the law chinchilla (--approach parametric)",
         )
+    a, alpha, b, beta = np.exp(powers.log_a), powers.alpha, np.exp(powers.log_b), powers.beta
     return IsoLossCurve(a, alpha, b, beta, a * np.power(n, -alpha) + b * np.power(d, -beta))
-
-
-def cheapest(total: Callable[[np.ndarray], np.ndarray], n: float) -> float:
-    """The size within a factor of 1e4 of `n` at which `total(sizes)`, convex in log N and NaN where
-    impossible, is least.
-    """
-    best, span = n, SPAN
-    for _ in range(PASSES):
-        sizes = best * np.exp(np.linspace(-span, span, POINTS))
-        best = float(sizes[np.argmin(np.nan_to_num(total(sizes), nan=np.inf))])
-        span /= NARROWING
-    return best
 
 
 def fractions_of(given: object) -> list[float]:
@@ -150,9 +150,7 @@ def _estimate(values: np.ndarray, ci: float) -> Interval:
     """The interval of a value and its draws (1 + R,), whose `hi` may be open: a draw that cannot
     reach the loss costs infinitely much.
     """
-    value = float(values[0])
-    if np.isfinite(value) and len(values) > 2:
-        dear = np.where(np.isnan(values[1:]), np.inf, values[1:])
-        lo, hi = np.quantile(dear, [(1 - ci) / 2, (1 + ci) / 2], method="nearest")
-        return Interval(value=value, lo=min(float(lo), value), hi=max(float(hi), value))
-    return Interval(value=value, lo=None, hi=None)
+    if len(values) < 3 or not np.isfinite(values[0]):
+        return Interval(value=values[0], lo=None, hi=None)
+    drawn = np.where(np.isnan(values[1:]), np.inf, values[1:])
+    return open_interval(values[0], drawn, ci, method="nearest")

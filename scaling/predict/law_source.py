@@ -4,7 +4,8 @@ the data.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,9 @@ from scaling.fit.fit_options import TABLE_LAWS
 from scaling.fit.frontier.frontier import (
     Cost,
     Frontier,
+    PlannedFrontier,
     frontier_of_powers,
+    planned,
 )
 from scaling.fit.frontier.numeric import NumericFrontier
 from scaling.fit.laws.law import Law
@@ -111,20 +114,37 @@ class FittedLaw:
         theta = law.theta({name: np.asarray(value) for name, value in values.items()})
         return np.asarray(law.predict(theta, {name: inputs[name] for name in law.inputs}))
 
+    @property
+    def tested_decades(self) -> float | None:
+        """Over how many decades its runs tested forecasts; None where no law was weighed, or where
+        a warning says that too few budgets could.
+        """
+        is_said = any(warning.code is WarningCode.UNTESTED for warning in self.warnings)
+        return None if self.combination is None or is_said else self.combination.tested
+
     def counting(self) -> tuple[NConvention, FlopsConvention]:
         """How the fit counts N and C; a published law or a foreign table by the default counts."""
-        params, flops = self.convention.params, self.convention.flops
-        return (
-            cast(NConvention, params if params in get_args(NConvention) else "with_head"),
-            cast(FlopsConvention, flops if flops in get_args(FlopsConvention) else "exact"),
-        )
+        return _counting(self.convention)
 
     def sweep(self) -> Sweep | None:
         """The sweep that the fit's runs were planned from, as it was tuned, where it is here."""
-        folders = [Path(path) for path in self.paths]
-        if Path(self.source).is_file():
-            folders.insert(0, Path(self.source).resolve().parent.parent)
-        return next(filter(None, map(sweep_of, filter(Path.is_dir, folders))), None)
+        return _sweep_of_either(self.source, self.paths)
+
+
+def _counting(convention: Convention) -> tuple[NConvention, FlopsConvention]:
+    params, flops = convention.params, convention.flops
+    return (
+        cast(NConvention, params if params in get_args(NConvention) else "with_head"),
+        cast(FlopsConvention, flops if flops in get_args(FlopsConvention) else "exact"),
+    )
+
+
+def _sweep_of_either(source: str, paths: Sequence[str]) -> Sweep | None:
+    """The sweep of a fit's folder, or else of the data that it was made from."""
+    folders = [Path(path) for path in paths]
+    if Path(source).is_file():
+        folders.insert(0, Path(source).resolve().parent.parent)
+    return next(filter(None, map(sweep_of, filter(Path.is_dir, folders))), None)
 
 
 def with_draws(optimum: Frontier, draws: Frontier | None) -> Frontier:
@@ -138,8 +158,9 @@ def with_draws(optimum: Frontier, draws: Frontier | None) -> Frontier:
             return None if value is None else np.atleast_1d(value)
         return np.r_[value, np.broadcast_to(np.nan if drawn is None else drawn, np.shape(draws.a))]
 
-    columns: dict[str, Any] = {each.name: column(each.name) for each in fields(optimum)}
-    return Frontier(**columns)
+    columns: dict[str, Any] = {each.name: column(each.name) for each in fields(Frontier)}
+    cost = optimum.cost if isinstance(optimum, PlannedFrontier) else Cost()
+    return planned(Frontier(**columns), cost)
 
 
 def sweep_of(source: Path) -> Sweep | None:
@@ -191,19 +212,29 @@ def _of_fit(source: str, result: FitResult) -> FittedLaw:
     values = {name: float(np.array(each.value, float)) for name, each in result.params.items()}
     drawn = result.bootstrap.draws if result.bootstrap else {}
     draws = {name: np.array(column, float) for name, column in drawn.items()} or None
+    paths, convention = tuple(result.source.paths), result.source.convention
+    cost, model = result.cost, result.source.model
+    if model.vocab_size and model.seq_len and "n_params" in result.range:
+        from scaling.predict.planned_cost import planned_cost
+
+        with suppress(ScalingError):  # of a sweep that cannot be read
+            sweep = _sweep_of_either(source, paths)
+            sizes, counting = result.range["n_params"], _counting(convention)
+            cost = planned_cost(cost, sweep, model.vocab_size, model.seq_len, sizes, *counting)
+
+    def measured(powers: Mapping[str, Any]) -> Frontier:
+        return planned(frontier_of_powers(powers), cost)
+
     law, frontier = result.law, None
     if result.approach != "parametric":
-        law, frontier = FRONTIER_ONLY, frontier_of_powers
+        law, frontier = FRONTIER_ONLY, measured
     elif law in LAWS and LAWS[law].has_frontier:
-        frontier = partial(LAWS[law].frontier, cost=result.cost)
+        frontier = partial(LAWS[law].frontier, cost=cost)
     try:
         optimum = frontier(values) if frontier else None
         optimum_draws = frontier(draws) if frontier and draws else None
         approaches: dict[str, tuple[Frontier, Frontier | None]] = {
-            name: (
-                frontier_of_powers(entry.powers),
-                frontier_of_powers(entry.draws) if entry.draws else None,
-            )
+            name: (measured(entry.powers), measured(entry.draws) if entry.draws else None)
             for name, entry in result.approaches.items()
             if entry.powers
         }
@@ -218,7 +249,7 @@ def _of_fit(source: str, result: FitResult) -> FittedLaw:
     if result.status is not FitStatus.OK:
         message = f"the fit's status is {result.status.value!r}: see its warnings"
         warnings.insert(0, warn(WarningCode.FIT_STATUS, message, status=result.status.value))
-    convention, noise = result.source.convention, result.noise
+    noise, combined = result.noise, result.combination
     return FittedLaw(
         source=source,
         law=law,
@@ -226,10 +257,10 @@ def _of_fit(source: str, result: FitResult) -> FittedLaw:
         draws=draws,
         optimum=optimum,
         optimum_draws=optimum_draws,
-        cost=result.cost,
+        cost=cost,
         ci=result.ci,
         range=result.range,
-        model=result.source.model,
+        model=model,
         warnings=tuple(warnings),
         basis=f"N = {convention.params or 'as given'}, C = {convention.flops or 'as given'}",
         approaches=approaches,
@@ -237,6 +268,6 @@ def _of_fit(source: str, result: FitResult) -> FittedLaw:
         noise=noise.sd if noise else None,
         noise_degrees_of_freedom=noise.degrees_of_freedom if noise else None,
         convention=convention,
-        combination=result.combination,
-        paths=tuple(result.source.paths),
+        combination=combined and combined.model_copy(update={"cost": cost}),
+        paths=paths,
     )

@@ -90,8 +90,7 @@ def at_loss(law: FittedLaw, loss: float) -> Answer:
 def at_size(law: FittedLaw, letter: str, value: float) -> Answer:
     """The C for which N, or D, is compute-optimal, and what it comes with."""
     optimum = _ensemble(law, law.optimum, law.optimum_draws)
-    power, log_k = (optimum.a, optimum.log_n) if letter == "N" else (optimum.b, optimum.log_d)
-    flops = np.exp((math.log(value) - log_k) / power)
+    flops = optimum.flops_of(letter, value)
     n: Values = value if letter == "N" else optimum.n_star(flops)
     d: Values = value if letter == "D" else optimum.d_star(flops)
     return measures(law, flops, n, d, optimum.loss(flops))
@@ -113,14 +112,14 @@ def _tokens_when_served(law: FittedLaw, n: float, demand: float) -> np.ndarray:
     """
     from scaling.predict.iso_loss import equal_loss
 
-    curve, cost = equal_loss(law.law, law.parameters, n, 1.0), law.cost
+    curve, (c0, p) = equal_loss(law.law, law.parameters, n, 1.0), law.cost.at(n)
     slope = curve.a * curve.alpha / (curve.b * curve.beta) * n ** (-curve.alpha - 1)
     low, high = np.zeros(np.shape(slope)), np.full(np.shape(slope), np.log(MOST))
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         d = np.exp(middle)
-        rate = cost.p * d / n - slope * d ** (curve.beta + 1)
-        is_short = cost.c0 * n**cost.p * rate + 2 * demand > 0
+        rate = p * d / n - slope * d ** (curve.beta + 1)
+        is_short = c0 * n**p * rate + 2 * demand > 0
         low, high = np.where(is_short, middle, low), np.where(is_short, high, middle)
     return np.exp((low + high) / 2)
 

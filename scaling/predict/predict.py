@@ -262,15 +262,27 @@ def _extrapolation(
     if decades > LAW_FORM_DECADES and law.draws is not None and is_one_law:
         message = "the interval does not cover errors in the law's form"
         warnings.append(warn(WarningCode.LAW_FORM, message))
-    if decades > TESTED_DECADES and not is_one_law:
-        message = (
-            f"forecasts were tested up to {TESTED_DECADES:g} decades beyond the data: "
-            "farther out the interval is a guess"
-        )
+    if not is_one_law and (message := _untested(law, decades)):
         warnings.append(warn(WarningCode.UNTESTED, message, decades=decades))
     is_beyond = decades > MIN_DECADES
     outside = _outside(law, answer["n_params"].value, answer["tokens"].value, "", is_beyond)
     return decades, [*warnings, *outside]
+
+
+def _untested(law: FittedLaw, decades: float) -> str:
+    """Why forecasts over so many decades are not known to hold; "" where these runs tested them."""
+    if decades > TESTED_DECADES:
+        return (
+            f"forecasts were tested up to {TESTED_DECADES:g} decades beyond the data: "
+            "farther out the interval is a guess"
+        )
+    tested = law.tested_decades
+    if tested is None or decades <= tested + MIN_DECADES:
+        return ""
+    return (
+        f"these runs test forecasts over {tested:.1f} decades, and this one goes {decades:.1f}: "
+        "on other runs nine of ten such 95 % intervals held"
+    )
 
 
 def _outside(

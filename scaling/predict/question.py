@@ -109,7 +109,7 @@ def complete(
     if {"N", "C"} <= set(known):
         known["D"] = float(cost.tokens(known["N"], known["C"]))
     elif {"D", "C"} <= set(known):
-        known["N"] = float((known["C"] / (cost.c0 * known["D"])) ** (1 / cost.p))
+        known["N"] = cost.size(known["D"], known["C"])
     elif {"N", "D"} <= set(known):
         known["C"] = float(cost.flops(known["N"], known["D"]))
     if "U" in letters and "D" in known:

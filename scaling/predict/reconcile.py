@@ -21,7 +21,7 @@ from scaling.fit.dataset import Dataset
 from scaling.fit.document import Document, Estimate, Real
 from scaling.fit.fit_options import FitOptions
 from scaling.fit.frontier.approaches import estimate_frontiers
-from scaling.fit.frontier.frontier import fit_power
+from scaling.fit.frontier.frontier import PowerSum, fit_power
 from scaling.fit.law_fit import LawFit
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.result import FitResult
@@ -36,7 +36,6 @@ SIZES = np.logspace(2.9, 9.2, 20)  # Kaplan's range, 768 to 1.5e9 parameters wit
 TOKENS = np.logspace(6, 25, 1000)
 KAPLAN_FLOPS = np.logspace(12.95, 20.7, 100)
 TOTAL_FLOPS = np.logspace(14, 20.7, 100)
-CHINCHILLA_FORM = ("chinchilla", "chinchilla-tied", "data-constrained")
 LABELS = {
     "total": "all parameters, C = 6 N D (Hoffmann)",
     "with_head": "N with the head, exact FLOPs",
@@ -211,21 +210,20 @@ def _studies(law: str, values: Mapping[str, float], omega: float, where: str) ->
     """What Kaplan's and Hoffmann's studies find on one and the same law (Pearce and Song 2024,
     section 3).
     """
-    if law not in CHINCHILLA_FORM:
+    powers = LAWS[law].power_sum(values) if law in LAWS else None
+    if powers is None or LAWS[law].root:
         raise ScalingError(
             f"the law {law} is not of Chinchilla's form",
             where=where,
             remedy="use a chinchilla fit, or give runs",
         )
     return StudyExponents(
-        total=simulated_study(values, omega, "total", TOTAL_FLOPS),
-        nonembedding=simulated_study(values, omega, "nonembedding", KAPLAN_FLOPS),
+        total=simulated_study(powers, omega, "total", TOTAL_FLOPS),
+        nonembedding=simulated_study(powers, omega, "nonembedding", KAPLAN_FLOPS),
     )
 
 
-def simulated_study(
-    values: Mapping[str, float], omega: float, counting: str, flops: np.ndarray
-) -> float:
+def simulated_study(law: PowerSum, omega: float, counting: str, flops: np.ndarray) -> float:
     """The exponent of N* ~ C^a that Kaplan's 20 sizes give on the law, each budget won by the size
     of lowest loss.
 
@@ -236,7 +234,7 @@ def simulated_study(
     n = total if counting == "total" else SIZES
     paid = 6 * n[:, None] * TOKENS
     nearest = np.abs(paid[:, None, :] - flops[:, None]).argmin(2)
-    alpha, beta = values["alpha"], values.get("beta", values["alpha"])
-    loss = values["A"] * total[:, None] ** -alpha + values["B"] * TOKENS[nearest] ** -beta
+    of_n, of_d = total[:, None] ** -law.alpha, TOKENS[nearest] ** -law.beta
+    loss = np.exp(law.log_a) * of_n + np.exp(law.log_b) * of_d
     exponent, _ = fit_power(np.log(flops), np.log(n[loss.argmin(0)]))
     return float(exponent)

@@ -25,7 +25,7 @@ from scaling.accounting import (
 )
 from scaling.config import ModelConfig, Recipe
 from scaling.errors import ScalingError, unknown_choice
-from scaling.predict.iso_loss import cheapest, equal_loss
+from scaling.predict.iso_loss import IsoLossCurve, equal_loss
 from scaling.predict.law_source import FittedLaw
 from scaling.predict.prediction import Decoding, DecodingForm, Inference, ServedModel, ServingCost
 from scaling.recipe import InfeasibleCell, describe, model_for
@@ -36,6 +36,7 @@ HEAD = 128
 # of the size asked about: the buildable models whose caches are measured
 SIZES = np.geomspace(1e-2, 10.0, 13)
 VALUE_BYTES = 2  # weights and cache in bfloat16
+PARTS = ("training_seconds", "prefill_seconds", "decode_seconds")
 MOST = 2**40  # tokens of a request, and requests side by side
 
 
@@ -145,44 +146,37 @@ def _seconds_per_token(how: Serving, shape: Shapes, n: Any) -> Any:
     return np.maximum(*decode_seconds(n, cache, flops, how.batch, device, VALUE_BYTES)) / how.batch
 
 
-def with_serving(
-    law: FittedLaw, n: float, d: float, demand: float, how: Serving, vocab_size: int
-) -> dict[str, ServedModel]:
-    """For each form of attention the N and D that cost least at the loss of (n, d), in seconds of
-    one device for training and for serving `demand` tokens, prompts included.
+def _served(
+    law: FittedLaw, same: IsoLossCurve, n: float, demand: float, how: Serving, shape: Shapes
+) -> ServedModel:
+    """The N and D of a curve that cost least in seconds of one device, for training and for serving
+    `demand` tokens, prompts included.
 
     A model that needs several devices uses each for a share of the time; communication is not
-    counted. Raises ScalingError for a law that does not say which N and D have one loss.
+    counted.
     """
-    same, peak = equal_loss(law.law, law.values, n, d), DEVICES[how.device].flops_per_second
-    requests = demand / how.context
+    peak, requests = DEVICES[how.device].flops_per_second, demand / how.context
 
-    def seconds(shape: Shapes, size: Any) -> Any:
+    def seconds(size: Any, tokens: Any) -> tuple[Any, Any, Any]:
         """Of training, prefill and decoding."""
-        training = law.cost.flops(size, same.tokens(size)) / (peak * how.mfu_training)
+        training = law.cost.flops(size, tokens) / (peak * how.mfu_training)
         prefill = requests * how.prompt_tokens * 2 * size / (peak * how.mfu_prefill)
         decode = requests * how.output_tokens * _seconds_per_token(how, shape, size)
-        return np.stack([training, prefill, decode])
+        return training, prefill, decode
 
-    models = {}
-    for form, shape in shapes(n, vocab_size).items():
-        best = cheapest(lambda size, shape=shape: seconds(shape, size).sum(0), n)  # type: ignore[misc]
-        parts, rate = seconds(shape, best), 1 / float(_seconds_per_token(how, shape, best))
-        without = float(seconds(shape, n).sum())
-        models[form] = ServedModel(
-            n_params=best,
-            tokens=float(same.tokens(best)),
-            device_seconds=parts.sum(),
-            training_seconds=parts[0],
-            prefill_seconds=parts[1],
-            decode_seconds=parts[2],
-            device_seconds_without=without,
-            saved_fraction=1 - parts.sum() / without,
-            tokens_per_second=rate,
-            mfu_decode=2 * best * rate / peak,
-            kv_cache_bytes=shape.cache_bytes(best) * how.context,
-        )
-    return models
+    best, tokens, parts, without = same.cheapest(seconds, n)
+    rate = 1 / float(_seconds_per_token(how, shape, best))
+    return ServedModel(
+        n_params=best,
+        tokens=tokens,
+        device_seconds=sum(parts),
+        **dict(zip(PARTS, parts, strict=True)),
+        device_seconds_without=without,
+        saved_fraction=1 - sum(parts) / without,
+        tokens_per_second=rate,
+        mfu_decode=2 * best * rate / peak,
+        kv_cache_bytes=shape.cache_bytes(best) * how.context,
+    )
 
 
 def nearest_servable_model(
@@ -243,14 +237,16 @@ def with_demand(
     """
     same = equal_loss(law.law, law.values, n, d)
 
-    def total(size: Any) -> Any:
-        return law.cost.flops(size, same.tokens(size)) + FORWARD * size * demand
+    def flops(size: Any, tokens: Any) -> tuple[Any, Any]:
+        return law.cost.flops(size, tokens), FORWARD * size * demand
 
-    best = cheapest(total, n)
-    base, least = float(total(n)), float(total(best))
+    best, tokens, parts, base = same.cheapest(flops, n)
     served = None
     if how is not None:
-        forms = with_serving(law, n, d, demand, how, vocab_size)
+        forms = {
+            form: _served(law, same, n, demand, how, shape)
+            for form, shape in shapes(n, vocab_size).items()
+        }
         cheapest_mha = forms["MHA"].n_params, forms["MHA"].tokens
         model = nearest_servable_model(*cheapest_mha, vocab_size, seq_len)
         served = ServingCost(
@@ -264,10 +260,10 @@ def with_demand(
     return Inference(
         demand_tokens=demand,
         n_params=best,
-        tokens=float(same.tokens(best)),
-        flops_total=least,
+        tokens=tokens,
+        flops_total=sum(parts),
         flops_total_without=base,
-        flops_saved=base - least,
-        saved_fraction=1 - least / base,
+        flops_saved=base - sum(parts),
+        saved_fraction=1 - sum(parts) / base,
         serving=served,
     )

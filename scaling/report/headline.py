@@ -11,7 +11,7 @@ from scaling.errors import ScalingError
 from scaling.fit.result import FitResult
 from scaling.formatting import format_count, format_flops
 from scaling.predict import several_laws
-from scaling.predict.predict import TESTED_DECADES, predict
+from scaling.predict.predict import predict
 from scaling.predict.prediction import PredictionResult
 from scaling.predict.question import QuestionKind
 from scaling.render.table import Kind, estimate, format_estimate
@@ -166,7 +166,7 @@ def _trust(prediction: PredictionResult) -> str:
     heavy = heaviest(prediction.warnings)
     codes = {warning.code for warning in prediction.warnings}
     if codes == {WarningCode.EXTRAPOLATION} and prediction.law == several_laws.NAME:
-        return f"{heavy}; forecasts were tested up to {TESTED_DECADES:g} decades beyond"
+        return f"{heavy}; these runs test forecasts as far as this"
     return f"with care: {heavy}" if heavy else reach(prediction) or ""
 
 

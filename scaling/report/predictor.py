@@ -2,8 +2,9 @@
 same intervals.
 
 Every law with a compute-optimal frontier is given as powers of C, and a combination as such powers
-with weights, so that the page knows no law by name; templates/predictor.js calculates. The demand
-of inference needs the pairs of N and D of one loss, which only laws of two powers have.
+with weights, so that the page knows no law by name; templates/predictor.js calculates, with the
+counts of planned models where the law has them. The demand of inference needs the pairs of N and D
+of one loss, which only laws of two powers have.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +56,11 @@ def predictor(law: FittedLaw | None, path: Path | None, start: float | None) -> 
         return None
     drawn = None
     if law.combination is None and law.optimum_draws is not None:
-        drawn = _columns(law.optimum_draws)
-        if law.law != "frontier":  # D* follows from N* and the cost
-            drawn = {name: values for name, values in drawn.items() if name not in ("b", "log_d")}
+        # D* follows from a law's N* and the cost; beta moves them to the cost of planned models
+        unused = {"b", "log_d"} if law.law != "frontier" else set()
+        unused |= set() if law.cost.planned else {"beta"}
+        columns = _columns(law.optimum_draws).items()
+        drawn = {name: values for name, values in columns if name not in unused}
     equal, tokens = _equal_loss(law), law.range.get("tokens")
     command = shlex.join(["scaling", "predict", str(path), "--flops"])
     data = {
@@ -96,7 +99,7 @@ def _combination(law: FittedLaw) -> dict[str, Any] | None:
             "weights": {name: candidate.weights.get(name, 0.0) for name in quantities},
         }
         for candidate in combined.candidates
-        if (frontier := candidate.frontier()) is not None
+        if (frontier := candidate.frontier(combined.cost)) is not None
     ]
     parts = {
         name: [SPREAD_SHARE[name], combined.noise_of(name), combined.growth.get(name, 0.0)]
@@ -108,6 +111,7 @@ def _combination(law: FittedLaw) -> dict[str, Any] | None:
         "parts": parts,
         "quantile": quantile,
         "largest": combined.largest,
+        "tested": law.tested_decades,
     }
 
 
@@ -140,7 +144,8 @@ def _columns(frontier: Frontier, digits: int | None = DIGITS) -> dict[str, list[
     """The powers of a frontier, of one (1,) or of its draws (R,), as JSON knows numbers: NaN and
     the infinities as the text that JavaScript's Number() reads.
     """
-    values = {name: value for name, value in vars(frontier).items() if value is not None}
+    powers = {each.name: getattr(frontier, each.name) for each in fields(Frontier)}
+    values = {name: value for name, value in powers.items() if value is not None}
     shape = np.broadcast_shapes((1,), *(np.shape(value) for value in values.values()))
 
     def as_json(item: float) -> float | str:

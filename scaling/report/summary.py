@@ -168,6 +168,11 @@ def light(
         return Light.CARE, fit.warnings[0].message
     if forecast:
         return forecast
+    untested = (
+        [each for each in answer.warnings if each.code is WarningCode.UNTESTED] if answer else []
+    )
+    if untested:
+        return Light.CARE, untested[0].message
     if error is not None:
         reason = f"it predicts the budget that was held out within {100 * error:.2g} %"
         return Light.TRUST, reason

@@ -112,6 +112,13 @@ def broadcast_from_host0(numbers: np.ndarray) -> np.ndarray:
     return np.asarray(multihost_utils.broadcast_one_to_all(np.asarray(numbers, np.int32)))
 
 
+def on_any_process(flag: bool) -> bool:
+    """Whether `flag` is true on any process; every process must call it at the same point."""
+    if jax.process_count() == 1:
+        return flag
+    return bool(np.any(multihost_utils.process_allgather(np.array([flag]))))
+
+
 def is_first() -> bool:
     """Whether this is process 0: the one that decides, writes and reports."""
     return jax.process_index() == 0

@@ -7,7 +7,8 @@ Orbax writes the shards while training goes on; a manifest completes a save.
 A save is written under a name with a dot, hashed, synced, and only then renamed: Orbax checks no
 payload and syncs no metadata by itself. The last two are kept, so that a corrupt one costs the
 steps since the one before. Every process calls `save`, `wait` and `restore` at the same point on
-one shared folder and hashes the shards that it wrote; process 0 publishes and checks. No pickle.
+one shared folder, and hashes the shards that it wrote when they are saved and when they are
+restored; process 0 hashes the rest and publishes. No pickle.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import itertools
 import json
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from orbax.checkpoint.options import AsyncOptions
 from scaling.errors import DISK, ScalingError
 from scaling.files import sync
 from scaling.train import fingerprint, local_checkpoint
-from scaling.train.distributed import broadcast_from_host0, is_first
+from scaling.train.distributed import broadcast_from_host0, is_first, on_any_process
 from scaling.train.local_checkpoint import Like, Unreadable
 
 FORMAT = 1
@@ -84,13 +85,13 @@ def wait() -> None:
         return
     path, done = _pending.pop()
     error = done.exception()
-    failed = broadcast_from_host0(np.array([error is not None]))[0]
+    failed = on_any_process(error is not None)
     with _disk_errors(path):
         if error is not None:
             raise error
     if failed:
         raise ScalingError(
-            "process 0 could not write the checkpoint",
+            "another process could not write the checkpoint",
             where=path,
             remedy="its own message says why",
             exit_code=DISK,
@@ -111,9 +112,8 @@ def _publish(
         with contextlib.closing(checkpointer):
             checkpointer.wait_until_finished()
         if barrier := multihost.get_barrier_sync_fn():
-            own = f"ocdbt.process_{jax.process_index()}"  # as Orbax calls what a process writes
-            shards = (item for item in hidden.rglob("*") if own in item.parts)
-            sums = _sums(shards, hidden)
+            own = f"ocdbt.process_{jax.process_index()}/"
+            sums = _sums(hidden, lambda name: own in name)
             (hidden / f"{SUMS}{jax.process_index()}").write_text(json.dumps(sums), "utf-8")
             barrier(key=f"hashed {hidden.name}", timeout_ms=1000 * HASH_SECONDS)
         if is_first():
@@ -132,8 +132,7 @@ def _make_visible(path: Path, hidden: Path, document: str) -> None:
     for item in hidden.glob(f"{SUMS}*"):
         sums |= json.loads(item.read_text(encoding="utf-8"))
         item.unlink()
-    files = (item for item in hidden.rglob("*") if str(item.relative_to(hidden)) not in sums)
-    sums |= _sums(files, hidden)
+    sums |= _sums(hidden, lambda name: name not in sums)
     (hidden / "manifest.json").write_text(json.dumps(sums, indent=0), encoding="utf-8")
     for item in (*hidden.rglob("*"), hidden):
         sync(item)
@@ -153,10 +152,7 @@ def restore(path: Path, like: Like) -> tuple[Any, dict[str, Any]]:
     before is used. Raises Unreadable if none is left, or if it has other arrays.
     """
     wait()
-    number = int(broadcast_from_host0(np.array([_newest_intact(path) if is_first() else 0]))[0])
-    if number < 0:
-        raise Unreadable(f"none of the saves in {folder(path).name} is intact")
-    chosen = folder(path) / f"{number:08d}"
+    chosen = _newest_intact(path)
     progress = json.loads((chosen / "progress.json").read_text(encoding="utf-8"))
     wanted, here = like(progress), SingleDeviceSharding(jax.local_devices()[0])
     for one, other in itertools.zip_longest(progress["leaves"], _described(wanted)):
@@ -215,43 +211,64 @@ def _described(state: Any) -> list[list[Any]]:
     ]
 
 
-def _newest_intact(path: Path) -> int:
-    """The number of the newest save that matches its manifest; -1 without one."""
-    _clean(path)
-    for name in reversed(_saves(path)):
-        save_folder = folder(path) / name
-        try:
-            manifest = (save_folder / "manifest.json").read_text(encoding="utf-8")
-            files = (item for item in save_folder.rglob("*") if item.name != "manifest.json")
-            written, sums = json.loads(manifest), _sums(files, save_folder)
-            for file in sorted({*written, *sums}):
-                if written.get(file) != sums.get(file):
-                    wrong = "is not what was written" if file in sums else "is missing"
-                    raise Unreadable(f"{file} {wrong}")
-            progress = json.loads((save_folder / "progress.json").read_text(encoding="utf-8"))
-            if progress["format"] != FORMAT:
-                raise Unreadable(f"format {progress['format']}, this program reads {FORMAT}")
-            return int(name)
-        except Exception as error:  # noqa: BLE001 - the one before may be intact
-            reason = f"save set aside: {type(error).__name__}: {error}"
-            fingerprint.warn(f"{folder(path).name}/{name}: {reason}")
-            damaged = folder(path) / f"{name}.damaged"
+def _newest_intact(path: Path) -> Path:
+    """The newest save that matches its manifest; others are set aside. Every process checks its
+    share. Raises Unreadable if none is left.
+    """
+    if is_first():
+        _clean(path)
+    while True:
+        newest = int(broadcast_from_host0(np.array([int(["0", *_saves(path)][-1])]))[0])
+        if not newest:
+            raise Unreadable(f"none of the saves in {folder(path).name} is intact")
+        save_folder = folder(path) / f"{newest:08d}"
+        fault = _fault(save_folder)
+        if not on_any_process(bool(fault)):
+            return save_folder
+        fault = fault or "another process could not read its share"
+        fingerprint.warn(f"{folder(path).name}/{save_folder.name}: save set aside: {fault}")
+        if is_first():
+            damaged = save_folder.with_suffix(".damaged")
             shutil.rmtree(damaged, ignore_errors=True)
             save_folder.rename(damaged)
-    return -1
 
 
-def _sums(items: Iterable[Path], save_folder: Path) -> dict[str, str]:
-    """SHA-256 of files by their names within a save, several at a time."""
+def _fault(save_folder: Path) -> str:
+    """Why this process's share of a save is not what was written; empty if it is."""
+    try:
+        written = json.loads((save_folder / "manifest.json").read_text(encoding="utf-8"))
+        sums = _sums(save_folder, lambda name: name != "manifest.json" and _is_own(name))
+        for file in sorted({*filter(_is_own, written), *sums}):
+            if written.get(file) != sums.get(file):
+                wrong = "is not what was written" if file in sums else "is missing"
+                raise Unreadable(f"{file} {wrong}")
+        progress = json.loads((save_folder / "progress.json").read_text(encoding="utf-8"))
+        if progress["format"] != FORMAT:
+            raise Unreadable(f"format {progress['format']}, this program reads {FORMAT}")
+    except Exception as error:  # noqa: BLE001 - the save before may be intact
+        return f"{type(error).__name__}: {error}"
+    return ""
 
-    def digest(path: Path) -> str:
-        with open(path, "rb") as handle:
+
+def _is_own(file: str) -> bool:
+    """Whether this process checks a file: what a process wrote is its own (Orbax gives each a
+    folder; there may be fewer now), and the rest is process 0's.
+    """
+    writer = re.search(r"ocdbt\.process_(\d+)/", file)
+    return (int(writer[1]) if writer else 0) % jax.process_count() == jax.process_index()
+
+
+def _sums(save_folder: Path, is_wanted: Callable[[str], bool]) -> dict[str, str]:
+    """SHA-256 of the wanted files of a save by their names, several at a time."""
+
+    def digest(name: str) -> str:
+        with open(save_folder / name, "rb") as handle:
             return hashlib.file_digest(handle, "sha256").hexdigest()
 
-    files = sorted(item for item in items if item.is_file())
+    files = (item for item in save_folder.rglob("*") if item.is_file())
+    names = sorted(filter(is_wanted, (str(item.relative_to(save_folder)) for item in files)))
     with ThreadPoolExecutor(8) as pool:
-        names = [str(item.relative_to(save_folder)) for item in files]
-        return dict(zip(names, pool.map(digest, files), strict=True))
+        return dict(zip(names, pool.map(digest, names), strict=True))
 
 
 @contextlib.contextmanager

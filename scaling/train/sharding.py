@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -166,6 +167,29 @@ def over_devices(function: Callable[..., Any], axes: Sequence[Axis]) -> Callable
     return spread
 
 
+def on_own_tokens(
+    function: Callable[..., Any], weight: jax.Array, *by_token: jax.Array, sums_second: bool = False
+) -> Any:
+    """`function(weight, by_token ...)` on each device's own tokens with the whole matrix.
+
+    With `sums_second` there is a second result, summed over devices.
+    """
+    tokens, whole = PartitionSpec(BATCH), PartitionSpec()
+
+    def on_device(*arrays: jax.Array) -> Any:
+        result = function(*arrays)
+        return (result[0], jax.lax.psum(result[1], BATCH)) if sums_second else result
+
+    return jax.shard_map(
+        on_device,
+        mesh=jax.sharding.get_abstract_mesh(),
+        in_specs=(whole, *[tokens] * len(by_token)),
+        out_specs=(tokens, whole) if sums_second else tokens,
+        axis_names=set(BATCH),
+        check_vma=False,
+    )(weight, *by_token)
+
+
 def look_up(embedding_VM: jax.Array, token_N: jax.Array) -> jax.Array:
     """Rows of the embedding, on each device those of its own tokens.
 
@@ -209,6 +233,21 @@ def _on_batch_shards(
         axis_names=set(BATCH),
         check_vma=False,
     )(weight, *by_token, *rest)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def gather_cast(x: jax.Array, dtype: str) -> jax.Array:
+    """The parts of all devices along `fsdp`, cast before they are sent; for use inside `shard_map`.
+
+    Gradients are summed in float32.
+    """
+    return jax.lax.all_gather(x.astype(dtype), FSDP, tiled=True)
+
+
+gather_cast.defvjp(
+    lambda x, dtype: (gather_cast(x, dtype), None),
+    lambda dtype, _, grad: (jax.lax.psum_scatter(grad.astype(jnp.float32), FSDP, tiled=True),),
+)
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.aot import CASES, COMPILERS
+
 ROOT = Path(__file__).parents[2]
-COMPILERS = {"h100x8-tiny-tensor": "jax_cuda12_plugin", "h100-tiny": "jax_cuda12_plugin"}
-COMPILERS |= {"v5e-tiny": "libtpu", "h100x8-tiny-experts": "jax_cuda12_plugin"}
+SMALL = [name for name, case in CASES.items() if case.model == "tiny"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", COMPILERS)
+@pytest.mark.parametrize("case", SMALL)
 def test_a_small_models_programs_hold_every_check(case):
-    if importlib.util.find_spec(COMPILERS[case]) is None:
-        pytest.skip(f"{COMPILERS[case]} is not installed: the extra `aot` has it (1.6 GB)")
+    module = COMPILERS[CASES[case].kind]
+    if importlib.util.find_spec(module) is None:
+        pytest.skip(f"{module} is not installed: the extra `aot` has it (1.6 GB)")
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.aot", "--only", case, "--json"],
         cwd=ROOT,

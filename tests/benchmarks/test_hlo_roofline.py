@@ -91,3 +91,37 @@ def test_the_products_of_a_real_program_are_counted():
     text = jax.jit(run).lower(jnp.ones((32, 64)), w).compile().as_text()
     flops = hlo_roofline.roofline(text, DEVICES["h100"]).flops
     assert flops in (0.0, 3 * 2.0 * 32 * 64 * 64)  # 0: XLA calls a library for the product
+
+
+OVERLAPPED = """\
+HloModule jit_run, is_scheduled=true
+
+%starts (part: bf16[4,8]) -> (bf16[4,8], bf16[16,8]) {
+  %part = bf16[4,8]{1,0} parameter(0)
+  %whole = bf16[16,8]{1,0} all-gather(%part), replica_groups=mesh['x'=4,'y'=2] {'x'}
+  ROOT %c = (bf16[4,8], bf16[16,8]) custom-call(%whole), custom_call_target="AsyncCollectiveStart"
+}
+
+%async_collective_fusion (part: bf16[4,8], a: f32[32,32]) -> (f32[32,32], bf16[4,8], bf16[16,8]) {
+  %part = bf16[4,8]{1,0} parameter(0)
+  %a = f32[32,32]{1,0} parameter(1)
+  %negated = f32[32,32]{1,0} negate(%a)
+  %whole = bf16[16,8]{1,0} all-gather(%part), replica_groups=mesh['x'=4,'y'=2] {'x'}
+  ROOT %all = (f32[32,32], bf16[4,8], bf16[16,8]) tuple(%negated, %part, %whole)
+}
+
+ENTRY %main (part: bf16[4,8], a: f32[32,32]) -> (f32[32,32], bf16[4,8], bf16[16,8]) {
+  %part = bf16[4,8]{1,0} parameter(0)
+  %a = f32[32,32]{1,0} parameter(1)
+  %start = (bf16[4,8], bf16[16,8]) fusion(%part), kind=kCustom, calls=%starts
+  ROOT %step = (f32[32,32], bf16[4,8], bf16[16,8]) fusion(%part, %a), calls=%async_collective_fusion
+}
+"""
+
+
+def test_a_collective_that_runs_along_with_products_counts_where_it_starts():
+    start, step = hlo_roofline.operations(hlo.Module(OVERLAPPED), 8)
+    assert (start.op, start.link_bytes) == ("all-gather", 3 * 64)  # to the other three of its group
+    assert start.traffic == 64 + 256
+    assert step.link_bytes == 0
+    assert step.traffic == 64 + 2 * 4096  # what it passes on costs nothing

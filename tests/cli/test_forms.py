@@ -19,7 +19,8 @@ from scaling.cli.output import print_csv
 from scaling.cli.status import LOG_SECONDS, _watch
 from scaling.cli.train import TRAIN_SECONDS, _progress
 from scaling.config.sweep_file import dump_sweep
-from scaling.execute.events import RunProgress
+from scaling.execute.events import Pace, RunProgress
+from scaling.execute.lease import Lease
 from scaling.execute.status import read_status
 from scaling.execute.sweep_folder import SweepFolder
 from tests.command_line import command, scaling
@@ -268,6 +269,27 @@ def test_status_watch_in_a_log_prints_lines_and_a_final_table(sweep, tmp_path, c
     assert said.err == f"{out}: 4 done, 1 min 30 s left\n"
     assert said.out.count("done") == 5
     assert "\x1b" not in said.out
+
+
+def test_status_says_the_pace_of_runs_in_training(sweep, tmp_path):
+    out = tmp_path / "out"
+    scaling("run", sweep, "--out", out, "--simulate", "published:hoffmann2022", code=0)
+    one = RunProgress(
+        step=1,
+        n_steps=9,
+        loss=2.0,
+        tokens_per_second=1000.0,
+        flops_per_second=2e9,
+        flops=1.0,
+        mfu=0.4,
+    )
+    with Lease(out) as lease:
+        lease.publish_progress([one, one.model_copy(update={"mfu": None})], 3.0)
+        status = read_status(SweepFolder(out))
+        text = scaling("status", out, code=0).stdout
+    assert status.pace == Pace(tokens_per_second=2000.0, flops_per_second=4e9, mfu=0.4)
+    assert "(2k tokens/s, 4.0 GFLOP/s, MFU 0.40)" in " ".join(text.split())
+    assert read_status(SweepFolder(out)).pace is None
 
 
 def test_one_run_prints_a_line_at_intervals(capsys, monkeypatch):

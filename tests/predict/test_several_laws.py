@@ -11,11 +11,13 @@ import pytest
 from scaling.errors import ScalingError
 from scaling.fit.fit_options import FitOptions
 from scaling.fit.pipeline import fit
+from scaling.fit.result import FitResult
 from scaling.predict.law_source import load_law
 from scaling.predict.predict import predict as predict_model
 from scaling.predict.prediction import ApproachPrediction, PredictionResult
 from scaling.predict.several_laws import disagreement
 from scaling.report.headline import prediction_lines
+from scaling.report.summary import Light, light
 from scaling.warning import WarningCode
 from tests.fit.test_law_weights import CHINCHILLA, isoflop_runs
 
@@ -111,6 +113,21 @@ def test_a_budget_farther_out_than_any_test_is_a_guess_and_the_first_lines_say_s
     assert "guess" not in trust(5e21)
     one_law = predict_model(documents["chinchilla"], flops=1e23)
     assert WarningCode.UNTESTED not in {each.code for each in one_law.warnings}
+
+
+def test_only_a_distance_that_these_runs_have_tested_is_to_be_trusted(documents):
+    """The budgets of the runs are 1e18 to 3.16e20, and their second prefix ends at 1e19."""
+    auto = documents["auto"] | {"warnings": []}
+    assert auto["combination"]["tested"] == pytest.approx(1.5)
+    document = auto | {"combination": auto["combination"] | {"tested": 0.7}}
+    fit = FitResult.parse(document, "here", "again")
+    near, far = (predict_model(document, flops=3.16e20 * 10**x) for x in (0.5, 1.0))
+    untested = [each for each in far.warnings if each.code is WarningCode.UNTESTED]
+    assert "these runs test forecasts over" in untested[0].message
+    assert WarningCode.UNTESTED not in {each.code for each in near.warnings}
+    assert light(fit, near)[0] is Light.TRUST
+    assert light(FitResult.parse(auto, "", ""), predict_model(auto, flops=3e21))[0] is Light.TRUST
+    assert light(fit, far) == (Light.CARE, untested[0].message)
 
 
 def test_the_interval_spans_approaches_that_disagree_and_the_answer_says_so(documents):

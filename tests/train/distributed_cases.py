@@ -5,6 +5,7 @@ Run by test_hosts as a child, once for each process.
 
 import itertools
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -71,6 +72,21 @@ def manifest(path):
     return sorted(json.loads(last.read_text()))
 
 
+def flip_a_bit_of_process_1(folder):
+    """A copy of the checkpoint with one bit changed in what process 1 wrote; the file's name."""
+    flipped = ""
+    if jax.process_index() == 0:
+        shutil.copytree(folder / "parts.sharded", folder / "flipped.sharded")
+        files = (folder / "flipped.sharded").glob("[0-9]*/state/ocdbt.process_1/d/*")
+        file = max(files, key=lambda item: (item.parts[-5], item.stat().st_size))
+        data = bytearray(file.read_bytes())
+        data[len(data) // 2] ^= 4
+        file.write_bytes(data)
+        flipped = str(file.relative_to(folder))
+    broadcast_from_host0(np.array([0]))
+    return flipped
+
+
 def main():
     """Train whole, then in two sittings; print what this process saw."""
     port, index, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
@@ -81,8 +97,8 @@ def main():
     )
     sums = sharded_checkpoint._sums
 
-    def recorded_sums(items, save_folder):
-        found = sums(items, save_folder)
+    def recorded_sums(save_folder, is_wanted):
+        found = sums(save_folder, is_wanted)
         hashed.append(sorted(found))
         return found
 
@@ -98,12 +114,17 @@ def main():
             "saved": sharded_checkpoint.exists(folder / "parts.npz"),
             "hashed": hashed[-2:],
             "manifest": manifest(folder / "parts.npz"),
+            "n_saves": len(hashed),
             "resumed": numbers(trained(folder / "parts.npz")),
+            "flipped": flip_a_bit_of_process_1(folder),
+            "after_flip": numbers(trained(folder / "flipped.npz")),
+            "set_aside": len([*folder.rglob("0*.damaged")]),
             "parts": [read for read in READS[0] if read[0] < 4],
             "sizes": sorted({size for _, size in READS[0]}),
             "batch": one_run("5k").batch_size,
             "published": len(published),
         }
+        report["checked"] = hashed[report["n_saves"]]
         sharded_checkpoint.discard(folder / "parts.npz")
     print(json.dumps(report))
 

@@ -4,6 +4,7 @@ Run by test_mesh as a child.
 """
 
 import json
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -17,9 +18,15 @@ from scaling.config import (
     RunConfig,
     SyntheticTask,
 )
-from scaling.train import optim
+from scaling.config.resolve_execution import dispatch_steps, resolve
+from scaling.config.run_groups import RunGroup
+from scaling.store.rows import measurement_steps
+from scaling.tasks import open_task
+from scaling.train import optim, trainer
 from scaling.train.sharding import Sharder
 from scaling.train.step import eval_program, initial_state, program_key, train_program
+from scaling.train.trainer import Trainer
+from tests.train.test_trainer import one_run
 
 SCANNED = dict(
     n_layers=2,
@@ -62,10 +69,13 @@ CASES = {
         "fsdp=8": {"mesh": MeshShape(fsdp=8), "remat": "block"},
         "2x2x2, micro": {"mesh": MeshShape(data=2, fsdp=2, tensor=2), "micro_batch": 8},
         "fsdp=8 of a GPU program": {"mesh": MeshShape(fsdp=8), "kind": "gpu", "remat": "block"},
+        "fsdp=8 of a TPU program": {"mesh": MeshShape(fsdp=8), "kind": "tpu", "remat": "block"},
+        "2x2x2 of a TPU program": {"mesh": MeshShape(data=2, fsdp=2, tensor=2), "kind": "tpu"},
     },
     "experts": {
         "2x2x2": {"mesh": MeshShape(data=2, fsdp=2, tensor=2)},
         "tensor=4 of a GPU program": {"mesh": MeshShape(tensor=4), "kind": "gpu"},
+        "fsdp=4 of a TPU program": {"mesh": MeshShape(data=2, fsdp=4), "kind": "tpu"},
     },
 }
 
@@ -122,6 +132,31 @@ def shards(tree):
     }
 
 
+def host_events():
+    """What the host of a GPU program does on eight devices, in dispatches of two steps: copies
+    tokens to so many devices, or reads the losses of a dispatch that ended at a step.
+    """
+    run, events = one_run("10k"), []
+    read, put = Trainer._read_losses, Sharder.put_tokens
+
+    def recorded_read(self, in_flight):
+        events.extend(["read", dispatch.step + dispatch.n_steps] for dispatch in in_flight)
+        read(self, in_flight)
+
+    def recorded_put(self, tokens, batch_size=None):
+        placed = put(self, tokens, batch_size)
+        if len(tokens) == dispatch_steps(run):  # else of an evaluation
+            events.append(["copied", len(placed.sharding.device_set)])
+        return placed
+
+    Trainer._read_losses, Sharder.put_tokens = recorded_read, recorded_put
+    trainer.dispatch_steps = lambda run: 2
+    execution = resolve(run, Execution(mesh=MeshShape(data=2, fsdp=4)), "gpu")
+    task = open_task(run.task)
+    Trainer(RunGroup((run,)), task, lambda _: Path("never"), execution, lambda: False).run(False)
+    return {"events": events[1:], "boundaries": measurement_steps(run)}  # the first compiles
+
+
 def main():
     """Print what differs between each mesh and one device."""
     report = {}
@@ -145,7 +180,7 @@ def main():
                 "params": shards(state.params),
                 "mu": shards(state.moments[0].mu),
             }
-    print(json.dumps(report))
+    print(json.dumps(report | {"host": host_events()}))
 
 
 if __name__ == "__main__":

@@ -80,6 +80,22 @@ def test_each_process_hashes_the_shards_that_it_wrote(reports):
     }
 
 
+def test_each_process_checks_what_it_wrote_when_it_resumes(reports):
+    for index, report in enumerate(reports):
+        shards = [name for name in report["checked"] if "ocdbt.process_" in name]
+        assert shards
+        assert all(f"ocdbt.process_{index}/" in name for name in shards)
+    assert not {*reports[0]["checked"]} & {*reports[1]["checked"]}
+    assert {*reports[0]["checked"], *reports[1]["checked"]} == {*reports[0]["manifest"]}
+
+
+def test_a_save_that_process_1_finds_corrupt_is_used_by_none(reports):
+    assert "ocdbt.process_1/" in reports[0]["flipped"]
+    for report in reports:
+        assert report["set_aside"] == 1
+        assert report["after_flip"] == report["whole"]
+
+
 def test_a_mesh_that_leaves_a_process_out_is_rejected(reports):
     for text in reports[1]["refused"]:
         assert "data x fsdp x tensor = 4" in text

@@ -45,6 +45,21 @@ def test_every_matrix_is_divided_by_fsdp_and_tensor(report, name):
     assert report[name]["params"] == report[name]["mu"]
 
 
+def test_tokens_of_the_next_dispatch_are_copied_before_losses_of_this_one_are_read(report):
+    events, boundaries = report["host"]["events"], report["host"]["boundaries"]
+    copied, late = 0, {}
+    for event, number in events:
+        if event == "copied":
+            copied += 1
+            assert number == 8
+        else:
+            late[number] = copied - len(late) - 1  # dispatches handed over since
+    within = [step for step in late if step not in boundaries]
+    assert len(within) > 3
+    assert {late[step] for step in within} == {1}
+    assert {late[step] for step in boundaries} == {0}  # measurements wait for them
+
+
 def spec(path, shape, mesh=CUBE):
     return partition_spec(path.split("."), shape, 64, mesh)
 

@@ -4,6 +4,8 @@ compare.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from scaling.errors import ScalingError
@@ -83,7 +85,7 @@ def holdout(
         return None, [warn(WarningCode.NO_HOLDOUT, message)]
     if combination:
         combination = weigh_laws(fitted.data, fit.objective, fit.delta, combination)
-    predicted, lo, hi = _predictions(fitted, test, ci, seed, combination)
+    (predicted, lo, hi), score = _tested(fitted, test, ci, seed, combination)
     kept = np.unique(np.linspace(0, len(test) - 1, min(len(test), ROWS_KEPT)).astype(int))
     columns = {
         "n_params": test.n,
@@ -94,16 +96,14 @@ def holdout(
         "lo": lo,
         "hi": hi,
     }
+    rows = [
+        HoldoutRow(**{name: np.asarray(values)[row] for name, values in columns.items()})
+        for row in kept
+    ]
     return Holdout(
         budget=budget,
-        n_train=len(train),
-        n_test=len(test),
-        rows=[
-            HoldoutRow(**{name: np.asarray(values)[row] for name, values in columns.items()})
-            for row in kept
-        ],
-        mean_abs_rel_error=np.abs(predicted / test.loss - 1).mean(),
-        covered=_covered(test, lo, hi),
+        rows=rows,
+        **score,
         by="combination" if combination else fit.law.name,
     ), coverage_warnings(test.loss < lo, test.loss > hi, ci)
 
@@ -128,11 +128,11 @@ def coverage_warnings(too_high: np.ndarray, too_low: np.ndarray, ci: float) -> l
     return warnings
 
 
-def _predictions(
+def _tested(
     fit: LawFit, test: Points, ci: float, seed: int, combination: Combination | None = None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], dict[str, Any]]:
     """Predicted loss of `test` and the interval of a new run: that of the combination, or the law's
-    own uncertainty and the scatter of its residuals.
+    own uncertainty and the scatter of its residuals; and how well they do.
     """
     if combination:
         predicted, lo, hi = combination.losses(np.asarray(test.n), np.asarray(test.d), ci)
@@ -145,11 +145,13 @@ def _predictions(
         lo, hi = fit.law.from_log(np.quantile(log_loss, [(1 - ci) / 2, (1 + ci) / 2], axis=0))
         predicted = fit.law.from_log(fit.predict(test))
     away = predicted * ROUNDING
-    return predicted, np.minimum(lo, predicted - away), np.maximum(hi, predicted + away)
-
-
-def _covered(test: Points, lo: np.ndarray, hi: np.ndarray) -> float:
-    return float(np.mean((lo <= test.loss) & (test.loss <= hi)))
+    lo, hi = np.minimum(lo, predicted - away), np.maximum(hi, predicted + away)
+    return (predicted, lo, hi), {
+        "n_train": len(fit.data),
+        "n_test": len(test),
+        "mean_abs_rel_error": np.abs(predicted / test.loss - 1).mean(),
+        "covered": np.mean((lo <= test.loss) & (test.loss <= hi)),
+    }
 
 
 def rollout(fit: LawFit, ci: float, seed: int) -> list[RolloutStep]:
@@ -169,16 +171,7 @@ def rollout(fit: LawFit, ci: float, seed: int) -> list[RolloutStep]:
             smaller = refit(fit, points.take(fit.data.size < step))
         except ScalingError:
             continue  # too few points of too few sizes: the next step has more
-        predicted, lo, hi = _predictions(smaller, test, ci, seed)
-        error = predicted / test.loss - 1
-        steps.append(
-            RolloutStep(
-                n_params=np.exp(np.log(np.asarray(test.n)).mean()),
-                n_train=len(smaller.data),
-                n_test=len(test),
-                mean_abs_rel_error=np.abs(error).mean(),
-                bias=error.mean(),
-                covered=_covered(test, lo, hi),
-            )
-        )
+        (predicted, *_), score = _tested(smaller, test, ci, seed)
+        size, bias = np.exp(np.log(np.asarray(test.n)).mean()), (predicted / test.loss - 1).mean()
+        steps.append(RolloutStep(n_params=size, bias=bias, **score))
     return steps

@@ -2,40 +2,70 @@
 type.
 
 A cost C = c0 N^p D turns a law of N and D into powers of C. C = 6 N D is the common case; an exact
-count of FLOPs bends at small N, where attention and head weigh more, and is then fitted on the
-runs' own numbers.
+count of FLOPs bends at small N, where attention and head weigh more. Then a fit takes the power
+that its runs' own numbers follow, and a prediction the counts of the models that would be trained.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 
 from scaling.errors import ScalingError
-from scaling.fit.document import Document, Estimate, PositiveReal, estimates
+from scaling.fit.document import Document, Estimate, PositiveReal, Real, estimates
 from scaling.points.points import Points
 
 EXACT_6ND = 1e-3
 DECAY, DECAY_SPAN = 0.1, np.log(10)  # gamma is sought from 0.01 to 1
 DECAY_BUDGETS = 4  # below these a floor and a decay of the loss cannot be separated
+COST_PASSES = 6  # of N* and the cost there; each pass leaves a few per cent of the error
+
+
+class PlannedModels(Document):
+    """Models of growing size: logs of N and of the FLOPs a token, and the smoothed slope `p`."""
+
+    log_n: tuple[Real, ...]
+    log_flops: tuple[Real, ...]
+    p: tuple[Real, ...]
 
 
 class Cost(Document):
-    """Training FLOPs C = c0 N^p D."""
+    """Training FLOPs C = c0 N^p D, or, where the models that would be trained are known, their
+    counts: between them interpolated in logs, beyond them by the last power.
+    """
 
     c0: PositiveReal = 6.0
     p: PositiveReal = 1.0
+    planned: PlannedModels | None = None
+
+    def at(self, n: Any) -> tuple[Any, Any]:
+        """(c0, p) of C = c0 N^p D for models of about N parameters."""
+        if self.planned is None:
+            return self.c0, self.p
+        log_n, knots = np.log(n), np.array(self.planned.log_n)
+        near = np.clip(log_n, knots[0], knots[-1])
+        p = np.interp(near, knots, self.planned.p)
+        return np.exp(np.interp(near, knots, self.planned.log_flops) - p * near), p
 
     def flops(self, n: Any, d: Any) -> Any:
         """C of N parameters and D tokens."""
-        return self.c0 * np.power(n, self.p) * d
+        c0, p = self.at(n)
+        return c0 * np.power(n, p) * d
 
     def tokens(self, n: Any, c: Any) -> Any:
         """D that C pays for at N."""
-        return c / (self.c0 * np.power(n, self.p))
+        return c / self.flops(n, 1.0)
+
+    def size(self, d: float, c: float) -> float:
+        """N that C trains on D tokens."""
+        n = (c / (self.c0 * d)) ** (1 / self.p)
+        for _ in range(COST_PASSES):
+            c0, p = self.at(n)
+            n = (c / (c0 * d)) ** (1 / p)
+        return float(n)
 
 
 def fit_cost(points: Points) -> Cost:
@@ -108,7 +138,8 @@ class Frontier:
     """N* = exp(log_n) C^a, D* = exp(log_d) C^b, L* = floor + exp(log_gap) C^-gamma; scalars, or
     arrays over draws (R,).
 
-    `gamma` is None where an approach gives no loss.
+    `gamma` is None where an approach gives no loss, `beta`, the exponent of D in a law's inner sum,
+    where N* and L* were measured and do not follow from a law.
     """
 
     a: np.ndarray
@@ -118,10 +149,33 @@ class Frontier:
     floor: np.ndarray | None = None
     log_gap: np.ndarray | None = None
     gamma: np.ndarray | None = None
+    beta: np.ndarray | None = None
+
+    def at_cost(self, c0: Any, p: Any) -> Frontier:
+        """The frontier of the same law, or of the same measured N* and L*, where C = c0 N^p D."""
+        powers = {each.name: getattr(self, each.name) for each in fields(Frontier)}
+        if self.beta is not None:
+            assert self.gamma is not None
+            assert self.log_gap is not None
+            old_p = (1 - self.b) / self.a
+            ratio = 1 / self.a - old_p  # alpha / beta
+            k_alpha = self.gamma / self.a
+            a = 1 / (ratio + p)
+            log_n = a * (
+                (self.log_n - self.a * (self.log_d + old_p * self.log_n)) / self.a
+                + np.log(old_p / p) / self.beta
+                - np.log(c0)
+            )
+            k = k_alpha / (ratio * self.beta)
+            shift = k * (np.log1p(ratio / p) - np.log1p(ratio / old_p))
+            log_gap = self.log_gap + k_alpha * (self.log_n - log_n) + shift
+            powers |= {"a": a, "log_n": log_n, "log_gap": log_gap, "gamma": k_alpha * a}
+        tokens = {"b": 1 - p * powers["a"], "log_d": -np.log(c0) - p * powers["log_n"]}
+        return Frontier(**powers | tokens)
 
     def map(self, change: Callable[[np.ndarray], np.ndarray]) -> Frontier:
         """A frontier of changed powers, as closed as this one."""
-        columns = (self.a, self.log_n, self.b, self.log_d, self.floor, self.log_gap, self.gamma)
+        columns = (getattr(self, each.name) for each in fields(Frontier))
         return Frontier(*(None if each is None else change(each) for each in columns))  # type: ignore[arg-type]
 
     def exponents(self, draws: Frontier | None, ci: float) -> dict[str, Estimate]:
@@ -166,6 +220,52 @@ class Frontier:
         safe = np.where(gap > 0, gap, np.nan)
         return np.exp((self.log_gap - np.log(safe)) / self.gamma)
 
+    def flops_of(self, letter: str, value: float) -> np.ndarray:
+        """The C at which N* (or D*) is `value`."""
+        power, log_k = (self.a, self.log_n) if letter == "N" else (self.b, self.log_d)
+        return np.exp((np.log(value) - log_k) / power)
+
+
+@dataclass(frozen=True)
+class PlannedFrontier(Frontier):
+    """A frontier whose powers are those of the runs' cost, and whose N*, D* and L* those at the
+    cost of planned models of about N* parameters.
+    """
+
+    cost: Cost = field(default_factory=Cost)
+
+    def _near(self, size: Callable[[Frontier], Any]) -> Frontier:
+        """The powers at the cost of the size that they themselves give."""
+        powers = Frontier(*(getattr(self, each.name) for each in fields(Frontier)))
+        for _ in range(COST_PASSES):
+            powers = self.at_cost(*self.cost.at(size(powers)))
+        return powers
+
+    def n_star(self, flops: float | np.ndarray) -> np.ndarray:
+        return self._near(lambda powers: powers.n_star(flops)).n_star(flops)
+
+    def d_star(self, flops: float | np.ndarray) -> np.ndarray:
+        return self._near(lambda powers: powers.n_star(flops)).d_star(flops)
+
+    def loss(self, flops: float | np.ndarray) -> np.ndarray | None:
+        return self._near(lambda powers: powers.n_star(flops)).loss(flops)
+
+    def flops_for(self, loss: float | np.ndarray) -> np.ndarray:
+        near = self._near(lambda powers: powers.n_star(powers.flops_for(loss)))
+        return near.flops_for(loss)
+
+    def flops_of(self, letter: str, value: float) -> np.ndarray:
+        near = self._near(lambda powers: powers.n_star(powers.flops_of(letter, value)))
+        return near.flops_of(letter, value)
+
+
+def planned(frontier: Frontier, cost: Cost) -> Frontier:
+    """A frontier in powers as it is at a cost that is known by planned models."""
+    if cost.planned is None:
+        return frontier
+    powers = {each.name: getattr(frontier, each.name) for each in fields(Frontier)}
+    return PlannedFrontier(**powers, cost=cost)
+
 
 def fit_power_frontier(
     log_c: np.ndarray, log_n: np.ndarray, log_d: np.ndarray, log_loss: np.ndarray
@@ -190,39 +290,31 @@ def frontier_of_powers(powers: Mapping[str, Any]) -> Frontier:
     return Frontier(*n_and_d, values["E"], np.log(values["K"]), values["gamma"])
 
 
-def sum_frontier(
-    log_a: Any, alpha: Any, log_b: Any, beta: Any, cost: Cost, k: Any = 1.0, floor: Any = 0.0
-) -> Frontier:
-    """The frontier of L = E + (A/N^alpha + B/D^beta)^k: N* = G (C/c0)^a with a = beta / (alpha + p
-    beta), G = (alpha A / (p beta B))^(1/(alpha + p beta)) (Hoffmann 2022, eq. 4, p = k = 1).
+@dataclass(frozen=True)
+class PowerSum:
+    """A law in N and D: L = floor + (A/N^alpha + B/D^beta)^k; numbers, or arrays over draws
+    (R,).
     """
-    whole = alpha + cost.p * beta
-    a, log_g = beta / whole, (np.log(alpha / (cost.p * beta)) + log_a - log_b) / whole
-    log_n = log_g - a * np.log(cost.c0)
-    log_d = -np.log(cost.c0) - cost.p * log_n
-    log_gap = log_a - alpha * log_n + np.log1p(alpha / (cost.p * beta))
-    return Frontier(a, log_n, 1 - cost.p * a, log_d, floor, k * log_gap, k * alpha * a)
 
+    log_a: np.ndarray
+    alpha: np.ndarray
+    log_b: np.ndarray
+    beta: np.ndarray
+    k: np.ndarray
+    floor: np.ndarray
 
-def chinchilla_frontier(values: Mapping[str, np.ndarray], cost: Cost) -> Frontier:
-    """The frontier of Hoffmann's law, with alpha for both where there is no beta, and of the
-    coupled law, which has a k.
-
-    The data-constrained law is Hoffmann's as long as every token is new (Muennighoff 2023, eq. 5).
-    """
-    alpha, beta = values["alpha"], values.get("beta", values["alpha"])
-    log_a, log_b = np.log(values["A"]), np.log(values["B"])
-    return sum_frontier(log_a, alpha, log_b, beta, cost, values.get("k", 1.0), values["E"])
-
-
-def kaplan_frontier(values: Mapping[str, np.ndarray], cost: Cost) -> Frontier:
-    """The frontier of Kaplan 2020, eq. 1.5: A = N_c^r, alpha = r = alpha_N / alpha_D, B = D_c, beta
-    = 1 and k = alpha_D, above a floor E where there is one.
-    """
-    alpha_d = values["alpha_D"]
-    r = values["alpha_N"] / alpha_d
-    log_a, log_b = r * np.log(values["N_c"]), np.log(values["D_c"])
-    return sum_frontier(log_a, r, log_b, 1.0, cost, alpha_d, values.get("E", np.zeros_like(r)))
+    def frontier(self, cost: Cost) -> Frontier:
+        """N* = G (C/c0)^a with a = beta / (alpha + p beta), G = (alpha A / (p beta B))^(1/(alpha +
+        p beta)) (Hoffmann 2022, eq. 4, p = k = 1).
+        """
+        ratio = self.alpha / (cost.p * self.beta)
+        whole = self.alpha + cost.p * self.beta
+        a, log_g = self.beta / whole, (np.log(ratio) + self.log_a - self.log_b) / whole
+        log_n = log_g - a * np.log(cost.c0)
+        log_d = -np.log(cost.c0) - cost.p * log_n
+        log_gap = self.k * (self.log_a - self.alpha * log_n + np.log1p(ratio))
+        powers = (a, log_n, 1 - cost.p * a, log_d, self.floor, log_gap, self.k * self.alpha * a)
+        return planned(Frontier(*powers, self.beta), cost)
 
 
 def cap_resamples(resamples: int, width: int) -> int:

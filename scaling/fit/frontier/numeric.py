@@ -89,12 +89,23 @@ class NumericFrontier(Frontier):
     def loss(self, flops: float | np.ndarray) -> np.ndarray:
         return self._shaped(self._minimum(flops)[1], flops)
 
-    def flops_for(self, loss: float | np.ndarray) -> np.ndarray:
+    def _least(self, is_short: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """The least C from which on `is_short` of C (R,) is false; NaN where it never is."""
         count = 1 if np.ndim(self.a) == 0 else len(self.a)
         low, high = (np.full(count, end) for end in LOG_C)
         for _ in range(HALVINGS):
             middle = (low + high) / 2
-            above = self._minimum(np.exp(middle))[1] > loss
-            low, high = np.where(above, middle, low), np.where(above, high, middle)
+            short = is_short(np.exp(middle))
+            low, high = np.where(short, middle, low), np.where(short, high, middle)
         needed = np.where(high < LOG_C[1] - 1, np.exp(high), np.nan)
         return self._shaped(needed, 0.0)
+
+    def flops_for(self, loss: float | np.ndarray) -> np.ndarray:
+        return self._least(lambda flops: self._minimum(flops)[1] > loss)
+
+    def flops_of(self, letter: str, value: float) -> np.ndarray:
+        def is_short(flops: np.ndarray) -> np.ndarray:
+            n_star = self._minimum(flops)[0]
+            return (n_star if letter == "N" else self.cost.tokens(n_star, flops)) < value
+
+        return self._least(is_short)

@@ -48,6 +48,7 @@ OPERATIONS: dict[Any, tuple[Callable[..., Any], ...]] = {
         lambda a, b, y: np.where(y == 0, 0.0, y * np.log(a)),
     ),
 }
+SUM, PRODUCT = (ast.Add, ast.Sub), (ast.Mult, ast.Div)
 FUNCTIONS = {name for name in OPERATIONS if isinstance(name, str)}
 
 
@@ -117,21 +118,30 @@ def names_of(node: ast.AST) -> set[str]:
     return {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
 
 
+def flatten(node: ast.expr, ops: tuple[type, type], sign: int = 1) -> list[tuple[ast.expr, int]]:
+    """The terms of a sum, or the factors of a product, each with its sign or power."""
+    if isinstance(node, ast.UnaryOp):
+        turned = -sign if isinstance(node.op, ast.USub) and ops[0] is ast.Add else sign
+        return flatten(node.operand, ops, turned)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ops):
+        second = -sign if isinstance(node.op, ops[1]) else sign
+        return [*flatten(node.left, ops, sign), *flatten(node.right, ops, second)]
+    return [(node, sign)]
+
+
 def is_affine(node: ast.expr, names: set[str]) -> bool:
     """Whether an expression is a sum of constants times at most one of the names each."""
-    if not names & names_of(node):
-        return True
-    if isinstance(node, ast.UnaryOp):
-        return is_affine(node.operand, names)
-    if isinstance(node, ast.BinOp):
-        left, right = (names & names_of(side) for side in (node.left, node.right))
-        if isinstance(node.op, (ast.Add, ast.Sub)):
-            return is_affine(node.left, names) and is_affine(node.right, names)
-        if isinstance(node.op, ast.Mult):
-            return not (left and right) and is_affine(node.left if left else node.right, names)
-        if isinstance(node.op, ast.Div):
-            return not right and is_affine(node.left, names)
-    return isinstance(node, ast.Name)
+    for term, _ in flatten(node, SUM):
+        factors = [each for each in flatten(term, PRODUCT) if names & names_of(each[0])]
+        if not factors:
+            continue
+        (factor, power), *more = factors
+        is_affine_factor = isinstance(factor, ast.Name) or (
+            factor is not term and is_affine(factor, names)
+        )
+        if more or power < 0 or not is_affine_factor:
+            return False
+    return True
 
 
 def _arguments(node: Any) -> list[ast.expr]:

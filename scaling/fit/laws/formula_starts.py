@@ -15,7 +15,7 @@ from enum import Enum, auto
 import numpy as np
 
 from scaling.fit.laws.derivatives import Array, Inputs
-from scaling.fit.laws.expression import FUNCTIONS, names_of, value_of
+from scaling.fit.laws.expression import FUNCTIONS, PRODUCT, SUM, flatten, names_of, value_of
 from scaling.fit.laws.law import Law
 from scaling.fit.newton import Problem
 
@@ -152,25 +152,11 @@ def _drawn(role: Role, values: Mapping[str, Array], rng: np.random.Generator, co
     return signs * size * (rest / typical if role.sign > 0 else typical / rest)
 
 
-def _flat(node: ast.expr, ops: tuple[type, type], sign: int = 1) -> list[tuple[ast.expr, int]]:
-    """The terms of a sum, or the factors of a product, each with its sign or power."""
-    if isinstance(node, ast.UnaryOp):
-        turned = -sign if isinstance(node.op, ast.USub) and ops[0] is ast.Add else sign
-        return _flat(node.operand, ops, turned)
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ops):
-        second = -sign if isinstance(node.op, ops[1]) else sign
-        return [*_flat(node.left, ops, sign), *_flat(node.right, ops, second)]
-    return [(node, sign)]
-
-
 def _joined(parts: list[tuple[ast.expr, int]], ops: tuple[type, type], unit: float) -> ast.expr:
     node: ast.expr = ast.Constant(unit)
     for part, sign in parts:
         node = ast.BinOp(node, ops[0]() if sign > 0 else ops[1](), part)
     return node
-
-
-SUM, PRODUCT = (ast.Add, ast.Sub), (ast.Mult, ast.Div)
 
 
 def _roles(
@@ -180,7 +166,7 @@ def _roles(
     order one, `power` whether it stands above or below a division, `rest` what is added to it.
     """
     drawn = {name for name in law.names if name not in law.linear}
-    terms = _flat(node, SUM)
+    terms = flatten(node, SUM)
     if len(terms) > 1:
         for i, (term, sign) in enumerate(terms):
             others = _joined(terms[:i] + terms[i + 1 :], SUM, 0.0)
@@ -188,7 +174,7 @@ def _roles(
                 yield Role(term.id, Place.OFFSET, sign, others)
             yield from _roles(term, law, bounded, power, others)
         return
-    factors = _flat(node, PRODUCT)
+    factors = flatten(node, PRODUCT)
     if len(factors) > 1:
         for i, (factor, sign) in enumerate(factors):
             others = _joined(factors[:i] + factors[i + 1 :], PRODUCT, 1.0)

@@ -17,11 +17,12 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
 from scaling.errors import ScalingError
-from scaling.fit.frontier.frontier import Cost, Frontier
+from scaling.fit.frontier.frontier import Cost, Frontier, PowerSum
 from scaling.fit.frontier.numeric import NumericFrontier
 from scaling.fit.laws.derivatives import (
     Array,
@@ -36,8 +37,6 @@ from scaling.fit.laws.expression import ONE, Slopes, Value, evaluate
 UNIT_OF = {"U": "D"}  # unique tokens are counted in the unit of tokens
 UNSCALED = frozenset("X")  # a loss stands as it is in a sigmoid
 FAR = 300.0  # a log loss in the place of one that is not finite: no step goes there
-
-ClosedFrontier = Callable[[Inputs, Cost], Frontier]
 
 
 @dataclass(frozen=True)
@@ -77,11 +76,10 @@ class Law:
     `expressions` of inputs and reported parameters: named quantities in order, the loss the last.
 
     `reference` names paper and equation; `inputs` the letters that `Points.inputs` serves;
-    `derived` what follows from the reported parameters at C = 6 N D. `closed_frontier` gives N*, D*
-    and L* from the reported parameters, scalars or arrays over draws, where the law has a
-    compute-optimal N and D. `allows_zero` says that what is fitted (an accuracy) may be 0, `linear`
-    names the parameters in which a written law is jointly affine, `start` values from which its fit
-    begins too. `by_hand` is what `bind` returns where digits and speed need derivatives by hand.
+    `derived` what follows from the reported parameters at C = 6 N D. `allows_zero` says that what
+    is fitted (an accuracy) may be 0, `linear` names the parameters in which a written law is
+    jointly affine, `start` values from which its fit begins too. `by_hand` is what `bind` returns
+    where digits and speed need derivatives by hand.
     """
 
     name: str
@@ -95,7 +93,6 @@ class Law:
     derived: Callable[[Inputs], dict[str, Array]] | None = None
     expressions: Mapping[str, ast.expr] = field(default_factory=dict, repr=False)
     by_hand: Callable[[Inputs], Bound] | None = field(default=None, repr=False)
-    closed_frontier: ClosedFrontier | None = field(default=None, repr=False)
     default_objective: str = "huber-log"
     allows_zero: bool = False
     signed: bool = False  # losses may be negative: `bind` gives the loss itself, not its log
@@ -119,19 +116,46 @@ class Law:
         value, _ = self.gradient(theta.reshape(-1, len(self.params)), self.logs(x))
         return value.reshape(*theta.shape[:-1], -1)
 
+    @cached_property
+    def _powers_of_n_and_d(self) -> dict[str, tuple[str, str]]:
+        """Coefficient and exponent by letter, where the law is a sum of one power of N and one of
+        D; the data-constrained law is, as long as every token is new (Muennighoff 2023, eq. 5).
+        """
+        names = {
+            "".join(powers): (term.coefficient, exponent)
+            for term in self.terms
+            for exponent, powers in term.powers.items()
+        }
+        return names if set(names) == {"N", "D"} else {}
+
+    def power_sum(self, values: Mapping[str, Array | float]) -> PowerSum | None:
+        """The sum of a power of N and one of D that the law is at reported parameters, numbers or
+        arrays over draws; None for another law.
+        """
+        if not self._powers_of_n_and_d:
+            return None
+        theta = self.theta(values)
+        root = np.asarray(values[self.root] if self.root else 1.0)
+        floor = np.asarray(values[self.floor] if self.floor else np.zeros(theta.shape[:-1]))
+        (log_a, alpha), (log_b, beta) = (
+            [theta[..., self.index(name)] / root for name in self._powers_of_n_and_d[letter]]
+            for letter in "ND"
+        )
+        return PowerSum(log_a, alpha, log_b, beta, root, floor)
+
     @property
     def has_frontier(self) -> bool:
         """Whether it has a compute-optimal N and D: in closed form, or, written in N and D alone,
         by minimisation.
         """
         is_written = bool(self.expressions) and set(self.inputs) == {"N", "D"}
-        return self.closed_frontier is not None or is_written
+        return bool(self._powers_of_n_and_d) or is_written
 
     def frontier(self, values: Mapping[str, Array | float], cost: Cost) -> Frontier:
         """N*(C), D*(C) and L*(C) at a cost. Raises ScalingError for a law without them."""
+        if powers := self.power_sum(values):
+            return powers.frontier(cost)
         arrays = {name: np.asarray(value, float) for name, value in values.items()}
-        if self.closed_frontier is not None:
-            return self.closed_frontier(arrays, cost)
         if not self.has_frontier:
             raise ScalingError(
                 f"the law {self.name} has no compute-optimal N and D",

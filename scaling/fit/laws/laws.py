@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from scaling.fit.frontier.frontier import chinchilla_frontier, kaplan_frontier
 from scaling.fit.laws.derivatives import Array, Inputs, data_constrained
-from scaling.fit.laws.expression import parse
+from scaling.fit.laws.expression import PRODUCT, SUM, flatten, names_of, parse
 from scaling.fit.laws.formula import parse_formula
 from scaling.fit.laws.law import Law, Param, Term
 
@@ -28,51 +27,66 @@ def _coefficient(name: str) -> Param:
     return Param(name, (-30.0, 30.0), log=True, of_loss=True)
 
 
-def _exponent(name: str, grid: tuple[float, ...] = GENTLE) -> Param:
-    return Param(name, (1e-3, 4.0), grid=grid)
-
-
-def _scale_constant(name: str, exponent: str) -> Param:
+def _ratio(name: str, exponent: str) -> Param:
     return Param(name, (-30.0, 30.0), crossing=exponent, of_loss=True)
-
-
-def _coupled_exponent(name: str) -> Param:
-    return Param(name, (1e-3, 4.0), grid=COARSE, scaled_by="k")
 
 
 def _parsed(**quantities: str) -> dict[str, ast.expr]:
     return {name: parse(text) for name, text in quantities.items()}
 
 
-def _powers_of_c(values: Inputs) -> dict[str, Array]:
-    """a, b and G of N* = G (C/6)^a, D* = (C/6)^b / G (Hoffmann 2022, eq. 4)."""
+def _gain(values: Inputs) -> dict[str, Array]:
+    """G of N* = G (C/6)^a, D* = (C/6)^b / G (Hoffmann 2022, eq. 4)."""
     alpha, beta = values["alpha"], values.get("beta", values["alpha"])
-    whole = alpha + beta
-    return {
-        "a": beta / whole,
-        "b": alpha / whole,
-        "G": np.exp((np.log(alpha * values["A"]) - np.log(beta * values["B"])) / whole),
-    }
+    log_g = (np.log(alpha * values["A"]) - np.log(beta * values["B"])) / (alpha + beta)
+    return {"G": np.exp(log_g)}
 
 
-def _kaplan_powers(values: Inputs) -> dict[str, Array]:
-    """Exponents of N* ~ C^a, D* ~ C^b when L(N,D) is minimised at C = 6 N D (Kaplan
-    2020, eq. 1.5).
+def _powers(name: str, text: str, reference: str, slow: str = "", **fields: Any) -> Law:
+    """A law that is a sum of powers, as its formula says it: of a floor E, coefficients (A/N^alpha)
+    or ratios ((N_c/N)^alpha), and under a root k the same with exponents and coefficients times k.
+
+    Exponents that are `slow` are sought from 0.01 on.
     """
-    whole = values["alpha_N"] + values["alpha_D"]
-    return {"a": values["alpha_D"] / whole, "b": values["alpha_N"] / whole}
-
-
-def _crossing_law(name: str, letter: str, equation: str) -> Law:
-    """L(X) = (X_c / X)^alpha_X, one of Kaplan's laws in one variable."""
-    exponent, crossing = f"alpha_{letter}", f"{letter}_c"
-    return Law(
+    law = parse_formula(text.split(", ")[0])
+    parts = [part for part, _ in flatten(law.expressions["loss"], SUM)]
+    floor = next((part.id for part in parts if isinstance(part, ast.Name)), "")
+    parts, root = [part for part in parts if not isinstance(part, ast.Name)], ""
+    match parts:
+        case [ast.BinOp(inside, ast.Pow(), ast.Name(outer))] if len(flatten(inside, SUM)) > 1:
+            parts, root = [part for part, _ in flatten(inside, SUM)], outer
+    params, exponents, terms = [_floor(floor)] if floor else [], dict[str, Param](), []
+    ratios = []
+    for part in parts:
+        match part:
+            case ast.BinOp(ast.BinOp(ast.Name(each), ast.Div(), base), ast.Pow(), power):
+                exponent = sorted(names_of(power) - {root} or {root})[0]
+                ratios.append(_ratio(each, exponent))
+            case ast.BinOp(ast.Name(each), ast.Div(), ast.BinOp(base, _, ast.Name(exponent))):
+                params.append(_ratio(each, root) if root else _coefficient(each))
+            case ast.BinOp(ast.Name(each), ast.Div(), base):  # to the power of the root
+                exponent = root
+                ratios.append(_ratio(each, root))
+        grid = SLOW if exponent in slow.split() else COARSE if root else GENTLE
+        scale = root if grid is COARSE else ""
+        exponents[exponent] = Param(exponent, (1e-3, 4.0), grid=grid, scaled_by=scale)
+        powers = {str(*names_of(x)): -sign for x, sign in flatten(base, PRODUCT)}
+        terms.append(Term(each, {exponent: powers}))
+    params += [*exponents.values(), *ratios]
+    if root and root not in exponents:
+        params.append(Param(root, (0.05, 5.0), grid=COUPLINGS))
+    return replace(
+        law,
         name=name,
-        formula=f"L({letter}) = ({crossing}/{letter})^{exponent}",
-        reference=f"Kaplan et al. 2020, {equation}",
-        inputs=(letter,),
-        params=(_exponent(exponent, SLOW), _scale_constant(crossing, exponent)),
-        terms=(Term(crossing, {exponent: {letter: -1}}),),
+        formula=text,
+        reference=reference,
+        params=tuple(params),
+        terms=tuple(terms),
+        floor=floor,
+        root=root,
+        expressions={},
+        linear=(),
+        **fields,
     )
 
 
@@ -99,109 +113,54 @@ def _broken_law(name: str, letter: str) -> Law:
     )
 
 
-_COUPLED = (Param("k", (0.05, 5.0), grid=COUPLINGS),)
-_A_B_SCALED = (_scale_constant("A", "k"), _scale_constant("B", "k"))
-_N_AND_D = (Term("A", {"alpha": {"N": -1}}), Term("B", {"beta": {"D": -1}}))
-_TIED = (Term("A", {"alpha": {"N": -1}}), Term("B", {"alpha": {"D": -1}}))
-_E_A_B = (_floor("E"), _coefficient("A"), _coefficient("B"))
+VIDEAU = "Videau et al. 2026 (arXiv:2608.07222)"
 _ALL = (
-    Law(
-        name="chinchilla",
-        formula="L(N,D) = E + A/N^alpha + B/D^beta",
-        reference="Hoffmann et al. 2022, eq. 2",
-        inputs=("N", "D"),
-        params=(*_E_A_B, _exponent("alpha"), _exponent("beta")),
-        terms=_N_AND_D,
-        floor="E",
-        derived=_powers_of_c,
-        closed_frontier=chinchilla_frontier,
+    _powers(
+        "chinchilla",
+        "L(N,D) = E + A/N^alpha + B/D^beta",
+        "Hoffmann et al. 2022, eq. 2",
+        derived=_gain,
     ),
-    Law(
-        name="chinchilla-tied",
-        formula="L(N,D) = E + A/N^alpha + B/D^alpha",
-        reference=(
-            "Hoffmann et al. 2022, eq. 2, with alpha = beta (Muennighoff et al. 2023, section 3)"
-        ),
-        inputs=("N", "D"),
-        params=(*_E_A_B, _exponent("alpha")),
-        terms=_TIED,
-        floor="E",
-        derived=_powers_of_c,
-        closed_frontier=chinchilla_frontier,
+    _powers(
+        "chinchilla-tied",
+        "L(N,D) = E + A/N^alpha + B/D^alpha",
+        "Hoffmann et al. 2022, eq. 2, with alpha = beta (Muennighoff et al. 2023, section 3)",
+        derived=_gain,
     ),
-    Law(
-        name="skaling",
-        formula="L(N,D) = E + (A/N^alpha + B/D^beta)^k",
-        reference="Videau et al. 2026 (arXiv:2608.07222); k = 1 is Hoffmann et al. 2022, eq. 2",
-        inputs=("N", "D"),
-        params=(
-            _floor("E"),
-            *_A_B_SCALED,
-            _coupled_exponent("alpha"),
-            _coupled_exponent("beta"),
-            *_COUPLED,
-        ),
-        terms=_N_AND_D,
-        floor="E",
-        root="k",
-        derived=_powers_of_c,
-        closed_frontier=chinchilla_frontier,
+    _powers(
+        "skaling",
+        "L(N,D) = E + (A/N^alpha + B/D^beta)^k",
+        f"{VIDEAU}; k = 1 is Hoffmann et al. 2022, eq. 2",
+        derived=_gain,
     ),
-    Law(
-        name="skaling-tied",
-        formula="L(N,D) = E + (A/N^alpha + B/D^alpha)^k",
-        reference="Videau et al. 2026 (arXiv:2608.07222), with alpha = beta",
-        inputs=("N", "D"),
-        params=(_floor("E"), *_A_B_SCALED, _coupled_exponent("alpha"), *_COUPLED),
-        terms=_TIED,
-        floor="E",
-        root="k",
-        derived=_powers_of_c,
-        closed_frontier=chinchilla_frontier,
+    _powers(
+        "skaling-tied",
+        "L(N,D) = E + (A/N^alpha + B/D^alpha)^k",
+        f"{VIDEAU}, with alpha = beta",
+        derived=_gain,
     ),
-    Law(
-        name="kaplan",
-        formula="L(N,D) = [(N_c/N)^(alpha_N/alpha_D) + D_c/D]^alpha_D",
-        reference="Kaplan et al. 2020, eq. 1.5",
-        inputs=("N", "D"),
-        params=(
-            _exponent("alpha_N", SLOW),
-            _exponent("alpha_D", SLOW),
-            _scale_constant("N_c", "alpha_N"),
-            _scale_constant("D_c", "alpha_D"),
-        ),
-        terms=(Term("N_c", {"alpha_N": {"N": -1}}), Term("D_c", {"alpha_D": {"D": -1}})),
-        root="alpha_D",
-        derived=_kaplan_powers,
-        closed_frontier=kaplan_frontier,
+    _powers(
+        "kaplan",
+        "L(N,D) = ((N_c/N)^(alpha_N/alpha_D) + D_c/D)^alpha_D",
+        "Kaplan et al. 2020, eq. 1.5",
+        slow="alpha_N alpha_D",
     ),
-    _crossing_law("kaplan-n", "N", "eq. 1.1"),
-    _crossing_law("kaplan-d", "D", "eq. 1.2"),
-    _crossing_law("kaplan-c", "C", "eq. 1.3"),
-    Law(
-        name="kaplan-ns",
-        formula=(
-            "L(N,S) = (N_c/N)^alpha_N + (S_c/S)^alpha_S, S the least number of steps "
-            "(far above the critical batch)"
-        ),
-        reference="Kaplan et al. 2020, eq. 1.6",
-        inputs=("N", "S"),
-        params=(
-            _exponent("alpha_N", SLOW),
-            _exponent("alpha_S"),
-            _scale_constant("N_c", "alpha_N"),
-            _scale_constant("S_c", "alpha_S"),
-        ),
-        terms=(Term("N_c", {"alpha_N": {"N": -1}}), Term("S_c", {"alpha_S": {"S": -1}})),
+    _powers("kaplan-n", "L(N) = (N_c/N)^alpha_N", "Kaplan et al. 2020, eq. 1.1", "alpha_N"),
+    _powers("kaplan-d", "L(D) = (D_c/D)^alpha_D", "Kaplan et al. 2020, eq. 1.2", "alpha_D"),
+    _powers("kaplan-c", "L(C) = (C_c/C)^alpha_C", "Kaplan et al. 2020, eq. 1.3", "alpha_C"),
+    _powers(
+        "kaplan-ns",
+        "L(N,S) = (N_c/N)^alpha_N + (S_c/S)^alpha_S, S the least number of steps "
+        "(far above the critical batch)",
+        "Kaplan et al. 2020, eq. 1.6",
+        slow="alpha_N",
     ),
-    Law(
-        name="power",
-        formula="L(C) = E + A/C^alpha",
-        reference="Henighan et al. 2020, eq. 1.1, in compute",
-        inputs=("C",),
-        params=(_floor("E"), _coefficient("A"), _exponent("alpha", SLOW)),
-        terms=(Term("A", {"alpha": {"C": -1}}),),
-        floor="E",
+    _powers("power", "L(C) = E + A/C^alpha", "Henighan et al. 2020, eq. 1.1, in compute", "alpha"),
+    _powers(
+        "overtraining",
+        "L(N,D,C) = E + A/(N*C/D)^eta + B/(D*C/N)^eta",
+        "Gadre et al. 2024, eq. 4: E + (A M^eta + B M^-eta) C^-eta, M = D/N",
+        slow="eta",
     ),
     Law(
         name="data-constrained",
@@ -211,33 +170,22 @@ _ALL = (
         reference="Muennighoff et al. 2023, eq. 5 to 7",
         inputs=("N", "D", "U"),
         params=(
-            *_E_A_B,
-            _exponent("alpha", GENTLE[::3]),
-            _exponent("beta", GENTLE[::3]),
+            _floor("E"),
+            _coefficient("A"),
+            _coefficient("B"),
+            Param("alpha", (1e-3, 4.0), grid=GENTLE[::3]),
+            Param("beta", (1e-3, 4.0), grid=GENTLE[::3]),
             Param("R_D", (-7.0, 12.0), log=True, grid=(0.5, 2.5, 4.0, 6.0)),
             Param("R_N", (-7.0, 12.0), log=True, grid=(-0.5, 0.5, 1.5, 4.0)),
         ),
         terms=(Term("A", {"alpha": {"N": -1}}, "of_n"), Term("B", {"beta": {"D": -1}}, "of_d")),
         floor="E",
-        derived=_powers_of_c,
+        derived=_gain,
         by_hand=data_constrained,
         expressions=_parsed(  # where a fit begins: N' = N
             of_n="N^-alpha",
             of_d="(min(U, D) * (1 + R_D*(1 - exp((1 - D/min(U, D))/R_D))))^-beta",
         ),
-        closed_frontier=chinchilla_frontier,
-    ),
-    Law(
-        name="overtraining",
-        formula="L(C,M) = E + (A M^eta + B M^-eta) C^-eta, M = D/N",
-        reference="Gadre et al. 2024, eq. 4",
-        inputs=("N", "D", "C"),
-        params=(*_E_A_B, _exponent("eta", SLOW)),
-        terms=(
-            Term("A", {"eta": {"D": 1, "N": -1, "C": -1}}),
-            Term("B", {"eta": {"D": -1, "N": 1, "C": -1}}),
-        ),
-        floor="E",
     ),
     _broken_law("bnsl", "C"),
     _broken_law("bnsl-n", "N"),

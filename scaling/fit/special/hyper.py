@@ -8,15 +8,17 @@ the best of many runs) is then averaged over. Cells are resampled whole.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from scaling.errors import ScalingError
 from scaling.fit.document import Estimate
-from scaling.points.points import Points
+from scaling.fit.fit_options import FitOptions
+from scaling.fit.result import Excluded, Objective
+from scaling.points.points import Points, Source
 from scaling.points.repeated_rows import group_within_1_percent
 from scaling.warning import ResultWarning, WarningCode, warn
 
@@ -27,19 +29,11 @@ FORMULA = "lr* = lr_coef N^lr_N D^lr_D, B* = B_coef N^B_N D^B_D"
 REFERENCE = "Li et al. 2025, Step Law, eq. 1; Bjorck et al. 2024"
 
 
-@dataclass(frozen=True)
-class HyperFit:
-    """Powers of each hyper-parameter with draws, the rows used and left out, and warnings."""
-
-    params: dict[str, Estimate]
-    n_rows: int
-    n_far: int
-    rmse: float
-    warnings: tuple[ResultWarning, ...]
-
-
-def fit_hyper(points: Points, resamples: int, seed: int, ci: float) -> HyperFit:
-    """The powers of lr* and B*. Raises ScalingError for a grid that holds no minimum."""
+def fit_hyper(source: Source, options: FitOptions) -> dict[str, Any]:
+    """The powers of lr* and B*, as fields of a FitResult. Raises ScalingError for a grid that holds
+    no minimum.
+    """
+    points = source.points
     if points.n is None or points.d is None:
         raise ScalingError("the table has no N and D", remedy='name them: --columns "N=...,D=..."')
     if not set(LETTERS) & set(points.others):
@@ -47,7 +41,10 @@ def fit_hyper(points: Points, resamples: int, seed: int, ci: float) -> HyperFit:
             "the table has no column of learning rates or batches",
             remedy='name them: --columns "lr=...,B=...,N=...,D=...,L=loss"',
         )
-    cell = _cells(points)
+    keys = pd.DataFrame(
+        {"n": group_within_1_percent(points.n), "d": group_within_1_percent(points.d)}
+    )
+    cell = np.asarray(keys.groupby(["n", "d"], sort=False).ngroup())
     best = pd.Series(points.loss).groupby(cell).transform("min").to_numpy()
     varied = [
         letter
@@ -77,11 +74,31 @@ def fit_hyper(points: Points, resamples: int, seed: int, ci: float) -> HyperFit:
         if len(np.unique(group_within_1_percent(values[rows]))) > 1
     }
     target = np.log(points.loss[rows] / best[rows])
-    powers, rmse = _minima(logs, sizes, target, label, resamples, seed)
-    warnings = list(_at_ends(points, cell, kept, varied))
+    powers, rmse = _minima(logs, sizes, target, label, options.bootstrap, options.seed)
+    warnings = [*source.warnings, *_at_ends(points, cell, kept, varied)]
     if len(sizes) < 2:
         message = f"{' and '.join({'N', 'D'} - set(sizes))} takes one value: no power of it"
         warnings.append(warn(WarningCode.NOT_IDENTIFIED, message))
+    name = "least squares of log loss about a moving minimum"
+    reason = f"more than {100 * NEAR_BEST:g} % above the best of their N and D"
+    excluded = [*points.excluded, (reason, len(points) - len(rows))]
+    return {
+        "objective": Objective(name=name, delta=None, value=rmse),
+        "params": _estimates(powers, sizes, options.ci),
+        "n_points": len(rows),
+        "excluded": [Excluded(reason=why, count=count) for why, count in excluded if count],
+        "warnings": tuple(warnings),
+        "range": {
+            "n_params": (points.n.min(), points.n.max()),
+            "tokens": (points.d.min(), points.d.max()),
+        },
+    }
+
+
+def _estimates(
+    powers: Mapping[str, tuple[np.ndarray, np.ndarray]], sizes: Iterable[str], ci: float
+) -> dict[str, Estimate]:
+    """The coefficient and the powers of each hyper-parameter, with intervals of their draws."""
     params = {}
     for letter, (values, draws) in powers.items():
         name = LETTERS[letter]
@@ -91,18 +108,7 @@ def fit_hyper(points: Points, resamples: int, seed: int, ci: float) -> HyperFit:
         params[f"{name}_coef"] = Estimate(value=value, se=None, lo=lo, hi=hi)
         for index, size in enumerate(sizes, start=1):
             params[f"{name}_{size}"] = Estimate.of(values[index], draws[:, index], ci)
-    n_far = len(points) - len(rows)
-    return HyperFit(params, len(rows), n_far, rmse, tuple(warnings))
-
-
-def _cells(points: Points) -> np.ndarray:
-    """A number for each N and D, equal within 1 %."""
-    assert points.n is not None
-    assert points.d is not None
-    keys = pd.DataFrame(
-        {"n": group_within_1_percent(points.n), "d": group_within_1_percent(points.d)}
-    )
-    return np.asarray(keys.groupby(["n", "d"], sort=False).ngroup())
+    return params
 
 
 def _minima(

@@ -22,23 +22,16 @@ from scaling.fit.result import (
     SCHEMA,
     Bootstrap,
     Convention,
-    Excluded,
     FitResult,
     Identification,
     Objective,
     SourceInfo,
 )
 from scaling.fit.special.annealing import NAMES, Curve, fit_annealing, goodness, left_out
-from scaling.fit.special.hyper import (
-    FORMULA,
-    NEAR_BEST,
-    REFERENCE,
-    fit_hyper,
-    recipe_notes,
-)
+from scaling.fit.special.hyper import FORMULA, REFERENCE, fit_hyper, recipe_notes
 from scaling.fit.special.pass_at_k import Counts, fit_coverage
 from scaling.fit.special.results import ScheduleErrors
-from scaling.points.columns import list_names, parse_columns
+from scaling.points.columns import column_named, list_names, parse_columns
 from scaling.points.readers import IN_MEMORY, source_label, source_name
 from scaling.points.row_filter import select
 from scaling.points.source import SourceOptions, read_rows, read_source
@@ -106,15 +99,9 @@ def _tables(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> tuple[
     return rows, digest
 
 
-def _find_column(table: pd.DataFrame, names: Sequence[str]) -> str | None:
-    """The first of the names that the table has, as the table spells it."""
-    by_name = {str(name).strip().lower(): str(name) for name in table.columns}
-    return next((by_name[name] for name in names if name in by_name), None)
-
-
 def _column(path: Path, table: pd.DataFrame, names: Sequence[str]) -> str:
     """The first of the names that the table has. Raises ScalingError that lists its columns."""
-    column = _find_column(table, names)
+    column = column_named(table, names)
     if column is None:
         raise ScalingError(
             f"no column {names[0]!r}",
@@ -126,7 +113,7 @@ def _column(path: Path, table: pd.DataFrame, names: Sequence[str]) -> str:
 
 def _rows_by_label(path: Path, table: pd.DataFrame, names: Sequence[str]) -> dict[str, np.ndarray]:
     """The rows of each label in the first column so named, or of the whole file."""
-    column = _find_column(table, names)
+    column = column_named(table, names)
     if column is None:
         return {path.stem: np.arange(len(table))}
     labels = table[column].astype(str).to_numpy(str)
@@ -134,13 +121,20 @@ def _rows_by_label(path: Path, table: pd.DataFrame, names: Sequence[str]) -> dic
 
 
 def _document(
-    law: str, paths: Sequence[Path | pd.DataFrame], digest: str, options: FitOptions, **fields: Any
+    paths: Sequence[Path | pd.DataFrame],
+    digest: str,
+    options: FitOptions,
+    resampled: str = "",
+    **fields: Any,
 ) -> FitResult:
-    """A result with the keys that every fit has, filled where they apply."""
+    """A result with the keys that every fit has, filled where they apply; `resampled` names what
+    the bootstrap draws.
+    """
     source = SourceInfo(
         paths=list(map(source_name, paths)), digest=digest, columns={}, convention=Convention()
     )
     defaults: dict[str, Any] = {
+        "source": source,
         "derived": {},
         "status": FitStatus.OK,
         "warnings": (),
@@ -150,18 +144,18 @@ def _document(
         "range": {},
         "data": {},
     }
+    if resampled and options.bootstrap:
+        defaults["bootstrap"] = Bootstrap(
+            kind=resampled, resamples=options.bootstrap, seed=options.seed, failed=0, draws={}
+        )
     return FitResult(
-        **{
-            **defaults,
-            "schema_version": SCHEMA,
-            "law": law,
-            "approach": "parametric",
-            "version": scaling.__version__,
-            "ci": options.ci,
-            "cost": Cost(),
-            "source": source,
-            **fields,
-        }
+        schema_version=SCHEMA,
+        law=options.law,
+        approach="parametric",
+        version=scaling.__version__,
+        ci=options.ci,
+        cost=Cost(),
+        **defaults | fields,
     )
 
 
@@ -178,20 +172,16 @@ def coverage(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitRe
         params |= {f"a{tail}": group.a, f"b{tail}": group.b}
     size = sum(len(counts.n) for counts in groups)
     name = "least squares of log(-log pass@k) on log k"
-    drawn = Bootstrap(
-        kind="problems", resamples=options.bootstrap, seed=options.seed, failed=0, draws={}
-    )
     return _document(
-        "coverage",
         paths,
         digest,
         options,
+        "problems",
         objective=Objective(name=name, delta=None, value=None),
         params=params,
         n_points=size,
         groups=[group for group, _ in fitted],
         curves=[curve for _, curve in fitted],
-        bootstrap=drawn if options.bootstrap else None,
     )
 
 
@@ -248,7 +238,6 @@ def annealing(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitR
         warnings.append(warn(WarningCode.STARTS_DISAGREE, message, agree=starts.agree))
     test = [curve for curve in curves if curve.name in out]
     return _document(
-        "lr-annealing",
         paths,
         digest,
         options,
@@ -266,7 +255,7 @@ def _curves(path: Path, table: pd.DataFrame) -> list[Curve]:
     columns = [
         _column(path, table, names)
         for names in (
-            ("step", "_step", "steps"),
+            ("step", "steps"),
             ("lr", "learning_rate"),
             ("loss", "val_loss", "train_loss"),
         )
@@ -286,44 +275,15 @@ def hyper_parameters(paths: Sequence[Path | pd.DataFrame], options: FitOptions) 
     columns = parse_columns(options.columns) if options.columns else {}
     wanted = SourceOptions(columns=columns, where=options.where, inputs=("N", "D", "LR", "B"))
     source = read_source(paths, wanted)
-    points = source.points
-    fitted = fit_hyper(points, options.bootstrap, options.seed, options.ci)
-    excluded = [Excluded(reason=reason, count=count) for reason, count in points.excluded]
-    if fitted.n_far:
-        reason = f"more than {100 * NEAR_BEST:g} % above the best of their N and D"
-        excluded.append(Excluded(reason=reason, count=fitted.n_far))
-    return _document(
-        "hyper",
-        paths,
-        source.digest,
-        options,
-        objective=Objective(
-            name="least squares of log loss about a moving minimum",
-            delta=None,
-            value=fitted.rmse,
-        ),
-        params=fitted.params,
-        n_points=fitted.n_rows,
-        excluded=excluded,
-        warnings=(*source.warnings, *fitted.warnings),
-        source=SourceInfo(
-            paths=list(source.paths),
-            digest=source.digest,
-            columns=dict(source.columns),
-            convention=Convention(**points.convention),
-            notes=[*source.notes, *recipe_notes(fitted.params)],
-        ),
-        range={
-            name: (float(np.min(values)), float(np.max(values)))
-            for name, values in (("n_params", points.n), ("tokens", points.d))
-            if values is not None
-        },
-        bootstrap=Bootstrap(
-            kind="cells", resamples=options.bootstrap, seed=options.seed, failed=0, draws={}
-        )
-        if options.bootstrap
-        else None,
+    fields = fit_hyper(source, options)
+    fields["source"] = SourceInfo(
+        paths=list(source.paths),
+        digest=source.digest,
+        columns=dict(source.columns),
+        convention=Convention(**source.points.convention),
+        notes=[*source.notes, *recipe_notes(fields["params"])],
     )
+    return _document(paths, source.digest, options, "cells", **fields)
 
 
 SPECIAL = {

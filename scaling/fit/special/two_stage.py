@@ -55,15 +55,11 @@ def predicted_accuracy(
     """Accuracy at a predicted loss; `drawn` (R,) are draws of that loss, combined with draws of the
     sigmoid.
     """
-    law = LAWS["sigmoid"]
-    theta = law.theta(
-        {name: np.asarray(entry.value, float) for name, entry in stage.params.items()}
-    )
-    value = float(np.exp(law.log_predict(theta, {"X": np.array([loss])}))[0])
-    spread = None
-    if drawn is not None and stage.draws:
-        count = min(len(drawn), len(stage.draws["k"]))
-        sigmoid = {name: np.array(column[:count], float) for name, column in stage.draws.items()}
-        rate = sigmoid["k"] * (drawn[:count] - sigmoid["X_0"])
-        spread = sigmoid["lo"] + sigmoid["span"] * np.exp(-np.logaddexp(0.0, rate))
-    return Estimate.of(value, spread, ci).interval()
+    law, draws = LAWS["sigmoid"], {} if drawn is None else stage.draws
+    losses = np.r_[loss, [] if drawn is None else drawn]
+    params = {name: [entry.value, *draws.get(name, ())] for name, entry in stage.params.items()}
+    count = min(len(losses), len(params["k"]))
+    columns = {name: np.array(column[:count], float) for name, column in params.items()}
+    # each draw of the sigmoid at the draw of the loss that it is combined with
+    accuracy = law.predict(law.theta(columns), {"X": losses[:count]}).diagonal()
+    return Estimate.of(float(accuracy[0]), accuracy[1:], ci).interval()

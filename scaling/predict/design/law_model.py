@@ -68,8 +68,8 @@ class LinearizedLaw:
 
         def asked(theta: np.ndarray) -> np.ndarray:
             optimum = self.law.frontier(self.law.values(theta), self.cost)
-            log_n = optimum.log_n + optimum.a * np.log(flops)
-            return np.stack([log_n, np.log(np.asarray(optimum.loss(flops))), optimum.a], -1)
+            optima = optimum.n_star(flops), np.asarray(optimum.loss(flops))
+            return np.stack([*np.log(optima), optimum.a], -1)
 
         steps = STEP * np.eye(len(self.theta)) * np.maximum(1.0, np.abs(self.theta))
         rise = asked(self.theta + steps) - asked(self.theta - steps)

@@ -27,7 +27,7 @@ from scaling.predict.design.law_model import (
     standard_errors,
 )
 from scaling.predict.design.selection import MOST_COPIES, DesignState, choose
-from scaling.predict.law_source import sweep_of
+from scaling.predict.law_source import load_law, sweep_of
 from scaling.warning import ResultWarning, WarningCode, warn
 
 # in log N: runs this near are of one size, and of one prefix where prefixes are shared
@@ -270,7 +270,7 @@ def _law(path: Path, result: FitResult) -> tuple[LinearizedLaw, np.ndarray, np.n
             where=path,
             remedy="fit again, with more runs",
         )
-    return LinearizedLaw(law, theta, result.cost), n, d
+    return LinearizedLaw(law, theta, load_law(str(path)).cost), n, d
 
 
 def _builder(source: Path, result: FitResult) -> ModelBuilder | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from jax.sharding import PartitionSpec
 
 from scaling.train.model.cpu_kernels import product
 from scaling.train.model.operations import Compute
-from scaling.train.sharding import BATCH, TENSOR, axis_size
+from scaling.train.sharding import BATCH, FSDP, TENSOR, axis_size, gather_cast
 
 
 def apply_experts(
@@ -30,8 +31,8 @@ def apply_experts(
     """Sum over a token's K experts of gate x FFN(x), (N, M); `kernels` are (E, M, F) each and, the
     last, (E, F, M).
 
-    In a mesh each device takes its own tokens through its share of each expert's width; a sum over
-    `tensor` is the only message about activations.
+    In a mesh each device takes its own tokens through its share of each expert's width, gathered
+    over `fsdp`; a sum over `tensor` is the only message about activations.
     """
     apply_local = functools.partial(_apply_local, activate=activate, compute=compute)
     mesh = jax.sharding.get_abstract_mesh()
@@ -40,11 +41,14 @@ def apply_experts(
     share = TENSOR if kernels[-1].shape[1] % axis_size(TENSOR) == 0 else None
     tokens = PartitionSpec(BATCH if x_NM.shape[0] % axis_size(BATCH) == 0 else None)
 
-    def on_device(*arrays: jax.Array) -> jax.Array:
-        y_NM = apply_local(*arrays)
+    own = FSDP if kernels[-1].shape[0] % axis_size(FSDP) == 0 else None
+
+    def on_device(x: jax.Array, gate: jax.Array, expert: jax.Array, *kernels: jax.Array) -> Any:
+        whole = kernels if own is None else [gather_cast(k, compute.precision) for k in kernels]
+        y_NM = apply_local(x, gate, expert, *whole)
         return y_NM if share is None else jax.lax.psum(y_NM, share)
 
-    columns, rows = PartitionSpec(None, None, share), PartitionSpec(None, share)
+    columns, rows = PartitionSpec(own, None, share), PartitionSpec(own, share)
     return jax.shard_map(  # type: ignore[no-any-return]
         on_device,
         mesh=mesh,

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from scaling.config import Execution, Precision
 from scaling.train.model import cpu_kernels
-from scaling.train.sharding import FSDP, axis_size
+from scaling.train.sharding import BATCH, FSDP, axis_size, on_own_tokens
 
 ATTENTION_KERNELS = frozenset(
     {"dot_product_attention_fwd", "dot_product_attention_fwd_wrapper", "pallas_call"}
@@ -71,8 +71,20 @@ def _device_matmul(x_NI: jax.Array, w: jax.Array, compute: Compute, transposed: 
 def _device_matmul_forward(x_NI, w, compute, transposed):  # type: ignore[no-untyped-def]
     dtype = compute.precision
     x_NI, w = x_NI.astype(dtype), w.astype(dtype)
-    y_NO = jnp.dot(x_NI, w.T if transposed else w, preferred_element_type=dtype)
+
+    def multiply(w: jax.Array, x_NI: jax.Array) -> jax.Array:
+        return jnp.dot(x_NI, w.T if transposed else w, preferred_element_type=dtype)
+
+    y_NO = on_own_tokens(multiply, w, x_NI) if _gathers(x_NI, compute) else multiply(w, x_NI)
     return y_NO, (x_NI, w)
+
+
+def _gathers(x_NI: jax.Array, compute: Compute) -> bool:
+    """Whether each device multiplies its own tokens by the whole matrix, gathered in the compute
+    dtype: on TPUs with `fsdp`, where XLA would pass float32 parts around and multiply by each.
+    """
+    shards = axis_size(BATCH)
+    return compute.kind == "tpu" and axis_size(FSDP) > 1 and x_NI.shape[0] % shards == 0
 
 
 def _device_matmul_backward(compute, transposed, saved, grad_NO):  # type: ignore[no-untyped-def]
@@ -83,12 +95,17 @@ def _device_matmul_backward(compute, transposed, saved, grad_NO):  # type: ignor
     dW.
     """
     dtype, (x_NI, w) = compute.precision, saved
+    gathers = _gathers(x_NI, compute)
     dot = functools.partial(jnp.dot, preferred_element_type=jnp.float32)
-    grad_w = dot(grad_NO.T, x_NI) if transposed else dot(x_NI.T, grad_NO)
-    grad_x = jnp.dot(grad_NO, w if transposed else w.T, preferred_element_type=dtype)
-    if compute.kind == "tpu" and axis_size(FSDP) > 1:
-        grad_x += (0.0 * grad_w[-1, -1]).astype(dtype)
-    return grad_x, grad_w
+
+    def gradients(w: jax.Array, x_NI: jax.Array, grad_NO: jax.Array) -> tuple[jax.Array, jax.Array]:
+        grad_w = dot(grad_NO.T, x_NI) if transposed else dot(x_NI.T, grad_NO)
+        grad_x = jnp.dot(grad_NO, w if transposed else w.T, preferred_element_type=dtype)
+        return grad_x + (0.0 * grad_w[-1, -1]).astype(dtype) if gathers else grad_x, grad_w
+
+    if gathers:
+        return on_own_tokens(gradients, w, x_NI, grad_NO, sums_second=True)
+    return gradients(w, x_NI, grad_NO)
 
 
 _device_matmul.defvjp(_device_matmul_forward, _device_matmul_backward)
