@@ -132,14 +132,14 @@ def _watch(folder: Path, port: int, models: bool) -> None:
 
 
 def _next_command(source: Path) -> str | None:
-    """A prediction of the newest fit at ten times its largest budget, or a fit where there is none
+    """A prediction of the page's fit at ten times its largest budget, or a fit where there is none
     and can be one.
     """
     from scaling.execute.sweep_folder import supports_law_fit
     from scaling.fit.result import FitResult
+    from scaling.report.inputs import fit_paths
 
-    fits = sorted(source.glob("fits/*.json"), key=lambda path: path.stat().st_mtime)
-    path = source if source.is_file() else fits[-1] if fits else None
+    path = source if source.is_file() else next(iter(fit_paths(source)), None)
     if path is None:
         return f"scaling fit {shlex.quote(str(source))}" if supports_law_fit(source) else None
     fit = FitResult.load(path)

@@ -41,7 +41,7 @@ def multistart(task: Problem, near: Array | None = None) -> tuple[Array, Starts,
     if len(places) > 1:
         ends = ends.append(continuation(search, begun[:GUIDED], wide))
         places, owner = _distinct(ends.theta, ends.value)
-    converged = int(ends.converged.sum())
+    again, converged = owner, int(ends.converged.sum())
     # a large table decides between the few best of what a part of it shows
     stages = [] if search is task else [task.subsample(MIDDLE), task]
     for stage in stages[-1:] if len(task.loss) <= MIDDLE else stages:
@@ -58,6 +58,7 @@ def multistart(task: Problem, near: Array | None = None) -> tuple[Array, Starts,
             starts=int(counts[row]),
         )
         for row in range(len(places))
+        if row == 0 or ends.converged[again == row].any()  # else a start that crept, no minimum
     ]
     summary = Starts(tried=len(owner), converged=converged, agree=int(counts[0]), minima=minima)
     return ends.theta[places[0]], summary, bool(ends.converged[places[0]])

@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, PrivateAttr, field_validator
 
 from scaling import files
 from scaling.errors import ScalingError
@@ -278,6 +278,7 @@ class FitResult(Document):
     to the law or the source.
     """
 
+    _path: Path | None = PrivateAttr(default=None)
     schema_version: Annotated[int, Field(alias="schema")]
     law: str
     approach: Approach
@@ -325,6 +326,11 @@ class FitResult(Document):
             if low > high:
                 raise ValueError(f"the range of {name} runs from {low:g} down to {high:g}")
         return spans
+
+    @property
+    def results_folder(self) -> Path | None:
+        """The folder in whose `fits` the file of a loaded result stands."""
+        return self._path and self._path.resolve().parent.parent
 
     @property
     def status_text(self) -> str:
@@ -379,7 +385,9 @@ class FitResult(Document):
                 remedy="update scaling" if newer else "fit again: scaling fit SOURCE",
             )
         content = {name: value for name, value in values.items() if name not in files.KEYS}
-        return cls.parse(content, str(path), WRITE_AGAIN)
+        result = cls.parse(content, str(path), WRITE_AGAIN)
+        result._path = path
+        return result
 
 
 def _bounded_integer(text: str) -> int:

@@ -31,7 +31,8 @@ class Points:
     per token, `weight` relative, `group` the prefix or seed that points share noise through (None:
     independent), `cell` the same label for runs that differ in their seed alone (None: nothing is
     known of seeds). `others` holds further inputs of a law (U unique tokens, S steps, ...). What
-    the table does not hold is None. `excluded` says how many rows were left out, and why.
+    the table does not hold is None. `row` counts the rows of one table from one. `excluded` says
+    how many rows were left out, and why.
     """
 
     loss: np.ndarray
@@ -45,9 +46,15 @@ class Points:
     excluded: tuple[tuple[str, int], ...] = ()
     cell: np.ndarray | None = None
     budget: np.ndarray | None = None
+    row: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.loss)
+
+    @property
+    def row_numbers(self) -> np.ndarray:
+        """Rows of the table (n,), or places among the points where that is not one table."""
+        return np.arange(1, len(self) + 1) if self.row is None else self.row
 
     def inputs(self, names: Sequence[str]) -> dict[str, np.ndarray]:
         """The arrays a law asks for by letter (N, D, C, U, ...). Raises ScalingError for one the

@@ -30,8 +30,9 @@ FORMS = (
     "a results folder, a .csv, .json, .jsonl or .parquet file (.gz too), or a folder of W&B or "
     "TensorBoard runs"
 )
+DOCUMENTS = (".md", ".tex")  # a table where they are named, no part of a folder of tables
 READERS = {  # module:function that makes a table of the decoded text
-    **dict.fromkeys((".csv", ".tsv", ".txt"), "text_tables:read_csv"),
+    **dict.fromkeys((".csv", ".tsv", ".txt", ".dat", *DOCUMENTS), "text_tables:read_csv"),
     ".json": "json_tables:read_json",
     **dict.fromkeys((".jsonl", ".ndjson"), "json_tables:read_json_lines"),
 }

@@ -19,6 +19,7 @@ import pandas as pd
 from scaling.errors import ScalingError, unknown_choice, with_location
 from scaling.points.points import Points, Source, SourceOptions
 from scaling.points.readers import (
+    DOCUMENTS,
     ENCODING,
     IN_MEMORY,
     is_table_file,
@@ -150,7 +151,9 @@ def _files(path: Path) -> list[Path]:
             remedy="train them first: scaling run SWEEP.toml",
         )
     tables = sorted(
-        file for file in path.iterdir() if is_table_file(file) and not file.name.startswith(".")
+        file
+        for file in path.iterdir()
+        if is_table_file(file) and file.suffix not in DOCUMENTS and not file.name.startswith(".")
     )
     tables = tables or sorted(file for file in path.rglob("*") if _is_tracked(file))
     if not tables:
@@ -296,6 +299,7 @@ def _concatenated(parts: Sequence[Points]) -> Points:
         **{name: joined(getattr(part, name) for part in parts) for name in names},
         others={name: joined(part.others[name] for part in parts) for name in parts[0].others},
         excluded=tuple(item for part in parts for item in part.excluded),
+        row=None,
         cell=joined(
             None if part.cell is None else part.cell + start
             for part, start in zip(parts, starts, strict=False)

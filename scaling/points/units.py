@@ -60,8 +60,8 @@ NOUNS = {  # of the quantities that are counted, whose units may be multiples
 SUFFIXED = "NDCU"  # letters whose column names may end in _M, _B, _T
 _SHORT_SCALES = {
     1e3: "k thousand thousands",
-    1e6: "m mm mn mio million millions mega",
-    1e9: "b bn g billion billions giga",
+    1e6: "m mm mn mio mln million millions mega",
+    1e9: "b bn mrd mld mdr g billion billions giga",
     1e12: "t tn trillion trillions tera",
 }
 _SI = {1e3: "kilo", 1e15: "p peta", 1e18: "e exa", 1e21: "z zetta", 1e24: "y yotta"}

@@ -83,7 +83,9 @@ def read_user_table(table: pd.DataFrame, options: SourceOptions) -> Source:
     inputs = options.inputs
     given = {name: name for name in inputs if name not in LETTERS} | dict(options.columns)
     kind = table.attrs.get(CURVE, "the loss curve of one run")
+    n_rows = len(table)
     table, made = with_tokens(pivoted(flatten_cells(table)), given, inputs)
+    has_file_rows = len(table) == n_rows and table.index.dtype.kind == "i"
     needs_n = "N" in inputs and "N" not in given
     if needs_n and is_curve(table) and not candidates("N", list(map(str, table.columns))):
         raise ScalingError(
@@ -136,6 +138,7 @@ def read_user_table(table: pd.DataFrame, options: SourceOptions) -> Source:
             group=_labels(rows.table, options.cluster),
             cell=_seed_cells(rows.table, rows.numbers),
             budget=budget,
+            row=rows.table.index.to_numpy() + 1 if has_file_rows else None,
             excluded=tuple(rows.excluded),
         ),
         columns={letter: columns.names[letter] for letter in letters},

@@ -59,7 +59,7 @@ class FittedLaw:
     `optimum` is None for a law without N*(C); `approaches` are all that the fit has, each a
     frontier and its draws; `accuracy` is the second stage of a two-stage fit; `noise` the standard
     deviation of one run's log loss, with the `noise_degrees_of_freedom` that replicates give it;
-    `convention` says how its N and C are counted; `paths` are those of the data.
+    `convention` says how its N and C are counted; `paths` are those of the fit and of its data.
     """
 
     source: str
@@ -128,7 +128,7 @@ class FittedLaw:
 
     def sweep(self) -> Sweep | None:
         """The sweep that the fit's runs were planned from, as it was tuned, where it is here."""
-        return _sweep_of_either(self.source, self.paths)
+        return _first_sweep(self.paths)
 
 
 def _counting(convention: Convention) -> tuple[NConvention, FlopsConvention]:
@@ -139,12 +139,9 @@ def _counting(convention: Convention) -> tuple[NConvention, FlopsConvention]:
     )
 
 
-def _sweep_of_either(source: str, paths: Sequence[str]) -> Sweep | None:
-    """The sweep of a fit's folder, or else of the data that it was made from."""
-    folders = [Path(path) for path in paths]
-    if Path(source).is_file():
-        folders.insert(0, Path(source).resolve().parent.parent)
-    return next(filter(None, map(sweep_of, filter(Path.is_dir, folders))), None)
+def _first_sweep(paths: Sequence[str]) -> Sweep | None:
+    """The sweep of the first of some folders that holds one."""
+    return next(filter(None, map(sweep_of, filter(Path.is_dir, map(Path, paths)))), None)
 
 
 def with_draws(optimum: Frontier, draws: Frontier | None) -> Frontier:
@@ -212,13 +209,14 @@ def _of_fit(source: str, result: FitResult) -> FittedLaw:
     values = {name: float(np.array(each.value, float)) for name, each in result.params.items()}
     drawn = result.bootstrap.draws if result.bootstrap else {}
     draws = {name: np.array(column, float) for name, column in drawn.items()} or None
-    paths, convention = tuple(result.source.paths), result.source.convention
+    convention, folder = result.source.convention, result.results_folder
+    paths = (*([str(folder)] if folder else []), *result.source.paths)
     cost, model = result.cost, result.source.model
     if model.vocab_size and model.seq_len and "n_params" in result.range:
         from scaling.predict.planned_cost import planned_cost
 
         with suppress(ScalingError):  # of a sweep that cannot be read
-            sweep = _sweep_of_either(source, paths)
+            sweep = _first_sweep(paths)
             sizes, counting = result.range["n_params"], _counting(convention)
             cost = planned_cost(cost, sweep, model.vocab_size, model.seq_len, sizes, *counting)
 

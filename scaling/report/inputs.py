@@ -154,7 +154,7 @@ def _fit_like(
 
     if not run_files.has_runs(folder):
         raise _untrained("holds no finished runs", folder)
-    own_fits = [FitResult.load(path) for path in _fit_paths(folder)]
+    own_fits = [FitResult.load(path) for path in fit_paths(folder)]
     rows, _, digest = read_rows([folder])
     options = options_of(like or next(iter(own_fits), None))
     options = replace(options, eval_set=eval_set or options.eval_set)
@@ -238,7 +238,7 @@ def load_inputs(sources: Sequence[Path], out: Path, refit: bool = False) -> Repo
     return ReportInputs(sources[0].stem, fits=fits, path=sources[0])
 
 
-def _fit_paths(folder: Path) -> list[Path]:
+def fit_paths(folder: Path) -> list[Path]:
     """The folder's fits, the main one first."""
     return sorted((folder / "fits").glob("*.json"), key=lambda path: (path.stem != MAIN, path.stem))
 
@@ -263,7 +263,7 @@ def _folder(folder: Path, out: Path, refit: bool) -> ReportInputs:
         f"Left out: {corrupt}. `scaling run` trains its runs again."
         for corrupt in table.attrs["corrupt"]
     ]
-    paths: list[Path] = [] if refit else _fit_paths(folder)
+    paths: list[Path] = [] if refit else fit_paths(folder)
     no_law: tuple[str, ...] = ()
     if not paths and supports_one_law(table):
         no_law = _fit_here(folder, out)

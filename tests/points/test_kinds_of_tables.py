@@ -761,3 +761,26 @@ def test_a_batch_is_sequences_times_their_length_or_asked_about():
     assert set(read(table, inputs=inputs).points.others["B"]) == {256 * 2048}
     (warning,) = read(table, inputs=inputs, columns={"B": "batch_size"}).warnings
     assert "[sequences of 2048]" in warning.message
+
+
+@pytest.mark.parametrize("suffix", ["tex", "md"])
+def test_a_table_in_a_document_is_read_where_it_is_named(tmp_path, suffix):
+    rows = ["1e7 & 1e9 & 3.5", "2e7 & 2e9 & 3.3", "4e7 & 4e9 & 3.1"]
+    text = "\\begin{tabular}{lll}\nN & D & loss \\\\\n\\hline\n"
+    text += "".join(f"{row} \\\\\n" for row in rows) + "\\end{tabular}\n"
+    if suffix == "md":
+        lines = ["N & D & loss", "--- & --- & ---", *rows]
+        text = "".join(f"| {line.replace('&', '|')} |\n" for line in lines)
+    path = tmp_path / f"runs.{suffix}"
+    path.write_text(text)
+    points = read_source([path], SourceOptions()).points
+    assert points.d.tolist() == [1e9, 2e9, 4e9]
+    (tmp_path / "runs.csv").write_text("N,D,loss\n1e8,1e9,2.5\n2e8,2e9,2.4\n")
+    assert read_source([tmp_path], SourceOptions()).points.n.tolist() == [1e8, 2e8]
+
+
+def test_a_wide_table_is_refused_with_the_way_to_make_it_long(tmp_path):
+    path = tmp_path / "wide.csv"
+    path.write_text("params,1B tokens,2B tokens\n1e7,3.5,3.4\n2e7,3.4,3.3\n")
+    with pytest.raises(ScalingError, match="one row per run"):
+        read_source([path], SourceOptions(inputs=("N", "D")))

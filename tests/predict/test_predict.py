@@ -1,6 +1,7 @@
 """A fit and one question: values, intervals, warnings, and questions that are none."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ import pytest
 from scaling.accounting import DeviceTime
 from scaling.errors import ScalingError
 from scaling.fit.pipeline import FitOptions
+from scaling.fit.result import FitResult
+from scaling.predict.predict import predict as run_predict
 from tests.documents import dump, fit, load, predict
 from tests.fit.test_pipeline import LAW, simulated
 
@@ -299,3 +302,16 @@ def test_edited_fit_with_a_wrong_type_is_rejected_by_name(small_fit, tmp_path, g
     dump(document, tmp_path / "fit.json")
     with pytest.raises(ScalingError, match=rf"{group}\.{part} = .*: input should be"):
         load(tmp_path / "fit.json")
+
+
+def test_a_loaded_fit_of_a_copied_folder_knows_its_sweep(tmp_path, monkeypatch):
+    for name in ("sweep.toml", "fits/chinchilla.json"):
+        copy = tmp_path / "copy" / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes((Path(__file__).parents[2] / "results/reference" / name).read_bytes())
+    monkeypatch.chdir(tmp_path)
+    path = Path("copy/fits/chinchilla.json")
+    model = run_predict(FitResult.load(path), flops=9e12).model
+    assert model == run_predict(str(path), flops=9e12).model
+    assert model is not None
+    assert model["n_heads"] == 1  # of the sweep; without it the recipe's own would be 2

@@ -15,6 +15,7 @@ from scaling.fit.law_fit import LawFit
 from scaling.fit.noise import deviates, orthonormal
 from scaling.fit.result import BudgetMinimum, MinimumFault
 from scaling.fit.significance import f_tail
+from scaling.points.points import Points
 from scaling.warning import ResultWarning, WarningCode, warn
 
 Array = np.ndarray
@@ -109,13 +110,14 @@ def flag_points(
     masks, points = flags(fit, minima), fit.data.points
     if not masks:
         return [], None, []
+    number = points.row_numbers
     entries = [
         FlaggedPoints(
             reason=reason,
             count=int(mask.sum()),
             points=[
                 FlaggedPoint(
-                    row=int(row) + 1,
+                    row=int(number[row]),
                     n_params=float(np.asarray(points.n)[row]),
                     tokens=float(np.asarray(points.d)[row]),
                     loss=float(points.loss[row]),
@@ -131,9 +133,9 @@ def flag_points(
         which = "1 loss is" if len(rows) == 1 else f"{len(rows)} losses are"
         message = (
             f"{which} off the law by more than a factor of 2, and no part of the weighted mean of "
-            f"laws: {_listed(rows, points.loss)}"
+            f"laws: {_listed(rows, points)}"
         )
-        warnings = [warn(WarningCode.FAR_OFF_LAW, message, rows=[row + 1 for row in rows])]
+        warnings = [warn(WarningCode.FAR_OFF_LAW, message, rows=number[rows].tolist())]
     try:
         other = refit(fit, rest)
     except ScalingError as error:
@@ -153,10 +155,13 @@ def flag_points(
     return entries, without, [*warnings, *_deciding(fit, other, np.flatnonzero(either).tolist())]
 
 
-def _listed(rows: Sequence[int], loss: Array) -> str:
-    """The first of some rows, counted from one, with their losses."""
+def _listed(rows: Sequence[int], points: Points) -> str:
+    """The first of some rows, by their number in the table, with their losses."""
     more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
-    return ", ".join(f"row {row + 1} (loss {loss[row]:.4g})" for row in rows[:3]) + more
+    return (
+        ", ".join(f"row {points.row_numbers[i]} (loss {points.loss[i]:.4g})" for i in rows[:3])
+        + more
+    )
 
 
 def _deciding(fit: LawFit, other: LawFit, rows: Sequence[int]) -> list[ResultWarning]:
@@ -174,7 +179,7 @@ def _deciding(fit: LawFit, other: LawFit, rows: Sequence[int]) -> list[ResultWar
     moves = ", ".join(
         f"{name} = {one:.4g} with them, {two:.4g} without" for name, (one, two) in named.items()
     )
-    listed = _listed(rows, fit.data.points.loss)
+    listed = _listed(rows, fit.data.points)
     which = "1 flagged point decides" if len(rows) == 1 else f"{len(rows)} flagged points decide"
     message = f"{which} the answer: {moves}; flagged: {listed}"
     return [warn(WarningCode.FLAGGED_POINTS_DECIDE, message, count=len(rows), **named)]

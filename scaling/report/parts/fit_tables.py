@@ -85,9 +85,12 @@ def weights(fit: FitResult) -> Table | None:
     """The candidate laws with weights, rolling-origin errors, and N*, L* at ten times the top
     budget.
     """
-    combined = fit.combination
-    if combined is None or "flops" not in fit.range:
+    if fit.combination is None or "flops" not in fit.range:
         return None
+    from scaling.predict.law_source import load_law
+
+    combined = load_law(fit).combination  # at the cost of its answers
+    assert combined is not None
     flops = 10 * fit.range["flops"][1]
     size, loss = (combined.optimum(flops, name, fit.ci) for name in ("n_star", "loss_star"))
     key = "law or approach"

@@ -81,6 +81,18 @@ def test_each_kind_is_named_and_the_fit_is_shown_without_it(tmp_path, kind):
     assert abs(rest["a"] - LAW["beta"] / (LAW["alpha"] + LAW["beta"])) < 0.05
 
 
+def test_a_flagged_row_is_numbered_as_in_the_table(tmp_path):
+    rows = [(1e9, 1e10, float("nan")), *runs(tmp_path)]
+    n, d, loss = rows[13]
+    rows[13] = (n, d, loss * 1.08)
+    path = written(tmp_path / "runs.csv", rows)
+    flagged = reasons(fit([path], QUICK))
+    assert flagged["off the curve of its budget by more than noise"] == [14]
+    half = [*rows[:13], (1e9, 1e10, float("nan")), *rows[13:]]
+    other = written(tmp_path / "other.csv", half)
+    assert [15] in reasons(fit([other], QUICK)).values()
+
+
 def test_a_budget_off_its_centre_is_flagged(tmp_path):
     rows = runs(tmp_path)
     kept = [row for row in rows if not (6 * row[0] * row[1] < 1.5e18 and row[0] > 0.4 * 0.1 * 1e9)]

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from scaling.errors import ScalingError
+from scaling.fit.document import FitStatus
 from scaling.fit.estimate import estimate
 from scaling.fit.frontier.frontier import Cost
 from scaling.fit.laws.formula import parse_formula
@@ -233,3 +234,27 @@ def test_every_parameter_is_drawn_where_inputs_are_zero() -> None:
     assert (drawn[:, [law.index("a"), law.index("b")]] > 0).all()
     for name in ("bias", "c", "d", "s"):
         assert np.ptp(drawn[:, law.index(name)]) > 0.1
+
+
+def test_a_written_law_has_the_minimum_of_the_built_in_one_and_starts_that_crept_are_none():
+    """Runs of the coupled law whose coefficients and exponents trade along a long valley."""
+    n, d = (g.ravel() for g in np.meshgrid(np.geomspace(1e6, 1e10, 12), np.geomspace(1e8, 1e11, 8)))
+    rng = np.random.default_rng(0)
+    loss = 1.75 + (1357 / n**0.398 + 4111 / d**0.391) ** 0.83
+    points = Points(loss=loss * np.exp(0.005 * rng.standard_normal(len(n))), n=n, d=d, c=6 * n * d)
+    written = estimate(parse_formula("L = E + (A/N^alpha + B/D^beta)^k"), points)
+    built_in = estimate(LAWS["skaling"], points)
+    assert written.status is built_in.status is FitStatus.OK
+    assert written.value == pytest.approx(built_in.value, rel=1e-9)
+    for name, value in built_in.values.items():
+        assert written.values[name] == pytest.approx(value, rel=1e-4)
+    assert all(one.value > 1.5 * written.value for one in written.starts.minima[1:])
+
+
+def test_budget_of_a_size_or_of_tokens_is_that_of_the_closed_frontier_far_from_1e21():
+    values = TRUTH | {"k": 1.0}
+    written = parse_formula(COUPLED).frontier(values, Cost())
+    closed = LAWS["chinchilla"].frontier(TRUTH, Cost())
+    for letter, value in (("N", 1e5), ("D", 3e6), ("N", 1e11)):
+        flops = closed.flops_of(letter, value)
+        assert written.flops_of(letter, value) == pytest.approx(flops, rel=1e-4)
