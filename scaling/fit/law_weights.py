@@ -88,8 +88,9 @@ def weigh_laws(
         data = Dataset(points.take(order[picked]))
     data = Dataset.of(data)
     points, weighted = data.points, Dataset(recent(data.points))
-    fits, candidates = {}, near.candidates if near else ()
-    known = {one.name: one.params for one in candidates if one.status is FitStatus.OK}
+    identified = near.candidates if near else ()
+    known = {one.name: one.params for one in identified if one.status is FitStatus.OK}
+    fits = {}
     for name in CANDIDATE_LAWS:
         try:
             fits[name] = estimate(LAWS[name], weighted, objective, delta, near=known.get(name))
