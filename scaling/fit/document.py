@@ -110,10 +110,11 @@ class Document(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise ScalingError(_first_fault(error), where=where, remedy=remedy) from None
+            raise ScalingError(first_fault(error), where=where, remedy=remedy) from None
 
 
-def _first_fault(error: ValidationError) -> str:
+def first_fault(error: ValidationError) -> str:
+    """The first fault of a document by its path, in a few words."""
     fault = error.errors(include_url=False, include_context=False)[0]
     path = ".".join(str(part) for part in fault["loc"] if part not in ("float", "int"))
     if fault["type"] == "missing":

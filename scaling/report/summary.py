@@ -25,6 +25,7 @@ COUNTED = {
 }
 MAX_SIZE_FACTOR = 4.0  # between the ends of the interval of N*, to be of use
 MAX_HOLDOUT_ERROR = 0.05
+NO_TEST = {WarningCode.UNTESTED, WarningCode.LAW_FORM}  # of intervals over such a distance
 ONE_RATIO = "all runs have one ratio of tokens to parameters"
 
 
@@ -168,12 +169,9 @@ def light(
         return Light.CARE, fit.warnings[0].message
     if forecast:
         return forecast
-    untested = (
-        [each for each in answer.warnings if each.code is WarningCode.UNTESTED] if answer else []
-    )
-    if untested:
-        return Light.CARE, untested[0].message
-    if error is not None:
-        reason = f"it predicts the budget that was held out within {100 * error:.2g} %"
-        return Light.TRUST, reason
-    return Light.CARE, "no budget was held out to test it"
+    if error is None:
+        return Light.CARE, "no budget was held out to test it"
+    for warning in answer.warnings if answer else ():
+        if warning.code in NO_TEST:
+            return Light.CARE, warning.message
+    return Light.TRUST, f"it predicts the budget that was held out within {100 * error:.2g} %"

@@ -81,11 +81,17 @@ def test_status_other_than_ok_is_the_first_warning(document, composed):
     assert "'not-identified'" in report.caveats[0]
 
 
+ONE_LAW = (  # at ten times the data
+    "the interval does not cover errors in the law's form: on other runs seven of ten such 95 % "
+    "intervals held"
+)
+
+
 @pytest.mark.parametrize(
     ("changes", "light", "reason"),
     [
         ({}, Light.CARE, "E = 1.1 lies close to the lowest loss"),
-        ({"warnings": []}, Light.TRUST, "it predicts the budget that was held out within 1.1 %"),
+        ({"warnings": []}, Light.CARE, ONE_LAW),
         ({"warnings": [], "holdout": None}, Light.CARE, "no budget was held out to test it"),
         ({"status": "not-converged"}, Light.NOT_YET, "the fit did not converge"),
         (

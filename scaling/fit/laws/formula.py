@@ -10,18 +10,29 @@ import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, ValidationError
 
-from scaling.errors import ScalingError, unknown_choice
+from scaling.errors import ScalingError
+from scaling.fit.document import first_fault
 from scaling.fit.laws.expression import FUNCTIONS, is_affine, parse, unreadable
 from scaling.fit.laws.law import Law, Param
 from scaling.points.columns import parse_columns
 
 LETTERS = ("N", "D", "C", "U")  # inputs of a formula that does not name its own
 HEAD = re.compile(r"\s*\w+\s*(?:\(([\w\s,]*)\))?\s*")
-KEYS = {"formula": str, "inputs": list, "start": dict, "bounds": dict, "units": dict, "source": str}
+
+
+class LawFile(BaseModel, extra="forbid", frozen=True):
+    """What a law.toml holds."""
+
+    formula: str
+    inputs: list[str] = []
+    start: dict[str, float] = {}
+    bounds: dict[str, list[float]] = {}
+    units: dict[str, str] = {}
+    source: str = ""
 
 
 def read_formula(
@@ -33,47 +44,33 @@ def read_formula(
 
     Raises ScalingError for what cannot be read.
     """
-    entries: dict[str, Any] = {"formula": text}
-    if text.endswith(".toml"):
-        entries = _entries(Path(text))
-    if start:
-        entries["start"] = {**entries.get("start", {}), **_values(start)}
-    units = ", ".join(f"{name} in {unit}" for name, unit in entries.get("units", {}).items())
-    source = entries.get("source", "")
+    entries = _law_file(Path(text)) if text.endswith(".toml") else LawFile(formula=text)
+    units = ", ".join(f"{name} in {unit}" for name, unit in entries.units.items())
     named = parse_columns(columns, custom=True) if columns else {}
     return parse_formula(
-        entries["formula"],
-        {*(inputs or ()), *named, *entries.get("inputs", ())},
-        entries.get("bounds"),
-        entries.get("start"),
-        f"{source}; {units}" if source and units else source or units,
+        entries.formula,
+        {*(inputs or ()), *named, *entries.inputs},
+        entries.bounds,
+        {**entries.start, **_values(start)} if start else entries.start,
+        "; ".join(filter(None, (entries.source, units))),
         only_text=inputs is None,
     )
 
 
-def _entries(path: Path) -> dict[str, Any]:
+def _law_file(path: Path) -> LawFile:
     try:
-        entries = tomllib.loads(path.read_text(encoding="utf-8"))
+        return LawFile.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
-        raise ScalingError(
-            f"cannot be read: {error.strerror}", where=path, remedy="name a law.toml"
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ScalingError(
-            str(error), where=path, remedy='write formula = "L = E + A/N^alpha"'
-        ) from None
-    for key, value in entries.items():
-        if key not in KEYS:
-            raise unknown_choice("key", key, KEYS, where=path)
-        if not isinstance(value, KEYS[key]):
-            raise ScalingError(
-                f"{key} is not a {KEYS[key].__name__}", where=path, remedy="see docs/formulas.md"
-            )
-    if "formula" not in entries:
-        raise ScalingError(
-            "holds no formula", where=path, remedy='write formula = "L = E + A/N^alpha"'
-        )
-    return entries
+        what = f"cannot be read: {error.strerror}"
+    except tomllib.TOMLDecodeError as error:
+        what = str(error)
+    except ValidationError as error:
+        what = first_fault(error)
+    raise ScalingError(
+        what,
+        where=path,
+        remedy='write formula = "L = E + A/N^alpha"; its keys: ' + ", ".join(LawFile.model_fields),
+    )
 
 
 def _values(text: str) -> dict[str, float]:

@@ -21,7 +21,7 @@ PF_DAY = 8.64e19
 @dataclass(frozen=True)
 class Published:
     """A law (a name in LAWS) with its parameters. `optimum` holds the authors' own N*(C), D*(C),
-    L*(C) as powers (coefficient, exponent) where these do not follow from the law; `flops_range` is
+    L*(C) as powers where these do not follow from the law; `flops_range` is
     what they trained, `params` how N is counted.
     """
 
@@ -30,7 +30,7 @@ class Published:
     reference: str
     convention: str
     notes: tuple[str, ...] = ()
-    optimum: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    optimum: Mapping[str, float] = field(default_factory=dict)
     flops_range: tuple[float, float] | None = None
     params: NConvention = "total"
 
@@ -40,16 +40,7 @@ class Published:
         """
         if not self.optimum:
             return LAWS[self.law].frontier(self.values, Cost())
-        (n_coef, a), (d_coef, b) = self.optimum["n_params"], self.optimum["tokens"]
-        powers = {"a": a, "n_coef": n_coef, "b": b, "d_coef": d_coef}
-        if "loss" in self.optimum:
-            powers |= dict(zip(("K", "gamma"), self.optimum["loss"], strict=True)) | {"E": 0.0}
-        return frontier_of_powers(powers)
-
-
-def _per_pf_day(coefficient: float, exponent: float) -> tuple[float, float]:
-    """A power of C in PF-days as a power of C in FLOPs."""
-    return coefficient * PF_DAY**-exponent, exponent
+        return frontier_of_powers(self.optimum)
 
 
 KAPLAN = "Kaplan et al. 2020, Scaling Laws for Neural Language Models (arXiv:2001.08361)"
@@ -65,9 +56,13 @@ PUBLISHED: dict[str, Published] = {
             "near 0.5, not 0.73",
         ),
         {
-            "n_params": _per_pf_day(1.3e9, 0.73),
-            "tokens": _per_pf_day(2e10, 0.27),
-            "loss": (math.exp(0.050 * math.log(3.1e8 * PF_DAY)), 0.050),
+            "a": 0.73,
+            "n_coef": 1.3e9 * PF_DAY**-0.73,
+            "b": 0.27,
+            "d_coef": 2e10 * PF_DAY**-0.27,
+            "E": 0.0,
+            "K": math.exp(0.050 * math.log(3.1e8 * PF_DAY)),
+            "gamma": 0.050,
         },
         params="nonembedding",
     ),
@@ -178,7 +173,7 @@ PUBLISHED: dict[str, Published] = {
         ),
         "N with the head, without the embedding; C = 6 N D",
         ("powers through the minima of isoFLOP curves; no loss law",),
-        {"n_params": (0.11892648, 0.49689508), "tokens": (1.401426, 0.50310492)},
+        {"a": 0.49689508, "n_coef": 0.11892648, "b": 0.50310492, "d_coef": 1.401426},
         (1.25e16, 2.56e19),
         params="with_head",
     ),

@@ -23,6 +23,7 @@ from scaling.fit.special.results import CurveErrors
 
 Array = np.ndarray
 NAMES = ("L0", "A", "alpha", "B", "C", "beta", "gamma")
+LINEAR = [0, 1, 3]  # L0, A and B
 GRID = (
     (0.2, 0.4, 0.7),
     (0.3, 1.0, 3.0, 10.0),
@@ -87,25 +88,34 @@ def areas(step: Array, lr: Array) -> _Areas:
 
 def predict_curve(values: Mapping[str, float], step: Array, lr: Array) -> Array:
     """The loss (T,) at the steps of a schedule; infinite before the learning rate first moved."""
-    inner = np.array([values[name] for name in NAMES[3:]])
-    curve_areas = areas(step, lr)
-    drop, _ = _drop(curve_areas, *inner[1:])
-    loss = np.full(len(step), np.inf)
-    power = values["A"] * np.exp(-values["alpha"] * curve_areas.log_s1)
-    loss[curve_areas.used] = values["L0"] + power - values["B"] * drop
+    curve_areas, loss = areas(step, lr), np.full(len(step), np.inf)
+    theta = np.r_[values["L0"], np.log([values[name] for name in NAMES[1:]])]
+    loss[curve_areas.used] = _evaluate(theta, [curve_areas])[0]
     return loss
 
 
-def _drop(curve_areas: _Areas, c: float, beta: float, gamma: float) -> tuple[Array, Array]:
-    """sum_k drop_k (1 - (1 + C eta_k^-gamma S_k)^-beta) (T,), and its slopes in log C, beta and
-    gamma (3, T).
+def _evaluate(theta: Array, curve_areas: Sequence[_Areas]) -> tuple[Array, Array]:
+    """The losses (T,) of all curves at L0 and the logs of the other parameters, and their slopes
+    (T, P) in these.
     """
-    scaled = c * np.exp(-gamma * curve_areas.log_lr)[:, None] * curve_areas.after
-    left = np.exp(-beta * np.log1p(scaled))
-    by_log_c = curve_areas.drop @ (beta * left * scaled / (1 + scaled))
-    by_beta = curve_areas.drop @ (left * np.log1p(scaled))
-    by_gamma = (curve_areas.drop * -curve_areas.log_lr) @ (beta * left * scaled / (1 + scaled))
-    return curve_areas.drop @ (1 - left), np.array([by_log_c, by_beta, by_gamma])
+    a, alpha, b, c, beta, gamma = np.exp(theta[1:])
+    parts = []
+    for each in curve_areas:
+        scaled = c * np.exp(-gamma * each.log_lr)[:, None] * each.after
+        left = np.exp(-beta * np.log1p(scaled))
+        bend, power = beta * left * scaled / (1 + scaled), a * np.exp(-alpha * each.log_s1)
+        slopes = (
+            np.ones_like(power),
+            power,
+            -power * alpha * each.log_s1,
+            -b * (each.drop @ (1 - left)),
+            -b * (each.drop @ bend),
+            -b * beta * (each.drop @ (left * np.log1p(scaled))),
+            b * gamma * ((each.drop * each.log_lr) @ bend),
+        )
+        parts.append(np.stack(slopes, 1))
+    joined = np.concatenate(parts)
+    return theta[0] + joined[:, 1] + joined[:, 3], joined
 
 
 @dataclass(frozen=True)
@@ -131,30 +141,13 @@ def fit_annealing(curves: Sequence[Curve], delta: float = 1e-3) -> Annealing:
     curve_areas = [areas(curve.step, curve.lr) for curve in curves]
     pairs = zip(curves, curve_areas, strict=True)
     loss = np.concatenate([curve.loss[each.used] for curve, each in pairs])
-    log_s1 = np.concatenate([each.log_s1 for each in curve_areas])
-
-    def evaluate(theta: Array) -> tuple[Array, Array]:
-        """The losses (T,), and their slopes (T, P)."""
-        a, alpha, b, c, beta, gamma = np.exp(theta[1:])
-        drops, (by_log_c, by_beta, by_gamma) = _joined(curve_areas, c, beta, gamma)
-        power = a * np.exp(-alpha * log_s1)
-        slopes = [
-            np.ones_like(loss),
-            power,
-            -power * alpha * log_s1,
-            -b * drops,
-            -b * by_log_c,
-            -b * by_beta * beta,
-            -b * by_gamma * gamma,
-        ]
-        return np.maximum(theta[0] + power - b * drops, 1e-9), np.stack(slopes, 1)
 
     def residual(theta: Array) -> Array:
-        return np.asarray(np.log(evaluate(theta)[0] / loss))
+        return np.asarray(np.log(np.maximum(_evaluate(theta, curve_areas)[0], 1e-9) / loss))
 
     def log_slopes(theta: Array) -> Array:
-        predicted, slopes = evaluate(theta)
-        return slopes / predicted[:, None]
+        predicted, slopes = _evaluate(theta, curve_areas)
+        return slopes / np.maximum(predicted, 1e-9)[:, None]
 
     lower, upper = np.transpose(BOUNDS)
     ends = [
@@ -171,22 +164,13 @@ def fit_annealing(curves: Sequence[Curve], delta: float = 1e-3) -> Annealing:
             gtol=None,
             max_nfev=1000,
         )
-        for start in _starts(curve_areas, log_s1, loss)
+        for start in _starts(curve_areas, loss)
     ]
     best = min(ends, key=lambda end: float(end.cost))
     agree = sum(end.cost <= best.cost * (1 + SAME) + 1e-12 for end in ends)
     starts = Starts(tried=len(ends), converged=len(ends), agree=agree)
     values = (float(value) for value in (best.x[0], *np.exp(best.x[1:])))
     return Annealing(dict(zip(NAMES, values, strict=True)), float(best.cost), starts)
-
-
-def _joined(
-    curve_areas: Sequence[_Areas], c: float, beta: float, gamma: float
-) -> tuple[Array, Array]:
-    parts = [_drop(each, c, beta, gamma) for each in curve_areas]
-    return np.concatenate([drop for drop, _ in parts]), np.concatenate(
-        [slopes for _, slopes in parts], 1
-    )
 
 
 def _check(curves: Sequence[Curve]) -> None:
@@ -223,23 +207,16 @@ def _check(curves: Sequence[Curve]) -> None:
         )
 
 
-def _starts(curve_areas: Sequence[_Areas], log_s1: Array, loss: Array) -> list[Array]:
+def _starts(curve_areas: Sequence[_Areas], loss: Array) -> list[Array]:
     """The best of the grid, L0, A and B solved for exactly at each of its points."""
     start_points = []
-    for alpha, c, beta, gamma in product(*GRID):
-        drops, _ = _joined(curve_areas, c, beta, gamma)
-        columns = np.stack([np.ones_like(loss), np.exp(-alpha * log_s1), -drops], 1) / loss[:, None]
+    for alpha, *inner in np.log(list(product(*GRID))):
+        theta = np.array([0.0, 0.0, alpha, 0.0, *inner])  # A = B = 1
+        columns = _evaluate(theta, curve_areas)[1][:, LINEAR] / loss[:, None]
         solution, *_ = np.linalg.lstsq(columns, np.ones_like(loss), rcond=None)
         if (solution[1:] > 0).all():
-            left = float(np.sum((columns @ solution - 1) ** 2))
-            start_points.append(
-                (
-                    left,
-                    np.array(
-                        [solution[0], *np.log([solution[1], alpha, solution[2], c, beta, gamma])]
-                    ),
-                )
-            )
+            theta[LINEAR] = solution[0], *np.log(solution[1:])
+            start_points.append((float(np.sum((columns @ solution - 1) ** 2)), theta))
     if not start_points:
         raise ScalingError(
             "the curves do not fall with the area under the learning rate",
