@@ -283,9 +283,11 @@ is enough, as for `farseer`. N*(C) follows from a power of N and one of D in clo
 `expressions` of N and D by minimisation. From the true parameters the tests check gradients, units
 and recovery.
 
-**A study.** `induction.py` is a short one to begin from; the module ends in `STUDY = Study(...)`.
-`analyze` returns None for rows that show nothing of it, `studies/runs.py` reads rows by metric and
-configuration, and `tests/studies/tables.py` makes the rows of a shipped sweep without training.
+**A study.** `induction.py` is a short one to begin from: one file that ends in
+`STUDY = Study(...)`. `analyze` returns None for rows that show nothing of it; mostly it is a table
+with a row for each run or measurement, from which claims, figures, tables and notes follow.
+`studies/runs.py` reads rows by metric and configuration, `studies/study.py` has intervals, claims
+and lines by run, and `tests/studies/tables.py` makes the rows of a shipped sweep without training.
 """
 
 

@@ -40,6 +40,10 @@ class _CallablePackage(ModuleType):
         return getattr(import_module("scaling.api"), self.__name__.rpartition(".")[2])
 
     @property
+    def __doc__(self) -> str | None:  # type: ignore[override]
+        return self._function.__doc__
+
+    @property
     def __signature__(self) -> inspect.Signature:
         return inspect.signature(self._function)
 

@@ -284,7 +284,13 @@ def report(
     from scaling.render.matplotlib_backend import Style
     from scaling.report.page import write_report
 
-    sources = [source] if isinstance(source, (str, PathLike)) else list(source)
+    sources: list[Any] = list(source) if isinstance(source, (list, tuple)) else [source]
+    for item in sources:
+        if not isinstance(item, (str, PathLike)):
+            raise ScalingError(
+                f"a {type(item).__name__} is not the path of a results folder or fit",
+                remedy='save a fit first: fit.save("fit.json"), then report("fit.json")',
+            )
     target = None if out is None else Path(out)
     paths = [Path(item) for item in sources]
     return write_report(

@@ -16,6 +16,7 @@ class WarningCode(StrEnum):
     NO_DOCUMENT_SEPARATOR = "no_document_separator"
     LOSSY_TOKENIZER = "lossy_tokenizer"
     DUPLICATE_DOCUMENTS = "duplicate_documents"
+    SKIPPED_FILES = "skipped_files"
     # the tables and folders that were read
     CORRUPT_FILE = "corrupt_file"
     CORRUPT_LEASE = "corrupt_lease"
@@ -29,6 +30,7 @@ class WarningCode(StrEnum):
     RUN_STATE = "run_state"
     UNLIKELY_UNIT = "unlikely_unit"
     UNPLANNED_RUNS = "unplanned_runs"
+    UNFINISHED_SWEEP = "unfinished_sweep"
     # the data of a fit
     FEW_POINTS = "few_points"
     ONE_RATIO = "one_ratio"

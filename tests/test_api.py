@@ -151,7 +151,7 @@ def load_numbers(table):
         ((TABLE.iloc[:0],), {}, "DataFrame: holds no rows"),
         ((TABLE.set_index("N", drop=False),), {}, "column 'N' stands twice"),
         ((TABLE.assign(loss=["low"] * len(TABLE)),), {}, "row 1: 'low'"),
-        ((TABLE.to_dict(),), {}, "a dict is no source"),
+        ((TABLE.to_dict(),), {}, "a dict is not a source"),
         (("absent.csv",), {}, "absent.csv: no such file"),
         (([],), {}, "no source is given"),
     ],

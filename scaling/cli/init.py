@@ -64,12 +64,7 @@ def init(
     from scaling import files
     from scaling.config.sweep_file import schema_comment
     from scaling.execute import first_sweep
-    from scaling.formatting import count_option, format_flops
-
-    def check_data(text: str) -> str:
-        if not first_sweep.is_raw_text(text):
-            first_sweep.corpus_task(text)
-        return text
+    from scaling.formatting import count_option, format_count, format_flops
 
     def check_device(text: str) -> str:
         first_sweep.device_kind(text)
@@ -97,7 +92,7 @@ def init(
     kind = first_sweep.device_kind(name)
     if minutes is not None:
         flops = first_sweep.device_flops(minutes, name)
-    corpus = _answer("data", data, yes, check_data)
+    corpus = _answer("data", data, yes, first_sweep.check_data)
     if first_sweep.is_raw_text(corpus):
         corpus = first_sweep.prepare_text(corpus, flops, echo_err)
     first, warnings = first_sweep.first_sweep(path, flops, kind, corpus)
@@ -106,6 +101,10 @@ def init(
     files.write_text(path, schema_comment(path) + first.text)
     for warning in warnings:
         echo_err(f"warning: {warning}")
+    per_day = 24.0 * times.flops_of(1.0) if times else first_sweep.device_flops(1440.0, name)
+    if planned.flops > per_day:
+        days = format_count(planned.flops / per_day, 2)
+        echo_err(f"warning: {format_flops(planned.flops)} FLOPs take about {days} days on {name}")
     document = {
         "path": str(path),
         "name": planned.sweep.name,

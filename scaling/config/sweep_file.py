@@ -158,12 +158,16 @@ def validation_error(
     error: ValidationError, model: type[BaseModel], where: str, *, within: Sequence[str] = ()
 ) -> ScalingError:
     """All mistakes that pydantic lists (at the keys `within` and below), as one error."""
-    items = [
+    items: list[dict[str, Any]] = [
         dict(item)
         for item in error.errors(include_url=False)
         if keys_of(item["loc"])[: len(within)] == list(within)
     ]
     mistakes = [item for item in items if not _is_wrong_union_branch(item)]
+    inside = {tuple(item["loc"])[:-1] for item in mistakes}  # too short for want of a right one
+    mistakes = [
+        item for item in mistakes if item["type"] != "too_short" or item["loc"] not in inside
+    ]
     what = "; ".join(dict.fromkeys(_sentence(item, model) for item in mistakes[:MOST_SHOWN]))
     if len(mistakes) > 1:
         what = f"{len(mistakes)} mistakes: {what}"
@@ -189,6 +193,8 @@ def _sentence(item: dict[str, Any], model: type[BaseModel]) -> str:
         guess = closest_match(word, known.split(", "))
         hint = f" (did you mean {guess}?)" if guess else ""
         return f"{name}.kind = {json.dumps(word)[:80]}: should be one of {known}{hint}"
+    if kind == "too_short":
+        return f"{name} needs {item['ctx']['min_length']} or more values"
     if kind == "union_tag_not_found":
         return f"{name}.kind is missing"
     if kind == "string_pattern_mismatch" and item["ctx"]["pattern"] == SLUG:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -17,13 +18,15 @@ from scaling.formatting import format_bytes, format_flops
 from scaling.plan import plan
 from scaling.plan.starter_sweep import StarterRequest, StarterSweep, draft, flops_of_minutes
 from scaling.tasks import open_task, resolve
+from scaling.tasks.corpus.documents import describe_sources, list_files
 from scaling.tasks.corpus.prepare import prepare
-from scaling.tasks.corpus.token_store import MANIFEST
+from scaling.tasks.corpus.token_store import MANIFEST, open_store
 from scaling.warning import ResultWarning
 
 TYPICAL = {"gpu": "a100", "tpu": "tpu-v5e"}  # devices by which minutes of "gpu" are counted
 MANY_BYTES, MANY_FLOPS = 50_000_000, 1e16  # of text and training, from which tokens beat bytes
 BPE_VOCAB_SIZE = 4096
+DATA_REMEDY = 'name a folder of text, one that `scaling data prepare` wrote, or "stdlib"'
 
 
 def device_kind(device: str) -> Kind:
@@ -40,16 +43,27 @@ def device_flops(minutes: float, device: str) -> float:
     return flops_of_minutes(minutes, 1, DEVICES[TYPICAL.get(device, device)].flops_per_second)
 
 
+def check_data(data: str) -> str:
+    """`data`, where it is "stdlib", a token store, a file or a folder of text. Raises ScalingError
+    where it is none of them.
+    """
+    path = Path(data).expanduser()
+    if is_raw_text(data):
+        list_files([path])
+    elif data == "stdlib" or path.exists():
+        corpus_task(data)
+    else:
+        raise ScalingError("no such file or folder", where=f"--data {data}", remedy=DATA_REMEDY)
+    return data
+
+
 def corpus_task(corpus: str) -> TextTask:
     """The task of a corpus. Raises ScalingError where it is none."""
     try:
         task = TextTask(kind="text", corpus=corpus)
     except ValidationError as error:
-        raise ScalingError(
-            str(error.errors()[0]["msg"]),
-            where="--data",
-            remedy="name a folder of text, or one that `scaling data prepare` wrote",
-        ) from None
+        what = str(error.errors()[0]["msg"])
+        raise ScalingError(what, where="--data", remedy=DATA_REMEDY) from None
     resolve(task)
     return task
 
@@ -57,23 +71,26 @@ def corpus_task(corpus: str) -> TextTask:
 def is_raw_text(data: str) -> bool:
     """Whether `--data` names text that is not prepared yet: a file, or a folder of files."""
     path = Path(data).expanduser()
-    is_folder = path.is_dir() and not (path / MANIFEST).exists() and any(path.iterdir())
+    is_folder = path.is_dir() and not (path / MANIFEST).exists()
     return data != "stdlib" and (path.is_file() or is_folder)
 
 
 def prepare_text(data: str, flops: float, on_message: OnMessage) -> str:
     """Prepare text as a token store in data/NAME; returns its folder. Bytes are the vocabulary, or
     for much text and training 4,096 BPE tokens.
+
+    Raises ScalingError where data/NAME holds another text, or this one as it was before a change.
     """
     source = Path(data).expanduser()
     out = Path("data") / (source.resolve().stem if source.is_file() else source.resolve().name)
     if out.resolve() == source.resolve():
         out = out.with_name(f"{out.name}-tokens")
+    files = list_files([source], out).files
+    size = sum(path.stat().st_size for path in files[source])
     if (out / MANIFEST).exists():
-        on_message(f"using {out}, prepared earlier (delete it after the text has changed)")
+        _check_same_text(out, files)
+        on_message(f"using {out}, prepared earlier from {source}: {format_bytes(size)}")
         return str(out)
-    paths = [source] if source.is_file() else source.rglob("*")
-    size = sum(path.stat().st_size for path in paths if path.is_file())
     is_large = size >= MANY_BYTES and flops >= MANY_FLOPS
     tokenizer = "bpe" if is_large else "bytes"
     manifest = prepare([source], out, tokenizer, BPE_VOCAB_SIZE)
@@ -82,6 +99,34 @@ def prepare_text(data: str, flops: float, on_message: OnMessage) -> str:
     for warning in manifest.get("warnings", ()):
         on_message(f"warning: {warning['message']}")
     return str(out)
+
+
+def _check_same_text(out: Path, files: dict[Path, list[Path]]) -> None:
+    """Raise ScalingError unless the store `out` was made from these files as they are now."""
+    (now,) = describe_sources(files)
+    stored = open_store(out).manifest.sources
+    paths = [path for listed in files.values() for path in listed]
+    written = (out / MANIFEST).stat().st_mtime
+    differences = []
+    for before in stored if len(stored) == 1 else ():
+        if Path(before.path).expanduser().resolve() != Path(now.path).resolve():
+            differences.append(f"it was prepared from {before.path}, not from {now.path}")
+        elif (before.n_files, before.n_bytes) != (now.n_files, now.n_bytes):
+            was, is_now = (
+                f"{each.n_files} files of {each.n_bytes:,} bytes" for each in (before, now)
+            )
+            differences.append(f"{now.path} had {was} and has {is_now}")
+        elif changed := [path for path in paths if path.stat().st_mtime > written]:
+            differences.append(f"{changed[0]} has changed since")
+    if len(stored) != 1:
+        differences.append(f"it was prepared from {len(stored)} sources, not from {now.path}")
+    if differences:
+        raise ScalingError(
+            f"holds another text: {differences[0]}",
+            where=out,
+            remedy=f"delete {out} to prepare it again, or prepare another store: "
+            f"scaling data prepare {shlex.quote(now.path)} --out {shlex.quote(f'{out}-2')}",
+        )
 
 
 def first_sweep(

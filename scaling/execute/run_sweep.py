@@ -50,7 +50,7 @@ class SlurmArray:
     path: Path | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class SweepOutcome:
     """How a call of `run_sweep` ended.
 
@@ -69,6 +69,10 @@ class SweepOutcome:
     stop: Stop | None = None
     in_tuning: bool = False
     array: SlurmArray | None = None
+
+    def __repr__(self) -> str:
+        ended = ", ".join(f"{count} {outcome}" for outcome, count in self.counts.items())
+        return f"<SweepOutcome of {self.folder.path}: {ended or 'no run ended'}>"
 
     @property
     def status(self) -> Status:

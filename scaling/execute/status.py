@@ -168,7 +168,7 @@ def read_status(folder: SweepFolder, monitor: HeartbeatMonitor | None = None) ->
         cost=SweepCost(
             worker_seconds=attempts.seconds + sum(group.seconds for group in groups),
             flops=attempts.flops + sum(group.flops for group in groups),
-            planned_flops=float(sum(run.flops for run in plan.runs)),
+            planned_flops=plan.flops or float(sum(run.flops for run in plan.runs)),
         ),
         processes=tuple(peer.name for peer in training),
         no_longer_planned=tuple(sorted(losses.keys() - {run.run_id for run in plan.runs})),

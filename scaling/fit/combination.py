@@ -51,8 +51,10 @@ class Candidate(Document):
         return law.log_predict(law.theta(self.params), {"N": n, "D": d})
 
     def frontier(self, cost: Cost) -> Frontier | None:
-        """N*(C), D*(C) and L*(C) at a cost; None where it has none."""
-        if self.params is not None:
+        """N*(C), D*(C) and L*(C), at the cost of planned models where it knows them, else at that
+        of the runs; None where it has none.
+        """
+        if self.params is not None and cost.planned is not None:
             return LAWS[self.name].frontier(self.params, cost)
         return None if self.powers is None else planned(frontier_of_powers(self.powers), cost)
 

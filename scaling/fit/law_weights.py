@@ -160,8 +160,8 @@ def untested(combination: Combination | None) -> list[ResultWarning]:
     if combination is None or combination.origins >= TESTED_ORIGINS:
         return []
     message = (
-        "too few budgets to test a forecast on these runs: weights and interval are those that "
-        "other tables needed"
+        "too few budgets to test a forecast on these runs: weights and interval use defaults "
+        "calibrated on other data sets"
     )
     return [warn(WarningCode.UNTESTED, message, origins=combination.origins)]
 

@@ -359,6 +359,10 @@ class FitResult(Document):
         if not path.exists():
             remedy = "name a fit, as `scaling fit SOURCE --out FIT.json` writes it"
             raise ScalingError("no such file", where=path, remedy=remedy)
+        if path.is_dir():
+            fits = sorted(path.glob("fits/*.json"))
+            remedy = f"name a fit of it: {fits[0]}" if fits else f"fit it first: scaling fit {path}"
+            raise ScalingError("is a folder and not a fit", where=path, remedy=remedy)
         from scaling.points.readers import read_bytes
 
         data = read_bytes(path)

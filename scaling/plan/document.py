@@ -145,7 +145,9 @@ class RunOrigin(_Part):
 
 
 class PlanFile(RunOrigin):
-    """plan.json of a sweep's folder: the runs by which it explains itself without the corpus."""
+    """plan.json of a sweep's folder: the runs by which it explains itself without the corpus;
+    `flops` counts shared prefixes once.
+    """
 
     model_config = ConfigDict(populate_by_name=True)
 
@@ -153,6 +155,7 @@ class PlanFile(RunOrigin):
     sweep: str
     runs: tuple[PlannedRunEntry, ...]
     infeasible: tuple[InfeasibleCell, ...]
+    flops: float | None = None
 
 
 def plan_file(plan: Plan, origin: RunOrigin) -> PlanFile:
@@ -170,6 +173,7 @@ def plan_file(plan: Plan, origin: RunOrigin) -> PlanFile:
             for item in plan.runs
         ),
         infeasible=_infeasible(plan),
+        flops=plan.shared_flops,
         **origin.model_dump(),
     )
 

@@ -32,7 +32,7 @@ class EmptyPlan(ScalingError):
         self.reasons = reasons
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
     """All runs of a sweep in order of cost, the infeasible cells with the reason, the number of
     merged cells, warnings, and the runs that may come as `extensions` (`design.extend_to`).
@@ -44,6 +44,9 @@ class Plan:
     merged: int
     warnings: tuple[ResultWarning, ...] = ()
     extensions: tuple[RunConfig, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Plan of {self.sweep.name}: {len(self.runs)} runs, {self.shared_flops:.3g} FLOPs>"
 
     @property
     def flops(self) -> float:

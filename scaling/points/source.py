@@ -218,6 +218,12 @@ def _from_results(
             f"{unplanned} finished runs are left out: the folder's plan no longer asks for them"
         )
         warnings.append(warn(WarningCode.UNPLANNED_RUNS, message, runs=unplanned))
+    if unfinished := sum(len(part.attrs.get("unfinished", ())) for part in rows):
+        planned = unfinished + table["run_id"].nunique()
+        message = (
+            f"{unfinished} of {planned} planned runs are not trained: `scaling run` trains them"
+        )
+        warnings.append(warn(WarningCode.UNFINISHED_SWEEP, message, runs=unfinished))
     if corrupt := sum(len(part.attrs.get("corrupt", ())) for part in rows):
         excluded.append(("in a corrupt file", corrupt))
     if options.eval_set:

@@ -100,11 +100,20 @@ def _tests(
     losses: LossComparability,
     random: np.random.Generator,
 ) -> list[DifferenceTest]:
-    """The difference of each exponent (and of E where losses compare), and of the compute for one
-    loss, with its p; not yet adjusted for the number of tests.
+    """The difference of a and b, of one law also of its exponents and, where losses compare, its
+    floor (coefficients follow the units of N and D), and of the compute for one loss, with its p;
+    not yet adjusted for the number of tests.
     """
-    ci, tests = first.law.ci, []
-    for name in _asked(first, other, losses.compare is not False):
+    ci, tests, names = first.law.ci, [], ["a", "b"]
+    if first.fit.law == other.fit.law and first.fit.approach == other.fit.approach == "parametric":
+        law = LAWS[first.fit.law]
+        names += [
+            param.name
+            for param in law.params
+            if not (param.log or param.crossing or param.place)
+            and (losses.compare is not False or param.name != law.floor)
+        ]
+    for name in names:
         (ours, our_draws), (theirs, their_draws) = first.parameter(name), other.parameter(name)
         if np.ptp(our_draws) == 0 and np.ptp(their_draws) == 0:
             continue  # fixed at a value in both: nothing was estimated
@@ -136,17 +145,6 @@ def _tests(
             )
         )
     return tests
-
-
-def _asked(first: ComparedSweep, other: ComparedSweep, losses: bool) -> list[str]:
-    """a and b, and of one law its exponents and, where losses compare, its floor: coefficients
-    follow the units of N and D.
-    """
-    if first.fit.law != other.fit.law or {first.fit.approach, other.fit.approach} != {"parametric"}:
-        return ["a", "b"]
-    law = LAWS[first.fit.law]
-    kept = [param.name for param in law.params if not (param.log or param.crossing or param.place)]
-    return ["a", "b", *(name for name in kept if losses or name != law.floor)]
 
 
 def compute_ratio(first: Frontier, other: Frontier, flops: Array) -> Array:

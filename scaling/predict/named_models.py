@@ -13,6 +13,7 @@ import numpy as np
 
 from scaling.errors import ScalingError
 from scaling.fit.document import Document, Real
+from scaling.formatting import format_flops
 from scaling.predict.law_source import FittedLaw
 from scaling.render.table import Table, record_table
 from scaling.warning import ResultWarning, WarningCode, warn
@@ -158,12 +159,11 @@ def compare_named_models(law: FittedLaw) -> NamedModels:
     columns["excess_loss"] = columns["loss"] - columns["loss_star"]
     warnings = [*law.warnings]
     if "flops" in law.range:
-        decades = np.log10(flops / law.range["flops"][1])
-        message = (
-            f"the named models lie {max(0.0, decades.min()):.1f} to {decades.max():.1f} decades of "
-            "compute beyond the data of this law"
-        )
-        warnings.append(warn(WarningCode.EXTRAPOLATION, message, decades=float(decades.max())))
+        times = flops / law.range["flops"][1]
+        least, most = format_flops(max(1.0, times.min())), format_flops(times.max())
+        message = f"the named models took {least} to {most} times the compute of its largest run"
+        decades = float(np.log10(times.max()))
+        warnings.append(warn(WarningCode.EXTRAPOLATION, message, decades=decades))
     return NamedModels(
         models=[
             ComparedModel(

@@ -251,13 +251,16 @@ def _extrapolation(
     warnings = []
     if decades > MIN_DECADES:
         message = (
-            f"{decades:.1f} decades of {label} beyond the data "
+            f"{format_flops(10**decades)} times the {label} of the largest run "
             f"({format_flops(value)} against {format_flops(span[1])} {unit})"
         )
         warnings.append(warn(WarningCode.EXTRAPOLATION, message, decades=decades))
     if value < span[0] * 0.99:
         below = math.log10(span[0] / value)
-        message = f"{below:.1f} decades of {label} below the data"
+        message = (
+            f"{format_flops(10**below)} times below the {label} of the smallest run "
+            f"({format_flops(value)} against {format_flops(span[0])} {unit})"
+        )
         warnings.append(warn(WarningCode.BELOW_DATA, message, decades=below))
     if decades > LAW_FORM_DECADES and law.draws is not None and is_one_law:
         message = (

@@ -94,7 +94,8 @@ def at_size(
     measures = _with_other(known.cost, letter, value, optimum_reversed, -value)
     if measures is None:
         what = "size" if letter == "N" else "number of tokens"
-        raise ScalingError(f"{value:.3g} is the best {what} of no budget", remedy="give --flops")
+        what = f"no budget has {value:.3g} as its optimal {what}"
+        raise ScalingError(what, remedy="give --flops")
     flops = measures["flops"].value
     assert flops is not None
     answer, parts = at_flops(known, combination, flops)
@@ -259,7 +260,7 @@ def disagreement(
         f"{smallest} and {sizes[largest]:.3g} by {largest}"
     )
     if unheard := " and ".join(name for name in (smallest, largest) if name not in heard):
-        message += f"; later budgets contradict {unheard}, which the interval need not hold"
+        message += f"; later budgets contradict {unheard}, so the interval may exclude it"
     return warn(WarningCode.APPROACHES_DISAGREE, message, **sizes), heard
 
 

@@ -24,18 +24,21 @@ Dash = Literal["solid", "dash", "dot"]
 Symbol = Literal["circle", "open", "diamond", "cross", "star"]
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 PAD = 0.04
+RAMP = (0.0, 0.8)  # of viridis: what contrasts with white
 
 
 @dataclass(frozen=True)
 class Theme:
-    """The colours of one mode; `ramp` is the part of viridis that contrasts with the background."""
+    """The colours of one mode; `lift` mixes white into the dark end of the ordered scale, so that a
+    value has the same hue in both.
+    """
 
     background: str
     ink: str
     muted: str
     grid: str
     palette: tuple[str, ...]
-    ramp: tuple[float, float]
+    lift: float
 
     def colour(self, colour: Colour) -> str:
         """The hexadecimal value of a colour."""
@@ -46,7 +49,8 @@ class Theme:
         from matplotlib import colormaps
         from matplotlib.colors import to_hex
 
-        return to_hex(colormaps["viridis"](np.interp(colour, (0, 1), self.ramp)))
+        rgb = np.array(colormaps["viridis"](np.interp(colour, (0, 1), RAMP))[:3])
+        return to_hex(rgb + self.lift * (1 - np.clip(colour, 0, 1)) * (1 - rgb))
 
     def colours(self, colour: Colour | Sequence[float] | np.ndarray) -> str | list[str]:
         """The hexadecimal value of the colour of all markers, or those of each."""
@@ -60,16 +64,16 @@ LIGHT = Theme(
     "#1b1f24",
     "#6b7280",
     "#e7e9ee",
-    ("#0072b2", "#d55e00", "#00805d", "#b0568a", "#a87400", "#3a8fc4"),
-    (0.0, 0.8),
+    ("#0072b2", "#d55e00", "#00805d", "#b0568a", "#a87400", "#5b3aa6", "#3c8fa0", "#7d1d1d"),
+    0.0,
 )
 DARK = Theme(
     "#15181d",
     "#e8eaed",
     "#9aa2ae",
     "#2c313a",
-    ("#56b4e9", "#ff8c42", "#2bc596", "#e39ac4", "#e9b949", "#9ad0f5"),
-    (0.25, 1.0),
+    ("#56b4e9", "#ff8c42", "#2bc596", "#e39ac4", "#e9b949", "#a994f5", "#9fe3e8", "#e0685f"),
+    0.45,
 )
 
 
@@ -111,6 +115,7 @@ class Markers:
     lo: Values | None = None
     hi: Values | None = None
     notes: Sequence[str] = ()
+    name: str = ""  # in files, where there is no label
 
     @property
     def errors(self) -> tuple[np.ndarray, np.ndarray] | None:
@@ -129,6 +134,7 @@ class Band:
     lo: Values
     hi: Values
     colour: Colour = 0
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -156,28 +162,37 @@ Trace = Union[Line, Markers, Band, ReferenceLine, Text]
 
 @dataclass(frozen=True)
 class ColorScale:
-    """The ordered colour scale of a picture: colour 0.0 stands for `lo` and 1.0 for `hi`."""
+    """The ordered colour scale of a picture: colour 0.0 stands for `lo` and 1.0 for `hi`. One whose
+    values stand in the picture `in_words` has no bar.
+    """
 
     label: str
     lo: float
     hi: float
     unit: Literal["number", "count", "flops"] = "count"
+    in_words: bool = False
 
     @classmethod
-    def of(cls, values: Values, label: str = "parameters N", unit: Any = "count") -> ColorScale:
+    def of(
+        cls, values: Values, label: str = "parameters N", unit: Any = "count", **more: bool
+    ) -> ColorScale:
         """The scale that reaches from the smallest to the largest of these values."""
         numbers = np.asarray(values, float)
-        return cls(label, float(numbers.min()), float(numbers.max()), unit)
+        return cls(label, float(numbers.min()), float(numbers.max()), unit, **more)
 
     @property
-    def is_one_value(self) -> bool:
-        """Whether there is nothing to tell apart: then no scale is drawn."""
-        return self.hi <= 1.02 * self.lo
+    def has_bar(self) -> bool:
+        """Whether a bar is drawn: not where there is nothing to tell apart."""
+        return not self.in_words and self.hi > 1.02 * self.lo
 
     def at(self, value: Any) -> Any:
         """Where a value or an array of them lies on the logarithmic scale, in [0, 1]."""
         span = math.log(self.hi / self.lo)
         return np.log(np.asarray(value, float) / self.lo) / span if span > 0 else 0.5
+
+    def value(self, colour: Any) -> float | None:
+        """The value that a colour stands for, None for those that are not on the scale."""
+        return self.lo * (self.hi / self.lo) ** colour if isinstance(colour, float) else None
 
 
 @dataclass(frozen=True)
@@ -193,25 +208,63 @@ class Figure:
     ramp: ColorScale | None = None
     size: Literal["half", "wide"] = "half"
 
-    def limits(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        """The ranges of x and y: as asked, or those of the data with a margin."""
-        return _limits(self.x, self.traces, ("x",)), _limits(self.y, self.traces, ("y", "lo", "hi"))
+    def limits(self, letter: float = 0.016) -> tuple[tuple[float, float], tuple[float, float]]:
+        """The ranges of x and y: as asked, or those of the data with a margin. No word at a log
+        axis is cut; `letter` is the width of one, as a share of the x axis.
+        """
+        (low, high), y = _limits(self.x, self.traces, ("x",)), _limits(self.y, self.traces, Y)
+        for trace in self.traces:
+            if isinstance(trace, Text) and self.x.log:
+                more = 1 / max(0.5, 1 - letter * (len(trace.text) + 1))
+                if trace.anchor == "left":
+                    high = max(high, low * (trace.x / low) ** more)
+                elif trace.anchor == "right":
+                    low = min(low, high / (high / trace.x) ** more)
+        return (low, high), y
+
+    def reference_labels(self, letter: float = 0.016) -> list[tuple[ReferenceLine, int, str]]:
+        """The labelled lines; at a vertical one the row of its label from the top, and the side
+        where it has place.
+        """
+        labelled = [t for t in self.traces if isinstance(t, ReferenceLine) and t.label]
+        low, high = self.limits(letter)[0]
+        rows: list[tuple[ReferenceLine, int, str]] = []
+        for line in labelled:
+            x = high if line.x is None else line.x
+            at = (
+                math.log(x / low) / math.log(high / low) if self.x.log else (x - low) / (high - low)
+            )
+            side = "left" if at > min(0.5, letter * len(line.label)) else "right"
+            rows.append((line, sum(other.x is not None for other, *_ in rows), side))
+        return rows
 
     def to_csv(self) -> str:
-        """All points and lines of the picture, one row each, under the label of their trace."""
+        """All points, lines and words of the picture, one row each, under the name of their trace
+        and with what their colour stands for.
+        """
+        scale = [self.ramp.label] if self.ramp else []
         rows: list[list[object]] = [
-            ["trace", "kind", self.x.label, self.y.label, "lo", "hi", "note"]
+            ["trace", "kind", self.x.label, self.y.label, "lo", "hi", *scale, "note"]
         ]
         for index, trace in enumerate(self.traces):
-            if isinstance(trace, (ReferenceLine, Text)):
-                continue
-            name = getattr(trace, "label", "") or f"trace {index + 1}"
+            named = ("label", "text", "name", "note")
+            names = (getattr(trace, name, "") for name in named)
+            name = next(filter(None, names), f"trace {index + 1}")
             columns = [getattr(trace, name, None) for name in ("x", "y", "lo", "hi")]
-            notes = getattr(trace, "notes", ()) or [getattr(trace, "note", "")] * len(trace.x)
+            columns = [[c] if isinstance(c, (int, float)) else c for c in columns]
+            length = max(len(column) for column in columns if column is not None)
+            notes = getattr(trace, "notes", ()) or [getattr(trace, "note", "")] * length
+            colour: Any = getattr(trace, "colour", None)
             for row, note in enumerate(notes):
                 cells = [None if column is None else column[row] for column in columns]
+                if self.ramp:
+                    is_one = colour is None or isinstance(colour, (int, float, str))
+                    cells.append(self.ramp.value(colour if is_one else colour[row]))
                 rows.append([name, type(trace).__name__.lower(), *cells, note])
         return csv_text(rows)
+
+
+Y = ("y", "lo", "hi")
 
 
 def _limits(axis: Axis, traces: Sequence[Trace], names: Sequence[str]) -> tuple[float, float]:
@@ -232,25 +285,30 @@ def _limits(axis: Axis, traces: Sequence[Trace], names: Sequence[str]) -> tuple[
 def ticks(
     low: float, high: float, log: bool, unit: str = "number", most: int = 8
 ) -> tuple[list[float], list[str]]:
-    """Few, round ticks inside [low, high] and their labels: decades, or 1-3, or 1-2-5 where less
-    than two are in sight; at most about `most` of them.
+    """Few, round ticks inside [low, high] and their labels, at most `most` of them. On a log axis
+    the first of decades, 1-3, 1-2-5, finer steps and every second, third ... decade that puts at
+    least three into sight.
     """
     values = [low]  # where all that is shown has one value
-    if high > low:
-        values = _linear(low, high, min(4, most - 1))
     if unit == "times":
         values = [2.0**e for e in range(math.ceil(math.log2(low)), math.floor(math.log2(high)) + 1)]
-    elif log and high > low:
-        every = max(1, math.ceil(math.log10(high / low) / (most - 1)))
-        exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-        for step, mantissas in ((every, (1,)), (1, (1, 3)), (1, (1, 2, 5))):
-            marks = [m * 10.0**e for e in exponents if e % step == 0 for m in mantissas]
-            inside = [mark for mark in marks if low <= mark <= high]
-            if len(inside) >= 3:
-                values = inside
-                break
+    elif high > low:
+        values = _linear(low, high, min(4, most - 1))
     if unit == "percent":
         values = [value for value in values if value <= 100]
+    elif log and high > low and unit != "times":
+        exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        steps = [(1, mantissas) for mantissas in ((1,), (1, 3), (1, 2, 5), (1, 2, 3, 4, 6, 8))]
+        steps += [(step, (1,)) for step in range(2, len(exponents))]
+        sets = [
+            [m * 10.0**e for e in exponents if e % step == 0 for m in mantissas]
+            for step, mantissas in steps
+        ]
+        sets = [[mark for mark in marks if low <= mark <= high] for marks in sets]
+        if high < 10 * low:  # then even steps are no worse
+            sets[3 if high < 4 * low else 4 : 4] = [values, values[::2]]
+        few = [marks for marks in sets if len(marks) <= most]
+        values = next((marks for marks in few if len(marks) >= 3), max(few, key=len, default=[low]))
     return values, [_tick_label(value, unit) for value in values]
 
 

@@ -97,15 +97,17 @@ def _draw(figure: Figure, theme: Theme) -> dict[str, Any]:
                 data.append(_band(trace, theme))
             case ReferenceLine():
                 layout["shapes"].append(_rule(trace, theme))
-                layout["annotations"] += [_rule_label(trace, axes, theme)] if trace.label else []
             case Text():
                 position = {"x": _position(trace.x, figure.x), "y": _position(trace.y, figure.y)}
                 word = _word(trace.text, trace.colour, theme)
                 layout["annotations"].append(
                     word | position | {"xanchor": trace.anchor, "yanchor": "middle"}
                 )
+    layout["annotations"] += [
+        _rule_label(line, row, side, axes, theme) for line, row, side in figure.reference_labels()
+    ]
     layout["showlegend"] = any(trace.get("showlegend") for trace in data)
-    if figure.ramp and not figure.ramp.is_one_value:
+    if figure.ramp and figure.ramp.has_bar:
         data.append(_colour_bar(figure.ramp, theme))
     return {"data": data, "layout": layout}
 
@@ -180,23 +182,25 @@ def _rule(rule: ReferenceLine, theme: Theme) -> dict[str, Any]:
     return {"type": "line", "layer": "below", "line": line, f"{across}ref": "paper"} | ends
 
 
-def _rule_label(rule: ReferenceLine, axes: tuple[Axis, Axis], theme: Theme) -> dict[str, Any]:
+def _rule_label(
+    rule: ReferenceLine, row: int, side: str, axes: tuple[Axis, Axis], theme: Theme
+) -> dict[str, Any]:
     """At the top of a vertical line, at the right of a horizontal one."""
     at: dict[str, Any] = {"xref": "paper", "x": 1, "yanchor": "bottom", "xanchor": "right"}
     if rule.x is not None:
-        at |= {"x": _position(rule.x, axes[0]), "xref": "x", "xshift": -3}
-        at |= {"yref": "paper", "y": 1, "yanchor": "top"}
+        at |= {"x": _position(rule.x, axes[0]), "xref": "x", "yref": "paper", "y": 1}
+        at |= {"yanchor": "top", "yshift": -14 * row, "xshift": -3 if side == "left" else 3}
+        at["xanchor"] = "right" if side == "left" else "left"
     elif rule.y is not None:
         at["y"] = _position(rule.y, axes[1])
     return _word(rule.label, "muted", theme) | at
 
 
 def _word(text: str, colour: Colour, theme: Theme) -> dict[str, Any]:
-    """An annotation that stays readable over lines."""
+    """An annotation; without a background, which would hide data."""
     return {
         "text": for_plotly(text),
         "showarrow": False,
-        "bgcolor": _rgba(theme.background, 0.75),
         "borderpad": 1,
         "font": {"size": 11, "color": theme.colour(colour)},
     }

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 from scaling.render.figure import Figure
 from scaling.render.table import Table
 
 
+class Verdict(StrEnum):
+    """How a check went."""
+
+    OK = "ok"
+    LOOK = "look"
+    BAD = "bad"
+
+
 @dataclass(frozen=True)
 class Section:
-    """Notes, figures, tables and shell commands, shown in this order; `summary` is its sentence at
-    the top of the report. A `folded` one opens with a click.
+    """Notes, figures, tables and shell commands, shown in this order, then its `parts`; `summary`
+    is its sentence at the top of the report. A `folded` one opens with a click; a check has a
+    `verdict`.
     """
 
     id: str
@@ -23,24 +33,28 @@ class Section:
     commands: Sequence[str] = ()
     summary: str = ""
     folded: bool = False
+    parts: Sequence[Section] = ()
+    verdict: Verdict | None = None
 
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing but notes to show."""
-        return not (self.figures or self.tables or self.commands)
+        return not (self.figures or self.tables or self.commands or self.parts)
 
 
 def section(
     id: str,
     title: str,
-    figures: Sequence[Figure | None] = (),
-    tables: Sequence[Table | None] = (),
+    figures: Iterable[Figure | None] = (),
+    tables: Iterable[Table | None] = (),
     notes: Sequence[str | None] = (),
     commands: Sequence[str] = (),
+    summary: str = "",
     folded: bool = False,
+    verdict: Verdict | None = None,
 ) -> Section:
     """A section of those figures, tables and notes that are not None."""
     shown = [figure for figure in figures if figure]
     listed = [table for table in tables if table]
     said = [note for note in notes if note]
-    return Section(id, title, shown, listed, said, commands, folded=folded)
+    return Section(id, title, shown, listed, said, commands, summary, folded, verdict=verdict)

@@ -5,7 +5,6 @@ other, and whether they differ significantly.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -22,7 +21,7 @@ from scaling.render.table import (
     number,
     record_table,
 )
-from scaling.report.parts.drawing import C_AXIS, LOSS_AXIS, N_AXIS, fitted_points, thinned
+from scaling.report.parts.drawing import c_axis, fitted_points, loss_axis, n_axis, thinned
 from scaling.report.sections import Report
 from scaling.report.summary import COUNTED
 
@@ -189,7 +188,9 @@ def _losses(comparison: Comparison, fits: Mapping[str, FitResult]) -> Figure | N
     )
     traces = (*runs, *(trace for line in lines for trace in line))
     title = "Compute-optimal loss L*(C)"
-    return Figure("compare-loss", title, caption, C_AXIS, LOSS_AXIS, traces, size="wide")
+    sources = [side.source for side in comparison.sides]
+    axes = c_axis(*sources), loss_axis(*sources)
+    return Figure("compare-loss", title, caption, *axes, traces, size="wide")
 
 
 def _sizes(comparison: Comparison) -> Figure:
@@ -205,7 +206,9 @@ def _sizes(comparison: Comparison) -> Figure:
         f"sweeps ask for other models. {DASHED}"
     )
     title = "Compute-optimal size N*(C)"
-    return Figure("compare-size", title, caption, C_AXIS, N_AXIS, traces, size="wide")
+    sources = [side.source for side in comparison.sides]
+    axes = c_axis(*sources), n_axis(*sources)
+    return Figure("compare-size", title, caption, *axes, traces, size="wide")
 
 
 def _frontier(comparison: Comparison, colour: int, curve: Curve) -> list[Trace]:
@@ -221,8 +224,13 @@ def _frontier(comparison: Comparison, colour: int, curve: Curve) -> list[Trace]:
         (slice(0, first + 1), "", "dash"),
         (slice(last, None), "", "dash"),
     )
-    drawn = [Line(flops[part], line[part], label, colour, dash) for part, label, dash in parts]
-    return [Band(flops, lo, hi, colour), *drawn]
+    beyond = f"{side.name}, beyond its budgets"
+    drawn = [
+        Line(flops[part], line[part], label, colour, dash, note="" if label else beyond)
+        for part, label, dash in parts
+        if len(flops[part]) > 1
+    ]
+    return [Band(flops, lo, hi, colour, f"interval of {side.name}"), *drawn]
 
 
 def _multiplier(comparison: Comparison) -> Figure | None:
@@ -231,7 +239,7 @@ def _multiplier(comparison: Comparison) -> Figure | None:
     if not multipliers:
         return None
     order = [side.name for side in comparison.sides]
-    traces: list[Trace] = [ReferenceLine(y=1.0, label="the same compute")]
+    traces: list[Trace] = []
     shared = sum(result.both_trained for _, result in multipliers)
     for other, result in multipliers:
         curve, colour = result.curve, order.index(other)
@@ -239,17 +247,20 @@ def _multiplier(comparison: Comparison) -> Figure | None:
         flops, gain, lo, hi = columns[:, np.isfinite(columns[1]) & (columns[1] > 0)]
         floor = gain.min() / 20 if len(gain) else 0.05
         traces += [
-            Band(flops, np.maximum(lo, floor), hi, colour),
+            Band(flops, np.maximum(lo, floor), hi, colour, f"interval of {other}"),
             Line(flops, gain, other, colour),
         ]
         if result.both_trained:
-            label = f"largest budget of both{'' if shared == 1 else f' ({other})'}"
+            label = f"largest {'budget of both' if shared == 1 else f'of both, {other}'}"
             traces.append(ReferenceLine(x=float(result.range[1]), label=label))
+    reach = np.array([result.curve.flops for _, result in multipliers], float)
+    ends = (float(reach.min()), float(reach.max()))
+    traces.append(Line(ends, (1.0, 1.0), "the same compute", "muted", "dot", 1.2))
     caption = (
         f"How many times the compute {first} needs for the loss of the other sweep: above 1, "
         "the other is cheaper. To the right, extrapolated."
     )
-    x_axis = replace(C_AXIS, label=f"training FLOPs C of {first}")
+    x_axis = c_axis(comparison.sides[0].source, of=f" of {first}")
     axes = x_axis, Axis("compute multiplier at equal loss", log=True)
     title = f"Compute multiplier over {first}"
     return Figure("compare-multiplier", title, caption, *axes, traces, size="wide")

@@ -16,6 +16,7 @@ from scaling.predict.prediction import PredictionResult
 from scaling.predict.question import QuestionKind
 from scaling.render.table import Kind, estimate, format_estimate
 from scaling.report import summary
+from scaling.report.parts.drawing import answer_budget
 from scaling.warning import ResultWarning, WarningCode
 
 Lines = list[tuple[str, str]]
@@ -61,7 +62,7 @@ def fit_lines(fit: FitResult, saved: str | None = None, command: str = "") -> Li
     if fit.law != "hyper":  # what was converted and derived; of hyper the notes are its answer
         used += fit.source.notes[bool(columns) :]
     has_frontier = "flops" in fit.range and "a" in fit.derived
-    budget = 10 * fit.range["flops"][1] if has_frontier else 0.0
+    budget = answer_budget(fit) if has_frontier else 0.0
     answer = None
     with suppress(ScalingError):
         answer = predict(fit, flops=budget) if has_frontier else None

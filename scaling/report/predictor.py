@@ -45,12 +45,19 @@ class Predictor:
     budget: tuple[int, int]
     tokens: tuple[int, int] | None
     data: Mapping[str, Any]
+    unit: str
 
 
 @np.errstate(all="ignore")  # draws of what is not identified overflow: left out of intervals
-def predictor(law: FittedLaw | None, path: Path | None, start: float | None) -> Predictor | None:
-    """The predictor of the fit at `path`, opened at `start` FLOPs; None for a fit that knows no
-    frontier or no budgets.
+def predictor(
+    law: FittedLaw | None,
+    path: Path | None,
+    start: float | None,
+    light: tuple[str, str] = ("with care", "nothing is known of its fit"),
+    unit: str = "",
+) -> Predictor | None:
+    """The predictor of the fit at `path`, opened at `start` FLOPs, whose trust (`light`) holds
+    within the data; `unit` is that of a loss. None for a fit that knows no frontier or no budgets.
     """
     if law is None or law.optimum is None or "flops" not in law.range or start is None:
         return None
@@ -74,6 +81,7 @@ def predictor(law: FittedLaw | None, path: Path | None, start: float | None) -> 
         "warnings": [warning.message for warning in law.warnings],
         "command": command,
         "start": start,
+        "light": light,
     }
     return Predictor(
         command=command,
@@ -82,6 +90,7 @@ def predictor(law: FittedLaw | None, path: Path | None, start: float | None) -> 
         budget=_decades(law.range["flops"], -1, ABOVE),
         tokens=_decades(tokens, 0, SERVED) if equal and tokens else None,
         data=data,
+        unit=unit,
     )
 
 

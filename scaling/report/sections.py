@@ -24,6 +24,7 @@ from scaling.render.table import Table
 from scaling.report import summary
 from scaling.report.inputs import ReportInputs, options_used
 from scaling.report.parts import (
+    checks,
     diagnostics,
     fit_tables,
     gradient_noise,
@@ -36,14 +37,15 @@ from scaling.report.parts import (
     tuning,
     wrong_size,
 )
-from scaling.report.parts.drawing import AHEAD
+from scaling.report.parts.drawing import answer_budget, loss_unit
 from scaling.report.predictor import Predictor, predictor
 
 
 @dataclass(frozen=True)
 class Report:
     """All of a report before it is put into a format; `lead` are the figures of its first screen,
-    `light` how far to trust the answer and why.
+    `light` how far to trust the answer and why, `next_step` what to do about it and the command,
+    `checked` how the checks went.
     """
 
     name: str
@@ -53,6 +55,8 @@ class Report:
     sentences: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
     light: tuple[summary.Light, str] | None = None
+    next_step: tuple[str, str] | None = None
+    checked: str = ""
     caveats: tuple[str, ...] = ()
     predictor: Predictor | None = None
     version: str = scaling.__version__
@@ -60,12 +64,16 @@ class Report:
     @property
     def figures(self) -> list[Figure]:
         """All figures, in order."""
-        return [*self.lead, *(figure for part in self.sections for figure in part.figures)]
+        return [*self.lead, *(figure for part in self._parts for figure in part.figures)]
 
     @property
     def tables(self) -> list[Table]:
         """All tables, in order."""
-        return [table for part in self.sections for table in part.tables]
+        return [table for part in self._parts for table in part.tables]
+
+    @property
+    def _parts(self) -> list[Section]:
+        return [part for whole in self.sections for part in (whole, *whole.parts)]
 
 
 def build_report(
@@ -83,11 +91,12 @@ def build_report(
     forecasts, caveats = _forecasts(fit)
     answer = prediction or (forecasts[-1] if forecasts else None)
     figure = diagnostics.forecast_figure(checked)
-    curves = run_plots.training_curves(inputs.curves)
+    curves = run_plots.training_curves(inputs.curves, fit.source if fit else None)
     lead: list[Figure | None] = [figure]
     measured = [diagnostics.forecasts(checked)]
     parts = [section("verified", "Prediction against measurement", [], measured)]
-    sentences = [summary.answer_sentence(answer)] if answer else []
+    unit = loss_unit(fit.source if fit else None)
+    sentences = [summary.answer_sentence(answer, unit)] if answer else []
     if fit is not None:
         sentences.append(summary.trained(fit, answer))
         caveats += [*_stale(inputs), *summary.caveats(fit, answer)]
@@ -104,7 +113,8 @@ def build_report(
     elif not checked:
         lead, curves = [curves], None
     parts += _studies(inputs.rows)
-    parts += [_checks(fit, inputs)] if fit else []
+    tested = checks.checks(fit, law, published(fit)) if fit else []
+    parts += [Section("checks", "Checks", parts=tested)]
     parts += _background(inputs, curves, command)
     kept = tuple(part for part in parts if not part.is_empty)
     sentences += [*summary.verified(checked), *(part.summary for part in kept if part.summary)]
@@ -117,8 +127,18 @@ def build_report(
         sentences=tuple(sentences),
         notices=(*inputs.notices, *no_law),
         light=summary.light(fit, answer, checked) if fit else summary.tested(checked),
+        next_step=(
+            summary.next_step(fit, answer, law, inputs.path)
+            if fit and answer and not checked
+            else None
+        ),
+        checked=checks.worst(tested),
         caveats=tuple(caveats),
-        predictor=predictor(law, inputs.path, answer.flops.value) if answer else None,
+        predictor=(
+            predictor(law, inputs.path, answer.flops.value, summary.light(fit, None, checked), unit)
+            if fit and answer
+            else None
+        ),
     )
 
 
@@ -141,9 +161,9 @@ def _forecasts(fit: FitResult | None) -> tuple[list[PredictionResult], list[str]
 
     if fit is None or "flops" not in fit.range:
         return [], []
-    low, high = fit.range["flops"]
     try:
-        return [predict(fit, flops=budget) for budget in (low, high, AHEAD * high)], []
+        budgets = (*fit.range["flops"], answer_budget(fit))
+        return [predict(fit, flops=budget) for budget in budgets], []
     except ScalingError as error:
         return [], [f"No forecast: {error.what}."]
 
@@ -170,12 +190,12 @@ def _frontier(
     penalty = wrong_size.wrong_size(inputs.law, flops)
     figures = [law_plots.frontier_size(fit, inputs.law), loss, wrong_size.figure(penalty)]
     tables = [
-        prediction_tables.predictions(forecasts),
+        prediction_tables.predictions(forecasts[:2]),
         prediction_tables.model(answer) if answer else None,
         prediction_tables.price(inputs.law, flops),
         fit_tables.approaches(fit),
     ]
-    notes = [summary.exponents(fit), wrong_size.sentence(penalty)]
+    notes = [summary.growth(fit, forecasts), wrong_size.sentence(penalty)]
     return section("frontier", "Frontier", figures, tables, notes)
 
 
@@ -190,18 +210,6 @@ def _law(fit: FitResult, inputs: ReportInputs) -> Section:
     published_laws = fit_tables.laws(inputs.fits, published(fit)) if fit.approaches else None
     tables = [*fit_tables.law_tables(fit), published_laws, fit_tables.kaplan(fit)]
     return section("law", "The law", [law_plots.contours(fit, inputs.law)], tables)
-
-
-def _checks(fit: FitResult, inputs: ReportInputs) -> Section:
-    figures = [
-        law_plots.residuals(fit, inputs.law),
-        run_plots.holdout(fit),
-        law_plots.bootstrap_cloud(fit, published(fit)),
-        diagnostics.collapse(fit),
-    ]
-    of_runs = [diagnostics.holdout(fit), diagnostics.over_frontier(fit)]
-    tables = [*of_runs, *diagnostics.check_tables(fit)]
-    return section("checks", "Checks", figures, tables, folded=True)
 
 
 def _background(inputs: ReportInputs, curves: Figure | None, command: str) -> list[Section]:

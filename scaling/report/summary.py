@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from enum import StrEnum
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from scaling.fit.document import FitStatus
 from scaling.fit.result import Agreement, FitResult
@@ -16,6 +20,7 @@ from scaling.report.parts.fit_tables import OPTIMUM, unidentified
 from scaling.warning import WarningCode
 
 if TYPE_CHECKING:
+    from scaling.predict.law_source import FittedLaw
     from scaling.predict.verification import CheckedForecast
 
 COUNTED = {
@@ -26,6 +31,7 @@ COUNTED = {
 MAX_SIZE_FACTOR = 4.0  # between the ends of the interval of N*, to be of use
 MAX_HOLDOUT_ERROR = 0.05
 NO_TEST = {WarningCode.UNTESTED, WarningCode.LAW_FORM}  # of intervals over such a distance
+NEAR = 0.05  # relative difference of budgets that count as the same
 ONE_RATIO = "all runs have one ratio of tokens to parameters"
 
 
@@ -37,7 +43,7 @@ class Light(StrEnum):
     NOT_YET = "not yet"
 
 
-def answer_sentence(answer: PredictionResult) -> str:
+def answer_sentence(answer: PredictionResult, unit: str = "") -> str:
     """The answer in ordinary words: what to train, which loss to expect, and how sure that is."""
     n, d, ratio, loss = (
         format_estimate((getattr(answer, name).value, None, None), kind)
@@ -45,16 +51,16 @@ def answer_sentence(answer: PredictionResult) -> str:
     )
     each = "" if answer.tokens_per_param.value is None else f", {ratio} for each parameter"
     text = f"With {format_flops(answer.flops.value or 0)} FLOPs, train a model of {n} parameters "
-    text += f"on {d} tokens{each}; expect a loss of {loss}."
-    sure = [
+    text += f"on {d} tokens{each}; expect a loss of {loss}{unit and ' '}{unit}."
+    ends = [
         words.format(form(entry.lo), form(entry.hi))
         for entry, form, words in (
             (answer.n_params, format_count, "{} to {} parameters"),
-            (answer.loss, partial(number, digits=3), "a loss of {} to {}"),
+            (answer.loss, partial(number, digits=3), "loss {} to {}"),
         )
         if entry.lo is not None and entry.hi is not None
     ]
-    return f"{text} {100 * answer.ci:g} % sure: {', '.join(sure)}." if sure else text
+    return f"{text} {100 * answer.ci:g} % intervals: {', '.join(ends)}." if ends else text
 
 
 def trained(fit: FitResult, answer: PredictionResult | None) -> str:
@@ -78,20 +84,41 @@ def trained(fit: FitResult, answer: PredictionResult | None) -> str:
     return text
 
 
+def next_step(
+    fit: FitResult, answer: PredictionResult, law: FittedLaw | None, path: Path | None
+) -> tuple[str, str]:
+    """Whether a run has tested the answer, and the command that tests it, or ""."""
+    flops, command = answer.flops.value or 0.0, ""
+    budgets, losses = (np.array(fit.data.get(name) or (), float) for name in ("flops", "loss"))
+    near = abs(budgets / flops - 1) < NEAR
+    if near.any():
+        best, count = number(float(losses[near].min())), int(near.sum())
+        return f"Measured there: loss {best}, the best of {count} runs.", ""
+    if path is not None and law is not None and law.sweep() is not None:
+        words = ("scaling", "predict", str(path), "--flops", format_flops(flops))
+        command = shlex.join([*words, "--emit", "test.toml"])
+    return f"Not yet tested at {format_flops(flops)} FLOPs.", command
+
+
 def has_one_ratio(fit: FitResult) -> bool:
     """Whether the runs cannot tell size from tokens."""
     return any(warning.code is WarningCode.ONE_RATIO for warning in fit.warnings)
 
 
-def exponents(fit: FitResult) -> str:
-    """How N* and D* grow with compute."""
+def growth(fit: FitResult, forecasts: Sequence[PredictionResult]) -> str:
+    """How N* and D* grow with compute, by the last two forecasts."""
     if "a" not in fit.derived:
         return f"The law {fit.law} says nothing of the best size for a budget."
     if has_one_ratio(fit):
         return f"How the best size grows does not follow: {ONE_RATIO}."
-    a, b = (format_estimate(fit.derived.get(name)) for name in ("a", "b"))
-    level = f" ({100 * fit.ci:g} % intervals)" if fit.bootstrap else ""
-    return f"By the law {fit.law} the best size grows as C^{a} and its tokens as C^{b}{level}."
+    if len(forecasts) < 2:
+        return ""
+    times = [
+        (getattr(forecasts[-1], name).value or np.nan) / (getattr(forecasts[-2], name).value or 1)
+        for name in ("flops", "n_params", "tokens")
+    ]
+    c, n, d = (f"{each:.2g}" for each in times)
+    return f"{c} times the compute: {n} times the parameters on {d} times the tokens."
 
 
 def verified(checked: Sequence[CheckedForecast]) -> list[str]:
@@ -121,9 +148,8 @@ def caveats(fit: FitResult, answer: PredictionResult | None) -> list[str]:
     texts: list[str | None] = []
     if fit.status is not FitStatus.OK and answer is None:  # else it begins the answer's warnings
         texts.append(f"Status: {fit.status_text}. See the notes in the parameter table.")
-    texts += [warning.message for warning in answer.warnings] if answer else []
-    texts.append(fit.approaches_agree.message if fit.approaches_agree else None)
-    texts.append(holdout_sentence(fit))
+    of_answer = answer.warnings if answer else ()  # `trained` says how far it extrapolates
+    texts += [one.message for one in of_answer if one.code is not WarningCode.EXTRAPOLATION]
     texts += [warning.message for warning in fit.warnings]
     return list(dict.fromkeys(text for text in texts if text))
 
@@ -167,11 +193,10 @@ def light(
         return Light.CARE, f"not identified by these runs: {names} of the law"
     if fit.warnings:
         return Light.CARE, fit.warnings[0].message
-    if forecast:
-        return forecast
-    if error is None:
+    if error is None and not forecast:
         return Light.CARE, "no budget was held out to test it"
     for warning in answer.warnings if answer else ():
         if warning.code in NO_TEST:
             return Light.CARE, warning.message
-    return Light.TRUST, f"it predicts the budget that was held out within {100 * error:.2g} %"
+    held_out = f"it predicts the budget that was held out within {100 * (error or 0.0):.2g} %"
+    return forecast or (Light.TRUST, held_out)

@@ -298,7 +298,8 @@ def load(folder: Path, *, planned_only: bool = False) -> pd.DataFrame:
     """All rows of a sweep folder; with `planned_only` those of the runs that its plan asks for (all
     where it asks for none).
 
-    `attrs["corrupt"]` names the files that are corrupt, `attrs["unplanned"]` the runs left out.
+    `attrs["corrupt"]` names the files that are corrupt, `attrs["unplanned"]` the runs left out,
+    `attrs["unfinished"]` those that the plan asks for and that have no rows.
     Raises ScalingError when no row is left.
     """
     content = read_folder(folder)
@@ -323,6 +324,7 @@ def load(folder: Path, *, planned_only: bool = False) -> pd.DataFrame:
     frame = table.to_pandas(use_threads=False)
     frame.attrs["corrupt"] = [str(problem) for problem in content.corrupt_files]
     frame.attrs["unplanned"] = unplanned
+    frame.attrs["unfinished"] = sorted(planned - finished) if finished & planned else []
     return frame
 
 

@@ -14,14 +14,14 @@ import pandas as pd
 from scaling.render.section import Section
 
 STUDIES = {
-    "variants.section:ATTENTION": "n_kv_heads",
-    "variants.section:POSITIONS": "pos",
-    "variants.section:NORMS": "norm",
+    "variants:ATTENTION_STUDY": "n_kv_heads",
+    "variants:POSITION_STUDY": "pos",
+    "variants:NORM_STUDY": "norm",
     "context:STUDY": "loss_at_position",
-    "emergence.section:STUDY": "arithmetic",
-    "grokking.section:STUDY": "modular",
+    "emergence:STUDY": "arithmetic",
+    "grokking:STUDY": "modular",
     "induction:STUDY": "induction",
-    "sampling.section:STUDY": "problem_nll",
+    "sampling:STUDY": "problem_nll",
     "regression:STUDY": "regression",
     "overtraining:STUDY": "loss",
     "kaplan:STUDY": "noise_scale or unique_tokens",

@@ -22,13 +22,11 @@ from scaling.formatting import format_count
 from scaling.points.comparability import has_variants
 from scaling.points.points import Points
 from scaling.render.figure import Axis, ColorScale, Figure, Line, Markers, Trace
-from scaling.render.table import Table, number
+from scaling.render.table import Table
 from scaling.studies import runs
 from scaling.studies.study import Claim, Interval, Study, record_table
 
 METRIC = "loss_at_position"
-CI = 0.95
-NEAR_FLOOR = 0.05  # nats
 RESAMPLES = 400
 MAX_CORRELATION = 0.99  # of the errors of neighbouring positions
 MIN_LOSS = 1e-3  # nats: a resampled loss stays above 0
@@ -51,8 +49,7 @@ class PositionCurve:
 
     `context` (n,) counts the tokens before, `loss` (n,) is the mean over `seeds` in nats. `params`
     are E, A, g with 95 % intervals; `chi2` is the mean squared residual in standard errors over
-    windows (1: the law holds as far as can be seen); `by_seed` is g of each seed alone;
-    `unavailable` says why there is no fit.
+    windows (1: the law holds as far as can be seen); `unavailable` says why there is no fit.
     """
 
     n_params: int
@@ -62,15 +59,19 @@ class PositionCurve:
     loss: np.ndarray
     params: Mapping[str, Interval] = field(default_factory=dict)
     chi2: float | None = None
-    by_seed: tuple[float, ...] = ()
     unavailable: str = ""
+
+    @property
+    def first_loss(self) -> float:
+        """The loss after one token, nats."""
+        return float(self.loss[0])
 
     @property
     def gain(self) -> float:
         """How much lower the loss is in the second half of the window than after the first token,
         nats.
         """
-        return float(self.loss[0] - self.late_loss)
+        return self.first_loss - self.late_loss
 
     @property
     def late_loss(self) -> float:
@@ -82,7 +83,8 @@ def analyze(rows: pd.DataFrame) -> list[PositionCurve] | None:
     """One curve per size and horizon at the end of its runs, smallest first; None without losses by
     position on text.
     """
-    final = runs.final_rows(runs.without_diverged(rows[rows["task"] == "text"]), METRIC)
+    text = runs.without_diverged(rows[rows["task"] == "text"])
+    final = runs.at_end(runs.metric_rows(text, METRIC))
     final = final[np.isfinite(final["value"].astype(float)) & final["at"].notna()]
     if final.empty or has_variants(rows):  # variants are no seeds
         return None
@@ -105,17 +107,14 @@ def _fit_curve(cell: pd.DataFrame) -> PositionCurve:
     if not (np.isfinite(stderr) & (stderr > 0)).all():
         stderr = np.full_like(stderr, 1e-6)  # unknown, as from a single window: all weigh alike
     weight = stderr**-2.0 / (stderr**-2.0).mean()
-    points, *of_seeds = (
-        Points(loss=column, others={"T": context}, weight=weight)
-        for column in (loss, *by_seed.to_numpy(float).T)
-    )
+    points = Points(loss=loss, others={"T": context}, weight=weight)
     try:
-        fit, *seed_fits = (estimate(LAW, each, "mse") for each in (points, *of_seeds))
+        fit = estimate(LAW, points, "mse")
     except ScalingError as error:
         return replace(curve, unavailable=error.what)
     if fit.status is FitStatus.NOT_IDENTIFIED:
         return replace(curve, unavailable="; ".join(map(str, fit.warnings)))
-    predicted = np.exp(LAW.log_predict(fit.theta, points.others))
+    predicted = LAW.predict(fit.theta, points.others)
     residual = (points.loss - predicted) / stderr
     squares, n_free = float(residual @ residual), len(residual) - len(LAW.params)
     noise = stderr * max(1.0, math.sqrt(squares / n_free)) * _correlated_noise(residual)
@@ -123,7 +122,6 @@ def _fit_curve(cell: pd.DataFrame) -> PositionCurve:
         curve,
         params=_intervals(fit, points, np.maximum(predicted + noise, MIN_LOSS)),
         chi2=squares / n_free,
-        by_seed=tuple(of_seed.values["g"] for of_seed in seed_fits),
     )
 
 
@@ -150,11 +148,7 @@ def _intervals(fit: LawFit, points: Points, losses: np.ndarray) -> dict[str, Int
     shift = np.log(losses) - np.log(points.loss)
     refits = continuation(problem.resampled(shift=shift), starts, fit.delta)
     draws = LAW.values(problem.raw(refits.theta[refits.converged]))
-    tail = 50 * (1 - CI)
-    return {
-        name: Interval(value, *map(float, np.percentile(draws[name], [tail, 100 - tail])))
-        for name, value in fit.values.items()
-    }
+    return {name: Interval.of_draws(value, draws[name]) for name, value in fit.values.items()}
 
 
 def claims(curves: Sequence[PositionCurve]) -> list[Claim]:
@@ -186,17 +180,11 @@ def claims(curves: Sequence[PositionCurve]) -> list[Claim]:
 
 def figures(curves: Sequence[PositionCurve]) -> Iterator[Figure]:
     """The loss at each position by size, with its law."""
-    sizes = [curve.n_params for curve in curves]
-    ramp = ColorScale("parameters", min(sizes), max(sizes))
+    ramp = ColorScale.of([curve.n_params for curve in curves])
     traces: list[Trace] = []
     for curve in curves:
         colour, size = ramp.at(curve.n_params), format_count(curve.n_params)
-        tooltips = [
-            f"{size}, T = {at:.0f}: {loss:.3f} nats"
-            for at, loss in zip(curve.context, curve.loss, strict=True)
-        ]
-        markers = Markers(curve.context, curve.loss, "", colour, "circle", 3, notes=tooltips)
-        traces.append(markers)
+        traces.append(Markers(curve.context, curve.loss, "", colour, "circle", 3))
         if curve.params:
             x = np.geomspace(1, curve.context.max(), 80)
             e, a, g = (curve.params[name].value for name in LAW.names)
@@ -207,37 +195,31 @@ def figures(curves: Sequence[PositionCurve]) -> Iterator[Figure]:
         "E + A T^-g, fitted to each size by itself."
     )
     axes = Axis("tokens before the predicted one, T", log=True), Axis("loss, nats")
-    shown_ramp = ramp if ramp.lo < ramp.hi else None
-    yield Figure("context", "Loss by position", caption, *axes, traces, shown_ramp, "wide")
+    yield Figure("context", "Loss by position", caption, *axes, traces, ramp, "wide")
 
 
 def tables(curves: Sequence[PositionCurve]) -> Iterator[Table | None]:
     """Every size: its losses and its law."""
-    records = [
-        {
-            "N": curve.n_params,
-            "D": curve.tokens,
-            "seeds": curve.seeds,
-            "loss after 1 token": float(curve.loss[0]),
-            "in the second half": curve.late_loss,
-            **{name: curve.params.get(name) for name in LAW.names},
-            "chi2 per position": curve.chi2,
-            "g by seed": ", ".join(number(g, 3) for g in curve.by_seed),
-            "note": curve.unavailable,
-        }
-        for curve in curves
-    ]
+    columns = {
+        "n_params": "N",
+        "tokens": "D",
+        "seeds": "seeds",
+        "first_loss": "loss after 1 token",
+        "late_loss": "in the second half",
+        **{f"params.{name}": name for name in LAW.names},
+        "chi2": "chi2 per position",
+        "unavailable": "note",
+    }
     caption = (
         "N counts all parameters. Positions weigh by their variance over windows. Intervals of "
         "95 % are from a parametric bootstrap: errors as large as over windows (or as the "
         "residuals, if larger), and correlated between neighbouring positions as the residuals "
-        "are. All seeds see the same windows; chi2 is the squared residual in standard errors; "
-        "g by seed shows what another seed changes."
+        "are. All seeds see the same windows; chi2 is the squared residual in standard errors."
     )
     title = "Loss by position, L(T) = E + A T^-g"
     short = ("chi2 per position",)
     yield record_table(
-        "context", title, records, caption, count=("N", "D"), short=short, interval=LAW.names
+        "context", title, curves, caption, None, columns, short=short, interval=LAW.names
     )
 
 
@@ -254,13 +236,9 @@ def notes(curves: Sequence[PositionCurve]) -> list[str]:
     if fitted:
         g = ", ".join(f"{params['g']:.2f}" for params in fitted)
         which = f"exponents g of {g} from the smallest size to the largest"
-        with np.errstate(over="ignore"):  # of the largest size; may be infinite
-            ratio = np.float64(fitted[-1]["A"].value / NEAR_FLOOR)
-            tokens_to_floor = float(ratio ** (1 / fitted[-1]["g"].value))
         law = (
             "The loss falls as a power of the context toward a floor, with "
-            f"{which if len(fitted) > 1 else f'the exponent g of {g}'}, and comes within "
-            f"{NEAR_FLOOR:g} nats of its floor after about {max(1.0, tokens_to_floor):.0f} tokens."
+            f"{which if len(fitted) > 1 else f'the exponent g of {g}'}."
         )
     gained = f"The rest of the window lowers the loss by {largest.gain:.2f} nats"
     if largest is smallest:

@@ -15,19 +15,16 @@ import numpy as np
 import pandas as pd
 from scipy.stats import linregress, t
 
-from scaling.errors import BAD_INPUT, ScalingError
 from scaling.fit.laws.published import published
 from scaling.fit.special.critical_batch import ALPHA_B, B_STAR, critical_batch
-from scaling.points.points import Points, points
 from scaling.render.figure import Axis, Figure, Line, Markers
 from scaling.render.table import Table, number
 from scaling.studies import runs
-from scaling.studies.study import Claim, Interval, Study, record_table
+from scaling.studies.study import CI, Claim, Interval, Study, record_table
 
 UNITS: dict[str, Literal["count", "flops"]] = {"N": "count", "D": "count", "C": "flops"}
 LOSS_AXIS = Axis("loss (nats per byte or token)", log=True)
 MIN_POINTS = 4
-CI = 0.95
 MIN_R2 = 0.95  # from which a power law is said to describe the points
 EARLY_STOPPED = "unique tokens, best loss along the run"
 
@@ -108,12 +105,7 @@ def analyze(rows: pd.DataFrame) -> KaplanStudy | None:
         ]
         share_improving = float(np.mean(is_last_best))  # early stopping would not have stopped
     elif batch is not None and not any(limits.values()):
-        try:
-            laws = _grid_laws(rows)
-        except ScalingError as error:
-            if error.exit_code != BAD_INPUT:
-                raise
-            return None  # several corpora, or no loss: there is nothing to compare
+        laws = _grid_laws(rows)
     else:
         return None
     fitted = tuple(law for law in laws if law is not None)
@@ -139,10 +131,10 @@ def _grid_laws(rows: pd.DataFrame) -> list[PowerLaw | None]:
     """L(N) at the most tokens that all sizes have, in two conventions; L(D) at the largest size;
     L(C) along the lower edge.
     """
-    bare, with_head = (
-        _by_cell(points(rows, *convention))
-        for convention in (("nonembedding", "kaplan"), ("with_head", "exact"))
-    )
+    conventions = (("nonembedding", "kaplan"), ("with_head", "exact"))
+    bare, with_head = (_by_cell(rows, *convention) for convention in conventions)
+    if bare.empty:
+        return []
     n_sizes = bare.groupby("d")["n"].nunique()
     shared = n_sizes[n_sizes == bare["n"].nunique()]
     if not len(shared):
@@ -157,11 +149,21 @@ def _grid_laws(rows: pd.DataFrame) -> list[PowerLaw | None]:
     ]
 
 
-def _by_cell(of_runs: Points) -> pd.DataFrame:
-    """n, d, c and the loss of each size and amount, the geometric mean over seeds."""
-    columns = {"n": of_runs.n, "d": of_runs.d, "c": of_runs.c, "loss": np.log(of_runs.loss)}
-    means = pd.DataFrame(columns).groupby(["n", "d", "c"], as_index=False)["loss"].mean()
-    return means.assign(loss=lambda cells: np.exp(cells["loss"]))
+def _by_cell(rows: pd.DataFrame, *convention: str) -> pd.DataFrame:
+    """n, d, c and the loss of each size and amount, the geometric mean over seeds; empty where the
+    runs cannot be compared.
+    """
+    points = runs.law_points(rows, *convention)
+    if points is None:
+        return pd.DataFrame()
+    table = pd.DataFrame({name: getattr(points, name) for name in ("n", "d", "c", "loss")})
+    return _geometric_mean(table, ["n", "d", "c"])
+
+
+def _geometric_mean(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """The loss of each cell."""
+    log_loss = np.log(table["loss"]).groupby([table[name] for name in by]).mean()
+    return np.exp(log_loss).reset_index()
 
 
 def _lower_edge(c: np.ndarray, loss: np.ndarray) -> np.ndarray:
@@ -184,14 +186,11 @@ def _limited_law(rows: pd.DataFrame, limits: Mapping[str, int]) -> PowerLaw | No
     """L(D) of the largest size on limited texts: the lowest loss along each run, as early stopping
     would give.
     """
-    losses = runs.metric_rows(rows, "loss")
+    losses = runs.metric_rows(rows, "loss").rename(columns={"value": "loss"})
     largest = losses[losses["n_params_nonembedding"] == losses["n_params_nonembedding"].max()]
-    best = largest.groupby("run_id", as_index=False)["value"].min()
-    unique = [limits[str(run_id)] for run_id in best["run_id"]]
-    best = best.assign(unique=unique, value=np.log(best["value"]))
-    cells = best.groupby("unique", as_index=False)["value"].mean()
-    means = pd.DataFrame({"d": cells["unique"], "loss": np.exp(cells["value"])})
-    return _law("D", EARLY_STOPPED, means, "d")
+    best = largest.groupby("run_id", as_index=False)["loss"].min()
+    cells = _geometric_mean(best.assign(d=best["run_id"].map(limits)), ["d"])
+    return _law("D", EARLY_STOPPED, cells, "d")
 
 
 def _critical_batch(
@@ -203,15 +202,13 @@ def _critical_batch(
     The two are kept apart: the cooldown lowers the loss and raises the noise scale severalfold, so
     a line through both would be steeper than either.
     """
-    noise = runs.metric_rows(rows, "noise_scale", "train")[["run_id", "step", "value"]]
-    losses = runs.metric_rows(rows, "loss").rename(columns={"value": "loss"})
-    joined = noise.rename(columns={"value": "noise"}).merge(losses, on=["run_id", "step"])
-    of_row = [configs[str(run_id)] for run_id in joined["run_id"]]
-    at_end = joined["step"] == [config["n_steps"] for config in of_row]
-    is_warm = joined["step"] > [config["optim"]["warmup_steps"] for config in of_row]
-    before = joined[~at_end & is_warm].drop_duplicates(["n_params", "step", "seed"])
+    curves = runs.along(rows, loss="loss", noise=("noise_scale", "train"))
+    of_row = [configs[str(run_id)] for run_id in curves["run_id"]]
+    at_end = curves["step"] == [config["n_steps"] for config in of_row]
+    is_warm = curves["step"] > [config["optim"]["warmup_steps"] for config in of_row]
+    before = curves[~at_end & is_warm].drop_duplicates(["n_params", "step", "seed"])
     (loss, noise_scale), (loss_before, noise_before) = (
-        frame[["loss", "noise"]].to_numpy(float).T for frame in (joined[at_end], before)
+        frame[["loss", "noise"]].to_numpy(float).T for frame in (curves[at_end], before)
     )
     power = fit_line("B", "critical batch", 1 / ALPHA_B, loss, noise_scale)
     return power, loss_before, noise_before

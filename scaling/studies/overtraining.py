@@ -5,7 +5,7 @@ al. 2024)
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -18,19 +18,31 @@ from scaling.fit.laws.laws import LAWS
 from scaling.formatting import format_count
 from scaling.points.comparability import supports_one_law
 from scaling.points.points import Points
-from scaling.points.points import points as points_of
 from scaling.predict.law_source import load_law
 from scaling.predict.named_models import compare_named_models
-from scaling.render.figure import Axis, ColorScale, Figure, Line, Markers, Trace
-from scaling.render.table import Column, Kind, Table
+from scaling.render.figure import (
+    Axis,
+    ColorScale,
+    Dash,
+    Figure,
+    Line,
+    Markers,
+    Symbol,
+    Trace,
+)
+from scaling.render.table import Table
 from scaling.studies import runs
-from scaling.studies.study import Claim, Study
+from scaling.studies.study import Claim, Study, record_table
 
 LAW_NAMES = ("overtraining", "chinchilla")
 EXTRAPOLATION = 4.0  # the largest ratio over the largest that is fitted, at least
 SAME_RATIO = 0.05  # ratios this near in ln(D/N) are one: D is a whole number of steps
 MIN_RATIOS, MIN_SIZES = 4, 3
 MAX_ERROR = 0.02  # expected of the held-out loss, relative
+LOOKS: dict[bool, tuple[str, Dash, Symbol]] = {
+    True: ("", "solid", "circle"),
+    False: (", held out", "dash", "open"),
+}
 PUBLISHED = "published:besiroglu2024"
 
 
@@ -56,18 +68,19 @@ class OvertrainingLadder:
 
 @dataclass(frozen=True)
 class OvertrainingStudy:
-    """A ladder, the laws fitted to its lower ratios, what each predicts for every run (n,), and why
-    a law is absent.
-    """
+    """A ladder, the laws fitted to its lower ratios, and why a law is absent."""
 
     ladder: OvertrainingLadder
     laws: dict[str, LawFit]
-    predicted: dict[str, np.ndarray]
     unavailable: dict[str, str]
+
+    def predicted(self, law: str) -> np.ndarray:
+        """The loss of every run (n,) by a law."""
+        return np.exp(self.laws[law].predict(self.ladder.points))
 
     def error(self, law: str) -> np.ndarray:
         """Predicted / measured - 1 (n,)."""
-        return np.asarray(self.predicted[law] / self.ladder.points.loss - 1)
+        return np.asarray(self.predicted(law) / self.ladder.points.loss - 1)
 
 
 def ladder(rows: pd.DataFrame) -> OvertrainingLadder | None:
@@ -78,45 +91,33 @@ def ladder(rows: pd.DataFrame) -> OvertrainingLadder | None:
     the largest, and no other runs.
     """
     repeats_tokens = any(run["task"].get("unique_tokens") for run in runs.configs(rows).values())
-    if repeats_tokens or not supports_one_law(rows):
+    if repeats_tokens or not supports_one_law(rows) or (points := runs.law_points(rows)) is None:
         return None
-    try:
-        points = points_of(rows)
-    except ScalingError as error:
-        if error.exit_code != BAD_INPUT:
-            raise
-        return None  # several corpora, or no loss: there is nothing to compare
     n, d = points.inputs("ND").values()
     log_ratio = np.log(d / n)
     index = groups_by_gap(log_ratio, SAME_RATIO)
-    n_ratios = int(index.max()) + 1
-    n_sizes = [len(np.unique(n[index == i])) for i in range(n_ratios)]
-    ratios = np.exp([log_ratio[index == i].mean() for i in range(n_ratios)])
+    groups = [index == i for i in range(index.max() + 1)]
+    ratios = np.exp([log_ratio[among].mean() for among in groups])
     made = OvertrainingLadder(points, index, ratios)
-    is_ladder = n_ratios >= MIN_RATIOS and min(n_sizes) >= MIN_SIZES and made.is_fitted.any()
-    return made if is_ladder else None
+    has_sizes = min(len(np.unique(n[among])) for among in groups) >= MIN_SIZES
+    return made if len(groups) >= MIN_RATIOS and has_sizes and made.is_fitted.any() else None
 
 
 def analyze(rows: pd.DataFrame) -> OvertrainingStudy | None:
-    """The laws fitted to the lower ratios of a ladder, and their predictions; None without a
-    ladder.
-    """
+    """The laws fitted to the lower ratios of a ladder; None without a ladder."""
     made = ladder(rows)
     if made is None:
         return None
-    train = made.points.take(made.is_fitted[made.ratio_index])
-    laws, predicted, unavailable = {}, {}, {}
+    study = OvertrainingStudy(made, {}, {})
     for name in LAW_NAMES:
-        law = LAWS[name]
         try:
-            laws[name] = estimate(law, train)
+            train = made.points.take(made.is_fitted[made.ratio_index])
+            study.laws[name] = estimate(LAWS[name], train)
         except ScalingError as error:
             if error.exit_code != BAD_INPUT:
                 raise
-            unavailable[name] = error.what
-            continue
-        predicted[name] = np.exp(law.log_predict(laws[name].theta, made.points.inputs(law.inputs)))
-    return OvertrainingStudy(made, laws, predicted, unavailable)
+            study.unavailable[name] = error.what
+    return study
 
 
 def claims(study: OvertrainingStudy) -> list[Claim]:
@@ -198,17 +199,24 @@ def figures(study: OvertrainingStudy) -> Iterator[Figure]:
                 letter: np.exp(np.interp(between, log_n, np.log(values[first_of_size])))
                 for letter, values in columns.items()
             }
-            label, colour = f"D/N = {ratio:.0f}", ramp.at(float(ratio))
-            line = Line(inputs["C"], fit.law.predict(fit.theta, inputs), "", colour, width=1.8)
+            law_loss, colour = fit.law.predict(fit.theta, inputs), ramp.at(float(ratio))
             tooltips = [
                 f"{format_count(n[run])} parameters, {format_count(d[run])} tokens: {loss[run]:.4f}"
                 for run in among
             ]
-            markers = Markers(c[among], loss[among], label, colour, size=8, notes=tooltips)
-            if not ladder.is_fitted[index]:
-                line = replace(line, dash="dash")
-                markers = replace(markers, label=f"{label}, held out", symbol="open")
-            traces += [line, markers]
+            label, dash, symbol = LOOKS[bool(ladder.is_fitted[index])]
+            traces += [
+                Line(inputs["C"], law_loss, "", colour, dash, 1.8),
+                Markers(
+                    c[among],
+                    loss[among],
+                    f"D/N = {ratio:.0f}{label}",
+                    colour,
+                    symbol,
+                    8,
+                    notes=tooltips,
+                ),
+            ]
         caption = (
             f"The law {law}, fitted to the filled runs: solid where it was fitted, dashed where it "
             "predicts. Open marks were held out."
@@ -220,26 +228,19 @@ def figures(study: OvertrainingStudy) -> Iterator[Figure]:
 
 def tables(study: OvertrainingStudy) -> Iterator[Table | None]:
     """Every held-out run: measured, predicted by each law, relative error; and named models."""
-    points, ladder = study.ladder.points, study.ladder
-    n, d, c = points.inputs("NDC").values()
+    ladder = study.ladder
+    n, d, c = ladder.points.inputs("NDC").values()
+    table = {"N": n, "D/N": d / n, "C": c, "measured": ladder.points.loss}
+    for law in study.laws:
+        table |= {f"by {law}": study.predicted(law), f"error of {law}": study.error(law)}
     order = np.lexsort((n, ladder.ratio_index))
     held_out = order[~ladder.is_fitted[ladder.ratio_index[order]]]
-    columns: list[tuple[str, Kind, np.ndarray]] = [
-        ("N", "count", n),
-        ("D/N", "rough", d / n),
-        ("C", "flops", c),
-    ]
-    columns.append(("measured", "number", points.loss))
-    for law in study.laws:
-        columns.append((f"by {law}", "number", study.predicted[law]))
-        columns.append(("error", "percent", study.error(law)))
-    yield Table(
-        "overtraining",
-        "Held-out runs",
-        tuple(Column(name, kind) for name, kind, _ in columns),
-        tuple(zip(*(values[held_out].tolist() for _, _, values in columns), strict=True)),
-        "One row per run; the laws were not fitted to these.",
-    )
+    records = pd.DataFrame(table).iloc[held_out].to_dict("records")
+    caption = "One row per run; the laws were not fitted to these."
+    percent = [f"error of {law}" for law in study.laws]
+    rough = ("D/N",)
+    title = "Held-out runs"
+    yield record_table("overtraining", title, records, caption, rough=rough, percent=percent)
     yield compare_named_models(load_law(PUBLISHED)).table()
 
 

@@ -9,7 +9,7 @@ window, so none can fall below the noise.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ from scaling.config.sweep_file import load_run
 from scaling.render.figure import Axis, Figure, Line, Markers, ReferenceLine, Trace
 from scaling.render.table import Table
 from scaling.studies import runs
-from scaling.studies.study import Claim, Study, record_table
+from scaling.studies.study import Claim, Study, record_table, run_lines
 from scaling.tasks import fixed_batches, open_task
 
 MAX_EXCESS = 0.05  # over the Bayes-optimal predictor, as a share of the variance of y
@@ -40,63 +40,52 @@ class PredictorErrors(NamedTuple):
     zero: np.ndarray
 
 
-class RegressionRun(NamedTuple):
-    """The squared error (s, m) of one run at its measured steps (s,) after 0 .. m - 1 examples."""
-
-    seed: int
-    step: np.ndarray
-    error: np.ndarray
-
-
 @dataclass(frozen=True)
 class RegressionStudy:
-    """Runs on one task, evaluated on the same windows, with the predictors' errors on these."""
+    """Runs on one task, evaluated on the same windows: `curves` has a row for each run and step,
+    the squared `error` (m,) after 0 .. m - 1 examples; `predictors` are those of these windows.
+    `n_other` runs are of another task, or lack rows.
+    """
 
     task: RegressionTask
-    runs: tuple[RegressionRun, ...]
+    curves: pd.DataFrame
     predictors: PredictorErrors
+    n_other: int
 
     @property
-    def determined(self) -> slice:
-        """The numbers of examples k >= n, the number of features."""
-        return slice(min(self.task.n_features, self.task.examples - 1), None)
+    def ends(self) -> np.ndarray:
+        """The runs' errors at their ends (runs, m)."""
+        return np.stack(runs.at_end(self.curves)["error"].tolist())
 
-    @property
-    def variance(self) -> float:
-        """The variance of y on these windows, over all k."""
-        return float(self.predictors.zero.mean())
+    def after_n(self, error: np.ndarray) -> float:
+        """The mean of errors (m,) over the numbers of examples k >= n, the number of features."""
+        return float(error[min(self.task.n_features, self.task.examples - 1) :].mean())
 
-    def error(self) -> np.ndarray:
-        """The runs' mean squared error at their ends, (m,)."""
-        return np.asarray(np.mean([run.error[-1] for run in self.runs], axis=0))
-
-    def excess(self, error: np.ndarray) -> np.ndarray:
-        """Errors (..., m) less the Bayes-optimal predictor's: the mean over k >= n as a share of
-        the variance of y, (...).
+    def excess(self, error: np.ndarray) -> float:
+        """Errors (m,) less the Bayes-optimal predictor's: the mean over k >= n as a share of the
+        variance of y on these windows.
         """
-        above = (error - self.predictors.bayes)[..., self.determined]
-        return np.asarray(above.mean(axis=-1) / self.variance)
+        return self.after_n(error - self.predictors.bayes) / float(self.predictors.zero.mean())
 
 
-def analyze(rows: pd.DataFrame) -> list[RegressionStudy] | None:
-    """The regression runs of a results table, one study for each task and set of windows; None
-    where there are none.
-    """
-    task_rows = runs.without_diverged(rows[rows["task"] == "regression"])
-    errors = runs.metric_rows(task_rows, "squared_error")
-    by_task: dict[tuple[RegressionTask, int], list[RegressionRun]] = {}
-    for run_id, of_run in errors.groupby("run_id"):
-        config = load_run(of_run["config"].iloc[0], f"run {run_id}")
-        assert isinstance(config.task, RegressionTask)  # the rows say so
-        by_step = of_run.pivot_table(index="step", columns="at", values="value")
-        if by_step.shape[1] != config.task.examples or by_step.isna().to_numpy().any():
-            continue  # rows are missing, or hold no number
-        run = RegressionRun(config.seed, by_step.index.to_numpy(), by_step.to_numpy(float))
-        by_task.setdefault((config.task, config.evals.tokens), []).append(run)
-    return [
-        RegressionStudy(task, tuple(of_task), predictors(task, tokens))
-        for (task, tokens), of_task in by_task.items()
-    ] or None
+def analyze(rows: pd.DataFrame) -> RegressionStudy | None:
+    """The regression runs of the task that most runs have; None where there are none."""
+    every = runs.metric_rows(runs.without_diverged(rows), "squared_error")
+    every = every[every["task"] == "regression"]
+    usual = runs.of_one_setting(runs.of_one_setting(every, "task"), "evals")
+    if usual.empty:
+        return None
+    config = load_run(usual["config"].iloc[0], f"run {usual['run_id'].iloc[0]}")
+    assert isinstance(config.task, RegressionTask)  # the rows say so
+    errors = usual.pivot_table(index=["run_id", "seed", "step"], columns="at", values="value")
+    lacking = errors.isna().any(axis=1).groupby("run_id").transform("any")
+    errors = errors[~lacking].reindex(columns=range(config.task.examples)).dropna()
+    if errors.empty:
+        return None
+    curves = errors.index.to_frame(index=False).assign(error=list(errors.to_numpy(float)))
+    n_other = every["run_id"].nunique() - curves["run_id"].nunique()
+    optimal = predictors(config.task, config.evals.tokens)
+    return RegressionStudy(config.task, curves, optimal, n_other)
 
 
 @functools.lru_cache(maxsize=16)
@@ -142,117 +131,99 @@ def noise_variance(config: RegressionTask) -> float:
     return config.noise**2 + (2 * REACH / (config.n_levels - 1)) ** 2 / 12
 
 
-def claims(studies: Sequence[RegressionStudy]) -> list[Claim]:
+def claims(study: RegressionStudy) -> list[Claim]:
     """How near the runs come to the best predictor and to least squares, and how much they learn
     from examples.
     """
-    made = []
-    for study in studies:
-        error, best = study.error(), study.predictors.bayes
-        ordinary = study.predictors.least_squares
-        features = f"{study.task.n_features} features"
-        excess = float(study.excess(error))
-        over = float(error[study.determined].mean() / ordinary[study.determined].mean() - 1)
-        used = float((error[0] - error[-1]) / (best[0] - best[-1]))
-        made += [
-            Claim(
-                "squared error above the Bayes-optimal predictor's, mean over k >= n examples, "
-                + features,
-                f"below {MAX_EXCESS:.0%} of the variance of y",
-                f"{excess:.1%} (least squares {float(study.excess(ordinary)):.1%})",
-                excess < MAX_EXCESS,
-            ),
-            Claim(
-                f"squared error over that of least squares, mean over k >= n examples, {features}",
-                f"at most {MAX_OVER_LEAST_SQUARES:.0%} more",
-                f"{over:+.1%}",
-                over <= MAX_OVER_LEAST_SQUARES,
-            ),
-            Claim(
-                f"fall of the squared error from no example to {len(error) - 1}, {features}",
-                f"at least {MIN_USED:.0%} of the Bayes-optimal predictor's",
-                f"{used:.0%}",
-                used >= MIN_USED,
-            ),
-        ]
-    return made
+    error, best, ordinary = study.ends.mean(axis=0), *study.predictors[1::-1]
+    features, excess = f"{study.task.n_features} features", study.excess(error)
+    over = study.after_n(error) / study.after_n(ordinary) - 1
+    used = float((error[0] - error[-1]) / (best[0] - best[-1]))
+    return [
+        Claim(
+            "squared error above the Bayes-optimal predictor's, mean over k >= n examples, "
+            + features,
+            f"below {MAX_EXCESS:.0%} of the variance of y",
+            f"{excess:.1%} (least squares {study.excess(ordinary):.1%})",
+            excess < MAX_EXCESS,
+        ),
+        Claim(
+            f"squared error over that of least squares, mean over k >= n examples, {features}",
+            f"at most {MAX_OVER_LEAST_SQUARES:.0%} more",
+            f"{over:+.1%}",
+            over <= MAX_OVER_LEAST_SQUARES,
+        ),
+        Claim(
+            f"fall of the squared error from no example to {len(error) - 1}, {features}",
+            f"at least {MIN_USED:.0%} of the Bayes-optimal predictor's",
+            f"{used:.0%}",
+            used >= MIN_USED,
+        ),
+    ]
 
 
-def figures(studies: Sequence[RegressionStudy]) -> Iterator[Figure]:
+def figures(study: RegressionStudy) -> Iterator[Figure]:
     """Squared error by number of examples, and its excess over the best predictor's along
     training.
     """
-    for suffix, study in _numbered(studies):
-        seen = np.arange(study.task.examples)
-        ends = np.array([run.error[-1] for run in study.runs])
-        spread = {"lo": ends.min(axis=0), "hi": ends.max(axis=0)} if len(ends) > 1 else {}
-        traces: list[Trace] = [
-            Line(seen, study.predictors.least_squares, "least squares", 1, "dash"),
-            Line(seen, study.predictors.bayes, "Bayes-optimal (ridge)", "ink", "dash"),
-            ReferenceLine(y=noise_variance(study.task), label="noise"),
-            Line(seen, study.error(), "", 0, "solid", 1.2),
-            Markers(seen, study.error(), "transformer", 0, **spread),
-        ]
-        several = f"Points: mean of {len(ends)} runs and their range. " if len(ends) > 1 else ""
-        caption = (
-            f"Mean squared error of the next y, {study.task.n_features} features, noise of "
-            f"standard deviation {study.task.noise:g}. {several}Least squares takes the solution "
-            "of least norm."
-        )
-        axes = Axis("examples seen k"), Axis("squared error", log=True)
-        title = "Error by number of examples"
-        yield Figure(f"regression{suffix}", title, caption, *axes, traces)
-        ordinary = float(study.excess(study.predictors.least_squares))
-        traces = [ReferenceLine(y=ordinary, label="least squares")]
-        for index, run in enumerate(study.runs):
-            label = "" if index else "transformer"
-            excess = study.excess(run.error)
-            traces.append(Line(run.step, excess, label, 0, note=f"seed {run.seed}"))
-        caption = (
-            "Squared error above the Bayes-optimal predictor's, mean over k >= n, as a share of "
-            "the variance of y. One line per seed."
-        )
-        axes = Axis("step", log=True, unit="count"), Axis("excess / variance", log=True)
-        title = "How the predictor is learned"
-        yield Figure(f"regression-training{suffix}", title, caption, *axes, traces)
+    seen, ends = np.arange(study.task.examples), study.ends
+    error, (ordinary, best, _) = ends.mean(axis=0), study.predictors
+    lo, hi = (ends.min(axis=0), ends.max(axis=0)) if len(ends) > 1 else (None, None)
+    traces: list[Trace] = [
+        Line(seen, ordinary, "least squares", 1, "dash"),
+        Line(seen, best, "Bayes-optimal (ridge)", "ink", "dash"),
+        ReferenceLine(y=noise_variance(study.task), label="noise"),
+        Line(seen, error, "", 0, "solid", 1.2),
+        Markers(seen, error, "transformer", 0, lo=lo, hi=hi),
+    ]
+    several = f"Points: mean of {len(ends)} runs and their range. " if len(ends) > 1 else ""
+    caption = (
+        f"Mean squared error of the next y, {study.task.n_features} features, noise of "
+        f"standard deviation {study.task.noise:g}. {several}Least squares takes the solution "
+        "of least norm."
+    )
+    axes = Axis("examples seen k"), Axis("squared error", log=True)
+    yield Figure("regression", "Error by number of examples", caption, *axes, traces)
+    curves = study.curves.assign(excess=study.curves["error"].map(study.excess))
+    traces = [ReferenceLine(y=study.excess(ordinary), label="least squares")]
+    traces += run_lines(curves, "excess", "transformer", 0)
+    caption = (
+        "Squared error above the Bayes-optimal predictor's, mean over k >= n, as a share of "
+        "the variance of y. One line per seed."
+    )
+    axes = Axis("step", log=True, unit="count"), Axis("excess / variance", log=True)
+    title = "How the predictor is learned"
+    yield Figure("regression-training", title, caption, *axes, traces)
 
 
-def tables(studies: Sequence[RegressionStudy]) -> Iterator[Table | None]:
+def tables(study: RegressionStudy) -> Iterator[Table | None]:
     """All errors by number of examples."""
-    for suffix, study in _numbered(studies):
-        errors = zip(
-            study.error(), study.predictors.least_squares, study.predictors.bayes, strict=True
-        )
-        names = ("transformer", "least squares", "Bayes-optimal")
-        records = [
-            {"examples seen": seen, **dict(zip(names, map(float, of_seen), strict=True))}
-            for seen, of_seen in enumerate(errors)
-        ]
-        title = f"Squared errors, {study.task.n_features} features"
-        yield record_table(f"regression{suffix}", title, records)
+    names = ("examples seen", "transformer", "least squares", "Bayes-optimal")
+    errors = (study.ends.mean(axis=0), *study.predictors[:2])
+    records = pd.DataFrame(dict(zip(names[1:], errors, strict=True))).reset_index(names=names[0])
+    title = f"Squared errors, {study.task.n_features} features"
+    yield record_table("regression", title, records.to_dict("records"))
 
 
-def _numbered(studies: Sequence[RegressionStudy]) -> Iterator[tuple[str, RegressionStudy]]:
-    """Each study with the end of its file names."""
-    return zip(("", *(f"-{index}" for index in range(2, len(studies) + 1))), studies, strict=True)
-
-
-def notes(studies: Sequence[RegressionStudy]) -> list[str]:
-    """Three sentences that say no more than these runs show."""
-    shares = [float(study.excess(study.error())) for study in studies]
-    ordinary = [float(study.excess(study.predictors.least_squares)) for study in studies]
-    n_better = sum(ours < theirs for ours, theirs in zip(shares, ordinary, strict=True))
-    listed = ", ".join(f"{100 * share:.2g} %" for share in shares)
-    return [
+def notes(study: RegressionStudy) -> list[str]:
+    """Three sentences that say no more than these runs show; one more where runs are left out."""
+    excess = study.excess(study.ends.mean(axis=0))
+    is_smaller = excess < study.excess(study.predictors.least_squares)
+    said = [
         "Every window is a new linear function, so its weights can be learned only from the "
         "examples in the window, and not by training.",
         "From as many examples as features on, the transformer's squared error lies "
-        f"{listed} of the variance of y above that of the Bayes-optimal predictor, which knows how "
-        "weights and noise are distributed.",
+        f"{100 * excess:.2g} % of the variance of y above that of the Bayes-optimal predictor, "
+        "which knows how weights and noise are distributed.",
         "Least squares knows neither and follows the noise while examples are few; the "
-        "transformer's mean excess is smaller than that of least squares in "
-        f"{n_better} of {len(studies)} tasks.",
+        f"transformer's mean excess is {'smaller' if is_smaller else 'no smaller'} than that of "
+        "least squares.",
     ]
+    if study.n_other:
+        said.append(
+            f"{study.n_other} runs of another task, or that lack rows, are not in these figures."
+        )
+    return said
 
 
 TITLE = "In-context linear regression"

@@ -6,16 +6,18 @@ from __future__ import annotations
 
 import json
 import weakref
-from collections import Counter
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
 from scaling.config.sweep_file import load_run
+from scaling.errors import BAD_INPUT, ScalingError
 from scaling.formatting import flatten
+from scaling.points.points import Points, points
 from scaling.store.rows import DIVERGED, SEED
 
+SEEDS = ("seed", "data_seed")
 _latest: list[Any] = []  # the last table and its configurations: each study asks for them
 
 
@@ -57,61 +59,57 @@ def metric_rows(rows: pd.DataFrame, metric: str, split: str = "val") -> pd.DataF
     return chosen.sort_values(["run_id", "step", "at"], kind="stable").reset_index(drop=True)
 
 
-def final_rows(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The rows of a metric at the last step of each run: one per run, or one per run and `at`."""
-    along = metric_rows(rows, metric)
-    last_step = along.groupby("run_id")["step"].transform("max")
-    return along[along["step"] == last_step].reset_index(drop=True)
+def at_end(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows at the last step of each run: of one metric, one per run or `at`."""
+    return rows[rows["step"] == rows.groupby("run_id")["step"].transform("max")]
 
 
-def of_one_task(rows: pd.DataFrame) -> tuple[pd.DataFrame, int]:
-    """The rows of the task that most runs have (data seed aside), and how many runs of other tasks
-    are left out.
-
-    Runs of two tasks in one folder are two studies; pooled, one would pass for a seed of the other.
+def along(rows: pd.DataFrame, **metrics: str | tuple[str, str]) -> pd.DataFrame:
+    """Each run's steps at which all of these were measured, in one column each: `copied="loss"` or
+    `train=("accuracy", "train")`, of another split than "val". Diverged runs are left out.
     """
-    tasks = {run: config_without_seeds(config["task"]) for run, config in configs(rows).items()}
-    return _split_off(rows, _most_common(tasks))
+    rows, key = without_diverged(rows), ["run_id", "step"]
+    first, *others = (
+        metric_rows(rows, *((metric,) if isinstance(metric, str) else metric)).rename(
+            columns={"value": name}
+        )
+        for name, metric in metrics.items()
+    )
+    for measured, name in zip(others, list(metrics)[1:], strict=True):
+        first = first.merge(measured[[*key, name]], on=key)
+    return first
 
 
-def of_one_setting(rows: pd.DataFrame) -> tuple[pd.DataFrame, int]:
-    """The rows of runs that differ within a size (`n_params`) by their seeds alone, and how many
-    runs are left out.
-
-    For each size the setting of most runs is kept; among equals the one trained on the most tokens.
-    """
-    size, tokens = (dict(rows.groupby("run_id")[column].max()) for column in ("n_params", "tokens"))
-    setting = {run: config_without_seeds(config) for run, config in configs(rows).items()}
-    kept: set[str] = set()
-    for n in sorted(set(size.values())):
-        of_size = {run: text for run, text in setting.items() if size[run] == n}
-        kept |= _most_common(of_size, {text: float(tokens[run]) for run, text in of_size.items()})
-    return _split_off(rows, kept)
+def law_points(rows: pd.DataFrame, *convention: Any) -> Points | None:
+    """The points of a law; None for several corpora, or no loss: there is nothing to compare."""
+    try:
+        return points(rows, *convention)
+    except ScalingError as error:
+        if error.exit_code != BAD_INPUT:
+            raise
+        return None
 
 
-def config_without_seeds(config: Mapping[str, Any], *fields: str) -> str:
-    """A configuration as text without its seeds and `fields`: runs with equal texts differ in these
-    alone.
-    """
-    ignored = ("seed", "data_seed", *fields)
+def config_without(config: Mapping[str, Any], *fields: str) -> str:
+    """A configuration as text without these fields: runs with equal texts differ in them alone."""
     return json.dumps(
-        sorted(leaf for leaf in flatten(config) if leaf[0].rpartition(".")[2] not in ignored)
+        sorted(leaf for leaf in flatten(config) if leaf[0].rpartition(".")[2] not in fields)
     )
 
 
-def _most_common(
-    groups: Mapping[str, Hashable], tie_break: Mapping[Any, float] | None = None
-) -> set[str]:
-    """The runs of the largest group; `tie_break` decides between equals, then the name."""
-    counts = Counter(groups.values())
-    best = max(
-        counts,
-        key=lambda group: (counts[group], (tie_break or {}).get(group, 0.0), str(group)),
-        default=None,
-    )
-    return {run for run, group in groups.items() if group == best}
+def of_one_setting(rows: pd.DataFrame, field: str = "") -> pd.DataFrame:
+    """The rows of the runs whose configuration, or `field` of it, is the one that most runs have,
+    seeds aside; among equals the one trained on the most tokens.
 
-
-def _split_off(rows: pd.DataFrame, kept: set[str]) -> tuple[pd.DataFrame, int]:
-    is_kept = rows["run_id"].astype(str).isin(kept)
-    return rows[is_kept], int(rows.loc[~is_kept, "run_id"].nunique())
+    Runs of two settings in one folder are two studies; pooled, one would pass for a seed of the
+    other.
+    """
+    setting = {
+        run: config_without(config[field] if field else config, *SEEDS)
+        for run, config in configs(rows).items()
+    }
+    of_run = rows.groupby("run_id")["tokens"].max().to_frame().assign(setting=pd.Series(setting))
+    groups = of_run.groupby("setting")["tokens"].agg(["size", "max"])
+    usual = groups.sort_values(["size", "max"]).index[-1:]
+    is_usual = of_run["setting"].isin(usual)
+    return rows[rows["run_id"].isin(of_run.index[is_usual])]

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
+import numpy as np
 import pandas as pd
 
-from scaling.render.figure import Figure
-from scaling.render.section import Section
+from scaling.render.figure import Colour, Dash, Figure, Line
+from scaling.render.section import Section, section
 from scaling.render.table import Table
 from scaling.render.table import record_table as record_table  # studies take it from here
 
 T = TypeVar("T")
+CI = 0.95
 ANSWERS = {True: "yes", False: "no", None: "not settled"}
 
 
@@ -28,9 +30,18 @@ class Interval(NamedTuple):
         value, lo, hi = (format(part, spec) for part in self)
         return f"{value} [{lo}, {hi}]"
 
+    @classmethod
+    def of_draws(cls, value: float, draws: np.ndarray) -> Interval:
+        """The central 95 % of draws."""
+        return cls(value, *np.quantile(draws, [(1 - CI) / 2, (1 + CI) / 2]).tolist())
 
-@dataclass(frozen=True)
-class Claim:
+    @classmethod
+    def of_range(cls, values: Sequence[float] | np.ndarray) -> Interval:
+        """The mean with the smallest and the largest value."""
+        return cls(float(np.mean(values)), float(np.min(values)), float(np.max(values)))
+
+
+class Claim(NamedTuple):
     """One expected result. `quantity`, `expected` and `measured` are words with units; `holds` is
     None where the runs do not decide.
     """
@@ -39,6 +50,33 @@ class Claim:
     expected: str
     measured: str
     holds: bool | None
+
+    @property
+    def answer(self) -> str:
+        """Whether it holds, as a word."""
+        return ANSWERS[self.holds]
+
+
+def table_rows(table: pd.DataFrame) -> list[Any]:
+    """The rows of a table, with their columns as attributes."""
+    return list(table.itertuples(index=False))
+
+
+def run_lines(
+    curves: pd.DataFrame,
+    column: str,
+    label: str,
+    colour: Colour,
+    dash: Dash = "solid",
+    width: float = 2.0,
+) -> Iterator[Line]:
+    """A column along the steps of each run, one line a run, of which the first stands in the
+    legend.
+    """
+    for index, (_, run) in enumerate(curves.groupby("run_id", sort=False)):
+        note = f"seed {run['seed'].iloc[0]}"
+        x, y = (run[name].to_numpy() for name in ("step", column))
+        yield Line(x, y, "" if index else label, colour, dash, width, note)
 
 
 @dataclass(frozen=True)
@@ -50,7 +88,7 @@ class Study(Generic[T]):
     name: str
     title: str
     analyze: Callable[[pd.DataFrame], T | None]
-    claims: Callable[[T], Sequence[Claim]]
+    claims: Callable[[T], Iterable[Claim]]
     figures: Callable[[T], Iterable[Figure | None]]
     tables: Callable[[T], Iterable[Table | None]]
     notes: Callable[[T], Sequence[str]]
@@ -62,26 +100,22 @@ class Study(Generic[T]):
         analysis = self.analyze(rows)
         if analysis is None:
             return None
-        claims, notes = self.claims(analysis), self.notes(analysis)
-        records = [
-            {
-                "quantity": claim.quantity,
-                "expected": claim.expected,
-                "measured": claim.measured,
-                "holds": ANSWERS[claim.holds],
-            }
-            for claim in claims
-        ]
-        caption = "What was published or predicted, and what these runs gave."
-        expected = record_table(f"expected-{self.name}", "Expected results", records, caption)
-        lead = self.title if self.title.endswith("?") else f"{self.title}:"
+        claims, notes = list(self.claims(analysis)), self.notes(analysis)
+        expected = record_table(
+            f"expected-{self.name}",
+            "Expected results",
+            claims,
+            "What was published or predicted, and what these runs gave.",
+            columns={name: name for name in Claim._fields[:3]} | {"answer": "holds"},
+        )
         n_holding = sum(bool(claim.holds) for claim in claims)
+        lead = self.title if self.title.endswith("?") else f"{self.title}:"
         count = f"{n_holding} of {len(claims)} expected results hold."
-        return Section(
+        return section(
             self.name,
             self.title,
-            [figure for figure in self.figures(analysis) if figure is not None],
-            [table for table in (expected, *self.tables(analysis)) if table is not None],
+            self.figures(analysis),
+            (expected, *self.tables(analysis)),
             notes,
             summary=" ".join([lead, count, *notes[:1]]),
         )

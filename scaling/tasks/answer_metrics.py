@@ -8,6 +8,8 @@ draws.
 
 from __future__ import annotations
 
+import bisect
+
 import numpy as np
 
 Array = np.ndarray
@@ -43,6 +45,18 @@ def exact_pass_at_k(nll: Array, k: Array) -> Array:
     """
     missed = np.log1p(-np.minimum(np.exp(-np.asarray(nll, np.float64)), 1.0 - 1e-16))
     return np.asarray(-np.expm1(missed[:, None] * np.asarray(k, np.float64)[None]))
+
+
+def coverage(nll: Array, k: int) -> float:
+    """The exact share of problems that k samples solve."""
+    return float(exact_pass_at_k(nll, np.array([k])).mean())
+
+
+def samples_needed(nll: Array, target: float, most: int) -> int | None:
+    """The least k whose coverage is at least the target; None where `most` do not reach it."""
+    tried = range(1, most + 1)
+    index = bisect.bisect_left(tried, target, key=lambda k: coverage(nll, k))
+    return tried[index] if index < most else None
 
 
 def edit_distance(written: Array, right: Array) -> Array:

@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 
 from scaling.fit.fit_options import FitOptions
+from scaling.fit.result import FitResult
 from scaling.formatting import format_count, format_flops
 from scaling.predict.law_source import load_law
+from scaling.predict.predict import predict as answer_of
 from scaling.render.table import Column, format_cell
 from scaling.report.page import html
 from scaling.report.parts.fit_tables import OPTIMUM
 from scaling.report.predictor import predictor
 from scaling.report.sections import Report
+from scaling.report.summary import light
 from tests.browser.reports import REFERENCE
 from tests.documents import dump, fit, predict
 
@@ -41,6 +44,7 @@ ANSWERS = """(questions) => questions.map(([budget, demand]) => {
       (item) => item.textContent),
     notice: document.getElementById('predict-notice').hidden
       ? '' : document.getElementById('predict-notice').textContent,
+    light: document.getElementById('predict-light').textContent,
     command: document.getElementById('predict-command').textContent,
   };
 })"""
@@ -94,7 +98,8 @@ def fits(tmp_path_factory):
         dump(document, path)
         start = 10 * document["range"]["flops"][1]
         # no figures: opened in no time
-        alone = Report(name, "", (), predictor=predictor(load_law(str(path)), path, start))
+        trust = light(FitResult.load(path), None)
+        alone = Report(name, "", (), predictor=predictor(load_law(str(path)), path, start, trust))
         (folder / "index.html").write_text(html(alone), encoding="utf-8")
         found[name] = path, folder / "index.html"
     return found
@@ -102,7 +107,8 @@ def fits(tmp_path_factory):
 
 def expected(path, budget, demand):
     """What the command line says of a question, in the words of the page."""
-    said = predict(str(path), flops=budget, inference_tokens=demand or None)
+    answer = answer_of(str(path), flops=budget, inference_tokens=demand or None)
+    said = answer.to_dict()
     measures = {}
     for name, _, kind in OPTIMUM:
         ends = (said[name][end] for end in ("value", "lo", "hi"))
@@ -125,8 +131,10 @@ def expected(path, budget, demand):
     command = f"scaling predict {path} --flops {budget}" + (
         f" --inference-tokens {demand}" if demand else ""
     )
+    level, why = light(FitResult.load(path), answer)
     return {
         "measures": measures,
+        "light": f"{level.capitalize()}: {why}.",
         "served": served,
         "warnings": warnings,
         "notice": "",

@@ -1,6 +1,8 @@
 """`scaling init` and `scaling schema`: what they write, what they ask, what they refuse."""
 
 import json
+import os
+import shutil
 
 import pytest
 
@@ -119,3 +121,52 @@ def test_minutes_give_a_sweep_of_as_many_flops(place):
     made = scaling("init", "short.toml", "--minutes", "10", "--yes", "--json", code=0)
     rate = flops_of_minutes(10, default_workers(), None)
     assert 0.5 * rate < json.loads(made.stdout)["flops"] < rate
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("another folder", "it was prepared from notes, not from other/notes"),
+        ("a file more", "notes had 1 files of 82,000 bytes and has 2 files of 82,001 bytes"),
+        ("same size", "a.txt has changed since"),
+    ],
+)
+def test_a_store_of_another_text_is_never_used(place, change, words):
+    (place / "notes").mkdir()
+    (place / "text.txt").rename(place / "notes" / "a.txt")
+    given = ("--budget", "1e12", "--data")
+    scaling("init", "first.toml", *given, "notes", code=0)
+    scaling("init", "same.toml", *given, f"{place}/notes", code=0)
+    name = "notes"
+    if change == "another folder":
+        shutil.copytree(place / "notes", place / "other" / "notes")
+        name = "other/notes"
+    elif change == "a file more":
+        (place / "notes" / "b.txt").write_text("x")
+    else:
+        text = (place / "notes" / "a.txt").read_text()
+        (place / "notes" / "a.txt").write_text(text.upper())
+        later = (place / "data" / "notes" / "manifest.json").stat().st_mtime + 2
+        os.utime(place / "notes" / "a.txt", (later, later))
+    rejected = scaling("init", "second.toml", *given, name, code=2)
+    assert words in rejected.stderr
+    assert not (place / "second.toml").exists()
+    shutil.rmtree(place / "data" / "notes")
+    scaling("init", "second.toml", *given, name, code=0)
+
+
+def test_data_that_is_missing_or_empty_is_said_as_such(place):
+    (place / "empty").mkdir()
+    missing = scaling("init", "a.toml", "--budget", "1e12", "--data", "nowhere", code=2).stderr
+    assert "--data nowhere: no such file or folder" in missing
+    empty = scaling("init", "a.toml", "--budget", "1e12", "--data", "empty", code=2).stderr
+    assert "empty: holds no text files" in empty
+
+
+def test_a_budget_of_more_than_a_day_says_its_time(place):
+    days = scaling("init", "a.toml", "--device", "h100", "--budget", "1e21", "--yes", code=0).stderr
+    said = float(days.partition(" FLOPs take about ")[2].split()[0])
+    flops = float(days.partition("warning: ")[2].rpartition(" FLOPs take")[0].split()[-1])
+    assert said == pytest.approx(flops / flops_of_minutes(1440, 1, 9.89e14), rel=0.05)
+    short = scaling("init", "b.toml", "--device", "h100", "--budget", "1e18", "--yes", code=0)
+    assert "FLOPs take about" not in short.stderr

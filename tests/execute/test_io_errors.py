@@ -96,7 +96,7 @@ def test_lease_without_kernel_locks_is_kept_by_its_heartbeat(
     monkeypatch.setattr(lease, "try_lock", lambda descriptor: None)
     with Lease(tmp_path) as one:
         assert files.read_json(one.path)["boot"] is None
-        assert not one.here
+        assert not one.has_kernel_lock
 
 
 def test_read_only_folder_still_has_a_status_and_a_fit(
@@ -159,6 +159,21 @@ def test_fit_takes_the_runs_of_the_plan_alone(sweep: Path, tmp_path: Path) -> No
     assert {"reason": "no longer in the plan", "count": 9} in document["excluded"]
     assert "unplanned_runs" in {warning["code"] for warning in document["warnings"]}
     assert load_sweep(SweepFolder(folder).path / "sweep.toml").evals.points == 5
+
+
+def test_fit_of_an_unfinished_sweep_says_how_many_runs_it_lacks(
+    sweep: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "out"
+    first = ("--out", folder, "--simulate", errors.LAW, "--max-runs", "4")
+    assert errors.invoke("run", sweep, *first, allowed=(0, 75)) == ""
+    out = tmp_path / "fit.json"
+    arguments = ("--law", "power", "--bootstrap", "0", "--out", out)
+    assert errors.invoke("fit", folder, *arguments) == ""
+    (warning,) = (
+        each for each in files.read_json(out)["warnings"] if each["code"] == "unfinished_sweep"
+    )
+    assert warning["message"].startswith("5 of 9 planned runs are not trained")
 
 
 def test_odd_entries_of_a_folder_are_named_and_stop_no_command(sweep: Path, tmp_path: Path) -> None:

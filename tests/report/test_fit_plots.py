@@ -1,6 +1,7 @@
 """Figures for papers: `fit.plot` on axes of the user, the paper style, and published frontiers."""
 
 import re
+import warnings
 
 import matplotlib
 import matplotlib.style
@@ -28,9 +29,40 @@ def test_each_plot_draws_on_the_given_axes_and_returns_them(document, name):
     assert not left.lines
 
 
+def test_six_plots_on_one_page_keep_their_size_and_no_legend_covers_data(document):
+    names = ["isoflop", "frontier", "law", "residuals", "forecast"]
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.simplefilter("error")  # "axes sizes collapsed to zero"
+        matplotlib.style.use(PAPER_STYLE)
+        canvas = Canvas(figsize=(6.75, 4.6))
+        axes = canvas.subplots(2, 3).flat
+        for name, each in zip(names, axes, strict=False):
+            getattr(FitPlots(as_fit(document)), name)(ax=each)
+        canvas.draw_without_rendering()
+    for each in axes:
+        assert each.get_window_extent().width > 1.0 * canvas.dpi, "inches"
+        legend = each.get_legend()
+        if legend is None:
+            continue
+        box = legend.get_window_extent()
+        for dots in each.collections:
+            places = each.transData.transform(dots.get_offsets())
+            assert not any(box.contains(*place) for place in places)
+        for line in each.lines:
+            if len(line.get_xdata()) > 2:
+                assert not any(map(box.contains, *each.transData.transform(line.get_xydata()).T))
+
+
+def test_lines_of_a_figure_differ_without_colour(document):
+    axes = FitPlots(as_fit(document)).frontier(ax=Canvas().subplots())
+    drawn = [line for line in axes.lines if line.get_label()[0] != "_"]
+    looks = [(line.get_linestyle(), line._unscaled_dash_pattern[1]) for line in drawn]
+    assert len(set(map(str, looks))) == len(drawn) == 4
+
+
 def test_forecast_plot_ends_at_ten_times_the_largest_budget(document):
     axes = FitPlots(as_fit(document)).forecast(ax=Canvas().subplots())
-    line = next(line for line in axes.lines if line.get_label() == "L*(C)")
+    line = next(line for line in axes.lines if line.get_label().startswith("L*(C)"))
     assert line.get_xdata()[-1] == pytest.approx(10 * BUDGETS[-1])
 
 
@@ -48,7 +80,7 @@ def test_paper_style_keeps_text_and_has_the_width_asked_for(document, tmp_path):
     page = write_report(tmp_path / "fit.json", style=Style("paper", 3.0), models=True)
     figures = page.parent / "figures"
     svg = (figures / "isoflop-curves.svg").read_text()
-    assert "parameters N</text>" in svg, "letters are text, not outlines"
+    assert "parameters N (with head)</text>" in svg, "letters are text, not outlines"
     assert re.search(r'width="216pt"', svg), "3 inches of 72 points"
     pdf = (figures / "isoflop-curves.pdf").read_bytes()
     assert b"/Type3" not in pdf

@@ -42,6 +42,6 @@ def test_lines_and_titles_follow_the_question(fit):
     far = predict(fit, n_params=1e8, tokens=2e13)
     assert dict(prediction_lines(far))["trust"].startswith("with care: ")
     ten_times = prediction_lines(predict(fit, flops=10 * top))
-    assert dict(ten_times)["trust"].startswith("1.0 decades of compute beyond the data")
+    assert dict(ten_times)["trust"].startswith("10 times the compute of the largest run")
     near = predict(fit, n_params=2e8, tokens=4e9)
     assert "that were trained" in dict(prediction_lines(near))["trust"]

@@ -65,7 +65,7 @@ def test_a_prediction_fits_eighty_columns(document, tmp_path, monkeypatch):
         "tokens per parameter",
         "A model that can be built",
         "tokens served",
-        "decades",
+        "largest run",
     ):
         assert word in text, word
     plainly = printed(prediction_text(predict("published:kaplan2020", flops=1e20)), monkeypatch)

@@ -28,12 +28,6 @@ def table(deep=DEEP, shallow=SHALLOW):
     return table_of(((run, measured(run)) for run in runs_of("induction")), "induction")
 
 
-def run(step, copied):
-    return induction.InductionRun(
-        "r", 0, 2, np.log(64), np.array(step), np.array(copied), np.array(copied)
-    )
-
-
 def test_induction_sweep_has_one_and_two_layers_that_differ_in_nothing_else():
     runs = runs_of("induction")
     assert sorted(run.model.n_layers for run in runs) == [1, 1, 1, 2, 2, 2]
@@ -55,8 +49,7 @@ def test_induction_sweep_has_one_and_two_layers_that_differ_in_nothing_else():
     ],
 )
 def test_a_drop_lies_within_a_third_of_the_steps_so_far(step, copied, expected):
-    found = run(step, copied).drop
-    assert (found.nats, found.start, found.end) == expected
+    assert induction.largest_drop(np.array(step), np.array(copied)) == expected
 
 
 def test_induction_claims_hold_for_a_drop_and_a_stall():
@@ -99,7 +92,7 @@ def test_diverged_run_is_left_out():
     early = rows[(rows["run_id"] != gone) | (rows["step"] < 200)]
     told = deep.iloc[:1].assign(step=210, split="train", metric=DIVERGED, value=210.0)
     found = induction.analyze(pd.concat([early, told]))
-    assert sum(run.n_layers == 2 for run in found) == 2
+    assert (induction.ends(found)["layers"] == 2).sum() == 2
     assert [one.holds for one in induction.claims(found)] == [True] * 4
 
 

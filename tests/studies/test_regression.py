@@ -83,20 +83,20 @@ def test_predictors_use_the_windows_of_the_evaluation():
 
 
 def test_regression_claims_of_the_best_and_of_an_ignorant_run():
-    (study,) = regression.analyze(table(1.0))
-    assert study.excess(study.error()) == pytest.approx(0.0, abs=1e-12)
-    assert len(study.runs) == 2
-    assert [one.holds for one in regression.claims([study])] == [True, True, True]
+    study = regression.analyze(table(1.0))
+    assert study.excess(study.ends.mean(axis=0)) == pytest.approx(0.0, abs=1e-12)
+    assert len(study.ends) == 2
+    assert [one.holds for one in regression.claims(study)] == [True, True, True]
     poor = table(1.0)
     poor = poor[poor["step"] == 10]  # where they answered nothing yet
-    (study,) = regression.analyze(poor)
-    assert [one.holds for one in regression.claims([study])] == [False, False, False]
+    study = regression.analyze(poor)
+    assert [one.holds for one in regression.claims(study)] == [False, False, False]
 
 
 def test_the_excess_is_a_share_of_the_variance():
-    (study,) = regression.analyze(table(1.5))
+    study = regression.analyze(table(1.5))
     bayes = study.predictors.bayes[study.task.n_features :]
-    assert float(study.excess(study.error())) == pytest.approx(
+    assert (study.excess(study.ends.mean(axis=0))) == pytest.approx(
         0.5 * bayes.mean() / study.predictors.zero.mean()
     )
 
@@ -114,7 +114,7 @@ def test_a_run_whose_rows_lack_their_examples_is_left_out():
     held = table(1.0)
     first = held["run_id"] == held["run_id"].iloc[0]
     assert (
-        len(regression.analyze(held.assign(at=held["at"].where(~first)))[0].runs)
+        len(regression.analyze(held.assign(at=held["at"].where(~first))).ends)
         == held["run_id"].nunique() - 1
     )
     assert STUDY.section(held.assign(at=np.nan)) is None

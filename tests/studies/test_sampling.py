@@ -1,7 +1,6 @@
 """The study of test-time sampling on rows whose truth is known."""
 
 import itertools
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,16 +8,10 @@ import pytest
 
 from scaling import accounting
 from scaling.config import ArithmeticTask, EvalConfig, ModelConfig, OptimConfig, RunConfig
+from scaling.formatting import format_count
 from scaling.store.rows import Measurement
-from scaling.studies.sampling import analysis as sampling
-from scaling.studies.sampling.section import STUDY
-from scaling.studies.sampling.train_or_sample import (
-    TrainedModelWithSamples,
-    answer_costs,
-    cheapest,
-    common_target,
-    samples_needed,
-)
+from scaling.studies import sampling
+from scaling.studies.sampling import STUDY, answer_costs, common_target
 from scaling.tasks import answer_metrics
 from tests.studies.tables import table_of
 
@@ -90,65 +83,58 @@ def models():
 
 
 def test_sampled_models_are_read_from_rows(models):
-    assert [(one.n_params, one.tokens) for one in models] == sorted(
-        (one.n_params, one.tokens) for one in models
-    )
-    assert {len(one.nll) for one in models} == {PROBLEMS}
-    assert [one.n_params for one in sampling.longest_trained(models)] == sorted(
-        {one.n_params for one in models}
-    )
-    assert models[0].exact[0] == pytest.approx(np.exp(-models[0].nll).mean())
-    assert sampling.sampled_models(table().query("metric == 'pass_at_k'")) == []
+    sizes = list(zip(models["N"], models["D"], strict=True))
+    assert sizes == sorted(sizes)
+    assert set(models["nll"].map(len)) == {PROBLEMS}
+    longest = [line.label for line in sampling.STUDY.section(table()).figures[0].traces]
+    shown = [f"N {format_count(n)}" for n in sorted(set(models["N"]))]
+    assert [label for label in longest if label.startswith("N ")] == shown
+    first = models.iloc[0]
+    assert first["exact"][0] == pytest.approx(np.exp(-first["nll"]).mean())
+    assert sampling.sampled_models(table().query("metric == 'pass_at_k'")).empty
+
+
+def decoder_claim(models):
+    study = sampling.SamplingStudy(models, pd.DataFrame(), None, models[:0], 0)
+    return next(one for one in sampling.claims(study) if one.quantity.startswith("sampled pass@1"))
 
 
 def test_biased_decoder_fails_the_pass_at_1_check(models):
-    held = {
-        one.quantity: one
-        for one in sampling.claims(sampling.SamplingStudy(models, [], None, [], 0))
-    }
-    asked = next(name for name in held if name.startswith("sampled pass@1"))
-    assert held[asked].holds
-    moved = {
-        one.quantity: one
-        for one in sampling.claims(
-            sampling.SamplingStudy(sampling.sampled_models(table(moved=0.02)), [], None, [], 0)
-        )
-    }
-    assert not moved[asked].holds
+    assert decoder_claim(models).holds
+    assert not decoder_claim(sampling.sampled_models(table(moved=0.02))).holds
 
 
 @pytest.mark.slow
 def test_beta_binomial_forecast_beats_the_line_on_beta_rates(models):
     ahead = sampling.forecasts(models, draws=2)
     assert len(ahead) == len(models)
-    assert np.mean([one.errors["beta_binomial"] for one in ahead]) < np.mean(
-        [one.errors["line"] for one in ahead]
-    )
-    for one in ahead:
-        assert abs(one.predicted["beta_binomial"] - one.exact) < 0.1
+    assert ahead["beta_binomial error"].mean() < ahead["line error"].mean()
+    assert (ahead["beta_binomial"] - ahead["exact"]).abs().max() < 0.1
 
 
-def test_a_power_law_of_coverage_is_recovered(models):
+def test_a_power_law_of_coverage_is_recovered():
     """Success rates with density p^(b-1) near 0 give -log pass@k ~ k^-b (Schaeffer 2025, section
     3).
     """
     chance = (np.arange(20_000) + 0.5) / 20_000
-    one = replace(models[0], nll=-np.log(0.5 * chance ** (1 / 0.3)))
-    tail = one.k > 300
-    law = np.polyfit(np.log(one.k[tail]), np.log(-np.log(one.exact[tail])), 1)
+    exact = answer_metrics.exact_pass_at_k(-np.log(0.5 * chance ** (1 / 0.3)), sampling.K).mean(0)
+    tail = sampling.K > 300
+    law = np.polyfit(np.log(sampling.K[tail]), np.log(-np.log(exact[tail])), 1)
     assert -law[0] == pytest.approx(0.3, abs=0.03)
-    assert replace(models[0], nll=np.zeros(5)).law is None
+    assert sampling.coverage_law(exact)[1] == pytest.approx(0.3, abs=0.1)
+    solved = answer_metrics.exact_pass_at_k(np.zeros(5), sampling.K).mean(0)
+    assert np.isnan(sampling.coverage_law(solved)).all()
 
 
 def test_samples_needed_are_the_fewest(models):
-    nll = models[0].nll
-    k = samples_needed(nll, 0.5)
+    nll = models["nll"].iloc[0]
+    k = answer_metrics.samples_needed(nll, 0.5, 10_000)
     reached = [
         float(answer_metrics.exact_pass_at_k(nll, np.array([tried])).mean()) for tried in (k - 1, k)
     ]
     assert reached[0] < 0.5 <= reached[1]
-    assert samples_needed(np.full(3, 50.0), 0.5) is None
-    assert samples_needed(np.zeros(3), 0.5) == 1
+    assert answer_metrics.samples_needed(np.full(3, 50.0), 0.5, 10_000) is None
+    assert answer_metrics.samples_needed(np.zeros(3), 0.5, 10_000) == 1
 
 
 def test_common_target_is_reached_by_two_thirds_of_the_models():
@@ -167,26 +153,29 @@ def test_answer_flops_leave_out_the_last_token():
 
 
 def test_the_joint_optimum_is_the_cheapest_of_all():
-    grid = itertools.product((1, 2, 4), (1, 3, 9))
-    ways = [
-        TrainedModelWithSamples(n, d, -(-512 // (n * d)), 6.0 * n * d * 1e3, 2.0 * n, 5.0 * n)
-        for n, d in grid
-    ]
-    for queries in (1.0, 1e2, 1e4, 1e8):
-        costs = [
-            way.train_flops + queries * (way.prompt_flops + way.k * way.answer_flops)
-            for way in ways
-        ]
-        assert cheapest(ways, queries).total_flops(queries) == min(costs)
-    chosen = [cheapest(ways, queries) for queries in (1.0, 1e4, 1e8)]
-    assert [one.k for one in chosen] == sorted((one.k for one in chosen), reverse=True)
-    assert chosen[0].train_flops < chosen[-1].train_flops
+    grid = list(itertools.product((1, 2, 4), (1, 3, 9)))
+    samples = [-(-512 // (n * d)) for n, d in grid]
+    ways = pd.DataFrame(
+        [
+            (n, d, k, 6.0 * n * d * 1e3, 2.0 * n + k * 5.0 * n)
+            for (n, d), k in zip(grid, samples, strict=True)
+        ],
+        columns=["N", "D", "k", "training", "query"],
+    )
+    queries = (1.0, 1e2, 1e4, 1e8)
+    chosen = sampling.cheapest(ways, queries)
+    for count, total in zip(queries, chosen["total"], strict=True):
+        assert total == (ways["training"] + count * ways["query"]).min()
+    assert chosen["k"].tolist() == sorted(chosen["k"], reverse=True)
+    assert chosen["training"].iloc[0] < chosen["training"].iloc[-1]
 
 
 def test_models_below_the_target_are_left_out(models):
     reached = sampling.models_that_reach(models, 0.95)
     assert 0 < len(reached) < len(models)
-    assert {way.k for way in reached} == {samples_needed(one.nll, 0.95) for one in models} - {None}
+    assert set(reached["k"]) == {
+        answer_metrics.samples_needed(nll, 0.95, 10_000) for nll in models["nll"]
+    } - {None}
 
 
 @pytest.mark.slow

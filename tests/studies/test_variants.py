@@ -15,10 +15,8 @@ from scaling import accounting
 from scaling.config import ModelConfig, OptimConfig, RunConfig, TextTask
 from scaling.points.comparability import supports_one_law
 from scaling.store.rows import Measurement
-from scaling.studies import runs
-from scaling.studies.variants import analysis
-from scaling.studies.variants import section as sections
-from scaling.studies.variants.analysis import ATTENTION, NORM, POSITION, claims, compare
+from scaling.studies import paired, runs, variants
+from scaling.studies.variants import ATTENTION, NORM, POSITION, claims, compare
 from scaling.train.model.generate import empty_caches
 from scaling.train.model.operations import Compute
 from tests.studies.tables import table_of
@@ -76,44 +74,42 @@ def test_differences_are_paired_t_tests_and_narrower_than_unpaired():
     assert (pair.better, pair.worse, pair.count) == ("MHA", "MQA", 5)
     np.testing.assert_allclose((pair.mean, pair.p), (by_seed.mean(), told.pvalue))
     np.testing.assert_allclose((pair.lo, pair.hi), told.confidence_interval(0.95))
-    assert found.get("MHA").stderr == pytest.approx(
-        stats.sem(list(found.get("MHA").losses.values()))
-    )
+    assert found.get("MHA").stderr == pytest.approx(stats.sem(list(found.get("MHA").losses)))
     assert pair.is_significant
     assert pair.stderr < 0.05 * pair.unpaired
-    assert found.pairing_gain < 0.05
+    assert paired.pairing_gain(found.differences) < 0.05
     assert (
         "pairing by seed changes it by a factor of 0.0"
-        in sections.pairs_table("attention", found).caption
+        in paired.pairs_table("attention", found.differences).caption
     )
 
 
 def test_significance_is_holm_adjusted_over_all_pairs():
     """Holm: the smallest p against 5 % / 3, the next against 5 % / 2."""
     pairs = [
-        analysis.Difference(str(place), "x", 5, 0.1, p=p)
+        paired.Difference(str(place), "x", 5, 0.1, p=p)
         for place, p in enumerate((0.030, 0.004, 0.027))
     ]
-    assert [pair.is_significant for pair in analysis.mark_significant(pairs)] == [
+    assert [pair.is_significant for pair in paired.mark_significant(pairs)] == [
         False,
         True,
         False,
     ]
     pairs = [
-        analysis.Difference(str(place), "x", 5, 0.1, p=p)
+        paired.Difference(str(place), "x", 5, 0.1, p=p)
         for place, p in enumerate((0.030, 0.004, 0.024))
     ]
-    assert [pair.is_significant for pair in analysis.mark_significant(pairs)] == [True, True, True]
+    assert [pair.is_significant for pair in paired.mark_significant(pairs)] == [True, True, True]
     alike = compare(swept([{"pos": pos} for pos in POS], noise=0.02, gap=0.0), POSITION)
     assert len(alike.not_significant) == 3
-    assert sections.significance_note(alike) == "No pair differs significantly."
+    assert variants.significance_note(alike) == "No pair differs significantly."
 
 
 def test_one_seed_gives_a_difference_without_significance():
     found = compare(swept([{"pos": pos} for pos in POS], seeds=1), POSITION)
     assert not any(pair.is_significant for pair in found.differences)
     assert found.variants[0].stderr is None
-    assert found.pairing_gain is None
+    assert paired.pairing_gain(found.differences) is None
     assert {finding.holds for finding in claims(found, POSITION)} == {None}
 
 
@@ -133,7 +129,8 @@ def test_runs_without_a_final_loss_are_counted_and_left_out():
     assert found.n_unfinished == 1
     assert found.between("RoPE", "ALiBi").count == 4
     assert (
-        "Runs without a final loss, left out: 1." in sections.POSITIONS.section(table[~gone]).notes
+        "Runs without a final loss, left out: 1."
+        in variants.POSITION_STUDY.section(table[~gone]).notes
     )
 
 
@@ -148,7 +145,7 @@ def test_reported_cache_bytes_equal_those_of_real_arrays(name, share, precision)
     )
     width = accounting.BYTES[precision]
     assert held == accounting.kv_cache_bytes(variant.model, length, batch, width)
-    assert held == variant.cache_bytes * length * batch * width // analysis.CACHE_BYTES_PER_VALUE
+    assert held == variant.cache_bytes * length * batch * width // variants.CACHE_BYTES_PER_VALUE
     assert variant.cache_bytes == share * found.get("MHA").cache_bytes
 
 
@@ -179,7 +176,7 @@ def test_attention_with_lower_loss_than_mha_has_a_negative_difference():
     assert next(one for one in found if one.quantity.startswith("loss of MQA")).measured.startswith(
         "-0.02"
     )
-    section = sections.ATTENTION.section(table)
+    section = variants.ATTENTION_STUDY.section(table)
     assert len(section.notes) == 3
     assert "% of MHA's, and its loss is 0.02" in section.notes[1]
     assert section.notes[1].endswith("lower.")
@@ -211,7 +208,7 @@ def test_variants_without_a_common_seed_have_no_significance():
 
 def test_norms_are_named_by_what_they_leave_out():
     names = [
-        analysis.norm_name(SHAPE | {"norm": "layernorm", "qk_norm": qk, "gains": gains})
+        variants.norm_name(SHAPE | {"norm": "layernorm", "qk_norm": qk, "gains": gains})
         for qk in (True, False)
         for gains in (True, False)
     ]

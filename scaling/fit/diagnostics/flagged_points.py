@@ -130,10 +130,10 @@ def flag_points(
     either, far = np.logical_or.reduce(list(masks.values())), far_off(fit)
     rest, count, warnings = points.take(~either), int(either.sum()), []
     if rows := np.flatnonzero(far).tolist():
-        which = "1 loss is" if len(rows) == 1 else f"{len(rows)} losses are"
+        which = "1 loss differs" if len(rows) == 1 else f"{len(rows)} losses differ"
         message = (
-            f"{which} off the law by more than a factor of 2, and no part of the weighted mean of "
-            f"laws: {_listed(rows, points)}"
+            f"{which} from the law by more than a factor of 2, excluded from the combined law: "
+            f"{_listed(rows, points)}"
         )
         warnings = [warn(WarningCode.FAR_OFF_LAW, message, rows=number[rows].tolist())]
     try:

@@ -14,6 +14,7 @@ from scaling.fit.dataset import Dataset
 from scaling.fit.diagnostics.results import CurveCollapse, NormalizedCurve
 from scaling.fit.diagnostics.runs_above_law import best_of_budgets
 from scaling.fit.noise import ROBUST
+from scaling.formatting import format_count
 from scaling.points.points import Points
 from scaling.warning import ResultWarning, WarningCode, warn
 
@@ -91,9 +92,8 @@ def _warnings(result: CurveCollapse) -> list[ResultWarning]:
     return [
         warn(
             WarningCode.CURVE_DEVIATES,
-            f"the curve of run {curve.run_id} (N = {curve.n_params:.3g}) lies "
-            f"{100 * (curve.deviation or 0.0):+.0f} % off the others: its size is not "
-            "tuned as they are",
+            f"run {curve.run_id} (N = {format_count(curve.n_params)}): its loss curve lies "
+            f"{100 * (curve.deviation or 0.0):+.0f} % off the others; check its learning rate",
             run_id=curve.run_id,
         )
         for curve in result.curves

@@ -67,13 +67,17 @@ def agreement(
     listed = ", ".join(f"{name} {estimate.value:.3f}" for name, estimate in a.items())
     ratio = max(sizes.values()) / min(sizes.values())
     pairs = "; ".join(" and ".join(pair) for pair in disagreeing)
-    verdict = f"The approaches disagree ({pairs})" if pairs else "The approaches agree"
+    verdict = (
+        f"The approaches disagree ({pairs})"
+        if pairs
+        else "The approaches agree within their intervals"
+    )
     return ApproachAgreement(
         verdict=Agreement.DISAGREE if pairs else Agreement.AGREE,
         disagreeing=disagreeing,
         n_star_ratio=ratio,
-        message=f"{verdict}: a is {listed}; N* at the largest budget differs by a factor of "
-        f"{ratio:.2f}.",
+        message=f"{verdict}: a is {listed}; their N* at the largest budget lie within a factor "
+        f"of {ratio:.2f}.",
     )
 
 

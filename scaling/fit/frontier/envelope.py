@@ -81,7 +81,7 @@ def envelope(
         )
         draws = fit_power_frontier(tracks.log_c, *rows[:, usable])
     if curves is None:
-        message = "only final losses: sizes are joined along C by their own runs"
+        message = "built from final losses only; runs of one size are joined across budgets"
         warnings.append(warn(WarningCode.FINAL_LOSSES_ONLY, message))
     total = float(frontier.a + frontier.b)
     if abs(total - 1) > 0.05:

@@ -144,25 +144,22 @@ def is_affine(node: ast.expr, names: set[str]) -> bool:
     return True
 
 
-def _arguments(node: Any) -> list[ast.expr]:
-    """What the operation of a node is applied to."""
-    if isinstance(node, ast.BinOp):
-        return [node.left, node.right]
-    return [node.operand] if isinstance(node, ast.UnaryOp) else node.args
-
-
-def _operation(node: Any) -> tuple[Callable[..., Any], ...]:
-    return OPERATIONS[node.func.id if hasattr(node, "func") else type(node.op)]
-
-
 def evaluate(node: ast.expr, values: Mapping[str, Value]) -> Value:
     """The value of an expression of names, and its derivatives in the parameters it depends on."""
-    if isinstance(node, ast.Constant):
-        return np.asarray(float(node.value)), {}  # type: ignore[arg-type]
-    if isinstance(node, ast.Name):
-        return values[node.id]
-    parts = [evaluate(argument, values) for argument in _arguments(node)]
-    numbers, (function, *derivatives) = [number for number, _ in parts], _operation(node)
+    key: Any
+    match node:
+        case ast.Constant(number):
+            return np.asarray(number, float), {}
+        case ast.Name(name):
+            return values[name]
+        case ast.BinOp(left, operator, right):
+            key, arguments = type(operator), [left, right]
+        case ast.UnaryOp(sign, operand):
+            key, arguments = type(sign), [operand]
+        case ast.Call(ast.Name(key), arguments):
+            pass
+    parts = [evaluate(argument, values) for argument in arguments]
+    numbers, (function, *derivatives) = [number for number, _ in parts], OPERATIONS[key]
     value, slopes = function(*numbers), Slopes()
     for (_, inner), derivative in zip(parts, derivatives, strict=True):
         factor = derivative(*numbers, value) if inner else ONE

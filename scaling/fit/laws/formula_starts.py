@@ -45,7 +45,7 @@ class Role:
     name: str
     place: Place
     sign: int
-    partner: ast.expr | None = None
+    partner: ast.expr
     rest: ast.expr | None = None
 
 
@@ -128,10 +128,9 @@ def _drawn(role: Role, values: Mapping[str, Array], rng: np.random.Generator, co
     uniform = rng.uniform(-1, 1, (count, 1))
     if role.place is Place.EXPONENT:
         low, high = np.log(EXPONENTS)
-        if role.sign == 0 and role.partner is not None:  # zero has no negative power
+        if role.sign == 0:  # zero has no negative power
             sign = np.where((value_of(role.partner, values) == 0).any(), 1.0, sign)
         return sign * np.exp(low + (high - low) * (uniform + 1) / 2)
-    assert role.partner is not None
     partner = np.broadcast_to(
         value_of(role.partner, values), (count, len(values[next(iter(values))]))
     )

@@ -48,7 +48,7 @@ def _powers(name: str, text: str, reference: str, slow: str = "", **fields: Any)
 
     Exponents that are `slow` are sought from 0.01 on.
     """
-    law = parse_formula(text.split(", ")[0])
+    law = parse_formula(text)
     parts = [part for part, _ in flatten(law.expressions["loss"], SUM)]
     floor = next((part.id for part in parts if isinstance(part, ast.Name)), "")
     parts, root = [part for part in parts if not isinstance(part, ast.Name)], ""
@@ -150,9 +150,8 @@ _ALL = (
     _powers("kaplan-c", "L(C) = (C_c/C)^alpha_C", "Kaplan et al. 2020, eq. 1.3", "alpha_C"),
     _powers(
         "kaplan-ns",
-        "L(N,S) = (N_c/N)^alpha_N + (S_c/S)^alpha_S, S the least number of steps "
-        "(far above the critical batch)",
-        "Kaplan et al. 2020, eq. 1.6",
+        "L(N,S) = (N_c/N)^alpha_N + (S_c/S)^alpha_S",
+        "Kaplan et al. 2020, eq. 1.6; S is the least number of steps, far above the critical batch",
         slow="alpha_N",
     ),
     _powers("power", "L(C) = E + A/C^alpha", "Henighan et al. 2020, eq. 1.1, in compute", "alpha"),

@@ -41,10 +41,9 @@ def fit_hyper(source: Source, options: FitOptions) -> dict[str, Any]:
             "the table has no column of learning rates or batches",
             remedy='name them: --columns "lr=...,B=...,N=...,D=...,L=loss"',
         )
-    keys = pd.DataFrame(
-        {"n": group_within_1_percent(points.n), "d": group_within_1_percent(points.d)}
-    )
-    cell = np.asarray(keys.groupby(["n", "d"], sort=False).ngroup())
+    counts = {"n_params": points.n, "tokens": points.d}
+    keys = pd.DataFrame({name: group_within_1_percent(each) for name, each in counts.items()})
+    cell = np.asarray(keys.groupby(list(counts), sort=False).ngroup())
     best = pd.Series(points.loss).groupby(cell).transform("min").to_numpy()
     varied = [
         letter
@@ -57,9 +56,8 @@ def fit_hyper(source: Source, options: FitOptions) -> dict[str, Any]:
             "no cell of one N and D holds three learning rates or batches",
             remedy="give the runs of a grid: several lr or B at each N and D",
         )
-    near = points.loss <= best * (1 + NEAR_BEST)
-    near &= pd.Series(near).groupby(cell).transform("sum").to_numpy() >= MIN_ROWS
-    rows = np.flatnonzero(near)
+    near = pd.Series(points.loss <= best * (1 + NEAR_BEST))
+    rows = np.flatnonzero(near & (near.groupby(cell).transform("sum") >= MIN_ROWS))
     kept, label = np.unique(cell[rows], return_inverse=True)
     if len(kept) < MIN_CELLS:
         raise ScalingError(
@@ -70,7 +68,7 @@ def fit_hyper(source: Source, options: FitOptions) -> dict[str, Any]:
     logs = {letter: np.log(points.others[letter][rows]) for letter in varied}
     sizes = {
         name: np.log(values[rows])
-        for name, values in (("N", points.n), ("D", points.d))
+        for name, values in zip("ND", counts.values(), strict=True)
         if len(np.unique(group_within_1_percent(values[rows]))) > 1
     }
     target = np.log(points.loss[rows] / best[rows])
@@ -88,10 +86,7 @@ def fit_hyper(source: Source, options: FitOptions) -> dict[str, Any]:
         "n_points": len(rows),
         "excluded": [Excluded(reason=why, count=count) for why, count in excluded if count],
         "warnings": tuple(warnings),
-        "range": {
-            "n_params": (points.n.min(), points.n.max()),
-            "tokens": (points.d.min(), points.d.max()),
-        },
+        "range": {name: (each.min(), each.max()) for name, each in counts.items()},
     }
 
 

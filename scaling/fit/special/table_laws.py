@@ -199,8 +199,8 @@ def _counts(path: Path, table: pd.DataFrame) -> list[Counts]:
             )
         columns.append(values.astype(int))
     n, c = columns
-    if (c > n).any() or (n < 1).any():
-        row = int(np.flatnonzero((c > n) | (n < 1))[0])
+    if len(bad := np.flatnonzero((c > n) | (n < 1))):
+        row = int(bad[0])
         raise ScalingError(
             f"row {row + 1} has {c[row]} right of {n[row]} samples",
             where=path,

@@ -69,7 +69,7 @@ def next_from_pool(
     ScalingError.
     """
     if law in LAWS:
-        law = LAWS[law].formula.replace("[", "(").replace("]", ")")
+        law = LAWS[law].formula
     table = read_table(pool, read_bytes(pool))
     chosen = replace(read_formula(law, None, columns, list(map(str, table))), signed=True)
     with with_location(pool):

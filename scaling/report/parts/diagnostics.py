@@ -13,9 +13,11 @@ from scaling.fit.result import FitResult
 from scaling.formatting import format_count, format_flops
 from scaling.render.figure import Axis, Band, ColorScale, Figure, Line, Markers, Trace
 from scaling.render.table import Table, number, pairs, record_table
-from scaling.report.parts.drawing import N_AXIS, notes
+from scaling.report.parts.answer import answer_curve, answer_name
+from scaling.report.parts.drawing import n_axis, notes
 
 if TYPE_CHECKING:
+    from scaling.predict.law_source import FittedLaw
     from scaling.predict.verification import CheckedForecast
 
 ROWS_LISTED = 200
@@ -72,7 +74,7 @@ def forecast_figure(checked: Sequence[CheckedForecast]) -> Figure | None:
         "it was recorded before training."
     )
     title = "Prediction against measurement"
-    return Figure("forecasts", title, caption, N_AXIS, Axis("loss"), traces)
+    return Figure("forecasts", title, caption, n_axis(), Axis("loss (nats per token)"), traces)
 
 
 def noise(fit: FitResult) -> Table | None:
@@ -114,22 +116,29 @@ def above(fit: FitResult) -> Table | None:
     return record_table("above", title, runs, caption, columns=columns, percent=percent)
 
 
-def over_frontier(fit: FitResult) -> Table | None:
-    """How far the best run of each budget lies above the fitted frontier."""
-    columns = {
-        "flops": "C",
-        "n_params": "N of the best run",
-        "loss": "its loss",
-        "optimal_loss": "L*(C)",
-        "excess": "excess",
-    }
+def over_frontier(fit: FitResult, law: FittedLaw | None) -> Table | None:
+    """How far the best run of each budget lies above L*(C) as the fit answers."""
+    gaps = fit.frontier_gap
+    flops = np.array([gap.flops for gap in gaps or ()])
+    best = answer_curve(law, "loss_star", flops) if law and len(flops) else None
+    if not gaps or law is None or best is None or not np.isfinite(best.value).all():
+        return None
+    rows = [
+        {
+            "C": gap.flops,
+            "N of the best run": gap.n_params,
+            "its loss": gap.loss,
+            "L*(C)": loss,
+            "excess": gap.loss / loss - 1,
+        }
+        for gap, loss in zip(gaps, best.value.tolist(), strict=True)
+    ]
     caption = (
-        "The best run of a budget should lie near the frontier: far above it, no size of that "
-        "budget was well tuned or well chosen."
+        f"L*(C) by {answer_name(law)}. Far above it, no size of that budget was well tuned or "
+        "well chosen."
     )
-    title, runs = "Best runs over the frontier", fit.frontier_gap
-    count = ("N of the best run",)
-    return record_table("over-frontier", title, runs, caption, columns=columns, count=count)
+    title, count = "Best runs over the frontier", ("N of the best run",)
+    return record_table("over-frontier", title, rows, caption, count=count)
 
 
 def collapse(fit: FitResult) -> Figure | None:
@@ -154,11 +163,9 @@ def collapse(fit: FitResult) -> Figure | None:
     ]
     traces.append(Line(result.shares, result.median, "median", "ink", "dash", 1.4))
     caption = (
-        f"(L - E) / (final L - E) of the best run of each budget, before the cooldown; E = "
-        f"{result.floor or 0.0:.3g}. Tuned alike, the curves fall on one another: here they differ "
-        f"by {100 * (result.spread or 0.0):.1f} %, and at best, with E = "
-        f"{result.closest_floor or 0.0:.3g}, by {100 * (result.closest_spread or 0.0):.1f} %. That "
-        "E only makes these curves agree: it is no estimate of the law's. Dashed: their median."
+        f"(L - E) / (final L - E) of the best run of each budget before the cooldown, with the "
+        f"law's E = {result.floor or 0.0:.3g}. If all sizes are tuned equally well the curves "
+        "coincide. Dashed: their median."
     )
     if any(curve.flagged for curve in result.curves):
         caption += " Dotted curves lie off even then."

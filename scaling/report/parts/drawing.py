@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from scaling.fit.result import FitResult
+from scaling.fit.result import FitResult, SourceInfo
 from scaling.formatting import format_count, format_flops
+from scaling.points.units import read_header
+from scaling.predict.comparison import ComparedSource
 from scaling.render.figure import Axis
 
-N_AXIS = Axis("parameters N", log=True, unit="count")
-C_AXIS = Axis("training FLOPs C", log=True, unit="flops")
-LOSS_AXIS = Axis("loss", log=True)
 POINTS_SHOWN = 2000
-AHEAD = 10.0  # times the largest budget: where a report answers
+AHEAD = 10.0  # times the largest budget: where fits and reports answer
 WORDS: dict[str, Callable[[float], str]] = {
     "n": lambda n: f"{format_count(n)} parameters",
     "d": lambda d: f"{format_count(d)} tokens",
@@ -23,6 +22,47 @@ WORDS: dict[str, Callable[[float], str]] = {
     "predicted": "predicted {:.4g}".format,
     "error": "{:+.2%}".format,
 }
+
+
+Source = SourceInfo | ComparedSource
+COUNTED = {"with_head": "with head", "nonembedding": "without embeddings", "6nd": "6ND"}
+
+
+def n_axis(*sources: Source) -> Axis:
+    """Sizes, as these sources count them."""
+    return Axis(_label("parameters N", [each.convention.params for each in sources]), True, "count")
+
+
+def c_axis(*sources: Source, of: str = "") -> Axis:
+    """Budgets, as these sources count them."""
+    label = _label(f"training FLOPs C{of}", [each.convention.flops for each in sources])
+    return Axis(label, True, "flops")
+
+
+def loss_axis(*sources: Source, name: str = "loss", log: bool = True) -> Axis:
+    """Losses in the unit that the sources say."""
+    return Axis(_label(name, [loss_unit(source) for source in sources]), log)
+
+
+def loss_unit(source: Source | None) -> str:
+    """The unit of a loss, where the source or the name of a column says it."""
+    if source is None or source.evaluation:
+        return str((source.evaluation or {}).get("unit", "")) if source else ""
+    if not isinstance(source, SourceInfo) or "L" not in source.columns:
+        return ""
+    unit = read_header(source.columns["L"], "L").unit
+    return "" if unit is None else f"nats per {unit.per}" if unit.per else "nats"
+
+
+def _label(name: str, words: Sequence[str | None]) -> str:
+    """The name with what the sources say of it in brackets."""
+    known = dict.fromkeys(COUNTED.get(word, word) for word in words if word)
+    return f"{name} ({' or '.join(known)})" if known else name
+
+
+def answer_budget(fit: FitResult) -> float:
+    """The budget that is answered unasked, as people would type it: three digits."""
+    return float(f"{AHEAD * fit.range['flops'][1]:.3g}")
 
 
 def thinned(count: int, limit: int) -> np.ndarray:

@@ -17,6 +17,7 @@ from scaling.render.table import (
     pairs,
     record_table,
 )
+from scaling.report.parts.drawing import answer_budget
 
 if TYPE_CHECKING:
     from scaling.predict.reconcile import Reconciliation
@@ -70,7 +71,8 @@ def parameters(fit: FitResult) -> Table:
             f"(seed {drawn.seed}{failed})."
         )
     table = estimated("parameters", "Fitted parameters", {**fit.params, **fit.derived}, caption)
-    notes = dict.fromkeys(unidentified(fit), "not identified")
+    notes = {name: "interval reaches 0" for name, entry in fit.params.items() if entry.lo == 0}
+    notes |= dict.fromkeys(unidentified(fit), "not identified")
     rows = tuple((*row, notes.get(str(row[0]), "")) for row in table.rows)
     return replace(table, columns=(*table.columns, Column("note")), rows=rows)
 
@@ -82,8 +84,8 @@ def unidentified(fit: FitResult) -> list[str]:
 
 
 def weights(fit: FitResult) -> Table | None:
-    """The candidate laws with weights, rolling-origin errors, and N*, L* at ten times the top
-    budget.
+    """The candidate laws with N* and L* where the fit answers, the weights of each, and the error
+    of later losses.
     """
     if fit.combination is None or "flops" not in fit.range:
         return None
@@ -91,30 +93,28 @@ def weights(fit: FitResult) -> Table | None:
 
     combined = load_law(fit).combination  # at the cost of its answers
     assert combined is not None
-    flops = 10 * fit.range["flops"][1]
+    flops = answer_budget(fit)
     size, loss = (combined.optimum(flops, name, fit.ci) for name in ("n_star", "loss_star"))
-    key = "law or approach"
-    rows: list[dict[str, Any]] = []
+    rows = []
     for candidate in sorted(combined.candidates, key=lambda c: -c.weights.get("n_star", 0.0)):
-        error = candidate.errors.get("loss", candidate.errors.get("loss_star"))
-        rows.append(
-            {
-                key: candidate.name,
-                "weight": candidate.weights.get("n_star", candidate.weights.get("loss")),
-                "error %": None if error is None else 100 * error,
-                "N*": (size.each.get(candidate.name), None, None),
-                "L*": (loss.each.get(candidate.name), None, None),
-            }
-        )
+        name, weights = candidate.name, candidate.weights
+        if weights.keys() & {"n_star", "loss_star"}:
+            error = candidate.errors.get("loss")
+            row: dict[str, Any] = {"law or approach": name, "weight of N*": weights.get("n_star")}
+            row |= {"N*": size.each.get(name), "weight of L*": weights.get("loss_star")}
+            row |= {"L*": loss.each.get(name), "loss error %": error and 100 * error}
+            rows.append(row)
     caption = (
-        f"Each was refitted on {combined.origins} prefixes of the budgets and predicted the runs "
-        "after them: the error. Weights are its inverse."
+        "The answer is the weighted mean; each column of weights sums to 1. The less a candidate "
+        f"errs on the later runs, fitted to {combined.origins} subsets of smaller budgets, the "
+        "more it weighs. Loss error: root mean square there."
         if combined.origins
         else "Too few budgets to test the laws on: they have equal weights, and the interval is "
         "their spread."
     )
-    title = f"What the answer at {format_flops(flops)} FLOPs is the weighted mean of"
-    return record_table("combination", title, rows, caption, rough=("weight", "error %"))
+    title = f"Candidate laws and their weights at {format_flops(flops)} FLOPs"
+    rough = ("weight of N*", "weight of L*", "loss error %")
+    return record_table("combination", title, rows, caption, rough=rough)
 
 
 def known_entropy(fit: FitResult) -> Table | None:
@@ -223,6 +223,7 @@ def approaches(fit: FitResult, short: bool = False) -> Table | None:
     fits a terminal.
     """
     top, rows = fit.range.get("flops", (1.0, 1.0))[1], []
+    notes = [fit.approaches_agree.message] if short and fit.approaches_agree else []
     for name, title in APPROACHES.items():
         result = fit.approaches.get(name)
         if result is None:
@@ -239,15 +240,15 @@ def approaches(fit: FitResult, short: bool = False) -> Table | None:
         else:
             row["N* at top budget"] = power_law(result.n_star, top)
             row["D* at top budget"] = power_law(result.d_star, top)
-            row["note"] = "; ".join(warning.message for warning in result.warnings)
-            if result.unavailable:
-                row["note"] = f"unavailable: {result.unavailable}"
+            if any(each.unavailable for each in fit.approaches.values()):
+                row["note"] = f"unavailable: {result.unavailable}" if result.unavailable else ""
+            notes += [f"{name}: {warning.message}." for warning in result.warnings]
         rows.append(row)
     return record_table(
         "approaches",
         "Three approaches to the frontier",
         rows,
-        fit.approaches_agree.message if fit.approaches_agree else "",
+        " ".join(notes),
         rough=("a + b",),
         count=("N* at top budget", "D* at top budget"),
         text=("runs",),
@@ -265,10 +266,11 @@ def laws(
     fits: Mapping[str, FitResult], published: Mapping[str, Mapping[str, float]]
 ) -> Table | None:
     """Fits and published laws, one a row, one parameter of the main fit a column."""
-    first = next(iter(fits.values()))
-    names = dict.fromkeys([name for name in "ab" if name in first.derived] + [*first.params])
+    first, own = next(iter(fits.values())), fits if len(fits) > 1 else {}  # one has its own table
+    exponents = [name for name in first.params if own or name in ("alpha", "beta")]
+    names = dict.fromkeys([name for name in "ab" if name in first.derived] + exponents)
     entries: dict[str, Mapping[str, Any]] = {
-        **{title: {**fit.params, **fit.derived} for title, fit in fits.items()},
+        **{title: {**fit.params, **fit.derived} for title, fit in own.items()},
         **{
             title: {name: (value, None, None) for name, value in values.items()}
             for title, values in published.items()
@@ -278,7 +280,7 @@ def laws(
         {"law": title, **{name: values.get(name) for name in names}}
         for title, values in entries.items()
     ]
-    caption = "E, A and B depend on data and tokeniser; compare a and b."
+    caption = "Exponents can be compared; E, A and B depend on data and tokeniser."
     title = "Published laws for comparison"
     return record_table("laws", title, rows, caption, interval=tuple(names))
 
@@ -299,15 +301,18 @@ def provenance(fit: FitResult) -> Table:
     """Conventions, sources, digests, versions: what is needed to reproduce the numbers."""
     source, objective, cost = fit.source, fit.objective, fit.cost
     columns = ", ".join(f"{key} = {value}" for key, value in source.columns.items())
+    sizes = {"delta": objective.delta, "value": objective.value}
+    listed = [f"{name} {number(x)}" for name, x in sizes.items() if x is not None]
+    minimised = ", ".join([objective.name, *listed])
     rows = [
         ("law", f"{fit.law} ({fit.approach})"),
-        ("objective", f"{objective.name}, delta {objective.delta}, value {objective.value}"),
+        ("objective", minimised),
         ("parameters N", source.convention.params or "as given"),
         ("FLOPs C", source.convention.flops or "as given"),
         ("cost of training", f"C = {number(cost.c0)} N^{number(cost.p)} D"),
         ("columns", columns or "–"),
         ("source", ", ".join(source.paths) or "–"),
-        ("digest", source.digest or "–"),
+        ("digest of the data", source.digest[:12] or "–"),
         ("scaling version", fit.version),
         *(("note", note) for note in source.notes),
     ]

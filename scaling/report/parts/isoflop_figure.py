@@ -5,12 +5,12 @@ them, the optima, and the answer.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
 
 from scaling.fit.result import BudgetMinimum, FitResult
-from scaling.formatting import format_flops
+from scaling.formatting import format_count, format_flops
 from scaling.predict.law_source import FittedLaw
 from scaling.render.figure import (
     ColorScale,
@@ -25,16 +25,20 @@ from scaling.render.figure import (
 )
 from scaling.report.parts.answer import answer_curve, answer_name, fitted_loss
 from scaling.report.parts.drawing import (
-    AHEAD,
-    LOSS_AXIS,
-    N_AXIS,
     POINTS_SHOWN,
+    answer_budget,
+    c_axis,
+    fitted_points,
+    loss_axis,
+    n_axis,
     notes,
     of_all,
     thinned,
 )
 
-MOST_LABELS = 6  # of curves: more overlap in the column of a paper
+LABEL = 0.22, 0.06  # of a budget in the column of a paper: width and half its height
+SIDES: tuple[tuple[int, Literal["left", "right"]], ...] = ((1, "left"), (-1, "right"))
+Ends = tuple[str, Colour, np.ndarray]  # of a curve: its budget, colour, and right and left end
 
 
 def isoflop_curves(fit: FitResult, law: FittedLaw | None) -> Figure | None:
@@ -46,58 +50,110 @@ def isoflop_curves(fit: FitResult, law: FittedLaw | None) -> Figure | None:
     if not curves:
         return None
     budgets = np.array([curve.flops for curve in curves])
-    ramp = ColorScale.of(budgets, "training FLOPs C", "flops")
+    ramp = ColorScale.of(budgets, c_axis(fit.source).label, "flops", in_words=True)
     most, traces, unavailable = max(2, POINTS_SHOWN // len(curves)), list[Trace](), []
-    every = -(-len(curves) // MOST_LABELS)
-    for index, curve in enumerate(curves):
+    top = max(float(np.max(np.asarray(curve.loss, float))) for curve in curves)
+    ends: list[Ends] = []
+    for curve in curves:
         colour: Colour = ramp.at(curve.flops)
         if curve.unavailable:
             colour = "muted"
             unavailable.append(f"{format_flops(curve.flops)}: {curve.unavailable}")
-        *drawn, label = _budget(curve, law, colour, most)
-        traces += drawn if (len(curves) - 1 - index) % every else [*drawn, label]
+        names = (
+            ("", "")
+            if curve is not curves[-1]
+            else (answer_name(law) if law else "", "parabola through these runs")
+        )
+        drawn = _budget(curve, law, colour, most, names, top)
+        x, y = (np.asarray(getattr(drawn[0], name), float) for name in "xy")
+        sides = [x.argmax(), x.argmin()]
+        ends.append((format_flops(curve.flops), colour, np.column_stack((x[sides], y[sides]))))
+        traces += drawn
     has_law = any(isinstance(trace, Line) and trace.width > 2 for trace in traces)
     optima = _optima(fit, law, budgets) if has_law and law else []
     traces += optima or _minima(curves)
+    traces += _labels(ends, traces)
     caption = "Each colour is one compute budget in FLOPs: dots are runs, "
     if has_law and law:
-        weighted = ", which counts a run as its FLOPs" if law.combination else ""
-        caption += f"solid lines {answer_name(law)} at that budget{weighted}, dotted ones the "
-        caption += "curve through its runs alone. Stars mark N*"
-        caption += ", the last one the answer with its intervals." if optima else "."
+        weighted = " (runs weighted by their FLOPs)" if law.combination else ""
+        caption += f"solid lines {answer_name(law)}{weighted}, dotted ones the parabola through "
+        caption += "the runs of that budget alone. Bars: intervals of the answer."
+        caption += _farthest(fit, law)
     else:
         caption += "lines the curve through them, stars its minimum N*."
     if unavailable:
         caption += f" Grey, without a minimum: {'; '.join(unavailable)}."
     counts = np.array([len(curve.n_params or ()) for curve in curves])
     caption += of_all(np.minimum(counts, most).sum(), counts.sum())
-    ends = np.concatenate([np.ravel(np.asarray(trace.x, float)) for trace in traces])
-    axes = replace(N_AXIS, range=(float(ends.min()) * 0.85, float(ends.max()) * 1.5)), LOSS_AXIS
+    axes = n_axis(fit.source), loss_axis(fit.source)
     title = "Loss against size at fixed compute"
-    return Figure("isoflop-curves", title, caption, *axes, traces, size="wide")
+    return Figure("isoflop-curves", title, caption, *axes, traces, ramp, size="wide")
 
 
-def _budget(curve: BudgetMinimum, law: FittedLaw | None, colour: Colour, most: int) -> list[Trace]:
-    """The runs of a budget, the law and the parabola through them, and the budget in words."""
+def _farthest(fit: FitResult, law: FittedLaw) -> str:
+    """Which run lies farthest from the law's curves."""
+    points = fitted_points(fit, "n_params", "tokens", "flops", "loss")
+    predicted = fitted_loss(law, *points[:2]) if points else None
+    if points is None or predicted is None:
+        return ""
+    error = points[3] / predicted - 1
+    worst = int(np.argmax(abs(error)))
+    at = f"{format_count(points[0][worst])} parameters at {format_flops(points[2][worst])} FLOPs"
+    return f" Farthest from its curve: {at}, {100 * error[worst]:+.1f} %."
+
+
+def _budget(
+    curve: BudgetMinimum,
+    law: FittedLaw | None,
+    colour: Colour,
+    most: int,
+    names: tuple[str, str],
+    top: float,
+) -> list[Trace]:
+    """The runs of a budget, and the law and the parabola through them up to the loss `top`."""
+    budget = f"{format_flops(curve.flops)} FLOPs"
     sizes, losses = (np.asarray(values, float) for values in (curve.n_params, curve.loss))
     x = np.geomspace(sizes.min() * 0.9, sizes.max() * 1.1, 60)
     y = fitted_loss(law, x, law.cost.tokens(x, np.asarray(curve.flops))) if law else None
-    traces: list[Trace] = [] if y is None else [Line(x, y, "", colour, "solid", 2.4)]
+    traces: list[Trace] = []
+    if y is not None:
+        x, y = (each[y <= max(top, y.min())] for each in (x, y))
+        traces.append(Line(x, y, names[0], colour, "solid", 2.4, f"law at {budget}"))
     if curve.curve:
         dash: Dash = "solid" if y is None else "dot"
-        traces.append(Line(curve.curve.n_params, curve.curve.loss, "", colour, dash, 1.5))
+        through, note = curve.curve, f"parabola through the runs of {budget}"
+        traces.append(Line(through.n_params, through.loss, names[1], colour, dash, 1.5, note))
     kept = thinned(len(sizes), most)
     at = notes(n=sizes[kept], loss=losses[kept], c=[curve.flops] * len(kept))
     symbol: Symbol = "open" if curve.unavailable else "circle"
-    traces.append(Markers(sizes[kept], losses[kept], "", colour, symbol, 7, notes=at))
-    end = losses[sizes.argmax()] if y is None else y[-1]
-    word = format_flops(curve.flops) + (", no minimum" if curve.unavailable else "")
-    return [*traces, Text(x[-1] * 1.03, float(end), word, colour, "left")]
+    named: dict[str, Any] = {"notes": at, "name": f"runs of {budget}"}
+    return [*traces, Markers(sizes[kept], losses[kept], "", colour, symbol, 7, **named)]
+
+
+def _labels(ends: Sequence[Ends], drawn: Sequence[Trace]) -> list[Trace]:
+    """The budget of each curve after its right or before its left end, where it covers no run, no
+    optimum and no other budget; the largest budgets first.
+    """
+    markers = [trace for trace in drawn if isinstance(trace, Markers)]
+    columns = [np.concatenate([np.asarray(getattr(t, xy), float) for t in markers]) for xy in "xy"]
+    taken = np.log(np.column_stack(columns))
+    width, height = LABEL * np.ptp(taken, axis=0)
+    labels: list[Trace] = []
+    for budget, colour, places in reversed(ends):
+        for place, (side, anchor) in zip(places, SIDES, strict=True):
+            across, up = ((taken - np.log(place)) * (side, 1)).T
+            if not ((across >= 0) & (across < width) & (abs(up) < height)).any():
+                x, y = map(float, place * (1.03**side, 1))
+                labels.append(Text(x, y, budget, colour, anchor))
+                word = np.log(place) + np.outer(np.linspace(0, side * width, 5), (1, 0))
+                taken = np.concatenate([taken, word])
+                break
+    return labels
 
 
 def _optima(fit: FitResult, law: FittedLaw, budgets: np.ndarray) -> list[Trace]:
     """N* by the law on its curve at every budget, and N* and L* at ten times the largest one."""
-    flops = np.append(np.sort(budgets), AHEAD * fit.range["flops"][1])
+    flops = np.append(np.sort(budgets), answer_budget(fit))
     size, loss = (answer_curve(law, name, flops) for name in ("n_star", "loss_star"))
     if size is None or loss is None:
         return []
@@ -106,11 +162,12 @@ def _optima(fit: FitResult, law: FittedLaw, budgets: np.ndarray) -> list[Trace]:
     y = loss.value if on_curve is None else np.append(on_curve[:-1], loss.value[-1])
     at = notes(n=n, loss=y, c=flops)
     traces: list[Trace] = [
-        Line(n, y, "", "muted", "dot", 1.4),
+        Line(n, y, "N*(C)", "muted", "dot", 1.4),
         Markers(n[:-1], y[:-1], "N* of a budget", "ink", "star", 12, notes=at[:-1]),
     ]
     if np.isfinite(size.lo[-1]):
-        traces.append(Line([size.lo[-1], size.hi[-1]], y[[-1, -1]], "", 1, "solid", 1.6))
+        reach = [size.lo[-1], size.hi[-1]]
+        traces.append(Line(reach, y[[-1, -1]], "", 1, "solid", 1.6, "interval of N*"))
     label = f"the answer at {format_flops(flops[-1])} FLOPs"
     known = np.isfinite(loss.lo[-1] + loss.hi[-1])
     lo, hi = (loss.lo[last], loss.hi[last]) if known else (None, None)
@@ -124,4 +181,4 @@ def _minima(curves: Sequence[BudgetMinimum]) -> list[Trace]:
         return []
     n, loss, flops = np.array(known, float).T
     stars = Markers(n, loss, "minimum", "ink", "star", 13, notes=notes(n=n, c=flops))
-    return [Line(n, loss, "", "muted", "dot", 1.4), stars]
+    return [Line(n, loss, "", "muted", "dot", 1.4, "N* and L*"), stars]

@@ -25,11 +25,12 @@ from scaling.render.figure import (
 from scaling.report.parts.answer import AnswerCurve, answer_curve, answer_name, fitted_loss
 from scaling.report.parts.drawing import (
     AHEAD,
-    C_AXIS,
-    LOSS_AXIS,
-    N_AXIS,
     POINTS_SHOWN,
+    answer_budget,
+    c_axis,
     fitted_points,
+    loss_axis,
+    n_axis,
     notes,
     of_all,
     thinned,
@@ -37,6 +38,7 @@ from scaling.report.parts.drawing import (
 from scaling.report.parts.fit_tables import APPROACHES, power_law
 
 TOKENS_PER_PARAM = 20.0
+MINIMA = {"isoflop": "isoFLOP minima", "envelope": "sizes on the envelope", "parametric": ""}
 LEVELS = 12
 
 
@@ -49,31 +51,29 @@ def frontier_size(fit: FitResult, law: FittedLaw | None) -> Figure | None:
     flops, cost = _budgets(fit), fit.cost
     answer = answer_curve(law, "n_star", flops) if law else None
     traces = _band(flops, answer, "ink")
-    caption = (
-        "Compute-optimal size by the three approaches; dots are the points that approaches 1 and "
-        "2 are fitted to."
-    )
+    points, lines, caption = list[Trace](), list[Trace](), "Compute-optimal size by approach."
     if traces and law:
-        caption += f" The band is the {100 * fit.ci:g} % interval of {answer_name(law)}."
+        caption += f" Band: {100 * fit.ci:g} % interval of {answer_name(law)}."
     if answer and law and law.combination is not None:  # else it is that of approach 3
         traces.append(Line(flops, answer.value, answer_name(law), "ink", "solid", 2.4))
     for colour, (name, title) in enumerate(APPROACHES.items()):
         result = fit.approaches.get(name)
         if result is None or result.n_star is None or result.n_star.exponent is None:
             continue
-        label = f"{title}: C^{result.n_star.exponent:.3f}"
-        traces.append(Line(flops, power_law(result.n_star, flops), label, colour, width=1.5))
+        lines.append(Line(flops, power_law(result.n_star, flops), title, colour, width=1.5))
         dots = [(m.flops, m.n_star) for m in result.minima if m.n_star and not m.unavailable]
-        if dots:
+        if dots:  # many small ones lie under the few of the isoFLOP curves
             c, n = np.array(dots, float).T
-            size = 8 if len(dots) < 12 else 4
-            traces.append(Markers(c, n, "", colour, size=size, notes=notes(n=n, c=c)))
+            few, at = len(dots) < 12, notes(n=n, c=c)
+            marks = Markers(c, n, MINIMA[name], colour, size=8 if few else 3, notes=at)
+            points.insert(len(points) if few else 0, marks)
+    traces += [*points, *lines]
     if not traces:
         return None
     twenty = (flops / (cost.c0 * TOKENS_PER_PARAM)) ** (1 / (cost.p + 1))  # C = c0 N^p (20 N)
     traces.append(Line(flops, twenty, "20 tokens per parameter", "muted", "dash", 1.6))
     title = "Compute-optimal size N*(C)"
-    return Figure("frontier-size", title, caption, C_AXIS, N_AXIS, (*traces, _edge(fit)))
+    return Figure("frontier-size", title, caption, *_axes(fit), (*traces, _edge(fit)))
 
 
 def published_frontiers(fit: FitResult, law: FittedLaw) -> Figure | None:
@@ -90,14 +90,16 @@ def published_frontiers(fit: FitResult, law: FittedLaw) -> Figure | None:
         return None
     own = Line(flops, answer.value, f"this fit, {answer_name(law)}", "ink", "solid", 2.6)
     traces = [*_band(flops, answer, "ink"), own]
-    for colour, (name, entry) in enumerate(PUBLISHED.items()):
+    for name, entry in PUBLISHED.items():
+        colour = sum(isinstance(trace, Line) and bool(trace.label) for trace in traces) - 1
         with suppress(ScalingError):  # a law of one input has no frontier
             n = entry.frontier().n_star(flops)
-            traces.append(Line(flops, n, name, colour, "dash" if colour > 5 else "dot", 1.4))
+            traces.append(Line(flops, n, name, colour, "dash", 1.2))
             if entry.flops_range:
                 low, high = entry.flops_range
                 inside = (flops >= low) & (flops <= high)
-                traces.append(Line(flops[inside], n[inside], "", colour, "solid", 2.6))
+                note = f"{name}, budgets that it was fitted to"
+                traces.append(Line(flops[inside], n[inside], "", colour, "solid", 2.6, note))
     models = Markers(
         [6 * model.n_params * model.tokens for model in NAMED],
         [model.n_params for model in NAMED],
@@ -112,7 +114,7 @@ def published_frontiers(fit: FitResult, law: FittedLaw) -> Figure | None:
         "and model counts N and C in its own convention, and was trained on its own data."
     )
     title, traces = "This frontier and published ones", [*traces, models, _edge(fit)]
-    return Figure("models", title, caption, C_AXIS, N_AXIS, traces, size="wide")
+    return Figure("models", title, caption, *_axes(fit), traces, size="wide")
 
 
 def frontier_loss(fit: FitResult, law: FittedLaw | None) -> Figure | None:
@@ -128,30 +130,33 @@ def frontier_loss(fit: FitResult, law: FittedLaw | None) -> Figure | None:
     traces: tuple[Trace, ...] = (
         *_band(flops, best, 0),
         Markers(c[kept], loss[kept], "runs", "muted", "circle", 5),
-        Line(flops, best.value, "L*(C)", 0),
-        Markers(flops[-1:], best.value[-1:], "ten times the largest budget", 1, "star", 14),
+        Line(flops, best.value, f"L*(C) by {answer_name(law)}", 0),
+        Markers(flops[-1:], best.value[-1:], "the answer", 1, "star", 14),
         _edge(fit),
     )
     caption = (
-        f"The line is the loss that {answer_name(law)} expects of a compute-optimal run, with its "
-        "interval; runs of other sizes lie above it, but for the noise of a run."
+        f"Line and band: the loss of a compute-optimal run and its {100 * fit.ci:g} % interval. "
+        "Runs of other sizes lie above the line, except for the noise of a run."
     )
     caption += of_all(len(kept), fit.n_points)
     title = "Compute-optimal loss L*(C)"
-    axis = replace(C_AXIS, range=(float(flops[0]), float(flops[-1]) * 1.3))
-    return Figure("frontier-loss", title, caption, axis, LOSS_AXIS, traces)
+    axis = replace(c_axis(fit.source), range=(float(flops[0]), float(flops[-1]) * 1.3))
+    return Figure("frontier-loss", title, caption, axis, loss_axis(fit.source), traces)
+
+
+def _axes(fit: FitResult) -> tuple[Axis, Axis]:
+    return c_axis(fit.source), n_axis(fit.source)
 
 
 def _budgets(fit: FitResult) -> np.ndarray:
-    low, high = fit.range["flops"]
-    return np.geomspace(low * 0.8, high * AHEAD, 60)
+    return np.geomspace(fit.range["flops"][0] * 0.8, answer_budget(fit), 60)
 
 
 def _band(flops: np.ndarray, answer: AnswerCurve | None, colour: int | str) -> list[Trace]:
     """The interval of an answer, where it is known throughout."""
     if answer is None or not np.isfinite(answer.lo).all():
         return []
-    return [Band(flops, answer.lo, answer.hi, colour)]
+    return [Band(flops, answer.lo, answer.hi, colour, "interval")]
 
 
 def _edge(fit: FitResult) -> ReferenceLine:
@@ -191,10 +196,11 @@ def contours(fit: FitResult, law: FittedLaw | None) -> Figure | None:
     at = notes(n=sizes[kept], c=budgets[kept], loss=runs_loss[kept])
     traces.append(Markers(budgets[kept], sizes[kept], "runs", "ink", "circle", 6, notes=at))
     caption = (
-        f"Lines of equal loss of the law {law.law}; along the frontier the loss is the lowest for "
-        "its compute. Dots are the fitted runs." + of_all(len(kept), fit.n_points)
+        f"Lines of equal loss by the law {law.law} alone; along the frontier the loss is the "
+        "lowest for its compute. Dots are the fitted runs." + of_all(len(kept), fit.n_points)
     )
-    axes = replace(C_AXIS, range=(x[0], x[-1])), replace(N_AXIS, range=(y[0], y[-1]))
+    across, along = _axes(fit)
+    axes = replace(across, range=(x[0], x[-1])), replace(along, range=(y[0], y[-1]))
     return Figure("contours", "Contours of the fitted law", caption, *axes, traces, ramp)
 
 
@@ -203,29 +209,40 @@ def _alone(law: FittedLaw) -> FittedLaw:
     return replace(law, combination=None)
 
 
-def residuals(fit: FitResult, law: FittedLaw | None) -> Figure | None:
-    """log(measured / predicted) against the prediction, coloured by size: a slope, a bend or an
-    order of colours means that the law's form is wrong.
+def log_residuals(fit: FitResult, law: FittedLaw | None) -> np.ndarray | None:
+    """log(measured / predicted) (n,) of the fitted points, by the law whose parameters the report
+    lists.
     """
     points = fitted_points(fit, "n_params", "tokens", "loss")
     if law is None or points is None:
         return None
-    n, d, loss = points
-    predicted = fitted_loss(_alone(law), n, d)
-    if predicted is None or min(predicted.min(), loss.min()) <= 0:
+    predicted = fitted_loss(_alone(law), *points[:2])
+    if predicted is None or min(predicted.min(), points[2].min()) <= 0:
         return None
-    error, kept = np.log(loss / predicted), thinned(len(loss), POINTS_SHOWN)
-    ramp = ColorScale.of(n)
+    return np.log(points[2] / predicted)
+
+
+def residuals(fit: FitResult, law: FittedLaw | None) -> Figure | None:
+    """log(measured / predicted) against the prediction, coloured by size: a slope, a bend or an
+    order of colours means that the law's form is wrong.
+    """
+    points, error = fitted_points(fit, "n_params", "tokens", "loss"), log_residuals(fit, law)
+    if points is None or error is None:
+        return None
+    n, d, loss = points
+    predicted, kept = loss / np.exp(error), thinned(len(loss), POINTS_SHOWN)
+    ramp = ColorScale.of(n, n_axis(fit.source).label)
     at = notes(n=n[kept], d=d[kept], error=error[kept])
     reach = max(float(np.abs(error).max()) * 1.15, 1e-6)
     runs = Markers(predicted[kept], error[kept], "", ramp.at(n[kept]), "circle", 7, notes=at)
-    rms = 100 * float(np.sqrt(np.mean(error**2)))
+    rms = fit.goodness and fit.goodness.rmse_percent
+    spread = "" if rms is None else f", errors {rms:.3g} % root mean square"
     caption = (
-        f"log(measured / predicted) of the law {law.law}: root mean square {rms:.3g} %. A slope, a "
-        "bend, or colours in order would mean that its form is wrong."
+        f"log(measured / predicted) of the law {fit.law} alone{spread}. A slope, a bend, or "
+        "colours in order mean that its form is wrong."
     )
     caption += of_all(len(kept), fit.n_points)
-    axes = Axis("predicted loss", log=True), Axis("log residual", range=(-reach, reach))
+    axes = loss_axis(fit.source, name="predicted loss"), Axis("log residual", range=(-reach, reach))
     traces = (ReferenceLine(y=0.0), runs)
     return Figure("residuals", "Residuals of the law", caption, *axes, traces, ramp)
 
@@ -238,23 +255,25 @@ def bootstrap_cloud(fit: FitResult, published: Mapping[str, Mapping[str, float]]
     alpha, beta = (np.asarray(draws[name], float) for name in ("alpha", "beta"))
     kept = thinned(len(alpha), POINTS_SHOWN)
     a, b = (float(fit.params[name].value or np.nan) for name in ("alpha", "beta"))
-    names: dict[tuple[float, float], list[str]] = {}  # two papers may have the same exponents
-    for name, law in published.items():
-        if "alpha" in law and "beta" in law:
-            names.setdefault((round(law["alpha"], 2), round(law["beta"], 2)), []).append(name)
-    x_axis = _cloud_axis("α, of size", alpha, [a, *(at[0] for at in names)])
-    y_axis = _cloud_axis("β, of tokens", beta, [b, *(at[1] for at in names)])
+    laws = {name: law for name, law in published.items() if {"alpha", "beta"} <= law.keys()}
+    x_axis = _cloud_axis("α, of size", alpha, [a, *(law["alpha"] for law in laws.values())])
+    y_axis = _cloud_axis("β, of tokens", beta, [b, *(law["beta"] for law in laws.values())])
+    close: dict[tuple[float, float], list[str]] = {}  # share a label, not a place
+    for name, law in laws.items():
+        close.setdefault((round(law["alpha"], 2), round(law["beta"], 2)), []).append(name)
     span = x_axis.range or (0.0, 1.0)
     traces: list[Trace] = [
         Markers(alpha[kept], beta[kept], "bootstrap refits", 0, "open", 4.5),
         Line(span, span, "α = β (a = ½)", "muted", "dash", 1.2),
     ]
-    for index, ((x, y), same) in enumerate(names.items()):
-        traces.append(Markers([x], [y], ", ".join(same), 2 + index, "diamond", 10))
+    for index, names in enumerate(close.values()):
+        x, y = ([laws[name][exponent] for name in names] for exponent in ("alpha", "beta"))
+        label = ", ".join(names)
+        traces.append(Markers(x, y, label, 2 + index, "diamond", 10, notes=names))
     traces.append(Markers([a], [b], "this fit", 1, "star", 15))
     caption = (
-        "Each ring is one refit to resampled runs: the tilt shows how far α and β trade "
-        "against each other."
+        "Each ring is one refit to resampled runs. A narrow cloud means that α and β are "
+        "settled; a ridge, that one trades against the other."
     )
     title = "Bootstrap cloud of the exponents"
     return Figure("bootstrap-cloud", title, caption, x_axis, y_axis, traces)

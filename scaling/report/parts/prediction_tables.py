@@ -59,11 +59,9 @@ def error_parts(prediction: PredictionResult) -> Table | None:
 
 
 def predictions(forecasts: Sequence[PredictionResult]) -> Table | None:
-    """The compute-optimal model at each budget, within the data and beyond."""
-    beyond, title = "decades beyond the data", "Compute-optimal models"
+    """The compute-optimal model at each budget."""
     columns = {"flops.value": "FLOPs", **{name: label for name, label, _ in OPTIMUM}}
-    columns["extrapolation_decades"] = beyond
-    return record_table("predictions", title, forecasts, columns=columns, short=(beyond,))
+    return record_table("predictions", "Compute-optimal models", forecasts, columns=columns)
 
 
 def model(prediction: PredictionResult) -> Table | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -103,5 +104,6 @@ def training_origin(table: pd.DataFrame) -> Table:
         (label, ", ".join(sorted(map(str, table[column].dropna().unique()))[:8]) or "–")
         for label, column in columns.items()
     ]
+    origin = [(label, re.sub(r"\b1 threads", "1 thread", text)) for label, text in origin]
     origin.append(("training time", format_seconds(seconds)))
     return pairs("training-origin", "Where the runs were trained", origin)

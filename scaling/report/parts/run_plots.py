@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
-from scaling.fit.result import FitResult
+from scaling.fit.result import FitResult, SourceInfo
 from scaling.formatting import format_flops
 from scaling.points.points import Points
 from scaling.render.figure import Axis, Band, ColorScale, Figure, Line, Markers
-from scaling.report.parts.drawing import C_AXIS, notes, of_all, thinned
+from scaling.report.parts.drawing import c_axis, loss_axis, n_axis, notes, of_all, thinned
 
 CURVES_SHOWN = 240
 HOLDOUT_SHOWN = 300
 GRID = 400  # budgets at which the lowest of the loss curves is read
 
 
-def training_curves(curves: Points | None) -> Figure | None:
+def training_curves(curves: Points | None, source: SourceInfo | None = None) -> Figure | None:
     """Loss against compute, one line a run, and the lowest of these lines (approach 1).
 
-    `curves` holds every evaluation of every run; its `group` is the run.
+    `curves` holds every evaluation of every run; its `group` is the run. Axes say how the `source`
+    of the fit counts.
     """
+    sources = [source] if source else []
     if curves is None or not len(curves):
         return None
     table = pd.DataFrame(
@@ -30,7 +34,7 @@ def training_curves(curves: Points | None) -> Figure | None:
     kept = last["run"].to_numpy()[thinned(len(last), CURVES_SHOWN)]
     kept = np.union1d(kept, last.nsmallest(10, "loss")["run"])
     drawn = table[table["run"].isin(kept)].sort_values(["n", "run", "c"])
-    ramp = ColorScale.of(table["n"].to_numpy())
+    ramp = ColorScale.of(table["n"].to_numpy(), n_axis(*sources).label)
     grid = np.geomspace(drawn["c"].min(), drawn["c"].max(), GRID)
     lowest, lines = np.full(GRID, np.inf), []
     for name, run in drawn.groupby("run", sort=False):
@@ -48,7 +52,9 @@ def training_curves(curves: Points | None) -> Figure | None:
     top = float(np.quantile(table["loss"], 0.995)) * 1.02
     y_axis = Axis("loss (nats per token)", True, range=(float(table["loss"].min()) * 0.97, top))
     title = "Loss against compute"
-    return Figure("training-curves", title, caption, C_AXIS, y_axis, (*lines, front), ramp)
+    return Figure(
+        "training-curves", title, caption, c_axis(*sources), y_axis, (*lines, front), ramp
+    )
 
 
 def holdout(fit: FitResult) -> Figure | None:
@@ -72,11 +78,22 @@ def holdout(fit: FitResult) -> Figure | None:
     traces = (
         Band(diagonal, diagonal * 0.99, diagonal * 1.01, "muted"),
         Line(limits, limits, "exact", "muted", "dash", 1.4),
-        Markers(measured, predicted, "left-out runs", 1, "circle", 9, lo, hi, at),
+        Markers(
+            measured,
+            predicted,
+            f"left-out runs, {100 * fit.ci:g} % intervals",
+            1,
+            "circle",
+            9,
+            lo,
+            hi,
+            at,
+        ),
     )
     caption = (
         f"The {format_flops(result.budget)}-FLOP runs were left out, then predicted from "
         "the cheaper ones. The grey band is ±1 %." + of_all(len(rows), result.n_test)
     )
-    axes = Axis("measured loss", range=limits), Axis("predicted loss", range=limits)
-    return Figure("holdout", "Hold-out prediction", caption, *axes, traces)
+    measures = (loss_axis(fit.source, name=f"{name} loss") for name in ("measured", "predicted"))
+    x_axis, y_axis = (replace(axis, log=False, range=limits) for axis in measures)
+    return Figure("holdout", "Hold-out prediction", caption, x_axis, y_axis, traces)

@@ -14,7 +14,7 @@ from scaling.fit.frontier.frontier import Frontier
 from scaling.formatting import format_count, format_flops
 from scaling.predict.law_source import FittedLaw
 from scaling.render.figure import Axis, Band, Figure, Line, Markers, ReferenceLine, Trace
-from scaling.render.table import format_estimate, number
+from scaling.render.table import format_estimate
 
 SHARES = np.geomspace(0.25, 4.0, 49)  # of N*
 HALF, BEST, TWICE = 12, 24, 36  # indices of 1/2, 1 and 2
@@ -84,9 +84,7 @@ def figure(penalty: SizePenalty | None) -> Figure | None:
     waste = 100 * penalty.waste
 
     def marks(label: str, symbol: Any, size: float, *at: int) -> Markers:
-        notes = [
-            f"{SHARES[i]:.2g} N*: loss {penalty.loss[i]:.4g}, {waste[i]:.2g} % wasted" for i in at
-        ]
+        notes = [f"{SHARES[i]:.2g} N*: {waste[i]:.2g} % wasted" for i in at]
         return Markers(SHARES[[*at]], waste[[*at]], label, 1, symbol, size, notes=notes)
 
     traces: list[Trace] = [
@@ -96,16 +94,15 @@ def figure(penalty: SizePenalty | None) -> Figure | None:
         marks("N*", "star", 14, BEST),
     ]
     caption = (
-        f"Every size gets the same {format_flops(penalty.flops)} FLOPs; by the law {penalty.law}, "
-        f"whose N* is {format_count(penalty.n_star)}, this share of them would not be needed at N* "
-        "for the same loss."
+        f"At {format_flops(penalty.flops)} FLOPs, by the law {penalty.law} alone (its N* is "
+        f"{format_count(penalty.n_star)}): the share of the compute that the best size saves at "
+        "the same loss."
     )
     if penalty.draws is not None:
         ends = [penalty.interval(index) for index in range(len(SHARES))]
         band = Band(SHARES, [end.lo or 0.0 for end in ends], [end.hi or 0.0 for end in ends], 0)
         traces.insert(0, band)
-        caption += " The band takes every refit for the truth: at N* it is the price of not "
-        caption += "knowing N* better."
+        caption += f" Band: {100 * penalty.ci:g} % over bootstrap refits."
     axes = N_SHARE, Axis("compute wasted, %")
     return Figure("wrong-size", "Compute wasted by a wrong size", caption, *axes, traces)
 
@@ -114,10 +111,8 @@ def sentence(penalty: SizePenalty | None) -> str | None:
     """What half and twice the size cost, in numbers."""
     if penalty is None:
         return None
-    half, best, twice = (number(float(penalty.loss[index])) for index in (HALF, BEST, TWICE))
     less, more = (format_estimate(penalty.interval(index), "short") for index in (HALF, TWICE))
     return (
-        f"A wrong size, by this law: with the same {format_flops(penalty.flops)} FLOPs half of N* "
-        f"reaches a loss of {half} instead of {best}, for which {less} % less would have been "
-        f"enough; twice N* {twice}, {more} %."
+        f"A model of half the best size wastes {less} % of the compute, one of twice the size "
+        f"{more} % (by the law {penalty.law} alone)."
     )

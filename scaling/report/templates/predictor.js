@@ -5,7 +5,7 @@
   const fit = JSON.parse(document.getElementById("predictor-data").textContent);
   const at = (id) => document.getElementById("predict-" + id);
   const numbers = (powers) => Object.fromEntries(Object.entries(powers).map(([name, value]) => [name, Array.isArray(value) ? value.map(Number) : Number(value)]));
-  const FAR_DECADES = 0.3, TESTED_DECADES = 1.5, INSIDE = 0.05; // as predict/predict.py has them
+  const FAR_DECADES = 0.3, TESTED_DECADES = 1.5, INSIDE = 0.05, MAX_SIZE_FACTOR = 4; // as predict/predict.py and report/summary.py have them
   const SPAN = Math.log(1e4), POINTS = 401, PASSES = 8, NARROWING = 50; // as predict/iso_loss.py has them
   const FORWARD = 2; // FLOPs a parameter and token when a model is used
   const SUFFIXES = { "": 1, K: 1e3, M: 1e6, B: 1e9, G: 1e9, T: 1e12, P: 1e15, E: 1e18 };
@@ -197,16 +197,27 @@
     }
   };
 
+  const tooFar = (decades) => {
+    const tested = fit.combination?.tested;
+    if (decades > TESTED_DECADES && candidates) return [`forecasts were tested up to ${TESTED_DECADES} decades beyond the data: farther out the interval is a guess`];
+    if (Number.isFinite(tested) && decades > tested + INSIDE) return [`these runs test forecasts over ${fixed(tested, 1)} decades, and this one goes ${fixed(decades, 1)}: on other runs nine of ten such 95 % intervals held`];
+    return decades > FAR_DECADES && draws ? ["the interval does not cover errors in the law's form: on other runs seven of ten such 95 % intervals held"] : [];
+  };
+
+  // summary.light: that of the fit, until the answer is too wide or too far out
+  const light = (flops, { n_params: { lo, hi } }) => {
+    const [level] = fit.light, [far] = tooFar(Math.log10(flops / fit.range.flops[1]));
+    if (level !== "not yet" && hi / lo > MAX_SIZE_FACTOR) return ["not yet", `the best size is known within a factor of ${general(hi / lo, 2)} only`];
+    return level === "trust it" && far ? ["with care", far] : fit.light;
+  };
+
   const warnings = (flops, answered, least) => {
     const [low, high] = fit.range.flops;
     const decades = Math.max(0, Math.log10(flops / high));
     const said = [...fit.warnings];
-    if (decades > INSIDE) said.push(`${fixed(decades, 1)} decades of compute beyond the data (${flopsText(flops)} against ${flopsText(high)} FLOPs)`);
-    if (flops < low * 0.99) said.push(`${fixed(Math.log10(low / flops), 1)} decades of compute below the data`);
-    const tested = fit.combination?.tested;
-    if (decades > TESTED_DECADES && candidates) said.push(`forecasts were tested up to ${TESTED_DECADES} decades beyond the data: farther out the interval is a guess`);
-    else if (Number.isFinite(tested) && decades > tested + INSIDE) said.push(`these runs test forecasts over ${fixed(tested, 1)} decades, and this one goes ${fixed(decades, 1)}: on other runs nine of ten such 95 % intervals held`);
-    if (decades > FAR_DECADES && draws) said.push("the interval does not cover errors in the law's form: on other runs seven of ten such 95 % intervals held");
+    if (decades > INSIDE) said.push(`${flopsText(10 ** decades)} times the compute of the largest run (${flopsText(flops)} against ${flopsText(high)} FLOPs)`);
+    if (flops < low * 0.99) said.push(`${flopsText(low / flops)} times below the compute of the smallest run (${flopsText(flops)} against ${flopsText(low)} FLOPs)`);
+    said.push(...tooFar(decades));
     outside(answered, "", decades > INSIDE, said);
     if (least) {
       const [size, paid] = [least.n_params, least.tokens];
@@ -301,6 +312,9 @@
     outside(answered, "", false, left);
     const inside = flops >= fit.range.flops[0] * 0.99 && flops <= fit.range.flops[1] && !left.length ? " This lies within the budgets, sizes and tokens per parameter that were trained." : "";
     say(sentence(flops, texts) + (inUse ? servedSentence(tokens, inUse) : "") + inside);
+    const [level, why] = light(flops, answered), strong = Object.assign(document.createElement("strong"), { textContent: level[0].toUpperCase() + level.slice(1) });
+    at("light").className = `light ${{ "trust it": "trust", "with care": "care", "not yet": "not_yet" }[level]}`;
+    at("light").replaceChildren(strong, `: ${why}.`);
     at("warnings").replaceChildren(...warnings(flops, answered, inUse?.least).map((text) => Object.assign(document.createElement("li"), { textContent: text })));
     at("command").textContent = `${fit.command} ${word(budget)}${inUse ? ` --inference-tokens ${word(demand)}` : ""}`;
   };

@@ -17,13 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from scaling.errors import ScalingError, unknown_choice
+from scaling.errors import DISK, ScalingError, unknown_choice
 from scaling.files import check_local, disk_error
 from scaling.tasks.corpus.token_store import Source
 
 _BLOCK_BYTES = 2**20
 _MAX_ROW_BYTES = 2**28
-_SNIFFED_BYTES = 2**16
+_SNIFFED_BYTES = 2**20
+_FILES_NAMED = 8  # in a message
 BOM = b"\xef\xbb\xbf"
 _LINES = {".jsonl", ".ndjson"}
 _ROWS = {*_LINES, ".json", ".parquet"}
@@ -78,18 +79,27 @@ class Document:
             return hashlib.file_digest(cast(io.BufferedReader, handle), "sha256").digest()
 
 
-def list_files(sources: Sequence[Path], out: Path | None = None) -> dict[Path, list[Path]]:
+@dataclass(frozen=True)
+class FileList:
+    """The files of each source, each once, and why the others in a folder are no text."""
+
+    files: dict[Path, list[Path]]
+    skipped: dict[Path, str]
+
+
+def list_files(sources: Sequence[Path], out: Path | None = None) -> FileList:
     """The files of each source, each once, sorted within a source.
 
-    `out`, names that start with a dot and files that describe a data set are left out. Links to
-    folders are followed once.
+    `out`, names that start with a dot and files that describe a data set are left out; in a folder
+    of text, what is no text is skipped. Links to folders are followed once.
 
-    Raises ScalingError for what is missing, no regular file, an archive, a table or a pickle, or
-    JSON lines by another name.
+    Raises ScalingError for a source that is missing, no regular file, an archive, a table or a
+    pickle, no UTF-8, or JSON lines by another name, and where most files are no text.
     """
     if not sources:
         raise ScalingError("no files to prepare", remedy=_NAMES)
     seen: set[Path] = set()
+    skipped: dict[Path, str] = {}
     files: dict[Path, list[Path]] = {source: [] for source in sources}
     for source in files:
         check_local(source)
@@ -101,13 +111,41 @@ def list_files(sources: Sequence[Path], out: Path | None = None) -> dict[Path, l
                 name in _METADATA or (is_data_set and name.partition(".")[0] in _DESCRIPTIONS)
             ):
                 continue
-            _check_readable(path)
+            try:
+                _check_readable(path)
+            except ScalingError as error:
+                if path == source or error.exit_code == DISK:
+                    raise
+                skipped[path] = error.what
+                continue
             if path.resolve() not in seen:
                 files[source].append(path)
             seen.add(path.resolve())
+    if len(skipped) > len(seen):
+        raise ScalingError(
+            f"{len(skipped)} of {len(skipped) + len(seen)} files are no text: "
+            f"{describe_skipped(skipped)}",
+            where=sources[0],
+            remedy="leave them out, or name the files of text: "
+            "scaling data prepare FILES... --out FOLDER",
+        )
     if not seen:
-        raise ScalingError("the corpus is empty: no files", where=sources[0], remedy=_NAMES)
-    return files
+        what = "holds no text files: the corpus is empty"
+        raise ScalingError(what, where=sources[0], remedy=_NAMES)
+    return FileList(files, skipped)
+
+
+def describe_skipped(skipped: Mapping[Path, str]) -> str:
+    """The files that are no text by reason; of many the first."""
+
+    def listed(items: list[str]) -> str:
+        rest = len(items) - _FILES_NAMED
+        return ", ".join(items[:_FILES_NAMED]) + (f", {rest} more" if rest > 0 else "")
+
+    reasons: dict[str, list[str]] = {}
+    for path, why in skipped.items():
+        reasons.setdefault(why, []).append(path.name)
+    return listed([f"{why} ({listed(names)})" for why, names in reasons.items()])
 
 
 def describe_sources(files: Mapping[Path, Sequence[Path]]) -> list[Source]:
@@ -157,7 +195,8 @@ def _check_readable(path: Path) -> None:
             remedy = f"name the folder of save_to_disk as hf:{path.parent}, or convert it to .jsonl"
         wrong = f"{suffix} files are not read as text", remedy
     else:
-        head = _head(path)
+        data = _head(path)
+        head = data.removeprefix(BOM).lstrip()
         start = re.sub(rb"^\[\s*{\s*", b"[{", head[:100].lower())
         other = next((begin for begin in _OTHER_FORMATS if start.startswith(begin)), None)
         if suffix == ".json" and not _is_json_lines(head):
@@ -168,6 +207,9 @@ def _check_readable(path: Path) -> None:
             wrong = f"is {what}", remedy
         elif not has_rows(path) and _is_json_lines(head):
             wrong = "looks like JSON lines, not like text", "name it .jsonl"
+        elif not has_rows(path):
+            is_cut = len(data) == _SNIFFED_BYTES
+            _check_text(data[: whole_characters(data)] if is_cut else data, str(path), 0)
     if wrong[0]:
         raise ScalingError(wrong[0], where=path, remedy=wrong[1])
 
@@ -189,7 +231,7 @@ def has_rows(path: Path) -> bool:
 def _head(path: Path) -> bytes:
     try:
         with open(path, "rb") as handle:
-            return handle.read(_SNIFFED_BYTES).removeprefix(BOM).lstrip()
+            return handle.read(_SNIFFED_BYTES)
     except OSError as error:
         raise disk_error(error, path, "read") from error
 
@@ -306,16 +348,21 @@ def blocks(handle: BinaryIO, start: int, stop: int, where: str) -> Iterator[byte
         last = left <= _BLOCK_BYTES or data == rest
         cut = len(data) if last else data.rfind(b"\n") + 1 or whole_characters(data)
         block, rest = data[:cut], data[cut:]
-        try:
-            block.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise _not_utf8(where, offset + error.start) from None
-        if (at := block.find(b"\0")) >= 0:
-            what = f"not text: a zero byte at byte {offset + at}"
-            remedy = "leave it out, or convert it to UTF-8 text"
-            raise ScalingError(what, where=where, remedy=remedy)
+        _check_text(block, where, offset)
         yield block
         offset += cut
+
+
+def _check_text(block: bytes, where: str, offset: int) -> None:
+    """Raise ScalingError that names the byte where the block is not UTF-8 or holds a zero."""
+    try:
+        block.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _not_utf8(where, offset + error.start) from None
+    if (at := block.find(b"\0")) >= 0:
+        what = f"not text: a zero byte at byte {offset + at}"
+        remedy = "leave it out, or convert it to UTF-8 text"
+        raise ScalingError(what, where=where, remedy=remedy)
 
 
 def whole_characters(data: bytes) -> int:

@@ -22,7 +22,9 @@ from scaling.errors import ScalingError
 from scaling.tasks.corpus import hugging_face
 from scaling.tasks.corpus.documents import (
     Document,
+    FileList,
     blocks,
+    describe_skipped,
     describe_sources,
     documents,
     has_rows,
@@ -87,6 +89,7 @@ def prepare(
 
     def pieces(seen: _Duplicates | None = None) -> Iterator[_Piece]:
         excluded.clear()
+        excluded.update({"files that are no text": len(reader.skipped)} if reader.skipped else {})
         return _pieces(reader.documents(), val_frac, is_small, excluded, seen)
 
     train = (piece.text.decode() for piece in pieces() if piece.split == "train")
@@ -96,7 +99,7 @@ def prepare(
     def final_facts() -> dict[str, Any]:
         facts = encoder.facts.model_copy(update={"lossless": not any(losses)})
         counts = duplicates.counts()
-        warnings = tuple(_warnings(facts, counts))
+        warnings = tuple(_warnings(facts, counts, reader.skipped))
         return {"tokenizer": facts, "duplicates": counts, "warnings": warnings}
 
     by_hash = f"{val_frac:g} of the documents, by SHA-256"
@@ -132,7 +135,8 @@ class _Reader:
         paths = [Path(source) for source, named in zip(sources, is_named, strict=True) if not named]
         named = [str(source) for source, named in zip(sources, is_named, strict=True) if named]
         refs = [hugging_face.parse(text) for text in named]
-        self._files = list_files(paths, out) if paths or not refs else {}
+        listed = list_files(paths, out) if paths or not refs else FileList({}, {})
+        self._files, self.skipped = listed.files, listed.skipped
         self._corpora = [hugging_face.open_corpus(ref, column, streaming=streaming) for ref in refs]
         self._paths = list(itertools.chain.from_iterable(self._files.values()))
         if column != "text" and not refs and not any(map(has_rows, self._paths)):
@@ -177,7 +181,16 @@ class _Duplicates:
         return {kind: count for kind, count in counts.items() if count}
 
 
-def _warnings(tokenizer: TokenizerFacts, duplicates: Mapping[str, int]) -> Iterator[ResultWarning]:
+def _warnings(
+    tokenizer: TokenizerFacts, duplicates: Mapping[str, int], skipped: Mapping[Path, str]
+) -> Iterator[ResultWarning]:
+    if skipped:
+        yield warn(
+            WarningCode.SKIPPED_FILES,
+            f"left out {len(skipped)} files that are no text: {describe_skipped(skipped)}",
+            files=len(skipped),
+            paths=[str(path) for path in skipped][:1000],
+        )
     if tokenizer.separator is None:
         yield warn(
             WarningCode.NO_DOCUMENT_SEPARATOR,
@@ -194,8 +207,8 @@ def _warnings(tokenizer: TokenizerFacts, duplicates: Mapping[str, int]) -> Itera
     if duplicates:
         yield warn(
             WarningCode.DUPLICATE_DOCUMENTS,
-            f"repeated documents: {duplicates.get('exact', 0)} exact (always in one split), "
-            f"{duplicates.get('near', 0)} nearly equal (perhaps in both)",
+            f"repeated documents, all kept: {duplicates.get('exact', 0)} exact (always in one "
+            f"split), {duplicates.get('near', 0)} nearly equal (perhaps in both)",
             **duplicates,
         )
 

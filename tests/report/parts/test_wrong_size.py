@@ -65,12 +65,11 @@ def test_figure_and_sentence_say_the_same(path):
     dots, star = (trace for trace in waste.traces if isinstance(trace, Markers))
     np.testing.assert_allclose([*dots.x, *star.x], [0.5, 2.0, 1.0])
     assert star.y[0] == pytest.approx(0, abs=1e-9)
-    assert f"loss {penalty.loss[12]:.4g}" in dots.notes[0]
-    half = 100 * penalty.waste[12]
-    assert (
-        f"half of N* reaches a loss of {penalty.loss[12]:.3f} instead of "
-        f"{penalty.loss[24]:.3f}, for which {half:.2g} [" in wrong_size.sentence(penalty)
-    )
+    half, twice = 100 * penalty.waste[[12, 36]]
+    assert dots.notes[0] == f"0.5 N*: {half:.2g} % wasted"
+    said = wrong_size.sentence(penalty)
+    assert f"half the best size wastes {half:.2g} [" in said
+    assert f"twice the size {twice:.2g} [" in said
 
 
 def test_without_a_bootstrap_there_is_no_band_and_without_a_law_nothing(document, tmp_path):

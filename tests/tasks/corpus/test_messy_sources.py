@@ -219,3 +219,41 @@ def test_a_rejected_corpus_leaves_no_folder(tmp_path):
     with pytest.raises(ScalingError, match="the corpus is empty"):
         prepare([tmp_path / "a.txt"], tmp_path / "new" / "data" / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_files_of_a_folder_that_are_no_text_are_skipped_and_named(tmp_path):
+    (tmp_path / "c" / "deep").mkdir(parents=True)
+    for i in range(4):
+        (tmp_path / "c" / f"{i}.txt").write_text(sentence(i) * 9)
+    clean = prepare([tmp_path / "c"], tmp_path / "clean")
+    (tmp_path / "c" / "logo.png").write_bytes(b"\x89PNG\r\n")
+    (tmp_path / "c" / "NEWS.gz").write_bytes(b"\x1f\x8b")
+    (tmp_path / "c" / "deep" / "late.bin.txt").write_bytes(b"a" * 9 + b"\0")
+    manifest = prepare([tmp_path / "c"], tmp_path / "out")
+    assert manifest["digest"] == clean["digest"]
+    assert manifest["sources"][0]["n_files"] == 4
+    assert manifest["excluded"] == {"files that are no text": 3}
+    (warning,) = manifest["warnings"]
+    assert (warning["code"], warning["data"]["files"]) == (WarningCode.SKIPPED_FILES, 3)
+    names = [path.rpartition("/c/")[2] for path in warning["data"]["paths"]]
+    assert names == ["NEWS.gz", "deep/late.bin.txt", "logo.png"]
+    for words in (
+        "not UTF-8 text at byte 0 (logo.png)",
+        "archives, arrays and pickles are not read (NEWS.gz)",
+        "a zero byte at byte 9 (late.bin.txt)",
+    ):
+        assert words in warning["message"]
+
+
+def test_a_folder_of_mostly_no_text_is_rejected_with_all_of_them(tmp_path):
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "a.txt").write_text(sentence(0))
+    for name in ("b.gz", "c.html", "d.png"):
+        (tmp_path / "c" / name).write_bytes(b"\x89")
+    with pytest.raises(ScalingError, match=r"3 of 4 files .*b\.gz.*c\.html.*d\.png") as caught:
+        prepare([tmp_path / "c"], tmp_path / "out")
+    assert caught.value.where == str(tmp_path / "c")
+    for i in range(60):
+        (tmp_path / "c" / f"{i:02}.png").write_bytes(b"\x89")
+    with pytest.raises(ScalingError, match=r"63 of 64 files .*07\.png, 53 more\)"):
+        prepare([tmp_path / "c"], tmp_path / "out")

@@ -1,4 +1,4 @@
-"""The law of the delay: delay = a (x - pole)^-b, with intervals of refits."""
+"""A power law with a pole, y = a (x - pole)^-b, with intervals of refits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from scaling.studies.study import Interval
 
 N_POLES = 400  # grid of poles between 0 and the smallest x
-RESAMPLES, SEED, CI = 1000, 0, 0.95
+RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -28,16 +28,10 @@ class DelayLaw:
     b: Interval
     pole: Interval
     r2: float
-    n_censored: int
-
-    def predict(self, x: np.ndarray) -> np.ndarray:
-        """The delay in steps."""
-        return np.asarray(self.a.value * (x - self.pole.value) ** -self.b.value)
+    n_censored: int = 0
 
 
-def fit_delay_law(
-    x: np.ndarray, delay: np.ndarray, *, with_pole: bool, n_censored: int = 0
-) -> DelayLaw | None:
+def fit_delay_law(x: np.ndarray, delay: np.ndarray, *, with_pole: bool) -> DelayLaw | None:
     """Fit `DelayLaw` to positive points (n,); None unless there are more distinct x than
     parameters.
 
@@ -50,20 +44,18 @@ def fit_delay_law(
         return None
     poles = np.linspace(0.0, 0.999 * float(x.min()), N_POLES) if with_pole else np.zeros(1)
     log_delay = np.log(delay)
-    best = _fit_lines(x, log_delay[None], poles)[0]
+    (best,) = _fit_lines(x, log_delay[None], poles)
     expected = best[0] - best[1] * np.log(x - best[2])
     residual = (log_delay - expected) * math.sqrt(len(x) / (len(x) - n_free))
-    resampled = np.random.default_rng(SEED).choice(residual, (RESAMPLES, len(x)))
+    resampled = np.random.default_rng(0).choice(residual, (RESAMPLES, len(x)))
     refits = _fit_lines(x, expected + resampled - residual.mean(), poles)
-    lo, hi = np.quantile(refits, [(1 - CI) / 2, (1 + CI) / 2], axis=0)
-    log_a, b, pole = (Interval(*map(float, ends)) for ends in zip(best, lo, hi, strict=True))
-    squares = float(np.square(log_delay - expected).sum())
-    r2 = 1.0 - squares / float(np.square(log_delay - log_delay.mean()).sum())
-    law = DelayLaw(x, delay, Interval(*map(math.exp, log_a)), b, pole, r2, n_censored)
+    log_a, b, pole = map(Interval.of_draws, best.tolist(), refits.T)
+    r2 = 1.0 - float(np.square(log_delay - expected).mean() / log_delay.var())
+    law = DelayLaw(x, delay, Interval(*map(math.exp, log_a)), b, pole, r2)
     if not with_pole or pole.lo > 0:
         return law
     # a pole that may be 0 only widens the other intervals
-    plain = fit_delay_law(x, delay, with_pole=False, n_censored=n_censored)
+    plain = fit_delay_law(x, delay, with_pole=False)
     return plain and replace(plain, pole=Interval(0.0, 0.0, pole.hi))
 
 

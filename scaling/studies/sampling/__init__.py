@@ -1,1 +1,0 @@
-"""Test-time sampling: coverage against samples, and training against sampling (Brown 2024)."""

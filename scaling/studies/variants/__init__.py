@@ -1,1 +1,0 @@
-"""Variants of one model, compared seed by seed: attention, positions, norms."""

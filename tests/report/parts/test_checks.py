@@ -1,0 +1,74 @@
+"""Each check of a fit has a verdict that its numbers deserve."""
+
+import copy
+
+import numpy as np
+import pytest
+
+from scaling.predict.law_source import load_law
+from scaling.render.section import Verdict
+from scaling.report.parts.checks import checks, worst
+from tests.documents import as_fit
+
+COLLAPSE = {
+    "floor": 1.1,
+    "shares": [0.1, 0.5],
+    "median": [1.5, 1.2],
+    "spread": 0.105,
+    "closest_floor": 0.0,
+    "closest_spread": 0.018,
+    "curves": [
+        {"run_id": "a", "n_params": n, "tokens": 1e6, "y": [1.5, 1.2], "deviation": 0.01}
+        | {"flagged": False}
+        for n in (1e4, 2e4)
+    ],
+}
+
+
+def judged(document, **changes):
+    fit = as_fit(copy.deepcopy(document) | changes)
+    return {part.title: part for part in checks(fit, load_law(fit), {})}
+
+
+def test_a_hold_out_is_judged_by_its_error_and_its_intervals(document):
+    assert judged(document)["Hold-out"].verdict is Verdict.OK
+    missed = document["holdout"] | {"mean_abs_rel_error": 0.08}
+    assert judged(document, holdout=missed)["Hold-out"].verdict is Verdict.BAD
+    narrow = document["holdout"] | {"covered": 0.5}
+    assert judged(document, holdout=narrow)["Hold-out"].verdict is Verdict.LOOK
+    assert "no budget" in judged(document, holdout=None)["Hold-out"].notes[0]
+
+
+def test_residuals_with_a_bend_are_to_be_looked_at(document):
+    assert judged(document)["Residuals of the law"].verdict is Verdict.OK
+    bent = copy.deepcopy(document["data"])
+    u = np.log(np.array(bent["flops"]) / 1e12)
+    bent["loss"] = list(np.array(bent["loss"]) * np.exp(0.004 * u**2))
+    part = judged(document, data=bent)["Residuals of the law"]
+    assert part.verdict is Verdict.LOOK
+    assert "wrong form" in part.notes[0]
+
+
+def test_curves_that_do_not_coincide_say_so(document):
+    part = judged(document, loss_curve_collapse=COLLAPSE)["Loss-curve collapse"]
+    assert part.verdict is Verdict.LOOK
+    assert part.notes[0].startswith("the curves differ by 10.5 %, so they do not coincide")
+    alike = COLLAPSE | {"spread": 0.02}
+    assert judged(document, loss_curve_collapse=alike)["Loss-curve collapse"].verdict is Verdict.OK
+
+
+@pytest.mark.parametrize(
+    ("lo", "verdict"), [(0.99, Verdict.BAD), (0.0, Verdict.BAD)], ids=["inside", "at zero"]
+)
+def test_parameters_that_are_not_identified_are_bad_without_other_laws(document, lo, verdict):
+    params = copy.deepcopy(document["params"])
+    params["E"]["lo"] = lo
+    part = judged(document, params=params)["Parameters"]
+    assert part.verdict is verdict
+    assert part.notes[0] == "not identified by these runs: E."
+
+
+def test_the_worst_check_is_named(document):
+    parts = list(judged(document, loss_curve_collapse=COLLAPSE).values())
+    assert worst(parts).endswith("look first at: parameters.")
+    assert worst([part for part in parts if part.verdict is Verdict.OK]).startswith("All ")
