@@ -130,7 +130,7 @@ def test_chinchilla_figure_keeps_240(shared_data):
         ("minus.csv", "N,D,loss\n1e6,1e7,3\n-1e6,1e7,3\n", "row 2: '-1e6'"),
         ("zero.csv", "N,D,loss\n1e6,0,3\n", "column 'D'"),
         ("losszero.csv", "N,D,loss\n1e6,1e7,0\n", "column 'loss'"),
-        ("comma.csv", 'N,D,loss\n1e6,1e7,"3,5,1"\n', "no unit of loss"),
+        ("comma.csv", 'N,D,loss\n1e6,1e7,"3,5,1"\n', "not a unit of loss"),
         ("mixed.csv", "N;D;loss\n1e6;1e7;3,5\n1e6;1e7;3.5\n", "decimal points"),
         ("ragged.csv", "N,D,loss\n1,000,1e7,3\n", "Expected 3 columns, got 4"),
         ("short.csv", "N,D,loss\n1e6,1e7\n", "Expected 3 columns, got 2"),
