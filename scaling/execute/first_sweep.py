@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from scaling.accounting import DEVICES
-from scaling.config import TextTask
+from scaling.config import Sweep, TextTask
 from scaling.config.resolve_execution import Kind
 from scaling.errors import ScalingError, unknown_choice
 from scaling.execute.environment import default_workers
 from scaling.execute.options import OnMessage
 from scaling.execute.planning import MAX_EPOCHS, repeated_data_warnings
 from scaling.formatting import format_bytes, format_flops
-from scaling.plan import plan
-from scaling.plan.starter_sweep import StarterRequest, StarterSweep, draft, flops_of_minutes
-from scaling.tasks import open_task, resolve
+from scaling.plan import Plan, plan
+from scaling.plan.starter_sweep import (
+    BudgetTooSmall,
+    Planner,
+    StarterRequest,
+    StarterSweep,
+    draft,
+    flops_of_minutes,
+)
+from scaling.tasks import Task, epochs, open_task, resolve
 from scaling.tasks.corpus.documents import describe_sources, list_files
 from scaling.tasks.corpus.prepare import prepare
 from scaling.tasks.corpus.token_store import MANIFEST, open_store
-from scaling.warning import ResultWarning
+from scaling.warning import ResultWarning, WarningCode, warn
 
 TYPICAL = {"gpu": "a100", "tpu": "tpu-v5e"}  # devices by which minutes of "gpu" are counted
 MANY_BYTES, MANY_FLOPS = 50_000_000, 1e16  # of text and training, from which tokens beat bytes
 BPE_VOCAB_SIZE = 4096
+MOST_PASSES = 2 * MAX_EPOCHS  # of the smallest sweep over a text; a smaller text is rejected
 DATA_REMEDY = 'name a folder of text, one that `scaling data prepare` wrote, or "stdlib"'
 
 
@@ -138,11 +147,44 @@ def first_sweep(
     """
     opened = open_task(corpus_task(corpus))
     request = StarterRequest(flops, kind, corpus, opened.vocab_size, path)
-    sweep = draft(request, lambda item: plan(item, resolve(item.base.task), opened.vocab_size))
+
+    def planner(item: Sweep) -> Plan:
+        return plan(item, resolve(item.base.task), opened.vocab_size)
+
+    sweep = draft(request, planner)
     warnings = [*sweep.plan.warnings, *repeated_data_warnings(opened, sweep.plan)]
     for index, warning in enumerate(warnings):
         if passes := warning.data.get("passes"):
-            enough = format_flops(float(f"{flops * (MAX_EPOCHS / passes) ** 2:.1g}"))
-            message = f"{warning.message}: add text, or take a budget of about {enough} FLOPs"
+            limit = 1 if passes <= MAX_EPOCHS else MAX_EPOCHS
+            more = f"{passes / limit:.2g} times the text"
+            budget = float(f"{flops * (limit / passes) ** 2:.1g}")
+            less, fewer = _smaller_sweep(replace(request, budget=budget), planner, opened)
+            if fewer > MOST_PASSES:
+                needed = int(opened.n_tokens("train") * fewer / MAX_EPOCHS)
+                raise ScalingError(
+                    f"{opened.n_tokens('train'):,} tokens of training text are too few: the "
+                    f"smallest sweep (about {format_flops(less)} FLOPs) would read them "
+                    f"{fewer:.0f} times",
+                    where=f"--data {corpus}",
+                    remedy=f"give text of at least {float(f'{needed:.1g}'):,.0f} tokens",
+                )
+            message = f"{warning.message}: give {more}"
+            if fewer < 0.9 * passes:
+                message += f", or a budget of {format_flops(less)} FLOPs ({fewer:.2g} passes)"
             warnings[index] = warning.model_copy(update={"message": message})
+    if (n_val := opened.n_tokens("val")) < (n_eval := sweep.plan.sweep.evals.tokens):
+        message = f"{n_val:,} held-out tokens, of {n_eval:,} for an evaluation: losses are noisier"
+        warnings.append(warn(WarningCode.OTHER, message, tokens=n_val))
     return sweep, warnings
+
+
+def _smaller_sweep(request: StarterRequest, planner: Planner, opened: Task) -> tuple[float, float]:
+    """The budget of a request, or the smallest that suffices, and how often its runs read the
+    text.
+    """
+    try:
+        smaller = draft(request, planner)
+    except BudgetTooSmall as error:
+        request = replace(request, budget=error.enough)
+        smaller = draft(request, planner)
+    return request.budget, max(epochs(opened, item.run.tokens) for item in smaller.plan.runs)

@@ -18,7 +18,7 @@ from scaling.plan import plan as expand
 from scaling.tasks import Task, epochs, open_task, resolve, resolve_eval_sets
 from scaling.warning import ResultWarning, WarningCode, warn
 
-MAX_EPOCHS = 4  # passes over the training data before repeated tokens are worth a warning
+MAX_EPOCHS = 4  # passes over the training data until which they teach almost as much as new data
 
 
 @contextmanager
@@ -149,11 +149,12 @@ def repeated_data_warnings(task: Task, plan: Plan) -> list[ResultWarning]:
         return []  # a finite set of equations is repeated on purpose
     most = max((epochs(task, run.tokens) for run in runs if run.task not in limits), default=0.0)
     if not isinstance(plan.sweep.design, EpochsDesign):
-        if most <= MAX_EPOCHS:
+        if most <= 1:
             return []
-        message = (
-            f"up to {most:.1f} passes over the training data; beyond {MAX_EPOCHS} repeated tokens "
-            "teach less (Muennighoff 2023)"
+        message = f"up to {most:.3g} passes over the training data; " + (
+            f"beyond {MAX_EPOCHS} repeated tokens teach less (Muennighoff 2023)"
+            if most > MAX_EPOCHS
+            else "the laws count every token as new"
         )
         return [warn(WarningCode.REPEATED_DATA, message, passes=most)]
     if plan.sweep.base.task.unique_tokens is not None:

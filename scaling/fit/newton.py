@@ -1,5 +1,4 @@
-"""The minimiser: damped Newton steps with exact second derivatives, for many starts or many
-resamples at once.
+"""Damped Newton steps with exact second derivatives, for many starts or many resamples at once.
 
 Each row is a fit of its own, with its own parameters, weights and damping; rows leave as they
 converge. A step solves (H + lambda D) p = -g: H is the Hessian, or where that is not positive
@@ -88,9 +87,7 @@ class Problem:
         return float(np.median(np.abs(self.residual(theta))))
 
     def penalty(self, theta: Array) -> Array:
-        """The objective itself (R,) at theta (R, P): of least absolute deviations without
-        smoothing.
-        """
+        """The objective (R,) at theta (R, P), that of least absolute deviations not smoothed."""
         return self.objective.rho(self.residual(theta), self.delta) @ self.weight
 
     def resampled(self, counts: Array | float = 1.0, shift: Array | float = 0.0) -> Problem:
@@ -128,10 +125,8 @@ def problem_of(
     counting `one_sided`. Raises ScalingError for unknown names and values out of range.
     """
     if not (np.isfinite(delta) and delta > 0):
-        raise ScalingError(
-            f"delta = {delta:g} is not a positive number",
-            remedy="the usual delta is 1e-3, in log loss",
-        )
+        what = f"delta = {delta:g} is not a positive number"
+        raise ScalingError(what, remedy="the usual delta is 1e-3, in log loss")
     if not 0 < one_sided <= 1:
         raise ScalingError(
             f"one_sided = {one_sided:g} is not above 0 and at most 1",

@@ -53,6 +53,12 @@ class StarterRequest:
         return stem[:64].rstrip("-._") or "sweep"
 
 
+class BudgetTooSmall(ScalingError):
+    """A budget too small for isoFLOP curves; `enough` FLOPs suffice."""
+
+    enough: float
+
+
 @dataclass(frozen=True)
 class StarterSweep:
     """The text of a sweep file and its plan."""
@@ -124,7 +130,7 @@ def flops_of_minutes(minutes: float, cores: int, peak_flops: float | None) -> fl
 def draft(request: StarterRequest, planned: Planner) -> StarterSweep:
     """The sweep of a request: at most its budget, every isoFLOP curve with sizes on both sides.
 
-    Raises ScalingError, with the smallest budget that suffices, for one that is too small.
+    Raises BudgetTooSmall, with the smallest budget that suffices, for one that is too small.
     """
     # at 32 to 64 times this, sizes on both sides of the smallest curve's optimum can be built: it
     # is the budget at whose optimum the narrowest model has its output matrix and nothing else
@@ -140,12 +146,14 @@ def draft(request: StarterRequest, planned: Planner) -> StarterSweep:
         if all(isinstance(_fit_budget(item, planned, True), StarterSweep) for item in requests):
             break
         budget *= 2.0
-    raise ScalingError(
+    error = BudgetTooSmall(
         f"{format_flops(request.budget)} FLOPs are too few for isoFLOP curves: {starter}",
         where="--budget",
         remedy=f"about {format_flops(budget)} FLOPs are enough for a vocabulary of "
         f"{request.vocab_size}",
     )
+    error.enough = budget
+    raise error
 
 
 def _fit_budget(

@@ -285,9 +285,12 @@ def _untested(law: FittedLaw, decades: float) -> str:
     tested = law.tested_decades
     if tested is None or decades <= tested + MIN_DECADES:
         return ""
+    held = "on other runs nine of ten such 95 % intervals held"
+    if tested < MIN_DECADES:
+        return f"these runs have tested no forecast as far as this: {held}"
     return (
-        f"these runs test forecasts over {tested:.1f} decades, and this one goes {decades:.1f}: "
-        "on other runs nine of ten such 95 % intervals held"
+        f"these runs test forecasts over a factor of {format_flops(10**tested)} in compute, and "
+        f"this one spans {format_flops(10**decades)}: {held}"
     )
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from scaling.errors import ScalingError
 from scaling.fit.combination import FREEDOM, SPREAD_SHARE, Quantity
 from scaling.fit.frontier.frontier import Frontier
+from scaling.fit.frontier.numeric import NumericFrontier
 from scaling.fit.significance import student
 from scaling.predict.law_source import FittedLaw
 
@@ -57,9 +58,12 @@ def predictor(
     unit: str = "",
 ) -> Predictor | None:
     """The predictor of the fit at `path`, opened at `start` FLOPs, whose trust (`light`) holds
-    within the data; `unit` is that of a loss. None for a fit that knows no frontier or no budgets.
+    within the data; `unit` is that of a loss. None for a fit that knows no frontier, none in powers
+    (a law of one's own), or no budgets.
     """
     if law is None or law.optimum is None or "flops" not in law.range or start is None:
+        return None
+    if law.combination is None and isinstance(law.optimum, NumericFrontier):
         return None
     drawn = None
     if law.combination is None and law.optimum_draws is not None:

@@ -118,6 +118,7 @@ def build_report(
     parts += _background(inputs, curves, command)
     kept = tuple(part for part in parts if not part.is_empty)
     sentences += [*summary.verified(checked), *(part.summary for part in kept if part.summary)]
+    light = summary.light(fit, answer, checked) if fit else summary.tested(checked)
     no_law = () if sentences else inputs.no_law or ("There is no fit to report on.",)
     return Report(
         name=inputs.name,
@@ -126,14 +127,14 @@ def build_report(
         lead=tuple(figure for figure in lead if figure is not None),
         sentences=tuple(sentences),
         notices=(*inputs.notices, *no_law),
-        light=summary.light(fit, answer, checked) if fit else summary.tested(checked),
+        light=light,
         next_step=(
             summary.next_step(fit, answer, law, inputs.path)
             if fit and answer and not checked
             else None
         ),
         checked=checks.worst(tested),
-        caveats=tuple(caveats),
+        caveats=tuple(text for text in caveats if light is None or text != light[1]),
         predictor=(
             predictor(law, inputs.path, answer.flops.value, summary.light(fit, None, checked), unit)
             if fit and answer

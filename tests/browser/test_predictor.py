@@ -109,6 +109,7 @@ def expected(path, budget, demand):
     """What the command line says of a question, in the words of the page."""
     answer = answer_of(str(path), flops=budget, inference_tokens=demand or None)
     said = answer.to_dict()
+    level, why = light(FitResult.load(path), answer)
     measures = {}
     for name, _, kind in OPTIMUM:
         ends = (said[name][end] for end in ("value", "lo", "hi"))
@@ -125,13 +126,15 @@ def expected(path, budget, demand):
     warnings = [
         warning["message"]
         for warning in said["warnings"]
-        if warning["code"] not in ("no_model", "approaches_disagree")
-        or "outside the law's range" in warning["message"]
+        if warning["message"] != why
+        and (
+            warning["code"] not in ("no_model", "approaches_disagree")
+            or "outside the law's range" in warning["message"]
+        )
     ]
     command = f"scaling predict {path} --flops {budget}" + (
         f" --inference-tokens {demand}" if demand else ""
     )
-    level, why = light(FitResult.load(path), answer)
     return {
         "measures": measures,
         "light": f"{level.capitalize()}: {why}.",

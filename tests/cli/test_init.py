@@ -108,12 +108,15 @@ def test_a_folder_of_text_is_prepared_and_its_repetition_is_a_warning(place):
     made = scaling("init", "mine.toml", "--minutes", "10", "--data", "notes", code=0)
     assert load_sweep(place / "mine.toml").base.task.corpus == "data/notes"
     assert "prepared notes as data/notes: 80.1 KiB, vocabulary of 256 bytes" in made.stderr
-    assert "add text, or take a budget of about" in made.stderr
-    enough = made.stderr.partition("a budget of about ")[2].split()[0]
+    assert "times the text, or a budget of" in made.stderr
+    enough, fewer = made.stderr.partition("or a budget of ")[2].split(" FLOPs (")
+    fewer = fewer.split()[0]
     again = scaling("init", "less.toml", "--budget", enough, "--data", "notes")
     assert "using data/notes, prepared earlier" in again.stderr
-    passes = again.stderr.partition("warning: up to ")[2].split() or ["0"]
-    assert float(passes[0]) < 8
+    passes = float(again.stderr.partition("warning: up to ")[2].split()[0])
+    assert passes == pytest.approx(float(fewer), rel=0.05)
+    assert passes < 8
+    assert "8,128 held-out tokens, of 65,536 for an evaluation" in again.stderr
     scaling("plan", "mine.toml", "--no-probe", code=0)
 
 
@@ -170,3 +173,32 @@ def test_a_budget_of_more_than_a_day_says_its_time(place):
     assert said == pytest.approx(flops / flops_of_minutes(1440, 1, 9.89e14), rel=0.05)
     short = scaling("init", "b.toml", "--device", "h100", "--budget", "1e18", "--yes", code=0)
     assert "FLOPs take about" not in short.stderr
+
+
+def test_repeated_text_is_a_warning_from_one_pass_on(place):
+    (place / "more").mkdir()
+    (place / "more" / "a.txt").write_text((place / "text.txt").read_text() * 20)
+    made = scaling("init", "more.toml", "--budget", "1e13", "--data", "more", code=0)
+    tokens = max(run["tokens"] for run in planned(place, "more.toml")["runs"])
+    passes = tokens / (0.9 * 82_000 * 20)
+    assert 3 < passes < 4
+    (said,) = [line for line in made.stderr.splitlines() if "passes over" in line]
+    assert float(said.split()[3]) == pytest.approx(passes, rel=0.01)
+    assert "the laws count every token as new" in said
+    (warning,) = planned(place, "more.toml")["warnings"]
+    assert warning["code"] == "repeated_data"
+    assert warning["data"]["passes"] == pytest.approx(passes, rel=0.01)
+
+
+def planned(place, name):
+    return json.loads(scaling("plan", name, "--no-probe", "--json", code=0).stdout)
+
+
+def test_a_text_too_small_for_any_sweep_is_rejected_with_what_is_needed(place):
+    (place / "tiny.txt").write_text("to be or not to be\n" * 480)
+    rejected = scaling("init", "a.toml", "--budget", "1e12", "--data", "tiny.txt", code=2).stderr
+    assert "tokens of training text are too few: the smallest sweep" in rejected
+    needed = int(rejected.partition("at least ")[2].split()[0].replace(",", ""))
+    (place / "enough.txt").write_text("to be or not to be\n" * (needed // 17))
+    given = scaling("init", "b.toml", "--budget", "1e11", "--data", "enough.txt", code=0)
+    assert "passes" in given.stderr

@@ -97,7 +97,7 @@ def test_one_sided_penalty_follows_the_lower_edge():
         < abs(LAW.log_predict(both.theta, x)[0] - truth) / 3
     )
     assert bootstrap(edge, 10).kind == "pairs"
-    with pytest.raises(ScalingError, match="not above 0"):
+    with pytest.raises(ScalingError, match="is not above 0 and at most 1"):
         estimate(LAW, points, one_sided=0.0)
 
 

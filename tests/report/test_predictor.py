@@ -69,6 +69,13 @@ def test_without_a_bootstrap_a_law_or_a_budget(document, path):
     assert predictor(load_law("published:besiroglu2024"), None, None) is None
 
 
+def test_no_predictor_of_a_law_of_ones_own_whose_optimum_is_no_power_of_c(results_folder):
+    formula = "L(N, D) = E + A/N^alpha + B/D^beta"
+    law = load_law(run_fit([results_folder], FitOptions(formula=formula, bootstrap=0)))
+    assert law.optimum.n_star(1e12) > 0
+    assert predictor(law, None, 1e12) is None
+
+
 def test_a_combination_travels_as_frontiers_with_weights(results_folder, tmp_path):
     fit = run_fit([results_folder], FitOptions(bootstrap=20))
     law = load_law(fit)

@@ -200,7 +200,9 @@
   const tooFar = (decades) => {
     const tested = fit.combination?.tested;
     if (decades > TESTED_DECADES && candidates) return [`forecasts were tested up to ${TESTED_DECADES} decades beyond the data: farther out the interval is a guess`];
-    if (Number.isFinite(tested) && decades > tested + INSIDE) return [`these runs test forecasts over ${fixed(tested, 1)} decades, and this one goes ${fixed(decades, 1)}: on other runs nine of ten such 95 % intervals held`];
+    const held = "on other runs nine of ten such 95 % intervals held";
+    if (Number.isFinite(tested) && decades > tested + INSIDE) return [tested < INSIDE ? `these runs have tested no forecast as far as this: ${held}`
+      : `these runs test forecasts over a factor of ${flopsText(10 ** tested)} in compute, and this one spans ${flopsText(10 ** decades)}: ${held}`];
     return decades > FAR_DECADES && draws ? ["the interval does not cover errors in the law's form: on other runs seven of ten such 95 % intervals held"] : [];
   };
 
@@ -315,7 +317,7 @@
     const [level, why] = light(flops, answered), strong = Object.assign(document.createElement("strong"), { textContent: level[0].toUpperCase() + level.slice(1) });
     at("light").className = `light ${{ "trust it": "trust", "with care": "care", "not yet": "not_yet" }[level]}`;
     at("light").replaceChildren(strong, `: ${why}.`);
-    at("warnings").replaceChildren(...warnings(flops, answered, inUse?.least).map((text) => Object.assign(document.createElement("li"), { textContent: text })));
+    at("warnings").replaceChildren(...warnings(flops, answered, inUse?.least).filter((text) => text !== why).map((text) => Object.assign(document.createElement("li"), { textContent: text })));
     at("command").textContent = `${fit.command} ${word(budget)}${inUse ? ` --inference-tokens ${word(demand)}` : ""}`;
   };
 
