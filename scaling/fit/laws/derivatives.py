@@ -130,7 +130,7 @@ def by_differences(value_and_gradient: Callable[[Array], tuple[Array, Array]]) -
             nudge = NUDGE * np.maximum(np.abs(theta), 1.0)  # 1e-6 is nothing to 1e9
             for axes in np.array_split(np.eye(size), min(size, 1 + gradient.size // AT_ONCE)):
                 nudged = (theta + nudge * axes[:, None]).reshape(-1, size)
-                slopes = value_and_gradient(nudged)[1].reshape(-1, *gradient.shape)
+                slopes = value_and_gradient(nudged)[1].reshape(len(axes), *gradient.shape)
                 moved.append((slopes * b[:, None]).sum(3))
             bend = (np.concatenate(moved) - here).transpose(1, 0, 2) / nudge[:, :, None]
             return product(gradient, a) + (bend + bend.transpose(0, 2, 1)) / 2
