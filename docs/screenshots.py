@@ -30,6 +30,7 @@ DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 OUT = DOCS / "screenshots"
 GALLERY = DOCS / "gallery"
+SWEEP = "results/reference"
 FIGURES = [
     "isoflop-curves",
     "frontier-size",
@@ -63,12 +64,12 @@ class Shot:
 
 
 SHOTS = (
-    Shot(DOCS / "report.png", 1280, 1180),
-    Shot(OUT / "report-dark.png", 1120, 900, dark=True, starts=("#frontier",)),
-    Shot(OUT / "report-law.png", 1120, 900, starts=("#law",)),
+    Shot(DOCS / "report.png", 1280, 945),
+    Shot(OUT / "report-dark.png", 1120, 750, dark=True, starts=("#frontier",)),
+    Shot(OUT / "report-law.png", 1120, 660, starts=("#law",)),
     Shot(OUT / "report-narrow.png", 390, 844),
-    Shot(OUT / "report-predictor.png", 1120, 900, starts=("#predictor",)),
-    Shot(OUT / "report-narrow-isoflop.png", 390, 844, starts=("#plot-isoflop-curves",)),
+    Shot(OUT / "report-predictor.png", 1120, 735, starts=("#predictor",)),
+    Shot(OUT / "report-narrow-isoflop.png", 390, 636, starts=("#summary figure",)),
 )
 TERMINALS = {
     # seconds are of the machine, and of what else it does
@@ -87,18 +88,18 @@ def main() -> int:
     OUT.mkdir(exist_ok=True)
     GALLERY.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        # without its fits: the report combines the laws
-        source, left_out = ROOT / "results" / "reference", shutil.ignore_patterns("fits", "report")
-        shutil.copytree(source, Path(folder, "demo"), ignore=left_out)
-        subprocess.run(
-            [*_scaling(), "report", "demo", "--models"],
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
-        report = Path(folder, "demo", "report")
-        photograph(chromium, report / "index.html")
+        shutil.copytree(ROOT / SWEEP, Path(folder, SWEEP), ignore=shutil.ignore_patterns("report"))
+        report = Path(folder, SWEEP, "report")
+        for options in ([], ["--models"]):  # the page is photographed without published models
+            subprocess.run(
+                [*_scaling(), "report", SWEEP, *options],
+                cwd=folder,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                check=True,
+                stdout=subprocess.DEVNULL,
+            )
+            if not options:
+                photograph(chromium, report / "index.html")
         for name in FIGURES:
             shutil.copy(report / "figures" / f"{name}.svg", GALLERY)
         for name, command in TERMINALS.items():

@@ -75,7 +75,7 @@ def _changes(base: Any, other: Any) -> Any:
 def _draw(figure: Figure, theme: Theme) -> dict[str, Any]:
     layout = json.loads(Template(LAYOUT.read_text("utf-8")).substitute(vars(theme)))
     axes = (figure.x, figure.y)
-    for name, axis, limits in zip(("xaxis", "yaxis"), axes, figure.limits(), strict=True):
+    for name, axis, limits in zip(("xaxis", "yaxis"), axes, figure.limits(0.022), strict=True):
         values, labels = ticks(*limits, axis.log, axis.unit)
         layout[name] |= {
             "title": {"text": for_plotly(axis.label), "standoff": 8},
