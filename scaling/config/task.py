@@ -57,6 +57,17 @@ class TextTask(_Task):
         return data
 
 
+class TextFacts(Frozen):
+    """The text of a sweep, as plan.json keeps it: where it comes from, its bytes, those of them
+    that are held out, and the tokens to train on.
+    """
+
+    source: str
+    n_bytes: int
+    held_out_bytes: int
+    train_tokens: int
+
+
 class SyntheticTask(_Task):
     """A stream of Zipf-distributed facts whose entropy is known exactly (Hutter's model of learning
     curves).

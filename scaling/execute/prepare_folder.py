@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from scaling.config.task import TextFacts, TextTask
 from scaling.errors import ScalingError
 from scaling.execute.lease import Lease
 from scaling.execute.options import OnMessage
@@ -16,6 +17,7 @@ from scaling.plan import Plan, PlannedRun
 from scaling.plan.document import RunOrigin
 from scaling.store import compaction, run_files
 from scaling.store.provenance import code_digest, compiler_flags, versions
+from scaling.tasks.text import open_corpus
 
 
 def prepare(
@@ -106,7 +108,26 @@ def origin(plan: Plan, simulated: str | None = None) -> RunOrigin:
     if simulated is not None:
         return RunOrigin(corpus=corpus, simulated=simulated)
     return RunOrigin(
-        corpus=corpus, code=code_digest(), versions=versions(), xla_flags=compiler_flags()
+        corpus=corpus,
+        code=code_digest(),
+        versions=versions(),
+        xla_flags=compiler_flags(),
+        text=_text_facts(plan),
+    )
+
+
+def _text_facts(plan: Plan) -> TextFacts | None:
+    """Of the text that all runs read; None where some read only a part of it, on purpose."""
+    tasks = {item.run.task for item in plan.runs}
+    task = plan.runs[0].run.task
+    if not isinstance(task, TextTask) or task.unique_tokens or len(tasks) > 1:
+        return None
+    manifest = open_corpus(task.corpus).manifest
+    return TextFacts(
+        source=", ".join(source.path for source in manifest.sources),
+        n_bytes=sum(split.n_bytes for split in manifest.splits.values()),
+        held_out_bytes=manifest.splits["val"].n_bytes,
+        train_tokens=manifest.splits["train"].n_tokens,
     )
 
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from scaling import accounting
 from scaling.config import Execution, RunConfig
 from scaling.config.run_groups import RunGroup
+from scaling.config.task import TextFacts
 from scaling.plan import memory
 from scaling.plan.build import PlannedRun
 from scaling.plan.device_fit import DeviceMemory, suggest_execution, to_cli_flags
@@ -142,6 +143,7 @@ class RunOrigin(_Part):
     code: str | None = None
     versions: dict[str, str] | None = None
     xla_flags: str | None = None
+    text: TextFacts | None = None
 
 
 class PlanFile(RunOrigin):

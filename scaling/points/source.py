@@ -62,6 +62,16 @@ def read_source(sources: Sequence[Input], options: SourceOptions) -> Source:
             folders = [origin(part) if isinstance(part, pd.DataFrame) else part for part in sources]
             sweeps = [folder / "sweep.toml" for folder in folders if folder is not None]
             source = _from_results(sweeps, rows, options)
+            texts = [run_files.planned_text(sweep.parent) for sweep in sweeps]
+            sizes = [text.train_tokens for text in texts if text is not None]
+            largest = 0.0 if source.points.d is None else max(source.points.d, default=0.0)
+            if sizes and (passes := largest / max(sizes)) > 1:
+                message = (
+                    f"the largest run reads the text {passes:.3g} times, and the laws count every "
+                    "token as new"
+                )
+                repeated = warn(WarningCode.REPEATED_DATA, message, passes=float(passes))
+                source = replace(source, warnings=(*source.warnings, repeated))
     else:
         source = _from_tables(foreign, options)
     return replace(

@@ -209,23 +209,25 @@ def _models(fit: FitResult, law: FittedLaw) -> Section:
 
 def _law(fit: FitResult, inputs: ReportInputs) -> Section:
     published_laws = fit_tables.laws(inputs.fits, published(fit)) if fit.approaches else None
-    tables = [*fit_tables.law_tables(fit), published_laws, fit_tables.kaplan(fit)]
+    compared = fit_tables.compared(inputs.fits)
+    tables = [*fit_tables.law_tables(fit), compared, published_laws, fit_tables.kaplan(fit)]
     return section("law", "The law", [law_plots.contours(fit, inputs.law)], tables)
 
 
 def _background(inputs: ReportInputs, curves: Figure | None, command: str) -> list[Section]:
     """How the runs were trained, the runs themselves, and how to make all of it again."""
     fit, tuned, rows = inputs.main, inputs.tuning, inputs.rows
-    noise = runs = origin = None
+    noise = runs = origin = text = None
     if rows is not None and inputs.curves is not None:
         noise, origin = gradient_noise.noise_scales(rows), run_list.training_origin(rows)
         runs = run_list.runs_table(rows, inputs.curves)
+        text = run_list.text_table(inputs.folder, float(rows["tokens"].max()))
     elif fit is not None:
         runs = run_list.points_table(fit, inputs.law)
     figures = [curves, *tuning.ladders(tuned), gradient_noise.figure(noise)]
     tables = [*tuning.optima(tuned), gradient_noise.table(noise)]
     failures = run_list.failures_table(inputs.folder) if inputs.folder else None
-    listed = [fit_tables.exclusions(fit), failures, runs]
+    listed = [text, fit_tables.exclusions(fit), failures, runs]
     origins = [fit_tables.provenance(fit) if fit else None, origin]
     commands = [fit_command(fit), command] if fit else [command]
     return [

@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scaling import files
+from scaling.config.task import TextFacts
 from scaling.errors import STOPPED, ScalingError
 from scaling.formatting import sanitize
 from scaling.store.rows import SCHEMA, SCHEMA_VERSION
@@ -291,6 +292,14 @@ def planned_run_ids(folder: Path) -> frozenset[str] | None:
         runs = files.read_json(folder / "plan.json")["runs"]
         return frozenset(run["run_id"] for run in runs)
     except (FileNotFoundError, NotADirectoryError, files.ChecksumError, KeyError, TypeError):
+        return None
+
+
+def planned_text(folder: Path) -> TextFacts | None:
+    """The text that the runs of the folder's plan read; None where the plan does not say."""
+    try:
+        return TextFacts.model_validate(files.read_json(folder / "plan.json")["text"])
+    except (OSError, files.ChecksumError, KeyError, TypeError, ValueError):
         return None
 
 

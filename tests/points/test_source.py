@@ -11,6 +11,7 @@ import pytest
 
 from scaling.config import ModelConfig, OptimConfig, RunConfig, TextTask
 from scaling.errors import ScalingError
+from scaling.files import write_json
 from scaling.points.columns import parse_columns
 from scaling.points.json_tables import read_json
 from scaling.points.run_tables import curves
@@ -130,7 +131,7 @@ def test_chinchilla_figure_keeps_240(shared_data):
         ("minus.csv", "N,D,loss\n1e6,1e7,3\n-1e6,1e7,3\n", "row 2: '-1e6'"),
         ("zero.csv", "N,D,loss\n1e6,0,3\n", "column 'D'"),
         ("losszero.csv", "N,D,loss\n1e6,1e7,0\n", "column 'loss'"),
-        ("comma.csv", 'N,D,loss\n1e6,1e7,"3,5,1"\n', "no unit of loss"),
+        ("comma.csv", 'N,D,loss\n1e6,1e7,"3,5,1"\n', "is not a unit of loss"),
         ("mixed.csv", "N;D;loss\n1e6;1e7;3,5\n1e6;1e7;3.5\n", "decimal points"),
         ("ragged.csv", "N,D,loss\n1,000,1e7,3\n", "Expected 3 columns, got 4"),
         ("short.csv", "N,D,loss\n1e6,1e7\n", "Expected 3 columns, got 2"),
@@ -354,3 +355,20 @@ def test_an_lm_eval_result_of_another_model_is_refused():
     }
     with pytest.raises(ScalingError, match="an lm-eval result: scores of one model"):
         read_json(json.dumps(result))
+
+
+def test_a_text_that_the_largest_run_reads_more_than_once_is_a_warning(tmp_path):
+    for steps in (100, 200):
+        publish(tmp_path, run_config(16, steps), {steps: 3.0})
+    tokens = 200 * 8 * run_config(16, 200).task.seq_len
+    text = {"source": "notes", "n_bytes": 9, "held_out_bytes": 1}
+
+    def repeated(train_tokens):
+        write_json(tmp_path / "plan.json", {"text": text | {"train_tokens": train_tokens}})
+        found = read_source([tmp_path], SourceOptions()).warnings
+        return [each for each in found if each.code is WarningCode.REPEATED_DATA]
+
+    assert repeated(tokens) == []
+    (warning,) = repeated(tokens // 4)
+    assert warning.data == {"passes": 4.0}
+    assert "reads the text 4 times" in warning.message
