@@ -19,7 +19,6 @@ from scaling.fit.frontier.frontier import cap_resamples
 from scaling.fit.frontier.isoflop import MIN_BUDGETS
 from scaling.fit.law_fit import LawFit
 from scaling.fit.law_weights import weigh_laws
-from scaling.fit.significance import incomplete_beta
 from scaling.points.points import Points
 from scaling.warning import ResultWarning, WarningCode, warn
 
@@ -112,9 +111,11 @@ def coverage_warnings(too_high: np.ndarray, too_low: np.ndarray, ci: float) -> l
     """What hold-out intervals of level `ci` show whose forecast, interval included, lies `too_high`
     or `too_low` (n,): significantly fewer runs inside than `ci`, or misses that all have one sign.
     """
+    from scipy.special import bdtr
+
     high, low, count = int(too_high.sum()), int(too_low.sum()), len(too_high)
     inside, warnings = count - high - low, []
-    if high + low and incomplete_beta(high + low, inside + 1, 1 - ci, ci) < SIGNIFICANT:
+    if bdtr(inside, count, ci) < SIGNIFICANT:
         level = f"{100 * ci:g} %"
         message = f"{inside} of {count} held-out runs lie inside {level} intervals: too narrow"
         data = {"covered": inside / count, "expected": ci, "n_test": count}
