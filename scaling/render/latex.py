@@ -17,7 +17,7 @@ MATH = {
 }  # of parameters, where a cell is nothing else
 MAX_WORD = 32  # letters of one word that a paragraph column can hold
 PARAGRAPH_ABOVE = 48  # letters from which a text column becomes a paragraph of 0.4 line widths
-BREAK = r" \\ "
+BREAK = r" \\ {}"  # else [ would start an option of the break
 MIN_PARAGRAPH = 12  # letters of a text column that is broken to fit
 SIZES = (("", 5.0), (r"\small", 4.5), (r"\footnotesize", 4.0))  # of letters, width in points
 
@@ -54,7 +54,7 @@ def to_latex(table: Table, width: float | None = None) -> str:
     if width is not None:
         fits = [name for name, points in SIZES if sum(lengths) * points <= 72 * width]
         size, points = SIZES[-1]
-        rest = 72 * width / points - sum(lengths) + sum(lengths[index] for index in breaks)
+        rest = 72 * width / points - 2 - sum(lengths) + sum(lengths[index] for index in breaks)
         if fits:
             size = fits[0]
         elif breaks and rest / len(breaks) >= MIN_PARAGRAPH:
@@ -85,7 +85,7 @@ def _lines(cell: str, width: float | None) -> list[str]:
 
 def _row(cells: list[list[str]]) -> str:
     stacked = [rf"\shortstack[r]{{{BREAK.join(each)}}}" if each[1:] else each[0] for each in cells]
-    return "{}" + " & ".join(stacked) + BREAK.rstrip()
+    return "{}" + " & ".join(stacked) + r" \\"
 
 
 def _text(line: str) -> str:
