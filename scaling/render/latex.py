@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from textwrap import wrap
+
 from scaling.render.escape import for_latex
 from scaling.render.table import Table
 
@@ -14,14 +17,17 @@ MATH = {
 }  # of parameters, where a cell is nothing else
 MAX_WORD = 32  # letters of one word that a paragraph column can hold
 PARAGRAPH_ABOVE = 48  # letters from which a text column becomes a paragraph of 0.4 line widths
+MIN_PARAGRAPH = 12  # letters of a text column that is broken to fit
+SIZES = (("", 5.0), (r"\small", 4.5), (r"\footnotesize", 4.0))  # of letters, width in points
 
 
-def to_latex(table: Table) -> str:
+def to_latex(table: Table, width: float | None = None) -> str:
     """The rounded table; title and caption stand above it as comments. Needs the package booktabs.
 
     Numbers are aligned to the right, text to the left, long text in paragraphs. `{}` at the start
     of a row keeps a first cell that begins with [ or * from being read as an option of the row
-    before.
+    before. For a column of `width` inches letters become smaller and text columns narrower; where
+    that does not suffice a comment says so.
     """
 
     def row(cells: list[str]) -> str:
@@ -34,22 +40,53 @@ def to_latex(table: Table) -> str:
         ]
         for cells in table.formatted()
     ]
-    alignment = []
-    for column, *cells in zip(table.columns, *body, strict=True):
+    headings = [[column.name] for column in table.columns]
+    alignment, lengths, breaks = [], [], []
+    for index, (column, *cells) in enumerate(zip(table.columns, *body, strict=True)):
         longest = max(map(len, cells), default=0)
         longest_word = max((len(word) for cell in cells for word in cell.split()), default=0)
         is_paragraph = longest > PARAGRAPH_ABOVE and longest_word <= MAX_WORD  # a digest is none
+        if column.is_text and longest_word <= MAX_WORD and longest > longest_word:
+            breaks.append(index)
         text = r"p{0.4\linewidth}" if is_paragraph else "l"
         alignment.append(text if column.is_text else "r")
+        if width is not None:
+            headings[index] = wrap(column.name, max(longest, 8)) or [""]
+        lengths.append(max([longest, *map(len, headings[index])]) + 1.5)
+    size, notes = "", list[str]()
+    if width is not None:
+        fits = [name for name, points in SIZES if sum(lengths) * points <= 72 * width]
+        size, points = SIZES[-1]
+        rest = 72 * width / points - sum(lengths) + sum(lengths[index] for index in breaks)
+        if fits:
+            size = fits[0]
+        elif breaks and rest / len(breaks) >= MIN_PARAGRAPH:
+            for index in breaks:
+                alignment[index] = rf"p{{{rest / len(breaks) * points:.0f}pt}}"
+        else:
+            notes = [f"% wider than {width:g} inches: it needs table*"]
     lines = [
         *(f"% {for_latex(text)}" for text in (table.title, table.caption) if text),
         r"% needs \usepackage{booktabs}",
+        *notes,
+        *([f"{{{size}", r"\setlength{\tabcolsep}{3pt}"] if size else []),
         rf"\begin{{tabular}}{{@{{}}{' '.join(alignment)}@{{}}}}",
         r"\toprule",
-        row([column.name for column in table.columns]),
+        "{}" + " & ".join(map(_heading, headings)) + r" \\",
         r"\midrule",
         *map(row, body),
         r"\bottomrule",
-        r"\end{tabular}",
+        r"\end{tabular}" + ("}" if size else ""),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _heading(lines: list[str]) -> str:
+    """The lines of a heading with N*, C^a and ~ as mathematics."""
+    texts = []
+    for line in lines:
+        text = MATH.get(line) or for_latex(line).replace(r"\textasciitilde{}", r"$\sim$")
+        text = re.sub(r"\b([NDLC])\*", r"$\1^*$", text)
+        texts.append(re.sub(r"\b([NDC])\\textasciicircum\{\}([ab])\b", r"$\1^\2$", text))
+    stacked = r" \\ ".join(texts)
+    return texts[0] if len(texts) == 1 else rf"\shortstack{{{stacked}}}"

@@ -100,7 +100,8 @@ def draw_on(axes: Any, figure: Figure, below: bool = False) -> Any:
     for order, trace in enumerate(figure.traces):
         _draw(axes, trace, 2 + 0.01 * order, series)
     for line, row, side in figure.reference_labels(letter):
-        _label(axes, line, row, side)
+        fits = 72 * inches[0] * 0.55 / (LETTER * len(line.label))
+        _label(axes, line, row, side, min(_points("small"), max(5.0, fits)))
     if below:
         _legend_below(axes)
     elif axes.get_legend_handles_labels()[0]:
@@ -128,7 +129,9 @@ def save(canvas: Any, kind: str, path: Path, style: Style = SCREEN) -> None:
 
 def _wrapped(text: str, inches: float, size: float) -> str:
     """Text in lines of so many inches; longer lines would be cut or squeeze the axes."""
-    return fill(sanitize(text), max(12, int(inches / (0.0076 * size))))
+    letters = max(12, int(inches / (0.0076 * size)))
+    lines = [text] if len(text) <= letters else text.replace(" (", "\n(").split("\n")
+    return "\n".join(fill(sanitize(line), letters) for line in lines)
 
 
 def _points(size: Any) -> float:
@@ -151,8 +154,18 @@ def _legend_inside(axes: Any, figure: Figure, width: float, height: float) -> No
     """
     from matplotlib import rcParams
 
-    labels = axes.get_legend_handles_labels()[1]
-    letters = LETTER * max(map(len, labels)) + 2.6
+    lines = [trace for trace in figure.traces if isinstance(trace, Line) and trace.label]
+    explained = {line.label for line in lines if isinstance(line.colour, float)}  # by words
+    explained |= {
+        trace.label
+        for trace in figure.traces
+        if isinstance(trace, Markers) and isinstance(trace.colour, int) and trace.symbol != "star"
+        if trace.colour in [line.colour for line in lines]
+    }
+    pairs = zip(*axes.get_legend_handles_labels(), strict=True)
+    shown = [(handle, label) for handle, label in pairs if label not in explained]
+    labels = [label.partition(" (")[0] for _, label in shown]
+    letters = LETTER * max(map(len, labels), default=0) + 2.6
     size = min(_points(rcParams["legend.fontsize"]), max(5.0, 68 * width / letters))
     width, height = (letters * size / 72 / width, (1.25 * len(labels) + 0.8) * size / 72 / height)
     free = 1 - min(0.6, height)
@@ -171,7 +184,8 @@ def _legend_inside(axes: Any, figure: Figure, width: float, height: float) -> No
     span = (high - low) * max(1.0, reach / free)
     ends = (low, low + span) if end == "upper" else (high - span, high)
     axes.set_ylim(axes.transScale.inverted().transform([(0.0, y) for y in ends])[:, 1])
-    legend = axes.legend(loc=f"{end} {side}", fontsize=size, frameon=False, handlelength=1.6)
+    place = {"loc": f"{end} {side}", "fontsize": size, "frameon": False, "handlelength": 1.6}
+    legend = axes.legend([handle for handle, _ in shown], labels, **place)
     legend.set_in_layout(False)
 
 
@@ -262,16 +276,16 @@ def _draw(axes: Any, trace: Trace, order: float, series: Mapping[Any, Any]) -> N
             axes.text(trace.x, trace.y, sanitize(trace.text), **word, **WORD)
 
 
-def _label(axes: Any, line: ReferenceLine, row: int, side: str) -> None:
+def _label(axes: Any, line: ReferenceLine, row: int, side: str, size: float) -> None:
     """At the top of a vertical line, above the right end of a horizontal one."""
     word: dict[str, Any] = {"xy": (1, line.y), "xycoords": ("axes fraction", "data")}
     word |= {"xytext": (-2, 2), "va": "bottom", "ha": "right"}
     if line.x is not None:
         word |= {"xy": (line.x, 1), "xycoords": ("data", "axes fraction"), "va": "top"}
-        word["xytext"] = (-3 if side == "left" else 3, -2 - 1.2 * row * _points("small"))
+        word["xytext"] = (-3 if side == "left" else 3, -2 - 1.2 * row * size)
         word["ha"] = "right" if side == "left" else "left"
     word |= {"textcoords": "offset points", "color": LIGHT.muted}
-    axes.annotate(sanitize(line.label), **word, **WORD)
+    axes.annotate(sanitize(line.label), **word, **WORD | {"fontsize": size})
 
 
 def _markers(axes: Any, trace: Markers, style: dict[str, Any], symbol: str | None) -> None:

@@ -117,11 +117,13 @@ class Table:
         body = "\n".join(row(texts, 'th scope="row"', "td") for texts in self.formatted())
         return f"<table>\n<thead>{head}</thead>\n<tbody>\n{body}\n</tbody></table>"
 
-    def to_latex(self) -> str:
-        """A LaTeX tabular with booktabs rules, for a table environment of your own."""
+    def to_latex(self, width: float | None = None) -> str:
+        """A LaTeX tabular with booktabs rules, for a table environment of your own, `width` inches
+        wide.
+        """
         from scaling.render.latex import to_latex
 
-        return to_latex(self)
+        return to_latex(self, width)
 
 
 def records_to_csv(records: Iterable[Mapping[str, Any]], columns: Sequence[str] = ()) -> str:

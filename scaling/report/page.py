@@ -107,7 +107,7 @@ def _write(report: Report, target: Path, style: Style) -> None:
         write_text(path.with_suffix(".csv"), figure.to_csv())
     for table in report.tables:
         write_text(target / "tables" / f"{table.name}.csv", table.to_csv())
-        write_text(target / "tables" / f"{table.name}.tex", table.to_latex())
+        write_text(target / "tables" / f"{table.name}.tex", table.to_latex(style.width))
     write_text(target / "report.md", markdown(report))
     write_text(target / "index.html", html(report))
     write_json(target / MANIFEST, {"files": sorted(names)}, indent=1)

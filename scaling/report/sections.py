@@ -45,7 +45,7 @@ from scaling.report.predictor import Predictor, predictor
 class Report:
     """All of a report before it is put into a format; `lead` are the figures of its first screen,
     `light` how far to trust the answer and why, `next_step` what to do about it and the command,
-    `checked` how the checks went.
+    `checked` how the checks went and the id of the worst.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Report:
     notices: tuple[str, ...] = ()
     light: tuple[summary.Light, str] | None = None
     next_step: tuple[str, str] | None = None
-    checked: str = ""
+    checked: tuple[str, str] = ("", "")
     caveats: tuple[str, ...] = ()
     predictor: Predictor | None = None
     version: str = scaling.__version__
@@ -209,7 +209,8 @@ def _models(fit: FitResult, law: FittedLaw) -> Section:
 
 def _law(fit: FitResult, inputs: ReportInputs) -> Section:
     published_laws = fit_tables.laws(inputs.fits, published(fit)) if fit.approaches else None
-    tables = [*fit_tables.law_tables(fit), published_laws, fit_tables.kaplan(fit)]
+    compared = fit_tables.compared(inputs.fits)
+    tables = [*fit_tables.law_tables(fit), compared, published_laws, fit_tables.kaplan(fit)]
     return section("law", "The law", [law_plots.contours(fit, inputs.law)], tables)
 
 

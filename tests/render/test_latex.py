@@ -81,3 +81,32 @@ def test_parameters_alone_in_a_cell_are_mathematics():
     table = Table("x", "x", (Column("parameter"), Column("value")), (("alpha", "N_c"), ("a", "0")))
     body = table.to_latex().partition("\\midrule\n")[2].splitlines()
     assert body[:2] == ["{}$\\alpha$ & $N_c$ \\\\", "{}$a$ & 0 \\\\"]
+
+
+WIDE = Table(
+    "approaches",
+    "Approaches",
+    (Column("approach"), Column("a (N* ~ C^a)", "number"), Column("N* at top budget", "count")),
+    (("parametric, the third one of them", 0.541, 67.7e3),),
+)
+
+
+def test_symbols_in_headings_are_mathematics():
+    heading = WIDE.to_latex().splitlines()[4]
+    assert heading == r"{}approach & a ($N^*$ $\sim$ $C^a$) & $N^*$ at top budget \\"
+
+
+@pytest.mark.parametrize(
+    ("width", "size"), [(3.6, ""), (3.2, r"\small"), (2.8, r"\footnotesize"), (2.4, r"p{")]
+)
+def test_a_table_fits_its_column_by_smaller_letters_and_then_by_narrower_text(width, size):
+    text = WIDE.to_latex(width)
+    assert size in text
+    assert r"\shortstack{$N^*$ at \\ top \\ budget}" in text
+    assert (r"\setlength{\tabcolsep}{3pt}" in text) == bool(size)
+    assert "table*" not in text
+    assert text.count("{") == text.count("}")
+
+
+def test_a_table_that_cannot_fit_says_that_it_needs_two_columns():
+    assert "% wider than 1 inches: it needs table*" in WIDE.to_latex(1.0)

@@ -114,8 +114,8 @@ def test_all_parts_are_written_and_no_half_file_is_left(folder):
         for kind in ("svg", "pdf", "png", "csv")
     }
     listed = (
-        "predictions smaller approaches parameters laws kaplan holdout exclusions failures "
-        "runs provenance training-origin"
+        "predictions smaller approaches parameters laws laws-compared kaplan holdout exclusions "
+        "failures runs provenance training-origin"
     )
     expected |= {f"tables/{name}.{kind}" for name in listed.split() for kind in ("csv", "tex")} | {
         "index.html",
@@ -125,6 +125,7 @@ def test_all_parts_are_written_and_no_half_file_is_left(folder):
     assert names == expected
 
 
+@pytest.mark.slow
 def test_a_new_report_removes_the_figures_that_only_the_former_one_lists(folder, tmp_path):
     out, outside = tmp_path / "out", tmp_path / "kept.svg"
     write_report(folder, out, models=True)

@@ -13,6 +13,7 @@ from scaling.fit.bootstrap import bootstrap
 from scaling.fit.combination import Combination
 from scaling.fit.dataset import Dataset
 from scaling.fit.diagnostics.results import Holdout, HoldoutRow, RolloutStep
+from scaling.fit.document import FitStatus
 from scaling.fit.estimate import refit
 from scaling.fit.frontier.frontier import cap_resamples
 from scaling.fit.frontier.isoflop import MIN_BUDGETS
@@ -60,14 +61,14 @@ def split(data: Dataset, count: int = 1) -> tuple[np.ndarray, float] | None:
 
 
 def holdout(
-    fit: LawFit, count: int, ci: float, seed: int, combined: bool = False
+    fit: LawFit, count: int, ci: float, seed: int, combination: Combination | None = None
 ) -> tuple[Holdout | None, list[ResultWarning]]:
     """How a fit without the `count` largest budgets predicts them, or a warning that says why there
     is none.
 
-    Intervals include refits of resamples and a residual each; where laws are `combined` they are
-    those of the combination. The warnings also say where they cover significantly fewer runs than
-    they should, or miss on one side only. A `count` of 0 asks for no hold-out.
+    Intervals include refits of resamples and a residual each; with a `combination` of laws of all
+    points they are those of one. The warnings also say where they cover significantly fewer runs
+    than they should, or miss on one side only. A `count` of 0 asks for no hold-out.
     """
     if not count:
         return None, []
@@ -78,11 +79,12 @@ def holdout(
     out, budget = parts
     train, test = points.take(~out), points.take(out)
     try:
-        fitted = refit(fit, train)
+        fitted = refit(fit, train, fit.values if fit.status is FitStatus.OK else None)
     except ScalingError as error:
         message = f"no hold-out: without the largest budget {error.what}"
         return None, [warn(WarningCode.NO_HOLDOUT, message)]
-    combination = weigh_laws(fitted.data, fit.objective, fit.delta) if combined else None
+    if combination:
+        combination = weigh_laws(fitted.data, fit.objective, fit.delta, combination)
     (predicted, lo, hi), score = _tested(fitted, test, ci, seed, combination)
     kept = np.unique(np.linspace(0, len(test) - 1, min(len(test), ROWS_KEPT)).astype(int))
     columns = {

@@ -17,6 +17,8 @@ from scaling.render.table import (
     pairs,
     record_table,
 )
+from scaling.report.parts import candidate_laws
+from scaling.report.parts.candidate_laws import JudgedLaw
 from scaling.report.parts.drawing import answer_budget
 
 if TYPE_CHECKING:
@@ -268,6 +270,7 @@ def laws(
     """Fits and published laws, one a row, one parameter of the main fit a column."""
     first, own = next(iter(fits.values())), fits if len(fits) > 1 else {}  # one has its own table
     exponents = [name for name in first.params if own or name in ("alpha", "beta")]
+    exponents += [name for fit in own.values() for name in fit.params]
     names = dict.fromkeys([name for name in "ab" if name in first.derived] + exponents)
     entries: dict[str, Mapping[str, Any]] = {
         **{title: {**fit.params, **fit.derived} for title, fit in own.items()},
@@ -281,8 +284,16 @@ def laws(
         for title, values in entries.items()
     ]
     caption = "Exponents can be compared; E, A and B depend on data and tokeniser."
-    title = "Published laws for comparison"
+    title = f"{'These fits and published' if own else 'Published'} laws for comparison"
     return record_table("laws", title, rows, caption, interval=tuple(names))
+
+
+def compared(fits: Mapping[str, FitResult]) -> Table | None:
+    """Several fits of the same runs: errors, information criteria and hold-out side by side."""
+    judged = [JudgedLaw.of(fit).model_copy(update={"law": name}) for name, fit in fits.items()]
+    same = len({(fit.source.digest, fit.n_points) for fit in fits.values()}) == 1 < len(fits)
+    table = candidate_laws.compared(judged) if same else None
+    return table and replace(table, name="laws-compared")
 
 
 def kaplan(fit: FitResult) -> Table | None:

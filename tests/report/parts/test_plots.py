@@ -13,7 +13,7 @@ from scaling.points.run_tables import curves
 from scaling.predict.law_source import load_law
 from scaling.render.figure import Band, Line, Markers, ReferenceLine, Text
 from scaling.render.plotly_backend import to_plotly
-from scaling.report.parts import isoflop_figure, law_plots, run_plots
+from scaling.report.parts import fit_tables, isoflop_figure, law_plots, run_plots
 from scaling.report.sections import published
 from scaling.store import run_files
 from tests.documents import as_fit
@@ -242,3 +242,17 @@ def test_figures_without_data_are_left_out(document):
     assert drawn_by(law_plots.contours, bare) is None
     assert drawn_by(law_plots.residuals, bare) is None
     assert law_plots.bootstrap_cloud(as_fit(bare), {}) is None
+
+
+def test_two_fits_of_the_same_runs_stand_side_by_side_with_all_parameters(document):
+    skaling = {**document["params"], "k": {"value": 0.379, "se": None, "lo": None, "hi": None}}
+    goodness = {"rmse_percent": 0.5, "r2_excess": 0.99, "aic": -100.0, "bic": -90.0}
+    other = {**document, "law": "skaling", "params": skaling, "goodness": goodness}
+    fits = {"one": as_fit(document), "two": as_fit(other)}
+    laws = fit_tables.laws(fits, {})
+    assert "k" in [column.name for column in laws.columns]
+    assert [row[-1] for row in laws.rows] == [(None, None, None), (0.379, None, None)]
+    table = fit_tables.compared(fits)
+    assert [row[0] for row in table.rows] == ["one", "two"]
+    assert [row[1:3] for row in table.rows] == [(None, None), (0.5, -100.0)]
+    assert fit_tables.compared({"one": fits["one"]}) is None
