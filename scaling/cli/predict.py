@@ -244,8 +244,11 @@ def _rows(document: Mapping[str, Any], smaller: bool, models: bool) -> list[dict
 
 def _write_sweep(source: str, document: dict[str, Any], path: Path, base: Path | None) -> None:
     """Write the optimum, half and twice its size as a sweep that holds what is forecast."""
+    from scaling.config import ListDesign
     from scaling.config.sweep_file import load_sweep
-    from scaling.predict.verification import write_verification_sweep
+    from scaling.formatting import format_flops
+    from scaling.predict.law_source import load_law
+    from scaling.predict.verification import flops_of_runs, write_verification_sweep
     from scaling.tasks import open_task, resolve
 
     sizes = None
@@ -255,3 +258,8 @@ def _write_sweep(source: str, document: dict[str, Any], path: Path, base: Path |
     flops, n_params = document["flops"]["value"], document["n_params"]["value"]
     sweep = write_verification_sweep(source, flops, n_params, path, base, sizes)
     echo_err(f"written: {path} ({len(sweep.forecasts)} forecasts); next: scaling run {path}")
+    cells = sweep.design.cells if isinstance(sweep.design, ListDesign) else ()
+    cost = flops * sum(len(cell.seeds or sweep.seeds) for cell in cells)
+    spent = flops_of_runs(load_law(source).paths)
+    relative = f", {cost / spent:.2g} times the {format_flops(spent)} of the sweep" if spent else ""
+    echo_err(f"the test costs {format_flops(cost)} FLOPs{relative}")

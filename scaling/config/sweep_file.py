@@ -151,7 +151,26 @@ def read_toml(path: Path) -> dict[str, Any]:
             what, remedy = ("" if data else "the sweep file is empty"), form
     if what:
         raise ScalingError(what, where=path, remedy=remedy)
+    _locate_stores(data, path.absolute().parent)
     return data
+
+
+def _locate_stores(data: Any, folder: Path) -> None:
+    """Make the relative path of a token store that is not below the working directory that of the
+    store below the sweep file's folder or a folder above it, where there is one.
+    """
+    if isinstance(data, list):
+        for item in data:
+            _locate_stores(item, folder)
+    if not isinstance(data, dict):
+        return
+    for key, value in data.items():
+        _locate_stores(value, folder)
+        if key == "corpus" and isinstance(value, str) and value not in ("", "stdlib"):
+            stores = [above / value for above in (Path(), folder, *folder.parents)]
+            store = next((path for path in stores if os.path.isfile(path / "manifest.json")), None)
+            if store is not None and store != Path(value):
+                data[key] = str(store)
 
 
 def validation_error(

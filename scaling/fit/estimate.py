@@ -36,8 +36,10 @@ def estimate(
     fixed: Mapping[str, float] | None = None,
     one_sided: float = 1.0,
     where: str = "",
+    near: Mapping[str, float] | None = None,
 ) -> LawFit:
-    """Fit `law` to runs, some reported parameters `fixed` if wished.
+    """Fit `law` to runs, some reported parameters `fixed` if wished, from the reported parameters
+    `near` alone where the optimum is known to be there.
 
     A delta of None is DELTA, or WIDE_DELTA times the noise where there are few runs and
     hardly any within DELTA, so that the objective would be flat. Raises ScalingError (with `where`)
@@ -47,7 +49,7 @@ def estimate(
     data, fixed = Dataset.of(data), dict(fixed or {})
     data_warnings = identifiability.check(law, data, objective, fixed, where)
     task = problem_of(law, data.points, objective, delta or DELTA, fixed, one_sided)
-    best, starts, converged = multistart(task)
+    best, starts, converged = multistart(task, None if near is None else law.theta(near))
     fit = LawFit(
         law=law,
         data=data,
@@ -76,8 +78,10 @@ def estimate(
     return replace(fit, status=status, warnings=(*data_warnings, *warnings))
 
 
-def refit(fit: LawFit, points: Points) -> LawFit:
-    """The same law under the same objective, fitted anew to other points. Raises ScalingError."""
+def refit(fit: LawFit, points: Points, near: Mapping[str, float] | None = None) -> LawFit:
+    """The same law under the same objective, fitted anew to other points, from the parameters
+    `near` alone where the optimum is known to be there. Raises ScalingError.
+    """
     return estimate(
         fit.law,
         points,
@@ -85,6 +89,7 @@ def refit(fit: LawFit, points: Points) -> LawFit:
         fit.delta,
         fixed=fit.fixed,
         one_sided=fit.one_sided,
+        near=near,
     )
 
 

@@ -70,10 +70,14 @@ TESTED_ORIGINS = 2  # from which weights and interval are the table's own
 
 
 def weigh_laws(
-    data: Dataset | Points, objective: str = "huber-log", delta: float = DELTA
+    data: Dataset | Points,
+    objective: str = "huber-log",
+    delta: float = DELTA,
+    near: Combination | None = None,
 ) -> Combination | None:
     """Fit, score and weigh the candidates on points with N, D and C; None where fewer than three
-    laws can be fitted.
+    laws can be fitted. Laws that are identified by nearly the same points, those of `near`, are
+    fitted from their optima.
     """
     points = Dataset.of(data).points
     if points.n is None or points.d is None or points.c is None:
@@ -84,10 +88,12 @@ def weigh_laws(
         data = Dataset(points.take(order[picked]))
     data = Dataset.of(data)
     points, weighted = data.points, Dataset(recent(data.points))
+    identified = near.candidates if near else ()
+    known = {one.name: one.params for one in identified if one.status is FitStatus.OK}
     fits = {}
     for name in CANDIDATE_LAWS:
         try:
-            fits[name] = estimate(LAWS[name], weighted, objective, delta)
+            fits[name] = estimate(LAWS[name], weighted, objective, delta, near=known.get(name))
         except ScalingError:
             continue
     if len(fits) < MIN_LAWS:
@@ -95,7 +101,7 @@ def weigh_laws(
     if "chinchilla" in fits and any((abs(fit.residuals) > FAR_OFF).any() for fit in fits.values()):
         mistaken = far_off(estimate(LAWS["chinchilla"], data))  # equal weights: no run decides it
         if mistaken.any():
-            return weigh_laws(points.take(~mistaken), objective, delta)
+            return weigh_laws(points.take(~mistaken), objective, delta, near)
     by_isoflop = isoflop(data, resamples=0)
     minima = [one for one in by_isoflop.minima if one.unavailable is None]
     candidates = _candidates({name: fit.values for name, fit in fits.items()}, fits, weighted)

@@ -29,12 +29,12 @@ FLOOR_SHARES = (0.0, 0.3, 0.5, 0.65, 0.8, 0.9)
 SLIGHT = 1e-3  # of the mean loss: the least share of it that a start gives to a term
 
 
-def multistart(task: Problem) -> tuple[Array, Starts, bool]:
+def multistart(task: Problem, near: Array | None = None) -> tuple[Array, Starts, bool]:
     """The best minimum (P,) in centred coordinates, how the starts ended, and whether the best one
-    converged.
+    converged. Where theta is known to be `near`, that is the only start.
     """
     search = task.subsample(SEARCHED)
-    begun = starts(search)
+    begun = starts(search) if near is None else task.centred(near)[None]
     wide = search.spread(begun[0])
     ends = continuation(search, begun, search.delta)
     places, owner = _distinct(ends.theta, ends.value)

@@ -212,7 +212,7 @@ def expand(
     """
     delta = task.delta if delta is None else delta
     step, blocks = max(1, BLOCK // task.log_loss.shape[-1]), []
-    for start in range(0, len(theta), step):
+    for start in range(0, max(len(theta), 1), step):
         rows = slice(start, start + step)
         own = rows if fits is None else fits[rows]
         loss, log_loss, weight = (
@@ -227,15 +227,10 @@ def expand(
             slope, curve, above = slope * grown, curve * grown**2 + slope * grown, above * grown**2
         slope = weight * slope
         value = (weight * rho).sum(1)
-        blocks.append(
-            (
-                value,
-                task.rounding * (np.abs(slope).sum(1) + value),
-                np.matmul(law.gradient, slope[:, :, None])[:, :, 0],
-                law.second(weight * curve, slope),
-                product(law.gradient, weight * above),
-            )
-        )
+        noise = task.rounding * (np.abs(slope).sum(1) + value)
+        gradient = np.matmul(law.gradient, slope[:, :, None])[:, :, 0]
+        hessian, majorant = law.second(weight * curve, slope), product(law.gradient, weight * above)
+        blocks.append((value, noise, gradient, hessian, majorant))
     return QuadraticModel(*map(np.concatenate, zip(*blocks, strict=True)))
 
 
@@ -269,17 +264,14 @@ def minimise(
     """
     rows, theta = np.arange(len(start)), np.clip(start, task.lower, task.upper)
     ends = Minima(theta.copy(), np.empty(len(rows)), np.zeros(len(rows), bool))
-    own, damping, caution = (
-        rows if fits is None else fits,
-        np.zeros(len(rows)),
-        np.full(len(rows), 2.0),
-    )
+    own = rows if fits is None else fits
+    damping, caution = np.zeros(len(rows)), np.full(len(rows), 2.0)
     here = expand(task, theta, own, delta)
     for left in reversed(range(most)):
         step, damp, predicted = _step(task, here, theta, pins, damping)
         small = (damp == 0) & (np.abs(step) <= TOLERANCE * (1 + np.abs(theta))).all(1)
         going = ~small & (damp < HARD)
-        if not (left and going.all()):  # some rows end here
+        if not (left and len(rows) and going.all()):  # some rows end here
             ends.theta[rows] = theta + small[:, None] * step
             ends.value[rows], ends.converged[rows] = here.value, small
             if not (left and going.any()):

@@ -274,7 +274,7 @@ def _analyses(
     ):
         combination = weigh_laws(data, options.objective or "huber-log", options.delta or DELTA)
     budgets = options.n_holdout_budgets()
-    held_out, out_warnings = holdout(fit, budgets, ci, options.seed, combination is not None)
+    held_out, out_warnings = holdout(fit, budgets, ci, options.seed, combination)
     return {
         "noise": noise,
         "frontier_gap": frontier_gap(data, fit),

@@ -6,6 +6,7 @@ import ast
 import json
 import re
 from collections.abc import Mapping
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -29,8 +30,8 @@ def flatten_cells(table: pd.DataFrame) -> pd.DataFrame:
         if pd.api.types.is_numeric_dtype(column.dtype):
             parts.setdefault(str(name), column)
             continue
-        cells = [_mapping(cell) for cell in column]
-        if all(isinstance(cell, Mapping) for cell in cells) and any(cells):
+        cells = list(takewhile(lambda cell: isinstance(cell, Mapping), map(_mapping, column)))
+        if len(cells) == len(column) and any(cells):
             records = [dict(flatten(cell, str(name))) for cell in cells]
             for key in dict.fromkeys(key for record in records for key in record):
                 values = [_plain(record.get(key)) for record in records]

@@ -178,10 +178,9 @@ def _last_of_unnamed_runs(
     starts = (np.diff(sizes, prepend=-1) != 0) | (np.diff(tokens, prepend=np.inf) <= 0)
     rows = pd.DataFrame({"run": np.cumsum(starts), "size": sizes, "order": tokens})
     each = _ends(rows)
-    gaps = rows.groupby("run")["order"].agg(
-        lambda order: np.ptp(np.diff(order)) / np.diff(order).max() if len(order) > 2 else 1.0
-    )
-    is_spaced = gaps.to_numpy() < 0.05
+    gaps = rows["order"].diff().mask(starts).groupby(rows["run"]).agg(["min", "max"])
+    is_even = (gaps["max"] - gaps["min"]).to_numpy() < 0.05 * gaps["max"].to_numpy()
+    is_spaced = is_even & (each["rows"] > 2).to_numpy()
     restarts = len(each) > 1.2 * each["size"].nunique()
     ends_differ = (
         not pd.DataFrame(

@@ -19,12 +19,14 @@ import pandas as pd
 
 from scaling import accounting
 from scaling.config import Forecast, ListDesign, ListedCell, Sweep
-from scaling.config.sweep_file import load_sweep, write_sweep
+from scaling.config.run_groups import group_runs
+from scaling.config.sweep_file import load_run, load_sweep, write_sweep
 from scaling.errors import ScalingError
 from scaling.formatting import format_flops
 from scaling.points.points import points
 from scaling.predict.law_source import PREFIX, FittedLaw, load_law
 from scaling.recipe import model_for
+from scaling.store import run_files
 
 ROLES = (("half", 0.5), ("optimum", 1.0), ("twice", 2.0))
 SEED = 0  # of the noise that an interval for one run adds
@@ -129,6 +131,24 @@ def write_verification_sweep(
     )
     write_sweep(sweep, out, head)
     return sweep
+
+
+def flops_of_runs(folders: Sequence[str]) -> float:
+    """Exact training FLOPs of the finished runs of results folders, each shared prefix once."""
+    runs = [
+        load_run(text, folder)
+        for folder in dict.fromkeys(folders)
+        if run_files.has_runs(Path(folder))
+        for text in run_files.load(Path(folder), planned_only=True)["config"].unique()
+    ]
+    return sum(
+        (
+            accounting.train_flops(run.model, run.task.seq_len, steps * (run.tokens // run.n_steps))
+            for group in group_runs(runs)
+            for run, steps in group.incremental_steps()
+        ),
+        0.0,
+    )
 
 
 def _parent(law: FittedLaw, source: str, base: Path | None) -> Sweep:

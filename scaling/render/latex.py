@@ -17,6 +17,7 @@ MATH = {
 }  # of parameters, where a cell is nothing else
 MAX_WORD = 32  # letters of one word that a paragraph column can hold
 PARAGRAPH_ABOVE = 48  # letters from which a text column becomes a paragraph of 0.4 line widths
+BREAK = r" \\ {}"  # else [ would start an option of the break
 MIN_PARAGRAPH = 12  # letters of a text column that is broken to fit
 SIZES = (("", 5.0), (r"\small", 4.5), (r"\footnotesize", 4.0))  # of letters, width in points
 
@@ -29,10 +30,6 @@ def to_latex(table: Table, width: float | None = None) -> str:
     before. For a column of `width` inches letters become smaller and text columns narrower; where
     that does not suffice a comment says so.
     """
-
-    def row(cells: list[str]) -> str:
-        return "{}" + " & ".join(MATH.get(cell) or for_latex(cell) for cell in cells) + r" \\"
-
     body = [
         [
             text if column.is_text else text.replace("-", "−")
@@ -43,7 +40,7 @@ def to_latex(table: Table, width: float | None = None) -> str:
     headings = [[column.name] for column in table.columns]
     alignment, lengths, breaks = [], [], []
     for index, (column, *cells) in enumerate(zip(table.columns, *body, strict=True)):
-        longest = max(map(len, cells), default=0)
+        longest = max((len(line) for cell in cells for line in _lines(cell, width)), default=0)
         longest_word = max((len(word) for cell in cells for word in cell.split()), default=0)
         is_paragraph = longest > PARAGRAPH_ABOVE and longest_word <= MAX_WORD  # a digest is none
         if column.is_text and longest_word <= MAX_WORD and longest > longest_word:
@@ -57,7 +54,7 @@ def to_latex(table: Table, width: float | None = None) -> str:
     if width is not None:
         fits = [name for name, points in SIZES if sum(lengths) * points <= 72 * width]
         size, points = SIZES[-1]
-        rest = 72 * width / points - sum(lengths) + sum(lengths[index] for index in breaks)
+        rest = 72 * width / points - 2 - sum(lengths) + sum(lengths[index] for index in breaks)
         if fits:
             size = fits[0]
         elif breaks and rest / len(breaks) >= MIN_PARAGRAPH:
@@ -72,21 +69,30 @@ def to_latex(table: Table, width: float | None = None) -> str:
         *([f"{{{size}", r"\setlength{\tabcolsep}{3pt}"] if size else []),
         rf"\begin{{tabular}}{{@{{}}{' '.join(alignment)}@{{}}}}",
         r"\toprule",
-        "{}" + " & ".join(map(_heading, headings)) + r" \\",
+        _row([list(map(_symbols, heading)) for heading in headings]),
         r"\midrule",
-        *map(row, body),
+        *(_row([list(map(_text, _lines(cell, width))) for cell in cells]) for cells in body),
         r"\bottomrule",
         r"\end{tabular}" + ("}" if size else ""),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _heading(lines: list[str]) -> str:
-    """The lines of a heading with N*, C^a and ~ as mathematics."""
-    texts = []
-    for line in lines:
-        text = MATH.get(line) or for_latex(line).replace(r"\textasciitilde{}", r"$\sim$")
-        text = re.sub(r"\b([NDLC])\*", r"$\1^*$", text)
-        texts.append(re.sub(r"\b([NDC])\\textasciicircum\{\}([ab])\b", r"$\1^\2$", text))
-    stacked = r" \\ ".join(texts)
-    return texts[0] if len(texts) == 1 else rf"\shortstack{{{stacked}}}"
+def _lines(cell: str, width: float | None) -> list[str]:
+    """A cell; in a column of a given width an interval stands below its value."""
+    return cell.replace(" [", "\n[").split("\n") if width and cell.endswith("]") else [cell]
+
+
+def _row(cells: list[list[str]]) -> str:
+    stacked = [rf"\shortstack[r]{{{BREAK.join(each)}}}" if each[1:] else each[0] for each in cells]
+    return "{}" + " & ".join(stacked) + r" \\"
+
+
+def _text(line: str) -> str:
+    return MATH.get(line) or for_latex(line)
+
+
+def _symbols(line: str) -> str:
+    """A line of a heading with N*, C^a and ~ as mathematics."""
+    text = re.sub(r"\b([NDLC])\*", r"$\1^*$", _text(line).replace(r"\textasciitilde{}", r"$\sim$"))
+    return re.sub(r"\b([NDC])\\textasciicircum\{\}([ab])\b", r"$\1^\2$", text)

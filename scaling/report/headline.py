@@ -165,6 +165,8 @@ def prediction_lines(prediction: PredictionResult, command: str = "") -> Lines:
 
 
 def _trust(prediction: PredictionResult) -> str:
+    if too_wide := summary.width_reason(prediction):
+        return f"{summary.Light.NOT_YET}: {too_wide}"
     heavy = heaviest(prediction.warnings)
     codes = {warning.code for warning in prediction.warnings}
     if codes == {WarningCode.EXTRAPOLATION} and prediction.law == several_laws.NAME:

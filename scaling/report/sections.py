@@ -45,7 +45,7 @@ from scaling.report.predictor import Predictor, predictor
 class Report:
     """All of a report before it is put into a format; `lead` are the figures of its first screen,
     `light` how far to trust the answer and why, `next_step` what to do about it and the command,
-    `checked` how the checks went.
+    `checked` how the checks went and the id of the worst.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Report:
     notices: tuple[str, ...] = ()
     light: tuple[summary.Light, str] | None = None
     next_step: tuple[str, str] | None = None
-    checked: str = ""
+    checked: tuple[str, str] = ("", "")
     caveats: tuple[str, ...] = ()
     predictor: Predictor | None = None
     version: str = scaling.__version__

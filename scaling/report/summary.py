@@ -164,6 +164,14 @@ def tested(checked: Sequence[CheckedForecast]) -> tuple[Light, str] | None:
     return None
 
 
+def width_reason(answer: PredictionResult) -> str:
+    """Why the interval of N* is too wide to be of use; "" where it is not."""
+    size = answer.n_params
+    if not (size.lo and size.hi and size.hi / size.lo > MAX_SIZE_FACTOR):
+        return ""
+    return f"the best size is known within a factor of {size.hi / size.lo:.2g} only"
+
+
 def light(
     fit: FitResult, answer: PredictionResult | None, checked: Sequence[CheckedForecast] = ()
 ) -> tuple[Light, str]:
@@ -176,10 +184,9 @@ def light(
         names = ", ".join(unidentified(fit))
         by_runs = f"not identified by these runs: {names}"
         return Light.NOT_YET, by_runs if names else fit.status_text
-    size, holdout, agreement = answer and answer.n_params, fit.holdout, fit.approaches_agree
-    if size and size.lo and size.hi and size.hi / size.lo > MAX_SIZE_FACTOR:
-        factor = f"{size.hi / size.lo:.2g}"
-        return Light.NOT_YET, f"the best size is known within a factor of {factor} only"
+    holdout, agreement = fit.holdout, fit.approaches_agree
+    if answer and (too_wide := width_reason(answer)):
+        return Light.NOT_YET, too_wide
     forecast = tested(checked)
     if forecast and forecast[0] is not Light.TRUST:
         return forecast

@@ -19,10 +19,9 @@ ROOT = Path(__file__).parents[2]
 def test_no_heavy_import_before_it_is_needed():
     code = """
 import sys, scaling.cli, scaling.fit, scaling.report
-from scaling.cli.app import app
 sys.argv = ["scaling", "--help"]
 try:
-    app()
+    scaling.cli.main()
 except SystemExit:
     pass
 heavy = {"jax", "flax", "optax", "pandas", "scipy", "matplotlib", "plotly", "pyarrow"}
@@ -75,10 +74,10 @@ def test_commands_of_the_demo_import_only_what_they_use(command, also, tmp_path)
     words = [str(paths.get(word, word)) for word in command.split()]
     code = f"""
 import sys
-from scaling.cli.app import app
+from scaling.cli import main
 sys.argv = ["scaling", *{words!r}]
 try:
-    app()
+    main()
 except SystemExit as end:
     assert not end.code, end.code
 print(*sys.modules, file=sys.stderr)

@@ -202,3 +202,22 @@ def test_a_text_too_small_for_any_sweep_is_rejected_with_what_is_needed(place):
     (place / "enough.txt").write_text("to be or not to be\n" * (needed // 17))
     given = scaling("init", "b.toml", "--budget", "1e11", "--data", "enough.txt", code=0)
     assert "passes" in given.stderr
+
+
+def test_a_sweep_file_finds_its_prepared_text_from_anywhere(place, monkeypatch):
+    (place / "sweeps").mkdir()
+    (place / "notes").mkdir()
+    (place / "text.txt").rename(place / "notes" / "a.txt")
+    scaling("init", "sweeps/a.toml", "--budget", "1e12", "--data", "notes", code=0)
+    here = planned(place, "sweeps/a.toml")
+    (place / "elsewhere").mkdir()
+    monkeypatch.chdir(place / "elsewhere")
+    there = planned(place, place / "sweeps" / "a.toml")
+    assert [run["run_id"] for run in there["runs"]] == [run["run_id"] for run in here["runs"]]
+    corpus = load_sweep(place / "sweeps" / "a.toml").base.task.corpus
+    assert corpus == str(place / "data" / "notes")
+    shutil.copytree(place / "data" / "notes", place / "stdlib")
+    text = (place / "sweeps" / "a.toml").read_text()
+    for name in ("stdlib", "a" * 4000):
+        (place / "sweeps" / "b.toml").write_text(text.replace("data/notes", name))
+        assert load_sweep(place / "sweeps" / "b.toml").base.task.corpus == name

@@ -155,3 +155,13 @@ def planned_models(path):
         float(item.n_params["with_head"]): item.run.model
         for item in plan(sweep, sweep.base.task, 1024).runs
     }
+
+
+def test_the_cost_of_a_test_is_said_relative_to_the_sweep(fitted):
+    fit = fitted / "loop/fits/chinchilla.json"
+    said = scaling("predict", fit, "--flops", "8e20", "--emit", fitted / "cost.toml", code=0).stderr
+    spent = json.loads(done("plan", fitted / "loop.toml", "--no-probe", "--json"))["flops"]
+    cost, ratio = said.partition("the test costs ")[2].split(" FLOPs, ")
+    assert float(cost) == 4 * 8e20
+    assert float(ratio.split()[0]) == pytest.approx(4 * 8e20 / spent, rel=0.05)
+    assert float(ratio.partition("times the ")[2].split()[0]) == pytest.approx(spent, rel=0.01)

@@ -102,7 +102,7 @@ def test_symbols_in_headings_are_mathematics():
 def test_a_table_fits_its_column_by_smaller_letters_and_then_by_narrower_text(width, size):
     text = WIDE.to_latex(width)
     assert size in text
-    assert r"\shortstack{$N^*$ at \\ top \\ budget}" in text
+    assert r"\shortstack[r]{$N^*$ at \\ {}top \\ {}budget}" in text
     assert (r"\setlength{\tabcolsep}{3pt}" in text) == bool(size)
     assert "table*" not in text
     assert text.count("{") == text.count("}")
@@ -110,3 +110,8 @@ def test_a_table_fits_its_column_by_smaller_letters_and_then_by_narrower_text(wi
 
 def test_a_table_that_cannot_fit_says_that_it_needs_two_columns():
     assert "% wider than 1 inches: it needs table*" in WIDE.to_latex(1.0)
+
+
+def test_an_interval_stands_below_its_value_in_a_narrow_column():
+    text = TABLE.to_latex(3.25)
+    assert r"{}[parametric] & \shortstack[r]{0.514 \\ {}[0.500, 0.530]} & $-$2.1 \% \\" in text

@@ -125,6 +125,7 @@ def test_all_parts_are_written_and_no_half_file_is_left(folder):
     assert names == expected
 
 
+@pytest.mark.slow
 def test_a_new_report_removes_the_figures_that_only_the_former_one_lists(folder, tmp_path):
     out, outside = tmp_path / "out", tmp_path / "kept.svg"
     write_report(folder, out, models=True)

@@ -13,12 +13,12 @@ from scaling.fit.bootstrap import bootstrap
 from scaling.fit.combination import Combination
 from scaling.fit.dataset import Dataset
 from scaling.fit.diagnostics.results import Holdout, HoldoutRow, RolloutStep
+from scaling.fit.document import FitStatus
 from scaling.fit.estimate import refit
 from scaling.fit.frontier.frontier import cap_resamples
 from scaling.fit.frontier.isoflop import MIN_BUDGETS
 from scaling.fit.law_fit import LawFit
 from scaling.fit.law_weights import weigh_laws
-from scaling.fit.significance import incomplete_beta
 from scaling.points.points import Points
 from scaling.warning import ResultWarning, WarningCode, warn
 
@@ -60,14 +60,14 @@ def split(data: Dataset, count: int = 1) -> tuple[np.ndarray, float] | None:
 
 
 def holdout(
-    fit: LawFit, count: int, ci: float, seed: int, combined: bool = False
+    fit: LawFit, count: int, ci: float, seed: int, combination: Combination | None = None
 ) -> tuple[Holdout | None, list[ResultWarning]]:
     """How a fit without the `count` largest budgets predicts them, or a warning that says why there
     is none.
 
-    Intervals include refits of resamples and a residual each; where laws are `combined` they are
-    those of the combination. The warnings also say where they cover significantly fewer runs than
-    they should, or miss on one side only. A `count` of 0 asks for no hold-out.
+    Intervals include refits of resamples and a residual each; with a `combination` of laws of all
+    points they are those of one. The warnings also say where they cover significantly fewer runs
+    than they should, or miss on one side only. A `count` of 0 asks for no hold-out.
     """
     if not count:
         return None, []
@@ -78,11 +78,12 @@ def holdout(
     out, budget = parts
     train, test = points.take(~out), points.take(out)
     try:
-        fitted = refit(fit, train)
+        fitted = refit(fit, train, fit.values if fit.status is FitStatus.OK else None)
     except ScalingError as error:
         message = f"no hold-out: without the largest budget {error.what}"
         return None, [warn(WarningCode.NO_HOLDOUT, message)]
-    combination = weigh_laws(fitted.data, fit.objective, fit.delta) if combined else None
+    if combination:
+        combination = weigh_laws(fitted.data, fit.objective, fit.delta, combination)
     (predicted, lo, hi), score = _tested(fitted, test, ci, seed, combination)
     kept = np.unique(np.linspace(0, len(test) - 1, min(len(test), ROWS_KEPT)).astype(int))
     columns = {
@@ -110,9 +111,11 @@ def coverage_warnings(too_high: np.ndarray, too_low: np.ndarray, ci: float) -> l
     """What hold-out intervals of level `ci` show whose forecast, interval included, lies `too_high`
     or `too_low` (n,): significantly fewer runs inside than `ci`, or misses that all have one sign.
     """
+    from scipy.special import bdtr
+
     high, low, count = int(too_high.sum()), int(too_low.sum()), len(too_high)
     inside, warnings = count - high - low, []
-    if high + low and incomplete_beta(high + low, inside + 1, 1 - ci, ci) < SIGNIFICANT:
+    if bdtr(inside, count, ci) < SIGNIFICANT:
         level = f"{100 * ci:g} %"
         message = f"{inside} of {count} held-out runs lie inside {level} intervals: too narrow"
         data = {"covered": inside / count, "expected": ci, "n_test": count}

@@ -113,7 +113,7 @@ def fit_decay(log_c: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.ndarr
     gamma, width = np.full(loss.shape[:-1], DECAY), DECAY_SPAN
     for count in (25, 9, 9):  # a coarse grid, then twice the surroundings of its best point
         tried = gamma * np.exp(width * np.linspace(-1, 1, count).reshape(-1, *[1] * gamma.ndim))
-        costs = np.array([_decay_at(each[..., None], x, y, weight)[2] for each in tried])
+        costs = _decay_at(tried[..., None], x, y, weight)[2]
         gamma = np.take_along_axis(tried, costs.argmin(0)[None], 0)[0]
         width = 2 * width / (count - 1)
     floor, k, _ = _decay_at(gamma[..., None], x, y, weight)

@@ -12,6 +12,7 @@ import numpy as np
 
 Array = np.ndarray
 Inputs = Mapping[str, Array]
+AT_ONCE = 10_000  # numbers in a gradient, up to which all coordinates are nudged in one call
 NUDGE = 1e-6  # of a coordinate, where a second derivative is a difference of first ones
 
 
@@ -45,7 +46,11 @@ def sum_of_powers(design: Array, floor: int | None, root: int | None) -> Bound:
     if floor is not None and root is not None:
         return above_floor(sum_of_powers(design, None, root), floor)
     size, n = design.shape[1:]
-    outer = (design[:, :, None] * design[:, None]).reshape(-1, size * size, n).transpose(0, 2, 1)
+    outer = []  # of each term the places in a matrix (P, P), flat, of what it moves
+    for x in design:
+        moved = np.flatnonzero(x.any(1))
+        pairs = x[moved, None] * x[moved]
+        outer.append(((size * moved[:, None] + moved).ravel(), pairs.reshape(-1, n).T))
 
     def at(theta: Array) -> Expansion:
         warmth = theta[:, root, None] if root is not None else 1.0
@@ -59,8 +64,10 @@ def sum_of_powers(design: Array, floor: int | None, root: int | None) -> Bound:
 
         def spread(weight: Array) -> Array:
             """sum_i weight_i sum_k p_k x_k x_k' (R, P, P), x_k the gradient of z_k."""
-            parts = zip(weight * shares, outer, strict=True)
-            return np.sum([one @ xx for one, xx in parts], axis=0).reshape(-1, size, size)
+            matrix = np.zeros((len(theta), size * size))
+            for one, (places, pairs) in zip(weight * shares, outer, strict=True):
+                matrix[:, places] += one @ pairs
+            return matrix.reshape(-1, size, size)
 
         pull = shares[0, :, None] * design[0]
         for one, x in zip(shares[1:], design[1:], strict=True):
@@ -119,12 +126,13 @@ def by_differences(value_and_gradient: Callable[[Array], tuple[Array, Array]]) -
 
         def second(a: Array, b: Array) -> Array:
             here = (gradient * b[:, None]).sum(2)
+            size, moved = theta.shape[1], []
             nudge = NUDGE * np.maximum(np.abs(theta), 1.0)  # 1e-6 is nothing to 1e9
-            moved = [
-                (value_and_gradient(theta + axis * nudge)[1] * b[:, None]).sum(2)
-                for axis in np.eye(theta.shape[1])
-            ]
-            bend = (np.stack(moved, 1) - here[:, None]) / nudge[:, :, None]
+            for axes in np.array_split(np.eye(size), min(size, 1 + gradient.size // AT_ONCE)):
+                nudged = (theta + nudge * axes[:, None]).reshape(-1, size)
+                slopes = value_and_gradient(nudged)[1].reshape(len(axes), *gradient.shape)
+                moved.append((slopes * b[:, None]).sum(3))
+            bend = (np.concatenate(moved) - here).transpose(1, 0, 2) / nudge[:, :, None]
             return product(gradient, a) + (bend + bend.transpose(0, 2, 1)) / 2
 
         return Expansion(value, gradient, second)

@@ -48,14 +48,14 @@ def checks(
     return [part for part in parts if part]
 
 
-def worst(parts: Sequence[Section]) -> str:
-    """How the checks went, and which one to look at first."""
+def worst(parts: Sequence[Section]) -> tuple[str, str]:
+    """How the checks went, which one to look at first, and its id, or ""."""
     failed = [each for each in parts if each.verdict is not Verdict.OK]
     if not failed:
-        return f"All {len(parts)} checks are ok." if parts else ""
+        return f"All {len(parts)} checks are ok." if parts else "", ""
     first = next((each for each in failed if each.verdict is Verdict.BAD), failed[0])
     text = f"{len(parts) - len(failed)} of {len(parts)} checks are ok; look first at: "
-    return f"{text}{first.title[0].lower()}{first.title[1:]}."
+    return f"{text}{first.title[0].lower()}{first.title[1:]}.", first.id
 
 
 Judged = tuple[Verdict, str] | None

@@ -164,6 +164,7 @@ def test_rounding_is_no_difference(tmp_path):
     assert "flagged_points_decide" not in {one["code"] for one in document["warnings"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", [12, 24])
 def test_one_absurd_loss_is_named_and_moves_neither_answer_nor_interval(tmp_path, row):
     """A row of 0.02 among 25 of the law, the most expensive one too."""

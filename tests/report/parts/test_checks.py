@@ -70,5 +70,8 @@ def test_parameters_that_are_not_identified_are_bad_without_other_laws(document,
 
 def test_the_worst_check_is_named(document):
     parts = list(judged(document, loss_curve_collapse=COLLAPSE).values())
-    assert worst(parts).endswith("look first at: parameters.")
-    assert worst([part for part in parts if part.verdict is Verdict.OK]).startswith("All ")
+    text, where = worst(parts)
+    assert text.endswith("look first at: parameters.")
+    assert where == "check-parameters"
+    text, where = worst([part for part in parts if part.verdict is Verdict.OK])
+    assert (text.startswith("All "), where) == (True, "")

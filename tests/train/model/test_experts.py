@@ -113,6 +113,7 @@ def test_balance_loss_of_two_experts_by_hand():
     assert routed(params, x_NM)[1] == pytest.approx(2 * (2 * 1.7 + 1 * 1.3) / 9, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_the_router_is_float32_in_bfloat16_training():
     model = tiny_model(n_experts=4)
     routed, params, x_NM = layer(model, compute=Compute("bfloat16", "cpu"))
@@ -122,6 +123,7 @@ def test_the_router_is_float32_in_bfloat16_training():
     assert 0.0 < error < 0.02 * np.std(exact(params, x_NM)[0])
 
 
+@pytest.mark.slow
 def test_objective_has_the_balance_loss_of_every_layer_and_the_reported_loss_has_not():
     model = tiny_model(n_experts=4, load_balance=0.5)
     params = init(model, SEQ_LEN, jax.random.key(0))
@@ -138,6 +140,7 @@ def test_objective_has_the_balance_loss_of_every_layer_and_the_reported_loss_has
     assert np.abs(with_it[1] - without[1]).max() > 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layers", ["unrolled", "scan"])
 def test_a_tiny_mixture_trains(layers):
     model = tiny_model(n_experts=4, top_k=2, ffn="swiglu")
