@@ -210,13 +210,17 @@ def combination_answers(
     return result
 
 
-def spanning(answer: Answer, approaches: Mapping[str, Answer], combination: Combination) -> Answer:
+def widen_to_include(
+    answer: Answer, approaches: Mapping[str, Answer], combination: Combination
+) -> Answer:
     """N* as `scaling predict` gives it: where the intervals of the approaches do not all overlap,
     its interval holds what each says, unless the later budgets contradict it.
     """
     lo, hi = np.array([each.ends for each in approaches.values()]).transpose(2, 0, 1, 3)
     apart = lo.max(0) > hi.min(0)  # (levels, n)
-    heard = [each.value for name, each in approaches.items() if combination.has_voice(name)]
+    heard = [
+        each.value for name, each in approaches.items() if combination.is_not_contradicted(name)
+    ]
     said = np.array([answer.value, *heard])
     ends = np.stack(
         [
@@ -256,7 +260,7 @@ def methods(
             if sizes:
                 if name == "combination":
                     result[f"{WITHOUT}disagreements"] = {"n_star": answers["n_star"]}
-                answers["n_star"] = spanning(answers["n_star"], sizes, combination)
+                answers["n_star"] = widen_to_include(answers["n_star"], sizes, combination)
             result[name] = answers
     return result
 
@@ -275,7 +279,7 @@ def combinations(train: Points) -> dict[str, Combination | None]:
     uncoupled = tuple(law for law in CANDIDATE_LAWS if not law.startswith("skaling"))
     with mock.patch.object(law_weights, "CANDIDATE_LAWS", uncoupled):
         result[f"{WITHOUT}coupled laws"] = weigh_laws(train)
-    with mock.patch.object(law_weights, "recent", _unweighted):
+    with mock.patch.object(law_weights, "weighted_by_compute", _unweighted):
         result[f"{WITHOUT}weighting by C"] = weigh_laws(train)
     return result
 

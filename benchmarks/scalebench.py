@@ -26,7 +26,7 @@ import pandas as pd
 from scaling.fit.laws.formula import parse_formula
 from scaling.fit.laws.law import Law
 from scaling.predict.design import pool
-from scaling.predict.design.pool import Campaign
+from scaling.predict.design.pool import PoolDesign
 
 BEST = {  # the best figure of any method in their table 2
     "lr_bsz": (-0.65, 0.00, 0.22),
@@ -106,20 +106,20 @@ def score(task: Task, laws: list[Law], train: pd.DataFrame, test: pd.DataFrame) 
         values = {**{name: runs[name] for name in runs if name != "group"}, **x}
         cost = np.broadcast_to(np.asarray(pd.eval(task.cost, local_dict=values), float), len(runs))
         losses = [runs[name].to_numpy(float) for name in task.loss]
-        campaign = Campaign(laws, x, np.array(cost), there, losses)
+        design = PoolDesign(laws, x, np.array(cost), there, losses)
         rows: list[int] = []
         for k, share in enumerate(task.budgets):
             while True:
                 left = share * cost.sum() - cost[rows].sum()
-                few = max(1, min(len(rows) // 6, 60)) if campaign.beliefs else 4
-                more = [row for row, _ in campaign.choose(rows, left, few)]
+                few = max(1, min(len(rows) // 6, 60)) if design.posteriors else 4
+                more = [row for row, _ in design.choose(rows, left, few)]
                 rows += more
                 if not more:
                     break
-                campaign.fit(rows)
+                design.fit(rows)
             if not rows:
                 continue
-            value = np.stack([belief.predict(there)[0] for belief in campaign.beliefs], 1)
+            value = np.stack([belief.predict(there)[0] for belief in design.posteriors], 1)
             if np.isfinite(value).all():
                 predicted[k].append(value.ravel())
                 actual[k].append(target[task.loss].to_numpy(float).ravel())

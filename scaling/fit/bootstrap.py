@@ -14,7 +14,7 @@ import numpy as np
 
 from scaling.errors import ScalingError, unknown_choice
 from scaling.fit.dataset import Dataset
-from scaling.fit.estimate import descend, estimate
+from scaling.fit.estimate import estimate, refit_from_optimum
 from scaling.fit.fit_options import RESAMPLE_KINDS, FitOptions
 from scaling.fit.law_fit import Draws, LawFit
 from scaling.fit.laws.law import Law
@@ -58,7 +58,7 @@ def bootstrap(fit: LawFit, resamples: int, seed: int = 0, kind: str = "auto") ->
         # the spread of an estimate falls with the root of the number of points (Bickel, Goetze and
         # van Zwet 1997): draws of a part about its own optimum, scaled
         part = points.take(np.random.default_rng(seed).choice(len(points), PART, replace=False))
-        near = descend(fit, part)
+        near = refit_from_optimum(fit, part)
         drawn = bootstrap(near, resamples, seed, kind="pairs")
         theta = fit.theta + (drawn.theta - near.theta) * np.sqrt(PART / len(points))
         kind = f"pairs of {PART:,} points, scaled to {len(points):,}"
@@ -76,26 +76,26 @@ def bootstrap(fit: LawFit, resamples: int, seed: int = 0, kind: str = "auto") ->
         raise ScalingError(
             "errors of what is 0 have no logs", where="--resample", remedy="write --resample pairs"
         )
-    task = fit.problem
-    start, random = task.centred(fit.theta), np.random.default_rng(seed)
-    spread = task.spread(start)
+    problem = fit.problem
+    start, random = problem.centred(fit.theta), np.random.default_rng(seed)
+    spread = problem.spread(start)
     kept, step = [np.empty((0, len(start)))], max(1, CELLS // len(points))
     for first in range(0, resamples, step):
         count = min(step, resamples - first)
         if kind == "residual":
-            sample = task.resampled(shift=_residual_shifts(task, start, count, group, random))
+            sample = problem.resampled(shift=_residual_shifts(problem, start, count, group, random))
         else:
             counts = resampled(count, len(points), group if kind == "clusters" else None, random)
             counts = counts[(counts > 0).sum(1) >= fit.n_free]
-            sample, count = task.resampled(counts), len(counts)
+            sample, count = problem.resampled(counts), len(counts)
         ends = _refitted(sample, np.repeat(start[None], count, 0), spread)
-        kept.append(task.raw(ends.theta[ends.converged]))
+        kept.append(problem.raw(ends.theta[ends.converged]))
     theta = np.concatenate(kept)
     return Draws(theta, kind, resamples, resamples - len(theta), seed)
 
 
 def _residual_shifts(
-    task: Problem, start: Array, count: int, group: Array | None, random: np.random.Generator
+    problem: Problem, start: Array, count: int, group: Array | None, random: np.random.Generator
 ) -> Array:
     """Shifts (count, n) of the log loss that put the optimum plus a random error where the loss
     was.
@@ -105,11 +105,11 @@ def _residual_shifts(
     has parameters: what it leaves there is no error (Feng, He and Hu 2011). Where most residuals
     lie within delta the fit is one of least squares, and all count.
     """
-    residual = task.log_loss - task.bound(start[None]).value[0]
-    n, free = len(residual), len(task.free)
+    residual = problem.log_loss - problem.bound(start[None]).value[0]
+    n, free = len(residual), len(problem.free)
     grown = n / max(1, n - free)
     size = np.sort(np.abs(residual))
-    if task.objective.kind == "mse" or np.median(size) < task.delta:
+    if problem.objective.kind == "mse" or np.median(size) < problem.delta:
         pool = size * grown ** (1 / 2)
     else:
         pool = size[free:] * grown ** (1 / 3)

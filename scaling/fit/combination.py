@@ -149,7 +149,7 @@ class Combination(Document):
         """The weights (candidates,) for a quantity."""
         return np.array([one.weights.get(quantity, 0.0) for one in self.candidates])
 
-    def has_voice(self, name: str) -> bool:
+    def is_not_contradicted(self, name: str) -> bool:
         """Whether the later budgets did not contradict what a candidate says of N*; True for an
         approach that is no candidate.
         """

@@ -48,14 +48,14 @@ def estimate(
     """
     data, fixed = Dataset.of(data), dict(fixed or {})
     data_warnings = identifiability.check(law, data, objective, fixed, where)
-    task = problem_of(law, data.points, objective, delta or DELTA, fixed, one_sided)
-    best, starts, converged = multistart(task, None if near is None else law.theta(near))
+    problem = problem_of(law, data.points, objective, delta or DELTA, fixed, one_sided)
+    best, starts, converged = multistart(problem, None if near is None else law.theta(near))
     fit = LawFit(
         law=law,
         data=data,
         objective=objective,
-        delta=task.delta,
-        theta=task.raw(best),
+        delta=problem.delta,
+        theta=problem.raw(best),
         value=float(starts.minima[0].value or 0.0),
         status=FitStatus.OK,
         warnings=(),
@@ -63,17 +63,17 @@ def estimate(
         fixed=fixed,
         one_sided=one_sided,
     )
-    if delta is None and task.objective.kind == "huber" and len(data) < FEW_RUNS:
-        inside = int((np.abs(task.residual(best)) <= DELTA).sum())
-        unit = 1.0 if task.objective.log else float(task.loss.mean())
+    if delta is None and problem.objective.kind == "huber" and len(data) < FEW_RUNS:
+        inside = int((np.abs(problem.residual(best)) <= DELTA).sum())
+        unit = 1.0 if problem.objective.log else float(problem.loss.mean())
         if inside < MIN_WITHIN_DELTA * fit.n_free and WIDE_DELTA * fit.noise.sd * unit > DELTA:
             wide = WIDE_DELTA * fit.noise.sd * unit
             wider = estimate(
                 law, data, objective, wide, fixed=fixed, one_sided=one_sided, where=where
             )
             return replace(wider, delta_from_noise=True)
-    warnings, status = _diagnose(task, best, starts, converged)
-    if identifiability.collinear(task.logs) and status is FitStatus.OK:
+    warnings, status = _diagnose(problem, best, starts, converged)
+    if identifiability.collinear(problem.logs) and status is FitStatus.OK:
         status = FitStatus.NOT_IDENTIFIED
     return replace(fit, status=status, warnings=(*data_warnings, *warnings))
 
@@ -93,24 +93,24 @@ def refit(fit: LawFit, points: Points, near: Mapping[str, float] | None = None) 
     )
 
 
-def descend(fit: LawFit, points: Points) -> LawFit:
+def refit_from_optimum(fit: LawFit, points: Points) -> LawFit:
     """The optimum of other points of the same kind, descended to from where these ended."""
     near = replace(fit, data=Dataset(points), draws=None)
-    task = near.problem
-    start = task.centred(fit.theta)
-    ends = continuation(task, start[None], task.spread(start))
-    return replace(near, theta=task.raw(ends.theta[0]), value=float(ends.value[0]))
+    problem = near.problem
+    start = problem.centred(fit.theta)
+    ends = continuation(problem, start[None], problem.spread(start))
+    return replace(near, theta=problem.raw(ends.theta[0]), value=float(ends.value[0]))
 
 
 def _diagnose(
-    task: Problem, theta: Array, starts: Starts, converged: bool
+    problem: Problem, theta: Array, starts: Starts, converged: bool
 ) -> tuple[list[ResultWarning], FitStatus]:
     """Warnings, and the status they add up to."""
-    law, best, lowest = task.law, starts.minima[0].params, starts.minima[0].value or 0.0
-    at_bound = [i for i in task.free if not task.lower[i] < theta[i] < task.upper[i]]
-    moving = [i for i in task.free if i not in at_bound]
+    law, best, lowest = problem.law, starts.minima[0].params, starts.minima[0].value or 0.0
+    at_bound = [i for i in problem.free if not problem.lower[i] < theta[i] < problem.upper[i]]
+    moving = [i for i in problem.free if i not in at_bound]
     condition = identifiability.condition(
-        task.bound(theta[None]).gradient[0, moving].T, task.weight
+        problem.bound(theta[None]).gradient[0, moving].T, problem.weight
     )
     rivals = [
         one for one in starts.minima[1:] if (one.value or 0.0) <= lowest * (1 + NEARLY_AS_GOOD)
@@ -139,7 +139,7 @@ def _diagnose(
     elif starts.agree < 2 <= starts.tried:
         message = f"starts disagree: only {starts.agree} of {starts.tried} reached the best minimum"
         warnings.append(warn(WarningCode.STARTS_DISAGREE, message, agree=starts.agree))
-    if law.floor and (best[law.floor] or 0.0) > (1 - CLOSE_TO_FLOOR) * task.loss.min():
+    if law.floor and (best[law.floor] or 0.0) > (1 - CLOSE_TO_FLOOR) * problem.loss.min():
         message = (
             f"{law.floor} lies within {CLOSE_TO_FLOOR:.0%} of the lowest loss: the data say little "
             "about what is below it"

@@ -92,15 +92,15 @@ class LawFit:
         """The noise of one run about the law and the outliers: of log losses, or of losses relative
         to their mean where the objective is one of losses.
         """
-        task = self.problem
-        at = task.centred(self.theta)
-        residual, expansion = task.residual(at), task.bound(at[None])
-        design = expansion.gradient[0, task.free].T
-        if not task.objective.log:
-            mean = float(task.loss.mean())
+        problem = self.problem
+        at = problem.centred(self.theta)
+        residual, expansion = problem.residual(at), problem.bound(at[None])
+        design = expansion.gradient[0, problem.free].T
+        if not problem.objective.log:
+            mean = float(problem.loss.mean())
             residual = residual / mean
             design = design * (np.exp(expansion.value[0]) / mean)[:, None]
-        return residual_noise(residual, design, task.weight)
+        return residual_noise(residual, design, problem.weight)
 
     @cached_property
     def drawn(self) -> dict[str, Array]:

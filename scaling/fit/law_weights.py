@@ -87,7 +87,7 @@ def weigh_laws(
         picked = np.unique(np.linspace(0, len(order) - 1, MOST_POINTS).astype(int))
         data = Dataset(points.take(order[picked]))
     data = Dataset.of(data)
-    points, weighted = data.points, Dataset(recent(data.points))
+    points, weighted = data.points, Dataset(weighted_by_compute(data.points))
     identified = near.candidates if near else ()
     known = {one.name: one.params for one in identified if one.status is FitStatus.OK}
     fits = {}
@@ -155,7 +155,7 @@ class _Errors(NamedTuple):
     logs: Array
 
 
-def untested(combination: Combination | None) -> list[ResultWarning]:
+def untested_warnings(combination: Combination | None) -> list[ResultWarning]:
     """The warning that a table has too few budgets to test a forecast on it."""
     if combination is None or combination.origins >= TESTED_ORIGINS:
         return []
@@ -167,7 +167,7 @@ def untested(combination: Combination | None) -> list[ResultWarning]:
 
 
 @dataclass(frozen=True)
-class _Origin:
+class _TrainingCutoff:
     """A prefix of the budgets: the candidates fitted to it by name, and the runs after it."""
 
     budget: float
@@ -175,7 +175,7 @@ class _Origin:
     later: Points
 
 
-def recent(points: Points) -> Points:
+def weighted_by_compute(points: Points) -> Points:
     """The points with weights proportional to C, one for the most expensive run."""
     flops = np.asarray(points.c)
     return replace(points, weight=flops / flops.max())
@@ -200,7 +200,7 @@ def _candidates(
     return result
 
 
-def _origins(data: Dataset, fits: Mapping[str, LawFit]) -> list[_Origin]:
+def _origins(data: Dataset, fits: Mapping[str, LawFit]) -> list[_TrainingCutoff]:
     """The prefixes with their candidates. All refits of a law descend at once from its optimum on
     all points.
     """
@@ -211,21 +211,21 @@ def _origins(data: Dataset, fits: Mapping[str, LawFit]) -> list[_Origin]:
     masks = np.array([flops <= budget * (1 + 1e-4) for budget in budgets])
     values: dict[str, dict[str, Array]] = {}
     for name, fit in fits.items():
-        task = fit.problem
-        begun = task.centred(fit.theta)
+        problem = fit.problem
+        begun = problem.centred(fit.theta)
         scale = masks * (flops.max() / np.where(masks, flops, 0.0).max(1))[:, None]
         start = np.repeat(begun[None], len(masks), 0)
-        ends = continuation(task.resampled(scale), start, task.spread(begun))
-        values[name] = fit.law.values(task.raw(ends.theta))
+        ends = continuation(problem.resampled(scale), start, problem.spread(begun))
+        values[name] = fit.law.values(problem.raw(ends.theta))
     origins = []
     for row, budget in enumerate(budgets):
         params = {
             name: {letter: float(column[row]) for letter, column in each.items()}
             for name, each in values.items()
         }
-        prefix = _candidates(params, fits, Dataset(recent(points.take(masks[row]))))
+        prefix = _candidates(params, fits, Dataset(weighted_by_compute(points.take(masks[row]))))
         later = points.take(flops > AFTER * budget)
-        origins.append(_Origin(budget, {one.name: one for one in prefix}, later))
+        origins.append(_TrainingCutoff(budget, {one.name: one for one in prefix}, later))
     return origins
 
 
@@ -273,7 +273,10 @@ def _prefixes(data: Dataset) -> list[float]:
 
 
 def _errors(
-    names: Sequence[str], origins: Sequence[_Origin], minima: Sequence[BudgetMinimum], cost: Cost
+    names: Sequence[str],
+    origins: Sequence[_TrainingCutoff],
+    minima: Sequence[BudgetMinimum],
+    cost: Cost,
 ) -> dict[Quantity, list[_Errors]]:
     """For each quantity the errors from each origin: of the later runs, and of the later minima of
     the isoFLOP curves.

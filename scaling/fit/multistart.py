@@ -29,12 +29,12 @@ FLOOR_SHARES = (0.0, 0.3, 0.5, 0.65, 0.8, 0.9)
 SLIGHT = 1e-3  # of the mean loss: the least share of it that a start gives to a term
 
 
-def multistart(task: Problem, near: Array | None = None) -> tuple[Array, Starts, bool]:
+def multistart(problem: Problem, near: Array | None = None) -> tuple[Array, Starts, bool]:
     """The best minimum (P,) in centred coordinates, how the starts ended, and whether the best one
     converged. Where theta is known to be `near`, that is the only start.
     """
-    search = task.subsample(SEARCHED)
-    begun = starts(search) if near is None else task.centred(near)[None]
+    search = problem.subsample(SEARCHED)
+    begun = starts(search) if near is None else problem.centred(near)[None]
     wide = search.spread(begun[0])
     ends = continuation(search, begun, search.delta)
     places, owner = _distinct(ends.theta, ends.value)
@@ -43,14 +43,14 @@ def multistart(task: Problem, near: Array | None = None) -> tuple[Array, Starts,
         places, owner = _distinct(ends.theta, ends.value)
     again, converged = owner, int(ends.converged.sum())
     # a large table decides between the few best of what a part of it shows
-    stages = [] if search is task else [task.subsample(MIDDLE), task]
-    for stage in stages[-1:] if len(task.loss) <= MIDDLE else stages:
+    stages = [] if search is problem else [problem.subsample(MIDDLE), problem]
+    for stage in stages[-1:] if len(problem.loss) <= MIDDLE else stages:
         ends = continuation(stage, ends.theta[places[:FINALISTS]], stage.delta)
         places, again = _distinct(ends.theta, ends.value)
         owner = again[owner[owner < FINALISTS]]
     counts = np.bincount(owner, minlength=len(places))
-    reported = task.law.values(task.raw(ends.theta[places]))
-    value = task.penalty(ends.theta[places])
+    reported = problem.law.values(problem.raw(ends.theta[places]))
+    value = problem.penalty(ends.theta[places])
     minima = [
         ObjectiveMinimum(
             value=float(value[row]),
@@ -80,21 +80,21 @@ def _distinct(theta: Array, value: Array) -> tuple[list[int], Array]:
     return places, owner
 
 
-def starts(task: Problem) -> Array:
+def starts(problem: Problem) -> Array:
     """Starts (R, P) in centred coordinates, the most promising first: the best cell of each block
     of the grid.
     """
-    law = task.law
+    law = problem.law
     if not law.terms:
-        return formula_starts(task, MOST_STARTS)
-    is_fixed = task.lower == task.upper
+        return formula_starts(problem, MOST_STARTS)
+    is_fixed = problem.lower == problem.upper
     axes = [
-        (task.lower[i],) if is_fixed[i] else param.grid or (0.0,)
+        (problem.lower[i],) if is_fixed[i] else param.grid or (0.0,)
         for i, param in enumerate(law.params)
     ]
     theta = np.array(list(product(*axes)))
-    theta, cost = _solved(task, theta)
-    theta = np.clip(theta, task.lower, task.upper)
+    theta, cost = _solved(problem, theta)
+    theta = np.clip(theta, problem.lower, problem.upper)
     edge = next(
         size
         for size in range(1, 100)
@@ -108,45 +108,47 @@ def starts(task: Problem) -> Array:
     return theta[order[np.sort(first)]]
 
 
-def _solved(task: Problem, theta: Array) -> tuple[Array, Array]:
+def _solved(problem: Problem, theta: Array) -> tuple[Array, Array]:
     """Theta (G, P) with the coefficients that are best at its exponents, and the sum of squared
     errors there (G,), relative ones where the objective is one of logs.
 
     The loss, to the power 1/T under a root T, is fitted as a sum of the law's powers with
     coefficients >= 0. A floor is solved for too, but one outside a root is taken from a grid.
     """
-    law = task.law
+    law = problem.law
     if not (law.floor and law.root):
-        return _solved_at(task, theta, None)
-    tried = [_solved_at(task, theta.copy(), share * task.loss.min()) for share in FLOOR_SHARES]
+        return _solved_at(problem, theta, None)
+    tried = [
+        _solved_at(problem, theta.copy(), share * problem.loss.min()) for share in FLOOR_SHARES
+    ]
     costs = np.array([cost for _, cost in tried])
     best, rows = np.argmin(costs, axis=0), np.arange(len(theta))
     return np.array([each for each, _ in tried])[best, rows], costs[best, rows]
 
 
-def _solved_at(task: Problem, theta: Array, floor: float | None) -> tuple[Array, Array]:
+def _solved_at(problem: Problem, theta: Array, floor: float | None) -> tuple[Array, Array]:
     """`_solved` with the floor at a given value (None: solved for)."""
-    law = task.law
-    excess = task.loss - (floor or 0.0)
+    law = problem.law
+    excess = problem.loss - (floor or 0.0)
     # the unit of an error: the loss itself, or one for all where losses may be zero
-    unit = excess if task.objective.log else np.full(len(excess), excess.mean())
-    warmth = theta[:, law.index(law.root), None] if law.root else np.ones((len(theta), 1))
-    logs = (law.log_columns(theta, task.logs) - np.log(unit)) / warmth[:, None]
+    unit = excess if problem.objective.log else np.full(len(excess), excess.mean())
+    temperature = theta[:, law.index(law.root), None] if law.root else np.ones((len(theta), 1))
+    logs = (law.log_columns(theta, problem.logs) - np.log(unit)) / temperature[:, None]
     largest = logs.max(2)
     columns = np.exp(logs - largest[:, :, None])
     places = [law.index(term.coefficient) for term in law.terms]
     if law.floor and floor is None:
         shape = (len(theta), 1, len(unit))
         columns = np.concatenate([columns, np.broadcast_to(1 / unit, shape)], 1)
-    target = (excess / unit) ** (1 / warmth)
-    weight = task.weight * (unit / (unit + (floor or 0.0))) ** 2
+    target = (excess / unit) ** (1 / temperature)
+    weight = problem.weight * (unit / (unit + (floor or 0.0))) ** 2
     coefficients, cost = _nonnegative(columns, target, weight)
     if law.floor:
         theta[:, law.index(law.floor)] = coefficients[:, -1] if floor is None else floor
     share = np.log(np.maximum(coefficients[:, : len(places)], 1e-300)) - largest
-    least = np.log(SLIGHT) + np.mean(np.log(unit)) / warmth
-    theta[:, places] = warmth * np.maximum(share, least)
-    return theta, cost * warmth[:, 0] ** 2
+    least = np.log(SLIGHT) + np.mean(np.log(unit)) / temperature
+    theta[:, places] = temperature * np.maximum(share, least)
+    return theta, cost * temperature[:, 0] ** 2
 
 
 def _nonnegative(columns: Array, target: Array, weight: Array) -> tuple[Array, Array]:

@@ -30,8 +30,8 @@ TOLERANCE = 1e-7
 MAX_STEPS = 400
 ROUNDING = 1e-15  # of a log loss
 # damping: the first that is tried, the least that is not none, where a row gives up
-FIRST, LEAST, HARD = 1e-3, 1e-7, 1e12
-SOFTER = 5.0  # the most that one good step divides the damping by
+INITIAL_DAMPING, MIN_DAMPING, MAX_DAMPING = 1e-3, 1e-7, 1e12
+MAX_DAMPING_CUT = 5.0  # the most that one good step divides the damping by
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def problem_of(
     log_loss = np.log(np.maximum(loss, 1e-300))
     shift = np.array([log_loss.mean() if param.of_loss else 0.0 for param in law.params])
     lower, upper = np.array([param.bounds for param in law.params]).T + shift
-    task = Problem(
+    problem = Problem(
         law,
         penalty,
         delta,
@@ -154,19 +154,19 @@ def problem_of(
         lower,
         upper,
     )
-    return _with_fixed(task, fixed) if fixed else task
+    return _with_fixed(problem, fixed) if fixed else problem
 
 
-def _with_fixed(task: Problem, fixed: Mapping[str, float]) -> Problem:
+def _with_fixed(problem: Problem, fixed: Mapping[str, float]) -> Problem:
     """Raises ScalingError for an unknown name, and for a coefficient whose exponent is free: its
     value has no meaning alone.
     """
-    law = task.law
+    law = problem.law
     for name in fixed:
         if name not in law.names:
             raise unknown_choice(f"parameter of {law.name}", name, law.names)
     is_fixed = np.isin(law.names, list(fixed))
-    needed = {law.names[j] for j in np.flatnonzero(task.centre[is_fixed].any(0))}
+    needed = {law.names[j] for j in np.flatnonzero(problem.centre[is_fixed].any(0))}
     for name in fixed:
         param = law.params[law.index(name)]
         needed |= {param.crossing, param.scaled_by} - {""}
@@ -177,9 +177,9 @@ def _with_fixed(task: Problem, fixed: Mapping[str, float]) -> Problem:
             remedy=f"fix {loose[0]} too",
         )
     inner = law.theta({name: fixed.get(name, 1.0) for name in law.names})
-    at = task.centred(np.where(is_fixed, inner, 0.0))
-    lower, upper = (np.where(is_fixed, at, bound) for bound in (task.lower, task.upper))
-    return replace(task, lower=lower, upper=upper)
+    at = problem.centred(np.where(is_fixed, inner, 0.0))
+    lower, upper = (np.where(is_fixed, at, bound) for bound in (problem.lower, problem.upper))
+    return replace(problem, lower=lower, upper=upper)
 
 
 @dataclass(frozen=True)
@@ -205,29 +205,29 @@ class QuadraticModel:
 
 
 def expand(
-    task: Problem, theta: Array, fits: Array | None = None, delta: float | None = None
+    problem: Problem, theta: Array, fits: Array | None = None, delta: float | None = None
 ) -> QuadraticModel:
     """The objective's expansion at theta (R, P), in blocks that fit the cache; `fits` (R,) says
     which of the problem's fits each row belongs to.
     """
-    delta = task.delta if delta is None else delta
-    step, blocks = max(1, BLOCK // task.log_loss.shape[-1]), []
+    delta = problem.delta if delta is None else delta
+    step, blocks = max(1, BLOCK // problem.log_loss.shape[-1]), []
     for start in range(0, max(len(theta), 1), step):
         rows = slice(start, start + step)
         own = rows if fits is None else fits[rows]
         loss, log_loss, weight = (
             values if values.ndim == 1 else values[own]
-            for values in (task.loss, task.log_loss, task.weight)
+            for values in (problem.loss, problem.log_loss, problem.weight)
         )
-        law = task.bound(theta[rows])
-        residual = task.objective.residual(law.value, loss, log_loss)
-        rho, slope, curve, above = task.objective.smooth(residual, delta)
-        if not task.objective.log:
+        law = problem.bound(theta[rows])
+        residual = problem.objective.residual(law.value, loss, log_loss)
+        rho, slope, curve, above = problem.objective.smooth(residual, delta)
+        if not problem.objective.log:
             grown = np.exp(law.value)
             slope, curve, above = slope * grown, curve * grown**2 + slope * grown, above * grown**2
         slope = weight * slope
         value = (weight * rho).sum(1)
-        noise = task.rounding * (np.abs(slope).sum(1) + value)
+        noise = problem.rounding * (np.abs(slope).sum(1) + value)
         gradient = np.matmul(law.gradient, slope[:, :, None])[:, :, 0]
         hessian, majorant = law.second(weight * curve, slope), product(law.gradient, weight * above)
         blocks.append((value, noise, gradient, hessian, majorant))
@@ -249,7 +249,7 @@ class Minima:
 
 
 def minimise(
-    task: Problem,
+    problem: Problem,
     start: Array,
     fits: Array | None = None,
     pins: Array | None = None,
@@ -262,15 +262,15 @@ def minimise(
     which a row does not move; `delta` replaces the problem's. A row that has not converged after
     `most` steps says so.
     """
-    rows, theta = np.arange(len(start)), np.clip(start, task.lower, task.upper)
+    rows, theta = np.arange(len(start)), np.clip(start, problem.lower, problem.upper)
     ends = Minima(theta.copy(), np.empty(len(rows)), np.zeros(len(rows), bool))
     own = rows if fits is None else fits
     damping, caution = np.zeros(len(rows)), np.full(len(rows), 2.0)
-    here = expand(task, theta, own, delta)
+    here = expand(problem, theta, own, delta)
     for left in reversed(range(most)):
-        step, damp, predicted = _step(task, here, theta, pins, damping)
+        step, damp, predicted = _step(problem, here, theta, pins, damping)
         small = (damp == 0) & (np.abs(step) <= TOLERANCE * (1 + np.abs(theta))).all(1)
-        going = ~small & (damp < HARD)
+        going = ~small & (damp < MAX_DAMPING)
         if not (left and len(rows) and going.all()):  # some rows end here
             ends.theta[rows] = theta + small[:, None] * step
             ends.value[rows], ends.converged[rows] = here.value, small
@@ -280,8 +280,8 @@ def minimise(
                 each[going] for each in (rows, own, theta, caution, step, damp, predicted)
             )
             here, pins = here.take(going), None if pins is None else pins[going]
-        tried = np.minimum(np.maximum(theta + step, task.lower), task.upper)
-        there = expand(task, tried, own, delta)
+        tried = np.minimum(np.maximum(theta + step, problem.lower), problem.upper)
+        there = expand(problem, tried, own, delta)
         gain, noise = here.value - there.value, here.noise
         ratio = np.where(
             predicted <= noise,
@@ -290,9 +290,9 @@ def minimise(
         )
         better = np.isfinite(there.value) & (ratio > 1e-4)
         # Nielsen 1999: less the better the model predicted, quickly more after failures in a row
-        less = damp * np.maximum(1 / SOFTER, 1 - (2 * np.minimum(ratio, 1.0) - 1) ** 3)
-        more = np.maximum(damp * caution, FIRST)
-        damping = np.where(better, np.where(less < LEAST, 0.0, less), more)
+        less = damp * np.maximum(1 / MAX_DAMPING_CUT, 1 - (2 * np.minimum(ratio, 1.0) - 1) ** 3)
+        more = np.maximum(damp * caution, INITIAL_DAMPING)
+        damping = np.where(better, np.where(less < MIN_DAMPING, 0.0, less), more)
         caution = np.where(better, 2.0, 2 * caution)
         if better.all():
             theta, here = tried, there
@@ -302,28 +302,30 @@ def minimise(
     return ends
 
 
-def continuation(task: Problem, start: Array, spread: float, fits: Array | None = None) -> Minima:
+def continuation(
+    problem: Problem, start: Array, spread: float, fits: Array | None = None
+) -> Minima:
     """Descend with delta narrowing from `spread`, the size of the residuals, to the objective's
     own; the minimum is traced.
     """
     minima, before = None, 0.0
-    for delta in task.objective.path(task.delta, spread, task.log_loss.shape[-1]):
+    for delta in problem.objective.path(problem.delta, spread, problem.log_loss.shape[-1]):
         if minima is not None:
             # where the minimum at delta `before` moves to, to first order: -H^-1 (dg/d delta)
             wide, near = (
-                expand(task, minima.theta, fits, before * (1 - nudge)) for nudge in (0.0, 1e-6)
+                expand(problem, minima.theta, fits, before * (1 - nudge)) for nudge in (0.0, 1e-6)
             )
             drift = (wide.gradient - near.gradient) / (1e-6 * before) * (delta - before)
             model = replace(wide, gradient=drift)
-            step, damping, _ = _step(task, model, minima.theta, None, np.zeros(len(start)))
+            step, damping, _ = _step(problem, model, minima.theta, None, np.zeros(len(start)))
             start = np.where((damping == 0)[:, None], minima.theta + step, minima.theta)
-        minima, before = minimise(task, start, fits, delta=delta), delta
+        minima, before = minimise(problem, start, fits, delta=delta), delta
     assert minima is not None
     return minima
 
 
 def _step(
-    task: Problem, here: QuadraticModel, theta: Array, pins: Array | None, damping: Array
+    problem: Problem, here: QuadraticModel, theta: Array, pins: Array | None, damping: Array
 ) -> tuple[Array, Array, Array]:
     """Step (R, P), its damping (R,), at least FIRST where the Hessian is not positive definite, and
     the fall (R,) that the quadratic model predicts.
@@ -331,7 +333,7 @@ def _step(
     A coordinate at its bound that would leave it stays; a step that would cross a bound ends there.
     """
     gradient = here.gradient
-    at_lower, at_upper = theta <= task.lower, theta >= task.upper
+    at_lower, at_upper = theta <= problem.lower, theta >= problem.upper
     free = ~((at_lower & (gradient >= 0)) | (at_upper & (gradient <= 0)))
     step, damped = _solve(here, free, pins, damping)
     while (outward := free & ((at_lower & (step < 0)) | (at_upper & (step > 0)))).any():
@@ -339,7 +341,7 @@ def _step(
         free &= ~outward
         pin = None if pins is None else pins[rows]
         step[rows], damped[rows] = _solve(here.take(rows), free[rows], pin, damping[rows])
-    distance = np.where(step > 0, task.upper - theta, theta - task.lower)
+    distance = np.where(step > 0, problem.upper - theta, theta - problem.lower)
     share = np.where(np.abs(step) > distance, distance / np.maximum(np.abs(step), 1e-300), 1.0)
     shortened = share.min(1)
     fall = -(gradient * step).sum(1)
@@ -372,7 +374,7 @@ def _solve(
 
     solution, definite = solved(slice(None), here.hessian, damping)
     if not definite.all():
-        damping = np.where(definite, damping, np.maximum(damping, FIRST))
+        damping = np.where(definite, damping, np.maximum(damping, INITIAL_DAMPING))
         bad = np.flatnonzero(~definite)
         solution[bad], _ = solved(bad, here.majorant, damping)
     return solution * scale, damping

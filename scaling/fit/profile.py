@@ -18,14 +18,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from scaling.fit.bootstrap import LARGE, PART
-from scaling.fit.estimate import descend
+from scaling.fit.estimate import refit_from_optimum
 from scaling.fit.law_fit import LawFit
 from scaling.fit.newton import Problem, expand, minimise
 from scaling.fit.result import ProfileInterval
 from scaling.fit.significance import student
 
 Array = np.ndarray
-FIRST, GROWTH, ROUNDS, REFINED = (
+INITIAL_DAMPING, GROWTH, ROUNDS, REFINED = (
     0.5,
     1.5,
     14,
@@ -83,72 +83,74 @@ def profile(fit: LawFit, ci: float = 0.95) -> dict[str, ProfileInterval]:
     if len(fit.data) > LARGE:
         return _of_a_part(fit, ci)
     # weights are relative: of mean one they count runs
-    task = replace(fit.problem, weight=fit.data.weight / fit.data.weight.mean())
-    best = task.centred(fit.theta)
-    residual, free = task.residual(best), task.free.tolist()
+    problem = replace(fit.problem, weight=fit.data.weight / fit.data.weight.mean())
+    best = problem.centred(fit.theta)
+    residual, free = problem.residual(best), problem.free.tolist()
     if np.median(np.abs(residual)) < EXACT * (
-        1.0 if task.objective.log else float(np.median(task.loss))
+        1.0 if problem.objective.log else float(np.median(problem.loss))
     ):
-        exact = {task.law.names[i]: fit.values[task.law.names[i]] for i in free}
+        exact = {problem.law.names[i]: fit.values[problem.law.names[i]] for i in free}
         return {
             name: ProfileInterval(lo=value, hi=value, identified=True)
             for name, value in exact.items()
         }
-    if task.objective.kind == "lad":
-        task = replace(task, delta=SMOOTH * float(np.median(np.abs(residual))))
-        best = minimise(task, best[None]).theta[0]
-    slope, bend = _moments(task, residual, len(free))
-    allowed = student(ci, task.weight.sum() - len(free)) ** 2 / 2 * slope / bend
-    covariances = _covariances(task, best, residual, free)
+    if problem.objective.kind == "lad":
+        problem = replace(problem, delta=SMOOTH * float(np.median(np.abs(residual))))
+        best = minimise(problem, best[None]).theta[0]
+    slope, bend = _moments(problem, residual, len(free))
+    allowed = student(ci, problem.weight.sum() - len(free)) ** 2 / 2 * slope / bend
+    covariances = _covariances(problem, best, residual, free)
     rays = [
         ray
         for i in free
-        for ray in _rays(task, best, i, np.eye(len(best))[i], covariances, allowed, bend)
+        for ray in _profile_sides(
+            problem, best, i, np.eye(len(best))[i], covariances, allowed, bend
+        )
     ]
-    _trace(task, best, rays)
+    _trace(problem, best, rays)
     pairs = list(zip(rays[::2], rays[1::2], strict=True))
-    read = {task.law.names[down.place]: _read(fit, down, up) for down, up in pairs}
+    read = {problem.law.names[down.place]: _read(fit, down, up) for down, up in pairs}
     profiles = {name: interval for name, (interval, _) in read.items()}
     # the size of a coefficient depends on units: where its interval is wide it is judged by its
     # term at the data's centre
     wide = [
         down
         for down, _ in pairs
-        if task.law.params[down.place].of_loss and read[task.law.names[down.place]][1]
+        if problem.law.params[down.place].of_loss and read[problem.law.names[down.place]][1]
     ]
     centred = [
         ray
         for down in wide
-        for ray in _rays(
-            task, best, down.place, task.centre[down.place], covariances, allowed, bend
+        for ray in _profile_sides(
+            problem, best, down.place, problem.centre[down.place], covariances, allowed, bend
         )
     ]
-    _trace(task, best, centred)
+    _trace(problem, best, centred)
     for down, up in zip(centred[::2], centred[1::2], strict=True):
-        name, (lo, hi) = task.law.names[down.place], (down.crossing(), up.crossing())
+        name, (lo, hi) = problem.law.names[down.place], (down.crossing(), up.crossing())
         known = lo is not None and hi is not None and hi - lo < np.log(WIDE["coefficient"])
         profiles[name] = profiles[name].model_copy(update={"identified": bool(known)})
     return profiles
 
 
-def _trace(task: Problem, best: Array, rays: list[_ProfileSide]) -> None:
+def _trace(problem: Problem, best: Array, rays: list[_ProfileSide]) -> None:
     """Follow each ray outward until the rise has passed one, then inward to where it does."""
-    floor = float(expand(task, best[None]).value[0])
-    for reach in FIRST * GROWTH ** np.arange(ROUNDS):
+    floor = float(expand(problem, best[None]).value[0])
+    for reach in INITIAL_DAMPING * GROWTH ** np.arange(ROUNDS):
         outward = [ray for ray in rays if ray.rise[-1] < 1.0 and ray.at[-1] != ray.limit]
         farther = [ray.at[0] + ray.sign * ray.width * reach for ray in outward]
         targets = {
             ray: ray.sign * min(ray.sign * at, ray.sign * ray.limit)
             for ray, at in zip(outward, farther, strict=True)
         }
-        _visit(task, targets, floor)
+        _refit_at(problem, targets, floor)
     for _ in range(REFINED):
         targets = {
             ray: at
             for ray in rays
             if (at := ray.crossing()) is not None and ray.rise[ray.bracket()] > 1.0 + CLOSE
         }
-        _visit(task, targets, floor)
+        _refit_at(problem, targets, floor)
 
 
 def _of_a_part(fit: LawFit, ci: float) -> dict[str, ProfileInterval]:
@@ -156,7 +158,7 @@ def _of_a_part(fit: LawFit, ci: float) -> dict[str, ProfileInterval]:
     sqrt(PART / n).
     """
     count = len(fit.data)
-    near = descend(
+    near = refit_from_optimum(
         fit, fit.data.points.take(np.random.default_rng(0).choice(count, PART, replace=False))
     )
     share, profiles = np.sqrt(PART / count), {}
@@ -173,44 +175,49 @@ def _of_a_part(fit: LawFit, ci: float) -> dict[str, ProfileInterval]:
     return profiles
 
 
-def _moments(task: Problem, residual: Array, free: int) -> tuple[float, float]:
+def _moments(problem: Problem, residual: Array, free: int) -> tuple[float, float]:
     """E[psi^2] and E[psi'] of the penalty.
 
     psi' of a penalty with a kink is a density at nought, counted in a window of half the median
     residual; the points that the fit passes through, one a parameter, are left out of the count.
     """
-    slope = task.objective.smooth(residual, task.delta)[1]
-    total = max(float(task.weight.sum()) - free, 1.0)
-    squares = float(task.weight @ slope**2) / total
-    if task.objective.kind == "mse":
+    slope = problem.objective.smooth(residual, problem.delta)[1]
+    total = max(float(problem.weight.sum()) - free, 1.0)
+    squares = float(problem.weight @ slope**2) / total
+    if problem.objective.kind == "mse":
         return squares, 2.0
     size = np.abs(residual)
-    window = max(task.delta, float(np.median(size)) / 2)
-    near = max(float(task.weight[size <= window].sum()) - free, 1.0) / total
-    peak = 1.0 if task.objective.kind == "huber" else 1 / task.delta
-    return squares, peak * near * task.delta / window
+    window = max(problem.delta, float(np.median(size)) / 2)
+    near = max(float(problem.weight[size <= window].sum()) - free, 1.0) / total
+    peak = 1.0 if problem.objective.kind == "huber" else 1 / problem.delta
+    return squares, peak * near * problem.delta / window
 
 
 def _covariances(
-    task: Problem, best: Array, residual: Array, free: list[int]
+    problem: Problem, best: Array, residual: Array, free: list[int]
 ) -> tuple[Array, Array]:
     """The raw covariance (P, P) of the free parameters in units of the noise, when that is even and
     when it is as uneven as the squared slopes of the penalty are (the sandwich of Huber 1967).
     """
-    gradient = task.bound(best[None]).gradient[0, free] * (1.0 if task.objective.log else task.loss)
-    squares = task.objective.smooth(residual, task.delta)[1] ** 2
-    inner = (gradient * task.weight) @ gradient.T
+    gradient = problem.bound(best[None]).gradient[0, free] * (
+        1.0 if problem.objective.log else problem.loss
+    )
+    squares = problem.objective.smooth(residual, problem.delta)[1] ** 2
+    inner = (gradient * problem.weight) @ gradient.T
     inner += 1e-10 * np.diag(np.diag(inner))
-    bread = np.linalg.pinv(inner, hermitian=True)
-    filling = (
-        gradient * task.weight * squares / np.average(squares, weights=task.weight)
+    hessian_inverse = np.linalg.pinv(inner, hermitian=True)
+    score_covariance = (
+        gradient * problem.weight * squares / np.average(squares, weights=problem.weight)
     ) @ gradient.T
-    out = np.linalg.inv(task.centre)[:, free]
-    return out @ bread @ out.T, out @ bread @ filling @ bread @ out.T
+    out = np.linalg.inv(problem.centre)[:, free]
+    return (
+        out @ hessian_inverse @ out.T,
+        out @ hessian_inverse @ score_covariance @ hessian_inverse @ out.T,
+    )
 
 
-def _rays(
-    task: Problem,
+def _profile_sides(
+    problem: Problem,
     best: Array,
     place: int,
     row: Array,
@@ -224,9 +231,9 @@ def _rays(
     """
     even, uneven = covariances
     centred = np.count_nonzero(row) > 1
-    param, raw = task.law.params[place], task.raw(best)
+    param, raw = problem.law.params[place], problem.raw(best)
     scale = "" if centred else param.crossing or param.scaled_by
-    exponent = task.law.index(scale) if scale else None
+    exponent = problem.law.index(scale) if scale else None
     at = row @ raw if exponent is None else raw[place] / raw[exponent]
     slope = row.copy()
     if exponent is not None:
@@ -234,7 +241,7 @@ def _rays(
         slope /= raw[exponent]
     variance = max(float(slope @ even @ slope), 1e-300)
     allowed *= max(1.0, float(slope @ uneven @ slope) / variance)
-    alone = np.count_nonzero(task.centre[place]) == 1  # its bounds do not depend on the units
+    alone = np.count_nonzero(problem.centre[place]) == 1  # its bounds do not depend on the units
     bounds = param.bounds if alone and not scale and not centred else (-np.inf, np.inf)
     width, along = float(np.sqrt(2 * allowed / bend * variance)), even @ slope / variance
     down, up = (
@@ -246,24 +253,24 @@ def _rays(
     return down, up
 
 
-def _visit(task: Problem, targets: Mapping[_ProfileSide, float], floor: float) -> None:
+def _refit_at(problem: Problem, targets: Mapping[_ProfileSide, float], floor: float) -> None:
     """Refit with each ray's parameter fixed at its target, from the nearest place before it, and
     note the rise there.
     """
     if not targets:
         return
-    inverse = np.linalg.inv(task.centre)
+    inverse = np.linalg.inv(problem.centre)
     begun, pins, places = [], [], []
     for ray, at in targets.items():
         k = sum(ray.sign * (at - been) > 0 for been in ray.at)
         theta = _pinned(ray, at, ray.theta[k - 1] + ray.along * (at - ray.at[k - 1]))
-        theta = inverse @ np.clip(task.centre @ theta, task.lower, task.upper)
-        begun.append(task.centre @ _pinned(ray, at, theta))
+        theta = inverse @ np.clip(problem.centre @ theta, problem.lower, problem.upper)
+        begun.append(problem.centre @ _pinned(ray, at, theta))
         pins.append(
             ray.row @ inverse - (0.0 if ray.exponent is None else at * inverse[ray.exponent])
         )
         places.append(k)
-    ends = minimise(task, np.array(begun), pins=np.array(pins), most=ENOUGH)
+    ends = minimise(problem, np.array(begun), pins=np.array(pins), most=ENOUGH)
     for (ray, at), k, theta, value in zip(
         targets.items(), places, ends.theta @ inverse.T, ends.value, strict=True
     ):

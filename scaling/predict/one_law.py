@@ -191,11 +191,11 @@ def _reaching(law: FittedLaw, given: Mapping[str, float], letter: str, loss: flo
                 where=law.source,
                 remedy=f"ask for more than {least:.4g}",
             )
-        logs = _about(value, logs)
+        logs = _refined_grid(value, logs)
     return np.exp(np.r_[value, drawn])
 
 
-def _about(value: float, logs: np.ndarray) -> np.ndarray:
+def _refined_grid(value: float, logs: np.ndarray) -> np.ndarray:
     """A finer grid about the best value of one."""
     width = 2 * (logs[1] - logs[0])
     return np.linspace(value - width, value + width, GRID)
@@ -214,7 +214,7 @@ def at_limited_flops(law: FittedLaw, flops: float, unique: float) -> Answer:
     log_n, loss = logs[np.argmin(curves, axis=1)], curves.min(axis=1)
     for _ in range(REFINEMENTS):
         log_n[0] = logs[int(np.argmin(law.outcome(at(logs))))]
-        logs = _about(log_n[0], logs)
+        logs = _refined_grid(log_n[0], logs)
     loss[0] = law.outcome(at(log_n[:1]))[0]
     n = np.exp(log_n)
     return measures(law, flops, n, law.cost.tokens(n, flops), loss)

@@ -80,15 +80,15 @@ def predict(
     law = load_law(source)
     kind, answer, parts = _answer(law, question, demand)
     flops = answer["flops"].value
-    wanted = with_model or serving is not None or law.model.vocab_size is not None
-    model, no_model = _model(law, answer, wanted)
+    wants_model = with_model or serving is not None or law.model.vocab_size is not None
+    model, no_model = _model(law, answer, wants_model)
     inference, far_served, smaller_models, time = None, [], None, None
     if demand is not None and kind is not QuestionKind.SERVED_SIZE:
         from scaling.predict.serving import with_demand
 
         n, d = _size(answer, "--inference-tokens")
         inference = with_demand(law, n, d, demand, serving, *_task_of(law, n))
-        far_served = _outside(
+        far_served = _range_warnings(
             law, inference.n_params, inference.tokens, "the size that is cheapest to serve: "
         )
     decoding = None
@@ -102,9 +102,9 @@ def predict(
         if kind is QuestionKind.BUDGET and flops is not None
         else {}
     )
-    apart, sizes = several_laws.disagreement(law, approaches) if parts else (None, {})
+    disagreement, sizes = several_laws.disagreement(law, approaches) if parts else (None, {})
     if sizes:
-        answer = several_laws.spanning(law, answer, sizes)
+        answer = several_laws.widen_to_include(law, answer, sizes)
     if smaller is not None:  # of an optimum every draw has its own
         from scaling.predict.iso_loss import check_reachable, fractions_of, prices
 
@@ -136,7 +136,13 @@ def predict(
         source=law.source,
         ci=law.ci,
         basis=law.basis,
-        warnings=(*filter(None, [apart]), *law.warnings, *warnings, *far_served, *no_model),
+        warnings=(
+            *filter(None, [disagreement]),
+            *law.warnings,
+            *warnings,
+            *far_served,
+            *no_model,
+        ),
     )
 
 
@@ -212,7 +218,7 @@ def _task_of(law: FittedLaw, n: float) -> tuple[int, int]:
 
 
 def _model(
-    law: FittedLaw, answer: Answer, wanted: bool
+    law: FittedLaw, answer: Answer, wants_model: bool
 ) -> tuple[dict[str, Any] | None, list[ResultWarning]]:
     """A buildable model for the predicted N and D by the sweep's recipe, or why there is none."""
     n, d = answer["n_params"].value, answer["tokens"].value
@@ -221,7 +227,7 @@ def _model(
     if n < 1 or d < 1:
         message = f"no model: N* = {n:.3g} and D* = {d:.3g} are outside the law's range"
         return None, [warn(WarningCode.NO_MODEL, message)]
-    if not wanted:
+    if not wants_model:
         return None, []
     from scaling.recipe import describe
 
@@ -242,7 +248,7 @@ def _extrapolation(
     name = next((name for name in UNITS if name in law.range and answer[name].value), None)
     if name is None:
         known = {letter: value for letter, value in inputs.items() if letter in law.range}
-        far = [_far(letter, value, law.range[letter]) for letter, value in known.items()]
+        far = [_range_warning(letter, value, law.range[letter]) for letter, value in known.items()]
         return (0.0 if known else None), [each for each in far if each is not None]
     (label, unit), span, value = UNITS[name], law.range[name], answer[name].value or 0.0
     if value <= 0:
@@ -271,7 +277,7 @@ def _extrapolation(
     if not is_one_law and (message := _untested(law, decades)):
         warnings.append(warn(WarningCode.UNTESTED, message, decades=decades))
     is_beyond = decades > MIN_DECADES
-    outside = _outside(law, answer["n_params"].value, answer["tokens"].value, "", is_beyond)
+    outside = _range_warnings(law, answer["n_params"].value, answer["tokens"].value, "", is_beyond)
     return decades, [*warnings, *outside]
 
 
@@ -294,7 +300,7 @@ def _untested(law: FittedLaw, decades: float) -> str:
     )
 
 
-def _outside(
+def _range_warnings(
     law: FittedLaw, n: float | None, d: float | None, subject: str, only_ratio: bool = False
 ) -> list[ResultWarning]:
     """A warning for each of N, D and D/N that lies outside those of the runs."""
@@ -306,12 +312,16 @@ def _outside(
     )
     for name, label, value, slack in measures[2 if only_ratio else 0 :]:
         ends = law.range.get(name)
-        far = _far(name, value, ends, f"{subject}{{}} {label}", slack) if ends and value else None
+        far = (
+            _range_warning(name, value, ends, f"{subject}{{}} {label}", slack)
+            if ends and value
+            else None
+        )
         warnings += [far] if far else []
     return warnings
 
 
-def _far(
+def _range_warning(
     name: str, value: float, ends: tuple[float, float], what: str = "", slack: float = 1.01
 ) -> ResultWarning | None:
     """A warning where a value lies outside those of the data."""

@@ -21,10 +21,10 @@ Array = np.ndarray
 Answer = dict[str, Interval]
 Parts = dict[str, CombinedAnswer]
 Curve = Callable[[Array], tuple[Array, Array, Array]]  # values and the ends of their intervals
-LEAST, MOST = 1e3, 1e40  # FLOPs, parameters or tokens between which a crossing is sought
+SEARCH_MIN, SEARCH_MAX = 1e3, 1e40  # FLOPs, parameters or tokens between which a crossing is sought
 GRID = 186  # five a decade
 NAME = "combination"
-MATERIAL = 1.2  # the largest N* over the smallest, from which it matters that approaches disagree
+MIN_SIZE_DISAGREEMENT = 1.2  # of the largest N* over the smallest, for approaches to disagree
 
 
 def at_flops(known: FittedLaw, combination: Combination, flops: float) -> tuple[Answer, Parts]:
@@ -63,7 +63,7 @@ def at_loss(known: FittedLaw, combination: Combination, loss: float) -> tuple[An
     """
     needed = _crossing(lambda flops: combination.optima(flops, "loss_star", known.ci), loss)
     if needed.value is None:
-        least = combination.optimum(MOST, "loss_star", known.ci).value
+        least = combination.optimum(SEARCH_MAX, "loss_star", known.ci).value
         raise ScalingError(
             f"--loss {loss:g} cannot be reached: the combined laws go down to {least:.4g}",
             remedy=f"ask for more than {least:.4g}",
@@ -167,7 +167,7 @@ def _crossing(curve: Curve, level: float) -> Interval:
     """
     from scipy.optimize import brentq
 
-    grid = np.geomspace(LEAST, MOST, GRID)
+    grid = np.geomspace(SEARCH_MIN, SEARCH_MAX, GRID)
     crossings: list[float | None] = []
     for end, values in enumerate(curve(grid)):
         below = np.flatnonzero(values <= level)
@@ -247,24 +247,25 @@ def disagreement(
     if len(ends) < 2 or max(lo for lo, _ in ends.values()) <= min(hi for _, hi in ends.values()):
         return None, {}
     combination = known.combination
-    heard = {
+    kept_sizes = {
         name: size
         for name, size in sizes.items()
-        if combination is None or combination.has_voice(known.law if name == "parametric" else name)
+        if combination is None
+        or combination.is_not_contradicted(known.law if name == "parametric" else name)
     }
     smallest, largest = min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)
-    if sizes[largest] < MATERIAL * sizes[smallest]:
-        return None, heard
+    if sizes[largest] < MIN_SIZE_DISAGREEMENT * sizes[smallest]:
+        return None, kept_sizes
     message = (
         f"the approaches disagree beyond their intervals: N* is {sizes[smallest]:.3g} by "
         f"{smallest} and {sizes[largest]:.3g} by {largest}"
     )
-    if unheard := " and ".join(name for name in (smallest, largest) if name not in heard):
-        message += f"; later budgets contradict {unheard}, so the interval may exclude it"
-    return warn(WarningCode.APPROACHES_DISAGREE, message, **sizes), heard
+    if contradicted := " and ".join(name for name in (smallest, largest) if name not in kept_sizes):
+        message += f"; later budgets contradict {contradicted}, so the interval may exclude it"
+    return warn(WarningCode.APPROACHES_DISAGREE, message, **sizes), kept_sizes
 
 
-def spanning(known: FittedLaw, answer: Answer, sizes: Mapping[str, float]) -> Answer:
+def widen_to_include(known: FittedLaw, answer: Answer, sizes: Mapping[str, float]) -> Answer:
     """The answer for a budget, its interval of N* wide enough to hold all sizes."""
     size, flops = answer["n_params"], answer["flops"].value
     ends = [n for n in (*sizes.values(), size.lo, size.hi) if n is not None]

@@ -20,7 +20,7 @@ from scaling.report.parts.drawing import answer_budget
 from scaling.warning import ResultWarning, WarningCode
 
 Lines = list[tuple[str, str]]
-HEAVY = (  # what makes an answer wrong, before what makes it wide
+SEVERE = (  # what makes an answer wrong, before what makes it wide
     WarningCode.FAR_OFF_LAW,
     WarningCode.MIXED_DATA,
     WarningCode.UNLIKELY_UNIT,
@@ -41,11 +41,11 @@ OUTSIDE = {WarningCode.EXTRAPOLATION, WarningCode.BELOW_DATA, WarningCode.OUTSID
 MAX_PARAMS = 4  # parameters of a law that are listed in a line
 
 
-def heaviest(warnings: Sequence[ResultWarning]) -> str:
+def most_severe(warnings: Sequence[ResultWarning]) -> str:
     """The sentence of the heaviest warning, and how many more there are; "" without one."""
     if not warnings:
         return ""
-    order = {code: index for index, code in enumerate(HEAVY)}
+    order = {code: index for index, code in enumerate(SEVERE)}
     first = min(warnings, key=lambda each: order.get(each.code, len(order)))
     return first.message + (f" (and {len(warnings) - 1} more below)" if len(warnings) > 1 else "")
 
@@ -67,11 +67,11 @@ def fit_lines(fit: FitResult, saved: str | None = None, command: str = "") -> Li
     with suppress(ScalingError):
         answer = predict(fit, flops=budget) if has_frontier else None
     light, reason = summary.light(fit, answer)
-    grave = [each for each in fit.warnings if each.code in HEAVY]
-    if grave and light is summary.Light.CARE:
-        reason = heaviest(grave)
-    elif by_rows := [each for each in grave if each.code in BY_ROWS]:
-        reason += f"; {heaviest(by_rows)}"
+    severe = [each for each in fit.warnings if each.code in SEVERE]
+    if severe and light is summary.Light.CARE:
+        reason = most_severe(severe)
+    elif by_rows := [each for each in severe if each.code in BY_ROWS]:
+        reason += f"; {most_severe(by_rows)}"
     lines = [
         ("answer", _fit_answer(fit, answer)),
         ("trust", f"{light}: {reason}"),
@@ -167,7 +167,7 @@ def prediction_lines(prediction: PredictionResult, command: str = "") -> Lines:
 def _trust(prediction: PredictionResult) -> str:
     if too_wide := summary.width_reason(prediction):
         return f"{summary.Light.NOT_YET}: {too_wide}"
-    heavy = heaviest(prediction.warnings)
+    heavy = most_severe(prediction.warnings)
     codes = {warning.code for warning in prediction.warnings}
     if codes == {WarningCode.EXTRAPOLATION} and prediction.law == several_laws.NAME:
         return f"{heavy}; these runs test forecasts as far as this"

@@ -6,7 +6,7 @@ import pytest
 from scaling.fit.combination import Candidate, Combination
 from scaling.fit.diagnostics.holdout import coverage_warnings
 from scaling.fit.frontier.frontier import Cost
-from scaling.fit.law_weights import CANDIDATE_LAWS, untested, weigh_laws
+from scaling.fit.law_weights import CANDIDATE_LAWS, untested_warnings, weigh_laws
 from scaling.fit.laws.laws import LAWS
 from scaling.points.points import Points
 from scaling.warning import WarningCode
@@ -119,9 +119,9 @@ def test_few_budgets_leave_equal_weights_and_no_origin():
     points = isoflop_runs("chinchilla", CHINCHILLA, 0.002)
     combination = weigh_laws(points.take(points.c < 4e18))
     assert combination.origins == 0
-    (warning,) = untested(combination)
+    (warning,) = untested_warnings(combination)
     assert warning.code is WarningCode.UNTESTED
-    assert untested(weigh_laws(points)) == []
+    assert untested_warnings(weigh_laws(points)) == []
     weights = {
         one.name: one.weights["loss"] for one in combination.candidates if "loss" in one.weights
     }

@@ -102,7 +102,11 @@ def repeated_data(
     except ScalingError as error:
         unavailable = error.what
     law = RepeatedDataLaw(
-        law=LAW, R_D=r_d, status=status, unavailable=unavailable, R_D_from_runs=read_off(repeats)
+        law=LAW,
+        R_D=r_d,
+        status=status,
+        unavailable=unavailable,
+        R_D_from_runs=estimate_repeat_constant(repeats),
     )
     if r_d is None or not r_d.value:
         return repeats, law
@@ -134,17 +138,17 @@ def rows(data: Dataset, ci: float = 0.95) -> list[RepeatedRuns]:
     repeated = points.d > REPEATED * unique
     cells = np.round(np.log(np.stack([points.n, unique, points.d], 1)) / SAME)
     for cell in np.unique(cells[repeated], axis=0):
-        mine = np.flatnonzero(repeated & (cells == cell).all(1))
+        rows_of_cell = np.flatnonzero(repeated & (cells == cell).all(1))
         fresh = ~repeated & (cells[:, 0] == cell[0])
         curve = fresh_curve(points.d[fresh], points.loss[fresh])
-        n, d, u = (float(values[mine[0]]) for values in (points.n, points.d, unique))
-        log_loss = float(np.log(points.loss[mine]).mean())
+        n, d, u = (float(values[rows_of_cell[0]]) for values in (points.n, points.d, unique))
+        log_loss = float(np.log(points.loss[rows_of_cell]).mean())
         effective = lo = hi = extrapolated = None
         if curve is not None:
             log_d, extrapolated = curve.log_tokens(log_loss)
             effective = math.exp(log_d)
             if reach is not None:
-                width = reach * math.sqrt(1 / len(mine) + 1 / curve.runs)
+                width = reach * math.sqrt(1 / len(rows_of_cell) + 1 / curve.runs)
                 ends = (curve.log_tokens(log_loss + move)[0] for move in (width, -width))
                 lo, hi = (math.exp(end) / u for end in ends)
         repeats.append(
@@ -154,7 +158,7 @@ def rows(data: Dataset, ci: float = 0.95) -> list[RepeatedRuns]:
                 epochs=d / u,
                 tokens=d,
                 loss=math.exp(log_loss),
-                runs=len(mine),
+                runs=len(rows_of_cell),
                 effective_tokens=effective,
                 ratio=None if effective is None else effective / u,
                 lo=lo,
@@ -166,7 +170,7 @@ def rows(data: Dataset, ci: float = 0.95) -> list[RepeatedRuns]:
     return repeats
 
 
-def read_off(repeats: Sequence[RepeatedRuns]) -> float | None:
+def estimate_repeat_constant(repeats: Sequence[RepeatedRuns]) -> float | None:
     """R_D from the D'/U themselves, by least squares in their logs; None without two rows inside
     the fresh runs.
     """
@@ -183,7 +187,7 @@ def read_off(repeats: Sequence[RepeatedRuns]) -> float | None:
     return math.exp(minimize_scalar(miss, bounds=tuple(np.log(R_RANGE)), method="bounded").x)
 
 
-def uncounted(data: Dataset, law: str) -> list[ResultWarning]:
+def repeat_warning(data: Dataset, law: str) -> list[ResultWarning]:
     """A warning when runs repeat their data and the law counts every token as new."""
     points = data.points
     unique = points.others.get("U")

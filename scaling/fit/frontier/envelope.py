@@ -27,7 +27,7 @@ MIN_WINNERS = 3  # sizes that must win somewhere
 
 
 @dataclass(frozen=True)
-class Tracks:
+class LossByCompute:
     """Log losses (track, budget) at each of `log_c`, NaN where a track has none; log N of each
     track; log D like the losses.
     """
@@ -90,7 +90,7 @@ def envelope(
     return FrontierEstimate(frontier, draws, minima, warnings, n_points=len(points))
 
 
-def _tracks(data: Dataset, by_run: bool) -> Tracks | None:
+def _tracks(data: Dataset, by_run: bool) -> LossByCompute | None:
     """Tracks on common budgets, evenly spaced in log C; where sizes were not trained twice, those
     of an isoFLOP design.
     """
@@ -110,7 +110,7 @@ def _tracks(data: Dataset, by_run: bool) -> Tracks | None:
     contested = np.isfinite(loss).sum(0) >= MIN_TRACKS
     if not contested.any():
         return None
-    return Tracks(
+    return LossByCompute(
         grid[contested],
         loss[:, contested],
         np.array([log_n[row].mean() for row in along]),
@@ -126,7 +126,7 @@ def _read(grid: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.where(inside, np.interp(grid, x, y), np.nan)
 
 
-def _winners(tracks: Tracks, present: np.ndarray) -> np.ndarray:
+def _winners(tracks: LossByCompute, present: np.ndarray) -> np.ndarray:
     """The log N, log D and log loss (3, R, budgets) of the lowest track among those `present` (R,
     tracks); NaN where it is at the edge.
     """

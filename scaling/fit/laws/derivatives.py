@@ -53,14 +53,14 @@ def sum_of_powers(design: Array, floor: int | None, root: int | None) -> Bound:
         outer.append(((size * moved[:, None] + moved).ravel(), pairs.reshape(-1, n).T))
 
     def at(theta: Array) -> Expansion:
-        warmth = theta[:, root, None] if root is not None else 1.0
-        scaled = theta @ design / warmth
+        temperature = theta[:, root, None] if root is not None else 1.0
+        scaled = theta @ design / temperature
         top = scaled.max(0)
         powers = np.exp(scaled - top)
         total = powers.sum(0)
         if floor is not None:
             total = total + theta[:, floor, None] * np.exp(-top)
-        value, shares = (top + np.log(total)) * warmth, powers / total
+        value, shares = (top + np.log(total)) * temperature, powers / total
 
         def spread(weight: Array) -> Array:
             """sum_i weight_i sum_k p_k x_k x_k' (R, P, P), x_k the gradient of z_k."""
@@ -69,21 +69,27 @@ def sum_of_powers(design: Array, floor: int | None, root: int | None) -> Bound:
                 matrix[:, places] += one @ pairs
             return matrix.reshape(-1, size, size)
 
-        pull = shares[0, :, None] * design[0]
+        gradient_of_terms = shares[0, :, None] * design[0]
         for one, x in zip(shares[1:], design[1:], strict=True):
-            pull += one[:, None] * x
+            gradient_of_terms += one[:, None] * x
         if root is None:
             if floor is not None:
-                pull[:, floor] = np.exp(-value)
-            return Expansion(value, pull, lambda a, b: product(pull, a - b) + spread(b))
+                gradient_of_terms[:, floor] = np.exp(-value)
+            return Expansion(
+                value, gradient_of_terms, lambda a, b: product(gradient_of_terms, a - b) + spread(b)
+            )
         mean = (shares * scaled).sum(0)
-        gradient = pull.copy()
-        gradient[:, root] += value / warmth - mean
+        gradient = gradient_of_terms.copy()
+        gradient[:, root] += value / temperature - mean
 
         def second(a: Array, b: Array) -> Array:
-            warm = b / warmth
-            tilt = warm * shares * (scaled - mean)
-            matrix = product(gradient, a) - product(pull, warm) + spread(warm)
+            scaled_weight = b / temperature
+            tilt = scaled_weight * shares * (scaled - mean)
+            matrix = (
+                product(gradient, a)
+                - product(gradient_of_terms, scaled_weight)
+                + spread(scaled_weight)
+            )
             # what involves T: -p_k (y_k - mean) / T with z_k, the variance of y = z / T with T
             cross = (tilt @ design.transpose(0, 2, 1)).sum(0)
             matrix[:, :, root] -= cross

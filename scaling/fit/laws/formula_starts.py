@@ -27,7 +27,7 @@ RIDGE = 1e-12
 BOUNDED = ("exp", "tanh")  # an argument of these is of order one
 
 
-class Place(Enum):
+class ParameterPosition(Enum):
     """Where a parameter stands in its formula, in the order in which they are drawn."""
 
     EXPONENT = auto()
@@ -37,13 +37,13 @@ class Place(Enum):
 
 
 @dataclass(frozen=True)
-class Role:
+class ParameterRole:
     """A parameter, its place, the sign that the formula gives it (0: either), and what it
     multiplies, is added to or is the power of; `rest` are the terms added to that product.
     """
 
     name: str
-    place: Place
+    place: ParameterPosition
     sign: int
     partner: ast.expr
     rest: ast.expr | None = None
@@ -111,7 +111,7 @@ def solve_linear(
 def draw(law: Law, x: Inputs, rng: np.random.Generator, count: int) -> Array:
     """Drawn parameter vectors (count, P) that give what stands inside the formula a size of one."""
     values: dict[str, Array] = {name: np.ones((count, 1)) for name in law.names}
-    first: dict[str, Role] = {}
+    first: dict[str, ParameterRole] = {}
     for role in _roles(law.expressions["loss"], law, False, 1, None):
         first.setdefault(role.name, role)
     for role in sorted(first.values(), key=lambda role: role.place.value):
@@ -123,10 +123,12 @@ def draw(law: Law, x: Inputs, rng: np.random.Generator, count: int) -> Array:
     return np.where(np.isfinite(theta), theta, 1.0)
 
 
-def _drawn(role: Role, values: Mapping[str, Array], rng: np.random.Generator, count: int) -> Array:
+def _drawn(
+    role: ParameterRole, values: Mapping[str, Array], rng: np.random.Generator, count: int
+) -> Array:
     sign = rng.choice([-1.0, 1.0], (count, 1)) if role.sign == 0 else float(role.sign)
     uniform = rng.uniform(-1, 1, (count, 1))
-    if role.place is Place.EXPONENT:
+    if role.place is ParameterPosition.EXPONENT:
         low, high = np.log(EXPONENTS)
         if role.sign == 0:  # zero has no negative power
             sign = np.where((value_of(role.partner, values) == 0).any(), 1.0, sign)
@@ -135,12 +137,12 @@ def _drawn(role: Role, values: Mapping[str, Array], rng: np.random.Generator, co
         value_of(role.partner, values), (count, len(values[next(iter(values))]))
     )
     middle, width = (f(partner, axis=1)[:, None] for f in (np.median, np.std))
-    if role.place is Place.OFFSET:
+    if role.place is ParameterPosition.OFFSET:
         near = -role.sign * middle + 2 * np.maximum(width, 0.5) * uniform
         small = np.abs(middle) * 10 ** (2 * uniform - 1)
         return np.where(rng.random((count, 1)) < 0.5, near, small)
     size = 10 ** (DECADES * uniform)
-    if role.place is Place.SLOPE:
+    if role.place is ParameterPosition.SLOPE:
         return sign * size / np.maximum(width, 1e-300)
     rest = np.ones((1, 1))
     if role.rest is not None:
@@ -160,7 +162,7 @@ def _joined(parts: list[tuple[ast.expr, int]], ops: tuple[type, type], unit: flo
 
 def _roles(
     node: ast.expr, law: Law, bounded: bool, power: int, rest: ast.expr | None
-) -> Iterator[Role]:
+) -> Iterator[ParameterRole]:
     """The role of each parameter that has to be drawn. `bounded` says that the expression is of
     order one, `power` whether it stands above or below a division, `rest` what is added to it.
     """
@@ -170,7 +172,7 @@ def _roles(
         for i, (term, sign) in enumerate(terms):
             others = _joined(terms[:i] + terms[i + 1 :], SUM, 0.0)
             if isinstance(term, ast.Name) and term.id in drawn:
-                yield Role(term.id, Place.OFFSET, sign, others)
+                yield ParameterRole(term.id, ParameterPosition.OFFSET, sign, others)
             yield from _roles(term, law, bounded, power, others)
         return
     factors = flatten(node, PRODUCT)
@@ -178,8 +180,8 @@ def _roles(
         for i, (factor, sign) in enumerate(factors):
             others = _joined(factors[:i] + factors[i + 1 :], PRODUCT, 1.0)
             if isinstance(factor, ast.Name) and factor.id in drawn:
-                place = Place.SLOPE if bounded else Place.FACTOR
-                yield Role(factor.id, place, 0 if bounded else sign, others, rest)
+                place = ParameterPosition.SLOPE if bounded else ParameterPosition.FACTOR
+                yield ParameterRole(factor.id, place, 0 if bounded else sign, others, rest)
             yield from _roles(factor, law, bounded, power * sign, None)
         return
     if isinstance(node, ast.UnaryOp):
@@ -200,4 +202,4 @@ def _roles(
         has_inputs = bool(names_of(node.left) & set(law.inputs))
         for name in names & drawn:
             sign = 1 if decays or not has_inputs else 0
-            yield Role(name, Place.EXPONENT, sign, node.left)
+            yield ParameterRole(name, ParameterPosition.EXPONENT, sign, node.left)

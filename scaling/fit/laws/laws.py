@@ -180,7 +180,7 @@ _ALL = (
         terms=(Term("A", {"alpha": {"N": -1}}, "of_n"), Term("B", {"beta": {"D": -1}}, "of_d")),
         floor="E",
         derived=_gain,
-        by_hand=data_constrained,
+        analytic_derivatives=data_constrained,
         expressions=_parsed(  # where a fit begins: N' = N
             of_n="N^-alpha",
             of_d="(min(U, D) * (1 + R_D*(1 - exp((1 - D/min(U, D))/R_D))))^-beta",

@@ -46,7 +46,7 @@ NOISE = 0.01
 LEAST_NOISE = 1e-9
 CI = 0.95
 OBJECTIVE, DELTA = "huber-log", 1e-3
-REACH = 10.0  # the target, unless said otherwise, in largest budgets
+DEFAULT_TARGET_FACTOR = 10.0  # the target, unless said otherwise, in largest budgets
 MIN_BUDGETS = 4
 NARROW = 4.0  # a range of D/N below which the two powers are hardly separable
 SHAPE = "besiroglu2024"
@@ -131,9 +131,9 @@ def expected(
         gaps = np.diff(np.log(plan.flops[order])) > WINDOW
         budgets = np.split(order, np.flatnonzero(gaps) + 1)
     cost = fit_cost(points)
-    middle = _through_the_middle(plan, budgets, cost) if law_from is None else None
-    assumed = middle or _given(str(law_from), cost)
-    law, goal = assumed.model, target or REACH * float(plan.flops.max())
+    middle = _law_centred_on_plan(plan, budgets, cost) if law_from is None else None
+    assumed = middle or _law_from_source(str(law_from), cost)
+    law, goal = assumed.model, target or DEFAULT_TARGET_FACTOR * float(plan.flops.max())
     sd_run, unavailable = noise or assumed.noise or NOISE, None
     try:
         identifiability.check(law.law, Dataset(points))
@@ -211,7 +211,7 @@ def _check(target: float | None, noise: float | None) -> None:
         )
 
 
-def _given(source: str, cost: Cost) -> _AssumedLaw:
+def _law_from_source(source: str, cost: Cost) -> _AssumedLaw:
     """A fit, or a published law under the plan's own cost of a run."""
     fit = load_law(source)
     law = LAWS.get(fit.law)
@@ -226,7 +226,7 @@ def _given(source: str, cost: Cost) -> _AssumedLaw:
     return _AssumedLaw(model, f"{fit.law} of {source}", True, fit.noise)
 
 
-def _through_the_middle(plan: Runs, budgets: Sequence[np.ndarray], cost: Cost) -> _AssumedLaw:
+def _law_centred_on_plan(plan: Runs, budgets: Sequence[np.ndarray], cost: Cost) -> _AssumedLaw:
     """The exponents of SHAPE, with A and B such that the optimum of the middle budget is the middle
     size: of budgets the mean over their middle sizes, else the mean over runs. The loss there is 1.
     """

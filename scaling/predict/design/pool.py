@@ -41,7 +41,7 @@ class Prior:
     def __init__(self, law: Law, pool: Inputs, target: Inputs) -> None:
         both = {name: np.concatenate([pool[name], target[name]]) for name in pool}
         self.law, self.affine = law, np.isin(law.names, law.linear)
-        self.reference, self.target = _some(both, REFERENCE), _some(target, TARGETS)
+        self.reference, self.target = _subsample(both, REFERENCE), _subsample(target, TARGETS)
         self.draws = draw(law, self.reference, np.random.default_rng(0), DRAWS)
         middle = np.median(self.draws, axis=0)
         width = 1.4826 * np.median(np.abs(self.draws - middle), axis=0)
@@ -65,7 +65,7 @@ class Prior:
         return precision
 
 
-def _some(x: Inputs, count: int) -> dict[str, Array]:
+def _subsample(x: Inputs, count: int) -> dict[str, Array]:
     """At most `count` of the inputs, evenly picked."""
     size = len(next(iter(x.values())))
     return take(x, np.unique(np.linspace(0, size - 1, min(size, count)).astype(int)))
@@ -92,10 +92,10 @@ class Posterior:
 
 
 def posterior(
-    prior: Prior, x: Inputs, loss: Array, near: Array, begun: Array | None = None
+    prior: Prior, x: Inputs, loss: Array, run_precision: Array, extra_starts: Array | None = None
 ) -> Posterior:
-    """The posterior given runs (n,) whose errors have variance / `near`; `begun` (K, P) are starts
-    besides those drawn.
+    """The posterior given runs (n,) whose errors have variance / `run_precision`; `extra_starts`
+    (K, P) are added to those drawn.
 
     The target's loss is vaguely known: about the least seen, as far off as losses scatter, counted
     as one observation.
@@ -104,15 +104,15 @@ def posterior(
     low, high = bounds = np.array([param.bounds for param in law.params]).T
     level = float(np.abs(loss).mean())
     spread = max(float(np.std(loss)), 0.01 * level, 1e-12)
-    theta, cost = solve_linear(law, prior.draws, x, loss, near, low, high, ridge=1e-4)
-    count_starts = STARTS if begun is None else LATER_STARTS
+    theta, cost = solve_linear(law, prior.draws, x, loss, run_precision, low, high, ridge=1e-4)
+    count_starts = STARTS if extra_starts is None else LATER_STARTS
     theta = theta[np.argsort(cost, kind="stable")[:count_starts]]
-    theta = theta if begun is None else np.concatenate([theta, begun])
+    theta = theta if extra_starts is None else np.concatenate([theta, extra_starts])
     vague = len(next(iter(prior.target.values())))
     x = {name: np.concatenate([x[name], prior.target[name]]) for name in x}
     known = np.concatenate([loss, np.full(vague, loss.min())])
     far = np.full(vague, 1 / (vague * (TARGET_WIDTH * spread) ** 2))
-    noise, trust = NOISE * spread, near
+    noise, trust = NOISE * spread, run_precision
     for stage in range(ROUNDS):
         precision = prior.precision(theta, max(spread, 0.3 * level))
         weight = np.concatenate([trust / noise**2, far])
@@ -124,10 +124,10 @@ def posterior(
         ridge = np.diag(precision[best[0]] + 1e-12 * np.diag(inner))
         used = float(np.trace(np.linalg.lstsq(inner + ridge, inner, rcond=None)[0]))
         freedom = max(count - used, 0.0) + NOISE_RUNS
-        off = np.abs(predicted[0] - loss) * np.sqrt(near)
+        off = np.abs(predicted[0] - loss) * np.sqrt(run_precision)
         typical = max(1.4826 * float(np.median(off)) * np.sqrt(count / freedom), NOISE * spread)
-        trust = near * np.minimum(1.0, OUTLIER * typical / np.maximum(off, 1e-300))
-        squares = float(trust / near @ off**2) + NOISE_RUNS * (NOISE * spread) ** 2
+        trust = run_precision * np.minimum(1.0, OUTLIER * typical / np.maximum(off, 1e-300))
+        squares = float(trust / run_precision @ off**2) + NOISE_RUNS * (NOISE * spread) ** 2
         noise = float(np.sqrt(squares / freedom))
     _, slopes = law.gradient(theta, x)
     size = theta.shape[1]
@@ -212,37 +212,37 @@ def _descend(
     return theta, total
 
 
-class _Planned:
+class _LookaheadPosterior:
     """A posterior while runs are chosen whose losses are not known yet: its modes stay, their
-    covariances narrow. `slopes` (K, P, c) and `value` (K, c) are those of the candidates, `far` and
-    `there` of the target.
+    covariances narrow. `slopes` (K, P, c) and `value` (K, c) are those of the candidates,
+    `target_slopes` and `target_value` those of the target.
     """
 
     def __init__(self, belief: Posterior, candidates: Inputs, target: Inputs) -> None:
         self.weight, self.noise, self.covariance = belief.weight, belief.noise, belief.covariance
         self.value, self.slopes = belief.law.gradient(belief.theta, candidates)
-        self.there, self.far = belief.law.gradient(belief.theta, target)
+        self.target_value, self.target_slopes = belief.law.gradient(belief.theta, target)
 
-    def gain(self, near: Array) -> Array:
+    def gain(self, run_precision: Array) -> Array:
         """What one more run at each candidate (c,) takes from the variance of the target, within
         modes and between them.
         """
         narrowed = self.covariance @ self.slopes
-        moved = self.far.transpose(0, 2, 1) @ narrowed
-        variance = (narrowed * self.slopes).sum(1) + self.noise**2 / near
+        moved = self.target_slopes.transpose(0, 2, 1) @ narrowed
+        variance = (narrowed * self.slopes).sum(1) + self.noise**2 / run_precision
         shares = self.weight
         total = shares @ np.nan_to_num((moved**2).mean(1) / variance)
         for k, other in itertools.combinations(range(len(shares)), 2):
             apart = (self.value[k] - self.value[other]) ** 2 / (variance[k] + variance[other])
-            far = np.mean((self.there[k] - self.there[other]) ** 2)
+            far = np.mean((self.target_value[k] - self.target_value[other]) ** 2)
             total += np.nan_to_num(shares[k] * shares[other] * far * -np.expm1(-apart / 2))
         return total
 
-    def add(self, row: int, near: float) -> None:
+    def add(self, row: int, run_precision: float) -> None:
         """Plan the run of a candidate."""
         slopes = self.slopes[:, :, row]
         moved = np.einsum("kpq,kq->kp", self.covariance, slopes)
-        variance = (moved * slopes).sum(1) + self.noise**2 / near
+        variance = (moved * slopes).sum(1) + self.noise**2 / run_precision
         outer = moved[:, :, None] * moved[:, None, :]
         self.covariance = self.covariance - outer / variance[:, None, None]
 
@@ -265,7 +265,7 @@ def decades_outside(pool: Inputs, target: Inputs) -> Array:
 
 
 @dataclass
-class Campaign:
+class PoolDesign:
     """A pool (n,), its target, and the runs that were trained so far: `losses` holds one array
     (n,) for each law, NaN where not known.
     """
@@ -278,26 +278,26 @@ class Campaign:
 
     def __post_init__(self) -> None:
         self.priors = [Prior(law, self.pool, self.target) for law in self.laws]
-        self.beliefs: list[Posterior] = []
-        self.near = 1 / (1 + (DISTANCE * decades_outside(self.pool, self.target)) ** 2)
+        self.posteriors: list[Posterior] = []
+        self.run_precision = 1 / (1 + (DISTANCE * decades_outside(self.pool, self.target)) ** 2)
 
     @np.errstate(all="ignore")
     def fit(self, rows: Sequence[int]) -> list[Posterior]:
         """The posteriors given the losses of some runs."""
-        begun: Sequence[Array | None] = [belief.theta for belief in self.beliefs]
-        begun = begun or [None] * len(self.laws)
+        extra_starts: Sequence[Array | None] = [belief.theta for belief in self.posteriors]
+        extra_starts = extra_starts or [None] * len(self.laws)
         x, index = take(self.pool, rows), list(rows)
-        self.beliefs = [
-            posterior(prior, x, loss[index], self.near[index], start)
-            for prior, loss, start in zip(self.priors, self.losses, begun, strict=True)
+        self.posteriors = [
+            posterior(prior, x, loss[index], self.run_precision[index], start)
+            for prior, loss, start in zip(self.priors, self.losses, extra_starts, strict=True)
         ]
-        return self.beliefs
+        return self.posteriors
 
     def unfitted(self) -> list[Posterior]:
         """Beliefs before any run: draws of the prior, their affine parameters of the size of a
         loss.
         """
-        beliefs = []
+        posteriors = []
         for prior in self.priors:
             theta, affine = prior.draws[:64].copy(), prior.affine
             _, slopes = prior.law.gradient(theta, prior.reference)
@@ -308,8 +308,8 @@ class Campaign:
             width = np.where(affine, TERM_WIDTH / size, prior.width)
             covariance = np.einsum("kp,pq->kpq", width**2, np.eye(theta.shape[1]))
             weight = np.full(len(theta), 1 / max(1, len(theta)))
-            beliefs.append(Posterior(prior.law, theta, weight, covariance, NOISE))
-        return beliefs
+            posteriors.append(Posterior(prior.law, theta, weight, covariance, NOISE))
+        return posteriors
 
     @np.errstate(all="ignore")
     def choose(self, rows: Sequence[int], budget: float, count: int) -> list[tuple[int, float]]:
@@ -317,21 +317,22 @@ class Campaign:
         most, each with the variance of the target that it takes away.
         """
         plans = [
-            _Planned(belief, self.pool, self.target) for belief in self.beliefs or self.unfitted()
+            _LookaheadPosterior(belief, self.pool, self.target)
+            for belief in self.posteriors or self.unfitted()
         ]
         chosen: list[int] = []
-        worths: list[float] = []
+        variance_reductions: list[float] = []
         for _ in range(count):
             left = budget - self.cost[chosen].sum()
             is_open = self.cost <= left * (1 + 1e-12)
             is_open[[*rows, *chosen]] = False
             if not is_open.any():
                 break
-            worth = np.sum([plan.gain(self.near) for plan in plans], axis=0)
+            worth = np.sum([plan.gain(self.run_precision) for plan in plans], axis=0)
             rate = np.where(is_open, worth / self.cost**COST_POWER, -1.0)
             row = int(np.argmax(rate))
             chosen.append(row)
-            worths.append(float(worth[row]))
+            variance_reductions.append(float(worth[row]))
             for plan in plans:
-                plan.add(row, float(self.near[row]))
-        return list(zip(chosen, worths, strict=True))
+                plan.add(row, float(self.run_precision[row]))
+        return list(zip(chosen, variance_reductions, strict=True))

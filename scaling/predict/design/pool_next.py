@@ -20,7 +20,7 @@ from scaling.fit.laws.laws import LAWS
 from scaling.points.columns import LETTERS, list_names, parse_columns, resolve
 from scaling.points.readers import read_bytes, read_table
 from scaling.points.user_table import numeric
-from scaling.predict.design.pool import Campaign
+from scaling.predict.design.pool import PoolDesign
 
 
 class PoolRun(Document):
@@ -85,11 +85,11 @@ def next_from_pool(
         what = f"the cost of row {wrong[0] + 1} is not finite and positive"
         raise ScalingError(what, where=pool, remedy="fix the row, or --cost")
     trained = np.flatnonzero(np.isfinite(loss)).tolist()
-    campaign = Campaign([chosen], x, price, there, [loss])
+    design = PoolDesign([chosen], x, price, there, [loss])
     predicted = sd = np.full(len(next(iter(there.values()))), np.nan)
     if trained:
-        predicted, sd = campaign.fit(trained)[0].predict(there)
-    picks = campaign.choose(trained, np.inf if budget is None else budget, count)
+        predicted, sd = design.fit(trained)[0].predict(there)
+    picks = design.choose(trained, np.inf if budget is None else budget, count)
     before = float(np.mean(sd**2))
     after = max(0.0, before - sum(gain for _, gain in picks))
     return PoolProposal(
@@ -98,7 +98,7 @@ def next_from_pool(
         candidates=len(loss) - len(trained),
         budget=float(price.sum()) if budget is None else budget,
         spent=float(price[[row for row, _ in picks]].sum()),
-        noise=campaign.beliefs[0].noise if trained else None,
+        noise=design.posteriors[0].noise if trained else None,
         rms_sd=before**0.5 if trained else None,
         rms_sd_after=after**0.5 if trained else None,
         predicted=predicted.tolist(),

@@ -13,7 +13,7 @@ from scaling.predict.comparison import ComparedSource
 from scaling.render.figure import Axis
 
 POINTS_SHOWN = 2000
-AHEAD = 10.0  # times the largest budget: where fits and reports answer
+FORECAST_FACTOR = 10.0  # times the largest budget: where fits and reports answer
 WORDS: dict[str, Callable[[float], str]] = {
     "n": lambda n: f"{format_count(n)} parameters",
     "d": lambda d: f"{format_count(d)} tokens",
@@ -62,7 +62,7 @@ def _label(name: str, words: Sequence[str | None]) -> str:
 
 def answer_budget(fit: FitResult) -> float:
     """The budget that is answered unasked, as people would type it: three digits."""
-    return float(f"{AHEAD * fit.range['flops'][1]:.3g}")
+    return float(f"{FORECAST_FACTOR * fit.range['flops'][1]:.3g}")
 
 
 def thinned(count: int, limit: int) -> np.ndarray:
@@ -70,7 +70,7 @@ def thinned(count: int, limit: int) -> np.ndarray:
     return np.unique(np.linspace(0, count - 1, min(count, limit)).round().astype(int))
 
 
-def of_all(drawn: int, count: int) -> str:
+def drawn_share_note(drawn: int, count: int) -> str:
     """What a caption says of a picture that shows some of the runs."""
     return "" if drawn >= count else f" {drawn:,} of {count:,} runs are drawn."
 

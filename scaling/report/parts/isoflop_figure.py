@@ -28,11 +28,11 @@ from scaling.report.parts.drawing import (
     POINTS_SHOWN,
     answer_budget,
     c_axis,
+    drawn_share_note,
     fitted_points,
     loss_axis,
     n_axis,
     notes,
-    of_all,
     thinned,
 )
 
@@ -84,7 +84,7 @@ def isoflop_curves(fit: FitResult, law: FittedLaw | None) -> Figure | None:
     if unavailable:
         caption += f" Grey, without a minimum: {'; '.join(unavailable)}."
     counts = np.array([len(curve.n_params or ()) for curve in curves])
-    caption += of_all(np.minimum(counts, most).sum(), counts.sum())
+    caption += drawn_share_note(np.minimum(counts, most).sum(), counts.sum())
     axes = n_axis(fit.source), loss_axis(fit.source)
     title = "Loss against size at fixed compute"
     return Figure("isoflop-curves", title, caption, *axes, traces, ramp, size="wide")

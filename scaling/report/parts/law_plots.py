@@ -24,15 +24,15 @@ from scaling.render.figure import (
 )
 from scaling.report.parts.answer import AnswerCurve, answer_curve, answer_name, fitted_loss
 from scaling.report.parts.drawing import (
-    AHEAD,
+    FORECAST_FACTOR,
     POINTS_SHOWN,
     answer_budget,
     c_axis,
+    drawn_share_note,
     fitted_points,
     loss_axis,
     n_axis,
     notes,
-    of_all,
     thinned,
 )
 from scaling.report.parts.fit_tables import APPROACHES, power_law
@@ -138,7 +138,7 @@ def frontier_loss(fit: FitResult, law: FittedLaw | None) -> Figure | None:
         f"Line and band: the loss of a compute-optimal run and its {100 * fit.ci:g} % interval. "
         "Runs of other sizes lie above the line, except for the noise of a run."
     )
-    caption += of_all(len(kept), fit.n_points)
+    caption += drawn_share_note(len(kept), fit.n_points)
     title = "Compute-optimal loss L*(C)"
     axis = replace(c_axis(fit.source), range=(float(flops[0]), float(flops[-1]) * 1.3))
     return Figure("frontier-loss", title, caption, axis, loss_axis(fit.source), traces)
@@ -173,7 +173,7 @@ def contours(fit: FitResult, law: FittedLaw | None) -> Figure | None:
     from contourpy import contour_generator
 
     sizes, budgets, runs_loss = points
-    x = np.geomspace(budgets.min() / 1.6, budgets.max() * AHEAD * 1.05, 90)
+    x = np.geomspace(budgets.min() / 1.6, budgets.max() * FORECAST_FACTOR * 1.05, 90)
     y = np.geomspace(sizes.min() / 2, sizes.max() * 3, 90)
     n, c = np.repeat(y, len(x)), np.tile(x, len(y))
     loss = fitted_loss(_alone(law), n, c / (fit.cost.c0 * n**fit.cost.p))
@@ -197,7 +197,8 @@ def contours(fit: FitResult, law: FittedLaw | None) -> Figure | None:
     traces.append(Markers(budgets[kept], sizes[kept], "runs", "ink", "circle", 6, notes=at))
     caption = (
         f"Lines of equal loss by the law {law.law} alone; along the frontier the loss is the "
-        "lowest for its compute. Dots are the fitted runs." + of_all(len(kept), fit.n_points)
+        "lowest for its compute. Dots are the fitted runs."
+        + drawn_share_note(len(kept), fit.n_points)
     )
     across, along = _axes(fit)
     axes = replace(across, range=(x[0], x[-1])), replace(along, range=(y[0], y[-1]))
@@ -241,7 +242,7 @@ def residuals(fit: FitResult, law: FittedLaw | None) -> Figure | None:
         f"log(measured / predicted) of the law {fit.law} alone{spread}. A slope, a bend, or "
         "colours in order mean that its form is wrong."
     )
-    caption += of_all(len(kept), fit.n_points)
+    caption += drawn_share_note(len(kept), fit.n_points)
     axes = loss_axis(fit.source, name="predicted loss"), Axis("log residual", range=(-reach, reach))
     traces = (ReferenceLine(y=0.0), runs)
     return Figure("residuals", "Residuals of the law", caption, *axes, traces, ramp)

@@ -11,7 +11,7 @@ from scaling.fit.result import FitResult, SourceInfo
 from scaling.formatting import format_flops
 from scaling.points.points import Points
 from scaling.render.figure import Axis, Band, ColorScale, Figure, Line, Markers
-from scaling.report.parts.drawing import c_axis, loss_axis, n_axis, notes, of_all, thinned
+from scaling.report.parts.drawing import c_axis, drawn_share_note, loss_axis, n_axis, notes, thinned
 
 CURVES_SHOWN = 240
 HOLDOUT_SHOWN = 300
@@ -47,7 +47,7 @@ def training_curves(curves: Points | None, source: SourceInfo | None = None) -> 
     front = Line(grid[reached], lowest[reached], "lowest curve", "ink", "dash", 1.8)
     caption = (
         "Each line is one run, coloured by its size; the dashed line follows the lowest of the "
-        "lines at each compute." + of_all(len(kept), len(last))
+        "lines at each compute." + drawn_share_note(len(kept), len(last))
     )
     top = float(np.quantile(table["loss"], 0.995)) * 1.02
     y_axis = Axis("loss (nats per token)", True, range=(float(table["loss"].min()) * 0.97, top))
@@ -92,7 +92,7 @@ def holdout(fit: FitResult) -> Figure | None:
     )
     caption = (
         f"The {format_flops(result.budget)}-FLOP runs were left out, then predicted from "
-        "the cheaper ones. The grey band is ±1 %." + of_all(len(rows), result.n_test)
+        "the cheaper ones. The grey band is ±1 %." + drawn_share_note(len(rows), result.n_test)
     )
     measures = (loss_axis(fit.source, name=f"{name} loss") for name in ("measured", "predicted"))
     x_axis, y_axis = (replace(axis, log=False, range=limits) for axis in measures)

@@ -8,11 +8,11 @@ import pytest
 from scaling.fit.dataset import Dataset
 from scaling.fit.diagnostics.repeated_data import (
     effective_epochs,
+    estimate_repeat_constant,
     fresh_curve,
-    read_off,
+    repeat_warning,
     repeated_data,
     rows,
-    uncounted,
 )
 from scaling.fit.fit_options import FitOptions
 from scaling.points.points import Points
@@ -61,7 +61,7 @@ def test_effective_tokens_are_read_off_the_fresh_runs():
         assert row.effective_tokens == pytest.approx(row.ratio * row.unique_tokens)
         assert not row.extrapolated
         assert row.lo is None, "nothing is known of seeds"
-    assert read_off(result) == pytest.approx(R_D, rel=0.03)
+    assert estimate_repeat_constant(result) == pytest.approx(R_D, rel=0.03)
 
 
 def test_muennighoffs_equation():
@@ -141,7 +141,7 @@ def test_one_size_cannot_identify_the_law_and_still_has_effective_tokens():
 def test_without_repeats_the_document_has_no_field():
     plain = runs(epochs=())
     assert repeated_data(Dataset(plain), None, FitOptions(bootstrap=0)) == (None, None)
-    assert uncounted(Dataset(plain), "chinchilla") == []
-    (warning,) = uncounted(Dataset(runs()), "chinchilla")
+    assert repeat_warning(Dataset(plain), "chinchilla") == []
+    (warning,) = repeat_warning(Dataset(runs()), "chinchilla")
     assert (warning.code, warning.data) == ("repeated_data", {"runs": 12})
-    assert uncounted(Dataset(runs()), "data-constrained") == []
+    assert repeat_warning(Dataset(runs()), "data-constrained") == []
