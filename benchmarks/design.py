@@ -28,7 +28,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.simulated_sweeps import SURFACES, Surface
-from scaling.fit.estimate import descend, estimate
+from scaling.fit.estimate import estimate, refit_from_optimum
 from scaling.fit.frontier.frontier import Cost
 from scaling.fit.law_fit import LawFit
 from scaling.fit.laws.laws import LAWS
@@ -209,7 +209,7 @@ def by_design(
         raise AssertionError("the design costs more than it may")
     return errors(
         surface,
-        descend(
+        refit_from_optimum(
             first.found,
             points(both, np.concatenate([first.loss, losses(surface, then, shared, rng)])),
         ),

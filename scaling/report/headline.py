@@ -165,13 +165,14 @@ def prediction_lines(prediction: PredictionResult, command: str = "") -> Lines:
 
 
 def _trust(prediction: PredictionResult) -> str:
-    if too_wide := summary.width_reason(prediction):
-        return f"{summary.Light.NOT_YET}: {too_wide}"
-    heavy = most_severe(prediction.warnings)
+    severe = most_severe(prediction.warnings)
     codes = {warning.code for warning in prediction.warnings}
+    if too_wide := summary.width_reason(prediction):
+        why = f"; {severe}" if WarningCode.APPROACHES_DISAGREE in codes else ""
+        return f"{summary.Light.NOT_YET}: {too_wide}{why}"
     if codes == {WarningCode.EXTRAPOLATION} and prediction.law == several_laws.NAME:
-        return f"{heavy}; these runs test forecasts as far as this"
-    return f"with care: {heavy}" if heavy else reach(prediction) or ""
+        return f"{severe}; these runs test forecasts as far as this"
+    return f"with care: {severe}" if severe else reach(prediction) or ""
 
 
 def reach(prediction: PredictionResult) -> str | None:

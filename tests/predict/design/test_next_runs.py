@@ -14,7 +14,7 @@ from benchmarks import design as benchmark
 from benchmarks.simulated_sweeps import SURFACES
 from scaling.config.sweep_file import load_sweep
 from scaling.errors import ScalingError
-from scaling.fit.estimate import descend, estimate
+from scaling.fit.estimate import estimate, refit_from_optimum
 from scaling.fit.frontier.frontier import Cost
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.pipeline import FitOptions
@@ -176,7 +176,7 @@ def test_delta_method_agrees_with_fits_of_simulated_runs(rho):
         )
         loss = exact * np.exp(0.002 * (np.sqrt(rho) * common + np.sqrt(1 - rho) * own))
         found = LinearizedLaw(
-            held.law, descend(first, benchmark.points(cells, loss)).theta, Cost()
+            held.law, refit_from_optimum(first, benchmark.points(cells, loss)).theta, Cost()
         ).optimum()
         asked.append([np.log(found.n_star(1e20)), np.log(found.loss(1e20)), found.a])
     np.testing.assert_allclose(
@@ -208,7 +208,9 @@ def test_expectation_of_a_plan_holds_in_simulation():
     exact = np.exp(held.law.log_predict(held.theta, {"N": cells.n, "D": cells.d}))
     first = estimate(held.law, benchmark.points(cells, exact * np.exp(random.normal(0, 0.003, 35))))
     found = [
-        descend(first, benchmark.points(cells, exact * np.exp(random.normal(0, 0.003, 35))))
+        refit_from_optimum(
+            first, benchmark.points(cells, exact * np.exp(random.normal(0, 0.003, 35)))
+        )
         for _ in range(60)
     ]
     optima = [LinearizedLaw(each.law, each.theta, Cost()).optimum() for each in found]
