@@ -118,6 +118,9 @@ def _scale_by_muon(
             lambda path, leaf: jnp.split(leaf, *_parts(model, path[-2].key, leaf)), tree
         )
 
+    def init(params: Any) -> Any:
+        return muon.init(split(params))
+
     def update(gradient: Any, moments: Any, params: Any = None) -> tuple[Any, Any]:
         steps, moments = muon.update(split(gradient), moments)
 
@@ -138,7 +141,7 @@ def _scale_by_muon(
         )
 
     muon = contrib.scale_by_muon(beta=MUON_BETA, weight_dimension_numbers=dimensions)
-    matrices = optax.GradientTransformation(lambda params: muon.init(split(params)), update)  # type: ignore[arg-type]
+    matrices = optax.GradientTransformation(init, update)
     return optax.partition({"muon": matrices, "adam": adam}, label)
 
 

@@ -175,8 +175,9 @@ class Frontier:
 
     def map(self, change: Callable[[np.ndarray], np.ndarray]) -> Frontier:
         """A frontier of changed powers, as closed as this one."""
-        columns = (getattr(self, each.name) for each in fields(Frontier))
-        return Frontier(*(None if each is None else change(each) for each in columns))  # type: ignore[arg-type]
+        powers: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(Frontier)}
+        changed = {name: change(each) for name, each in powers.items() if each is not None}
+        return Frontier(**powers | changed)
 
     def exponents(self, draws: Frontier | None, ci: float) -> dict[str, Estimate]:
         """The exponents {a, b} with their intervals."""
