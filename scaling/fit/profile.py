@@ -25,12 +25,8 @@ from scaling.fit.result import ProfileInterval
 from scaling.fit.significance import student
 
 Array = np.ndarray
-INITIAL_DAMPING, GROWTH, ROUNDS, REFINED = (
-    0.5,
-    1.5,
-    14,
-    2,
-)  # steps outward, in half-widths of the quadratic interval; then inward
+INITIAL_REACH, GROWTH = 0.5, 1.5  # of steps outward, in half-widths of the quadratic interval
+ROUNDS, REFINED = 14, 2  # steps outward; then inward
 WIDE = {
     "value": 10.0,
     "coefficient": 1e2,
@@ -136,7 +132,7 @@ def profile(fit: LawFit, ci: float = 0.95) -> dict[str, ProfileInterval]:
 def _trace(problem: Problem, best: Array, rays: list[_ProfileSide]) -> None:
     """Follow each ray outward until the rise has passed one, then inward to where it does."""
     floor = float(expand(problem, best[None]).value[0])
-    for reach in INITIAL_DAMPING * GROWTH ** np.arange(ROUNDS):
+    for reach in INITIAL_REACH * GROWTH ** np.arange(ROUNDS):
         outward = [ray for ray in rays if ray.rise[-1] < 1.0 and ray.at[-1] != ray.limit]
         farther = [ray.at[0] + ray.sign * ray.width * reach for ray in outward]
         targets = {
@@ -260,17 +256,23 @@ def _refit_at(problem: Problem, targets: Mapping[_ProfileSide, float], floor: fl
     if not targets:
         return
     inverse = np.linalg.inv(problem.centre)
-    begun, pins, places = [], [], []
+    starts, pins, places = [], [], []
     for ray, at in targets.items():
         k = sum(ray.sign * (at - been) > 0 for been in ray.at)
-        theta = _pinned(ray, at, ray.theta[k - 1] + ray.along * (at - ray.at[k - 1]))
-        theta = inverse @ np.clip(problem.centre @ theta, problem.lower, problem.upper)
-        begun.append(problem.centre @ _pinned(ray, at, theta))
+        before, moved = ray.theta[k - 1], ray.along * (at - ray.at[k - 1])
+        for theta in (_pinned(ray, at, before + moved), _pinned(ray, at, before)):
+            inside = inverse @ np.clip(problem.centre @ theta, problem.lower, problem.upper)
+            starts.append(problem.centre @ _pinned(ray, at, inside))
         pins.append(
             ray.row @ inverse - (0.0 if ray.exponent is None else at * inverse[ray.exponent])
         )
         places.append(k)
-    ends = minimise(problem, np.array(begun), pins=np.array(pins), most=ENOUGH)
+    begun, across = np.array(starts), np.array(pins)
+    ends = minimise(problem, begun[::2], pins=across, most=ENOUGH)
+    left = np.flatnonzero(~ends.converged)  # these from the place before itself, with patience
+    again = minimise(problem, begun[1::2][left], pins=across[left])
+    lower = again.value < ends.value[left]
+    ends.theta[left[lower]], ends.value[left[lower]] = again.theta[lower], again.value[lower]
     for (ray, at), k, theta, value in zip(
         targets.items(), places, ends.theta @ inverse.T, ends.value, strict=True
     ):

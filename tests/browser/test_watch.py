@@ -11,7 +11,7 @@ import pytest
 
 from tests.browser.reports import REFERENCE
 
-AT_CHECKS = "document.getElementById('checks')?.getBoundingClientRect().top"
+AT_LAW = "document.getElementById('law')?.getBoundingClientRect().top"
 SAYS = "(status) => document.getElementById('status')?.innerText === status"
 
 
@@ -53,10 +53,10 @@ def test_page_follows_a_sweep_and_stays_where_it_was_scrolled_to(sweep, watching
     finish(sweep, runs[:14])
     page.wait_for_function(SAYS, arg="14 done, 9 missing of 23 runs")
     page.wait_for_selector(".answer")
-    page.evaluate("document.getElementById('checks').open = true")
-    page.evaluate("document.getElementById('checks').scrollIntoView()")
+    page.evaluate("document.getElementById('training').open = true")
+    page.evaluate("document.getElementById('law').scrollIntoView()")
     page.evaluate("scrollBy(0, 300)")
-    before, first_answer = page.evaluate(AT_CHECKS), page.inner_text(".answer")
+    before, first_answer = page.evaluate(AT_LAW), page.inner_text(".answer")
 
     finish(sweep, runs[14:])
     page.wait_for_function(SAYS, arg="23 done of 23 runs")
@@ -65,8 +65,8 @@ def test_page_follows_a_sweep_and_stays_where_it_was_scrolled_to(sweep, watching
         arg=first_answer,
     )
     page.wait_for_selector("#plot-forecast-history", state="attached")
-    page.wait_for_function(f"(old) => Math.abs({AT_CHECKS} - old) <= 2", arg=before)
-    assert page.evaluate("document.getElementById('checks').open")
+    page.wait_for_function(f"(old) => Math.abs({AT_LAW} - old) <= 2", arg=before)
+    assert page.evaluate("document.getElementById('training').open")
     assert page.locator(".files a").count() == 0, "no file of the page is served"
 
     written = set(sweep.rglob("*")) - at_first - {sweep / "runs" / path.name for path in runs}

@@ -4,6 +4,7 @@
   const version = Number(status.dataset.version);
   const parts = () => [...document.querySelectorAll("main > [id]")];
   const folds = () => [...document.querySelectorAll("details")];
+  const name = (fold) => fold.id || fold.className;  // a summary says how a check went
 
   // a new page opens where the old one was: at the same part, with the same parts unfolded
   const remember = () => {
@@ -11,13 +12,13 @@
     sessionStorage.setItem("view", JSON.stringify({
       part: part?.id,
       below: part ? -part.getBoundingClientRect().top : scrollY,
-      open: folds().filter((one) => one.open).map((one) => one.querySelector("summary").textContent),
+      open: folds().filter((one) => one.open).map(name),
     }));
   };
   const restore = () => {
     const view = JSON.parse(sessionStorage.getItem("view") ?? "null");
     if (!view) return;
-    for (const fold of folds()) if (view.open.includes(fold.querySelector("summary").textContent)) fold.open = true;
+    for (const fold of folds()) if (view.open.includes(name(fold))) fold.open = true;
     const part = view.part && document.getElementById(view.part);
     const top = part ? part.getBoundingClientRect().top + scrollY : 0;
     scrollTo({ top: top + view.below, behavior: "instant" });

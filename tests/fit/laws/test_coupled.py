@@ -59,7 +59,8 @@ def test_noisy_runs_do_not_identify_k_and_the_profile_says_so() -> None:
     points = runs("skaling", noise=0.005)
     profiles = profile(estimate(LAWS["skaling"], points))
     assert not profiles["k"].identified
-    assert profiles["k"].lo < TRUE["skaling"]["k"] < profiles["k"].hi
+    assert profiles["k"].lo is None or profiles["k"].lo < TRUE["skaling"]["k"]
+    assert profiles["k"].hi is None or profiles["k"].hi > TRUE["skaling"]["k"]
 
 
 def test_profile_holds_a_reported_exponent_and_not_its_product_with_k() -> None:
