@@ -126,6 +126,7 @@ def test_minutes_give_a_sweep_of_as_many_flops(place):
     assert 0.5 * rate < json.loads(made.stdout)["flops"] < rate
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -194,6 +195,7 @@ def planned(place, name):
     return json.loads(scaling("plan", name, "--no-probe", "--json", code=0).stdout)
 
 
+@pytest.mark.slow
 def test_a_text_too_small_for_any_sweep_is_rejected_with_what_is_needed(place):
     (place / "tiny.txt").write_text("to be or not to be\n" * 480)
     rejected = scaling("init", "a.toml", "--budget", "1e12", "--data", "tiny.txt", code=2).stderr
