@@ -91,7 +91,7 @@ def warn_of_mixed_data(rows: TableRows, named: Sequence[str]) -> None:
 
         if fdtrc(design.shape[1] - rank, freedom, ratio) * len(levels_of) < 1e-3:
             message = (
-                f"losses differ by {100 * effect:.2g} % between the {levels.shape[1]} values of "
+                f"losses differ by {100 * effect:.1f} % between the {levels.shape[1]} values of "
                 f"column {name!r} at equal N and D: they do not follow one law; "
                 f"{_one_value(table, name)}"
             )

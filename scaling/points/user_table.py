@@ -7,6 +7,7 @@ what cannot be known is refused.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -64,6 +65,12 @@ def read_user_table(table: pd.DataFrame, options: SourceOptions) -> Source:
     rows = TableRows(table, columns.names, notes=notes)
     if options.where:
         known = {letter: table[name] for letter, name in columns.names.items()}
+        for letter in set(re.findall(r"\w+", options.where)) & known.keys():
+            quantity, unit = letter_for_units(letter, columns.names[letter]), columns.unit(letter)
+            plain = numeric(
+                table, columns.names[letter], quantity, unit, allow_zero=True, signed=True
+            )
+            known[letter] = pd.Series(plain, table.index)
         known |= {str(name): table[name] for name in table.columns}
         rows.keep(select_rows(options.where, known), f"--where {options.where}")
     drop_unfinished(rows, options.where)

@@ -553,7 +553,7 @@ def test_a_nominal_budget_that_groups_nothing_is_not_used(budget):
     assert source.points.budget is None or len(set(source.points.budget)) == len(set(budget))
 
 
-@pytest.mark.parametrize("values, quoted", [([1, 2], "1"), (["a", "b"], "'a'")])
+@pytest.mark.parametrize(("values", "quoted"), [([1, 2], "1"), (["a", "b"], "'a'")])
 def test_a_condition_on_a_column_of_mixed_data_is_one_that_works(values, quoted):
     runs = plain().assign(cluster=np.resize(np.repeat(values, 3), 25))
     runs["val_loss"] *= np.where(runs["cluster"] == values[0], 1, 1.1)
