@@ -30,7 +30,10 @@ BLANK = {"", "nan", "none", "nat", "null", "<na>"}
 EXITED = {"0", "0.0", "0:0"}
 FLAG_WORDS = word_set("is has was did run loss training any nan inf")
 TIMES = word_set("at time date on timestamp")  # of an end that a column dates
-PROGRESS = word_set("progress pct percent percentage fraction frac share of run training trained")
+PROGRESS = word_set(
+    "progress pct percent percentage fraction frac share portion proportion of run training trained"
+)
+ELAPSED = word_set("completion elapsed step steps epoch epochs")  # what a share may be of
 CRASH = re.compile(r"(?<![a-z])(?:crash|kill|preempt|diverge|fail|abort|oom\b|out of memory)", re.I)
 SUMMARY = word_set("mean average avg total totals sum median std overall")  # of a row of no run
 EXIT_CODE = re.compile(r"(exit|return)_?(code|status)")
@@ -59,10 +62,11 @@ def drop_unfinished(rows: TableRows, where: str | None) -> None:
             rows.keep(cells.isin(EXITED), f"ended with an error by {name!r}")
         elif is_finished and words & TIMES and values & BLANK and values - BLANK:
             rows.keep(~cells.isin(BLANK), f"not finished: no {name!r}")
-        elif words & PROGRESS and words <= PROGRESS | FINISHED | {"completion"}:
+        elif words & PROGRESS and words <= PROGRESS | FINISHED | ELAPSED:
             share = pd.to_numeric(cells.str.rstrip("% "), errors="coerce")
-            is_full = share.eq(share.max())
-            if share.max() in (1, 100) and share.notna().all() and is_full.sum() > 1:
+            full = 100 if share.max() >= 100 else 1  # a last step may go a little beyond it
+            is_full = share.ge(full)
+            if share.max() <= 1.05 * full and share.notna().all() and is_full.sum() > 1:
                 rows.keep(is_full, f"not finished by column {name!r}")
         elif words & STATE_WORDS or _state(texts.iloc[0]) in FINISHED | UNFINISHED:
             _drop_by_state(rows, table[name], bool(words & STATE_WORDS))

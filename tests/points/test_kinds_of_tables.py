@@ -377,6 +377,7 @@ STATES = {
     "nan_loss": ("0", "1"),
     "progress": ("100%", "43%"),
     "pct_complete": (1.0, 0.25),
+    "portion_steps_elapsed": (1.0, 0.5),
     "finished_at": ("2026-01-01", ""),
     "result": ("ok", "oom"),
     "State of job": ("COMPLETED", "OUT_OF_ME+"),
