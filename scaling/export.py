@@ -85,6 +85,9 @@ def export_model(
             remedy="name another folder with --out, or delete this one",
         )
     finished = run_files.finished_run_ids(folder)
+    if not finished:
+        remedy = "train them first: scaling run SWEEP --keep-weights"
+        raise ScalingError("holds no finished runs", where=folder, remedy=remedy)
     if run_id not in finished:
         raise unknown_choice("run", run_id, sorted(finished)[:12], where=folder)
     rows, weights = run_files.read_run(folder, run_id), SweepFolder(folder).weights(run_id)

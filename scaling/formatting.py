@@ -19,6 +19,7 @@ SUFFIXES = {
     "P": 10**15,
     "E": 10**18,
 }
+COUNT_FORM = 'write it as 1e13 or "10T" (suffixes K, M, B, T, P, E)'
 _PATTERN = re.compile(
     r"^\s*([+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([kKmMbBgGtTpPE]?)\s*$"
 )
@@ -35,10 +36,7 @@ def parse_count(value: object) -> float:
     if isinstance(value, str):
         match = _PATTERN.match(value) if len(value) <= 64 else None
         if match is None:
-            raise ValueError(
-                f"{value[:64]!r} is not a number; "
-                'write it as 1e13 or "10T" (suffixes K, M, B, T, P, E)'
-            )
+            raise ValueError(f"{value[:64]!r} is not a number")
         number = float(match[1].replace("_", "")) * SUFFIXES[match[2].upper()]
     elif isinstance(value, int) and abs(value) > 10**30:
         raise ValueError("the number is above 1e30")
@@ -51,14 +49,12 @@ def parse_count(value: object) -> float:
     return number
 
 
-def count_option(value: object, where: str, remedy: str) -> float:
-    """The count that an option was given. Raises ScalingError that names the option, and what to
-    write.
-    """
+def count_option(value: object, where: str) -> float:
+    """The count that an option was given. Raises ScalingError that names the option."""
     try:
         return parse_count(value)
     except ValueError as error:
-        raise ScalingError(str(error), where=where, remedy=remedy) from None
+        raise ScalingError(str(error), where=where, remedy=COUNT_FORM) from None
 
 
 def format_count(value: float, digits: int = 3) -> str:

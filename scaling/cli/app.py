@@ -96,9 +96,9 @@ class CommandGroup(TyperGroup):
         except USAGE_ERROR as error:
             if type(error).__name__ == "NoArgsIsHelpError":
                 raise
-            path = error.ctx.command_path.split()[1:] if error.ctx else []
+            path = error.ctx.command_path if error.ctx else f"scaling {ctx.invoked_subcommand}"
             text = " ".join(sanitize(error.format_message()).split())[:400]
-            typer.echo(f"error: {text}\n  see {' '.join(['scaling', *path])} --help", err=True)
+            typer.echo(f"error: {text}\n  see {path} --help", err=True)
             raise typer.Exit(BAD_INPUT) from None
         except BrokenPipeError:  # the reader of `scaling ... | head` has left
             _discard_stdout()

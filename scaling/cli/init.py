@@ -86,8 +86,7 @@ def init(
         budget = repr(times.flops_of(hours))
     flops = 0.0
     if minutes is None:
-        remedy = "write FLOPs as 1e13"
-        flops = _answer("budget", budget, yes, lambda text: count_option(text, "--budget", remedy))
+        flops = _answer("budget", budget, yes, lambda text: count_option(text, "--budget"))
     is_described = data is not None and (budget is not None or minutes is not None)
     name = _answer("device", device, yes or is_described, check_device)
     kind = first_sweep.device_kind(name)

@@ -54,7 +54,7 @@ def next_runs(
     if pool is not None:
         from scaling.predict.design.pool_next import next_from_pool
 
-        limit = None if budget is None else count_option(budget, "--budget", "give FLOPs")
+        limit = None if budget is None else count_option(budget, "--budget")
         picks = next_from_pool(pool, Path(target), cost, formula or law, columns, limit, count)
         output.emit(
             picks.to_dict(),

@@ -69,9 +69,8 @@ def device_time(
         return None
     if device is None:
         raise ScalingError(
-            f"--{'count' if hours is None else 'hours'} is of a device",
-            where="--device",
-            remedy="name it: --device h100 --count 8 --hours 72",
+            f"--{'count' if hours is None else 'hours'} needs the name of a device",
+            remedy="give it: --device h100 --count 8 --hours 72",
         )
     return DeviceTime(device, 1 if count is None else count, 0.4 if mfu is None else mfu)
 

@@ -76,15 +76,15 @@ def plan(
     from scaling.plan.document import plan_document
     from scaling.predict.design import expected_of_plan
 
+    times = device_time(device, count, mfu, None)
     chosen = execution.execution()
     n_workers = resolve_workers(workers, chosen)
     memory = device_memory(device, n_workers) if device else None
-    goal = None if target is None else count_option(target, "--target", "write FLOPs, as 1e15")
+    goal = None if target is None else count_option(target, "--target")
     planned = plan_sweep(sweep, overrides=overrides or (), on_message=echo_err)
     check_mesh(planned.runs, chosen)
     if probe:
         echo_err("timing a few shapes on this machine (cached afterwards; --no-probe skips it) ...")
-    times = device_time(device, count, mfu, None)
     if times is not None:
         echo_err(
             f"all runs: {format_flops(planned.flops)} FLOPs, {times.hours_for(planned.flops):.3g} "

@@ -78,10 +78,11 @@ def report(
     from scaling.report.inputs import is_comparison
     from scaling.report.page import COMPARISON, write_report
 
-    remedy = 'write FLOPs separated by commas: --budgets 1e13,"10T"'
-    flops = [count_option(part, "--budgets", remedy) for part in (budgets or "").split(",") if part]
+    flops = [count_option(part, "--budgets") for part in (budgets or "").split(",") if part]
     if any(budget < 1 for budget in flops):
-        raise ScalingError("a budget is at least one FLOP", where="--budgets", remedy=remedy)
+        raise ScalingError(
+            "a budget is at least one FLOP", where="--budgets", remedy="write --budgets 1e13,10T"
+        )
     figures = Style(style, width)  # type: ignore[arg-type]
     page = write_report(source, out, budgets=flops, style=figures, models=models)
     document: dict[str, Any] = {"report": str(page), "folder": str(page.parent)}

@@ -57,9 +57,12 @@ def check(
     from scaling.render.table import record_table
 
     checks, quoted = inspect(folder), shlex.quote(str(folder))
+    if not checks:
+        remedy = "name a folder made by `scaling run`"
+        raise ScalingError("holds no file of a sweep", where=folder, remedy=remedy)
     counts = Counter(item.state for item in checks)
     corrupt = [item for item in checks if item.state == "corrupt"]
-    listed = ", ".join(f"{count} {state}" for state, count in sorted(counts.items())) or "no files"
+    listed = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
     rows = [{"file": item.path, "state": item.state, "reason": item.reason} for item in checks]
     title = f"{folder}: {listed}"
     suspect = [row for row in rows if row["state"] != "whole"]

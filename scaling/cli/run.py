@@ -92,7 +92,7 @@ def run(
         executor,
         shell_words,
         partial(Display, to_stderr=output.as_json),
-        max_flops=limit and count_option(limit, "--max-flops", "write it as 1e15"),
+        max_flops=limit and count_option(limit, "--max-flops"),
         slurm=settings,
         trackers=tuple(training.trackers or ()),
     )

@@ -19,7 +19,7 @@ from pydantic import (
 
 from scaling.accounting import FlopsConvention as FlopsConvention
 from scaling.accounting import NConvention as NConvention
-from scaling.formatting import parse_count
+from scaling.formatting import COUNT_FORM, parse_count
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -39,6 +39,13 @@ def _only_false(value: bool) -> bool:
     return value
 
 
+def _count(value: object) -> float:
+    try:
+        return parse_count(value)
+    except ValueError as error:
+        raise ValueError(f"{error}; {COUNT_FORM}") from None
+
+
 _COUNT = {  # the JSON Schema of a count; `parse_count` decides
     "anyOf": [
         {"type": "number", "exclusiveMinimum": 0, "maximum": 1e30},
@@ -49,7 +56,7 @@ _COUNT = {  # the JSON Schema of a count; `parse_count` decides
         },
     ]
 }
-Count = Annotated[float, BeforeValidator(parse_count), WithJsonSchema(_COUNT)]
+Count = Annotated[float, BeforeValidator(_count), WithJsonSchema(_COUNT)]
 SLUG = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 Slug = Annotated[str, Field(pattern=SLUG), AfterValidator(_short_slug)]
 Positive = Annotated[int, Field(gt=0, le=2**40)]

@@ -209,7 +209,8 @@ def _sentence(item: dict[str, Any], model: type[BaseModel]) -> str:
     name = "".join(parts).removeprefix(".") or "the file"
     kind, message, value = item["type"], item["msg"], item.get("input")
     if kind == "extra_forbidden":
-        guess = closest_match(str(location[-1]), _known(model, location[:-1]))
+        key = str(location[-1])
+        guess = closest_match(key, _known(model, location[:-1]) - {key})
         return f"{name} is not a known key" + (f" (did you mean {guess}?)" if guess else "")
     if kind == "missing":
         return f"{name} is missing"
@@ -220,6 +221,8 @@ def _sentence(item: dict[str, Any], model: type[BaseModel]) -> str:
         return f"{name}.kind = {json.dumps(word)[:80]}: should be one of {known}{hint}"
     if kind == "too_short":
         return f"{name} needs {item['ctx']['min_length']} or more values"
+    if kind == "tuple_type":
+        message = "should be a list"
     if kind == "union_tag_not_found":
         return f"{name}.kind is missing"
     if kind == "string_pattern_mismatch" and item["ctx"]["pattern"] == SLUG:

@@ -116,7 +116,7 @@ def resolve_workers(workers: int | None, execution: Execution) -> int:
         raise ScalingError(
             f"{workers} workers and a mesh exclude each other",
             where="--workers",
-            remedy="one process drives all devices",
+            remedy="leave out --workers: one process drives all devices",
         )
     return 1
 

@@ -139,7 +139,7 @@ class SweepFolder:
             raise ScalingError(
                 "holds no sweep (no plan.json)",
                 where=self.path,
-                remedy="name a sweep file or a folder made by `scaling run`",
+                remedy="train it first: scaling run SWEEP.toml; or name a folder made by it",
             ) from None
         except files.ChecksumError as error:
             raise CorruptPlan(

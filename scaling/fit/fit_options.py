@@ -90,7 +90,7 @@ class FitOptions:
                 raise ScalingError(
                     f"{value} is out of range",
                     where=where,
-                    remedy=f"between {low} and {high}, ends excluded",
+                    remedy=f"give a number between {low} and {high}, ends excluded",
                 )
         if not 0 < self.one_sided <= 1:
             raise ScalingError(

@@ -66,7 +66,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _not_json(line: str, error: Exception) -> ScalingError:
     return ScalingError(
-        f"{line}not valid JSON: {str(error)[:160]}", remedy="a list of objects, one a run"
+        f"{line}not valid JSON: {str(error)[:160]}", remedy="write one object for each run"
     )
 
 
@@ -90,6 +90,9 @@ def _table(content: Any) -> pd.DataFrame:
 
 
 def _from_object(content: dict[str, Any]) -> pd.DataFrame | None:
+    if {"law", "approaches", "params"} <= set(content):
+        what, remedy = "is a fit and no table of runs", "ask it: scaling predict FIT.json --flops C"
+        raise ScalingError(what, remedy=remedy)
     if isinstance(content.get("log_history"), list):
         table = _table(content["log_history"]).rename(columns={"learning_rate": "lr"})
         for name in ("total_flos", "num_input_tokens_seen"):

@@ -17,6 +17,7 @@ from scaling.errors import ScalingError
 from scaling.fit.document import Interval
 from scaling.fit.result import FitResult
 from scaling.formatting import format_count, format_flops
+from scaling.points.units import Quantity, parse_quantity
 from scaling.predict import one_law, several_laws
 from scaling.predict.law_source import FittedLaw, load_law
 from scaling.predict.one_law import Answer, Parts
@@ -74,8 +75,10 @@ def predict(
     demand = None
     if inference_tokens is not None:
         none_at_all = str(inference_tokens).strip() in ("0", "0.0")
-        served = {} if none_at_all else parse_question({"tokens": inference_tokens}).inputs
-        demand = served.get("D", 0.0)
+        where, remedy = "--inference-tokens", 'give a number of tokens, such as 2e12 or "2T"'
+        demand = 0.0
+        if not none_at_all:
+            demand = parse_quantity(inference_tokens, Quantity.TOKENS, where, remedy)
     times = DeviceTime(**devices) if isinstance(devices, Mapping) else devices
     law = load_law(source)
     kind, answer, parts = _answer(law, question, demand)

@@ -162,7 +162,7 @@ def next_runs(
     run. Raises ScalingError.
     """
     path = _fit_path(Path(source))
-    spend, goal = _flops(budget, "--budget"), _flops(target, "--target")
+    spend, goal = count_option(budget, "--budget"), count_option(target, "--target")
     if not 0 <= rho < 1:
         raise ScalingError(
             f"must be from 0 to below 1, not {rho}",
@@ -173,7 +173,7 @@ def next_runs(
     law, n, d = _law(path, result)
     builder = _builder(Path(source), result)
     shared = builder is not None and builder.schedule != "cosine"
-    most = None if largest is None else _flops(largest, "--largest")
+    most = None if largest is None else count_option(largest, "--largest")
     noise = result.noise.sd if result.noise else None
     if not noise:  # then the residuals tell it
         predicted = law.law.log_predict(law.theta, {"N": n, "D": d})
@@ -224,10 +224,6 @@ def _cells(chosen: Designed, shared: bool, first_seed: int) -> list[ProposedRun]
         )
         for row in sorted(np.flatnonzero(copies), key=lambda row: pool.flops[row])
     ]
-
-
-def _flops(value: object, where: str) -> float:
-    return count_option(value, where, "give a positive number of FLOPs, such as 1e15")
 
 
 def _fit_path(source: Path) -> Path:
