@@ -265,7 +265,7 @@ def _write_sweep(source: str, document: dict[str, Any], path: Path, base: Path |
         text += f", {ratio:.2g} times the {format_flops(cost.sweep_flops)} of the sweep"
     if cost.seconds:
         workers = default_workers()
-        duration = f"about {format_seconds(cost.wall_seconds(workers))} here"
+        duration = f"about {format_seconds(cost.wall_seconds(workers))} of training here"
         text += f"; {duration} with {workers} worker(s), at the pace of the sweep's runs"
     echo_err(f"written: {path} ({len(sweep.forecasts)} forecasts)\n{text}")
     return f"scaling run {name}   # {duration}" if duration else f"scaling plan {name}"

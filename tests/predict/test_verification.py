@@ -190,5 +190,5 @@ def test_the_time_of_a_test_follows_the_pace_of_the_runs_of_the_sweep(fitted):
     target = fitted / "timed.toml"
     emitted = scaling("predict", fit, "--flops", "8e20", "--emit", target, code=0)
     duration = format_seconds(cost.wall_seconds(default_workers()))
-    assert f"; about {duration} here with" in emitted.stderr
-    assert " ".join(emitted.stdout.split()).count(f"# about {duration} here") == 1
+    assert f"; about {duration} of training here with" in emitted.stderr
+    assert " ".join(emitted.stdout.split()).count(f"# about {duration} of training here") == 1
