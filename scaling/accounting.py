@@ -106,36 +106,29 @@ def kv_cache_bytes(model: ModelConfig, tokens: int, batch: int = 1, value_bytes:
 
 @dataclass(frozen=True)
 class Device:
-    """Peak dense bf16 FLOP/s and memory bandwidth from the maker's data sheet."""
+    """Peak dense bf16 FLOP/s and memory bandwidth from the maker's data sheet, and what XLA calls
+    it.
+    """
 
     flops_per_second: float
     bytes_per_second: float
     memory_bytes: float
+    kind: str
 
 
 DEVICES = {
-    "a100": Device(312e12, 2.039e12, 80e9),
-    "h100": Device(989e12, 3.35e12, 80e9),
-    "h200": Device(989e12, 4.8e12, 141e9),
-    "tpu-v4": Device(275e12, 1.228e12, 32e9),
-    "tpu-v5e": Device(197e12, 0.819e12, 16e9),
-    "tpu-v5p": Device(459e12, 2.765e12, 95e9),
-}
-
-
-_XLA_NAMES = {
-    "H200": "h200",
-    "H100": "h100",
-    "A100": "a100",
-    "TPU v5 lite": "tpu-v5e",
-    "TPU v5": "tpu-v5p",
-    "TPU v4": "tpu-v4",
+    "a100": Device(312e12, 2.039e12, 80e9, "A100"),
+    "h100": Device(989e12, 3.35e12, 80e9, "H100"),
+    "h200": Device(989e12, 4.8e12, 141e9, "H200"),
+    "tpu-v4": Device(275e12, 1.228e12, 32e9, "TPU v4"),
+    "tpu-v5e": Device(197e12, 0.819e12, 16e9, "TPU v5 lite"),
+    "tpu-v5p": Device(459e12, 2.765e12, 95e9, "TPU v5"),
 }
 
 
 def device_of_kind(kind: str) -> Device | None:
     """The device that XLA calls `kind`, as in "NVIDIA H100 80GB HBM3"; None if it is not listed."""
-    return next((DEVICES[name] for part, name in _XLA_NAMES.items() if part in kind), None)
+    return next((device for device in DEVICES.values() if device.kind in kind), None)
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,20 @@ class Frozen(BaseModel):
         return self.model_dump(mode="json", exclude_defaults=True)
 
 
+class Document(BaseModel):
+    """A document that leaves the program, or a part of one: immutable, closed, with finite numbers
+    only. A field `schema_version` is its key "schema".
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True
+    )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
 def validation_messages(error: ValidationError, prefix: str = "") -> str:
     """The mistakes that pydantic lists, each with its field where it is in one."""
     items = error.errors(include_url=False)

@@ -181,13 +181,13 @@ def _tune(
         task = resolve(sweep.base.task)
         sweep = with_eval_sets(sweep)
         planned = planner(task, open_task(task).vocab_size, options.simulate)
-        tuned = tune(sweep, planned, folder.path, train, options.simulate)
-    result = tuned.result(_plan(tuned.sweep, options).shared_flops)
+        result = tune(sweep, planned, folder.path, train, options.simulate)
     result.save(folder.path)
-    write_tuned_sweep(emit_to or folder.path / TUNED_FILE, tuned.sweep)
+    tuned = result.tuned_sweep
+    write_tuned_sweep(emit_to or folder.path / TUNED_FILE, tuned)
     for warning in result.warnings:
         options.on_message(f"warning: {warning}")
-    return result, tuned.sweep
+    return result, tuned
 
 
 def _plan(sweep: Sweep, options: RunOptions) -> Plan:

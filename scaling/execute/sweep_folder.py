@@ -122,7 +122,7 @@ class SweepFolder:
         with contextlib.suppress(CorruptPlan):
             if path.exists() and self.read_plan() == planned:
                 return
-        document = planned.model_dump(mode="json", by_alias=True)
+        document = planned.to_dict()
         files.write_json(path, document, indent=1 if len(plan.runs) <= 1000 else None)
 
     def read_plan(self) -> PlanFile:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from scaling import accounting
 from scaling.config import Execution, RunConfig
+from scaling.config.base import Document
 from scaling.config.run_groups import RunGroup
 from scaling.config.task import TextFacts
 from scaling.plan import memory
@@ -52,11 +53,7 @@ def step_flops(run: RunConfig) -> float:
     return accounting.train_flops(run.model, run.task.seq_len, run.batch_tokens, "exact")
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class RunEntry(_Part):
+class RunEntry(Document):
     """A planned run. `seconds` is null without a probe; the last three fields are of a device."""
 
     run_id: str
@@ -80,17 +77,15 @@ class RunEntry(_Part):
     device_memory_bytes: int | None = None
 
 
-class InfeasibleCell(_Part):
+class InfeasibleCell(Document):
     """A cell of the design that cannot be trained."""
 
     cell: str
     reason: str
 
 
-class PlanDocument(_Part):
+class PlanDocument(Document):
     """A plan: its runs, infeasible cells and totals. `flops` counts shared prefixes once."""
-
-    model_config = ConfigDict(populate_by_name=True)
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
     sweep: str
@@ -114,7 +109,7 @@ class PlanDocument(_Part):
         return {"schema": self.schema_version, **document}
 
 
-class ParamCounts(_Part):
+class ParamCounts(Document):
     """Parameters of a run by convention; plans of older versions lack `active`."""
 
     with_head: int
@@ -123,7 +118,7 @@ class ParamCounts(_Part):
     active: int | None = None
 
 
-class PlannedRunEntry(_Part):
+class PlannedRunEntry(Document):
     """A planned run of a folder."""
 
     run_id: Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
@@ -133,7 +128,7 @@ class PlannedRunEntry(_Part):
     seed: int
 
 
-class RunOrigin(_Part):
+class RunOrigin(Document):
     """What runs are trained by: digests of corpus and code, versions, flags of XLA, or the
     simulated law.
     """
@@ -150,8 +145,6 @@ class PlanFile(RunOrigin):
     """plan.json of a sweep's folder: the runs by which it explains itself without the corpus;
     `flops` counts shared prefixes once.
     """
-
-    model_config = ConfigDict(populate_by_name=True)
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
     sweep: str

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import Field, PrivateAttr, ValidationError
 
 from scaling import files
 from scaling.config import Sweep
+from scaling.config.base import Document
 from scaling.config.sweep_file import write_sweep
 from scaling.errors import ScalingError
 from scaling.warning import ResultWarning
@@ -23,11 +24,7 @@ NAME = "tuning.json"
 MARK = "with the rules that `scaling tune` measured"  # in the head of every sweep file it writes
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class GridValue(_Part):
+class GridValue(Document):
     """A value that was tried: losses (nats) are null where it was not trained or diverged."""
 
     index: int
@@ -39,14 +36,14 @@ class GridValue(_Part):
     kept: bool
 
 
-class ExcludedValue(_Part):
+class ExcludedValue(Document):
     """A value that could not be trained."""
 
     value: float
     reason: str
 
 
-class Optimum(_Part):
+class Optimum(Document):
     """The best value of a size with the standard error of its log, its 95 % interval and the loss
     there.
 
@@ -79,7 +76,7 @@ class Optimum(_Part):
         return self
 
 
-class Regret(_Part):
+class Regret(Document):
     """The loss of a value above the optimum, in nats and relative to the loss there.
 
     `known_from` "fit": on the parabola; "full_runs" or "short_runs": interpolated between grid
@@ -92,14 +89,14 @@ class Regret(_Part):
     known_from: Literal["fit", "full_runs", "short_runs", "diverges", "unknown"] = "unknown"
 
 
-class WithError(_Part):
+class WithError(Document):
     """A number with its standard error."""
 
     value: float
     se: float
 
 
-class SizeResult(_Part):
+class SizeResult(Document):
     """The grid of one size, its optimum (null where every value diverged), and the cost of the
     recipe's and of the rule's value.
 
@@ -122,7 +119,7 @@ class SizeResult(_Part):
     horizon_power: WithError | None
 
 
-class MeasuredRule(_Part):
+class MeasuredRule(Document):
     """value = coef x N^n_power x B^batch_power ("power"), or the recipe's own rule times `ratio`
     ("ratio").
     """
@@ -154,7 +151,7 @@ class MeasuredRule(_Part):
         )
 
 
-class FieldResult(_Part):
+class FieldResult(Document):
     """One [[tuning]] table: its sizes and the rule that they give."""
 
     field: str
@@ -170,10 +167,8 @@ class FieldResult(_Part):
     horizon_power: WithError | None
 
 
-class TuningResult(_Part):
+class TuningResult(Document):
     """What `scaling tune` writes; `flops` of the tuning, `sweep_flops` of the tuned sweep."""
-
-    model_config = ConfigDict(populate_by_name=True)
 
     schema_version: Literal[2] = Field(default=SCHEMA, alias="schema")
     sweep: str
@@ -186,9 +181,10 @@ class TuningResult(_Part):
     warnings: tuple[ResultWarning, ...]
     tuned: dict[str, Any]
 
-    def to_dict(self) -> dict[str, Any]:
-        """The JSON document."""
-        return self.model_dump(mode="json", by_alias=True)
+    @property
+    def tuned_sweep(self) -> Sweep:
+        """The sweep with the measured rules and without [[tuning]] tables."""
+        return Sweep.model_validate_json(json.dumps(self.tuned))
 
     def save(self, folder: Path) -> None:
         """Write tuning.json, unless it says this already. Raises ScalingError (74)."""
@@ -203,32 +199,6 @@ class TuningResult(_Part):
         """Read tuning.json. Raises FileNotFoundError, ValidationError, files.ChecksumError."""
         document = files.read_json(folder / NAME)
         return cls.model_validate_json(json.dumps(document))
-
-
-@dataclass(frozen=True)
-class Tuned:
-    """A tuned sweep and its origin. `sweep` has the measured rules and no [[tuning]] tables."""
-
-    origin: Sweep
-    simulated: str | None
-    sweep: Sweep
-    fields: tuple[FieldResult, ...]
-    warnings: tuple[ResultWarning, ...]
-
-    def result(self, sweep_flops: float) -> TuningResult:
-        """The document of a tuning; `sweep_flops` is what the tuned sweep itself will train."""
-        flops = sum(field.flops for field in self.fields)
-        return TuningResult(
-            sweep=self.origin.name,
-            digest=digest(self.origin),
-            simulated=self.simulated,
-            fields=self.fields,
-            flops=flops,
-            sweep_flops=sweep_flops,
-            share=flops / sweep_flops,
-            warnings=self.warnings,
-            tuned=json.loads(self.sweep.canonical()),
-        )
 
 
 def digest(sweep: Sweep) -> str:
@@ -277,7 +247,7 @@ def load_tuned(folder: Path, sweep: Sweep, simulated: str | None = None) -> Cach
         if result.simulated != simulated:
             kind = "simulated" if result.simulated else "not simulated"
             return CachedTuning(None, f"{path} is {kind}")
-        return CachedTuning(Sweep.model_validate_json(json.dumps(result.tuned)))
+        return CachedTuning(result.tuned_sweep)
     except (FileNotFoundError, NotADirectoryError):
         return CachedTuning(None, "not tuned yet")
     except (files.ChecksumError, ValidationError) as error:

@@ -36,10 +36,6 @@ class Field:
     settings: Callable[[float, RunConfig], dict[str, Setting]]
 
 
-def _batch(value: float, run: RunConfig) -> dict[str, Setting]:
-    return {"batch_size": max(1, round(value / run.task.seq_len))}
-
-
 def half_life(run: RunConfig) -> float:
     """The tokens in which the second moment of a run forgets half; a b2 of zero forgets at once."""
     return run.batch_tokens * LN2 / -math.log(run.optim.b2) if run.optim.b2 else 0.0
@@ -70,7 +66,7 @@ FIELDS = {
             1,
             "batch_rule",
             lambda run: float(run.batch_tokens),
-            _batch,
+            lambda value, run: {"batch_size": max(1, round(value / run.task.seq_len))},
         ),
         Field(
             "optim.b2",

@@ -206,44 +206,27 @@ def power_rule(
     From one optimum more than that, scatter beyond the standard errors widens those of the powers
     (Birge's ratio); it never narrows them.
     """
-    x, y = np.log(np.asarray(n, float)), np.asarray(log_value, float)
+    sizes, y = np.asarray(n, float), np.asarray(log_value, float)
     weight = 1 / np.maximum(np.asarray(se, float), 1e-6) ** 2
+    logs = {"n_power": np.log(sizes)} if len(set(n)) > 1 else {}
     if len(batch_tokens):
-        return _with_batches(x, np.log(np.asarray(batch_tokens, float)), y, weight)
-    centre, level = np.average(x, weights=weight), np.average(y, weights=weight)
-    spread = float(np.sum(weight * (x - centre) ** 2))
-    slope = float(np.sum(weight * (x - centre) * y) / spread)
-    left = y - level - slope * (x - centre)
-    widened = math.sqrt(max(1.0, float(np.sum(weight * left**2)) / max(1, len(x) - 2)))
-    return MeasuredRule(
-        kind="power",
-        coef=math.exp(level - slope * centre),
-        n_power=slope,
-        n_power_se=(widened if len(x) > 2 else 1.0) / math.sqrt(spread),
-        n_range=(float(min(n)), float(max(n))),
-        sizes=len(x),
-    )
-
-
-def _with_batches(x: np.ndarray, b: np.ndarray, y: np.ndarray, weight: np.ndarray) -> MeasuredRule:
-    """The plane through log optima over log N and log B. Sizes that are all one have no power."""
-    is_one_size = np.ptp(x) == 0
-    design = np.stack([np.ones_like(x), b] if is_one_size else [np.ones_like(x), b, x], axis=1)
+        logs["batch_power"] = np.log(np.asarray(batch_tokens, float))
+    centres = {name: float(np.average(log, weights=weight)) for name, log in logs.items()}
+    design = np.stack([np.ones_like(y), *(logs[name] - centres[name] for name in logs)], axis=1)
     covariance = np.linalg.inv(design.T @ (design * weight[:, None]))
-    level, batch_power, *powers = covariance @ (design.T @ (weight * y))
-    left = y - design @ [level, batch_power, *powers]
+    level, *slopes = (covariance @ (design.T @ (weight * y))).tolist()
+    left = y - design @ [level, *slopes]
     freedom = max(1, len(y) - design.shape[1])
     widened = math.sqrt(max(1.0, float(np.sum(weight * left**2)) / freedom))
-    se = widened * np.sqrt(np.diag(covariance))
+    errors = (widened * np.sqrt(np.diag(covariance))).tolist()[1:]
+    powers = {"n_power": 0.0, "n_power_se": 0.0} | dict(zip(logs, slopes, strict=True))
+    powers |= {f"{name}_se": error for name, error in zip(logs, errors, strict=True)}
     return MeasuredRule(
         kind="power",
-        coef=math.exp(level),
-        n_power=0.0 if is_one_size else float(powers[0]),
-        n_power_se=0.0 if is_one_size else float(se[2]),
-        batch_power=float(batch_power),
-        batch_power_se=float(se[1]),
-        n_range=(math.exp(x.min()), math.exp(x.max())),
-        sizes=len(np.unique(x)),
+        coef=math.exp(level - sum(powers[name] * centre for name, centre in centres.items())),
+        n_range=(float(sizes.min()), float(sizes.max())),
+        sizes=len(set(n)),
+        **powers,
     )
 
 

@@ -4,6 +4,7 @@ the rule goes into the recipe.
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from pathlib import Path
@@ -18,7 +19,8 @@ from scaling.tuning.document import (
     MeasuredRule,
     Regret,
     SizeResult,
-    Tuned,
+    TuningResult,
+    digest,
 )
 from scaling.tuning.field_tuning import FieldTuner, Planner, SizeGrid, Train
 from scaling.tuning.fields import scaled, with_rule
@@ -42,7 +44,7 @@ def table_folders(sweep: Sweep, folder: Path) -> list[Path]:
 
 def tune(
     sweep: Sweep, planned: Planner, folder: Path, train: Train, simulated: str | None = None
-) -> Tuned:
+) -> TuningResult:
     """Tune every [[tuning]] table of a sweep; `train` trains the runs that a table's folder lacks.
 
     A later table uses the rule of an earlier one. Raises ScalingError for a sweep without tables,
@@ -71,7 +73,18 @@ def tune(
             for warning in tuner.warnings
         ]
     tuned = tuned.model_copy(update={"tuning": ()})
-    return Tuned(sweep, simulated, tuned, tuple(fields), tuple(warnings))
+    flops, sweep_flops = sum(field.flops for field in fields), planned(tuned).shared_flops
+    return TuningResult(
+        sweep=sweep.name,
+        digest=digest(sweep),
+        simulated=simulated,
+        fields=tuple(fields),
+        flops=flops,
+        sweep_flops=sweep_flops,
+        share=flops / sweep_flops,
+        warnings=tuple(warnings),
+        tuned=json.loads(tuned.canonical()),
+    )
 
 
 def _summarize(tuner: FieldTuner) -> tuple[FieldResult, Sweep]:

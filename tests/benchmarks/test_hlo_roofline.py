@@ -74,9 +74,9 @@ def test_an_all_reduce_sends_its_array_twice_but_for_a_devices_share():
 
 
 def test_the_roofline_takes_the_slower_of_arithmetic_and_traffic():
-    slow = Device(flops_per_second=65536.0, bytes_per_second=1e12, memory_bytes=1e9)
+    slow = Device(flops_per_second=65536.0, bytes_per_second=1e12, memory_bytes=1e9, kind="")
     assert hlo_roofline.roofline(TEXT, slow, 4).seconds == pytest.approx(1.0, rel=1e-6)
-    narrow = Device(flops_per_second=1e15, bytes_per_second=9216.0, memory_bytes=1e9)
+    narrow = Device(flops_per_second=1e15, bytes_per_second=9216.0, memory_bytes=1e9, kind="")
     traffic = hlo_roofline.roofline(TEXT, narrow, 4).traffic
     assert hlo_roofline.roofline(TEXT, narrow, 4).seconds == pytest.approx(traffic / 9216.0)
 

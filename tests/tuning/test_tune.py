@@ -100,10 +100,10 @@ def test_the_rule_is_that_of_the_widths(tuned):
     (small, _, large) = found.fields[0].sizes
     exact = -math.log(large.d_model / small.d_model) / math.log(large.n_params / small.n_params)
     assert abs(power.n_power - exact) < 3 * power.n_power_se
-    assert found.sweep.recipe.lr_rule == PowerRule(
+    assert found.tuned_sweep.recipe.lr_rule == PowerRule(
         coef=power.coef, n_power=power.n_power, n_range=power.n_range
     )
-    assert not is_pending(found.sweep)
+    assert not is_pending(found.tuned_sweep)
     moved = found.fields[0].horizon_power
     assert abs(moved.value) < 3 * moved.se  # the simulated optimum does not move with the horizon
 
@@ -122,7 +122,7 @@ def test_second_tuning_trains_nothing_and_returns_the_same(tuned):
     assert sum(trained) == found.fields[0].runs
     again, nothing = simulated(off(), folder)
     assert nothing == []
-    assert again.result(1e20) == found.result(1e20)
+    assert again == found
 
 
 def test_every_tuning_run_is_an_ordinary_run_of_a_sweep(tuned):
@@ -137,11 +137,11 @@ def test_every_tuning_run_is_an_ordinary_run_of_a_sweep(tuned):
 
 def test_tuning_document_belongs_to_its_sweep_file(tuned, tmp_path):
     _, found, _ = tuned
-    found.result(1e20).save(tmp_path)
+    found.save(tmp_path)
     stamp = (tmp_path / "tuning.json").stat().st_mtime_ns
-    found.result(1e20).save(tmp_path)
+    found.save(tmp_path)
     assert (tmp_path / "tuning.json").stat().st_mtime_ns == stamp
-    assert load_tuned(tmp_path, off(), LAW).sweep == found.sweep
+    assert load_tuned(tmp_path, off(), LAW).sweep == found.tuned_sweep
     assert "simulated" in load_tuned(tmp_path, off()).why
     assert "another version" in load_tuned(tmp_path, off(recipe={"lr_width": 0.5}), LAW).why
     assert load_tuned(tmp_path / "elsewhere", off(), LAW).why == "not tuned yet"
@@ -184,7 +184,7 @@ def test_one_size_gives_a_ratio_that_scales_the_recipes_own_rule(tmp_path):
     )
     (field,) = found.fields
     assert (field.rule.kind, field.rule.ratio) == ("ratio", pytest.approx(1 / 8, rel=0.2))
-    assert found.sweep.recipe.lr_width == pytest.approx(0.16, rel=0.2)
+    assert found.tuned_sweep.recipe.lr_width == pytest.approx(0.16, rel=0.2)
 
 
 # of runs whose losses are known: best rate 2 / N^.5, best batch 4 N^.5 tokens, best half-life N / 2
@@ -258,7 +258,7 @@ def test_three_tunings_run_in_turn_and_each_gives_its_rule(tmp_path):
     assert all(
         size.recipe.excess < 1e-3 for size in again.sizes
     )  # what is tuned again has nothing to gain
-    recipe = found.sweep.recipe
+    recipe = found.tuned_sweep.recipe
     assert all(
         isinstance(rule, PowerRule)
         for rule in (recipe.lr_rule, recipe.batch_rule, recipe.b2_half_life)
@@ -270,8 +270,8 @@ def test_three_tunings_run_in_turn_and_each_gives_its_rule(tmp_path):
         "optim.lr-2",
     ]
     target = tmp_path / "tuned.toml"
-    write_tuned_sweep(target, found.sweep)
-    assert load_sweep(target) == found.sweep
+    write_tuned_sweep(target, found.tuned_sweep)
+    assert load_sweep(target) == found.tuned_sweep
     assert known(sweep, tmp_path)[1] == 0
 
 
@@ -285,7 +285,7 @@ def test_tuning_at_several_batches_gives_the_rule_a_power_of_the_batch(tmp_path)
         pytest.approx(0.5, abs=0.01),
     )
     assert [size.batch_tokens for size in found.fields[0].sizes] == 3 * [4 * 30, 16 * 30]
-    assert found.sweep.recipe.lr_rule.batch_power == rule.batch_power
+    assert found.tuned_sweep.recipe.lr_rule.batch_power == rule.batch_power
     assert all(size.rule.excess < 1e-3 for size in found.fields[0].sizes)
 
 
@@ -345,8 +345,10 @@ def test_tune_command_stops_and_resumes_and_run_uses_its_rule(tmp_path, tuned):
     assert json.loads(done.stdout)["counts"]["done"] == 4
     _, found, _ = tuned
     result = TuningResult.load(folder)
-    assert result.to_dict() == found.result(result.sweep_flops).to_dict()
-    assert load_sweep(folder / "sweep.toml") == load_sweep(folder / "tuned.toml") == found.sweep
+    assert result.to_dict() == found.to_dict()
+    assert (
+        load_sweep(folder / "sweep.toml") == load_sweep(folder / "tuned.toml") == found.tuned_sweep
+    )
     again = scaling("tune", path, *options)
     assert again.returncode == 0, again.stderr
     assert "runs to train" not in again.stdout + again.stderr
