@@ -47,10 +47,10 @@ def crash_points(scratch: Path, given: argparse.Namespace) -> Result:
 def random_kills(scratch: Path, given: argparse.Namespace) -> Result:
     """SIGKILL of the coordinator, a worker or everything, at random times."""
     sweep, verdict = _sweep(scratch, TRAINED_SWEEP), Verdict()
-    each = -(-given.kills // given.seeds)
+    each, want = -(-given.kills // given.seeds), kills.undisturbed(sweep, scratch / "undisturbed")
     with ThreadPoolExecutor(given.side_by_side) as pool:
         for part in pool.map(
-            lambda seed: kills.torments(sweep, scratch, seed, each), range(given.seeds)
+            lambda seed: kills.torments(sweep, scratch, want, seed, each), range(given.seeds)
         ):
             verdict.add(part)
     done = f"{verdict.kills} kills, {verdict.sweeps} sweeps completed"
