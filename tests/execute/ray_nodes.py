@@ -2,6 +2,8 @@
 
 import contextlib
 import importlib.util
+import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,7 +19,6 @@ QUICK = {
     "health_check_failure_threshold": 5,
 }
 PATIENT = {"health_check_failure_threshold": 1000}
-ATTEMPTS = 3  # Ray gives up a node that takes over 30 s to start (2.60), and has no setting for it
 
 
 @contextlib.contextmanager
@@ -30,19 +31,18 @@ def nodes(count, settings=PATIENT):
         patch.delenv("RAY_ADDRESS", raising=False)
         from ray.cluster_utils import Cluster
 
-        for attempt in range(ATTEMPTS):
-            cluster = Cluster()
-            try:
-                cluster.add_node(num_cpus=0, include_dashboard=False, _system_config=settings)
-                workers = [
-                    cluster.add_node(num_cpus=1, include_dashboard=False) for _ in range(count)
-                ]
-                break
-            except Exception:
-                cluster.shutdown()
-                if attempt == ATTEMPTS - 1:
-                    raise
+        cluster = Cluster()
         try:
+            with pytest.MonkeyPatch.context() as start:
+                # a node that takes over 30 s to start is given up (2.60); no setting changes that
+                slow_clock = SimpleNamespace(
+                    time=time.time, sleep=time.sleep, monotonic=lambda: time.monotonic() / 20
+                )
+                start.setattr("ray._private.node.time", slow_clock)
+                options = {"include_dashboard": False, "wait": False}
+                cluster.add_node(num_cpus=0, _system_config=settings, **options)
+                workers = [cluster.add_node(num_cpus=1, **options) for _ in range(count)]
+                cluster.wait_for_nodes(timeout=600)
             yield cluster, workers
         finally:
             cluster.shutdown()

@@ -20,7 +20,8 @@ if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
     import signal, time
     from scaling.execute.signals import Signals
     from scaling.train import local_checkpoint, trainer
-    trainer.MIN_SAVE_SECONDS, save, note, asked = 0.0, local_checkpoint.save, Signals._note, []
+    trainer.MIN_SAVE_SECONDS, trainer.MAX_SAVE_SHARE = 0.0, 1e9  # after every dispatch
+    save, note, asked = local_checkpoint.save, Signals._note, []
     def noted(self, number, frame):
         asked.append(number)
         note(self, number, frame)

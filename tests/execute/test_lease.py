@@ -22,7 +22,7 @@ from scaling.execute.sweep_folder import SweepFolder
 from scaling.execute.worker import publish
 from scaling.store import run_files
 from scaling.store.rows import Provenance
-from tests.execute.sweeping import command, scaling, status, training, wait_for
+from tests.execute.sweeping import AtASave, command, scaling, status, training, wait_for
 from tests.sweep_files import tiny
 
 pytestmark = pytest.mark.slow
@@ -210,16 +210,23 @@ def test_train_leaves_a_leased_run_alone(tmp_path):
     assert "in training by another process" in done.stderr
 
 
-def test_folder_that_is_moved_away_stops_the_process_and_is_not_made_again(tmp_path):
+@pytest.mark.parametrize("notices", ["heartbeat", "save"])
+def test_folder_that_is_moved_away_stops_the_process_and_is_not_made_again(tmp_path, notices):
     path, out = tmp_path / "sweep.toml", tmp_path / "out"
     path.write_text(dump_sweep(tiny(design=LONG)))
-    with subprocess.Popen(
-        command("run", path, "--out", out, "--workers", 1), stderr=subprocess.PIPE, text=True
-    ) as process:
+    move = f"os.rename({str(out)!r}, {str(tmp_path / 'moved')!r})"
+    environment = AtASave(tmp_path / "hook", move).environment if notices == "save" else {}
+    with (tmp_path / "errors").open("w") as errors:
+        process = subprocess.Popen(
+            command("run", path, "--out", out, "--workers", 1),
+            env=os.environ | environment,
+            stderr=errors,
+        )
+    if not environment:
         wait_for(lambda: training(out), process)
         out.rename(tmp_path / "moved")
-        assert "the folder was moved or removed" in process.communicate()[1]
-    assert process.returncode == 75
+    assert process.wait() == 75
+    assert "the folder was moved or removed" in (tmp_path / "errors").read_text()
     assert not (out / "leases").exists()
     assert not (out / "ledger").exists()
     assert scaling("status", tmp_path / "moved").returncode == 0
