@@ -41,7 +41,9 @@ SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={controller_port}
 AuthType=auth/munge
 CredType=cred/munge
-AuthInfo=socket={folder}/munge.socket,cred_expire=5
+AuthInfo=socket={folder}/munge.socket,cred_expire=12
+MessageTimeout=90
+BatchStartTimeout=300
 SlurmUser=root
 SlurmdUser=root
 StateSaveLocation={folder}/state

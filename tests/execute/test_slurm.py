@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -136,7 +137,8 @@ class Sweep:
         )
 
     def submit(self, elements=1, **settings):
-        return submit(self.folder, script(self.job(elements, **settings)))
+        self.job_id = submit(self.folder, script(self.job(elements, **settings)))
+        return self.job_id
 
     def events(self, kind):
         path = self.folder / "events"
@@ -339,55 +341,55 @@ def test_elements_get_their_command_whatever_the_folder_is_called(cluster, sweep
     assert made.log().count("ended with exit code 0") == 3
 
 
-@pytest.mark.parametrize("name", ["USR1", "USR2"])
-def test_warned_array_task_saves_and_is_requeued(cluster, sweep, name):
-    made = sweep("wait")
-    job_id = made.submit()
-    cluster.until(lambda: made.events("begins"))
-    cluster.ask(
-        "scancel", "--batch", f"--signal={name}", f"{job_id}_0"
-    )  # as Slurm does before the time limit
-    cluster.until(lambda: made.events("saved"))
-    made.mode("0")
-    cluster.until(lambda: len(made.events("begins")) == 2)
-    assert cluster.ended(f"{job_id}_0")["JobState"] == "COMPLETED"
-    assert [event["name"] for event in made.events("signal")] == [f"SIG{name}"]
-    assert [event["restart"] for event in made.events("begins")] == ["0", "1"]
-    assert re.search(
-        rf"state saved\n.*ended with exit code 75 after SIG{name}", made.log()
-    )  # the script waits for it
-    assert made.log().count("ended with exit code") == 2  # the log goes on where it was
+def test_warned_array_tasks_save_and_are_requeued(cluster, sweep):
+    made = {name: sweep("wait", name) for name in ("USR1", "USR2")}
+    for name, one in made.items():
+        job_id = one.submit()
+        cluster.until(partial(one.events, "begins"))
+        # as Slurm does before the time limit
+        cluster.ask("scancel", "--batch", f"--signal={name}", f"{job_id}_0")
+        cluster.until(partial(one.events, "saved"))
+        one.mode("0")
+    for name, one in made.items():
+        cluster.until(lambda one=one: len(one.events("begins")) == 2)
+        assert cluster.ended(f"{one.job_id}_0")["JobState"] == "COMPLETED"
+        assert [event["name"] for event in one.events("signal")] == [f"SIG{name}"]
+        assert [event["restart"] for event in one.events("begins")] == ["0", "1"]
+        # the script waits for it
+        assert re.search(rf"state saved\n.*ended with exit code 75 after SIG{name}", one.log())
+        assert one.log().count("ended with exit code") == 2  # the log goes on where it was
 
 
-def test_task_warned_before_its_handler_is_requeued(cluster, sweep):
+def test_task_warned_before_its_handler_is_requeued_and_requeues_are_bounded(
+    cluster, sweep, monkeypatch
+):
     deaf = (
         "import os, sys, time; open(os.path.dirname(__file__) + '/events', "
         "'a').write('{\"kind\": \"begins\"}\\n')\n"
     )
-    deaf += "time.sleep(0 if 'SLURM_RESTART_COUNT' in os.environ else 60)\n"
-    made = sweep("wait", program=deaf)
-    job_id = made.submit()
-    cluster.until(lambda: made.events("begins"))
-    cluster.ask("scancel", "--batch", "--signal=USR1", f"{job_id}_0")
-    cluster.until(lambda: len(made.events("begins")) == 2)
-    assert cluster.ended(f"{job_id}_0")["JobState"] == "COMPLETED"
-
-
-def test_requeues_are_bounded(cluster, sweep, monkeypatch):
+    deaf += "time.sleep(0 if 'SLURM_RESTART_COUNT' in os.environ else 6000)\n"
+    warned, ending = sweep("wait", "warned", deaf), sweep("75", "ending")
+    warned.submit()
     monkeypatch.setattr(slurm, "REQUEUES", 1)
-    made = sweep("75")
-    job = cluster.ended(f"{made.submit()}_0")
+    ending.submit()
+    cluster.until(partial(warned.events, "begins"))
+    cluster.ask("scancel", "--batch", "--signal=USR1", f"{warned.job_id}_0")
+    cluster.until(lambda: len(warned.events("begins")) == 2)
+    assert cluster.ended(f"{warned.job_id}_0")["JobState"] == "COMPLETED"
+    job = cluster.ended(f"{ending.job_id}_0")
     assert (job["JobState"], job["ExitCode"], job["Restarts"]) == ("FAILED", "75:0", "1")
-    assert [event["restart"] for event in made.events("begins")] == ["0", "1"]
-    assert made.log().count("is not requeued") == 1
+    assert [event["restart"] for event in ending.events("begins")] == ["0", "1"]
+    assert ending.log().count("is not requeued") == 1
 
 
-@pytest.mark.parametrize("code", ["1", "2", "3", "74"])
-def test_task_that_cannot_resume_is_not_requeued(cluster, sweep, code):
-    made = sweep(code)
-    job = cluster.ended(f"{made.submit()}_0")
-    assert (job["JobState"], job["ExitCode"], job["Restarts"]) == ("FAILED", f"{code}:0", "0")
-    assert len(made.events("begins")) == 1
+def test_task_that_cannot_resume_is_not_requeued(cluster, sweep):
+    made = {code: sweep(code, code) for code in ("1", "2", "3", "74")}
+    for one in made.values():
+        one.submit()
+    for code, one in made.items():
+        job = cluster.ended(f"{one.job_id}_0")
+        assert (job["JobState"], job["ExitCode"], job["Restarts"]) == ("FAILED", f"{code}:0", "0")
+        assert len(one.events("begins")) == 1
 
 
 def test_cancelled_array_task_gets_one_sigterm_and_is_not_requeued(cluster, sweep):
@@ -403,46 +405,30 @@ def test_cancelled_array_task_gets_one_sigterm_and_is_not_requeued(cluster, swee
     assert re.search(r"state saved\n.*ended with exit code 143 after SIGTERM", made.log())
 
 
-def test_task_preempted_without_grace_is_requeued(cluster, sweep):
-    made = sweep("wait for TERM")
-    job_id = made.submit(partition="low", nodelist=cluster.nodes[0])
-    cluster.until(lambda: made.events("begins"))
-    rival = _preempt(cluster)
-    cluster.until(lambda: made.events("saved"))
-    made.mode("0")
-    assert cluster.ended(rival)["JobState"] == "COMPLETED"
-    cluster.until(lambda: len(made.events("begins")) == 2)
-    assert cluster.ended(f"{job_id}_0")["JobState"] == "COMPLETED"
-    heard = [event["name"] for event in made.events("signal")]
-    assert (
-        heard.count("SIGTERM") == 1
-    )  # most often after a USR1: the second must not mean "at once"
+def test_preempted_tasks_are_requeued_once(cluster, sweep):
+    """Those of `low` get no grace: a TERM, most often after a USR1, which must not mean "at once".
+    Those of `patient` exit long before GRACE is over.
+    """
+    made = {"low": sweep("wait for TERM", "low"), "patient": sweep("wait", "patient")}
+    rivals = []
+    for (partition, one), node in zip(made.items(), cluster.nodes, strict=True):
+        one.submit(partition=partition, nodelist=node)
+        cluster.until(partial(one.events, "begins"))
+        size = ("--nodes=1", "--ntasks=1", "--cpus-per-task=2", f"--nodelist={node}")
+        rival = ("--partition=high", *size, "--output=/dev/null", "--wrap", "sleep 1")
+        rivals.append(cluster.ask("sbatch", "--parsable", *rival))
+        cluster.until(partial(one.events, "saved"))
+        one.mode("0")
+    assert [cluster.ended(rival)["JobState"] for rival in rivals] == ["COMPLETED"] * 2
+    for one in made.values():
+        cluster.until(lambda one=one: len(one.events("begins")) == 2)
+        assert cluster.ended(f"{one.job_id}_0")["JobState"] == "COMPLETED"
+        # by Slurm, not by the script as well
+        assert [event["restart"] for event in one.events("begins")] == ["0", "1"]
+    heard = [event["name"] for event in made["low"].events("signal")]
+    assert heard.count("SIGTERM") == 1
     assert heard.count("SIGUSR1") <= 1
-    assert [event["restart"] for event in made.events("begins")] == [
-        "0",
-        "1",
-    ]  # requeued once: by Slurm, not by the script as well
-
-
-def test_task_preempted_with_grace_exits_early(cluster, sweep):
-    made = sweep("wait")
-    job_id = made.submit(partition="patient", nodelist=cluster.nodes[0])
-    cluster.until(lambda: made.events("begins"))
-    rival = _preempt(cluster)
-    cluster.until(lambda: made.events("saved"))
-    made.mode("0")
-    assert cluster.ended(rival)["JobState"] == "COMPLETED"  # long before GRACE is over
-    cluster.until(lambda: len(made.events("begins")) == 2)
-    assert cluster.ended(f"{job_id}_0")["JobState"] == "COMPLETED"
-    assert [event["name"] for event in made.events("signal")] == ["SIGUSR1"]
-
-
-def _preempt(cluster):
-    """A short job that needs the whole of the first node."""
-    size = ("--nodes=1", "--ntasks=1", "--cpus-per-task=2", f"--nodelist={cluster.nodes[0]}")
-    return cluster.ask(
-        "sbatch", "--parsable", "--partition=high", *size, "--output=/dev/null", "--wrap", "sleep 1"
-    )
+    assert [event["name"] for event in made["patient"].events("signal")] == ["SIGUSR1"]
 
 
 @pytest.mark.slow
