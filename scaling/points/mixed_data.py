@@ -99,7 +99,7 @@ def mixed_data_warnings(
             quoted = name if name.isidentifier() else f"`{name}`"
             first = repr(str(table[name].iloc[0])[:40])
             message = (
-                f"losses differ by {100 * effect:.2g} % between the {levels.shape[1]} values of "
+                f"losses differ by {100 * effect:.1f} % between the {levels.shape[1]} values of "
                 f"column {name!r} at equal N and D: they do not follow one law; choose one, as in "
                 f'--where "{quoted} == {first}"'
             )

@@ -98,6 +98,10 @@ def read_user_table(table: pd.DataFrame, options: SourceOptions) -> Source:
     rows = _Rows(table)
     if options.where:
         known = {letter: table[name] for letter, name in columns.names.items()}
+        for letter in set(re.findall(r"\w+", options.where)) & known.keys():
+            quantity, unit = letter_for_units(letter, columns.names[letter]), columns.unit(letter)
+            plain = numeric(table, columns.names[letter], quantity, unit, True, signed=True)
+            known[letter] = pd.Series(plain, table.index)
         known |= {str(name): table[name] for name in table.columns}
         keep = select_rows(options.where, known)
         rows.reduce(Reduction(keep, f"--where {options.where}"))
