@@ -17,7 +17,7 @@ settings.register_profile(
 )
 settings.load_profile("suite")
 
-STARTS_PROCESSES = {"cluster", "launch", "stand_in", "chromium"}  # fixtures: Slurm, Ray, a browser
+STARTS_PROCESSES = {"cluster", "slurm_up", "chromium"}  # fixtures: Slurm, Ray, a browser
 
 
 def pytest_collection_modifyitems(items):

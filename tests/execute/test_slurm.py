@@ -341,45 +341,59 @@ def test_elements_get_their_command_whatever_the_folder_is_called(cluster, sweep
     assert made.log().count("ended with exit code 0") == 3
 
 
-def test_warned_array_tasks_save_and_are_requeued(cluster, sweep):
-    made = {name: sweep("wait", name) for name in ("USR1", "USR2")}
-    for name, one in made.items():
-        job_id = one.submit()
-        cluster.until(partial(one.events, "begins"))
+DEAF = """
+import os, sys, time
+open(os.path.dirname(__file__) + "/events", "a").write('{"kind": "begins"}\\n')
+time.sleep(0 if "SLURM_RESTART_COUNT" in os.environ else 6000)
+"""
+
+
+@pytest.fixture(scope="module")
+def requeued(slurm_up, tmp_path_factory):
+    """Sweeps that were requeued and have ended, by name: Slurm waits a while before it starts a job
+    again, for all of them at once.
+    """
+    folder = tmp_path_factory.mktemp("requeued")
+    made = {name: Sweep(folder / name, "wait") for name in ("USR1", "USR2")}
+    made |= {"deaf": Sweep(folder / "deaf", "wait", DEAF), "ends": Sweep(folder / "ends", "75")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(slurm, "REQUEUES", 1)
+        for sweep in made.values():
+            sweep.submit()
+    for name, signal in {"USR1": "USR1", "USR2": "USR2", "deaf": "USR1"}.items():
+        slurm_up.until(partial(made[name].events, "begins"))
         # as Slurm does before the time limit
-        cluster.ask("scancel", "--batch", f"--signal={name}", f"{job_id}_0")
-        cluster.until(partial(one.events, "saved"))
-        one.mode("0")
-    for name, one in made.items():
-        cluster.until(lambda one=one: len(one.events("begins")) == 2)
-        assert cluster.ended(f"{one.job_id}_0")["JobState"] == "COMPLETED"
-        assert [event["name"] for event in one.events("signal")] == [f"SIG{name}"]
-        assert [event["restart"] for event in one.events("begins")] == ["0", "1"]
-        # the script waits for it
-        assert re.search(rf"state saved\n.*ended with exit code 75 after SIG{name}", one.log())
-        assert one.log().count("ended with exit code") == 2  # the log goes on where it was
+        slurm_up.ask("scancel", "--batch", f"--signal={signal}", f"{made[name].job_id}_0")
+    for name in ("USR1", "USR2"):
+        slurm_up.until(partial(made[name].events, "saved"))
+        made[name].mode("0")
+    for sweep in made.values():
+        slurm_up.until(lambda sweep=sweep: len(sweep.events("begins")) == 2)
+        sweep.end = slurm_up.ended(f"{sweep.job_id}_0")
+    return made
 
 
-def test_task_warned_before_its_handler_is_requeued_and_requeues_are_bounded(
-    cluster, sweep, monkeypatch
-):
-    deaf = (
-        "import os, sys, time; open(os.path.dirname(__file__) + '/events', "
-        "'a').write('{\"kind\": \"begins\"}\\n')\n"
-    )
-    deaf += "time.sleep(0 if 'SLURM_RESTART_COUNT' in os.environ else 6000)\n"
-    warned, ending = sweep("wait", "warned", deaf), sweep("75", "ending")
-    warned.submit()
-    monkeypatch.setattr(slurm, "REQUEUES", 1)
-    ending.submit()
-    cluster.until(partial(warned.events, "begins"))
-    cluster.ask("scancel", "--batch", "--signal=USR1", f"{warned.job_id}_0")
-    cluster.until(lambda: len(warned.events("begins")) == 2)
-    assert cluster.ended(f"{warned.job_id}_0")["JobState"] == "COMPLETED"
-    job = cluster.ended(f"{ending.job_id}_0")
+@pytest.mark.parametrize("name", ["USR1", "USR2"])
+def test_warned_array_task_saves_and_is_requeued(requeued, name):
+    made = requeued[name]
+    assert made.end["JobState"] == "COMPLETED"
+    assert [event["name"] for event in made.events("signal")] == [f"SIG{name}"]
+    assert [event["restart"] for event in made.events("begins")] == ["0", "1"]
+    # the script waits for it
+    assert re.search(rf"state saved\n.*ended with exit code 75 after SIG{name}", made.log())
+    assert made.log().count("ended with exit code") == 2  # the log goes on where it was
+
+
+def test_task_warned_before_its_handler_is_requeued(requeued):
+    assert requeued["deaf"].end["JobState"] == "COMPLETED"
+
+
+def test_requeues_are_bounded(requeued):
+    made = requeued["ends"]
+    job = made.end
     assert (job["JobState"], job["ExitCode"], job["Restarts"]) == ("FAILED", "75:0", "1")
-    assert [event["restart"] for event in ending.events("begins")] == ["0", "1"]
-    assert ending.log().count("is not requeued") == 1
+    assert [event["restart"] for event in made.events("begins")] == ["0", "1"]
+    assert made.log().count("is not requeued") == 1
 
 
 def test_task_that_cannot_resume_is_not_requeued(cluster, sweep):
