@@ -26,6 +26,7 @@ from scaling.fit.frontier.approaches import agreement, estimate_frontiers
 from scaling.fit.frontier.estimate import FrontierEstimate
 from scaling.fit.frontier.frontier import cap_resamples
 from scaling.fit.frontier.isoflop import grid_bias
+from scaling.fit.frontier.planned_cost import planned_cost
 from scaling.fit.law_fit import LawFit
 from scaling.fit.law_weights import untested_warnings, weigh_laws
 from scaling.fit.laws.formula import read_formula
@@ -175,7 +176,7 @@ def _result(
         ),
         source=_source_info(source, options),
         ci=options.ci,
-        cost=data.cost,
+        cost=planned_cost(data.cost, data.points, source.paths, source.model),
         approaches={
             name: each.result(options.ci, options.bootstrap) for name, each in frontiers.items()
         },

@@ -277,7 +277,8 @@ def frontier_of_powers(powers: Mapping[str, Any]) -> Frontier:
     C^-gamma.
     """
     values = {name: np.asarray(value, float) for name, value in powers.items()}
-    n_and_d = (values["a"], np.log(values["n_coef"]), values["b"], np.log(values["d_coef"]))
+    with np.errstate(divide="ignore"):  # 0 is what a power beyond the range of numbers rounds to
+        n_and_d = (values["a"], np.log(values["n_coef"]), values["b"], np.log(values["d_coef"]))
     if "gamma" not in values:
         return Frontier(*n_and_d)
     return Frontier(*n_and_d, values["E"], np.log(values["K"]), values["gamma"])
