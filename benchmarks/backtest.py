@@ -34,11 +34,12 @@ from scaling.fit import law_weights
 from scaling.fit.bootstrap import bootstrap
 from scaling.fit.combination import Combination, Quantity
 from scaling.fit.dataset import Dataset
+from scaling.fit.document import evenly
 from scaling.fit.estimate import estimate
 from scaling.fit.frontier.envelope import envelope
 from scaling.fit.frontier.frontier import Cost, Frontier, fit_cost
 from scaling.fit.frontier.isoflop import isoflop
-from scaling.fit.law_weights import CANDIDATE_LAWS, evenly, split_budgets, weigh_laws
+from scaling.fit.law_weights import CANDIDATE_LAWS, split_budgets, weigh_laws
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.result import BudgetMinimum
 from scaling.points.points import Points
@@ -134,7 +135,7 @@ def cuts(points: Points) -> list[float]:
         after = (flops >= NEAR * cut) & (flops <= FAR * cut)
         if len(before) >= MIN_RUNS and np.ptp(np.log10(before)) >= MIN_SPAN and after.any():
             usable.append(cut)
-    return evenly(usable, CUTS)
+    return [usable[i] for i in evenly(len(usable), CUTS)]
 
 
 @dataclass(frozen=True)
