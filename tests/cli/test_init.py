@@ -9,6 +9,7 @@ import pytest
 from scaling.config.sweep_file import load_sweep, schema
 from scaling.execute.environment import default_workers
 from scaling.plan.starter_sweep import flops_of_minutes
+from scaling.tasks.corpus.token_store import open_store
 from tests.command_line import scaling
 
 
@@ -118,6 +119,23 @@ def test_a_folder_of_text_is_prepared_and_its_repetition_is_a_warning(place):
     assert passes < 8
     assert "8,128 held-out tokens, of 65,536 for an evaluation" in again.stderr
     scaling("plan", "mine.toml", "--no-probe", code=0)
+
+
+def test_a_pattern_chooses_the_files_of_a_folder_of_text(place):
+    (place / "notes").mkdir()
+    (place / "text.txt").rename(place / "notes" / "a.md")
+    (place / "notes" / "b.py").write_text("x = 1\n" * 100)
+    options = ["--minutes", "10", "--data", "notes"]
+    none = scaling("init", "mine.toml", *options, "--glob", "*.rst", code=2)
+    assert "notes: none of 2 files matches *.rst" in none.stderr
+    made = scaling("init", "mine.toml", *options, "--glob", "*.md", code=0)
+    assert "80.1 KiB, vocabulary of 256 bytes; left out: 1 other files" in made.stderr
+    sources = open_store(place / "data" / "notes").manifest.sources
+    assert [source.n_files for source in sources] == [1]
+    other = scaling("init", "other.toml", *options, code=2)
+    assert "holds another text" in other.stderr
+    store = scaling("init", "other.toml", "--yes", "--data", "stdlib", "--glob", "*.py", code=2)
+    assert "--data stdlib: --glob chooses among the files of a folder of text" in store.stderr
 
 
 def test_minutes_give_a_sweep_of_as_many_flops(place):
