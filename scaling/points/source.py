@@ -62,6 +62,7 @@ def read_source(sources: Sequence[Input], options: SourceOptions) -> Source:
             folders = [origin(part) if isinstance(part, pd.DataFrame) else part for part in sources]
             sweeps = [folder / "sweep.toml" for folder in folders if folder is not None]
             source = _from_results(sweeps, rows, options)
+            source = replace(source, folders=tuple(str(sweep.parent) for sweep in sweeps))
             texts = [run_files.planned_text(sweep.parent) for sweep in sweeps]
             sizes = [text.train_tokens for text in texts if text is not None]
             largest = 0.0 if source.points.d is None else max(source.points.d, default=0.0)
