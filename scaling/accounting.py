@@ -63,14 +63,6 @@ def n_params(model: ModelConfig, seq_len: int, convention: NConvention = "with_h
     return sum(groups.values())
 
 
-def _forward_matmul_flops(model: ModelConfig, seq_len: int) -> int:
-    """Forward FLOPs of all weight matrices for one sequence: 2 per weight and token."""
-    d, q_width = model.d_model, model.n_heads * model.d_head
-    attention = 2 * d * q_width + 2 * d * model.n_kv_heads * model.d_head
-    ffn = (3 if model.ffn == "swiglu" else 2) * d * model.d_ff * model.top_k + _router(model)
-    return 2 * seq_len * (model.n_layers * (attention + ffn) + d * model.vocab_size)
-
-
 def train_flops(
     model: ModelConfig, seq_len: int, tokens: int, convention: FlopsConvention = "exact"
 ) -> float:
@@ -88,7 +80,11 @@ def train_flops(
     if convention in ("6nd", "kaplan"):
         head = model.vocab_size * model.d_model if convention == "kaplan" else 0
         return 6.0 * (n_params(model, seq_len, "active") - head) * tokens
-    forward, pairs = _forward_matmul_flops(model, seq_len), seq_len * (seq_len + 1) // 2
+    d, q_width, pairs = model.d_model, model.n_heads * model.d_head, seq_len * (seq_len + 1) // 2
+    attention = 2 * d * q_width + 2 * d * model.n_kv_heads * model.d_head
+    ffn = (3 if model.ffn == "swiglu" else 2) * d * model.d_ff * model.top_k + _router(model)
+    # 2 per weight and token
+    forward = 2 * seq_len * (model.n_layers * (attention + ffn) + d * model.vocab_size)
     if convention == "chinchilla":
         pairs = seq_len**2
         softmax = 3 * model.n_layers * model.n_heads * pairs

@@ -6,7 +6,7 @@ import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scaling.cli.output import TableOutput, argument, option, page
 from scaling.errors import ScalingError
@@ -53,47 +53,47 @@ def coord_check(
     task = open_task(loaded.base.task)
     lr, all_series = coordinate_series(loaded, task.vocab_size, width_list, depth_list, steps)
     checks = [(series, curves(series.runs, task, steps, seeds)) for series in all_series]
+    records: list[dict[str, Any]] = [
+        {
+            "over": series.over,
+            "at": list(series.runs),
+            "parametrisation": series.parametrisation,
+            "curves": [
+                {
+                    "kind": curve.kind,
+                    "change": curve.change,
+                    "sizes": [finite(size) for size in curve.sizes],
+                    "slope": finite(curve.slope),
+                }
+                for curve in measured
+            ],
+            "not_flat": [curve.name for curve in measured if not curve.flat],
+        }
+        for series, measured in checks
+    ]
     document = {
         "sweep": loaded.name,
         "steps": steps,
         "seeds": seeds,
         "tolerance": MAX_FLAT_SLOPE,
         "lr": lr,
-        "checks": [
-            {
-                "over": series.over,
-                "at": list(series.runs),
-                "parametrisation": series.parametrisation,
-                "curves": [
-                    {
-                        "kind": curve.kind,
-                        "change": curve.change,
-                        "sizes": [finite(size) for size in curve.sizes],
-                        "slope": finite(curve.slope),
-                    }
-                    for curve in measured
-                ],
-                "not_flat": [curve.name for curve in measured if not curve.flat],
-            }
-            for series, measured in checks
-        ],
+        "checks": records,
     }
     output.emit(
         document,
         lambda: _text(checks, steps, MAX_FLAT_SLOPE),
         rows=lambda: [
             {
-                "parametrisation": series.parametrisation,
-                "over": series.over,
+                "parametrisation": record["parametrisation"],
+                "over": record["over"],
                 "at": at,
-                "kind": curve.kind,
-                "change": curve.change,
-                "size": finite(size),
-                "slope": finite(curve.slope),
+                **{name: curve[name] for name in ("kind", "change")},
+                "size": size,
+                "slope": curve["slope"],
             }
-            for series, measured in checks
-            for curve in measured
-            for at, size in zip(series.runs, curve.sizes, strict=True)
+            for record in records
+            for curve in record["curves"]
+            for at, size in zip(record["at"], curve["sizes"], strict=True)
         ],
         next_command=f"scaling plan {shlex.quote(str(sweep))}",
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scaling.cli.options import BOOTSTRAP, CI, INTERVALS
 from scaling.cli.output import (
     TableOutput,
     argument,
@@ -19,7 +20,7 @@ from scaling.cli.output import (
 )
 from scaling.errors import ScalingError
 
-DATA, MODEL, INTERVALS = "Data", "Law and estimator", "Intervals"
+DATA, MODEL = "Data", "Law and estimator"
 ESTIMATE = ("value", "se", "lo", "hi")
 
 
@@ -108,20 +109,14 @@ class FitArguments:
         "Number of largest budgets (or names of curves) held out; default 1.", INTERVALS, "K|none"
     )
     rollout: bool = flag("Also predict each size from the smaller ones.", INTERVALS)
-    bootstrap: int = option(
-        "Resamples, each refitted to convergence; 0 for no intervals.",
-        INTERVALS,
-        min=0,
-        max=100_000,
-        default=1000,
-    )
+    bootstrap: int = BOOTSTRAP
     resample: str = choice(
         "auto pairs clusters residual",
         "Bootstrap method; auto is residual below 100 runs.",
         INTERVALS,
         default="auto",
     )
-    ci: float = option("Coverage of the intervals.", INTERVALS, default=0.95)
+    ci: float = CI
     seed: int = option("Seed of the resamples.", INTERVALS, min=0, default=0)
     cluster: str | None = option("Resample whole groups of this column.", INTERVALS, "COLUMN")
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from scaling.execute.options import Monitor, RunOptions
 
 DEVICE, CLUSTER, BUDGET, TIME = "Device", "Cluster", "Budget", "Devices and time"
+INTERVALS = "Intervals"
 MAX_PACK = 4096
 EXECUTION = ("mesh", "micro_batch", "remat")  # fields of an `Execution`
 
@@ -45,6 +46,14 @@ ALLOW_CHANGES = flag(
     "Continue although code, corpus, versions, threads or devices have changed.",
     names="--accept-changes",
 )
+BOOTSTRAP = option(
+    "Resamples, each refitted to convergence; 0 for no intervals.",
+    INTERVALS,
+    min=0,
+    max=100_000,
+    default=1000,
+)
+CI = option("Coverage of the intervals.", INTERVALS, default=0.95)
 GLOB = option(
     "Of a folder of text only the files whose path below it matches: '*.md', 'docs/*'. Repeatable.",
     metavar="PATTERN",

@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scaling.cli.options import BOOTSTRAP, CI
 from scaling.cli.output import TableOutput, argument, option
 
 if TYPE_CHECKING:
@@ -22,13 +23,8 @@ def reconcile(
         metavar="W",
         default=47491.0,
     ),
-    bootstrap: int = option(
-        "Resamples, each refitted to convergence; 0 for no intervals.",
-        min=0,
-        max=100_000,
-        default=1000,
-    ),
-    ci: float = option("Coverage of the intervals.", default=0.95),
+    bootstrap: int = BOOTSTRAP,
+    ci: float = CI,
     *,
     output: TableOutput,
 ) -> None:

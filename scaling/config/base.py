@@ -125,10 +125,13 @@ def validation_messages(error: ValidationError, prefix: str = "") -> str:
     )
 
 
-def divisors(number: int) -> list[int]:
-    """The divisors of a positive number, ascending; of 2^40 in a twentieth of a second."""
+def divisors(number: int, multiple: int = 1) -> list[int]:
+    """The divisors of a positive number that are multiples of another, ascending; of 2^40 in a
+    twentieth of a second.
+    """
     low = [size for size in range(1, math.isqrt(number) + 1) if number % size == 0]
-    return sorted({*low, *(number // size for size in low)})
+    both = {*low, *(number // size for size in low)}
+    return sorted(size for size in both if size % multiple == 0)
 
 
 def finite(value: float | None) -> float | None:

@@ -54,7 +54,7 @@ def check(
     batch_size, shares = run.batch_size, execution.mesh.data * execution.mesh.fsdp
     micro_batch = execution.micro_batch or batch_size
     if micro_batch < batch_size and batch_size % micro_batch:
-        fitting = _divisors(batch_size, shares) or _divisors(batch_size, 1)
+        fitting = divisors(batch_size, shares) or divisors(batch_size)
         raise ScalingError(
             f"micro_batch = {micro_batch} does not divide batch_size = {batch_size}",
             where=f"run {run.run_id}",
@@ -75,22 +75,17 @@ def check(
         what = f"batch_size = {batch_size} does not divide {among}"
         below = batch_size // shares * shares
         fitting = [size for size in (below, below + shares) if size]
-        divisors = _listed(_divisors(batch_size, 1))
-        remedy = f"batch_size {_listed(fitting)}, or data x fsdp one of {divisors}"
+        shares_that_fit = _listed(divisors(batch_size))
+        remedy = f"batch_size {_listed(fitting)}, or data x fsdp one of {shares_that_fit}"
     elif micro_batch < batch_size and micro_batch % shares:
         what = f"micro_batch = {micro_batch} does not divide {among}"
-        remedy = f"fitting: {_listed(_divisors(batch_size, shares))}"
+        remedy = f"fitting: {_listed(divisors(batch_size, shares))}"
     elif heads % tensor or d_ff % tensor:
         name, width = ("n_heads", heads) if heads % tensor else ("d_ff", d_ff)
         what = f"tensor = {tensor} does not divide {name} = {width}"
         remedy = f"tensor must divide {math.gcd(heads, d_ff)}"
     if what:
         raise ScalingError(what, where=f"mesh {describe(execution.mesh)}", remedy=remedy)
-
-
-def _divisors(total: int, multiple: int) -> list[int]:
-    """The divisors of `total` that are multiples of `multiple`."""
-    return [size for size in divisors(total) if size % multiple == 0]
 
 
 def _listed(numbers: list[int]) -> str:

@@ -66,9 +66,7 @@ def _choices(runs: Sequence[RunConfig], execution: Execution, kind: Kind) -> Ite
     for fsdp in [now, *larger]:
         mesh = execution.mesh.model_copy(update={"fsdp": fsdp})
         sizes = [
-            size
-            for size in reversed(divisors(batch))
-            if size % (data * fsdp) == 0 and (most is None or size <= most)
+            size for size in reversed(divisors(batch, data * fsdp)) if most is None or size <= most
         ]
         for remat in REMATS[REMATS.index(execution.remat) :]:
             for size in sizes:

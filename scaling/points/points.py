@@ -114,8 +114,8 @@ class Source:
     `kaplan` holds the same runs by Kaplan's counting; `curves` every intermediate evaluation where
     those compete with finished runs; `evaluations` all evaluations; `runs` one row for each point
     and `diverged` one for each run that diverged; `model` the vocab_size and seq_len that all runs
-    share (all of results folders), which are `folders`. `columns` maps letters to the columns used, `notes` say what was
-    guessed, converted or derived.
+    share (all of results folders), which are `folders`. `columns` maps letters to the columns used,
+    `notes` say what was guessed, converted or derived.
     """
 
     points: Points
