@@ -26,7 +26,6 @@ from scaling.fit.frontier.approaches import agreement, estimate_frontiers
 from scaling.fit.frontier.estimate import FrontierEstimate
 from scaling.fit.frontier.frontier import cap_resamples
 from scaling.fit.frontier.isoflop import grid_bias
-from scaling.fit.frontier.planned_cost import planned_cost
 from scaling.fit.law_fit import LawFit
 from scaling.fit.law_weights import untested_warnings, weigh_laws
 from scaling.fit.laws.formula import AS_WRITTEN, read_formula
@@ -168,6 +167,11 @@ def _result(
         from scaling.fit.diagnostics.synthetic_floor import known_entropy
 
         entropy = known_entropy(source.runs, headline["params"].get("E"))
+    cost = data.cost
+    if source.folders:  # a table has no sweep, and is fitted without configuration
+        from scaling.fit.frontier.planned_cost import planned_cost
+
+        cost = planned_cost(cost, data.points, source.folders, source.model)
     repeats, repeats_law = repeated_data.repeated_data(data, fit, options)
     return FitResult(
         schema_version=SCHEMA,
@@ -186,7 +190,7 @@ def _result(
         ),
         source=_source_info(source, options),
         ci=options.ci,
-        cost=planned_cost(data.cost, data.points, source.folders, source.model),
+        cost=cost,
         approaches={
             name: each.result(options.ci, options.bootstrap) for name, each in frontiers.items()
         },

@@ -8,13 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import numpy as np
 
 from scaling.accounting import FlopsConvention, NConvention
-from scaling.config import Sweep
-from scaling.config.sweep_file import sweep_in
 from scaling.errors import ScalingError
 from scaling.fit.combination import Combination
 from scaling.fit.document import FitStatus
@@ -38,6 +36,9 @@ from scaling.fit.result import (
     ModelContext,
 )
 from scaling.warning import ResultWarning, WarningCode, warn
+
+if TYPE_CHECKING:
+    from scaling.config import Sweep
 
 PREFIX = "published:"
 CARRIED = (  # from fit to prediction
@@ -130,6 +131,8 @@ class FittedLaw:
 
     def sweep(self) -> Sweep | None:
         """The sweep that the fit's runs were planned from, as it was tuned, where it is here."""
+        from scaling.config.sweep_file import sweep_in
+
         return sweep_in(self.paths)
 
 
@@ -151,6 +154,8 @@ def with_draws(optimum: Frontier, draws: Frontier | None) -> Frontier:
 
 def sweep_of(source: Path) -> Sweep | None:
     """The sweep of a results folder, or of a fit in its `fits`; None where there is none."""
+    from scaling.config.sweep_file import sweep_in
+
     return sweep_in([source if source.is_dir() else source.resolve().parent.parent])
 
 

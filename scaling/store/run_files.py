@@ -17,17 +17,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scaling import files
-from scaling.config.task import TextFacts
 from scaling.errors import STOPPED, ScalingError
 from scaling.formatting import sanitize
 from scaling.store.rows import SCHEMA, SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    from scaling.config.task import TextFacts
 
 RUNS, MERGED = "runs", "merged"
 MODEL_DESCRIPTION = "scaling.json"  # of the run, in a folder of its model in another layout
@@ -297,6 +299,8 @@ def planned_run_ids(folder: Path) -> frozenset[str] | None:
 
 def planned_text(folder: Path) -> TextFacts | None:
     """The text that the runs of the folder's plan read; None where the plan does not say."""
+    from scaling.config.task import TextFacts  # a table is fitted without configuration
+
     try:
         return TextFacts.model_validate(files.read_json(folder / "plan.json")["text"])
     except (OSError, files.ChecksumError, KeyError, TypeError, ValueError):
