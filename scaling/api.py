@@ -78,7 +78,7 @@ class Prediction(_Result):
         return _frame(entries, "quantity", ["value", "lo", "hi"])
 
     def _repr_html_(self) -> str:
-        return notebook_html.prediction_html(self.result)
+        return notebook_html.as_html(self.result)
 
 
 @dataclass(frozen=True, repr=False)
@@ -125,7 +125,7 @@ class Fit(_Result):
         return Path(path)
 
     def _repr_html_(self) -> str:
-        return notebook_html.fit_html(self.result)
+        return notebook_html.as_html(self.result)
 
 
 def load(source: Source) -> pd.DataFrame:

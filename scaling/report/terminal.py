@@ -14,16 +14,12 @@ from scaling.fit.result import FitResult
 from scaling.formatting import format_flops
 from scaling.predict.prediction import PredictionResult
 from scaling.render.escape import sanitize
-from scaling.render.table import (
-    Table,
-    format_estimate,
-    number,
-    pairs,
-    record_table,
-)
+from scaling.render.table import Table, format_estimate, number, pairs, record_table
 from scaling.report import headline, summary
 from scaling.report.parts import diagnostics, fit_tables, prediction_tables, repeated_data
 from scaling.warning import ResultWarning
+
+Part = Table | ResultWarning | str | None
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -33,29 +29,33 @@ if TYPE_CHECKING:
     from scaling.predict.reconcile import Reconciliation
 
 
-def fit_text(fit: FitResult, saved: str | None = None, command: str = "") -> RenderableType:
+def fit_parts(fit: FitResult, saved: str | None = None, command: str = "") -> list[Part]:
     """A fit: five lines, header, parameters, the three approaches, Kaplan, hold-out, warnings.
 
     `saved` is the file that it was written to, `command` what was typed.
     """
     agreement = fit.approaches_agree.message if fit.approaches_agree else ""
-    unavailable = [
-        f"{name}: {frontier.unavailable}."
-        for name, frontier in fit.approaches.items()
-        if frontier.unavailable and frontier.unavailable not in agreement
-    ]
-    return _page(
-        _headline(headline.fit_lines(fit, saved, command)),
+    return [
+        pairs("headline", "", headline.fit_lines(fit, saved, command)),
         pairs("fit", "Fit", list(header(fit))),
         *fit_tables.law_tables(fit),
         repeated_data.short(fit),
         fit_tables.approaches(fit, short=True),
-        *unavailable,
+        *(
+            f"{name}: {frontier.unavailable}."
+            for name, frontier in fit.approaches.items()
+            if frontier.unavailable and frontier.unavailable not in agreement
+        ),
         fit_tables.kaplan(fit),
         summary.holdout_sentence(fit),
         *diagnostics.check_tables(fit),
         *fit.warnings,
-    )
+    ]
+
+
+def fit_text(fit: FitResult, saved: str | None = None, command: str = "") -> RenderableType:
+    """A fit in a terminal."""
+    return page(*fit_parts(fit, saved, command))
 
 
 def header(fit: FitResult) -> Iterator[tuple[str, str]]:
@@ -91,32 +91,38 @@ def _formula(name: str) -> str:
     return LAWS[name].formula if name in LAWS else name
 
 
-def prediction_text(
+def prediction_parts(
     prediction: PredictionResult, models: NamedModels | None = None, command: str = ""
-) -> RenderableType:
+) -> list[Part]:
     """A prediction: five lines (`command` is the next one), the optimum with intervals, the model
     that can be built, how far beyond the data it lies; `models` are named models against the
     optimum.
     """
     accuracy = prediction.accuracy
-    return _page(
-        _headline(headline.prediction_lines(prediction, command)),
+    return [
+        pairs("headline", "", headline.prediction_lines(prediction, command)),
         asked(prediction),
         None if accuracy is None else f"Accuracy at this loss: {format_estimate(accuracy)}.",
         prediction_tables.error_parts(prediction),
         *prediction_tables.prediction_tables(prediction),
-        models.table() if models else None,
-        models.comparable if models else None,
+        *([models.table(), models.comparable] if models else []),
         headline.reach(prediction),
         *prediction.warnings,
-    )
+    ]
+
+
+def prediction_text(
+    prediction: PredictionResult, models: NamedModels | None = None, command: str = ""
+) -> RenderableType:
+    """A prediction in a terminal."""
+    return page(*prediction_parts(prediction, models, command))
 
 
 def predictions_text(predictions: Sequence[PredictionResult]) -> RenderableType:
     """Several predictions, one row for each budget."""
     first, columns = predictions[0], {name: label for name, label, _ in fit_tables.OPTIMUM}
     warnings = {each.message: each for one in predictions for each in one.warnings}
-    return _page(
+    return page(
         record_table(
             "predictions",
             headline.titles(first)[0],
@@ -126,20 +132,6 @@ def predictions_text(predictions: Sequence[PredictionResult]) -> RenderableType:
         f"{first.law}, {first.source}; {first.basis}",
         *warnings.values(),
     )
-
-
-def _headline(lines: headline.Lines) -> RenderableType:
-    """Lines with their names in front, wrapped next to them, never cut."""
-    from rich.table import Table as Grid
-    from rich.text import Text
-
-    grid = Grid.grid(padding=(0, 2, 0, 0))
-    grid.add_column(style="bold", no_wrap=True)
-    grid.add_column(overflow="fold")
-    for name, text in lines:
-        grid.add_row(name, Text(sanitize(text)))
-    grid.add_row("", "")
-    return grid
 
 
 def asked(prediction: PredictionResult) -> Table:
@@ -158,7 +150,7 @@ def asked(prediction: PredictionResult) -> Table:
 
 def models_text(models: NamedModels) -> RenderableType:
     """Named models against the optimum of a law, without a prediction."""
-    return _page(models.table(), models.comparable, models.basis, *models.warnings)
+    return page(models.table(), models.comparable, models.basis, *models.warnings)
 
 
 def next_text(proposal: Proposal) -> RenderableType:
@@ -184,7 +176,7 @@ def next_text(proposal: Proposal) -> RenderableType:
     )
     alone = format_flops(proposal.cost.alone)
     shared = f"Runs of one size share their prefix; separate runs would cost {alone}."
-    return _page(
+    return page(
         record_table("next", "The most informative runs", runs, columns=columns, count=counts),
         sentence,
         shared if proposal.shared else None,
@@ -196,25 +188,21 @@ def reconcile_text(result: Reconciliation) -> RenderableType:
     """The result of `scaling reconcile`: exponents under each counting, and both studies on one
     law.
     """
-    return _page(*fit_tables.reconciled(result), *result.messages)
+    return page(*fit_tables.reconciled(result), *result.messages)
 
 
-def _page(*parts: RenderableType | Table | ResultWarning | None) -> RenderableType:
+def page(*parts: Part) -> RenderableType:
     """Parts below each other: tables with their captions, sentences, warnings; None is left out."""
     from rich.console import Group
     from rich.text import Text
 
-    def shown() -> Iterator[RenderableType]:
-        for part in parts:
-            if isinstance(part, ResultWarning):
-                yield Text.assemble(("warning: ", "bold yellow"), sanitize(part.message))
-            elif isinstance(part, str) and part:
-                yield Text(sanitize(part) + "\n")
-            elif isinstance(part, Table):
-                yield part.to_rich()
-                if part.caption:
-                    yield Text(sanitize(part.caption) + "\n")
-            elif part:
-                yield part
-
-    return Group(*shown())
+    shown: list[RenderableType] = []
+    for part in parts:
+        if isinstance(part, ResultWarning):
+            shown.append(Text.assemble(("warning: ", "bold yellow"), sanitize(part.message)))
+        elif isinstance(part, Table):
+            shown.append(part.to_rich())
+        text = part.caption if isinstance(part, Table) else part
+        if text and isinstance(text, str):
+            shown.append(Text(sanitize(text) + "\n"))
+    return Group(*shown)
