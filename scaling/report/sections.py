@@ -10,8 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-import pandas as pd
-
 import scaling
 from scaling.errors import ScalingError
 from scaling.fit.result import FitResult
@@ -88,16 +86,23 @@ def build_report(
     forecast has moved.
     """
     fit, law, checked = inputs.main, inputs.law, inputs.checked
-    forecasts, caveats = _forecasts(fit)
-    answer = prediction or (forecasts[-1] if forecasts else None)
+    source = fit.source if fit else None
+    unit, caveats, sentences = loss_unit(source), list[str](), list[str]()
     figure = diagnostics.forecast_figure(checked)
-    curves = run_plots.training_curves(inputs.curves, fit.source if fit else None)
+    curves = run_plots.training_curves(inputs.curves, source)
     lead: list[Figure | None] = [figure]
-    measured = [diagnostics.forecasts(checked)]
-    parts = [section("verified", "Prediction against measurement", [], measured)]
-    unit = loss_unit(fit.source if fit else None)
-    sentences = [summary.answer_sentence(answer, unit)] if answer else []
+    parts = [
+        section("verified", "Prediction against measurement", [], [diagnostics.forecasts(checked)])
+    ]
+    answer, tested, next_step, predicts = prediction, list[Section](), None, None
     if fit is not None:
+        forecasts, caveats = _forecasts(fit)
+        answer = prediction or (forecasts[-1] if forecasts else None)
+        if answer:
+            sentences = [summary.answer_sentence(answer, unit)]
+            trust = summary.light(fit, None, checked)
+            predicts = predictor(law, inputs.path, answer.flops.value, trust, unit)
+            next_step = None if checked else summary.next_step(fit, answer, law, inputs.path)
         sentences.append(summary.trained(fit, answer))
         caveats += [*_stale(inputs), *summary.caveats(fit, answer)]
         isoflop = isoflop_figure.isoflop_curves(fit, law)
@@ -110,12 +115,14 @@ def build_report(
             _law(fit, inputs),
             section("repeats", "Repeated data", *repeats),
         ]
+        tested = checks.checks(fit, law, published(fit))
     elif not checked:
         lead, curves = [curves], None
-    parts += _studies(inputs.rows)
-    tested = checks.checks(fit, law, published(fit)) if fit else []
-    parts += [Section("checks", "Checks", parts=tested)]
-    parts += _background(inputs, curves, command)
+    if inputs.rows is not None and find_spec("scaling.studies"):  # it can be left out
+        from scaling.studies import sections as studies
+
+        parts += studies(inputs.rows)
+    parts += [Section("checks", "Checks", parts=tested), *_background(inputs, curves, command)]
     kept = tuple(part for part in parts if not part.is_empty)
     sentences += [*summary.verified(checked), *(part.summary for part in kept if part.summary)]
     light = summary.light(fit, answer, checked) if fit else summary.tested(checked)
@@ -128,39 +135,20 @@ def build_report(
         sentences=tuple(sentences),
         notices=(*inputs.notices, *no_law),
         light=light,
-        next_step=(
-            summary.next_step(fit, answer, law, inputs.path)
-            if fit and answer and not checked
-            else None
-        ),
+        next_step=next_step,
         checked=checks.worst(tested),
         caveats=tuple(text for text in caveats if light is None or text != light[1]),
-        predictor=(
-            predictor(law, inputs.path, answer.flops.value, summary.light(fit, None, checked), unit)
-            if fit and answer
-            else None
-        ),
+        predictor=predicts,
     )
 
 
-def _studies(rows: pd.DataFrame | None) -> list[Section]:
-    """The sections of all studies that the rows have runs for; none where the package is installed
-    without studies.
-    """
-    if rows is None or find_spec("scaling.studies") is None:
-        return []
-    from scaling.studies import sections
-
-    return sections(rows)
-
-
-def _forecasts(fit: FitResult | None) -> tuple[list[PredictionResult], list[str]]:
+def _forecasts(fit: FitResult) -> tuple[list[PredictionResult], list[str]]:
     """Compute-optimal models at the smallest and largest budget trained and at ten times the
     largest, or why there are none.
     """
     from scaling.predict.predict import predict
 
-    if fit is None or "flops" not in fit.range:
+    if "flops" not in fit.range:
         return [], []
     try:
         budgets = (*fit.range["flops"], answer_budget(fit))

@@ -7,7 +7,7 @@ Foreign text enters only as rich `Text` of plain text, which knows no markup and
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from scaling.fit.result import FitResult
@@ -37,7 +37,7 @@ def fit_parts(fit: FitResult, saved: str | None = None, command: str = "") -> li
     agreement = fit.approaches_agree.message if fit.approaches_agree else ""
     return [
         pairs("headline", "", headline.fit_lines(fit, saved, command)),
-        pairs("fit", "Fit", list(header(fit))),
+        pairs("fit", "Fit", list(fit_tables.facts(fit))),
         *fit_tables.law_tables(fit),
         repeated_data.short(fit),
         fit_tables.approaches(fit, short=True),
@@ -56,39 +56,6 @@ def fit_parts(fit: FitResult, saved: str | None = None, command: str = "") -> li
 def fit_text(fit: FitResult, saved: str | None = None, command: str = "") -> RenderableType:
     """A fit in a terminal."""
     return page(*fit_parts(fit, saved, command))
-
-
-def header(fit: FitResult) -> Iterator[tuple[str, str]]:
-    """What was fitted to what, in pairs."""
-    objective, convention = fit.objective, fit.source.convention
-    left_out = "; ".join(f"{item.count} {item.reason}" for item in fit.excluded)
-    value = "" if objective.value is None else f" = {objective.value:.8g}"
-    yield "law", f"{fit.law}, {fit.approach}"
-    if fit.approach == "parametric":
-        yield "formula", _formula(fit.law)
-    yield "source", ", ".join(fit.source.paths) or "–"
-    yield "points", f"{fit.n_points} fitted" + (f"; left out: {left_out}" if left_out else "")
-    counted = f"N = {convention.params or 'as given'}, C = {convention.flops or 'as given'}"
-    yield "counted", counted
-    yield "objective", f"{objective.name}{value}"
-    goodness = fit.goodness
-    if goodness is not None and goodness.rmse_percent is not None:
-        criteria = {"AIC": goodness.aic, "BIC": goodness.bic}
-        listed = [f"{name} {each:.1f}" for name, each in criteria.items() if each is not None]
-        yield "errors", ", ".join([f"{goodness.rmse_percent:.3g} % root mean square", *listed])
-    yield from (("note", note) for note in fit.source.notes)
-    yield "status", fit.status_text
-
-
-def _formula(name: str) -> str:
-    from scaling.fit.fit_options import TABLE_LAWS
-    from scaling.fit.laws.laws import LAWS
-
-    if name in TABLE_LAWS:
-        from scaling.fit.special.table_laws import SPECIAL
-
-        return SPECIAL[name].formula
-    return LAWS[name].formula if name in LAWS else name
 
 
 def prediction_parts(

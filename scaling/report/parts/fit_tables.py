@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -308,24 +308,48 @@ def kaplan(fit: FitResult) -> Table | None:
     return estimated("kaplan", title, {**law.params, **ends}, caption)
 
 
+def facts(fit: FitResult) -> Iterator[tuple[str, str]]:
+    """What was fitted to what, in pairs."""
+    objective, counted, goodness = fit.objective, fit.source.convention, fit.goodness
+    yield "law", f"{fit.law}, {fit.approach}"
+    if fit.approach == "parametric":
+        yield "formula", _formula(fit.law)
+    yield "source", ", ".join(fit.source.paths) or "–"
+    left_out = "; ".join(f"{item.count} {item.reason}" for item in fit.excluded)
+    yield "points", f"{fit.n_points} fitted" + (f"; left out: {left_out}" if left_out else "")
+    yield "counted", f"N = {counted.params or 'as given'}, C = {counted.flops or 'as given'}"
+    value = "" if objective.value is None else f" = {objective.value:.8g}"
+    yield "objective", f"{objective.name}{value}"
+    if goodness is not None and goodness.rmse_percent is not None:
+        criteria = {"AIC": goodness.aic, "BIC": goodness.bic}
+        listed = [f"{name} {each:.1f}" for name, each in criteria.items() if each is not None]
+        yield "errors", ", ".join([f"{goodness.rmse_percent:.3g} % root mean square", *listed])
+    yield from (("note", note) for note in fit.source.notes)
+    yield "status", fit.status_text
+
+
+def _formula(name: str) -> str:
+    from scaling.fit.fit_options import TABLE_LAWS
+    from scaling.fit.laws.laws import LAWS
+
+    if name in TABLE_LAWS:
+        from scaling.fit.special.table_laws import SPECIAL
+
+        return SPECIAL[name].formula
+    return LAWS[name].formula if name in LAWS else name
+
+
 def provenance(fit: FitResult) -> Table:
-    """Conventions, sources, digests, versions: what is needed to reproduce the numbers."""
-    source, objective, cost = fit.source, fit.objective, fit.cost
-    columns = ", ".join(f"{key} = {value}" for key, value in source.columns.items())
-    sizes = {"delta": objective.delta, "value": objective.value}
-    listed = [f"{name} {number(x)}" for name, x in sizes.items() if x is not None]
-    minimised = ", ".join([objective.name, *listed])
+    """What is needed to make the numbers again."""
+    cost, delta = fit.cost, fit.objective.delta
+    columns = ", ".join(f"{key} = {value}" for key, value in fit.source.columns.items())
     rows = [
-        ("law", f"{fit.law} ({fit.approach})"),
-        ("objective", minimised),
-        ("parameters N", source.convention.params or "as given"),
-        ("FLOPs C", source.convention.flops or "as given"),
+        *facts(fit),
+        ("delta of the objective", "–" if delta is None else number(delta)),
         ("cost of training", f"C = {number(cost.c0)} N^{number(cost.p)} D"),
         ("columns", columns or "–"),
-        ("source", ", ".join(source.paths) or "–"),
-        ("digest of the data", source.digest[:12] or "–"),
+        ("digest of the data", fit.source.digest[:12] or "–"),
         ("scaling version", fit.version),
-        *(("note", note) for note in source.notes),
     ]
     return pairs("provenance", "Conventions and provenance", rows)
 
