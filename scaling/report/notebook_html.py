@@ -9,7 +9,7 @@ from pathlib import Path
 
 from scaling.fit.result import FitResult
 from scaling.predict.prediction import PredictionResult
-from scaling.render.templating import environment
+from scaling.render.escape import environment
 from scaling.report import terminal
 from scaling.warning import ResultWarning
 

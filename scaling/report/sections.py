@@ -25,14 +25,12 @@ from scaling.report.parts import (
     checks,
     diagnostics,
     fit_tables,
-    gradient_noise,
     isoflop_figure,
     law_plots,
     prediction_tables,
     repeated_data,
     run_list,
-    run_plots,
-    tuning,
+    training,
     wrong_size,
 )
 from scaling.report.parts.drawing import answer_budget, loss_unit
@@ -89,7 +87,7 @@ def build_report(
     source = fit.source if fit else None
     unit, caveats, sentences = loss_unit(source), list[str](), list[str]()
     figure = diagnostics.forecast_figure(checked)
-    curves = run_plots.training_curves(inputs.curves, source)
+    curves = training.training_curves(inputs.curves, source)
     lead: list[Figure | None] = [figure]
     parts = [
         section("verified", "Prediction against measurement", [], [diagnostics.forecasts(checked)])
@@ -207,13 +205,13 @@ def _background(inputs: ReportInputs, curves: Figure | None, command: str) -> li
     fit, tuned, rows = inputs.main, inputs.tuning, inputs.rows
     noise = runs = origin = text = None
     if rows is not None and inputs.curves is not None:
-        noise, origin = gradient_noise.noise_scales(rows), run_list.training_origin(rows)
+        noise, origin = training.noise_scales(rows), run_list.training_origin(rows)
         runs = run_list.runs_table(rows, inputs.curves)
         text = run_list.text_table(inputs.folder, float(rows["tokens"].max()))
     elif fit is not None:
         runs = run_list.points_table(fit, inputs.law)
-    figures = [curves, *tuning.ladders(tuned), gradient_noise.figure(noise)]
-    tables = [*tuning.optima(tuned), gradient_noise.table(noise)]
+    figures = [curves, *training.ladders(tuned), training.noise_figure(noise)]
+    tables = [*training.optima(tuned), training.noise_table(noise)]
     failures = run_list.failures_table(inputs.folder) if inputs.folder else None
     listed = [text, fit_tables.exclusions(fit), failures, runs]
     origins = [fit_tables.provenance(fit) if fit else None, origin]

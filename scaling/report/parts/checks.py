@@ -13,7 +13,7 @@ from scaling.render.figure import Figure
 from scaling.render.section import Section, Verdict, section
 from scaling.render.table import Table
 from scaling.report import summary
-from scaling.report.parts import diagnostics, law_plots, run_plots
+from scaling.report.parts import diagnostics, law_plots
 from scaling.report.parts.drawing import fitted_points
 from scaling.report.parts.fit_tables import unidentified
 
@@ -31,7 +31,7 @@ def checks(
     residuals, collapse = law_plots.residuals(fit, law), diagnostics.collapse(fit)
     cloud, above = law_plots.bootstrap_cloud(fit, published), diagnostics.above(fit)
     best, flagged = diagnostics.over_frontier(fit, law), diagnostics.flagged(fit)
-    held_out = run_plots.holdout(fit), diagnostics.holdout(fit)
+    held_out = diagnostics.holdout_figure(fit), diagnostics.holdout(fit)
     rows: list[tuple[str, str, Judged, Figure | None, Table | None]] = [
         ("holdout", "Hold-out", _holdout(fit), *held_out),
         ("residuals", "Residuals of the law", _residuals(fit, law), residuals, None),

@@ -23,12 +23,14 @@ from scaling.render.figure import (
     Text,
     Trace,
 )
-from scaling.report.parts.answer import answer_curve, answer_name, fitted_loss
 from scaling.report.parts.drawing import (
     POINTS_SHOWN,
     answer_budget,
+    answer_curve,
+    answer_name,
     c_axis,
     drawn_share_note,
+    fitted_loss,
     fitted_points,
     loss_axis,
     n_axis,

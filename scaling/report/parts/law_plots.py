@@ -22,13 +22,16 @@ from scaling.render.figure import (
     ReferenceLine,
     Trace,
 )
-from scaling.report.parts.answer import AnswerCurve, answer_curve, answer_name, fitted_loss
 from scaling.report.parts.drawing import (
     FORECAST_FACTOR,
     POINTS_SHOWN,
+    AnswerCurve,
     answer_budget,
+    answer_curve,
+    answer_name,
     c_axis,
     drawn_share_note,
+    fitted_loss,
     fitted_points,
     loss_axis,
     n_axis,
