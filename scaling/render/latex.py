@@ -85,7 +85,7 @@ def to_latex(table: Table, width: float | None = None) -> str:
 
 
 def _length(line: str) -> float:
-    """The width of a line in digits: capitals are wider; brackets, points and spaces half as wide."""
+    """The width of a line in digits: capitals are wider, brackets, points and spaces narrower."""
     wide, narrow = (len(re.findall(letters, line)) for letters in ("[A-Z]", r"[][()., :;il|'!]"))
     return len(line) + 0.7 * wide - 0.5 * narrow
 
