@@ -63,30 +63,21 @@ def write_report(
         )
     many = is_comparison(sources)
     if budgets and not many:
-        raise ScalingError(
-            "budgets are asked of a comparison, and these are fits of one sweep",
-            where="--budgets",
-            remedy="name two sweeps: scaling report A B --budgets 1e13",
-        )
+        what = "budgets are asked of a comparison, and these are fits of one sweep"
+        remedy = "name two sweeps: scaling report A B --budgets 1e13"
+        raise ScalingError(what, where="--budgets", remedy=remedy)
     first = sources[0]
     own = first / "report" if first.is_dir() else first.with_name(f"{first.stem}-report")
     target = out or (Path(COMPARISON) if many else own)
     if target.exists() and not target.is_dir():
-        raise ScalingError(
-            "is a file; a report is a folder",
-            where=target,
-            remedy="name another folder with --out",
-            exit_code=DISK,
-        )
-    names = [os.path.relpath(path.resolve(), target.resolve()) for path in sources]
-    before = _manifest(target)
+        what, remedy = "is a file; a report is a folder", "name another folder with --out"
+        raise ScalingError(what, where=target, remedy=remedy, exit_code=DISK)
+    names, before = [os.path.relpath(path, target) for path in sources], _manifest(target)
     others = before["sources"] or names
     if (out or many) and others != names and not force:
-        raise ScalingError(
-            f"holds the report of {', '.join(others)}",
-            where=target,
-            remedy="name another folder with --out, or replace that report with --force",
-        )
+        what = f"holds the report of {', '.join(others)}"
+        remedy = "name another folder with --out, or replace that report with --force"
+        raise ScalingError(what, where=target, remedy=remedy)
     words = ["scaling", "report", *map(str, sources)]
     words += ["--budgets", ",".join(map(repr, budgets))] if budgets else []
     words += ["--models"] if models else []

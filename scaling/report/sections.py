@@ -36,6 +36,8 @@ from scaling.report.parts import (
 from scaling.report.parts.drawing import answer_budget, loss_unit
 from scaling.report.predictor import Predictor, predictor
 
+NO_FIT = ("There is no fit to report on.",)
+
 
 @dataclass(frozen=True)
 class Report:
@@ -80,18 +82,15 @@ def build_report(
     history: Figure | None = None,
 ) -> Report:
     """Everything the inputs allow; `prediction` replaces the forecast for ten times the largest
-    budget, `models` adds published laws and models to the frontier; `history` shows how the
-    forecast has moved.
+    budget, `models` adds published laws and models, `history` shows how the forecast has moved.
     """
     fit, law, checked = inputs.main, inputs.law, inputs.checked
     source = fit.source if fit else None
     unit, caveats, sentences = loss_unit(source), list[str](), list[str]()
-    figure = diagnostics.forecast_figure(checked)
+    figure, measured = diagnostics.forecast_figure(checked), [diagnostics.forecasts(checked)]
     curves = training.training_curves(inputs.curves, source)
     lead: list[Figure | None] = [figure]
-    parts = [
-        section("verified", "Prediction against measurement", [], [diagnostics.forecasts(checked)])
-    ]
+    parts = [section("verified", "Prediction against measurement", [], measured)]
     answer, tested, next_step, predicts = prediction, list[Section](), None, None
     if fit is not None:
         forecasts, caveats = _forecasts(fit)
@@ -102,16 +101,14 @@ def build_report(
             predicts = predictor(law, inputs.path, answer.flops.value, trust, unit)
             next_step = None if checked else summary.next_step(fit, answer, law, inputs.path)
         sentences.append(summary.trained(fit, answer))
-        caveats += [*_stale(inputs), *summary.caveats(fit, answer)]
+        caveats += [*_stale(inputs, fit), *summary.caveats(fit, answer)]
         isoflop = isoflop_figure.isoflop_curves(fit, law)
         loss = law_plots.frontier_loss(fit, law)
         lead = [isoflop or loss, figure, history]
-        repeats = [repeated_data.figure(fit)], [repeated_data.repeats(fit)]
         parts += [
             _frontier(fit, inputs, forecasts, answer, loss if isoflop else None),
             *([_models(fit, law)] if models and law and law.optimum else []),
-            _law(fit, inputs),
-            section("repeats", "Repeated data", *repeats),
+            *_law(fit, inputs),
         ]
         tested = checks.checks(fit, law, published(fit))
     elif not checked:
@@ -124,14 +121,13 @@ def build_report(
     kept = tuple(part for part in parts if not part.is_empty)
     sentences += [*summary.verified(checked), *(part.summary for part in kept if part.summary)]
     light = summary.light(fit, answer, checked) if fit else summary.tested(checked)
-    no_law = () if sentences else inputs.no_law or ("There is no fit to report on.",)
     return Report(
         name=inputs.name,
         question=inputs.question,
         sections=kept,
         lead=tuple(figure for figure in lead if figure is not None),
         sentences=tuple(sentences),
-        notices=(*inputs.notices, *no_law),
+        notices=(*inputs.notices, *(() if sentences else inputs.no_law or NO_FIT)),
         light=light,
         next_step=next_step,
         checked=checks.worst(tested),
@@ -155,13 +151,12 @@ def _forecasts(fit: FitResult) -> tuple[list[PredictionResult], list[str]]:
         return [], [f"No forecast: {error.what}."]
 
 
-def _stale(inputs: ReportInputs) -> list[str]:
+def _stale(inputs: ReportInputs, fit: FitResult) -> list[str]:
     """A note when runs were added after the fit was made."""
-    fit, curves = inputs.main, inputs.curves
-    if fit is None or curves is None or curves.group is None:
+    if inputs.curves is None or inputs.curves.group is None:
         return []
     seen = fit.n_points + sum(item.count for item in fit.excluded)
-    count = len(set(curves.group.tolist()))
+    count = len(set(inputs.curves.group.tolist()))
     text = f"The fit saw {seen} runs, the folder holds {count} now: fit it again."
     return [text] if seen < count else []
 
@@ -193,11 +188,15 @@ def _models(fit: FitResult, law: FittedLaw) -> Section:
     return section("models", "Open models", figures, tables, [COMPARABLE])
 
 
-def _law(fit: FitResult, inputs: ReportInputs) -> Section:
+def _law(fit: FitResult, inputs: ReportInputs) -> list[Section]:
     published_laws = fit_tables.laws(inputs.fits, published(fit)) if fit.approaches else None
     compared = fit_tables.compared(inputs.fits)
     tables = [*fit_tables.law_tables(fit), compared, published_laws, fit_tables.kaplan(fit)]
-    return section("law", "The law", [law_plots.contours(fit, inputs.law)], tables)
+    repeats = [repeated_data.figure(fit)], [repeated_data.repeats(fit)]
+    return [
+        section("law", "The law", [law_plots.contours(fit, inputs.law)], tables),
+        section("repeats", "Repeated data", *repeats),
+    ]
 
 
 def _background(inputs: ReportInputs, curves: Figure | None, command: str) -> list[Section]:

@@ -310,10 +310,17 @@ def kaplan(fit: FitResult) -> Table | None:
 
 def facts(fit: FitResult) -> Iterator[tuple[str, str]]:
     """What was fitted to what, in pairs."""
+    from scaling.fit.fit_options import TABLE_LAWS
+    from scaling.fit.laws.laws import LAWS
+
     objective, counted, goodness = fit.objective, fit.source.convention, fit.goodness
     yield "law", f"{fit.law}, {fit.approach}"
-    if fit.approach == "parametric":
-        yield "formula", _formula(fit.law)
+    if fit.law in TABLE_LAWS:
+        from scaling.fit.special.table_laws import SPECIAL
+
+        yield "formula", SPECIAL[fit.law].formula
+    elif fit.approach == "parametric":
+        yield "formula", LAWS[fit.law].formula if fit.law in LAWS else fit.law
     yield "source", ", ".join(fit.source.paths) or "–"
     left_out = "; ".join(f"{item.count} {item.reason}" for item in fit.excluded)
     yield "points", f"{fit.n_points} fitted" + (f"; left out: {left_out}" if left_out else "")
@@ -326,17 +333,6 @@ def facts(fit: FitResult) -> Iterator[tuple[str, str]]:
         yield "errors", ", ".join([f"{goodness.rmse_percent:.3g} % root mean square", *listed])
     yield from (("note", note) for note in fit.source.notes)
     yield "status", fit.status_text
-
-
-def _formula(name: str) -> str:
-    from scaling.fit.fit_options import TABLE_LAWS
-    from scaling.fit.laws.laws import LAWS
-
-    if name in TABLE_LAWS:
-        from scaling.fit.special.table_laws import SPECIAL
-
-        return SPECIAL[name].formula
-    return LAWS[name].formula if name in LAWS else name
 
 
 def provenance(fit: FitResult) -> Table:

@@ -217,24 +217,22 @@ def cost(result: TuningResult) -> str:
 
 def ladders(result: TuningResult | None) -> list[Figure]:
     """One picture a tuned field: the loss of every value, above the best of its size."""
-    return [_ladder(field) for field in result.fields] if result else []
-
-
-def _ladder(field: FieldResult) -> Figure:
-    sizes = [(size, size.optimum) for size in field.sizes if size.optimum]
-    counts = [size.n_params for size, _ in sizes] or [1.0]
-    ramp = ColorScale.of(counts)
-    traces = [
-        trace for size, best in sizes for trace in _traces(size, best, ramp.at(size.n_params))
-    ]
-    caption = (
-        "Dots are whole runs, rings short runs; each is the loss above the lowest of its kind "
-        "and size. Stars mark the optima, curves the fitted parabolas."
-    )
-    unit = f" ({field.unit})" if field.unit else ""
-    axes = Axis(f"{field.field}{unit}", True), Axis("loss above the best (nats)")
-    name, title = f"tuning-{field.field.replace('.', '-')}", f"Tuning {field.field}"
-    return Figure(name, title, caption, *axes, traces, ramp)
+    figures = []
+    for field in result.fields if result else ():
+        sizes = [(size, size.optimum) for size in field.sizes if size.optimum]
+        ramp = ColorScale.of([size.n_params for size, _ in sizes] or [1.0])
+        traces: list[Trace] = []
+        for size, best in sizes:
+            traces += _traces(size, best, ramp.at(size.n_params))
+        caption = (
+            "Dots are whole runs, rings short runs; each is the loss above the lowest of its kind "
+            "and size. Stars mark the optima, curves the fitted parabolas."
+        )
+        unit = f" ({field.unit})" if field.unit else ""
+        axes = Axis(f"{field.field}{unit}", True), Axis("loss above the best (nats)")
+        name, title = f"tuning-{field.field.replace('.', '-')}", f"Tuning {field.field}"
+        figures.append(Figure(name, title, caption, *axes, traces, ramp))
+    return figures
 
 
 def _traces(size: SizeResult, best: Optimum, colour: float) -> list[Trace]:
