@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import os
 import re
 import shlex
@@ -33,6 +32,7 @@ PICTURES = ("svg", "png", "pdf")
 FILES = (*PICTURES, "csv")  # of a figure
 COMPARISON = "comparison"
 MANIFEST = "manifest.json"  # of a report: its sources, figures and tables
+JSON: Any = {"separators": (",", ":"), "allow_nan": False}  # on the page
 OWN = re.compile(r"(figures|tables)/[\w-]+\.(svg|png|pdf|csv|tex)")
 
 
@@ -156,6 +156,7 @@ def html(report: Report, live: Live | None = None) -> str:
     """The whole page as one string; nothing in it asks for another file, and only our own scripts
     may run. A `live` one asks the server that it comes from whether there is a newer one.
     """
+    from jinja2.utils import htmlsafe_json_dumps
     from markupsafe import Markup
 
     figures: dict[str, Any] = {
@@ -179,7 +180,7 @@ def html(report: Report, live: Live | None = None) -> str:
             kinds=() if live else FILES,
             table_kinds=() if live else ("csv", "tex"),
             style=Markup(_template("style.css")),
-            data={name: Markup(_json(value)) for name, value in data.items()},
+            data={name: htmlsafe_json_dumps(value, **JSON) for name, value in data.items()},
             scripts=[Markup(text) for text in scripts],
         )
     )
@@ -201,12 +202,6 @@ def policy(scripts: Sequence[str], asks_server: bool = False) -> str:
         f"default-src 'none'; script-src {allowed}; style-src "
         "'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'" + server
     )
-
-
-def _json(value: Any) -> str:
-    """JSON that cannot end the script element that holds it."""
-    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def markdown(report: Report) -> str:

@@ -123,7 +123,7 @@ def over_frontier(fit: FitResult, law: FittedLaw | None) -> Table | None:
     """How far the best run of each budget lies above L*(C) as the fit answers."""
     gaps = fit.frontier_gap
     flops = np.array([gap.flops for gap in gaps or ()])
-    best = answer_curve(law, "loss_star", flops) if law and len(flops) else None
+    best = answer_curve(law, "loss_star", flops) if len(flops) else None
     if not gaps or law is None or best is None or not np.isfinite(best.value).all():
         return None
     rows = [

@@ -52,7 +52,7 @@ def frontier_size(fit: FitResult, law: FittedLaw | None) -> Figure | None:
     if "flops" not in fit.range:
         return None
     flops, cost = _budgets(fit), fit.cost
-    answer = answer_curve(law, "n_star", flops) if law else None
+    answer = answer_curve(law, "n_star", flops)
     traces = _band(flops, answer, "ink")
     points, lines, caption = list[Trace](), list[Trace](), "Compute-optimal size by approach."
     if traces and law:
