@@ -119,12 +119,14 @@ def test_a_table_that_cannot_fit_says_that_it_needs_two_columns():
     assert "% wider than 1 inches: it needs table*" in WIDE.to_latex(1.0)
 
 
-def test_five_columns_with_intervals_fit_one_column_of_a_paper():
-    names = ("N", "D", "D/N", "loss", "a")
-    columns = tuple(Column(name, "count" if name in "ND" else "rough", True) for name in names)
-    numbers = (9.18e3, 6.95e3, 12.1e3), (2.37e6, 1.93e6, 2.9e6), *[(0.541, 0.476, 0.759)] * 3
-    text = Table("predictions", "Predictions", columns, (numbers,)).to_latex(3.25)
-    assert r"\footnotesize" in text or r"\small" in text
+def test_the_predictions_of_a_report_fit_one_column_of_a_paper():
+    kinds = {"parameters N*": "count", "tokens D*": "count"}
+    names = ("parameters N*", "tokens D*", "tokens per parameter", "loss L*")
+    columns = tuple(Column(name, kinds.get(name, "rough"), True) for name in names)
+    numbers = (9.18e3, 6.95e3, 12.1e3), (2.37e6, 1.93e6, 2.9e6), (49.6, 28.8, 85.2), (1.5, 1.4, 1.6)
+    table = Table("p", "P", (Column("FLOPs", "flops"), *columns), ((9e11, *numbers),))
+    text = table.to_latex(3.25)
+    assert r"\footnotesize" in text
     assert "table*" not in text
 
 

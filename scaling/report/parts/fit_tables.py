@@ -126,24 +126,13 @@ def known_entropy(fit: FitResult) -> Table | None:
     truth = fit.known_entropy
     if not truth:
         return None
-    rows = [
-        {
-            "floor of the loss": label,
-            "nats per token": (value, *ends),
-            "E minus this": None if off is None else off / 100,
-        }
-        for label, value, ends, off in (
-            ("fitted E", truth.fitted_E, (truth.lo, truth.hi), None),
-            (
-                "lowest loss on the windows measured",
-                truth.floor,
-                (None, None),
-                truth.floor_difference_percent,
-            ),
-            ("entropy of the language", truth.entropy, (None, None), truth.difference_percent),
-        )
-        if label == "fitted E" or (value is not None and off is not None)
-    ]
+    rows: list[Any] = [("fitted E", (truth.fitted_E, truth.lo, truth.hi), None)]
+    for label, value, off in (
+        ("lowest loss on the windows measured", truth.floor, truth.floor_difference_percent),
+        ("entropy of the language", truth.entropy, truth.difference_percent),
+    ):
+        if value is not None and off is not None:
+            rows.append((label, (value, None, None), off / 100))
     which = "true floor" if truth.floor is None else "lowest possible loss on these windows"
     caption = (
         "No interval: nothing says how far E may be off."
@@ -152,8 +141,9 @@ def known_entropy(fit: FitResult) -> Table | None:
         f"{'holds' if truth.covers else 'misses'} the {which}."
     )
     caption += "" if fit.status == "ok" else f" The fit's status is {fit.status}."
-    title = "The fitted floor and the true one"
-    return record_table("truth", title, rows, caption, percent=("E minus this",))
+    names = Column("floor of the loss"), Column("nats per token", "number", True)
+    columns = (*names, Column("E minus this", "percent"))
+    return Table("truth", "The fitted floor and the true one", columns, tuple(rows), caption)
 
 
 def coverage(fit: FitResult) -> Table | None:
@@ -322,8 +312,7 @@ def facts(fit: FitResult) -> Iterator[tuple[str, str]]:
     elif fit.approach == "parametric":
         yield "formula", LAWS[fit.law].formula if fit.law in LAWS else fit.law
     yield "source", ", ".join(fit.source.paths) or "–"
-    left_out = "; ".join(f"{item.count} {item.reason}" for item in fit.excluded)
-    yield "points", f"{fit.n_points} fitted" + (f"; left out: {left_out}" if left_out else "")
+    yield "points", f"{fit.n_points} fitted"
     yield "counted", f"N = {counted.params or 'as given'}, C = {counted.flops or 'as given'}"
     value = "" if objective.value is None else f" = {objective.value:.8g}"
     yield "objective", f"{objective.name}{value}"
