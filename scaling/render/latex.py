@@ -46,12 +46,14 @@ def to_latex(table: Table, width: float | None = None) -> str:
     headings = [[column.name] for column in table.columns]
     alignment, lengths, breaks = [], [], []
     for index, (column, *cells) in enumerate(zip(table.columns, *body, strict=True)):
-        longest = max((_length(line) for cell in cells for line in cell), default=0)
-        longest_word = max((len(w) for cell in cells for w in " ".join(cell).split()), default=0)
+        lines = [line for cell in cells for line in cell]
+        longest = max(map(_length, lines), default=0)
+        longest_word = max((len(word) for line in lines for word in line.split()), default=0)
         is_broken = column.is_text and longest_word <= MAX_WORD  # a digest is not
         if is_broken and longest > longest_word:
             breaks.append(index)
-        text = r"p{0.4\linewidth}" if is_broken and longest > PARAGRAPH_ABOVE else "l"
+        is_long = is_broken and max(map(len, lines), default=0) > PARAGRAPH_ABOVE
+        text = r"p{0.4\linewidth}" if is_long else "l"
         alignment.append(text if column.is_text else "r")
         if width is not None:
             headings[index] = wrap(column.name, max(int(longest), 6)) or [""]
