@@ -14,7 +14,7 @@ from scaling.cli.options import BUDGET, CLUSTER, OUT, OVERRIDES, SWEEP, Training
 from scaling.cli.output import Output, choice, flag, option
 
 if TYPE_CHECKING:
-    from scaling.execute.run_sweep import SlurmArray, SweepOutcome
+    from scaling.execute.run_sweep import SweepOutcome
 
 SHOWN = 20  # runs with a reason that the summary lists
 
@@ -99,8 +99,16 @@ def run(
     loaded = load_with_overrides(sweep, overrides or ())
     outcome = run_sweep(loaded, folder_of(loaded, out, sweep), options)
     to_out = f" --out {shlex.quote(str(out))}" if out else ""
-    if outcome.array is not None:
-        document, text = _submitted(outcome.array, outcome.folder.path)
+    if (array := outcome.array) is not None:
+        text, document = array.script, dict[str, Any](script=array.script, job_id=None)
+        if array.job_id is not None:
+            document = {
+                "job_id": array.job_id,
+                "elements": array.elements,
+                "script": str(array.path),
+            }
+            text = f"{outcome.folder.path}: job {array.job_id} with {array.elements} elements\n"
+            text += f"next: scaling status {shlex.quote(str(outcome.folder.path))} --watch"
     else:
         document = outcome.status.to_dict()
         again = f"scaling run {shell_words}{to_out}"
@@ -112,15 +120,6 @@ def run(
             text = _summary(outcome, again)
     output.emit(document, lambda: text)
     raise typer.Exit(outcome.exit_code)
-
-
-def _submitted(array: SlurmArray, folder: Path) -> tuple[dict[str, Any], str]:
-    """The Slurm jobs that were submitted, or the script of those that were not."""
-    if array.job_id is None:
-        return {"script": array.script, "job_id": None}, array.script
-    document = {"job_id": array.job_id, "elements": array.elements, "script": str(array.path)}
-    text = f"{folder}: job {array.job_id} with {array.elements} elements"
-    return document, f"{text}\nnext: scaling status {shlex.quote(str(folder))} --watch"
 
 
 def _summary(outcome: SweepOutcome, again: str) -> str:

@@ -11,7 +11,6 @@ from pydantic import Field
 from scaling import accounting
 from scaling.config import Execution, RunConfig
 from scaling.config.base import Document
-from scaling.config.run_groups import RunGroup
 from scaling.config.task import TextFacts
 from scaling.plan import memory
 from scaling.plan.build import PlannedRun
@@ -42,10 +41,6 @@ class Speed:
         eval_steps = run.evals.points * run.evals.tokens / (3.0 * run.batch_tokens)
         n_steps = run.n_steps if n_steps is None else n_steps
         return self.step_seconds(step_flops(run)) * (n_steps + eval_steps)
-
-    def group_seconds(self, group: RunGroup) -> float:
-        """A shared prefix and the cooldowns of its branches, for every run of its pack."""
-        return sum(self.run_seconds(run, steps) for run, steps in group.incremental_steps())
 
 
 def step_flops(run: RunConfig) -> float:
@@ -192,7 +187,9 @@ def plan_document(
     shapes = len({(item.run.model, item.run.batch_size) for item in plan.runs})
     seconds = wall_seconds = None
     if speed:
-        seconds = sum(map(speed.group_seconds, plan.groups)) + shapes * speed.compile_seconds
+        steps = [pair for group in plan.groups for pair in group.incremental_steps()]
+        seconds = sum(speed.run_seconds(run, n_steps) for run, n_steps in steps)
+        seconds += shapes * speed.compile_seconds
         longest = max((entry.seconds or 0.0 for entry in runs), default=0.0)
         wall_seconds = max(seconds / workers, longest)
     optional: dict[str, Any] = {"device": device.name} if device else {}
