@@ -26,6 +26,8 @@ from scaling.render.table import Table
 from scaling.studies import runs
 from scaling.studies.study import Claim, Interval, Study, record_table
 
+Array = np.ndarray
+
 METRIC = "loss_at_position"
 RESAMPLES = 400
 MAX_CORRELATION = 0.99  # of the errors of neighbouring positions
@@ -55,8 +57,8 @@ class PositionCurve:
     n_params: int
     tokens: int
     seeds: int
-    context: np.ndarray
-    loss: np.ndarray
+    context: Array
+    loss: Array
     params: Mapping[str, Interval] = field(default_factory=dict)
     chi2: float | None = None
     unavailable: str = ""
@@ -125,7 +127,7 @@ def _fit_curve(cell: pd.DataFrame) -> PositionCurve:
     )
 
 
-def _correlated_noise(residual: np.ndarray) -> np.ndarray:
+def _correlated_noise(residual: Array) -> Array:
     """Normal errors (RESAMPLES, n), correlated as the residuals (n,) of neighbouring positions are
     (first-order autoregression): the same windows stand behind all positions.
     """
@@ -139,7 +141,7 @@ def _correlated_noise(residual: np.ndarray) -> np.ndarray:
     return noise
 
 
-def _intervals(fit: LawFit, points: Points, losses: np.ndarray) -> dict[str, Interval]:
+def _intervals(fit: LawFit, points: Points, losses: Array) -> dict[str, Interval]:
     """95 % intervals by a parametric bootstrap (Efron and Tibshirani 1993, section 6.5): refits to
     drawn losses (RESAMPLES, n).
     """

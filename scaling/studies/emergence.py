@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from pandas import DataFrame
 from scipy.optimize import isotonic_regression
 
 from scaling.fit.estimate import estimate
@@ -33,6 +34,8 @@ from scaling.studies.sharpness import (
     trend,
 )
 from scaling.studies.study import Claim, Interval, Study, record_table
+
+Array = np.ndarray
 
 NAMES: Mapping[str, str] = {
     "exact_match": "exact match",
@@ -73,8 +76,8 @@ class CurveFit(NamedTuple):
     formula: str
     rss: float
     aic: float
-    x: np.ndarray
-    y: np.ndarray
+    x: Array
+    y: Array
 
 
 class LikelihoodCurve(NamedTuple):
@@ -82,8 +85,8 @@ class LikelihoodCurve(NamedTuple):
     order of x. `r2` is the share of the variance of exact match that it explains.
     """
 
-    x: np.ndarray
-    y: np.ndarray
+    x: Array
+    y: Array
     r2: float
 
 
@@ -95,8 +98,8 @@ class EmergenceStudy:
     `n_excluded` runs differ from the others of their size in more than the seed.
     """
 
-    points: pd.DataFrame
-    final: pd.DataFrame
+    points: DataFrame
+    final: DataFrame
     trends: Mapping[str, Trend]
     curve_fits: list[CurveFit]
     likelihood_curve: LikelihoodCurve
@@ -113,7 +116,7 @@ class EmergenceStudy:
         return self.n_settled >= ALL_OR_NOTHING * self.n_digits
 
 
-def analyze(rows: pd.DataFrame) -> EmergenceStudy | None:
+def analyze(rows: DataFrame) -> EmergenceStudy | None:
     """The addition ladder in a table; None without three sizes whose exact match changes, or where
     operands are not uniform over all numbers.
     """
@@ -148,7 +151,7 @@ def analyze(rows: pd.DataFrame) -> EmergenceStudy | None:
     )
 
 
-def checkpoints(rows: pd.DataFrame) -> pd.DataFrame:
+def checkpoints(rows: DataFrame) -> DataFrame:
     """One row per run and step.
 
     Columns: run_id, seed, step, n, digits of an answer, `NAMES` (absent: nan), `nll` in nats per
@@ -165,7 +168,7 @@ def checkpoints(rows: pd.DataFrame) -> pd.DataFrame:
     return table.rename(columns={"n_params": "n"})
 
 
-def fit_curves(final: pd.DataFrame) -> list[CurveFit]:
+def fit_curves(final: DataFrame) -> list[CurveFit]:
     """The sigmoid 1 / (1 + (N_0 / N)^k) and the power law K N^a on the exact match of all runs; two
     free parameters each.
     """
@@ -185,7 +188,7 @@ def fit_curves(final: pd.DataFrame) -> list[CurveFit]:
     return made
 
 
-def fit_likelihood_curve(points: pd.DataFrame) -> LikelihoodCurve:
+def fit_likelihood_curve(points: DataFrame) -> LikelihoodCurve:
     """Isotonic regression of exact match on log-likelihood: it is only assumed to fall."""
     x, y = points.sort_values("nll", kind="stable")[["nll", "exact_match"]].to_numpy(float).T
     fitted, variance = isotonic_regression(y, increasing=False).x, float(np.var(y))

@@ -34,6 +34,8 @@ from scaling.render.table import Table
 from scaling.studies import runs
 from scaling.studies.study import Claim, Study, record_table
 
+Array = np.ndarray
+
 LAW_NAMES = ("overtraining", "chinchilla")
 EXTRAPOLATION = 4.0  # the largest ratio over the largest that is fitted, at least
 SAME_RATIO = 0.05  # ratios this near in ln(D/N) are one: D is a whole number of steps
@@ -53,15 +55,15 @@ class OvertrainingLadder:
     """
 
     points: Points
-    ratio_index: np.ndarray
-    ratios: np.ndarray
+    ratio_index: Array
+    ratios: Array
 
     @property
-    def is_fitted(self) -> np.ndarray:
+    def is_fitted(self) -> Array:
         """Mask over `ratios`: those that the laws are fitted to."""
         return self.ratios <= self.ratios[-1] / EXTRAPOLATION * (1 + SAME_RATIO)
 
-    def runs_at(self, index: int) -> np.ndarray:
+    def runs_at(self, index: int) -> Array:
         """Indices of the runs of a ratio; -1 is the largest."""
         return np.flatnonzero(self.ratio_index == index % len(self.ratios))
 
@@ -74,11 +76,11 @@ class OvertrainingStudy:
     laws: dict[str, LawFit]
     unavailable: dict[str, str]
 
-    def predicted(self, law: str) -> np.ndarray:
+    def predicted(self, law: str) -> Array:
         """The loss of every run (n,) by a law."""
         return np.exp(self.laws[law].predict(self.ladder.points))
 
-    def error(self, law: str) -> np.ndarray:
+    def error(self, law: str) -> Array:
         """Predicted / measured - 1 (n,)."""
         return np.asarray(self.predicted(law) / self.ladder.points.loss - 1)
 
