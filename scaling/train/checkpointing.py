@@ -83,7 +83,7 @@ def restore_or_init(
     Raises ScalingError when it was written under other conditions and `allow_changes` is not set.
     """
     for backend in _backends(path, execution):
-        if not broadcast_from_host0(np.array([backend.exists(path)]))[0]:
+        if broadcast_from_host0(backend.exists(path)) == [0]:
             continue
         try:
             return _restore(backend, path, group, execution, allow_changes)
@@ -145,7 +145,7 @@ def _check_conditions(
         for key in sorted({*was, *now})
         if was.get(key) != now.get(key)
     ]
-    if not allow_changes and broadcast_from_host0(np.array([bool(changed)]))[0]:
+    if not allow_changes and broadcast_from_host0(bool(changed)) == [1]:
         raise ScalingError(
             "the checkpoint was written under other conditions, so the bits would differ: "
             + "; ".join(changed),

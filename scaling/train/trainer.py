@@ -167,8 +167,9 @@ class Trainer:
             while step < self.config.n_steps and not self._all_diverged():
                 boundary = next(boundary for boundary in boundaries if boundary > step)
                 count = min(boundary - step, dispatch_steps(self.config), self.timer.max_steps())
-                control_flags = np.array([self.should_stop(), self.timer.save_is_due(), count])
-                stop, save, count = map(int, broadcast_from_host0(control_flags))
+                stop, save, count = broadcast_from_host0(
+                    self.should_stop(), self.timer.save_is_due(), count
+                )
                 if stop or save:
                     self._read_losses(in_flight)
                     began = time.monotonic()
