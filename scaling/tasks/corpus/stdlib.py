@@ -44,7 +44,7 @@ def stdlib_store() -> Path:
     """
     from filelock import FileLock, Timeout
 
-    files = source_files(_root())
+    files = source_files(Path(sysconfig.get_paths()["stdlib"]))
     folder = cache_folder("stores") / f"stdlib-{_fingerprint(files)}"
     if (folder / MANIFEST).is_file():
         return folder
@@ -99,10 +99,6 @@ def held_out(sizes: dict[str, int]) -> set[str]:
             chosen.add(name)
             taken += sizes[name]
     return chosen
-
-
-def _root() -> Path:
-    return Path(sysconfig.get_paths()["stdlib"])
 
 
 def _fingerprint(files: dict[str, Path]) -> str:
