@@ -62,31 +62,25 @@ def half_of_chance(curves: DataFrame) -> float:
     return float(np.log(curves["vocab_size"].iloc[0]) / 2)
 
 
-def claims(curves: DataFrame) -> list[Claim]:
+def claims(curves: DataFrame) -> Iterator[Claim]:
     """Two layers copy below half of ln V and learn it in one drop; one layer does neither."""
-    table, half, made = ends(curves), half_of_chance(curves), []
+    table, half = ends(curves), half_of_chance(curves)
     deep, shallow = table[table["layers"] > 1], table[table["layers"] == 1]
     depth = "two layers" if (deep["layers"] == 2).all() else "two layers or more"
+    drop = "largest drop within a third of the steps so far"
     for learns, name, among in ((True, depth, deep), (False, "one layer", shallow)):
-        for column, quantity, limit, above, bound in (
-            ("copied loss", "copied loss at the end", half, not learns, ("not below", "below")),
-            (
-                "largest drop, nats",
-                "largest drop within a third of the steps so far",
-                MIN_DROP,
-                learns,
-                ("at least", "below"),
-            ),
+        for column, quantity, limit, above, at_least in (
+            ("copied loss", "copied loss at the end", half, not learns, "not below"),
+            ("largest drop, nats", drop, MIN_DROP, learns, "at least"),
         ):
-            expected = f"{bound[0] if above else bound[1]} {limit:.3g} nats"
+            expected = f"{at_least if above else 'below'} {limit:.3g} nats"
             expected += ", half of ln V" if limit is half else ""
             measured, holds = "no such runs", None
             if len(among):
                 worst = among[column].min() if above else among[column].max()
                 several = f", the worst of {len(among)} runs" if len(among) > 1 else ""
                 measured, holds = f"{worst:.3g} nats{several}", bool((worst >= limit) == above)
-            made.append(Claim(f"{quantity}, {name}", expected, measured, holds))
-    return made
+            yield Claim(f"{quantity}, {name}", expected, measured, holds)
 
 
 def notes(curves: DataFrame) -> list[str]:

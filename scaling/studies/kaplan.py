@@ -214,31 +214,27 @@ def _critical_batch(
     return power, loss_before, noise_before
 
 
-def claims(study: KaplanStudy) -> list[Claim]:
+def claims(study: KaplanStudy) -> Iterator[Claim]:
     """How straight each law is, with its exponent and Kaplan's; other data and sizes have other
     exponents.
     """
-    made = [
-        Claim(
-            f"L({law.letter}) as one power, R2 in logs ({law.counted})",
+    for law in study.laws:
+        letter, alpha = law.letter, law.exponent
+        yield Claim(
+            f"L({letter}) as one power, R2 in logs ({law.counted})",
             f"at least {MIN_R2:g}",
-            f"{law.r2:.3f} with alpha_{law.letter} = {law.exponent:.3g} (Kaplan {law.published:g})",
+            f"{law.r2:.3f} with alpha_{letter} = {alpha:.3g} (Kaplan {law.published:g})",
             law.r2 >= MIN_R2,
         )
-        for law in study.laws
-    ]
     if study.batch is not None:
         exponent = study.batch.exponent
-        made.append(
-            Claim(
-                "critical batch by gradient noise at the ends of runs, "
-                "1/alpha_B of B = B* / L^(1/alpha_B)",
-                "above 0: noise grows as loss falls",
-                f"{exponent:.3g} (Kaplan {1 / ALPHA_B:.2g})",
-                exponent.lo > 0,
-            )
+        yield Claim(
+            "critical batch by gradient noise at the ends of runs, "
+            "1/alpha_B of B = B* / L^(1/alpha_B)",
+            "above 0: noise grows as loss falls",
+            f"{exponent:.3g} (Kaplan {1 / ALPHA_B:.2g})",
+            exponent.lo > 0,
         )
-    return made
 
 
 def notes(study: KaplanStudy) -> list[str]:

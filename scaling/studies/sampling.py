@@ -202,7 +202,7 @@ def cheapest(candidates: DataFrame, queries: Sequence[float] | Array) -> DataFra
     return optimum.assign(total=optimum["training"] + optimum["sampling"])
 
 
-def claims(study: SamplingStudy) -> list[Claim]:
+def claims(study: SamplingStudy) -> Iterator[Claim]:
     """The law, the decoder, the forecasts, the plateau of votes, and training against sampling."""
     models, ahead, laws = study.models, study.forecasts, study.models.dropna()
     measured, holds = "no model solves some of the problems and not all", None
@@ -210,13 +210,15 @@ def claims(study: SamplingStudy) -> list[Claim]:
         b, worst = laws["b"], laws["R2"].min()
         measured = f"{worst:.3f} ({len(laws)} models, b {b.min():.2f} to {b.max():.2f})"
         holds = bool(worst >= MIN_R2)
-    z = max(models["z"], key=abs)
-    gaps = (models["majority"] - models["mode is right"]).abs()
     quantity = "R2 of -log pass@k = a k^-b over k = 1 .. 1e4, lowest of all models"
-    made = [Claim(quantity, f">= {MIN_R2}", measured, holds)]
-    quantity = "sampled pass@1 minus mean exp(-NLL), the largest of all models"
-    expected = f"within {MAX_Z:g} standard errors"
-    made.append(Claim(quantity, expected, f"{z:+.2f} standard errors", abs(z) <= MAX_Z))
+    yield Claim(quantity, f">= {MIN_R2}", measured, holds)
+    z = max(models["z"], key=abs)
+    yield Claim(
+        "sampled pass@1 minus mean exp(-NLL), the largest of all models",
+        f"within {MAX_Z:g} standard errors",
+        f"{z:+.2f} standard errors",
+        abs(z) <= MAX_Z,
+    )
     for name in ("beta_binomial", "logit_normal"):
         measured, holds = "no model has both right and wrong samples", None
         if len(ahead):
@@ -228,13 +230,15 @@ def claims(study: SamplingStudy) -> list[Claim]:
             holds = bool(error.mean() < by_line.mean())
         quantity = f"mean error of pass@1e4 as forecast from {FORECAST_FROM} samples, "
         expected = f"less than by the {FORECASTERS['line']}"
-        made.append(Claim(quantity + FORECASTERS[name], expected, measured, holds))
-    quantity = (
-        "majority vote of all samples minus the share of problems whose most likely answer is right"
+        yield Claim(quantity + FORECASTERS[name], expected, measured, holds)
+    gaps = (models["majority"] - models["mode is right"]).abs()
+    yield Claim(
+        "majority vote of all samples minus the share of problems whose most likely answer is "
+        "right",
+        f"within {MAX_PLATEAU_GAP}",
+        f"{gaps.mean():.3f} on average, {gaps.max():.3f} at most",
+        bool(gaps.mean() <= MAX_PLATEAU_GAP),
     )
-    measured = f"{gaps.mean():.3f} on average, {gaps.max():.3f} at most"
-    is_near = bool(gaps.mean() <= MAX_PLATEAU_GAP)
-    made.append(Claim(quantity, f"within {MAX_PLATEAU_GAP}", measured, is_near))
     measured, holds = "no coverage that several models reach", None
     if len(study.candidates):
         few, *_, many = table_rows(cheapest(study.candidates, QUERIES))
@@ -243,7 +247,7 @@ def claims(study: SamplingStudy) -> list[Claim]:
         )
         holds = many.training > few.training and many.k < few.k
     expected = "more training and fewer samples for many queries"
-    return [*made, Claim("cheapest N, D, k at one query and at 1e9", expected, measured, holds)]
+    yield Claim("cheapest N, D, k at one query and at 1e9", expected, measured, holds)
 
 
 def nearest_to_half(models: DataFrame) -> pd.Series:

@@ -48,7 +48,7 @@ def test_mup_at_the_base_width_changes_nothing(variant):
     logits = [run_once(make_forward(each, SEQ_LEN), params, TOKENS_BT) for each in (model, plain)]
     assert same_bits(*logits)
     gradient = jax.tree.map(lambda leaf: 0.01 * leaf + 0.02, params)
-    assert same_bits(updated(model, params, gradient), updated(None, params, gradient))
+    assert same_bits(updated(model, params, gradient), updated(plain, params, gradient))
 
 
 def test_initial_scales_are_those_of_the_base_where_width_must_not_matter():
