@@ -30,8 +30,15 @@ from scaling.tasks.corpus.documents import (
     has_rows,
     list_files,
 )
-from scaling.tasks.corpus.store_writer import check_overwritable, write_store
-from scaling.tasks.corpus.token_store import Chunk, Source, Split, TokenizerFacts, verify
+from scaling.tasks.corpus.token_store import (
+    Chunk,
+    Source,
+    Split,
+    TokenizerFacts,
+    check_overwritable,
+    verify,
+    write_store,
+)
 from scaling.tasks.corpus.tokenizer import (
     Encoder,
     byte_encoder,

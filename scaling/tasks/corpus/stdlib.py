@@ -20,8 +20,13 @@ import numpy as np
 
 from scaling.errors import DISK, STOPPED, ScalingError
 from scaling.store.cache import cache_folder
-from scaling.tasks.corpus.store_writer import write_store
-from scaling.tasks.corpus.token_store import MANIFEST, SCHEMA, Chunk, Source
+from scaling.tasks.corpus.token_store import (
+    MANIFEST,
+    SCHEMA,
+    Chunk,
+    Source,
+    write_store,
+)
 from scaling.tasks.corpus.tokenizer import BYTES
 
 VAL_FRAC = 0.1
