@@ -71,6 +71,7 @@ class WarningCode(StrEnum):
     BELOW_DATA = "below_data"
     OUTSIDE_DATA = "outside_data"
     LAW_FORM = "law_form"
+    UNPLANNED_COST = "unplanned_cost"
     UNTESTED = "untested"
     APPROACHES_DISAGREE = "approaches_disagree"
     NO_MODEL = "no_model"

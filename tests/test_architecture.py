@@ -25,7 +25,7 @@ ALLOWED = {  # LAYOUT: the pipeline, left to right
     "points": {*CONFIG, "accounting", "store"},
     "train": {*CONFIG, "accounting", "tasks", "store"},
     "tuning": {*CONFIG, "accounting", "plan", "recipe", "store"},
-    "fit": {*CONFIG, "accounting", "points", "store", "tasks"},
+    "fit": {*CONFIG, "accounting", "points", "recipe", "store", "tasks"},
     "predict": {*CONFIG, "accounting", "fit", "points", "recipe", "store", "plan", "render"},
     "execute": {
         *CONFIG,

@@ -17,10 +17,9 @@ import shutil
 import signal
 import subprocess
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -109,14 +108,13 @@ def attempt(
             f"inject={point.call}:signal=SIGKILL:when={point.k}",
         ]
     )
-    tracer = subprocess.Popen(
-        ["strace", "-qq", "-y", "-p", str(target), *what], stderr=subprocess.DEVNULL
-    )
-    while b"TracerPid:\t0\n" in Path(f"/proc/{target}/status").read_bytes():
-        time.sleep(0.001)
+    tracer = subprocess.Popen(["strace", "-y", "-p", str(target), *what], stderr=subprocess.PIPE)
+    assert tracer.stderr is not None
+    if b"attached" not in (said := tracer.stderr.readline()):  # from here on no call is missed
+        raise RuntimeError(f"strace cannot watch the child: {said.decode()}")
     os.kill(child, signal.SIGCONT)
     status = os.waitpid(child, 0)[1]
-    tracer.wait()
+    tracer.communicate()
     return status
 
 
@@ -188,10 +186,14 @@ def reference(sweep: Path, scratch: Path) -> pd.DataFrame:
 def try_point(
     sweep: Path, scratch: Path, point: Point, want: pd.DataFrame, prepare: Prepare = lambda: None
 ) -> Verdict:
-    """Kill at a point, read, complete, judge."""
+    """Kill at a point (of an earlier call where a run has fewer), read, complete, judge."""
     verdict, folder = Verdict(), scratch / "killed"
     shutil.rmtree(folder, ignore_errors=True)
     status = attempt(sweep, folder, point, prepare=prepare)
+    while not os.WIFSIGNALED(status) and point.k > 1:  # it made fewer calls than when counted
+        point = replace(point, k=point.k // 2)
+        shutil.rmtree(folder)
+        status = attempt(sweep, folder, point, prepare=prepare)
     verdict.kills += os.WIFSIGNALED(status)
     witness = Witness(folder)
     witness.look(verdict, str(point))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from scaling.cli.app import add_command
+from scaling.cli.options import GLOB
 from scaling.cli.output import Output, TableOutput, argument, echo_err, flag, option, page
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def prepare(
     separator: str | None = option(
         "The token of a tokenizer.json that ends each document.", metavar="TOKEN"
     ),
+    patterns: list[str] | None = GLOB,
     *,
     output: Output,
 ) -> None:
@@ -64,6 +66,7 @@ def prepare(
         streaming=streaming,
         max_documents=max_documents,
         separator=separator,
+        patterns=patterns or (),
     )
     for warning in document.get("warnings", []):
         echo_err(f"warning: {warning['message']}")

@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from scaling.cli.options import COUNT, HOURS, MFU, device_time
+from scaling.cli.options import COUNT, GLOB, HOURS, MFU, device_time
 from scaling.cli.output import Output, argument, echo_err, flag, option, print_json
 from scaling.errors import ScalingError
 
@@ -43,6 +43,7 @@ def init(
         "prepared as data/NAME.",
         metavar="stdlib|FOLDER",
     ),
+    patterns: list[str] | None = GLOB,
     yes: bool = flag(
         "Ask nothing: take 1e13, cpu, stdlib for what is not given.", names="--yes -y"
     ),
@@ -57,7 +58,7 @@ def init(
 
     Example: scaling init sweeps/first.toml --budget 1e13 --device cpu --data stdlib
 
-    Example: scaling init sweeps/short.toml --minutes 10 --data notes
+    Example: scaling init sweeps/short.toml --minutes 10 --data notes --glob '*.md'
 
     Example: scaling init sweeps/large.toml --device h100 --count 8 --hours 72 --mfu 0.4
     """
@@ -92,9 +93,10 @@ def init(
     kind = first_sweep.device_kind(name)
     if minutes is not None:
         flops = first_sweep.device_flops(minutes, name)
-    corpus = _answer("data", data, yes, first_sweep.check_data)
+    globs = patterns or ()
+    corpus = _answer("data", data, yes, lambda text: first_sweep.check_data(text, globs))
     if first_sweep.is_raw_text(corpus):
-        corpus = first_sweep.prepare_text(corpus, flops, echo_err)
+        corpus = first_sweep.prepare_text(corpus, flops, echo_err, globs)
     first, warnings = first_sweep.first_sweep(path, flops, kind, corpus)
     planned = first.plan
     _check_free(path)

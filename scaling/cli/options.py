@@ -45,6 +45,11 @@ ALLOW_CHANGES = flag(
     "Continue although code, corpus, versions, threads or devices have changed.",
     names="--accept-changes",
 )
+GLOB = option(
+    "Of a folder of text only the files whose path below it matches: '*.md', 'docs/*'. Repeatable.",
+    metavar="PATTERN",
+    names="--glob",
+)
 HOURS = option("Budget as hours on --count devices of type --device at --mfu.", TIME, "H")
 COUNT = option("Devices to train on: gives the hours of training.", TIME, "K")
 MFU = option(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,6 +59,7 @@ class Display:
             text += f", {len(self.plan.infeasible)} infeasible cells (scaling plan gives reasons)"
         self._line(text)
         if is_interactive(self.console) and self.tracker.runs:
+            self._line(f"in a browser: scaling report {shlex.quote(str(self.folder))} --watch")
             self.live = Live(
                 self._table(), console=self.console, refresh_per_second=4, transient=True
             )

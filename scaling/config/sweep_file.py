@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import os
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -50,6 +50,12 @@ FORMS = (
 def load_sweep(path: Path) -> Sweep:
     """Read a sweep file. Raises ScalingError that names the file and every mistake in it."""
     return _sweep(read_toml(path), str(path))
+
+
+def sweep_in(folders: Iterable[str | Path]) -> Sweep | None:
+    """The sweep, as it was tuned, of the first of some results folders that holds one."""
+    files = (Path(folder) / "sweep.toml" for folder in folders)
+    return next((load_sweep(path) for path in files if path.is_file()), None)
 
 
 def parse_sweep(text: str, where: str) -> Sweep:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,13 +53,19 @@ def device_flops(minutes: float, device: str) -> float:
     return flops_of_minutes(minutes, 1, DEVICES[TYPICAL.get(device, device)].flops_per_second)
 
 
-def check_data(data: str) -> str:
+def check_data(data: str, patterns: Sequence[str] = ()) -> str:
     """`data`, where it is "stdlib", a token store, a file or a folder of text. Raises ScalingError
-    where it is none of them.
+    where it is none of them, or no file of text for `patterns` to choose from.
     """
     path = Path(data).expanduser()
     if is_raw_text(data):
-        list_files([path])
+        list_files([path], None, patterns)
+    elif patterns:
+        raise ScalingError(
+            "--glob chooses among the files of a folder of text",
+            where=f"--data {data}",
+            remedy="leave it out, or name such a folder",
+        )
     elif data == "stdlib" or path.exists():
         corpus_task(data)
     else:
@@ -84,9 +91,11 @@ def is_raw_text(data: str) -> bool:
     return data != "stdlib" and (path.is_file() or is_folder)
 
 
-def prepare_text(data: str, flops: float, on_message: OnMessage) -> str:
+def prepare_text(
+    data: str, flops: float, on_message: OnMessage, patterns: Sequence[str] = ()
+) -> str:
     """Prepare text as a token store in data/NAME; returns its folder. Bytes are the vocabulary, or
-    for much text and training 4,096 BPE tokens.
+    for much text and training 4,096 BPE tokens. Of a folder `patterns` choose the files.
 
     Raises ScalingError where data/NAME holds another text, or this one as it was before a change.
     """
@@ -94,17 +103,19 @@ def prepare_text(data: str, flops: float, on_message: OnMessage) -> str:
     out = Path("data") / (source.resolve().stem if source.is_file() else source.resolve().name)
     if out.resolve() == source.resolve():
         out = out.with_name(f"{out.name}-tokens")
-    files = list_files([source], out).files
-    size = sum(path.stat().st_size for path in files[source])
+    listed = list_files([source], out, patterns)
+    size = sum(path.stat().st_size for path in listed.files[source])
+    left_out = f"; left out: {listed.unmatched} other files" if listed.unmatched else ""
     if (out / MANIFEST).exists():
-        _check_same_text(out, files)
-        on_message(f"using {out}, prepared earlier from {source}: {format_bytes(size)}")
+        _check_same_text(out, listed.files)
+        on_message(f"using {out}, prepared earlier from {source}: {format_bytes(size)}{left_out}")
         return str(out)
     is_large = size >= MANY_BYTES and flops >= MANY_FLOPS
     tokenizer = "bpe" if is_large else "bytes"
-    manifest = prepare([source], out, tokenizer, BPE_VOCAB_SIZE)
+    manifest = prepare([source], out, tokenizer, BPE_VOCAB_SIZE, patterns=patterns)
     vocabulary = f"{BPE_VOCAB_SIZE} BPE tokens" if is_large else "256 bytes"
-    on_message(f"prepared {source} as {out}: {format_bytes(size)}, vocabulary of {vocabulary}")
+    facts = f"{format_bytes(size)}, vocabulary of {vocabulary}{left_out}"
+    on_message(f"prepared {source} as {out}: {facts}")
     for warning in manifest.get("warnings", ()):
         on_message(f"warning: {warning['message']}")
     return str(out)

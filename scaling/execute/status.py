@@ -118,6 +118,7 @@ def read_status(folder: SweepFolder, monitor: HeartbeatMonitor | None = None) ->
     progress = {run_id: group for group in groups for run_id in group.run_ids}
     claimed = {run_id for peer in training for run_id in peer.claims or ()}
     corrupt = {run_id: file.reason for file in rows.corrupt_files for run_id in file.run_ids}
+    tokens = {run.run_id: run.tokens for run in plan.runs}
 
     def run_status(planned: PlannedRunEntry) -> RunStatus:
         run_id = planned.run_id
@@ -127,8 +128,11 @@ def read_status(folder: SweepFolder, monitor: HeartbeatMonitor | None = None) ->
         split: Literal["train", "val"] = "val"
         if run_id not in losses and run_id in claimed:
             state, reason, split = "running", None, "train"
-            if run_id in progress:
-                step, loss = progress[run_id].step, progress[run_id].loss
+            group = progress.get(run_id)
+            if group is not None and planned.tokens < tokens.get(group.run_id, 0):
+                state, reason = "missing", f"branches off {group.run_id}, which is in training"
+            elif group is not None:
+                step, loss = group.step, group.loss
         elif run_id not in losses and run_id in corrupt:
             state = "missing"
             reason = f"its file is corrupt ({corrupt[run_id]}); `scaling run` trains it again"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -20,7 +19,6 @@ from scaling.points.units import (
     Header,
     Quantity,
     Unit,
-    parse_cell,
     parse_unit,
     read_header,
     word_set,
@@ -211,21 +209,24 @@ def _rank(name: str, letter: str) -> tuple[bool, bool, bool] | None:
     return is_unit, bool(re.search(r"[/.]\w", _CONTAINER.sub("", name))), bool(own & SECONDARY)
 
 
-def candidates(letter: str, names: Sequence[str]) -> list[str]:
-    """The columns that may hold a letter: those of the surest names."""
-    ranks = {name: rank for name in names if (rank := _rank(name, letter)) is not None}
+def candidates(letter: str, names: Sequence[str], *, readable: bool = False) -> list[str]:
+    """The columns that may hold a letter: those of the surest names (of known units)."""
+    known = [name for name in names if not (readable and read_header(name, letter).unknown)]
+    ranks = {name: rank for name in known if (rank := _rank(name, letter)) is not None}
     return [name for name in ranks if ranks[name] == min(ranks.values())]
 
 
-def nominal_budgets(names: Sequence[str]) -> list[str]:
-    """The columns of intended budgets, such as `flops_budget` or `Target Compute (FLOPs)`."""
+def _nominal_budget(names: Sequence[str]) -> str | None:
+    """The column of intended budgets, such as `flops_budget` or `Target Compute (FLOPs)`, where
+    there is one.
+    """
+    allowed = BUDGET | INTENDED | NOUNS["C"] | WORDS["C"] | word_set("group label id level")
     chosen = []
     for name in names:
         words = set(last_name(read_header(name, "C").name).split("_"))
-        is_budget = bool(words & BUDGET or (words & INTENDED and words & NOUNS["C"]))
-        allowed = BUDGET | INTENDED | NOUNS["C"] | WORDS["C"] | word_set("group label id level")
+        is_budget = words & BUDGET or (words & INTENDED and words & NOUNS["C"])
         chosen += [name] if is_budget and words <= allowed else []
-    return chosen
+    return chosen[0] if len(chosen) == 1 else None
 
 
 def resolve(table: pd.DataFrame, given: Mapping[str, str], needed: Sequence[str] = ()) -> Columns:
@@ -247,20 +248,19 @@ def resolve(table: pd.DataFrame, given: Mapping[str, str], needed: Sequence[str]
         used.remove("L")  # what is fitted are the accuracies Y
     if len({"N", "D", "C"} & set(given)) > 1:
         used -= {"N", "D", "C"}
-    for letter in NOUNS:
-        if letter in columns or letter not in used:
-            continue
-        known = [name for name in names if not read_header(name, letter).unknown]
-        free = [name for name in candidates(letter, known) if name not in columns.values()]
-        if not free:
+    for letter in [letter for letter in NOUNS if letter in used - set(columns)]:
+        readable = candidates(letter, names, readable=True)
+        if free := [name for name in readable if name not in columns.values()]:
+            columns[letter], headers[letter] = free[0], read_header(free[0], letter)
+            several |= {} if _are_equal(table, letter, free) else {letter: free}
+        else:
             unread += [(letter, name) for name in candidates(letter, names)]
-            continue
-        columns[letter], headers[letter] = free[0], read_header(free[0], letter)
-        if not _are_equal(table, letter, free):
-            several[letter] = free
-    budgets = [name for name in nominal_budgets(names) if name not in given.values()]
-    nominal = budgets[0] if len(budgets) == 1 else None
-    if nominal and "C" in used - set(columns) and numbers_of(table, nominal, "C").notna().all():
+    nominal = _nominal_budget([name for name in names if name not in given.values()])
+    if (
+        nominal
+        and "C" in used - set(columns)
+        and _numbers(table, "C", [nominal]).notna().all(axis=None)
+    ):
         columns["C"], headers["C"] = nominal, read_header(nominal, "C")
     own = {"N", "D", "C"} & set(needed)
     if len(own) == 1 and own <= set(columns):  # and needs not be derived
@@ -287,31 +287,24 @@ def resolve(table: pd.DataFrame, given: Mapping[str, str], needed: Sequence[str]
     return Columns(columns, headers, frozenset(columns) - frozenset(given), nominal)
 
 
-def numbers_of(table: pd.DataFrame, name: str, letter: str) -> pd.Series:
-    """A column in plain units, NaN where a cell is no number, with or without a unit."""
-    import numpy as np
+def _numbers(table: pd.DataFrame, letter: str, names: Sequence[str]) -> pd.DataFrame:
+    """Columns in plain units, NaN where a cell is no number."""
     import pandas as pd
 
-    unit = read_header(name, letter).unit
-    numbers = pd.to_numeric(table[name], errors="coerce").to_numpy(float, na_value=np.nan)
-    numbers = unit.to_plain(numbers) if unit else numbers.copy()
-    for row in np.flatnonzero(np.isnan(numbers)):
-        with suppress(ValueError):
-            cell = str(table[name].iloc[row]).strip()
-            numbers[row] = parse_cell(cell, QUANTITIES.get(letter, Quantity.NUMBER))[0]
-    return pd.Series(numbers, table.index)
+    from scaling.points.cells import numeric
+
+    return pd.DataFrame({name: numeric(table, name, letter, lenient=True) for name in names})
 
 
 def _are_equal(table: pd.DataFrame, letter: str, names: Sequence[str]) -> bool:
     """Whether columns hold the same numbers (counts within 1 %) wherever they hold any."""
     if len(names) < 2:
         return True
-    first, within = numbers_of(table, names[0], letter), 1e-6 if letter == "L" else 0.01
-    others = (numbers_of(table, name, letter) for name in names[1:])
-    return all(
-        ((other / first - 1).abs().le(within) | other.isna()).all() & (other.notna().any())
-        for other in others
-    )
+    numbers, within = _numbers(table, letter, names), 1e-6 if letter == "L" else 0.01
+    others = numbers[names[1:]]
+    differences = others.div(numbers[names[0]], axis=0) - 1
+    same = differences.abs().le(within) | others.isna()
+    return bool(same.all(axis=None) and others.notna().any().all())
 
 
 def letter_for_units(letter: str, name: str) -> str:

@@ -10,10 +10,12 @@ import numpy as np
 import pandas as pd
 
 from scaling.errors import ScalingError
-from scaling.points.columns import Columns, candidates, column_named, numbers_of
+from scaling.points.cells import numeric
+from scaling.points.columns import Columns, candidates, column_named
 from scaling.points.points import Points
-from scaling.points.units import FLOPS_SCALES, PF_DAY, read_header
-from scaling.warning import ResultWarning, WarningCode, warn
+from scaling.points.table_rows import TableRows
+from scaling.points.units import FLOPS_SCALES, PF_DAY
+from scaling.warning import WarningCode
 
 MAX_FACTOR = 10.0  # a column C this many times off 6 N D counts other things than training
 MAX_WITHIN = 1.0  # of one C: runs that a nominal budget groups
@@ -24,11 +26,18 @@ UNITS_OF_FLOPS |= {"PF-days": PF_DAY, "TF-days": PF_DAY / 1e3}
 COUNT_WORDS = {"thousands": 1e3, "millions": 1e6, "billions": 1e9, "trillions": 1e12}
 COUNT_WORDS["millions and billions"] = 1e15
 
+# names of columns whose product says how many tokens there were
 RATIOS = "tokens_per_param tokens_per_parameter token_param_ratio tokens_params_ratio tpp d_n"
 STEPS = "steps n_steps num_steps train_steps training_steps total_steps max_steps global_step"
 BATCH_TOKENS = "batch_tokens tokens_per_batch tokens_per_step batch_size_tokens"
 BATCHES = "batch_size global_batch_size train_batch_size bsz gbs gbsz bs batch"
 LENGTHS = "seq_len seq_length sequence_length context_length block_size n_ctx max_seq_len seqlen"
+PRODUCTS = (  # letter and name of the product, and its factors: names with the letter of their unit
+    ("D", "tokens", (("", "N"), (RATIOS, ""))),
+    ("D", "tokens", ((STEPS, "S"), (BATCH_TOKENS, "B"))),
+    ("D", "tokens", ((STEPS, "S"), (BATCHES, ""), (LENGTHS, ""))),
+    ("B", "batch_tokens", ((BATCHES, ""), (LENGTHS, ""))),
+)
 
 
 def with_tokens(
@@ -38,55 +47,43 @@ def with_tokens(
     many tokens there were: N times tokens per parameter, steps times the batch, or sequences times
     their length; and the notes that say so.
     """
-    names = list(map(str, table.columns))
-    sizes = [given["N"]] if "N" in given else candidates("N", names)
-    ratio, steps, batch_tokens, batches, length = (
-        [column_named(table, words.split())]
-        for words in (RATIOS, STEPS, BATCH_TOKENS, BATCHES, LENGTHS)
-    )
-    sequences = {"": [*batches, *length]}
-    products: list[tuple[str, str, dict[str, list[str | None]]]] = [
-        ("D", "tokens", {"N": [*sizes] if len(sizes) == 1 else [None], "": ratio}),
-        ("D", "tokens", {"S": steps, "B": batch_tokens}),
-        ("D", "tokens", {"S": steps, **sequences}),
-        ("B", "batch_tokens", sequences),
-    ]
     notes: list[str] = []
-    for letter, made, product in products:
-        factors = [(each, name) for each, named in product.items() for name in named]
-        read = {each: [n for n in names if not read_header(n, each).unknown] for each in "DCB"}
-        known = [*given, *(each for each in "DCB" if candidates(each, read[each]))]
-        is_there = letter in known or (letter == "D" and "C" in known)
-        if letter not in inputs or is_there or any(name is None for _, name in factors):
+    for letter, made, factors in PRODUCTS:
+        names = list(map(str, table.columns))
+        known = {*given, *(each for each in "DCB" if candidates(each, names, readable=True))}
+        if letter not in inputs or letter in known or (letter == "D" and "C" in known):
             continue
-        tokens = np.ones(len(table))
-        for each, name in factors:
-            tokens = tokens * numbers_of(table, str(name), each).to_numpy()
-        table, names = table.assign(**{made: tokens}), [*names, made]
-        listed = " x ".join(repr(name) for _, name in factors)
+        sizes = [given["N"]] if "N" in given else candidates("N", names)
+        size = sizes[0] if len(sizes) == 1 else None
+        columns = [column_named(table, each.split()) if each else size for each, _ in factors]
+        named = [name for name in columns if name is not None]
+        if len(named) < len(factors):
+            continue
+        units = [unit for _, unit in factors]
+        read = [numeric(table, *pair, lenient=True) for pair in zip(named, units, strict=True)]
+        table = table.assign(**{made: np.prod(read, 0)})
+        listed = " x ".join(map(repr, named))
         notes.append(f"{made.replace('_', ' ')} derived: {listed}")
     return table, notes
 
 
-def points_from_numbers(
-    numbers: dict[str, np.ndarray], columns: Columns, given: Mapping[str, str]
-) -> tuple[Points, list[str], list[ResultWarning]]:
+def points_of_rows(rows: TableRows, columns: Columns, given: Mapping[str, str]) -> Points:
     """Points with D and C derived by C = 6 N D where the table lacks one of them."""
-    notes: list[str] = []
-    warnings: list[ResultWarning] = []
+    numbers, notes = rows.numbers, rows.notes
     n, d, c = (numbers.get(letter) for letter in "NDC")
     convention = {"params": columns.params_convention, "flops": "as given"}
     if n is not None and d is not None and c is not None:
         off, name = np.log(c / (6.0 * n * d)), columns.names["C"]
-        disagreement = _flops_disagree(off, name, "C" in given)
-        middle = float(np.exp(np.median(off)))
-        jitter = _jitter(np.log(n), off) if name == columns.nominal and "C" not in given else 0.0
-        if disagreement:
-            warnings.append(disagreement)
-        elif jitter <= JITTER and abs(middle - 1) > 0.1:
-            notes.append(f"{name!r} is {middle:.3g} times 6 N D (median)")
-        if disagreement or jitter > JITTER:
+        middle, jitter = float(np.exp(np.median(off))), 0.0
+        if name == columns.nominal and "C" not in given:
+            # how far it is off a parabola in log N: another way of counting follows one
+            x = np.log(n) - np.log(n).mean()
+            design = np.stack([np.ones_like(x), x, x * x][: 3 if len(x) > 4 else 1], 1)
+            jitter = float(np.std(off - design @ np.linalg.lstsq(design, off, rcond=None)[0]))
+        if _flops_disagree(rows, off, name, "C" in given) or jitter > JITTER:
             c = None
+        elif abs(middle - 1) > 0.1:
+            notes.append(f"{name!r} is {middle:.3g} times 6 N D (median)")
     if n is not None and d is None and c is not None:
         d = c / (6.0 * n)
         tokens, name = float(np.median(d)), columns.names["C"]
@@ -98,8 +95,7 @@ def points_from_numbers(
             )
         notes.append("tokens derived: D = C / (6 N)")
     if n is not None and d is not None and c is None:
-        c = 6.0 * n * d
-        convention["flops"] = "6nd"
+        c, convention["flops"] = 6.0 * n * d, "6nd"
         notes.append("FLOPs derived: C = 6 N D")
     if c is not None and (impossible := c[~((c > 0.0) & np.isfinite(c))]).size:
         what = f"C = 6 N D would be {impossible[0]:g} in {impossible.size} rows"
@@ -107,49 +103,36 @@ def points_from_numbers(
     for letter in [letter for letter in "NDB" if letter in numbers]:
         name, median = columns.names[letter], float(np.median(numbers[letter]))
         if median < MIN_COUNT:
-            sequences = f'sequences? Say it: --columns "B={name} [sequences of 2048]", or [tokens]'
-            multiples = (
+            unit = (
                 "thousands, millions or billions? Exponents do not change, predictions do; say it: "
                 f'--columns "{letter}={name} [M]"'
             )
-            unit = sequences if letter == "B" else multiples
+            if letter == "B":
+                unit = f'sequences? Say it: --columns "B={name} [sequences of 2048]", or [tokens]'
             message = f"the median {letter} is {median:.3g}: is column {name!r} in {unit}"
-            unlikely = warn(WarningCode.UNLIKELY_UNIT, message, letter=letter, median=median)
-            warnings.append(unlikely)
+            rows.warn(WarningCode.UNLIKELY_UNIT, message, letter=letter, median=median)
     known = ("N", "D", "C", "L", "W", "SE")
-    others = {letter: values for letter, values in numbers.items() if letter not in known}
-    points = Points(
+    return Points(
         loss=numbers["L"],
         n=n,
         d=d,
         c=c,
         weight=numbers["SE"] ** -2 if "SE" in numbers else numbers.get("W"),
-        others=others,
+        others={letter: values for letter, values in numbers.items() if letter not in known},
         convention=convention,
     )
-    return points, notes, warnings
 
 
-def _jitter(log_n: np.ndarray, off: np.ndarray) -> float:
-    """How far log(C / 6 N D) is off a parabola in log N: another way of counting follows one."""
-    if len(off) < 5:
-        return float(np.std(off))
-    x = log_n - log_n.mean()
-    design = np.stack([np.ones_like(x), x, x * x], 1)
-    return float(np.std(off - design @ np.linalg.lstsq(design, off, rcond=None)[0]))
-
-
-def _flops_disagree(log_ratio: np.ndarray, name: str, is_named: bool) -> ResultWarning | None:
-    """A warning where C and 6 N D differ by more than MAX_FACTOR; names the likely unit where it is
-    one factor.
+def _flops_disagree(rows: TableRows, log_ratio: np.ndarray, name: str, is_named: bool) -> bool:
+    """Whether C and 6 N D differ by more than MAX_FACTOR, which is warned about; names the likely
+    unit where it is one factor.
 
     Raises ScalingError where the user named C.
     """
     off = np.abs(log_ratio) > np.log(MAX_FACTOR)
     if not off.any():
-        return None
-    middle = float(np.median(log_ratio))
-    column, unit = f"column {name!r}", ""
+        return False
+    middle, column, unit = float(np.median(log_ratio)), f"column {name!r}", ""
     what = (
         f"{column} differs from 6 N D by more than {MAX_FACTOR:g} times "
         f"in {off.sum()} of {len(log_ratio)} rows"
@@ -161,42 +144,38 @@ def _flops_disagree(log_ratio: np.ndarray, name: str, is_named: bool) -> ResultW
         what = f"{larger} is {times} {smaller} in all {len(log_ratio)} rows"
         units = UNITS_OF_FLOPS if middle < 0 else COUNT_WORDS
         distance = {word: abs(np.log(factor) - abs(middle)) for word, factor in units.items()}
-        unit = min(distance, key=distance.__getitem__)
-        if distance[unit] > np.log(3):
-            unit = ""
-        elif middle < 0:
+        nearest = min(distance, key=distance.__getitem__)
+        unit = nearest if distance[nearest] <= np.log(3) else ""
+        if unit and middle < 0:
             what += f": is it in {unit}?"
             remedy = f'write --columns "C={name} [{unit}]", or leave C out (then C = 6 N D)'
-        else:
+        elif unit:
             what += f": are N or D in {unit}?"
             remedy = 'give the unit of N or D, as in "N=NAME [M]", or leave C out (then C = 6 N D)'
     if is_named:
         raise ScalingError(what, remedy=remedy)
-    return warn(
-        WarningCode.FLOPS_DISAGREE,
-        f"{what} It is not used, C = 6 N D" if unit else f"{what}: it is not used, C = 6 N D",
-        column=name,
-        rows=int(off.sum()),
-        factor=float(np.exp(middle)),
-        unit=unit,
-    )
+    message = f"{what} It is not used, C = 6 N D" if unit else f"{what}: it is not used, C = 6 N D"
+    data = {"column": name, "rows": int(off.sum()), "factor": float(np.exp(middle)), "unit": unit}
+    rows.warn(WarningCode.FLOPS_DISAGREE, message, **data)
+    return True
 
 
 def nominal_groups(
-    table: pd.DataFrame, columns: Columns, points: Points
-) -> tuple[np.ndarray | None, list[str]]:
-    """A number for each row's nominal budget, where its column groups runs of like C; and notes."""
-    name = columns.nominal
-    if name is None or points.c is None:
-        return None, []
-    numbers = numbers_of(table, name, "C")
-    budget = (numbers if numbers.notna().all() else table[name].astype(str)).to_numpy()
+    rows: TableRows, name: str | None, flops: np.ndarray | None
+) -> np.ndarray | None:
+    """A number for each row's nominal budget, where the column `name` groups runs of like C."""
+    if name is None or flops is None:
+        return None
+    numbers = numeric(rows.table, name, "C", lenient=True)
+    budget = rows.table[name].astype(str).to_numpy() if np.isnan(numbers).any() else numbers
     labels = np.unique(budget, return_inverse=True)[1].ravel()
     if labels.max() < 1:
-        return None, []
-    logs = pd.Series(np.log(points.c)).groupby(labels)
+        return None
+    logs = pd.Series(np.log(flops)).groupby(labels)
     within = float(np.exp((logs.max() - logs.min()).max() / 2) - 1)
     if within > MAX_WITHIN:
-        return None, [f"{name!r} does not group runs of like compute: it is not used"]
+        rows.notes.append(f"{name!r} does not group runs of like compute: it is not used")
+        return None
     spread = f", within {100 * within:.2g} % of one C" if within > 1e-3 else ""
-    return labels.astype(float), [f"budgets: by {name!r}{spread}"]
+    rows.notes.append(f"budgets: by {name!r}{spread}")
+    return labels.astype(float)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import re
 from collections.abc import Mapping
 from itertools import takewhile
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from scaling.formatting import flatten
+from scaling.points.cells import without_numpy
 
 MAX_METRICS = 1000  # of a long table
 MAX_LITERAL = 100_000  # characters of a cell that is read as a dictionary
@@ -86,11 +86,6 @@ def _named(cell: Any) -> Any:
 
 def _is_pair(cell: Any) -> bool:
     return isinstance(cell, Mapping) and {"key", "value"} <= set(cell)
-
-
-def without_numpy(text: str) -> str:
-    """A text in which `np.float64(3.2)`, as numpy prints a number, is the number."""
-    return re.sub(r"\b(?:np|numpy)\.\w+\(([^()]*)\)", r"\1", text)
 
 
 def _literal(text: str) -> Any:

@@ -1,22 +1,20 @@
-"""Rows that are not one run each: copies, checkpoints, hyper-parameter sweeps.
-
-Each function returns the rows to keep (a mask over those of the table) with the reason and a
-warning; what is left out is always counted and said.
+"""Rows that are not one run each: copies, checkpoints, hyper-parameter sweeps; what is left out is
+always counted and said.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 
 from scaling.errors import ScalingError
 from scaling.points.columns import column_named, last_name
-from scaling.points.run_states import Reduction
+from scaling.points.table_rows import TableRows
 from scaling.points.units import word_set
-from scaling.warning import WarningCode, warn
+from scaling.warning import WarningCode
 
 RUN_NAMES = word_set("run_id run run_name runid display_name trial trial_id name")
 RUN_WORDS = word_set(  # may name runs
@@ -44,25 +42,23 @@ SAME_CELL = 0.01  # N and D within 1 % are one cell
 MIN_CHECKPOINTS = 6  # equally spaced rows of one N that look like checkpoints
 
 
-def copies(table: pd.DataFrame, used: Sequence[str]) -> Reduction:
-    """Rows equal to an earlier one in every column; where the columns used hold 6 digits and more,
-    in every column but those that number the rows.
+def drop_copies(rows: TableRows) -> None:
+    """Leave out rows equal to an earlier one in every column; where the columns used hold 6 digits
+    and more, in every column but those that number the rows.
     """
-    texts = table.astype(str)
+    texts, used = rows.table.astype(str), set(rows.used.values())
     counts = dict(texts.nunique())
     if any(texts[name].str.len().min() > 6 for name in used):
-        texts = texts[[n for n in texts if n in used or counts[n] < len(table)]]
-    again = texts.duplicated().to_numpy()
-    count = int(again.sum())
-    message = f"{count} of {len(table)} rows are exact copies of others: one of each is used"
-    warning = warn(WarningCode.REPEATED_ROWS, message, rows=count)
-    return Reduction(~again, "exact copy of another row", warning if count else None)
+        texts = texts[[n for n in texts if n in used or counts[n] < len(texts)]]
+    again = texts.duplicated()
+    if count := int(again.sum()):
+        message = f"{count} of {len(texts)} rows are exact copies of others: one of each is used"
+        rows.warn(WarningCode.REPEATED_ROWS, message, rows=count)
+    rows.keep(~again, "exact copy of another row")
 
 
-def last_of_runs(
-    table: pd.DataFrame, numbers: Mapping[str, np.ndarray], used: Sequence[str], rule: str = "auto"
-) -> Reduction:
-    """The last row of each run, where several rows are one run's.
+def keep_last_of_runs(rows: TableRows, rule: str = "auto") -> None:
+    """Keep the last row of each run, where several rows are one run's.
 
     A column names runs where it is called so, where its names end in a step, or where it parts the
     rows of one size into runs that end at different places. Rows without names are runs by the
@@ -70,55 +66,51 @@ def last_of_runs(
     `last` where the order alone decides. Raises ScalingError for a `run_id` that stands twice with
     different numbers at the same place.
     """
-    everything = np.ones(len(table), bool)
+    if rule == "all":
+        return
+    table, numbers = rows.table, rows.numbers
     step, sure = column_named(table, STEP_NAMES), column_named(table, RUN_NAMES)
     clock = pd.to_numeric(table[step], errors="coerce").to_numpy(float) if step else None
     sizes = group_within_1_percent(numbers["N"]) if "N" in numbers else np.zeros(len(table), int)
-    if rule == "all":
-        return Reduction(everything)
-    for label in _run_columns(table, sure, used, sizes):
-        runs = table[label].astype(str).str.replace(CHECKPOINT, "", regex=True).to_numpy(str)
-        repeats = pd.Series(runs).duplicated(keep=False).to_numpy() & (runs != "")
-        is_sure = label == sure or (runs != table[label].astype(str)).any()
-        if label == sure and not repeats.any():
-            return Reduction(everything)  # a row a run
-        for order in (numbers.get("D"), clock, numbers.get("C")):
-            rows = pd.DataFrame({"run": runs, "size": sizes, "order": order})[repeats].dropna()
-            if rows.empty or rows[["run", "order"]].duplicated().any():
-                continue
-            each = _ends(rows)
-            are_runs = is_sure or (
-                len(each) > each["size"].nunique() and not each[["size", "end"]].duplicated().any()
-            )
-            if each["rows"].max() < 2 or each["sizes"].max() > 1 or not are_runs:
-                continue
-            keep = ~repeats
-            keep[each["last"]] = True
-            return _last_rows(keep, each, f"column {label!r} has", repr(label), column=label)
-        if last_name(sure) == last_name(label) == "run_id" and repeats.any() and label not in used:
-            row = int(np.flatnonzero(pd.Series(runs).duplicated().to_numpy() & repeats)[0])
-            first = int(np.flatnonzero(runs == runs[row])[0])
-            raise ScalingError(
-                f"run_id {runs[row][:40]!r} stands in rows {table.index[first] + 1} and "
-                f"{table.index[row] + 1} with different numbers",
-                remedy="keep one row for each run, or rename the column",
-            )
-    return _last_of_unnamed_runs(table, numbers, clock, sizes, rule)
-
-
-def _run_columns(
-    table: pd.DataFrame, sure: str | None, used: Sequence[str], sizes: np.ndarray
-) -> list[str]:
-    names = [name for name in map(str, table.columns) if name not in used]
-    named = [name for name in names if RUN_WORDS & set(last_name(name).split("_"))]
+    named = [name for name in rows.free if RUN_WORDS & set(last_name(name).split("_"))]
     others = [
         name
-        for name in names
+        for name in rows.free
         if sizes.max() + 1 < table[name].nunique() <= len(table) / 2
         and not SWEPT.fullmatch(last_name(name))
         and last_name(name) not in SEED_NAMES | STEP_NAMES
     ]
-    return list(dict.fromkeys([sure, *named, *others] if sure in names else [*named, *others]))
+    first = [sure] if sure in rows.free else []
+    for label in dict.fromkeys([*first, *named, *others]):
+        written = table[label].astype(str).to_numpy(str)
+        runs = pd.Series(written).str.replace(CHECKPOINT, "", regex=True).to_numpy(str)
+        repeats = pd.Series(runs).duplicated(keep=False).to_numpy() & (runs != "")
+        is_sure = label == sure or (runs != written).any()
+        if label == sure and not repeats.any():
+            return  # a row a run
+        for order in (numbers.get("D"), clock, numbers.get("C")):
+            each = pd.DataFrame({"run": runs, "size": sizes, "order": order})[repeats].dropna()
+            if each.empty or each[["run", "order"]].duplicated().any():
+                continue
+            ends = _ends(each)
+            are_runs = is_sure or (
+                len(ends) > ends["size"].nunique() and not ends[["size", "end"]].duplicated().any()
+            )
+            if ends["rows"].max() > 1 and ends["sizes"].max() < 2 and are_runs:
+                alone = np.flatnonzero(~repeats)
+                why = f"column {label!r} has"
+                _keep_last(rows, ends, why, repr(label), alone, column=label)
+                return
+        if last_name(sure) == last_name(label) == "run_id" and repeats.any():
+            row = int(np.flatnonzero(pd.Series(runs).duplicated().to_numpy() & repeats)[0])
+            before = int(np.flatnonzero(runs == runs[row])[0])
+            raise ScalingError(
+                f"run_id {runs[row][:40]!r} stands in rows {table.index[before] + 1} and "
+                f"{table.index[row] + 1} with different numbers",
+                remedy="keep one row for each run, or rename the column",
+            )
+    if "D" in numbers and "N" in numbers and len(table) >= MIN_CHECKPOINTS:
+        _keep_last_of_unnamed_runs(rows, clock, sizes, rule)
 
 
 def _ends(rows: pd.DataFrame) -> pd.DataFrame:
@@ -132,80 +124,70 @@ def _ends(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _last_rows(keep: np.ndarray, each: pd.DataFrame, why: str, of: str, **data: str) -> Reduction:
-    count, kept = int(each["rows"].median()), int(keep.sum())
+def _keep_last(
+    rows: TableRows,
+    ends: pd.DataFrame,
+    why: str,
+    of: str,
+    alone: Iterable[int] = (),
+    **data: str,
+) -> None:
+    keep = np.zeros(len(rows.table), bool)
+    keep[[*ends["last"], *alone]] = True
+    count, kept = int(ends["rows"].median()), int(keep.sum())
     message = (
         f"{why} {count} rows per run: {kept} of {len(keep)} rows are used, the last of each run (a "
         "checkpoint's loss is not that of a finished run; --checkpoints all uses all)"
     )
     numbers = {"rows_per_run": count, "used": kept, "rows": len(keep)}
-    warning = warn(WarningCode.REPEATED_ROWS, message, **data, **numbers)
-    return Reduction(keep, f"not the last row of its run ({of})", warning)
+    rows.warn(WarningCode.REPEATED_ROWS, message, **data, **numbers)
+    rows.keep(keep, f"not the last row of its run ({of})")
 
 
-def _last_of_unnamed_runs(
-    table: pd.DataFrame,
-    numbers: Mapping[str, np.ndarray],
-    clock: np.ndarray | None,
-    sizes: np.ndarray,
-    rule: str,
-) -> Reduction:
-    """The last rows of runs that no column names.
+def _keep_last_of_unnamed_runs(
+    rows: TableRows, clock: np.ndarray | None, sizes: np.ndarray, rule: str
+) -> None:
+    """Keep the last rows of runs that no column names.
 
     Steps that grow at one N and D, while the loss falls, are those of one run, whose tokens are
     planned. Rows of one N that follow each other with more and more tokens, equally spaced, and
     start again to end elsewhere, are runs: a grid of finished runs ends every row of sizes at the
     same tokens. Where nothing starts again, equal spacing alone is only warned about.
     """
-    everything = np.ones(len(table), bool)
-    tokens, loss = numbers.get("D"), numbers["L"]
-    if tokens is None or "N" not in numbers or len(table) < MIN_CHECKPOINTS:
-        return Reduction(everything)
-    cells = (
-        pd.DataFrame({"n": sizes, "d": group_within_1_percent(tokens)}).groupby(["n", "d"]).ngroup()
-    )
+    table, tokens, loss = rows.table, rows.numbers["D"], rows.numbers["L"]
+    cells = _cells([sizes, group_within_1_percent(tokens)])
     swept = [name for name in map(str, table.columns) if SWEPT.fullmatch(last_name(name))]
     is_swept = any(table[name].astype(str).groupby(cells).nunique().max() > 1 for name in swept)
     if clock is not None and not is_swept and not np.isnan(clock).any():
-        rows = pd.DataFrame({"run": cells.to_numpy(), "size": sizes, "order": clock, "loss": loss})
-        each = _ends(rows)
-        first = rows.loc[rows.groupby("run")["order"].idxmin(), "loss"].to_numpy()
-        falls = loss[each["last"]] < first
-        if not rows[["run", "order"]].duplicated().any() and falls.mean() > 0.8:
-            keep = ~everything
-            keep[each["last"]] = True
-            return _last_rows(keep, each, "rows of one N and D differ in steps:", "N and D")
-    starts = (np.diff(sizes, prepend=-1) != 0) | (np.diff(tokens, prepend=np.inf) <= 0)
-    rows = pd.DataFrame({"run": np.cumsum(starts), "size": sizes, "order": tokens})
-    each = _ends(rows)
-    gaps = rows["order"].diff().mask(starts).groupby(rows["run"]).agg(["min", "max"])
-    is_even = (gaps["max"] - gaps["min"]).to_numpy() < 0.05 * gaps["max"].to_numpy()
-    is_spaced = is_even & (each["rows"] > 2).to_numpy()
-    restarts = len(each) > 1.2 * each["size"].nunique()
-    ends_differ = (
-        not pd.DataFrame(
-            {"size": each["size"], "end": group_within_1_percent(each["end"].to_numpy())}
-        )
-        .duplicated()
-        .any()
-    )
-    falls = loss[each["last"]] < loss[np.flatnonzero(starts)]
-    spaced = int(each.loc[is_spaced & falls, "rows"].sum())
-    keep = ~everything
-    keep[each["last"]] = True
+        each = pd.DataFrame({"run": cells, "size": sizes, "order": clock})
+        ends, starts = _ends(each), each.groupby("run")["order"].idxmin()
+        falls = loss[ends["last"]] < loss[starts]
+        if not each[["run", "order"]].duplicated().any() and falls.mean() > 0.8:
+            why = "rows of one N and D differ in steps:"
+            _keep_last(rows, ends, why, "N and D")
+            return
+    begins = (np.diff(sizes, prepend=-1) != 0) | (np.diff(tokens, prepend=np.inf) <= 0)
+    each = pd.DataFrame({"run": np.cumsum(begins), "size": sizes, "order": tokens})
+    ends = _ends(each)
+    gaps = each["order"].diff().mask(begins).groupby(each["run"]).agg(["min", "max"])
+    is_spaced = (gaps["max"] - gaps["min"] < 0.05 * gaps["max"]) & (ends["rows"] > 2)
+    restarts = len(ends) > 1.2 * ends["size"].nunique()
+    places = [ends["size"].to_numpy(), group_within_1_percent(ends["end"].to_numpy())]
+    ends_differ = len(np.unique(_cells(places))) == len(ends)
+    falls = loss[ends["last"]] < loss[np.flatnonzero(begins)]
+    spaced = int(ends.loc[is_spaced & falls, "rows"].sum())
     if rule == "last" or (restarts and ends_differ and spaced >= 0.8 * len(table)):
-        return _last_rows(
-            keep, each, "rows of one N that start again in tokens are runs:", "by N and D"
+        why = "rows of one N that start again in tokens are runs:"
+        _keep_last(rows, ends, why, "by N and D")
+        return
+    is_long = ends["rows"] >= MIN_CHECKPOINTS
+    if ends.loc[is_spaced & is_long, "rows"].sum() >= max(MIN_CHECKPOINTS, len(table) / 2):
+        message = (
+            f"{spaced} of {len(table)} rows are equally spaced in tokens at one N, as checkpoints "
+            "of one run are, and no column names runs: all are used. If they are checkpoints, give "
+            f"--checkpoints last ({len(ends)} runs); if they are finished runs, --checkpoints all"
         )
-    longest = each["rows"] >= MIN_CHECKPOINTS
-    if each.loc[is_spaced & longest, "rows"].sum() < max(MIN_CHECKPOINTS, len(table) / 2):
-        return Reduction(everything)
-    message = (
-        f"{spaced} of {len(table)} rows are equally spaced in tokens at one N, as checkpoints of "
-        "one run are, and no column names runs: all are used. If they are checkpoints, give "
-        f"--checkpoints last ({keep.sum()} runs); if they are finished runs, --checkpoints all"
-    )
-    return Reduction(everything, "", warn(WarningCode.REPEATED_ROWS, message, rows=spaced))
+        rows.warn(WarningCode.REPEATED_ROWS, message, rows=spaced)
 
 
 def group_within_1_percent(values: np.ndarray) -> np.ndarray:
@@ -219,71 +201,65 @@ def group_within_1_percent(values: np.ndarray) -> np.ndarray:
     return labels
 
 
+def _cells(labels: Sequence[np.ndarray]) -> np.ndarray:
+    """A number for each row, the same for rows that share all labels."""
+    table = pd.DataFrame(dict(enumerate(labels)))
+    return table.groupby(list(table.columns), sort=False).ngroup().to_numpy()
+
+
 def seed_column(table: pd.DataFrame) -> str | None:
     """The column of seeds, where it has several values."""
     names = (str(name) for name in table.columns if last_name(name) in SEED_NAMES)
     return next((name for name in names if table[name].nunique() > 1), None)
 
 
-def best_of_cells(
-    table: pd.DataFrame,
-    numbers: Mapping[str, np.ndarray],
-    used: Sequence[str],
-    mixed: Sequence[str],
-) -> Reduction:
-    """The lowest loss of each cell (one N, D, ... and seed) where hyper-parameters vary within
+def keep_best_of_cells(rows: TableRows, mixed: Sequence[str]) -> None:
+    """Keep the lowest loss of each cell (one N, D, ... and seed) where hyper-parameters vary within
     cells.
 
-    Where rows of a cell differ in nothing that is known, all are kept as repeated runs, and that is
-    said.
+    Where rows of a cell differ in nothing that is known, or in data (the columns `mixed`), all are
+    kept as repeated runs, and that is said.
     """
-    everything = np.ones(len(table), bool)
+    table, numbers = rows.table, rows.numbers
     inputs = [name for name in numbers if name not in ("L", "W", "SE", "Y", "X")]
     if not {"N", "C"} & set(inputs):
-        return Reduction(everything)
-    labels = pd.DataFrame({name: group_within_1_percent(numbers[name]) for name in inputs})
-    seed = seed_column(table)
-    if seed is not None:
-        labels["seed"] = table[seed].astype(str).to_numpy(str)
-    cell = labels.groupby(list(labels.columns), sort=False).ngroup().to_numpy()
+        return
+    labels, seed = [group_within_1_percent(numbers[name]) for name in inputs], seed_column(table)
+    cell = _cells(labels if seed is None else [*labels, table[seed].astype(str).to_numpy(str)])
     counts = np.bincount(cell)
     several = int((counts > 1).sum())
-    free = [str(name) for name in table.columns if str(name) not in used]
-    texts = table[free].astype(str)
-    inside = texts.groupby(cell).nunique().max() if several else pd.Series(1, free)
-    factors = [n for n in free if inside[n] > 1 and 2 * texts[n].nunique() <= len(table)]
+    if not several:
+        return
+    texts = table[rows.free].astype(str)
+    inside = texts.groupby(cell).nunique().max()
+    free = [name for name in rows.free if inside[name] > 1]
+    factors = [name for name in free if 2 * texts[name].nunique() <= len(table)]
     varying = [
         name
         for name in free
-        if inside[name] > 1
-        and (
-            SWEPT.fullmatch(last_name(name))
-            or (name in factors and SWEPT_WORDS & set(last_name(name).split("_")))
-        )
+        if SWEPT.fullmatch(last_name(name))
+        or (name in factors and SWEPT_WORDS & set(last_name(name).split("_")))
     ]
-    rows = int(np.median(counts[counts > 1])) if several else 1
-    data = {"cells": several, "rows_per_cell": rows, "columns": varying}
-    what = f"{several} of {len(counts)} cells of equal {' and '.join(inputs)} hold {rows} rows"
+    each = int(np.median(counts[counts > 1]))
+    data = {"cells": several, "rows_per_cell": each, "columns": varying}
+    what = f"{several} of {len(counts)} cells of equal {' and '.join(inputs)} hold {each} rows"
     if varying:
-        order = np.lexsort((numbers["L"], cell))
-        keep = ~everything
-        keep[order[np.unique(cell[order], return_index=True)[1]]] = True
-        numeric = pd.DataFrame({n: pd.to_numeric(table[n], errors="coerce") for n in factors})
-        varying += [n for n in factors if n not in varying and numeric[n].notna().all()]
+        best = np.zeros(len(table), bool)
+        best[pd.Series(numbers["L"]).groupby(cell).idxmin()] = True
+        numeric = {n: pd.to_numeric(table[n], errors="coerce") for n in factors if n not in varying}
+        varying += [name for name, values in numeric.items() if values.notna().all()]
         vary = f"{' and '.join(map(repr, varying))} {'vary' if len(varying) > 1 else 'varies'}"
         message = (
-            f"{vary}: {what}; the best of each cell is used, {int(keep.sum())} of {len(table)} "
+            f"{vary}: {what}; the best of each cell is used, {int(best.sum())} of {len(table)} "
             "rows (the lowest of several noisy losses lies below their mean; at the end of a grid "
             "it is not an optimum)"
         )
-        warning = warn(WarningCode.HYPERPARAMETERS_VARY, message, **data)
-        return Reduction(keep, f"not the best of its cell ({vary})", warning)
-    is_mixed = any(inside.get(name, 1) > 1 for name in mixed)
-    if several < 3 or 5 * several < len(counts) or is_mixed:
-        return Reduction(everything)
-    differing = f" that differ in {' and '.join(map(repr, factors[:4]))}"
-    message = f"{what}{differing if factors else ', and no column says why'}: all are used"
-    return Reduction(everything, "", warn(WarningCode.REPEATED_ROWS, message, **data))
+        rows.warn(WarningCode.HYPERPARAMETERS_VARY, message, **data)
+        rows.keep(best, f"not the best of its cell ({vary})")
+    elif several > 2 and 5 * several >= len(counts) and not set(mixed) & set(free):
+        differing = f" that differ in {' and '.join(map(repr, factors[:4]))}"
+        message = f"{what}{differing if factors else ', and no column says why'}: all are used"
+        rows.warn(WarningCode.REPEATED_ROWS, message, **data)
 
 
 def is_curve(table: pd.DataFrame) -> bool:

@@ -4,16 +4,17 @@ the data.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 
 from scaling.accounting import FlopsConvention, NConvention
+from scaling.config import Sweep
+from scaling.config.sweep_file import sweep_in
 from scaling.errors import ScalingError
 from scaling.fit.combination import Combination
 from scaling.fit.document import FitStatus
@@ -37,9 +38,6 @@ from scaling.fit.result import (
     ModelContext,
 )
 from scaling.warning import ResultWarning, WarningCode, warn
-
-if TYPE_CHECKING:
-    from scaling.config import Sweep
 
 PREFIX = "published:"
 CARRIED = (  # from fit to prediction
@@ -124,24 +122,15 @@ class FittedLaw:
 
     def counting(self) -> tuple[NConvention, FlopsConvention]:
         """How the fit counts N and C; a published law or a foreign table by the default counts."""
-        return _counting(self.convention)
+        params, flops = self.convention.params, self.convention.flops
+        return (
+            cast(NConvention, params if params in get_args(NConvention) else "with_head"),
+            cast(FlopsConvention, flops if flops in get_args(FlopsConvention) else "exact"),
+        )
 
     def sweep(self) -> Sweep | None:
         """The sweep that the fit's runs were planned from, as it was tuned, where it is here."""
-        return _first_sweep(self.paths)
-
-
-def _counting(convention: Convention) -> tuple[NConvention, FlopsConvention]:
-    params, flops = convention.params, convention.flops
-    return (
-        cast(NConvention, params if params in get_args(NConvention) else "with_head"),
-        cast(FlopsConvention, flops if flops in get_args(FlopsConvention) else "exact"),
-    )
-
-
-def _first_sweep(paths: Sequence[str]) -> Sweep | None:
-    """The sweep of the first of some folders that holds one."""
-    return next(filter(None, map(sweep_of, filter(Path.is_dir, map(Path, paths)))), None)
+        return sweep_in(self.paths)
 
 
 def with_draws(optimum: Frontier, draws: Frontier | None) -> Frontier:
@@ -155,21 +144,14 @@ def with_draws(optimum: Frontier, draws: Frontier | None) -> Frontier:
             return None if value is None else np.atleast_1d(value)
         return np.r_[value, np.broadcast_to(np.nan if drawn is None else drawn, np.shape(draws.a))]
 
-    columns: dict[str, Any] = {each.name: column(each.name) for each in fields(Frontier)}
+    columns = {name: column(name) for name in optimum.columns}
     cost = optimum.cost if isinstance(optimum, PlannedFrontier) else Cost()
     return planned(Frontier(**columns), cost)
 
 
 def sweep_of(source: Path) -> Sweep | None:
-    """The sweep of a results folder, or of a fit in its `fits`; None where there is no
-    sweep.toml.
-    """
-    path = (source if source.is_dir() else source.resolve().parent.parent) / "sweep.toml"
-    if not path.is_file():
-        return None
-    from scaling.config.sweep_file import load_sweep
-
-    return load_sweep(path)
+    """The sweep of a results folder, or of a fit in its `fits`; None where there is none."""
+    return sweep_in([source if source.is_dir() else source.resolve().parent.parent])
 
 
 def load_law(source: str | FitResult | Mapping[str, Any]) -> FittedLaw:
@@ -211,14 +193,7 @@ def _of_fit(source: str, result: FitResult) -> FittedLaw:
     draws = {name: np.array(column, float) for name, column in drawn.items()} or None
     convention, folder = result.source.convention, result.results_folder
     paths = (*([str(folder)] if folder else []), *result.source.paths)
-    cost, model = result.cost, result.source.model
-    if model.vocab_size and model.seq_len and "n_params" in result.range:
-        from scaling.predict.planned_cost import planned_cost
-
-        with suppress(ScalingError):  # of a sweep that cannot be read
-            sweep = _first_sweep(paths)
-            sizes, counting = result.range["n_params"], _counting(convention)
-            cost = planned_cost(cost, sweep, model.vocab_size, model.seq_len, sizes, *counting)
+    cost = result.cost
 
     def measured(powers: Mapping[str, Any]) -> Frontier:
         return planned(frontier_of_powers(powers), cost)
@@ -258,7 +233,7 @@ def _of_fit(source: str, result: FitResult) -> FittedLaw:
         cost=cost,
         ci=result.ci,
         range=result.range,
-        model=model,
+        model=result.source.model,
         warnings=tuple(warnings),
         basis=f"N = {convention.params or 'as given'}, C = {convention.flops or 'as given'}",
         approaches=approaches,

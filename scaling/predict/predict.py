@@ -261,6 +261,12 @@ def _extrapolation(
             f"({format_flops(value)} against {format_flops(span[1])} {unit})"
         )
         warnings.append(warn(WarningCode.EXTRAPOLATION, message, decades=decades))
+        if law.convention.flops == "exact" and law.cost.planned is None:
+            message = (
+                "FLOPs of models beyond the runs follow a power of N, which may be off by some per "
+                "cent: a fit of the results folder with its sweep.toml counts them"
+            )
+            warnings.append(warn(WarningCode.UNPLANNED_COST, message, c0=law.cost.c0, p=law.cost.p))
     if value < span[0] * 0.99:
         below = math.log10(span[0] / value)
         message = (

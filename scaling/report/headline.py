@@ -35,6 +35,7 @@ SEVERE = (  # what makes an answer wrong, before what makes it wide
     WarningCode.HOLDOUT_ONE_SIDED,
     WarningCode.UNTESTED,
     WarningCode.LAW_FORM,
+    WarningCode.UNPLANNED_COST,
 )
 BY_ROWS = {WarningCode.FAR_OFF_LAW, WarningCode.FLAGGED_POINTS_DECIDE}
 OUTSIDE = {WarningCode.EXTRAPOLATION, WarningCode.BELOW_DATA, WarningCode.OUTSIDE_DATA}

@@ -9,8 +9,8 @@ import math
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -248,7 +248,6 @@ def test_a_log_gets_plain_lines_even_where_colours_are_forced(sweep, tmp_path):
         [sys.executable, "-m", "scaling", *words],
         capture_output=True,
         text=True,
-        timeout=120,
         env={**os.environ, "FORCE_COLOR": "1"},
         cwd=tmp_path,
         check=True,
@@ -292,9 +291,37 @@ def test_status_says_the_pace_of_runs_in_training(sweep, tmp_path):
     assert read_status(SweepFolder(out)).pace is None
 
 
+def test_status_counts_a_branch_as_missing_while_its_shared_prefix_is_trained(sweep, tmp_path):
+    out = tmp_path / "out"
+    simulated = ["--simulate", "published:hoffmann2022"]
+    scaling("run", sweep, "--out", out, *simulated, "--max-runs", 1, code=0)
+    left = [run for run in read_status(SweepFolder(out)).runs if run.status == "missing"]
+    branch, *_, prefix = (run.run_id for run in sorted(left, key=lambda run: run.tokens))
+    progress = RunProgress(
+        run_id=prefix,
+        run_ids=(prefix, branch),
+        step=3,
+        n_steps=9,
+        loss=2.0,
+        tokens_per_second=1000.0,
+        flops_per_second=2e9,
+        flops=1.0,
+    )
+    with Lease(out) as lease:
+        lease.claim([prefix, branch])
+        lease.publish_progress([progress], 3.0)
+        status = read_status(SweepFolder(out))
+    runs = {run.run_id: run for run in status.runs}
+    assert (status.counts.running, status.counts.missing) == (1, 2)
+    assert (runs[prefix].step, runs[branch].step) == (3, None)
+    assert runs[branch].reason == f"branches off {prefix}, which is in training"
+
+
 def test_one_run_prints_a_line_at_intervals(capsys, monkeypatch):
     clock = iter([0.0, 0.0, 1.0, 6.0, 6.0, 7.0])
-    monkeypatch.setattr(time, "monotonic", lambda: next(clock, math.inf))
+    monkeypatch.setattr(
+        "scaling.cli.train.time", SimpleNamespace(monotonic=lambda: next(clock, math.inf))
+    )
     show = _progress()
     for step in (1, 2, 3):
         show(

@@ -81,6 +81,20 @@ def test_progress_fits_a_narrow_terminal(tmp_path, width):
     assert {run.run_id, "2.500", "123,456", "4.20"} <= set(text.split())
 
 
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(("file", "count"), [(Terminal(), 1), (io.StringIO(), 0)])
+def test_a_terminal_is_told_of_the_page_that_follows_the_sweep(tmp_path, file, count):
+    display = Display(tmp_path, PLAN, PLAN.runs, to_stderr=False)
+    display.console = Console(width=200, file=file, force_terminal=file.isatty())
+    with display:
+        pass
+    assert file.getvalue().count(f"in a browser: scaling report {tmp_path} --watch") == count
+
+
 def test_no_color_is_respected(monkeypatch):
     columns = (Column("run"), Column("status", styles=STYLES))
     made = page(Table("runs", "title", columns, (("one", "failed"),)))
@@ -101,7 +115,6 @@ def test_help_on_a_terminal_has_no_colour_under_no_color():
         stdout=writer,
         stderr=writer,
         env=environment,
-        timeout=60,
     )
     os.close(writer)
     text = os.read(reader, 65_536).decode(errors="replace")  # may end inside a character

@@ -377,6 +377,7 @@ STATES = {
     "nan_loss": ("0", "1"),
     "progress": ("100%", "43%"),
     "pct_complete": (1.0, 0.25),
+    "portion_steps_elapsed": (1.0, 0.5),
     "finished_at": ("2026-01-01", ""),
     "result": ("ok", "oom"),
     "State of job": ("COMPLETED", "OUT_OF_ME+"),
@@ -543,6 +544,23 @@ def test_a_budget_by_another_way_of_counting_is_the_compute():
     only = read(frame(params=N, flops_budget=C, loss=LOSS))
     check(only)
     assert "tokens derived: D = C / (6 N)" in only.notes
+
+
+@pytest.mark.parametrize("budget", [np.full(25, 1e18), [f"{c:.3g} FLOPs" for c in C]])
+def test_a_nominal_budget_that_groups_nothing_is_not_used(budget):
+    source = read(plain().assign(flops=C, flops_budget=budget))
+    check(source)
+    np.testing.assert_allclose(source.points.c, C)
+    assert source.points.budget is None or len(set(source.points.budget)) == len(set(budget))
+
+
+@pytest.mark.parametrize(("values", "quoted"), [([1, 2], "1"), (["a", "b"], "'a'")])
+def test_a_condition_on_a_column_of_mixed_data_is_one_that_works(values, quoted):
+    runs = plain().assign(cluster=np.resize(np.repeat(values, 3), 25))
+    runs["val_loss"] *= np.where(runs["cluster"] == values[0], 1, 1.1)
+    (warning,) = read(runs).warnings
+    assert f'--where "cluster == {quoted}"' in warning.message
+    assert len(read(runs, where=f"cluster == {quoted}").points) == 13
 
 
 def test_compute_with_gaps_is_derived():

@@ -207,6 +207,14 @@ def test_where_compares_columns(tmp_path):
     )
 
 
+def test_where_compares_letters_in_plain_units(tmp_path):
+    text = "params (M),D,GFLOPs,loss\n1,2e7,2e5,3.5\n2,2e7,3e5,3.4\n4,8e7,2e6,3.1\n"
+    source = read(tmp_path, "runs.csv", text, where="N >= 2e6 and C < 1e15")
+    assert source.points.loss.tolist() == [3.4]
+    source = read(tmp_path, "runs.csv", text, where="GFLOPs < 2.5e5")
+    assert source.points.loss.tolist() == [3.5]
+
+
 def test_columns_are_checked(tmp_path):
     assert "did you mean params?" in refused(
         tmp_path, "runs.csv", GOOD, columns=parse_columns("N=parms,D=tokens,L=loss")

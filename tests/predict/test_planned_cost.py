@@ -1,11 +1,15 @@
 """What the answers beyond the data cost: the counts of the models that the sweep's recipe plans."""
 
+import shutil
+
 import pytest
 
 from scaling.accounting import n_params, train_flops
 from scaling.config import ModelConfig
+from scaling.fit.result import FitResult
 from scaling.predict.law_source import load_law
 from scaling.predict.predict import predict
+from scaling.warning import WarningCode
 from tests.browser.reports import REFERENCE
 
 FIT = REFERENCE / "fits" / "chinchilla.json"
@@ -32,3 +36,22 @@ def test_power_of_the_runs_own_flops_is_off_beyond_them(law):
     plain = law.cost.model_copy(update={"planned": None})
     for n, error in ((192e3, 0.026), (790e3, 0.07)):
         assert plain.flops(n, 1.0) / law.cost.flops(n, 1.0) == pytest.approx(1 - error, abs=0.005)
+
+
+def test_a_fit_that_was_moved_counts_the_same_models(law, tmp_path):
+    moved = shutil.copy(FIT, tmp_path)
+    assert load_law(moved).cost == law.cost
+    assert predict(moved, flops=1e14).n_params == predict(str(FIT), flops=1e14).n_params
+
+
+def test_power_of_the_runs_flops_is_said_where_no_plan_is_known_beyond_the_data(law):
+    fit = FitResult.load(FIT)
+    plain = law.cost.model_copy(update={"planned": None})
+    unplanned = fit.model_copy(update={"cost": plain})
+
+    def warned(source, flops):
+        warnings = predict(source, flops=flops).warnings
+        return [each.data for each in warnings if each.code is WarningCode.UNPLANNED_COST]
+
+    assert warned(unplanned, 1e13) == [{"c0": plain.c0, "p": plain.p}]
+    assert warned(unplanned, 9e11) == warned(fit, 1e13) == []

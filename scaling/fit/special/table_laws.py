@@ -31,11 +31,11 @@ from scaling.fit.special.annealing import NAMES, Curve, fit_annealing, goodness,
 from scaling.fit.special.hyper import FORMULA, REFERENCE, fit_hyper, recipe_notes
 from scaling.fit.special.pass_at_k import Counts, fit_coverage
 from scaling.fit.special.results import ScheduleErrors
+from scaling.points.cells import numeric
 from scaling.points.columns import column_named, list_names, parse_columns
 from scaling.points.readers import IN_MEMORY, source_label, source_name
 from scaling.points.row_filter import select
 from scaling.points.source import SourceOptions, read_rows, read_source
-from scaling.points.user_table import numeric
 from scaling.warning import WarningCode, warn
 
 Rows = list[tuple[Path, pd.DataFrame]]

@@ -17,9 +17,9 @@ from scaling.fit.laws.expression import evaluate_text
 from scaling.fit.laws.formula import read_formula
 from scaling.fit.laws.law import Law
 from scaling.fit.laws.laws import LAWS
+from scaling.points.cells import numeric
 from scaling.points.columns import LETTERS, list_names, parse_columns, resolve
 from scaling.points.readers import read_bytes, read_table
-from scaling.points.user_table import numeric
 from scaling.predict.design.pool import PoolDesign
 
 

@@ -1,7 +1,4 @@
-"""A person's own files as a stream of documents.
-
-Text files, rows of .jsonl and .parquet, folders of them.
-"""
+"""Text files, rows of .jsonl and .parquet, and folders of them, as a stream of documents."""
 
 from __future__ import annotations
 
@@ -14,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -82,14 +80,18 @@ class Document:
 
 @dataclass(frozen=True)
 class FileList:
-    """The files of each source, each once, and why the others in a folder are no text."""
+    """The files of each source, why others are no text, and how many match no pattern."""
 
     files: dict[Path, list[Path]]
     skipped: dict[Path, str]
+    unmatched: int = 0
 
 
-def list_files(sources: Sequence[Path], out: Path | None = None) -> FileList:
-    """The files of each source, each once, sorted within a source.
+def list_files(
+    sources: Sequence[Path], out: Path | None = None, patterns: Sequence[str] = ()
+) -> FileList:
+    """The files of each source, each once, sorted within a source; of a folder those whose path
+    below it matches one of the `patterns` ("*.md"), where there are any.
 
     `out`, names that start with a dot and files that describe a data set are left out; in a folder
     of text, what is no text is skipped. Links to folders are followed once.
@@ -100,11 +102,21 @@ def list_files(sources: Sequence[Path], out: Path | None = None) -> FileList:
     if not sources:
         raise ScalingError("no files to prepare", remedy=_NAMES)
     seen: set[Path] = set()
+    unmatched = 0
     skipped: dict[Path, str] = {}
     files: dict[Path, list[Path]] = {source: [] for source in sources}
     for source in files:
         check_local(source)
-        below = _below(source, out.resolve() if out else None) if source.is_dir() else [source]
+        every = _below(source, out.resolve() if out else None) if source.is_dir() else [source]
+        globs = patterns if source.is_dir() else ()
+        names = [path.relative_to(source).as_posix() for path in every]
+        matched = [not globs or any(fnmatch(name, glob) for glob in globs) for name in names]
+        below = list(itertools.compress(every, matched))
+        unmatched += len(every) - len(below)
+        if every and not below:
+            what = f"none of {len(every)} files matches {' or '.join(globs)}"
+            remedy = "a pattern is one of paths below the folder: --glob '*.md', 'docs/*.txt'"
+            raise ScalingError(what, where=source, remedy=remedy)
         is_data_set = source.is_dir() and any(_suffix(path) in _NAMED_ROWS for path in below)
         for path in below:
             name = path.name.lower()
@@ -127,13 +139,12 @@ def list_files(sources: Sequence[Path], out: Path | None = None) -> FileList:
             f"{len(skipped)} of {len(skipped) + len(seen)} files are no text: "
             f"{describe_skipped(skipped)}",
             where=sources[0],
-            remedy="leave them out, or name the files of text: "
-            "scaling data prepare FILES... --out FOLDER",
+            remedy="leave them out, or name those that are: --glob '*.txt'",
         )
     if not seen:
         what = "holds no text files: the corpus is empty"
         raise ScalingError(what, where=sources[0], remedy=_NAMES)
-    return FileList(files, skipped)
+    return FileList(files, skipped, unmatched)
 
 
 def describe_skipped(skipped: Mapping[Path, str]) -> str:
@@ -244,10 +255,7 @@ def _is_json_lines(head: bytes) -> bool:
 
 
 def documents(paths: Iterable[Path], column: str) -> Iterator[Document]:
-    """Every document of the files in order.
-
-    Rows take the text of `column` and are read as a stream.
-    """
+    """Every document of the files in order; rows take the text of `column`, as a stream."""
     for path in paths:
         try:
             if has_rows(path):

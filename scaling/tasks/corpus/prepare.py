@@ -74,21 +74,23 @@ def prepare(
     streaming: bool = False,
     max_documents: int | None = None,
     separator: str | None = None,
+    patterns: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Write the token store `out` from files and folders, then from data sets of Hugging Face
     ("hf:..."); returns its manifest.
 
     `tokenizer` is "bytes", "bpe" (trained on the train split, at most `vocab_size` tokens), the
     path of a tokenizer.json, or "hf:" and a name or folder; `separator` is the token that ends a
-    document, where it is not a well-known one. The first `max_documents` are taken,
-    empty ones counted. Raises ScalingError that names file and place; nothing is left behind then.
+    document, where it is not a well-known one. The first `max_documents` are taken, empty ones
+    counted; of folders the files that match one of `patterns`. Raises ScalingError that names file
+    and place; nothing is left behind then.
     """
     if not 0.0 < val_frac < 1.0:
         raise ScalingError(
             f"--val-frac {val_frac} is not between 0 and 1", remedy="0.1 holds out a tenth"
         )
     check_overwritable(out)
-    reader = _Reader(sources, out, text_column, streaming, max_documents)
+    reader = _Reader(sources, out, text_column, streaming, max_documents, patterns)
     first = itertools.islice(reader.documents(), SMALL_CORPUS_DOCUMENTS)
     is_small = len(list(first)) < SMALL_CORPUS_DOCUMENTS
     excluded: Counter[str] = Counter()
@@ -96,7 +98,9 @@ def prepare(
 
     def pieces(seen: _Duplicates | None = None) -> Iterator[_Piece]:
         excluded.clear()
-        excluded.update({"files that are no text": len(reader.skipped)} if reader.skipped else {})
+        left_out = {"files that are no text": len(reader.skipped)}
+        left_out["files that match no pattern"] = reader.unmatched
+        excluded.update({reason: count for reason, count in left_out.items() if count})
         return _pieces(reader.documents(), val_frac, is_small, excluded, seen)
 
     train = (piece.text.decode() for piece in pieces() if piece.split == "train")
@@ -137,12 +141,14 @@ class _Reader:
         column: str,
         streaming: bool,
         most: int | None,
+        patterns: Sequence[str],
     ) -> None:
         named = [str(source) for source in sources if str(source).startswith(hugging_face.PREFIX)]
         paths = [Path(source) for source in sources if str(source) not in named]
         refs = [hugging_face.parse(text) for text in named]
-        listed = list_files(paths, out) if paths or not refs else FileList({}, {})
+        listed = list_files(paths, out, patterns) if paths or not refs else FileList({}, {})
         self._files, self.skipped = listed.files, listed.skipped
+        self.unmatched = listed.unmatched
         self._corpora = [hugging_face.open_corpus(ref, column, streaming=streaming) for ref in refs]
         self._paths = list(itertools.chain.from_iterable(self._files.values()))
         if column != "text" and not refs and not any(map(has_rows, self._paths)):

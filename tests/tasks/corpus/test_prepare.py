@@ -202,6 +202,23 @@ def test_bad_requests_are_rejected(tmp_path, corpus):
         assert not out.exists()
 
 
+def test_patterns_choose_the_files_of_a_folder_and_the_others_are_counted(tmp_path):
+    for name in ("a.md", "deep/b.md", "deep/c.txt", "d.py"):
+        path = tmp_path / "notes" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"text of {name}\n" * 200)
+    notes = tmp_path / "notes"
+    expected = {"*.md": 2, "deep/*": 2, "d.py": 1}
+    for number, (pattern, n_files) in enumerate(expected.items()):
+        manifest = prepare([notes], tmp_path / str(number), patterns=[pattern])
+        assert manifest["sources"][0]["n_files"] == n_files
+        assert manifest["excluded"] == {"files that match no pattern": 4 - n_files}
+    both = prepare([notes], tmp_path / "both", patterns=["*.md", "*.txt"])
+    assert both["sources"][0]["n_files"] == 3
+    with pytest.raises(ScalingError, match=r"none of 4 files matches \*\.rst"):
+        prepare([notes], tmp_path / "none", patterns=["*.rst"])
+
+
 def test_a_store_inside_its_own_source_is_left_out(corpus):
     first = prepare([corpus], corpus / "tokens")
     assert prepare([corpus], corpus / "tokens") == first

@@ -164,7 +164,7 @@ def test_attention_within_documents_is_that_of_each_document_alone(kind, model):
 
     def hidden(tokens_BT, separator):
         key = ProgramKey(cfg, 12, execution, document_separator=separator)
-        return make_backbone(key)(params, tokens_BT)[0]
+        return jax.jit(make_backbone(key))(params, tokens_BT)[0]
 
     packed = hidden(tokens, 0)
     np.testing.assert_allclose(packed[:5], hidden(tokens[:, :5], None), atol=1e-5)

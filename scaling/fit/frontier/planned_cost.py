@@ -1,18 +1,22 @@
 """What the models of a sweep's recipe cost, counted: a prediction lies beyond the runs, where the
-power of N that their own FLOPs follow is off by a few per cent.
+power of N that their own FLOPs follow is off by a few per cent. A fit keeps the counts, so that it
+predicts alike wherever its file goes.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any, cast
 
 import numpy as np
 
 from scaling import accounting
-from scaling.accounting import FlopsConvention, NConvention
-from scaling.config import Sweep
+from scaling.config.sweep_file import sweep_in
+from scaling.errors import ScalingError
 from scaling.fit.frontier.frontier import Cost, PlannedModels, fit_power
+from scaling.points.points import Points
 from scaling.recipe.shapes import MAX_WIDTHS, InfeasibleCell, shape
 
 BELOW, BEYOND = 8.0, 1e4  # times the smallest and the largest size of the runs
@@ -22,19 +26,20 @@ ANOTHER = 0.05  # of log C: a recipe farther from the runs' own cost did not bui
 
 
 def planned_cost(
-    cost: Cost,
-    sweep: Sweep | None,
-    vocab_size: int,
-    seq_len: int,
-    sizes: tuple[float, float],
-    params: NConvention,
-    flops: FlopsConvention,
+    cost: Cost, points: Points, folders: Sequence[str], task: Mapping[str, int]
 ) -> Cost:
-    """The cost with the counted models of a sweep's recipe, from below the smallest to far beyond
-    the largest of the runs' sizes; the cost itself where there is no recipe, or another one.
+    """The cost of the runs of some results folders with the counted models of their sweep's recipe,
+    from below the smallest to far beyond the largest of their sizes; the cost itself where there is
+    no sweep that can be read, or another recipe. `task` holds vocab_size and seq_len.
     """
-    if sweep is None or cost == Cost():
+    sweep = None
+    with suppress(ScalingError):
+        sweep = sweep_in(folders)
+    if sweep is None or points.n is None or len(task) < 2 or cost == Cost():
         return cost
+    vocab_size, seq_len = task["vocab_size"], task["seq_len"]
+    params, flops = (cast(Any, points.convention[name]) for name in ("params", "flops"))
+    sizes = float(points.n.min()), float(points.n.max())
     options: Any = sweep.base.model
     overrides, step = options.model_dump(exclude_none=True), 0
     counts: list[tuple[int, float]] = []
