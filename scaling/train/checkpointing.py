@@ -6,7 +6,7 @@ run goes on under another execution: on a mesh what one device began, and back.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ def save(path: Path, group: RunGroup, training: TrainingState, execution: Execut
     progress = {
         "runs": [run.canonical() for run in group.runs],
         "metrics": {
-            run.run_id: training.metrics[run.run_id].dump()
+            run.run_id: asdict(training.metrics[run.run_id])
             for run in group.runs_with_extensions()
             if run.run_id in training.metrics
         },

@@ -19,7 +19,7 @@ from scaling.config.run_groups import RunGroup
 from scaling.store.rows import Measurement, measurement_steps
 from scaling.tasks import Task
 from scaling.train import checkpointing, optim
-from scaling.train.data_loader import BatchPrefetcher, dispatch_steps
+from scaling.train.data_loader import NextBatches, dispatch_steps, prefetch_batches
 from scaling.train.distributed import broadcast_from_host0
 from scaling.train.evaluate import Evaluator
 from scaling.train.fingerprint import peak_flops, pin_numerics, resolve_for_local_devices
@@ -146,8 +146,8 @@ class Trainer:
                 self.callbacks.on_branch_saved(other)
         self.evaluator = Evaluator(self.config, self.task, self.execution)
         parts = self.key.sharder.batch_parts(self.config.batch_size)
-        with BatchPrefetcher(self.config, self.task, step, *parts) as batches:
-            step = self._train_loop(step, batches)
+        with prefetch_batches(self.config, self.task, step, *parts) as next_batches:
+            step = self._train_loop(step, next_batches)
         checkpointing.wait_until_saved(path, self.execution)
         if self._all_diverged():
             ended = self._unfinished_group().all_runs()
@@ -155,11 +155,13 @@ class Trainer:
         reason = f"at step {step} of {self.config.n_steps}" if step < self.config.n_steps else ""
         return {run.run_id: self.metrics[run.run_id].outcome(reason) for run in self.runs}
 
-    def _train_loop(self, step: int, batches: BatchPrefetcher) -> int:
+    def _train_loop(self, step: int, next_batches: NextBatches) -> int:
         """Train from `step` to the end, to divergence or to a stop; returns the last step."""
         program, n_dispatches = train_program(self.key), 0
         hyper = stack_runs([optim.hyper(run.optim, run.n_steps) for run in self.runs])
-        self.state, *_ = program(self.state, hyper, self._tokens(batches, 0), 0)  # compiles it
+        self.state, *_ = program(
+            self.state, hyper, self._put_tokens(next_batches(0)), 0
+        )  # compiles it
         boundaries = self._dispatch_boundaries()
         self.began_at, self.began = step, time.monotonic()
         in_flight: list[_Dispatch] = []  # losses of one are read while the next one is computed
@@ -184,7 +186,7 @@ class Trainer:
                 elif n_dispatches == 1 + PROFILED_DISPATCHES:
                     trace.close()
                 n_dispatches += 1
-                tokens_KBT1 = self._tokens(batches, count)
+                tokens_KBT1 = self._put_tokens(next_batches(count))
                 self.state, losses, norms = program(self.state, hyper, tokens_KBT1, count)
                 self._read_losses(in_flight)
                 in_flight.append(_Dispatch(step, count, losses, norms))
@@ -197,8 +199,8 @@ class Trainer:
             self._read_losses(in_flight)
         return step
 
-    def _tokens(self, batches: BatchPrefetcher, count: int) -> Any:
-        return self.key.sharder.put_tokens(batches.next_batches(count), self.config.batch_size)
+    def _put_tokens(self, tokens: np.ndarray) -> Any:
+        return self.key.sharder.put_tokens(tokens, self.config.batch_size)
 
     def _dispatch_boundaries(self) -> list[int]:
         """Steps at which a dispatch must end: evaluations, shorter budgets, leaving groups."""
