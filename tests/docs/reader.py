@@ -112,7 +112,6 @@ class Reader:
                 cwd=self.here,
                 capture_output=True,
                 text=True,
-                timeout=1500 if self.literally else 250,
             )
             ended, printed, error = done.returncode, done.stdout, done.stderr
         else:
@@ -182,7 +181,6 @@ class Reader:
             cwd=self.here,
             capture_output=True,
             text=True,
-            timeout=280,
             env={**os.environ, "PATH": path, "COLUMNS": "100"},
         )
         assert done.returncode == code, (
