@@ -9,8 +9,8 @@ import math
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -136,6 +136,13 @@ def test_two_laws_are_compared_by_criteria_and_holdout(tmp_path):
     assert "By BIC skaling describes these runs best" in text
     scaling(*asked, "--out", tmp_path / "fit.json", code=2)
     assert not (tmp_path / "fit.json").exists()
+    scaling(*asked, "--bootstrap", 20, "--out", tmp_path / "laws.tex")
+    latex = (tmp_path / "laws.tex").read_text(encoding="ascii")
+    assert r"\toprule" in latex
+    assert [line.split(" & ")[0] for line in latex.splitlines() if line.count(" & ") == 6][1:] == [
+        "{}chinchilla",
+        "{}skaling",
+    ]
 
 
 @pytest.fixture
@@ -248,7 +255,6 @@ def test_a_log_gets_plain_lines_even_where_colours_are_forced(sweep, tmp_path):
         [sys.executable, "-m", "scaling", *words],
         capture_output=True,
         text=True,
-        timeout=120,
         env={**os.environ, "FORCE_COLOR": "1"},
         cwd=tmp_path,
         check=True,
@@ -320,7 +326,9 @@ def test_status_counts_a_branch_as_missing_while_its_shared_prefix_is_trained(sw
 
 def test_one_run_prints_a_line_at_intervals(capsys, monkeypatch):
     clock = iter([0.0, 0.0, 1.0, 6.0, 6.0, 7.0])
-    monkeypatch.setattr(time, "monotonic", lambda: next(clock, math.inf))
+    monkeypatch.setattr(
+        "scaling.cli.train.time", SimpleNamespace(monotonic=lambda: next(clock, math.inf))
+    )
     show = _progress()
     for step in (1, 2, 3):
         show(

@@ -100,7 +100,8 @@ class Reader:
             )
 
     def _verb(self, block: Block, command: Command, words: list[str], code: int = 0) -> None:
-        words = words if self.literally else _cheaper(words)
+        if not self.literally and not (words[0] == "fit" and command.printed):
+            words = _cheaper(words)
         if (
             words[0] in TRAINS
             # in a process of its own, as a reader's: training settles threads and devices once a
@@ -111,7 +112,6 @@ class Reader:
                 cwd=self.here,
                 capture_output=True,
                 text=True,
-                timeout=1500 if self.literally else 250,
             )
             ended, printed, error = done.returncode, done.stdout, done.stderr
         else:
@@ -181,7 +181,6 @@ class Reader:
             cwd=self.here,
             capture_output=True,
             text=True,
-            timeout=280,
             env={**os.environ, "PATH": path, "COLUMNS": "100"},
         )
         assert done.returncode == code, (
