@@ -149,9 +149,5 @@ RunEvent = (
     | GroupFinished
 )
 OnEvent = Callable[[RunEvent], None]
-_ADAPTER: TypeAdapter[RunEvent] = TypeAdapter(Annotated[RunEvent, Field(discriminator="event")])
-
-
-def load_event(line: str) -> RunEvent:
-    """The event of a line that a worker wrote: its `model_dump_json`."""
-    return _ADAPTER.validate_json(line)
+# of the lines that a worker writes
+EVENTS: TypeAdapter[RunEvent] = TypeAdapter(Annotated[RunEvent, Field(discriminator="event")])

@@ -107,27 +107,22 @@ def origin(plan: Plan, simulated: str | None = None) -> RunOrigin:
     corpus = getattr(task, "digest", None) or task.kind
     if simulated is not None:
         return RunOrigin(corpus=corpus, simulated=simulated)
+    text = None  # where some runs read only a part of it, on purpose
+    tasks = {item.run.task for item in plan.runs}
+    if isinstance(task, TextTask) and not task.unique_tokens and len(tasks) == 1:
+        manifest = open_corpus(task.corpus).manifest
+        text = TextFacts(
+            source=", ".join(source.path for source in manifest.sources),
+            n_bytes=sum(split.n_bytes for split in manifest.splits.values()),
+            held_out_bytes=manifest.splits["val"].n_bytes,
+            train_tokens=manifest.splits["train"].n_tokens,
+        )
     return RunOrigin(
         corpus=corpus,
         code=code_digest(),
         versions=versions(),
         xla_flags=compiler_flags(),
-        text=_text_facts(plan),
-    )
-
-
-def _text_facts(plan: Plan) -> TextFacts | None:
-    """Of the text that all runs read; None where some read only a part of it, on purpose."""
-    tasks = {item.run.task for item in plan.runs}
-    task = plan.runs[0].run.task
-    if not isinstance(task, TextTask) or task.unique_tokens or len(tasks) > 1:
-        return None
-    manifest = open_corpus(task.corpus).manifest
-    return TextFacts(
-        source=", ".join(source.path for source in manifest.sources),
-        n_bytes=sum(split.n_bytes for split in manifest.splits.values()),
-        held_out_bytes=manifest.splits["val"].n_bytes,
-        train_tokens=manifest.splits["train"].n_tokens,
+        text=text,
     )
 
 

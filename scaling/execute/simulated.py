@@ -145,7 +145,7 @@ def _between(ends: tuple[float, float], share: float) -> float:
 class SimulatedWorker(Worker):
     """Takes requests as a worker process does, and answers from the law."""
 
-    def __init__(self, folder: SweepFolder) -> None:
+    def __init__(self, folder: SweepFolder, index: int = 0) -> None:
         self.folder, self._stopped = folder, threading.Event()
         self._requests: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
