@@ -13,6 +13,8 @@ from scaling.errors import ScalingError
 from scaling.execute.lease import Lease
 from scaling.execute.options import OnMessage
 from scaling.execute.sweep_folder import CorruptPlan, SweepFolder
+from scaling.execute.verify import PUBLISHED, inspect
+from scaling.formatting import sanitize
 from scaling.plan import Plan, PlannedRun
 from scaling.plan.document import RunOrigin
 from scaling.store import compaction, run_files
@@ -41,9 +43,13 @@ def prepare(
         for change in _changes_of_origin(folder, now, allowed=allow_changes):
             on_message(f"warning: results of two origins: {change}")
         folder.write_plan(plan, now)
-        for file in [*run_files.corrupt_files(folder.path), *folder.corrupt_failures()]:
-            aside, runs = folder.set_aside(file.path), file.run_ids
-            text = f"warning: {file}; set aside as damaged/{aside.name}"
+        for file in inspect(folder.path, PUBLISHED):
+            if file.state != "corrupt":
+                continue
+            path = folder.path / file.path
+            runs, aside = run_files.run_ids_of(path), folder.set_aside(path)
+            problem = sanitize(f"{file.path} is corrupt: {file.reason}", 300)
+            text = f"warning: {problem}; set aside as damaged/{aside.name}"
             if runs:
                 count = f"run {runs[0]} is" if len(runs) == 1 else f"{len(runs)} runs are"
                 text += f", {count} trained again"

@@ -179,18 +179,6 @@ class SweepFolder:
             for path in files.list_files(self.path / "failures", ".txt")
         }
 
-    def corrupt_failures(self) -> list[run_files.CorruptFile]:
-        """The failure notes that are not what was written."""
-        corrupt = []
-        for path in sorted((self.path / "failures").glob("[!.]*.txt")):
-            try:
-                files.check_file(path)
-            except FileNotFoundError:
-                continue
-            except files.ChecksumError as error:
-                corrupt.append(run_files.CorruptFile(path, str(error)))
-        return corrupt
-
     def is_finished(self, run_id: str) -> bool:
         """Whether the run is published."""
         return run_files.is_finished(self.path, run_id)
