@@ -9,9 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from scaling.formatting import format_count
-from scaling.store.rows import Measurement
-
-EndKind = Literal["done", "diverged", "failed", "stopped"]
+from scaling.store.rows import EndKind, Measurement
 
 
 class FailureCause(StrEnum):

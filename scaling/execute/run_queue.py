@@ -105,7 +105,7 @@ class RunQueue:
 
     def _failure_time(self, run_id: str) -> int | None:
         try:
-            return self.folder.failure(run_id).stat().st_mtime_ns
+            return self.folder.path_of("failure", run_id).stat().st_mtime_ns
         except (FileNotFoundError, NotADirectoryError):
             return None
 

@@ -17,7 +17,7 @@ from scaling.store import run_files
 State = Literal["whole", "corrupt", "no_checksum"]
 SKIPPED = ("damaged", "logs", "report", "tracking")  # no result depends on them
 CHECKED = (".parquet", ".json", ".txt", ".toml", ".jsonl")
-ALL, PUBLISHED = ("**/*",), ("runs/*.parquet", "merged/*.parquet", "failures/*.txt")
+ALL, PUBLISHED = ("**/*",), ("runs/[!.]*.parquet", "merged/[!.]*.parquet", "failures/[!.]*.txt")
 
 
 @dataclass(frozen=True)

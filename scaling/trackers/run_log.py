@@ -14,7 +14,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Literal
 
 import pandas as pd
 
@@ -22,12 +21,11 @@ from scaling import accounting
 from scaling.config import RunConfig
 from scaling.config.sweep_file import load_run
 from scaling.formatting import flatten
-from scaling.store.rows import Measurement
+from scaling.store.rows import EndKind, Measurement
 
 PROGRESS = "progress/"
 CLOCKS = ("tokens", "flops", "seconds")
 Setting = int | float | str | bool
-Status = Literal["done", "diverged", "failed", "stopped"]
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ class RunUpdate:
 
     run: RunInfo
     points: tuple[Point, ...] = ()
-    status: Status | None = None
+    status: EndKind | None = None
 
 
 class RunLog(ABC):
@@ -75,7 +73,7 @@ class RunLog(ABC):
         """Add new numbers; False where it does not take them, for it has a later step."""
 
     @abstractmethod
-    def end(self, status: Status, points: Iterable[Point] = ()) -> None:
+    def end(self, status: EndKind, points: Iterable[Point] = ()) -> None:
         """Close it; `points` are all of the run's rows."""
 
     def add(self, points: Iterable[Point]) -> int:
