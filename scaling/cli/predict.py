@@ -11,6 +11,7 @@ from typing import Any
 from scaling.cli.options import COUNT, HOURS, MFU, TIME, device_time
 from scaling.cli.output import TableOutput, argument, echo_err, flag, option
 from scaling.errors import ScalingError
+from scaling.formatting import format_flops, format_seconds
 
 QUESTION, MODELS = "Question", "Models and sweeps"
 SERVING = "Serving, in device-seconds"
@@ -174,15 +175,17 @@ def predict(
         named_models = compare_named_models(load_law(source))
         compared = named_models.to_dict()
         document = {**document, "models": compared["models"]} if document else compared
+    next_command = ""
     if emit_to is not None:
-        _write_sweep(source, document, emit_to, base)
+        next_command = _write_sweep(source, document, emit_to, base)
 
     def text() -> Any:
         if len(predictions) > 1:
             return predictions_text(predictions)
         if not predictions and named_models is not None:
             return models_text(named_models)
-        return prediction_text(predictions[0], named_models, _next(source, document, emit_to))
+        command = next_command or _next_command(source, document)
+        return prediction_text(predictions[0], named_models, command)
 
     output.emit(
         document,
@@ -201,13 +204,10 @@ def _pair(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _next(source: str, document: dict[str, Any], emitted: Path | None) -> str:
-    """The next sensible command, which works."""
-    from scaling.formatting import format_flops
+def _next_command(source: str, document: dict[str, Any]) -> str:
+    """A test of the prediction where there is a sweep to take its recipe from, else a report."""
     from scaling.predict.law_source import PREFIX, load_law
 
-    if emitted is not None:
-        return f"scaling run {shlex.quote(str(emitted))}"
     if source.startswith(PREFIX):
         return ""
     name, flops = shlex.quote(source), document["flops"]["value"]
@@ -242,13 +242,14 @@ def _rows(document: Mapping[str, Any], smaller: bool, models: bool) -> list[dict
     ]
 
 
-def _write_sweep(source: str, document: dict[str, Any], path: Path, base: Path | None) -> None:
-    """Write the optimum, half and twice its size as a sweep that holds what is forecast."""
-    from scaling.config import ListDesign
+def _write_sweep(source: str, document: dict[str, Any], path: Path, base: Path | None) -> str:
+    """Write the optimum, half and twice its size as a sweep that holds what is forecast, and say
+    what it costs; returns the command that trains it.
+    """
     from scaling.config.sweep_file import load_sweep
-    from scaling.formatting import format_flops
+    from scaling.execute.environment import default_workers
     from scaling.predict.law_source import load_law
-    from scaling.predict.verification import flops_of_runs, write_verification_sweep
+    from scaling.predict.verification import cost_of_test, write_verification_sweep
     from scaling.tasks import open_task, resolve
 
     sizes = None
@@ -257,9 +258,14 @@ def _write_sweep(source: str, document: dict[str, Any], path: Path, base: Path |
         sizes = {"vocab_size": open_task(task).vocab_size, "seq_len": task.seq_len}
     flops, n_params = document["flops"]["value"], document["n_params"]["value"]
     sweep = write_verification_sweep(source, flops, n_params, path, base, sizes)
-    echo_err(f"written: {path} ({len(sweep.forecasts)} forecasts); next: scaling run {path}")
-    cells = sweep.design.cells if isinstance(sweep.design, ListDesign) else ()
-    cost = flops * sum(len(cell.seeds or sweep.seeds) for cell in cells)
-    spent = flops_of_runs(load_law(source).paths)
-    relative = f", {cost / spent:.2g} times the {format_flops(spent)} of the sweep" if spent else ""
-    echo_err(f"the test costs {format_flops(cost)} FLOPs{relative}")
+    cost, name = cost_of_test(sweep, flops, load_law(source).paths), shlex.quote(str(path))
+    text, duration = f"the test costs {format_flops(cost.flops)} FLOPs", ""
+    if cost.sweep_flops:
+        ratio = cost.flops / cost.sweep_flops
+        text += f", {ratio:.2g} times the {format_flops(cost.sweep_flops)} of the sweep"
+    if cost.seconds:
+        workers = default_workers()
+        duration = f"about {format_seconds(cost.wall_seconds(workers))} here"
+        text += f"; {duration} with {workers} worker(s), at the pace of the sweep's runs"
+    echo_err(f"written: {path} ({len(sweep.forecasts)} forecasts)\n{text}")
+    return f"scaling run {name}   # {duration}" if duration else f"scaling plan {name}"

@@ -113,7 +113,7 @@ def _residual_shifts(
         pool = size * grown ** (1 / 2)
     else:
         pool = size[free:] * grown ** (1 / 3)
-    _, place = np.unique(np.arange(n) if group is None else group, return_inverse=True)
+    place = np.arange(n) if group is None else np.unique(group, return_inverse=True)[1]
     signs = random.choice([-1.0, 1.0], (count, int(place.max()) + 1))[:, place]
     return np.asarray(signs * random.choice(pool, (count, n)) - residual)
 
@@ -128,8 +128,7 @@ def _refitted(drawn: Problem, starts: Array, spread: float) -> Minima:
     if len(rows):
         other = continuation(drawn, starts[rows], spread, rows)
         better = other.converged & (~ends.converged[rows] | (other.value < ends.value[rows]))
-        for mine, theirs in zip(vars(ends).values(), vars(other).values(), strict=True):
-            mine[rows[better]] = theirs[better]
+        ends.put(rows[better], other.take(better))
     return ends
 
 
@@ -137,15 +136,8 @@ def resampled(resamples: int, n: int, group: Array | None, random: np.random.Gen
     """How often each of n points stands in each resample (resamples, n), float; points of a group
     stand together.
     """
-    if group is None:
-        places, width = np.arange(n), n
-    else:
-        _, places = np.unique(group, return_inverse=True)
-        width = int(places.max()) + 1
+    places = np.arange(n) if group is None else np.unique(group, return_inverse=True)[1]
+    width = int(places.max()) + 1
     picks = random.integers(0, width, (resamples, width)) + np.arange(resamples)[:, None] * width
-    counts = (
-        np.bincount(picks.ravel(), minlength=resamples * width)
-        .reshape(resamples, width)
-        .astype(float)
-    )
-    return counts[:, places]
+    counts = np.bincount(picks.ravel(), minlength=resamples * width).astype(float)
+    return counts.reshape(resamples, width)[:, places]

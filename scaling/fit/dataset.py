@@ -19,22 +19,15 @@ Array = np.ndarray
 @dataclass(frozen=True)
 class Replicates:
     """Runs that differ in nothing but their seed are a cell: the `cell` (n,) of each run, the
-    `counts` of each cell, and the sum of `squares` of log losses about the means of their cells.
+    `counts` of each cell, how many `cells` have more than one run, and the sum of `squares` of log
+    losses about the means of their cells with its degrees of `freedom`.
     """
 
     cell: Array
     counts: Array
+    cells: int
     squares: float
-
-    @property
-    def freedom(self) -> int:
-        """Degrees of freedom within cells."""
-        return int((self.counts - 1).sum())
-
-    @property
-    def cells(self) -> int:
-        """Cells with more than one run."""
-        return int((self.counts > 1).sum())
+    freedom: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +44,25 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.points)
 
+    def has(self, letters: str) -> bool:
+        """Whether all of some of N, D and C are known."""
+        return all(getattr(self.points, letter.lower()) is not None for letter in letters)
+
+    @cached_property
+    def n(self) -> Array:
+        """The parameters N (n,). Raises ScalingError where there is none, as `d` and `c` do."""
+        return self.points.inputs("N")["N"]
+
+    @cached_property
+    def d(self) -> Array:
+        """The tokens D (n,)."""
+        return self.points.inputs("D")["D"]
+
+    @cached_property
+    def c(self) -> Array:
+        """The FLOPs C (n,)."""
+        return self.points.inputs("C")["C"]
+
     @cached_property
     def log_loss(self) -> Array:
         """Natural logs of the losses (n,)."""
@@ -65,16 +77,14 @@ class Dataset:
     @cached_property
     def budgets(self) -> list[Array]:
         """The indices of the runs of each budget, cheapest first; empty without N or C."""
-        if self.points.n is None or self.points.c is None:
-            return []
-        return budgets(self.points.n, self.points.c, self.points.budget)
+        return budgets(self.n, self.c, self.points.budget) if self.has("NC") else []
 
     @cached_property
     def size(self) -> Array:
         """A label (n,) for each run by size, rising with N; sizes within 2 % of their neighbour are
         one.
         """
-        return groups_by_gap(np.log(np.asarray(self.points.n)), SAME_SIZE)
+        return groups_by_gap(np.log(self.n), SAME_SIZE)
 
     @cached_property
     def cost(self) -> Cost:
@@ -91,4 +101,5 @@ class Dataset:
         if counts.max() < 2:
             return None
         means = np.bincount(cell, self.log_loss) / counts
-        return Replicates(cell, counts, float(((self.log_loss - means[cell]) ** 2).sum()))
+        squares = float(((self.log_loss - means[cell]) ** 2).sum())
+        return Replicates(cell, counts, int((counts > 1).sum()), squares, int((counts - 1).sum()))

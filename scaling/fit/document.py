@@ -26,6 +26,8 @@ from pydantic import (
 
 from scaling.errors import ScalingError
 
+Array = np.ndarray
+
 MAX_DRAWS = 1000  # kept in a document
 DRAW_DIGITS = 10
 
@@ -46,7 +48,7 @@ def to_jsonable(value: Any) -> Any:
         return {str(key): to_jsonable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [to_jsonable(item) for item in value]
-    if isinstance(value, np.ndarray):
+    if isinstance(value, Array):
         return to_jsonable(value.tolist())
     if isinstance(value, np.generic):
         return to_jsonable(value.item())
@@ -147,7 +149,7 @@ class Estimate(Document):
     hi: Real | None
 
     @classmethod
-    def of(cls, value: float, draws: np.ndarray | None, ci: float) -> Self:
+    def of(cls, value: float, draws: Array | None, ci: float) -> Self:
         """Standard error and central percentile interval of the draws (R,), widened to hold the
         value itself.
 
@@ -169,7 +171,7 @@ class Estimate(Document):
 
 
 def estimates(
-    values: Mapping[str, Any], draws: Mapping[str, np.ndarray] | None, ci: float
+    values: Mapping[str, Any], draws: Mapping[str, Array] | None, ci: float
 ) -> dict[str, Estimate]:
     """An estimate of each value, from the draws (R,) of its name."""
     return {
@@ -178,11 +180,14 @@ def estimates(
     }
 
 
-def subsample_draws(draws: Mapping[str, np.ndarray], most: int = MAX_DRAWS) -> dict[str, Column]:
+def evenly(count: int, most: int) -> Array:
+    """At most `most` of `count` places, evenly spread, the first and the last among them."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int))
+
+
+def subsample_draws(draws: Mapping[str, Array], most: int = MAX_DRAWS) -> dict[str, Column]:
     """At most `most` draws, evenly picked, to ten significant digits."""
-    count = max((len(values) for values in draws.values()), default=0)
-    pick = np.unique(np.linspace(0, count - 1, min(count, most)).astype(int))
     return {
-        name: [float(f"{value:.{DRAW_DIGITS}g}") for value in values[pick]]
+        name: [float(f"{value:.{DRAW_DIGITS}g}") for value in values[evenly(len(values), most)]]
         for name, values in draws.items()
     }

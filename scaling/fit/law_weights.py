@@ -21,8 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import replace
 
 import numpy as np
 
@@ -39,20 +38,21 @@ from scaling.fit.combination import (
 )
 from scaling.fit.dataset import Dataset
 from scaling.fit.diagnostics.flagged_points import FAR_OFF, far_off
-from scaling.fit.document import FitStatus
+from scaling.fit.document import FitStatus, evenly
 from scaling.fit.estimate import DELTA, estimate
 from scaling.fit.frontier.envelope import envelope
 from scaling.fit.frontier.estimate import FrontierEstimate
-from scaling.fit.frontier.frontier import Cost
 from scaling.fit.frontier.isoflop import isoflop
 from scaling.fit.law_fit import LawFit
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.newton import continuation
-from scaling.fit.result import BudgetMinimum
 from scaling.points.points import Points
 from scaling.warning import ResultWarning, WarningCode, warn
 
 Array = np.ndarray
+# of one origin: decades of C beyond it (rows,) and errors in logs (rows, candidates), NaN where a
+# candidate says nothing
+Errors = tuple[Array, Array]
 CANDIDATE_LAWS = ("chinchilla", "chinchilla-tied", "skaling", "skaling-tied", "kaplan")
 SURFACE = "surface"  # log L as a polynomial of second degree in log N and log D
 GROWTH: dict[Quantity, float] = {"loss": 0.025, "n_star": 0.2, "loss_star": 0.025}  # a decade
@@ -79,15 +79,13 @@ def weigh_laws(
     laws can be fitted. Laws that are identified by nearly the same points, those of `near`, are
     fitted from their optima.
     """
-    points = Dataset.of(data).points
-    if points.n is None or points.d is None or points.c is None:
-        return None
-    if len(points) > MOST_POINTS:
-        order = np.argsort(points.c, kind="stable")
-        picked = np.unique(np.linspace(0, len(order) - 1, MOST_POINTS).astype(int))
-        data = Dataset(points.take(order[picked]))
     data = Dataset.of(data)
-    points, weighted = data.points, Dataset(weighted_by_compute(data.points))
+    if not data.has("NDC"):
+        return None
+    if len(data) > MOST_POINTS:
+        order = np.argsort(data.c, kind="stable")
+        data = Dataset(data.points.take(order[evenly(len(order), MOST_POINTS)]))
+    weighted = Dataset(weighted_by_compute(data.points))
     identified = near.candidates if near else ()
     known = {one.name: one.params for one in identified if one.status is FitStatus.OK}
     fits = {}
@@ -101,58 +99,41 @@ def weigh_laws(
     if "chinchilla" in fits and any((abs(fit.residuals) > FAR_OFF).any() for fit in fits.values()):
         mistaken = far_off(estimate(LAWS["chinchilla"], data))  # equal weights: no run decides it
         if mistaken.any():
-            return weigh_laws(points.take(~mistaken), objective, delta, near)
+            return weigh_laws(data.points.take(~mistaken), objective, delta, near)
     by_isoflop = isoflop(data, resamples=0)
-    minima = [one for one in by_isoflop.minima if one.unavailable is None]
     candidates = _candidates({name: fit.values for name, fit in fits.items()}, fits, weighted)
-    origins = _origins(weighted, fits)
-    errors = _errors([one.name for one in candidates], origins, minima, data.cost)
+    origins, errors = _rolling_origin(candidates, weighted, fits, by_isoflop)
     size = {
-        q: _root_mean_square([each.logs for each in errors[q]], len(candidates), LARGEST_ERROR[q])
-        for q in errors
+        q: _root_mean_square(rows, len(candidates), LARGEST_ERROR[q]) for q, rows in errors.items()
     }
     weights = _weights(candidates, size)
-    members = tuple(
-        one.model_copy(
-            update={
-                "weights": {q: float(each[i]) for q, each in weights.items() if each[i] > 0},
-                "errors": {q: float(each[i]) for q, each in size.items() if each[i] >= 0},
-            }
-        )
-        for i, one in enumerate(candidates)
-    )
-    mean, _ = mean_and_spread(
-        log_losses(members, np.asarray(points.n), np.asarray(points.d)), weights["loss"]
-    )
-    noise = math.sqrt(np.average((mean - np.log(points.loss)) ** 2, weights=points.c))
+    mean, _ = mean_and_spread(log_losses(candidates, data.n, data.d), weights["loss"])
+    noise = math.sqrt(np.average((mean - data.log_loss) ** 2, weights=data.c))
     is_real = min(noise / LEAST_SCATTER, 1.0)
-    largest, tested = float(np.max(np.asarray(points.c))), 0.0
-    if len(origins) >= TESTED_ORIGINS:
-        tested = math.log10(largest / origins[TESTED_ORIGINS - 1].budget)
+    is_tested, largest = len(origins) >= TESTED_ORIGINS, float(data.c.max())
     result = Combination(
-        candidates=members,
+        candidates=tuple(
+            one.model_copy(
+                update={
+                    "weights": {q: float(each[i]) for q, each in weights.items() if each[i] > 0},
+                    "errors": {q: float(each[i]) for q, each in size.items() if each[i] >= 0},
+                }
+            )
+            for i, one in enumerate(candidates)
+        ),
         growth={},
         largest=largest,
         noise=noise,
-        size_noise=_size_noise(by_isoflop, minima, is_real * MINIMUM_NOISE),
+        size_noise=_size_noise(by_isoflop, is_real * MINIMUM_NOISE),
         origins=len(origins),
-        tested=tested,
+        tested=math.log10(largest / origins[TESTED_ORIGINS - 1]) if is_tested else 0.0,
         cost=data.cost,
     )
     growth = {
-        q: _growth(errors[q], weights[q], result.noise_of(q), SPREAD_SHARE[q], is_real * GROWTH[q])
-        for q in errors
+        q: _growth(rows, weights[q], result.noise_of(q), SPREAD_SHARE[q], is_real * GROWTH[q])
+        for q, rows in errors.items()
     }
     return result.model_copy(update={"growth": growth})
-
-
-class _Errors(NamedTuple):
-    """Of one origin: decades of C beyond it (rows,) and errors in logs (rows, candidates), NaN
-    where a candidate says nothing.
-    """
-
-    decades: Array
-    logs: Array
 
 
 def untested_warnings(combination: Combination | None) -> list[ResultWarning]:
@@ -164,15 +145,6 @@ def untested_warnings(combination: Combination | None) -> list[ResultWarning]:
         "calibrated on other data sets"
     )
     return [warn(WarningCode.UNTESTED, message, origins=combination.origins)]
-
-
-@dataclass(frozen=True)
-class _TrainingCutoff:
-    """A prefix of the budgets: the candidates fitted to it by name, and the runs after it."""
-
-    budget: float
-    candidates: Mapping[str, Candidate]
-    later: Points
 
 
 def weighted_by_compute(points: Points) -> Points:
@@ -191,8 +163,12 @@ def _candidates(
         if all(map(math.isfinite, [*params.values(), *powers.values()])):
             status = fits[name].status
             result.append(Candidate(name=name, status=status, params=dict(params), powers=powers))
-    if len(data) >= MIN_PREFIX + 2:
-        result.append(Candidate(name=SURFACE, polynomial=_surface(data.points)))
+    if len(data) >= MIN_PREFIX + 2:  # the surface, by weighted least squares of log L
+        centre = float(np.log(data.n).mean()), float(np.log(data.d).mean())
+        root = np.sqrt(data.weight)
+        columns = second_order(data.n, data.d, centre) * root[:, None]
+        coefficients, *_ = np.linalg.lstsq(columns, data.log_loss * root, rcond=None)
+        result.append(Candidate(name=SURFACE, polynomial=(*centre, *coefficients.tolist())))
     approaches = {"isoflop": isoflop(data, resamples=0), "envelope": envelope(data, None, 0, 0)}
     for name, approach in approaches.items():
         if approach.frontier is not None:
@@ -200,110 +176,74 @@ def _candidates(
     return result
 
 
-def _origins(data: Dataset, fits: Mapping[str, LawFit]) -> list[_TrainingCutoff]:
-    """The prefixes with their candidates. All refits of a law descend at once from its optimum on
-    all points.
-    """
-    points = data.points
-    flops, budgets = np.asarray(points.c), _prefixes(data)
-    if not budgets:
-        return []
-    masks = np.array([flops <= budget * (1 + 1e-4) for budget in budgets])
-    values: dict[str, dict[str, Array]] = {}
-    for name, fit in fits.items():
-        problem = fit.problem
-        begun = problem.centred(fit.theta)
-        scale = masks * (flops.max() / np.where(masks, flops, 0.0).max(1))[:, None]
-        start = np.repeat(begun[None], len(masks), 0)
-        ends = continuation(problem.resampled(scale), start, problem.spread(begun))
-        values[name] = fit.law.values(problem.raw(ends.theta))
-    origins = []
-    for row, budget in enumerate(budgets):
-        params = {
-            name: {letter: float(column[row]) for letter, column in each.items()}
-            for name, each in values.items()
-        }
-        prefix = _candidates(params, fits, Dataset(weighted_by_compute(points.take(masks[row]))))
-        later = points.take(flops > AFTER * budget)
-        origins.append(_TrainingCutoff(budget, {one.name: one for one in prefix}, later))
-    return origins
-
-
 def _floats(values: Mapping[str, Array]) -> dict[str, float]:
     return {name: float(value) for name, value in values.items()}
-
-
-def _surface(points: Points) -> tuple[float, ...]:
-    """The centre (2) and coefficients (6) of the surface, by weighted least squares of log L."""
-    n, d = np.asarray(points.n), np.asarray(points.d)
-    centre = float(np.log(n).mean()), float(np.log(d).mean())
-    root = np.sqrt(np.asarray(points.weight))
-    columns = second_order(n, d, centre) * root[:, None]
-    coefficients, *_ = np.linalg.lstsq(columns, np.log(points.loss) * root, rcond=None)
-    return (*centre, *(float(each) for each in coefficients))
 
 
 def split_budgets(data: Dataset) -> list[float]:
     """The FLOPs at which a table can be cut: its budgets, or even steps of log C where it has fewer
     than five.
     """
-    flops = np.asarray(data.points.c)
     if len(data.budgets) >= 5:
-        return [float(flops[index].max()) for index in data.budgets]
-    log_c = np.log10(flops)
+        return [float(data.c[index].max()) for index in data.budgets]
+    log_c = np.log10(data.c)
     return [float(each) for each in 10 ** np.linspace(log_c.min(), log_c.max(), 14)[3:-1]]
 
 
-def evenly(budgets: Sequence[float], most: int) -> list[float]:
-    """At most `most` of the budgets, evenly picked."""
-    last = len(budgets) - 1
-    return [budgets[i] for i in np.unique(np.linspace(0, last, min(most, last + 1)).astype(int))]
-
-
-def _prefixes(data: Dataset) -> list[float]:
-    """At most six budgets from which the later runs are predicted."""
-    flops = np.asarray(data.points.c)
-    usable = []
+def _rolling_origin(
+    candidates: Sequence[Candidate],
+    data: Dataset,
+    fits: Mapping[str, LawFit],
+    by_isoflop: FrontierEstimate,
+) -> tuple[list[float], dict[Quantity, list[Errors]]]:
+    """At most six budgets from which the later runs are predicted, and for each quantity the errors
+    from each of them: of the later runs, and of the later minima of the isoFLOP curves. All refits
+    of a law descend at once from its optimum on all points.
+    """
+    flops, usable = data.c, []
+    errors: dict[Quantity, list[Errors]] = {"loss": [], "n_star": [], "loss_star": []}
     for budget in split_budgets(data):
         prefix = flops[flops <= budget * (1 + 1e-4)]
         enough = len(prefix) >= MIN_PREFIX and np.ptp(np.log10(prefix)) >= MIN_SPAN
         if enough and (flops > AFTER * budget).any():
             usable.append(budget)
-    return evenly(usable, MOST_ORIGINS)
-
-
-def _errors(
-    names: Sequence[str],
-    origins: Sequence[_TrainingCutoff],
-    minima: Sequence[BudgetMinimum],
-    cost: Cost,
-) -> dict[Quantity, list[_Errors]]:
-    """For each quantity the errors from each origin: of the later runs, and of the later minima of
-    the isoFLOP curves.
-    """
-    result: dict[Quantity, list[_Errors]] = {"loss": [], "n_star": [], "loss_star": []}
-    for origin in origins:
-        candidates = [origin.candidates.get(name, Candidate(name=name)) for name in names]
-        later = origin.later
-        losses = log_losses(candidates, np.asarray(later.n), np.asarray(later.d))
-        decades = np.log10(np.asarray(later.c) / origin.budget)
-        result["loss"].append(_Errors(decades, losses - np.log(later.loss)[:, None]))
-        after = [one for one in minima if one.flops > AFTER * origin.budget]
-        flops = np.array([one.flops for one in after])
+    origins = [usable[i] for i in evenly(len(usable), MOST_ORIGINS)]
+    if not origins:
+        return [], errors
+    masks = np.array([flops <= budget * (1 + 1e-4) for budget in origins])
+    scale = masks * (flops.max() / np.where(masks, flops, 0.0).max(1))[:, None]
+    values: dict[str, dict[str, Array]] = {}
+    for name, fit in fits.items():
+        problem, begun = fit.problem, fit.problem.centred(fit.theta)
+        start = np.repeat(begun[None], len(masks), 0)
+        ends = continuation(problem.resampled(scale), start, problem.spread(begun))
+        values[name] = fit.law.values(problem.raw(ends.theta))
+    for row, budget in enumerate(origins):
+        params = {
+            name: _floats({k: each[row] for k, each in values[name].items()}) for name in fits
+        }
+        prefix_data = Dataset(weighted_by_compute(data.points.take(masks[row])))
+        refitted = {one.name: one for one in _candidates(params, fits, prefix_data)}
+        row_of = [refitted.get(one.name, Candidate(name=one.name)) for one in candidates]
+        later = flops > AFTER * budget
+        missed = log_losses(row_of, data.n[later], data.d[later]) - data.log_loss[later, None]
+        errors["loss"].append((np.log10(flops[later] / budget), missed))
+        after = [one for one in by_isoflop.usable if one.flops > AFTER * budget]
+        at = np.array([one.flops for one in after])
         for quantity in ("n_star", "loss_star") if after else ():
             measured = np.log([getattr(one, quantity) for one in after])
-            logs = log_optima(candidates, flops, quantity, cost) - measured[:, None]
-            result[quantity].append(_Errors(np.log10(flops / origin.budget), logs))
-    return result
+            missed = log_optima(row_of, at, quantity, data.cost) - measured[:, None]
+            errors[quantity].append((np.log10(at / budget), missed))
+    return origins, errors
 
 
-def _root_mean_square(errors: Sequence[Array], count: int, limit: float) -> Array:
+def _root_mean_square(errors: Sequence[Errors], count: int, limit: float) -> Array:
     """Root mean square error (count,) of the candidates, each origin counting alike; NaN for those
     that never predicted. What lies further off than `limit` says no more against a candidate.
     """
     squares = np.ma.masked_all((len(errors), count))
-    for origin, rows in enumerate(errors):
-        squares[origin] = np.ma.masked_invalid(np.clip(rows, -limit, limit) ** 2).mean(0)
+    for origin, (_, logs) in enumerate(errors):
+        squares[origin] = np.ma.masked_invalid(np.clip(logs, -limit, limit) ** 2).mean(0)
     return np.sqrt(squares.mean(0).filled(np.nan)) if errors else np.full(count, np.nan)
 
 
@@ -316,35 +256,32 @@ def _weights(
     optimum is known, and an isoFLOP curve of few sizes only comes near it. An approach without a
     law counts there as the median law.
     """
-    is_law = np.array([one.name in LAWS for one in candidates])
-    halved = np.array([one.status is FitStatus.NOT_IDENTIFIED for one in candidates])
-    says = {
-        "loss": np.array([bool(one.params or one.polynomial) for one in candidates]),
-        "n_star": np.array([one.powers is not None for one in candidates]),
-        "loss_star": np.array(["gamma" in (one.powers or {}) for one in candidates]),
+
+    def or_median(values: Array) -> Array:
+        known = values[np.isfinite(values)]
+        return np.where(np.isfinite(values), values, np.median(known) if len(known) else 1.0)
+
+    says: dict[Quantity, list[bool]] = {
+        "loss": [bool(one.params or one.polynomial) for one in candidates],
+        "n_star": [one.powers is not None for one in candidates],
+        "loss_star": ["gamma" in (one.powers or {}) for one in candidates],
     }
-    losses = _or_median(np.where(is_law, errors["loss"], np.nan))
+    is_law = [one.name in LAWS for one in candidates]
+    halved = [one.status is FitStatus.NOT_IDENTIFIED for one in candidates]
+    losses = or_median(np.where(is_law, errors["loss"], np.nan))
     result: dict[Quantity, Array] = {}
     for quantity, each in errors.items():
         raw = says[quantity] * np.where(halved, UNIDENTIFIED, 1.0)
-        raw = raw / np.hypot(_or_median(each), MINIMUM_ERROR[quantity])
+        raw = raw / np.hypot(or_median(each), MINIMUM_ERROR[quantity])
         if quantity != "loss":
             raw = raw / np.maximum(losses, MINIMUM_ERROR["loss"])
         result[quantity] = raw / max(raw.sum(), 1e-300)
     return result
 
 
-def _or_median(values: Array) -> Array:
-    """The values (n,), NaN replaced by the median of the others, or by one."""
-    known = values[np.isfinite(values)]
-    return np.where(np.isfinite(values), values, np.median(known) if len(known) else 1.0)
-
-
-def _size_noise(
-    by_isoflop: FrontierEstimate, minima: Sequence[BudgetMinimum], prior: float
-) -> float:
+def _size_noise(by_isoflop: FrontierEstimate, prior: float) -> float:
     """The scatter of log N* of measured minima about their power law, drawn towards a prior."""
-    total, count = NOISE_PRIOR * prior**2, NOISE_PRIOR
+    total, count, minima = NOISE_PRIOR * prior**2, NOISE_PRIOR, by_isoflop.usable
     if by_isoflop.frontier is not None:
         flops, sizes = np.array([(one.flops, one.n_star) for one in minima], float).T
         total += float(np.sum(np.log(sizes / by_isoflop.frontier.n_star(flops)) ** 2))
@@ -353,7 +290,7 @@ def _size_noise(
 
 
 def _growth(
-    errors: Sequence[_Errors], weights: Array, noise: float, share: float, prior: float
+    errors: Sequence[Errors], weights: Array, noise: float, share: float, prior: float
 ) -> float:
     """The error that the answer gains a decade: root mean square of the prior and of what each
     origin shows beyond spread and noise, at most the prior.

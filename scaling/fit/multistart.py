@@ -12,7 +12,7 @@ from itertools import chain, combinations, product
 import numpy as np
 
 from scaling.fit.laws.formula_starts import starts as formula_starts
-from scaling.fit.newton import Problem, continuation
+from scaling.fit.newton import Minima, Problem, continuation
 from scaling.fit.result import ObjectiveMinimum, Starts
 
 Array = np.ndarray
@@ -39,7 +39,7 @@ def multistart(problem: Problem, near: Array | None = None) -> tuple[Array, Star
     ends = continuation(search, begun, search.delta)
     places, owner = _distinct(ends.theta, ends.value)
     if len(places) > 1:
-        ends = ends.append(continuation(search, begun[:GUIDED], wide))
+        ends = Minima.concatenate([ends, continuation(search, begun[:GUIDED], wide)])
         places, owner = _distinct(ends.theta, ends.value)
     again, converged = owner, int(ends.converged.sum())
     # a large table decides between the few best of what a part of it shows

@@ -10,9 +10,10 @@ stop early.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 
@@ -182,8 +183,26 @@ def _with_fixed(problem: Problem, fixed: Mapping[str, float]) -> Problem:
     return replace(problem, lower=lower, upper=upper)
 
 
+class Rows:
+    """The base of dataclasses of arrays whose first axis is one: that of R fits."""
+
+    def take(self, rows: Array) -> Self:
+        """Some rows, as copies."""
+        return type(self)(*(array[rows] for array in vars(self).values()))
+
+    def put(self, rows: Array, other: Self) -> None:
+        """Replace some rows by those of another."""
+        for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True):
+            mine[rows] = theirs
+
+    @classmethod
+    def concatenate(cls, parts: Iterable[Self]) -> Self:
+        """The rows of several, one after another."""
+        return cls(*map(np.concatenate, zip(*(vars(part).values() for part in parts), strict=True)))
+
+
 @dataclass(frozen=True)
-class QuadraticModel:
+class QuadraticModel(Rows):
     """Expansion of the objective at R parameter vectors: value and its rounding error (R,),
     gradient (R, P), Hessian and majorant (R, P, P).
     """
@@ -193,15 +212,6 @@ class QuadraticModel:
     gradient: Array
     hessian: Array
     majorant: Array
-
-    def put(self, rows: Array, other: QuadraticModel) -> None:
-        """Replace some rows by those of another expansion."""
-        for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True):
-            mine[rows] = theirs[rows]
-
-    def take(self, rows: Array) -> QuadraticModel:
-        """The expansion of some rows."""
-        return QuadraticModel(*(array[rows] for array in vars(self).values()))
 
 
 def expand(
@@ -230,22 +240,17 @@ def expand(
         noise = problem.rounding * (np.abs(slope).sum(1) + value)
         gradient = np.matmul(law.gradient, slope[:, :, None])[:, :, 0]
         hessian, majorant = law.second(weight * curve, slope), product(law.gradient, weight * above)
-        blocks.append((value, noise, gradient, hessian, majorant))
-    return QuadraticModel(*map(np.concatenate, zip(*blocks, strict=True)))
+        blocks.append(QuadraticModel(value, noise, gradient, hessian, majorant))
+    return QuadraticModel.concatenate(blocks)
 
 
 @dataclass(frozen=True)
-class Minima:
+class Minima(Rows):
     """Where R rows ended: theta (R, P) in centred units, value (R,), converged (R,)."""
 
     theta: Array
     value: Array
     converged: Array
-
-    def append(self, other: Minima) -> Minima:
-        """The rows of two descents, one after another."""
-        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
-        return Minima(*(np.concatenate(pair) for pair in pairs))
 
 
 def minimise(
@@ -298,7 +303,7 @@ def minimise(
             theta, here = tried, there
         else:
             theta = np.where(better[:, None], tried, theta)
-            here.put(better, there)
+            here.put(better, there.take(better))
     return ends
 
 

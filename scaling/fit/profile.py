@@ -12,7 +12,7 @@ minimum of the objective out of reach.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,11 +27,7 @@ from scaling.fit.significance import student
 Array = np.ndarray
 INITIAL_REACH, GROWTH = 0.5, 1.5  # of steps outward, in half-widths of the quadratic interval
 ROUNDS, REFINED = 14, 2  # steps outward; then inward
-WIDE = {
-    "value": 10.0,
-    "coefficient": 1e2,
-    "crossing": 1e6,
-}  # hi / lo beyond which a parameter is not known
+WIDE = {"value": 10.0, "coefficient": 1e2, "crossing": 1e6}  # hi / lo of what is not known
 EXACT = 1e-10  # residuals below this are rounding: the data hold no noise
 CLOSE = 0.02  # of the rise at the end of an interval
 ENOUGH = 40  # steps a refit: what is left then is far less than CLOSE
@@ -39,10 +35,11 @@ SMOOTH = 0.1  # delta of the profile of least absolute deviations, in median res
 
 
 @dataclass(frozen=True, eq=False)
-class _ProfileSide:
-    """One side of one parameter: how it is fixed, how far it may go, and where it has been: `at`
-    its natural coordinate (the value, or its log), `rise` there and `theta`, raw. `along` is d
-    theta / d at where the objective is quadratic.
+class _Ray:
+    """One side of one parameter: `row` (P,) says what is followed, over theta[`exponent`] where
+    there is one; how far it may go, and where it has been: `at` its natural coordinate (the value,
+    or its log), `rise` there and `theta`, raw. `along` is d theta / d at where the objective is
+    quadratic.
     """
 
     place: int
@@ -71,6 +68,12 @@ class _ProfileSide:
         low, high = np.sqrt(max(self.rise[k - 1], 0.0)), np.sqrt(self.rise[k])
         return float(self.at[k - 1] + (self.at[k] - self.at[k - 1]) * (1.0 - low) / (high - low))
 
+    def pinned(self, at: float, theta: Array) -> Array:
+        """Raw theta with the ray's parameter put at `at`."""
+        theta, target = theta.copy(), at if self.exponent is None else at * theta[self.exponent]
+        theta[self.place] += target - self.row @ theta
+        return theta
+
 
 def profile(fit: LawFit, ci: float = 0.95) -> dict[str, ProfileInterval]:
     """The interval of each free parameter, open on a side that the data leave open; of a large
@@ -80,73 +83,35 @@ def profile(fit: LawFit, ci: float = 0.95) -> dict[str, ProfileInterval]:
         return _of_a_part(fit, ci)
     # weights are relative: of mean one they count runs
     problem = replace(fit.problem, weight=fit.data.weight / fit.data.weight.mean())
-    best = problem.centred(fit.theta)
-    residual, free = problem.residual(best), problem.free.tolist()
-    if np.median(np.abs(residual)) < EXACT * (
-        1.0 if problem.objective.log else float(np.median(problem.loss))
-    ):
-        exact = {problem.law.names[i]: fit.values[problem.law.names[i]] for i in free}
+    law, best = problem.law, problem.centred(fit.theta)
+    residual = problem.residual(best)
+    typical = float(np.median(np.abs(residual)))
+    if typical < EXACT * (1.0 if problem.objective.log else float(np.median(problem.loss))):
+        exact = {law.names[i]: fit.values[law.names[i]] for i in problem.free}
         return {
             name: ProfileInterval(lo=value, hi=value, identified=True)
             for name, value in exact.items()
         }
     if problem.objective.kind == "lad":
-        problem = replace(problem, delta=SMOOTH * float(np.median(np.abs(residual))))
+        problem = replace(problem, delta=SMOOTH * typical)
         best = minimise(problem, best[None]).theta[0]
-    slope, bend = _moments(problem, residual, len(free))
-    allowed = student(ci, problem.weight.sum() - len(free)) ** 2 / 2 * slope / bend
-    covariances = _covariances(problem, best, residual, free)
-    rays = [
-        ray
-        for i in free
-        for ray in _profile_sides(
-            problem, best, i, np.eye(len(best))[i], covariances, allowed, bend
-        )
-    ]
-    _trace(problem, best, rays)
-    pairs = list(zip(rays[::2], rays[1::2], strict=True))
-    read = {problem.law.names[down.place]: _read(fit, down, up) for down, up in pairs}
-    profiles = {name: interval for name, (interval, _) in read.items()}
-    # the size of a coefficient depends on units: where its interval is wide it is judged by its
-    # term at the data's centre
-    wide = [
-        down
-        for down, _ in pairs
-        if problem.law.params[down.place].of_loss and read[problem.law.names[down.place]][1]
-    ]
-    centred = [
-        ray
-        for down in wide
-        for ray in _profile_sides(
-            problem, best, down.place, problem.centre[down.place], covariances, allowed, bend
-        )
-    ]
-    _trace(problem, best, centred)
+    profiler = _Profiler(problem, best, residual, ci)
+    rays = [ray for i in problem.free for ray in profiler.rays(i, np.eye(len(best))[i])]
+    profiler.trace(rays)
+    profiles, centred = {}, list[_Ray]()
+    for down, up in zip(rays[::2], rays[1::2], strict=True):
+        name = law.names[down.place]
+        profiles[name], is_wide = _read(fit, down, up)
+        # the size of a coefficient depends on units: where its interval is wide it is judged by its
+        # term at the data's centre
+        if is_wide and law.params[down.place].of_loss:
+            centred += profiler.rays(down.place, problem.centre[down.place])
+    profiler.trace(centred)
     for down, up in zip(centred[::2], centred[1::2], strict=True):
-        name, (lo, hi) = problem.law.names[down.place], (down.crossing(), up.crossing())
+        name, (lo, hi) = law.names[down.place], (down.crossing(), up.crossing())
         known = lo is not None and hi is not None and hi - lo < np.log(WIDE["coefficient"])
         profiles[name] = profiles[name].model_copy(update={"identified": bool(known)})
     return profiles
-
-
-def _trace(problem: Problem, best: Array, rays: list[_ProfileSide]) -> None:
-    """Follow each ray outward until the rise has passed one, then inward to where it does."""
-    floor = float(expand(problem, best[None]).value[0])
-    for reach in INITIAL_REACH * GROWTH ** np.arange(ROUNDS):
-        outward = [ray for ray in rays if ray.rise[-1] < 1.0 and ray.at[-1] != ray.limit]
-        farther = [ray.at[0] + ray.sign * ray.width * reach for ray in outward]
-        targets = {
-            ray: ray.sign * min(ray.sign * at, ray.sign * ray.limit)
-            for ray, at in zip(outward, farther, strict=True)
-        }
-        _refit_at(problem, targets, floor)
-    for _ in range(REFINED):
-        targets = {
-            ray: at
-            for ray in rays
-            if (at := ray.crossing()) is not None and ray.rise[ray.bracket()] > 1.0 + CLOSE
-        }
-        _refit_at(problem, targets, floor)
 
 
 def _of_a_part(fit: LawFit, ci: float) -> dict[str, ProfileInterval]:
@@ -171,134 +136,121 @@ def _of_a_part(fit: LawFit, ci: float) -> dict[str, ProfileInterval]:
     return profiles
 
 
-def _moments(problem: Problem, residual: Array, free: int) -> tuple[float, float]:
-    """E[psi^2] and E[psi'] of the penalty.
-
-    psi' of a penalty with a kink is a density at nought, counted in a window of half the median
-    residual; the points that the fit passes through, one a parameter, are left out of the count.
+class _Profiler:
+    """What the profiles of one fit share: the optimum `best`, centred, the rise that is `allowed`
+    above it, and the raw covariance (P, P) in units of the noise, when that is `even` and when it
+    is as `uneven` as the squared slopes of the penalty are (the sandwich of Huber 1967).
     """
-    slope = problem.objective.smooth(residual, problem.delta)[1]
-    total = max(float(problem.weight.sum()) - free, 1.0)
-    squares = float(problem.weight @ slope**2) / total
-    if problem.objective.kind == "mse":
-        return squares, 2.0
-    size = np.abs(residual)
-    window = max(problem.delta, float(np.median(size)) / 2)
-    near = max(float(problem.weight[size <= window].sum()) - free, 1.0) / total
-    peak = 1.0 if problem.objective.kind == "huber" else 1 / problem.delta
-    return squares, peak * near * problem.delta / window
 
-
-def _covariances(
-    problem: Problem, best: Array, residual: Array, free: list[int]
-) -> tuple[Array, Array]:
-    """The raw covariance (P, P) of the free parameters in units of the noise, when that is even and
-    when it is as uneven as the squared slopes of the penalty are (the sandwich of Huber 1967).
-    """
-    gradient = problem.bound(best[None]).gradient[0, free] * (
-        1.0 if problem.objective.log else problem.loss
-    )
-    squares = problem.objective.smooth(residual, problem.delta)[1] ** 2
-    inner = (gradient * problem.weight) @ gradient.T
-    inner += 1e-10 * np.diag(np.diag(inner))
-    hessian_inverse = np.linalg.pinv(inner, hermitian=True)
-    score_covariance = (
-        gradient * problem.weight * squares / np.average(squares, weights=problem.weight)
-    ) @ gradient.T
-    out = np.linalg.inv(problem.centre)[:, free]
-    return (
-        out @ hessian_inverse @ out.T,
-        out @ hessian_inverse @ score_covariance @ hessian_inverse @ out.T,
-    )
-
-
-def _profile_sides(
-    problem: Problem,
-    best: Array,
-    place: int,
-    row: Array,
-    covariances: tuple[Array, Array],
-    allowed: float,
-    bend: float,
-) -> tuple[_ProfileSide, _ProfileSide]:
-    """Both sides of a parameter, downward first; their width is where a quadratic objective would
-    have risen by what is allowed. `row` (P,) says what is followed: the parameter itself, or its
-    centred coordinate.
-    """
-    even, uneven = covariances
-    centred = np.count_nonzero(row) > 1
-    param, raw = problem.law.params[place], problem.raw(best)
-    scale = "" if centred else param.crossing or param.scaled_by
-    exponent = problem.law.index(scale) if scale else None
-    at = row @ raw if exponent is None else raw[place] / raw[exponent]
-    slope = row.copy()
-    if exponent is not None:
-        slope[exponent] = -at
-        slope /= raw[exponent]
-    variance = max(float(slope @ even @ slope), 1e-300)
-    allowed *= max(1.0, float(slope @ uneven @ slope) / variance)
-    alone = np.count_nonzero(problem.centre[place]) == 1  # its bounds do not depend on the units
-    bounds = param.bounds if alone and not scale and not centred else (-np.inf, np.inf)
-    width, along = float(np.sqrt(2 * allowed / bend * variance)), even @ slope / variance
-    down, up = (
-        _ProfileSide(
-            place, row, exponent, sign, width, limit, allowed, along, [float(at)], [0.0], [raw]
+    def __init__(self, problem: Problem, best: Array, residual: Array, ci: float) -> None:
+        self.problem, self.best, self.inverse = problem, best, np.linalg.inv(problem.centre)
+        self.floor = float(expand(problem, best[None]).value[0])
+        free, weight, kind = problem.free, problem.weight, problem.objective.kind
+        squares = problem.objective.smooth(residual, problem.delta)[1] ** 2
+        total = max(float(weight.sum()) - len(free), 1.0)
+        # psi' of a penalty with a kink is a density at nought, counted in a window of half the
+        # median residual; the points that the fit passes through are left out of the count
+        size = np.abs(residual)
+        window = max(problem.delta, float(np.median(size)) / 2)
+        near = max(float(weight[size <= window].sum()) - len(free), 1.0) / total
+        peak = 1.0 if kind == "huber" else 1 / problem.delta
+        self.bend = 2.0 if kind == "mse" else peak * near * problem.delta / window
+        quantile = student(ci, weight.sum() - len(free))
+        self.allowed = quantile**2 / 2 * float(weight @ squares) / total / self.bend
+        gradient = problem.bound(best[None]).gradient[0, free] * (
+            1.0 if problem.objective.log else problem.loss
         )
-        for sign, limit in zip((-1.0, 1.0), bounds, strict=True)
-    )
-    return down, up
+        inner = (gradient * weight) @ gradient.T
+        inner += 1e-10 * np.diag(np.diag(inner))
+        unevenness = squares / np.average(squares, weights=weight)
+        spread = self.inverse[:, free] @ np.linalg.pinv(inner, hermitian=True)
+        self.even = spread @ self.inverse[:, free].T
+        self.uneven = spread @ ((gradient * weight * unevenness) @ gradient.T) @ spread.T
 
-
-def _refit_at(problem: Problem, targets: Mapping[_ProfileSide, float], floor: float) -> None:
-    """Refit with each ray's parameter fixed at its target, from the nearest place before it, and
-    note the rise there.
-    """
-    if not targets:
-        return
-    inverse = np.linalg.inv(problem.centre)
-    starts, pins, places = [], [], []
-    for ray, at in targets.items():
-        k = sum(ray.sign * (at - been) > 0 for been in ray.at)
-        before, moved = ray.theta[k - 1], ray.along * (at - ray.at[k - 1])
-        for theta in (_pinned(ray, at, before + moved), _pinned(ray, at, before)):
-            inside = inverse @ np.clip(problem.centre @ theta, problem.lower, problem.upper)
-            starts.append(problem.centre @ _pinned(ray, at, inside))
-        pins.append(
-            ray.row @ inverse - (0.0 if ray.exponent is None else at * inverse[ray.exponent])
+    def rays(self, place: int, row: Array) -> tuple[_Ray, _Ray]:
+        """Both sides of a parameter, downward first; their width is where a quadratic objective
+        would have risen by what is allowed. `row` (P,) is the parameter itself, or its centred
+        coordinate.
+        """
+        problem, raw = self.problem, self.problem.raw(self.best)
+        param, centred = problem.law.params[place], np.count_nonzero(row) > 1
+        scale = "" if centred else param.crossing or param.scaled_by
+        exponent = problem.law.index(scale) if scale else None
+        at = row @ raw if exponent is None else raw[place] / raw[exponent]
+        slope = row.copy()
+        if exponent is not None:
+            slope[exponent] = -at
+            slope /= raw[exponent]
+        variance = max(float(slope @ self.even @ slope), 1e-300)
+        allowed = self.allowed * max(1.0, float(slope @ self.uneven @ slope) / variance)
+        alone = np.count_nonzero(problem.centre[place]) == 1  # bounds that know no units
+        bounds = param.bounds if alone and not scale and not centred else (-np.inf, np.inf)
+        width = float(np.sqrt(2 * allowed / self.bend * variance))
+        along, start = self.even @ slope / variance, float(at)
+        down, up = (
+            _Ray(place, row, exponent, sign, width, limit, allowed, along, [start], [0.0], [raw])
+            for sign, limit in zip((-1.0, 1.0), bounds, strict=True)
         )
-        places.append(k)
-    begun, across = np.array(starts), np.array(pins)
-    ends = minimise(problem, begun[::2], pins=across, most=ENOUGH)
-    left = np.flatnonzero(~ends.converged)  # these from the place before itself, with patience
-    again = minimise(problem, begun[1::2][left], pins=across[left])
-    lower = again.value < ends.value[left]
-    ends.theta[left[lower]], ends.value[left[lower]] = again.theta[lower], again.value[lower]
-    for (ray, at), k, theta, value in zip(
-        targets.items(), places, ends.theta @ inverse.T, ends.value, strict=True
-    ):
-        ray.at.insert(k, at)
-        ray.rise.insert(k, float(value - floor) / ray.allowed)
-        ray.theta.insert(k, theta)
+        return down, up
+
+    def trace(self, rays: Sequence[_Ray]) -> None:
+        """Follow each ray outward until the rise has passed one, then inward to where it does."""
+        for reach in INITIAL_REACH * GROWTH ** np.arange(ROUNDS):
+            self._refit_at(
+                {
+                    ray: ray.sign
+                    * min(ray.sign * ray.at[0] + ray.width * reach, ray.sign * ray.limit)
+                    for ray in rays
+                    if ray.rise[-1] < 1.0 and ray.at[-1] != ray.limit
+                }
+            )
+        for _ in range(REFINED):
+            self._refit_at(
+                {
+                    ray: at
+                    for ray in rays
+                    if (at := ray.crossing()) is not None and ray.rise[ray.bracket()] > 1.0 + CLOSE
+                }
+            )
+
+    def _refit_at(self, targets: Mapping[_Ray, float]) -> None:
+        """Refit with each ray's parameter fixed at its target, from the nearest place before it,
+        and note the rise there.
+        """
+        if not targets:
+            return
+        problem, inverse = self.problem, self.inverse
+        starts, pins, places = [], [], []
+        for ray, at in targets.items():
+            k = sum(ray.sign * (at - been) > 0 for been in ray.at)
+            before, moved = ray.theta[k - 1], ray.along * (at - ray.at[k - 1])
+            for theta in (ray.pinned(at, before + moved), ray.pinned(at, before)):
+                inside = inverse @ np.clip(problem.centre @ theta, problem.lower, problem.upper)
+                starts.append(problem.centre @ ray.pinned(at, inside))
+            off = 0.0 if ray.exponent is None else at * inverse[ray.exponent]
+            pins.append(ray.row @ inverse - off)
+            places.append(k)
+        begun, across = np.array(starts), np.array(pins)
+        ends = minimise(problem, begun[::2], pins=across, most=ENOUGH)
+        left = np.flatnonzero(~ends.converged)  # these from the place before itself, with patience
+        again = minimise(problem, begun[1::2][left], pins=across[left])
+        lower = again.value < ends.value[left]
+        ends.put(left[lower], again.take(lower))
+        rises, thetas = ends.value - self.floor, ends.theta @ inverse.T
+        for (ray, at), k, rise, theta in zip(targets.items(), places, rises, thetas, strict=True):
+            ray.at.insert(k, at)
+            ray.rise.insert(k, float(rise) / ray.allowed)
+            ray.theta.insert(k, theta)
 
 
-def _pinned(ray: _ProfileSide, at: float, theta: Array) -> Array:
-    """Raw theta with the ray's parameter put at `at`."""
-    theta, target = theta.copy(), at if ray.exponent is None else at * theta[ray.exponent]
-    theta[ray.place] += target - ray.row @ theta
-    return theta
-
-
-def _read(fit: LawFit, down: _ProfileSide, up: _ProfileSide) -> tuple[ProfileInterval, bool]:
+def _read(fit: LawFit, down: _Ray, up: _Ray) -> tuple[ProfileInterval, bool]:
     """The interval, widened to the other minima that are as good, and whether it is closed, but too
     wide to be knowledge.
     """
     param = fit.law.params[down.place]
-    logs = param.log or bool(param.crossing)
-
-    def reported(at: float | None) -> float | None:
-        return at if at is None or not logs else float(np.exp(min(at, 700.0)))
-
-    lo, hi = reported(down.crossing()), reported(up.crossing())
+    lo, hi = down.crossing(), up.crossing()
+    if param.log or param.crossing:
+        lo, hi = (None if end is None else float(np.exp(min(end, 700.0))) for end in (lo, hi))
     widest = WIDE["crossing" if param.crossing else "coefficient" if param.log else "value"]
     closed = lo is not None and hi is not None
     identified = lo is not None and hi is not None and lo > 0 and hi / lo < widest

@@ -5,7 +5,7 @@ the data.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -144,7 +144,7 @@ def with_draws(optimum: Frontier, draws: Frontier | None) -> Frontier:
             return None if value is None else np.atleast_1d(value)
         return np.r_[value, np.broadcast_to(np.nan if drawn is None else drawn, np.shape(draws.a))]
 
-    columns: dict[str, Any] = {each.name: column(each.name) for each in fields(Frontier)}
+    columns = {name: column(name) for name in optimum.columns}
     cost = optimum.cost if isinstance(optimum, PlannedFrontier) else Cost()
     return planned(Frontier(**columns), cost)
 

@@ -133,22 +133,44 @@ def write_verification_sweep(
     return sweep
 
 
-def flops_of_runs(folders: Sequence[str]) -> float:
-    """Exact training FLOPs of the finished runs of results folders, each shared prefix once."""
-    runs = [
-        load_run(text, folder)
-        for folder in dict.fromkeys(folders)
-        if run_files.has_runs(Path(folder))
-        for text in run_files.load(Path(folder), planned_only=True)["config"].unique()
-    ]
-    return sum(
-        (
-            accounting.train_flops(run.model, run.task.seq_len, steps * (run.tokens // run.n_steps))
-            for group in group_runs(runs)
-            for run, steps in group.incremental_steps()
-        ),
-        0.0,
+@dataclass(frozen=True)
+class TestCost:
+    """What the runs of a test cost: FLOPs of all and of the sweep that it tests (exact, each shared
+    prefix once; 0 where its runs are not here), and the seconds of each run at the pace of those
+    runs; none where that is not known.
+    """
+
+    flops: float
+    sweep_flops: float
+    seconds: tuple[float, ...]
+
+    def wall_seconds(self, workers: int) -> float:
+        """Of all runs in so many processes."""
+        return max(sum(self.seconds) / workers, *self.seconds)
+
+
+def cost_of_test(sweep: Sweep, flops: float, folders: Sequence[str]) -> TestCost:
+    """The cost of a test whose runs have `flops` each, beside the sweep of some results folders."""
+    paths = [Path(folder) for folder in dict.fromkeys(folders)]
+    tables = [run_files.load(path, planned_only=True) for path in paths if run_files.has_runs(path)]
+    runs = [load_run(text, "config") for table in tables for text in table["config"].unique()]
+    sweep_flops = sum(
+        accounting.train_flops(run.model, run.task.seq_len, steps * (run.tokens // run.n_steps))
+        for group in group_runs(runs)
+        for run, steps in group.incremental_steps()
     )
+    assert isinstance(sweep.design, ListDesign)
+    cells = sweep.design.cells
+    tokens = [cell.tokens for cell in cells for _ in cell.seeds or sweep.seeds]
+    paces = [table[table["metric"] == "tokens_per_second"] for table in tables]
+    seconds = np.empty(0)
+    if any(map(len, paces)):  # the model's FLOPs of a token decide the FLOPs of a second
+        rows = pd.concat(paces)
+        pace = rows["value"].groupby((rows["flops"] / rows["tokens"]).round(3)).median()
+        a_token = pace.index.to_numpy(float)
+        per_second = np.interp(flops / np.array(tokens), a_token, pace.to_numpy(float) * a_token)
+        seconds = flops / per_second
+    return TestCost(flops * len(tokens), float(sweep_flops), tuple(seconds.tolist()))
 
 
 def _parent(law: FittedLaw, source: str, base: Path | None) -> Sweep:

@@ -6,8 +6,17 @@ import json
 
 import pytest
 
+from scaling import load
 from scaling.config.sweep_file import dump_sweep, load_sweep
-from scaling.predict.verification import NEAR, check_forecasts, sentence
+from scaling.execute.environment import default_workers
+from scaling.formatting import format_seconds
+from scaling.predict.verification import (
+    NEAR,
+    check_forecasts,
+    cost_of_test,
+    sentence,
+    write_verification_sweep,
+)
 from tests.command_line import scaling
 from tests.sweep_files import tiny
 
@@ -131,7 +140,6 @@ def test_runs_of_a_forecast_without_an_interval_are_not_counted_as_inside():
 )
 def test_the_budget_is_counted_as_the_fit_counts_it(fitted, counted, flops):
     from scaling import accounting
-    from scaling.predict.verification import write_verification_sweep
 
     fit = json.loads((fitted / "loop/fits/chinchilla.json").read_text())
     told = {"params": "with_head"} | ({"flops": counted} if counted else {})
@@ -165,3 +173,22 @@ def test_the_cost_of_a_test_is_said_relative_to_the_sweep(fitted):
     assert float(cost) == 4 * 8e20
     assert float(ratio.split()[0]) == pytest.approx(4 * 8e20 / spent, rel=0.05)
     assert float(ratio.partition("times the ")[2].split()[0]) == pytest.approx(spent, rel=0.01)
+
+
+def test_the_time_of_a_test_follows_the_pace_of_the_runs_of_the_sweep(fitted):
+    fit = fitted / "loop/fits/chinchilla.json"
+    sweep = write_verification_sweep(str(fit), 8e20, 1e9, fitted / "time.toml")
+    rows = load(fitted / "loop")
+    paces = rows[rows["metric"] == "tokens_per_second"]
+    largest = paces[paces["n_params"] == paces["n_params"].max()]
+    flops_per_second = (largest["value"] * largest["flops"] / largest["tokens"]).median()
+    cost = cost_of_test(sweep, 8e20, [str(fitted / "loop")])
+    assert cost.seconds == pytest.approx([8e20 / flops_per_second] * 4, rel=1e-6)
+    assert cost.wall_seconds(1) == pytest.approx(sum(cost.seconds))
+    assert cost.wall_seconds(8) == pytest.approx(max(cost.seconds))
+    assert cost_of_test(sweep, 8e20, []).seconds == ()
+    target = fitted / "timed.toml"
+    emitted = scaling("predict", fit, "--flops", "8e20", "--emit", target, code=0)
+    duration = format_seconds(cost.wall_seconds(default_workers()))
+    assert f"; about {duration} here with" in emitted.stderr
+    assert " ".join(emitted.stdout.split()).count(f"# about {duration} here") == 1

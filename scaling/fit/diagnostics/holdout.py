@@ -22,6 +22,8 @@ from scaling.fit.law_weights import weigh_laws
 from scaling.points.points import Points
 from scaling.warning import ResultWarning, WarningCode, warn
 
+Array = np.ndarray
+
 RESAMPLES = 100
 TOP = 0.15  # of the range of log C, where a table has no budgets
 ROUNDING = 1e-6  # an interval is never narrower than this, relative to the loss
@@ -32,7 +34,7 @@ ROLLOUT_FROM = 3  # sizes that the first fit of a rollout sees
 ROLLOUT_STEPS = 12
 
 
-def split(data: Dataset, count: int = 1) -> tuple[np.ndarray, float] | None:
+def split(data: Dataset, count: int = 1) -> tuple[Array, float] | None:
     """(points to leave out (mask), their smallest budget), None when too little would be left.
 
     The `count` largest budgets and all that costs more, of at least `count + 3`; in a table without
@@ -107,7 +109,7 @@ def holdout(
     ), coverage_warnings(test.loss < lo, test.loss > hi, ci)
 
 
-def coverage_warnings(too_high: np.ndarray, too_low: np.ndarray, ci: float) -> list[ResultWarning]:
+def coverage_warnings(too_high: Array, too_low: Array, ci: float) -> list[ResultWarning]:
     """What hold-out intervals of level `ci` show whose forecast, interval included, lies `too_high`
     or `too_low` (n,): significantly fewer runs inside than `ci`, or misses that all have one sign.
     """
@@ -131,7 +133,7 @@ def coverage_warnings(too_high: np.ndarray, too_low: np.ndarray, ci: float) -> l
 
 def _tested(
     fit: LawFit, test: Points, ci: float, seed: int, combination: Combination | None = None
-) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], dict[str, Any]]:
+) -> tuple[tuple[Array, Array, Array], dict[str, Any]]:
     """Predicted loss of `test` and the interval of a new run: that of the combination, or the law's
     own uncertainty and the scatter of its residuals; and how well they do.
     """

@@ -18,6 +18,8 @@ from scaling.formatting import format_count
 from scaling.points.points import Points
 from scaling.warning import ResultWarning, WarningCode, warn
 
+Array = np.ndarray
+
 SHARES = (0.05, 0.08, 0.12, 0.2, 0.3, 0.45, 0.65, 0.78)
 MIN_RUNS = 3
 FLOOR = 0.9  # of the lowest loss: a floor closer than that would divide by next to nothing
@@ -49,11 +51,11 @@ def collapse(
     rows = list(curves)
     losses, last = np.array([curves[row][1] for row in rows]), points.loss[rows, None]
 
-    def normalised(floor: float) -> np.ndarray:
+    def normalised(floor: float) -> Array:
         """(L(t) - E) / (L(T) - E) of each run at each of SHARES."""
         return np.asarray((losses - floor) / (last - floor))
 
-    def deviation(floor: float) -> np.ndarray:
+    def deviation(floor: float) -> Array:
         """Relative distances (runs, shares) of the curves from their middle."""
         y = normalised(floor)
         return np.asarray(y / np.median(y, 0) - 1)
@@ -101,7 +103,7 @@ def _warnings(result: CurveCollapse) -> list[ResultWarning]:
     ]
 
 
-def _curve(points: Points, loss_curves: Points, row: int) -> tuple[str, np.ndarray] | None:
+def _curve(points: Points, loss_curves: Points, row: int) -> tuple[str, Array] | None:
     """The id of the run that a point is the end of, and its losses at SHARES, interpolated in log
     t; None where it was measured too seldom.
     """

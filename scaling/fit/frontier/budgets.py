@@ -10,6 +10,8 @@ import numpy as np
 
 from scaling.points.points import Points
 
+Array = np.ndarray
+
 WINDOW = 0.08  # runs whose C lies within 8 % share a budget
 MIN_SIZES = 4
 SAME_SIZE = 0.02  # sizes within 2 % are one size
@@ -19,7 +21,7 @@ ENOUGH_RUNS = 0.9  # of all runs in windows: then gaps are not looked at
 MIN_SURFACE_RUNS = 12
 
 
-def groups_by_gap(values: np.ndarray, gap: float) -> np.ndarray:
+def groups_by_gap(values: Array, gap: float) -> Array:
     """Labels (n,) that rise with the values; neighbours no further apart than `gap` share one."""
     order = np.argsort(values, kind="stable")
     labels = np.empty(len(values), int)
@@ -27,7 +29,7 @@ def groups_by_gap(values: np.ndarray, gap: float) -> np.ndarray:
     return labels
 
 
-def distinct(values: np.ndarray) -> int:
+def distinct(values: Array) -> int:
     """How many sizes there are when those within 2 % count as one; a continuum counts
     by its width.
     """
@@ -36,7 +38,7 @@ def distinct(values: np.ndarray) -> int:
     return 1 + int((~near).sum()) + int(gaps[near].sum() / (4 * SAME_SIZE))
 
 
-def budgets(n: np.ndarray, c: np.ndarray, nominal: np.ndarray | None = None) -> list[np.ndarray]:
+def budgets(n: Array, c: Array, nominal: Array | None = None) -> list[Array]:
     """The indices of the runs of each budget with four sizes or more, cheapest first.
 
     Budgets are the values of the nominal column; else windows of 8 % of C; where these leave out a
@@ -53,13 +55,13 @@ def budgets(n: np.ndarray, c: np.ndarray, nominal: np.ndarray | None = None) -> 
     return _groups_at_gaps(n, c) or windows
 
 
-def _groups_at_gaps(n: np.ndarray, c: np.ndarray) -> list[np.ndarray]:
+def _groups_at_gaps(n: Array, c: Array) -> list[Array]:
     """The groups that the widest gaps of log C separate; empty where there are no clear ones."""
     order = np.argsort(c, kind="stable")
     x = np.log(c)[order]
     gaps = np.diff(x)
     ranked = np.argsort(-gaps, kind="stable")
-    best: list[np.ndarray] = []
+    best: list[Array] = []
     clearest = MIN_SEPARATION
     for count in range(2, len(x) // MIN_SIZES):
         inner = float(gaps[ranked[count]]) if count < len(gaps) else 0.0
@@ -75,7 +77,7 @@ def _groups_at_gaps(n: np.ndarray, c: np.ndarray) -> list[np.ndarray]:
     return best
 
 
-def at_one_budget(points: Points, groups: list[np.ndarray]) -> Points:
+def at_one_budget(points: Points, groups: list[Array]) -> Points:
     """The points with C of each group at its geometric mean, D in proportion, and the loss at that
     C.
 
@@ -98,7 +100,7 @@ def at_one_budget(points: Points, groups: list[np.ndarray]) -> Points:
     return replace(points, c=c * np.exp(shift), d=d * np.exp(shift), loss=loss)
 
 
-def _windows(n: np.ndarray, c: np.ndarray) -> list[np.ndarray]:
+def _windows(n: Array, c: Array) -> list[Array]:
     """The indices of the runs of each budget, cheapest first: the densest windows of log C that
     hold four sizes or more.
 

@@ -21,6 +21,8 @@ from scaling.fit.result import BudgetMinimum
 from scaling.points.points import Points
 from scaling.warning import WarningCode, warn
 
+Array = np.ndarray
+
 GRID = 64
 MIN_TRACKS = 3  # runs that must compete at a budget
 MIN_WINNERS = 3  # sizes that must win somewhere
@@ -32,10 +34,10 @@ class LossByCompute:
     track; log D like the losses.
     """
 
-    log_c: np.ndarray
-    loss: np.ndarray
-    log_n: np.ndarray
-    log_d: np.ndarray
+    log_c: Array
+    loss: Array
+    log_n: Array
+    log_d: Array
 
 
 def envelope(
@@ -118,7 +120,7 @@ def _tracks(data: Dataset, by_run: bool) -> LossByCompute | None:
     )
 
 
-def _read(grid: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _read(grid: Array, x: Array, y: Array) -> Array:
     """Interpolation that reaches half a window beyond its ends, so that a single run counts at its
     own budget.
     """
@@ -126,7 +128,7 @@ def _read(grid: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.where(inside, np.interp(grid, x, y), np.nan)
 
 
-def _winners(tracks: LossByCompute, present: np.ndarray) -> np.ndarray:
+def _winners(tracks: LossByCompute, present: Array) -> Array:
     """The log N, log D and log loss (3, R, budgets) of the lowest track among those `present` (R,
     tracks); NaN where it is at the edge.
     """

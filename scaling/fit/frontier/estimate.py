@@ -28,6 +28,11 @@ class FrontierEstimate:
     unavailable: str | None = None
     n_points: int | None = None
 
+    @property
+    def usable(self) -> list[BudgetMinimum]:
+        """The minima that the frontier goes through."""
+        return [minimum for minimum in self.minima if minimum.unavailable is None]
+
     def exponents(self, ci: float) -> dict[str, Estimate]:
         """The exponents {a, b} with their intervals; empty without a frontier."""
         return self.frontier.exponents(self.draws, ci) if self.frontier else {}

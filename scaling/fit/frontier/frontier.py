@@ -18,7 +18,10 @@ from scaling.errors import ScalingError
 from scaling.fit.document import Document, Estimate, PositiveReal, Real, estimates
 from scaling.points.points import Points
 
+Array = np.ndarray
+
 EXACT_6ND = 1e-3
+Values = Any  # a number, or an array of one for each of R draws
 DECAY, DECAY_SPAN = 0.1, np.log(10)  # gamma is sought from 0.01 to 1
 DECAY_BUDGETS = 4  # below these a floor and a decay of the loss cannot be separated
 COST_PASSES = 6  # of N* and the cost there; each pass leaves a few per cent of the error
@@ -82,9 +85,7 @@ def fit_cost(points: Points) -> Cost:
     return Cost(c0=float(np.exp(log_c0)), p=float(p))
 
 
-def fit_power(
-    log_x: np.ndarray, log_y: np.ndarray, std: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+def fit_power(log_x: Array, log_y: Array, std: Array | None = None) -> tuple[Array, Array]:
     """(exponent, log coefficient) of y = k x^e by least squares in logs, weighted by 1/std^2
     (Porian 2024, appendix).
 
@@ -100,37 +101,32 @@ def fit_power(
     return exponent, mean_y - exponent * mean_x
 
 
-def fit_decay(log_c: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def fit_decay(log_c: Array, loss: Array) -> tuple[Array, Array, Array]:
     """(E, log K, gamma) of L = E + K C^-gamma, E >= 0, by least squares of relative errors; `loss`
     (..., n) may hold NaN.
 
     Linear in E and K at each gamma of a grid (variable projection). For the minima of a few
     budgets; `estimate` fits runs.
     """
-    weight = np.where(np.isfinite(loss), 1.0, 0.0)
-    y = np.where(np.isfinite(loss), loss, 1.0)
+    weight, q = np.isfinite(loss) * 1.0, 1 / np.where(np.isfinite(loss), loss, 1.0)
     x = log_c - log_c.mean()
+
+    def solved(gamma: Array) -> tuple[Array, Array, Array]:
+        """(E, K, sum of squares) at a given gamma, E >= 0 and K > 0."""
+        p = np.exp(-gamma[..., None] * x) * q
+        pp, pq, qq, p1, q1 = ((weight * each).sum(-1) for each in (p * p, p * q, q * q, p, q))
+        floor = np.maximum((pp * q1 - pq * p1) / np.maximum(pp * qq - pq**2, 1e-300), 0.0)
+        k = (p1 - floor * pq) / pp
+        k = np.where(k > 0, k, 0.0)
+        return floor, k, (weight * (floor[..., None] * q + k[..., None] * p - 1) ** 2).sum(-1)
+
     gamma, width = np.full(loss.shape[:-1], DECAY), DECAY_SPAN
     for count in (25, 9, 9):  # a coarse grid, then twice the surroundings of its best point
         tried = gamma * np.exp(width * np.linspace(-1, 1, count).reshape(-1, *[1] * gamma.ndim))
-        costs = _decay_at(tried[..., None], x, y, weight)[2]
-        gamma = np.take_along_axis(tried, costs.argmin(0)[None], 0)[0]
+        gamma = np.take_along_axis(tried, solved(tried)[2].argmin(0)[None], 0)[0]
         width = 2 * width / (count - 1)
-    floor, k, _ = _decay_at(gamma[..., None], x, y, weight)
+    floor, k, _ = solved(gamma)
     return floor, np.log(np.maximum(k, 1e-300)) + gamma * log_c.mean(), gamma
-
-
-def _decay_at(
-    gamma: np.ndarray, x: np.ndarray, y: np.ndarray, weight: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(E, K, sum of squares) at a given gamma, E >= 0 and K > 0."""
-    p, q = np.exp(-gamma * x) / y, 1 / y
-    pp, pq, qq, p1, q1 = ((weight * each).sum(-1) for each in (p * p, p * q, q * q, p, q))
-    det = np.maximum(pp * qq - pq**2, 1e-300)
-    floor = np.maximum((pp * q1 - pq * p1) / det, 0.0)
-    k = (p1 - floor * pq) / pp
-    k = np.where(k > 0, k, 0.0)
-    return floor, k, (weight * (floor[..., None] * q + k[..., None] * p - 1) ** 2).sum(-1)
 
 
 @dataclass(frozen=True)
@@ -138,25 +134,28 @@ class Frontier:
     """N* = exp(log_n) C^a, D* = exp(log_d) C^b, L* = floor + exp(log_gap) C^-gamma; scalars, or
     arrays over draws (R,).
 
-    `gamma` is None where an approach gives no loss, `beta`, the exponent of D in a law's inner sum,
-    where N* and L* were measured and do not follow from a law.
+    `gamma`, `floor` and `log_gap` are None where an approach gives no loss, `beta`, the exponent of
+    D in a law's inner sum, where N* and L* were measured and do not follow from a law.
     """
 
-    a: np.ndarray
-    log_n: np.ndarray
-    b: np.ndarray
-    log_d: np.ndarray
-    floor: np.ndarray | None = None
-    log_gap: np.ndarray | None = None
-    gamma: np.ndarray | None = None
-    beta: np.ndarray | None = None
+    a: Values
+    log_n: Values
+    b: Values
+    log_d: Values
+    floor: Values = None
+    log_gap: Values = None
+    gamma: Values = None
+    beta: Values = None
 
-    def at_cost(self, c0: Any, p: Any) -> Frontier:
+    @property
+    def columns(self) -> dict[str, Values]:
+        """Its powers by field, None for those it has not."""
+        return {each.name: getattr(self, each.name) for each in fields(Frontier)}
+
+    def at_cost(self, c0: Values, p: Values) -> Frontier:
         """The frontier of the same law, or of the same measured N* and L*, where C = c0 N^p D."""
-        powers = {each.name: getattr(self, each.name) for each in fields(Frontier)}
+        powers = self.columns
         if self.beta is not None:
-            assert self.gamma is not None
-            assert self.log_gap is not None
             old_p = (1 - self.b) / self.a
             ratio = 1 / self.a - old_p  # alpha / beta
             k_alpha = self.gamma / self.a
@@ -173,46 +172,41 @@ class Frontier:
         tokens = {"b": 1 - p * powers["a"], "log_d": -np.log(c0) - p * powers["log_n"]}
         return Frontier(**powers | tokens)
 
-    def map(self, change: Callable[[np.ndarray], np.ndarray]) -> Frontier:
+    def map(self, change: Callable[[Array], Array]) -> Frontier:
         """A frontier of changed powers, as closed as this one."""
-        powers: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(Frontier)}
-        changed = {name: change(each) for name, each in powers.items() if each is not None}
-        return Frontier(**powers | changed)
+        powers = self.columns.items()
+        return Frontier(**{name: each if each is None else change(each) for name, each in powers})
 
     def exponents(self, draws: Frontier | None, ci: float) -> dict[str, Estimate]:
         """The exponents {a, b} with their intervals."""
         values = {"a": float(self.a), "b": float(self.b)}
         return estimates(values, {"a": draws.a, "b": draws.b} if draws else None, ci)
 
-    def powers(self) -> dict[str, np.ndarray]:
+    def powers(self) -> dict[str, Values]:
         """Its powers by the names of the document; E, K and gamma only where it gives a loss."""
-        named = {
-            "a": self.a,
-            "n_coef": np.exp(self.log_n),
-            "b": self.b,
-            "d_coef": np.exp(self.log_d),
-        }
-        if self.floor is None or self.log_gap is None or self.gamma is None:
+        n_coef, d_coef = np.exp(self.log_n), np.exp(self.log_d)
+        named = {"a": self.a, "n_coef": n_coef, "b": self.b, "d_coef": d_coef}
+        if self.gamma is None:
             return named
         return named | {"E": self.floor, "K": np.exp(self.log_gap), "gamma": self.gamma}
 
-    def n_star(self, flops: float | np.ndarray) -> np.ndarray:
+    def n_star(self, flops: float | Array) -> Array:
         """N*(C)."""
         return np.exp(self.log_n + self.a * np.log(flops))
 
-    def d_star(self, flops: float | np.ndarray) -> np.ndarray:
+    def d_star(self, flops: float | Array) -> Array:
         """D*(C)."""
         return np.exp(self.log_d + self.b * np.log(flops))
 
-    def loss(self, flops: float | np.ndarray) -> np.ndarray | None:
+    def loss(self, flops: float | Array) -> Array | None:
         """L*(C), None where the approach gives none."""
-        if self.floor is None or self.log_gap is None or self.gamma is None:
+        if self.gamma is None:
             return None
-        return self.floor + np.exp(self.log_gap - self.gamma * np.log(flops))
+        return np.asarray(self.floor + np.exp(self.log_gap - self.gamma * np.log(flops)))
 
-    def flops_for(self, loss: float | np.ndarray) -> np.ndarray:
+    def flops_for(self, loss: float | Array) -> Array:
         """The cheapest C that reaches a loss; NaN for draws whose floor it does not clear."""
-        if self.floor is None or self.log_gap is None or self.gamma is None:
+        if self.gamma is None:
             raise ScalingError(
                 "this fit gives no loss along its frontier",
                 remedy="give FLOPs, or use the parametric fit",
@@ -221,7 +215,7 @@ class Frontier:
         safe = np.where(gap > 0, gap, np.nan)
         return np.exp((self.log_gap - np.log(safe)) / self.gamma)
 
-    def flops_of(self, letter: str, value: float) -> np.ndarray:
+    def flops_of(self, letter: str, value: float) -> Array:
         """The C at which N* (or D*) is `value`."""
         power, log_k = (self.a, self.log_n) if letter == "N" else (self.b, self.log_d)
         return np.exp((np.log(value) - log_k) / power)
@@ -237,40 +231,38 @@ class PlannedFrontier(Frontier):
 
     def _near(self, size: Callable[[Frontier], Any]) -> Frontier:
         """The powers at the cost of the size that they themselves give."""
-        powers = Frontier(*(getattr(self, each.name) for each in fields(Frontier)))
+        powers = Frontier(**self.columns)
         for _ in range(COST_PASSES):
             powers = self.at_cost(*self.cost.at(size(powers)))
         return powers
 
-    def n_star(self, flops: float | np.ndarray) -> np.ndarray:
-        return self._near(lambda powers: powers.n_star(flops)).n_star(flops)
+    def _at(self, flops: float | Array) -> Frontier:
+        return self._near(lambda powers: powers.n_star(flops))
 
-    def d_star(self, flops: float | np.ndarray) -> np.ndarray:
-        return self._near(lambda powers: powers.n_star(flops)).d_star(flops)
+    def n_star(self, flops: float | Array) -> Array:
+        return self._at(flops).n_star(flops)
 
-    def loss(self, flops: float | np.ndarray) -> np.ndarray | None:
-        return self._near(lambda powers: powers.n_star(flops)).loss(flops)
+    def d_star(self, flops: float | Array) -> Array:
+        return self._at(flops).d_star(flops)
 
-    def flops_for(self, loss: float | np.ndarray) -> np.ndarray:
+    def loss(self, flops: float | Array) -> Array | None:
+        return self._at(flops).loss(flops)
+
+    def flops_for(self, loss: float | Array) -> Array:
         near = self._near(lambda powers: powers.n_star(powers.flops_for(loss)))
         return near.flops_for(loss)
 
-    def flops_of(self, letter: str, value: float) -> np.ndarray:
+    def flops_of(self, letter: str, value: float) -> Array:
         near = self._near(lambda powers: powers.n_star(powers.flops_of(letter, value)))
         return near.flops_of(letter, value)
 
 
 def planned(frontier: Frontier, cost: Cost) -> Frontier:
     """A frontier in powers as it is at a cost that is known by planned models."""
-    if cost.planned is None:
-        return frontier
-    powers = {each.name: getattr(frontier, each.name) for each in fields(Frontier)}
-    return PlannedFrontier(**powers, cost=cost)
+    return PlannedFrontier(**frontier.columns, cost=cost) if cost.planned else frontier
 
 
-def fit_power_frontier(
-    log_c: np.ndarray, log_n: np.ndarray, log_d: np.ndarray, log_loss: np.ndarray
-) -> Frontier:
+def fit_power_frontier(log_c: Array, log_n: Array, log_d: Array, log_loss: Array) -> Frontier:
     """Powers through the minima of the budgets (..., n): N*, D* and, from four budgets on, the
     decay of L*.
     """
@@ -298,12 +290,12 @@ class PowerSum:
     (R,).
     """
 
-    log_a: np.ndarray
-    alpha: np.ndarray
-    log_b: np.ndarray
-    beta: np.ndarray
-    k: np.ndarray
-    floor: np.ndarray
+    log_a: Values
+    alpha: Values
+    log_b: Values
+    beta: Values
+    k: Values
+    floor: Values
 
     def frontier(self, cost: Cost) -> Frontier:
         """N* = G (C/c0)^a with a = beta / (alpha + p beta), G = (alpha A / (p beta B))^(1/(alpha +

@@ -43,31 +43,39 @@ def isoflop(
     if method not in METHODS:
         raise unknown_choice("minimum", method, METHODS)
     data = Dataset.of(data)
-    points, groups = data.points, data.budgets
-    if points.n is None or points.d is None or points.c is None:
+    if not data.has("NDC"):
         return FrontierEstimate(unavailable="the table lacks N, D or C")
-    width = max((float(np.ptp(np.log(points.c[index]))) for index in groups), default=0.0)
-    at_equal_c = at_one_budget(points, groups) if width > WINDOW else points
-    minima = [_budget_minimum(points, at_equal_c, index, method) for index in groups]
-    usable = [minimum for minimum in minima if minimum.unavailable is None]
-    rows = [index for index, one in zip(groups, minima, strict=True) if one.unavailable is None]
-    used = sum(map(len, rows))
-    if len(usable) < MIN_BUDGETS:
+    width = max((float(np.ptp(np.log(data.c[index]))) for index in data.budgets), default=0.0)
+    moved = data if width <= WINDOW else Dataset(at_one_budget(data.points, data.budgets))
+    minima = [_budget_minimum(data, moved, index, method) for index in data.budgets]
+    pairs = zip(data.budgets, minima, strict=True)
+    rows = [index for index, minimum in pairs if minimum.unavailable is None]
+    used, estimate = sum(map(len, rows)), FrontierEstimate(minima=minima)
+    if len(rows) < MIN_BUDGETS:
         lacking = (
-            f"{len(usable)} usable budgets; an exponent needs {MIN_BUDGETS}, each with "
+            f"{len(rows)} usable budgets; an exponent needs {MIN_BUDGETS}, each with "
             f"{MIN_SIZES} sizes at equal C and an interior minimum"
         )
-        return FrontierEstimate(minima=minima, unavailable=lacking, n_points=used)
-    optima = [[one.flops, one.n_star, one.d_star, one.loss_star] for one in usable]
+        return replace(estimate, unavailable=lacking, n_points=used)
+    optima = [[one.flops, one.n_star, one.d_star, one.loss_star] for one in estimate.usable]
     log_c, log_n, log_d, log_loss = np.log(np.array(optima, float)).T
     frontier = fit_power_frontier(log_c, log_n, log_d, log_loss)
-    draws = _bootstrap(at_equal_c, log_c, rows, method, resamples, seed) if resamples else None
-    warnings = _warnings(minima, frontier)
-    if used < len(points):
-        message = (
-            f"{used} of {len(points)} runs share a budget that is used; the others are not used"
-        )
-        warnings.insert(0, warn(WarningCode.RUNS_UNUSED, message, used=used, runs=len(points)))
+    draws = _bootstrap(moved, log_c, rows, method, resamples, seed) if resamples else None
+    warnings = []
+    if used < len(data):
+        message = f"{used} of {len(data)} runs share a budget that is used; the others are not used"
+        warnings.append(warn(WarningCode.RUNS_UNUSED, message, used=used, runs=len(data)))
+    for minimum in minima:
+        if minimum.unavailable is not None:
+            message = f"budget {minimum.flops:.3g} is not used: {minimum.unavailable}"
+            warnings.append(warn(WarningCode.BUDGET_UNAVAILABLE, message, flops=minimum.flops))
+    if len(rows) == MIN_BUDGETS:
+        message = f"{MIN_BUDGETS} budgets only: one degree of freedom is left for the error of a"
+        warnings.append(warn(WarningCode.FEW_BUDGETS, message, budgets=MIN_BUDGETS))
+    total = float(frontier.a + frontier.b)
+    if abs(total - 1) > 0.02:
+        message = f"a + b = {total:.3f}: at these sizes C is not proportional to N D"
+        warnings.append(warn(WarningCode.EXPONENTS_SUM, message, a_plus_b=total))
     if width > WINDOW:
         message = (
             f"budgets are met within {np.expm1(width):.0%} only: losses are brought to one C each "
@@ -77,78 +85,50 @@ def isoflop(
     return FrontierEstimate(frontier, draws, minima, warnings, n_points=used)
 
 
-def _warnings(minima: Sequence[BudgetMinimum], frontier: Frontier) -> list[ResultWarning]:
-    warnings = [
-        warn(
-            WarningCode.BUDGET_UNAVAILABLE,
-            f"budget {minimum.flops:.3g} is not used: {minimum.unavailable}",
-            flops=minimum.flops,
-        )
-        for minimum in minima
-        if minimum.unavailable is not None
-    ]
-    if sum(minimum.unavailable is None for minimum in minima) == MIN_BUDGETS:
-        message = f"{MIN_BUDGETS} budgets only: one degree of freedom is left for the error of a"
-        warnings.append(warn(WarningCode.FEW_BUDGETS, message, budgets=MIN_BUDGETS))
-    total = float(frontier.a + frontier.b)
-    if abs(total - 1) > 0.02:
-        message = f"a + b = {total:.3f}: at these sizes C is not proportional to N D"
-        warnings.append(warn(WarningCode.EXPONENTS_SUM, message, a_plus_b=total))
-    return warnings
-
-
-def _budget_minimum(runs: Points, at_equal_c: Points, index: Array, method: str) -> BudgetMinimum:
-    """The minimum of the curve through a budget's runs `at_equal_c`, with the `runs` as they are
-    by size.
+def _budget_minimum(runs: Dataset, moved: Dataset, index: Array, method: str) -> BudgetMinimum:
+    """The minimum of the curve through a budget's runs as `moved` to one C, with the `runs` as they
+    are by size.
     """
-    n, d, c = (values[index] for values in at_equal_c.inputs("NDC").values())
-    flops, loss = float(np.exp(np.log(c).mean())), at_equal_c.loss[index]
-    log_n, lowest, fault_n, curve = find_minima(method, np.log(n), loss)
-    log_d, _, fault_d, _ = find_minima(method, np.log(d), loss)
+    loss = moved.points.loss[index]
+    log_n, lowest, fault_n, curve = find_minima(method, np.log(moved.n[index]), loss)
+    log_d, _, fault_d, _ = find_minima(method, np.log(moved.d[index]), loss)
     fault = fault_n or fault_d
-    order = index[np.argsort(n, kind="stable")]
-    columns = {name: values[order] for name, values in runs.inputs("ND").items()}
+    order = index[np.argsort(moved.n[index], kind="stable")]
     return BudgetMinimum(
-        flops=flops,
+        flops=np.exp(np.log(moved.c[index]).mean()),
         n_star=None if fault else np.exp(log_n[0]),
         d_star=None if fault else np.exp(log_d[0]),
         loss_star=None if fault else lowest[0],
-        n_params=columns["N"],
-        tokens=columns["D"],
-        loss=runs.loss[order],
+        n_params=runs.n[order],
+        tokens=runs.d[order],
+        loss=runs.points.loss[order],
         curve=None if fault else Curve(n_params=np.exp(curve[0]), loss=curve[1]),
         unavailable=fault,
     )
 
 
 def _bootstrap(
-    points: Points, log_c: Array, rows: Sequence[Array], method: str, resamples: int, seed: int
+    data: Dataset, log_c: Array, rows: Sequence[Array], method: str, resamples: int, seed: int
 ) -> Frontier:
     """Frontiers (R,) of curves whose residuals are drawn anew; a curve without a minimum in a draw
     counts for nothing in it. `rows` are the runs of each curve.
     """
-    log_n, log_d = (
-        [np.log(values[row]) for row in rows] for values in points.inputs("ND").values()
-    )
-    losses = [points.loss[row] for row in rows]
-    pool = np.concatenate(
-        [hc2_residuals(x, loss, method)[1] for x, loss in zip(log_n, losses, strict=True)]
-    )
+    loss, log_n, log_d = data.points.loss, np.log(data.n), np.log(data.d)
+    pool = np.concatenate([hc2_residuals(log_n[row], loss[row], method)[1] for row in rows])
     rng = np.random.default_rng(seed)
     count = cap_resamples(resamples, len(pool))
     noise = [rng.choice(pool, (count, len(row))) for row in rows]
 
-    def minima(axis: list[Array]) -> Array:
+    def minima(axis: Array) -> Array:
         """Minima and their losses (2, R, budgets)."""
-        drawn = [
-            find_minima(method, x, hc2_residuals(x, loss, method)[0] + shift)[:2]
-            for x, loss, shift in zip(axis, losses, noise, strict=True)
-        ]
-        return np.stack([np.stack(pair) for pair in drawn], -1)
+        curves = [hc2_residuals(axis[row], loss[row], method)[0] for row in rows]
+        drawn = zip(rows, curves, noise, strict=True)
+        ends = [find_minima(method, axis[row], fit + shift)[:2] for row, fit, shift in drawn]
+        return np.stack([np.stack(pair) for pair in ends], -1)
 
-    (n, loss), (d, _) = minima(log_n), minima(log_d)
+    (n, lowest), (d, _) = minima(log_n), minima(log_d)
     enough = np.isfinite(n).sum(-1) >= MIN_BUDGETS
-    return fit_power_frontier(log_c, n[enough], d[enough], np.log(loss[enough]))
+    return fit_power_frontier(log_c, n[enough], d[enough], np.log(lowest[enough]))
 
 
 def grid_bias(points: Points, law: Law, theta: np.ndarray, cost: Cost) -> ResultWarning | None:
@@ -159,14 +139,14 @@ def grid_bias(points: Points, law: Law, theta: np.ndarray, cost: Cost) -> Result
     (the bias is in the method, more runs do not remove it). None where the law or the grid gives no
     frontier.
     """
-    if points.n is None or points.d is None or law.name != "chinchilla":
+    if law.name != "chinchilla":
         return None
     loss = np.exp(law.log_predict(theta, points.inputs(law.inputs)))
     noiseless = isoflop(replace(points, loss=loss), resamples=0)
     if noiseless.frontier is None:
         return None
     truth = law.frontier(law.values(theta), cost)
-    largest = max(minimum.flops for minimum in noiseless.minima if not minimum.unavailable)
+    largest = max(minimum.flops for minimum in noiseless.usable)
     of_n = float(noiseless.frontier.n_star(largest) / truth.n_star(largest) - 1)
     of_a = float(noiseless.frontier.a - truth.a)
     message = f"grid bias of a: {of_a:+.4f}, of N* at the largest budget: {100 * of_n:+.1f} %"

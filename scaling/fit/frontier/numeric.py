@@ -10,12 +10,14 @@ import numpy as np
 
 from scaling.fit.frontier.frontier import Cost, Frontier
 
+Array = np.ndarray
+
 REFERENCE, STEP = 1e21, 1.1  # FLOPs at which exponents are read, and the ratio they are read over
 LOG_RATIO = np.linspace(np.log(1e-2), np.log(1e6), 40)  # of tokens per parameter
 LOG_C = np.log([1e8, 1e36])
 HALVINGS = 36
 
-Loss = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (R, k) from N and D (R, k)
+Loss = Callable[[Array, Array], Array]  # (R, k) from N and D (R, k)
 
 
 @dataclass(frozen=True)
@@ -49,13 +51,13 @@ class NumericFrontier(Frontier):
         if drawn is None:
             return NumericFrontier.of(alone, self.cost, is_scalar=False)
 
-        def loss_at(n: np.ndarray, d: np.ndarray) -> np.ndarray:
+        def loss_at(n: Array, d: Array) -> Array:
             rest = slice(1, None) if len(n) > 1 else slice(None)
             return np.concatenate([alone(n[:1], d[:1]), drawn(n[rest], d[rest])])
 
         return NumericFrontier.of(loss_at, self.cost, is_scalar=False)
 
-    def _minimum(self, flops: float | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _minimum(self, flops: float | Array) -> tuple[Array, Array]:
         """N* and L* (R,)."""
         assert self.loss_at is not None
         log_c = np.log(np.atleast_1d(flops))[:, None]
@@ -77,19 +79,19 @@ class NumericFrontier(Frontier):
             n_star = np.broadcast_to(n, loss.shape)[rows, best]
         return np.where(inside, n_star, np.nan), np.where(inside, loss[rows, best], np.nan)
 
-    def _shaped(self, values: np.ndarray, flops: float | np.ndarray) -> np.ndarray:
+    def _shaped(self, values: Array, flops: float | Array) -> Array:
         return values[0] if np.ndim(self.a) == 0 and np.ndim(flops) == 0 else values
 
-    def n_star(self, flops: float | np.ndarray) -> np.ndarray:
+    def n_star(self, flops: float | Array) -> Array:
         return self._shaped(self._minimum(flops)[0], flops)
 
-    def d_star(self, flops: float | np.ndarray) -> np.ndarray:
+    def d_star(self, flops: float | Array) -> Array:
         return self.cost.tokens(self.n_star(flops), np.asarray(flops))
 
-    def loss(self, flops: float | np.ndarray) -> np.ndarray:
+    def loss(self, flops: float | Array) -> Array:
         return self._shaped(self._minimum(flops)[1], flops)
 
-    def _least(self, is_short: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    def _least(self, is_short: Callable[[Array], Array]) -> Array:
         """The least C from which on `is_short` of C (R,) is false; NaN where it never is."""
         count = 1 if np.ndim(self.a) == 0 else len(self.a)
         low, high = (np.full(count, end) for end in LOG_C)
@@ -100,12 +102,9 @@ class NumericFrontier(Frontier):
         needed = np.where(high < LOG_C[1] - 1, np.exp(high), np.nan)
         return self._shaped(needed, 0.0)
 
-    def flops_for(self, loss: float | np.ndarray) -> np.ndarray:
+    def flops_for(self, loss: float | Array) -> Array:
         return self._least(lambda flops: self._minimum(flops)[1] > loss)
 
-    def flops_of(self, letter: str, value: float) -> np.ndarray:
-        def is_short(flops: np.ndarray) -> np.ndarray:
-            n_star = self._minimum(flops)[0]
-            return (n_star if letter == "N" else self.cost.tokens(n_star, flops)) < value
-
-        return self._least(is_short)
+    def flops_of(self, letter: str, value: float) -> Array:
+        size = self.n_star if letter == "N" else self.d_star
+        return self._least(lambda flops: size(flops) < value)

@@ -22,6 +22,8 @@ from scaling.points.points import Points, Source
 from scaling.points.repeated_rows import group_within_1_percent
 from scaling.warning import ResultWarning, WarningCode, warn
 
+Array = np.ndarray
+
 NEAR_BEST = 0.005  # of the lowest loss of its cell: where a parabola holds
 MIN_CELLS, MIN_ROWS = 3, 4
 LETTERS = {"LR": "lr", "B": "B"}  # that are optimised, as parameters name them
@@ -91,7 +93,7 @@ def fit_hyper(source: Source, options: FitOptions) -> dict[str, Any]:
 
 
 def _estimates(
-    powers: Mapping[str, tuple[np.ndarray, np.ndarray]], sizes: Iterable[str], ci: float
+    powers: Mapping[str, tuple[Array, Array]], sizes: Iterable[str], ci: float
 ) -> dict[str, Estimate]:
     """The coefficient and the powers of each hyper-parameter, with intervals of their draws."""
     params = {}
@@ -107,13 +109,13 @@ def _estimates(
 
 
 def _minima(
-    logs: dict[str, np.ndarray],
-    sizes: dict[str, np.ndarray],
-    target: np.ndarray,
-    label: np.ndarray,
+    logs: dict[str, Array],
+    sizes: dict[str, Array],
+    target: Array,
+    label: Array,
     resamples: int,
     seed: int,
-) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], float]:
+) -> tuple[dict[str, tuple[Array, Array]], float]:
     """The moving minimum of one parabola, each cell with a level of its own; cells resampled.
 
     By letter the log coefficient and powers, and their draws (R, 1 + sizes); and the root mean
@@ -161,9 +163,7 @@ def _minima(
     return powers, float(np.sqrt(max(left, 0.0) / freedom))
 
 
-def _at_ends(
-    points: Points, cell: np.ndarray, kept: np.ndarray, varied: list[str]
-) -> list[ResultWarning]:
+def _at_ends(points: Points, cell: Array, kept: Array, varied: list[str]) -> list[ResultWarning]:
     """A warning for each hyper-parameter whose best value lies at the end of most cells' grids."""
     frame = pd.DataFrame({"cell": cell, "loss": points.loss})
     best = frame.loc[frame["cell"].isin(kept)].groupby("cell")["loss"].idxmin()
