@@ -34,7 +34,7 @@ def inspect(folder: Path, patterns: Sequence[str] = ALL) -> list[FileCheck]:
 
     Raises ScalingError when there is no such folder, NewerSchemaError, DiskError.
     """
-    if not folder.is_dir():
+    if not files.retry(folder, folder.is_dir):
         raise ScalingError(
             "no such folder", where=folder, remedy="name a folder made by `scaling run`"
         )
