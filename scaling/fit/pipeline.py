@@ -186,7 +186,7 @@ def _result(
         ),
         source=_source_info(source, options),
         ci=options.ci,
-        cost=planned_cost(data.cost, data.points, source.paths, source.model),
+        cost=planned_cost(data.cost, data.points, source.folders, source.model),
         approaches={
             name: each.result(options.ci, options.bootstrap) for name, each in frontiers.items()
         },

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from scaling.store import run_files
+from tests import command_line
 
 CLOCK = ["seconds"]
 # Put into every process by Python itself, at its start: what one worker does, once, at a save.
@@ -50,7 +51,11 @@ def command(*args):
 
 
 def scaling(*args, **options):
-    return subprocess.run(command(*args), capture_output=True, text=True, **options)
+    """In a process of its own where it may train, or has an environment."""
+    may_train = args[0] in ("run", "train", "tune") and "--simulate" not in args
+    if may_train or options:
+        return subprocess.run(command(*args), capture_output=True, text=True, **options)
+    return command_line.scaling(*args)
 
 
 def numbers(folder):
