@@ -294,7 +294,8 @@ def test_write_once_keeps_what_is_there(tmp_path):
 
 def test_results_of_another_origin_need_confirmation(tmp_path):
     path, out = tmp_path / "sweep.toml", tmp_path / "out"
-    path.write_text(dump_sweep(tiny()))
+    two = {"kind": "grid", "sizes": ["2k"], "tokens": ["5k", "10k"]}
+    path.write_text(dump_sweep(tiny(design=two)))
     assert scaling("run", path, "--out", out, "--max-runs", 1).returncode == 0
     document = files.read_json(out / "plan.json")
     files.write_json(out / "plan.json", document | {"code": "0123456789ab"})
