@@ -66,10 +66,8 @@ class Special:
 
 def _check_options(options: FitOptions, unused: Sequence[str]) -> None:
     """Raise ScalingError for an option that the law would ignore."""
-    usual = FitOptions()
-    given = [name for name in unused if getattr(options, name) != getattr(usual, name)]
-    if given:
-        asked = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+    changed = options.changed()
+    if asked := ", ".join(f"--{name.replace('_', '-')}" for name in unused if name in changed):
         raise ScalingError(
             f"{asked} means nothing to the law {options.law}",
             remedy="leave it out; rename columns in the table",
