@@ -181,6 +181,12 @@ def estimates(
     }
 
 
+def r_squared(measured: Array, predicted: Array) -> float | None:
+    """The share of the variance that a prediction explains; None where there is none."""
+    scatter = float(np.sum((measured - measured.mean()) ** 2)) if len(measured) else 0.0
+    return 1 - float(np.sum((predicted - measured) ** 2)) / scatter if scatter else None
+
+
 def evenly(count: int, most: int) -> Array:
     """At most `most` of `count` places, evenly spread, the first and the last among them."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int))
