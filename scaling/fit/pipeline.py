@@ -26,7 +26,6 @@ from scaling.fit.frontier.approaches import agreement, estimate_frontiers
 from scaling.fit.frontier.estimate import FrontierEstimate
 from scaling.fit.frontier.frontier import cap_resamples
 from scaling.fit.frontier.isoflop import grid_bias
-from scaling.fit.frontier.planned_cost import planned_cost
 from scaling.fit.law_fit import LawFit
 from scaling.fit.law_weights import untested_warnings, weigh_laws
 from scaling.fit.laws.formula import read_formula
@@ -150,10 +149,12 @@ def _result(
     else:
         headline, head_warnings = _frontier_headline(approach, frontiers[approach], options)
     kaplan, kaplan_warnings = _kaplan(source, options)
-    entropy = None
+    entropy, cost = None, data.cost
     if source.runs is not None:
         from scaling.fit.diagnostics.synthetic_floor import known_entropy
+        from scaling.fit.frontier.planned_cost import planned_cost
 
+        cost = planned_cost(cost, data.points, source.paths, source.model)
         entropy = known_entropy(source.runs, headline["params"].get("E"))
     repeats, repeats_law = repeated_data.repeated_data(data, fit, options)
     return FitResult(
@@ -173,7 +174,7 @@ def _result(
         ),
         source=_source_info(source, options),
         ci=options.ci,
-        cost=planned_cost(data.cost, data.points, source.paths, source.model),
+        cost=cost,
         approaches={
             name: each.result(options.ci, options.bootstrap) for name, each in frontiers.items()
         },
