@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from scaling.fit.document import Document, FitStatus
-from scaling.fit.frontier.frontier import Cost, Frontier, frontier_of_powers, planned
+from scaling.fit.frontier.frontier import Cost, Frontier, frontier_of_powers
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.significance import student
 
@@ -56,7 +56,7 @@ class Candidate(Document):
         """
         if self.params is not None and cost.planned is not None:
             return LAWS[self.name].frontier(self.params, cost)
-        return None if self.powers is None else planned(frontier_of_powers(self.powers), cost)
+        return None if self.powers is None else frontier_of_powers(self.powers, cost)
 
 
 class Forecast(Document):
