@@ -190,8 +190,10 @@ class Frontier:
 
     def map(self, change: Callable[[Values], Values]) -> Frontier:
         """A frontier of changed powers, as closed as this one."""
-        powers = self.columns.items()
-        return Frontier(**{name: each if each is None else change(each) for name, each in powers})
+        powers = self.columns
+        return Frontier(
+            **powers | {name: change(powers[name]) for name in powers if powers[name] is not None}
+        )
 
     def exponents(self, draws: Frontier | None, ci: float) -> dict[str, Estimate]:
         """The exponents {a, b} with their intervals."""
