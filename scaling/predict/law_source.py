@@ -24,7 +24,6 @@ from scaling.fit.frontier.frontier import (
     Frontier,
     frontier_of_powers,
 )
-from scaling.fit.frontier.numeric import NumericFrontier
 from scaling.fit.laws.law import Law
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.laws.published import published
@@ -133,8 +132,6 @@ class FittedLaw:
 
 def with_draws(optimum: Frontier, draws: Frontier | None) -> Frontier:
     """A frontier and, after it, each of its draws (1 + R,)."""
-    if isinstance(optimum, NumericFrontier):
-        return optimum.with_draws(cast("NumericFrontier | None", draws))
 
     def column(name: str) -> np.ndarray | None:
         value, drawn = getattr(optimum, name), getattr(draws, name, None)
