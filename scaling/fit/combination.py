@@ -44,7 +44,7 @@ class Candidate(Document):
         """log L (n,) at N and D; NaN for an approach that only knows the frontier."""
         if self.polynomial is not None:
             centre, coefficients = self.polynomial[:2], np.array(self.polynomial[2:])
-            return np.asarray(second_order(n, d, centre) @ coefficients)
+            return second_order(n, d, centre) @ coefficients
         if self.params is None:
             return np.full(np.shape(n), np.nan)
         law = LAWS[self.name]
@@ -193,7 +193,7 @@ class Combination(Document):
 
         def between(far: Array, close: Array) -> Array:
             squares = (1 - near) * far**2 + near * np.where(near > 0, close, 0.0) ** 2
-            return np.asarray(np.sqrt(squares))
+            return np.sqrt(squares)
 
         return laws._replace(
             mean=laws.mean + near * np.where(near > 0, shift, 0.0),

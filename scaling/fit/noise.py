@@ -57,7 +57,7 @@ def orthonormal(design: Array) -> Array:
     lengths = np.linalg.norm(design, axis=0)
     scaled = design[:, lengths > 0] / lengths[lengths > 0]
     left, singular, _ = np.linalg.svd(scaled, full_matrices=False)
-    return np.asarray(left[:, singular > 1e-8 * singular.max(initial=0.0)])
+    return left[:, singular > 1e-8 * singular.max(initial=0.0)]
 
 
 def deviates(residual: Array, basis: Array, max_leverage: float = 1 - 1e-6) -> Noise:

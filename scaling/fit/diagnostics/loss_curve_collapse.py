@@ -49,12 +49,12 @@ def collapse(
 
     def normalised(floor: float) -> Array:
         """(L(t) - E) / (L(T) - E) of each run at each of SHARES."""
-        return np.asarray((losses - floor) / (last - floor))
+        return (losses - floor) / (last - floor)
 
     def deviation(floor: float) -> Array:
         """Relative distances (runs, shares) of the curves from their middle."""
         y = normalised(floor)
-        return np.asarray(y / np.median(y, 0) - 1)
+        return y / np.median(y, 0) - 1
 
     def spread(floor: float) -> float:
         return float(np.sqrt((deviation(floor) ** 2).mean()))

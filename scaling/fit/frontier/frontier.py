@@ -223,7 +223,7 @@ class Frontier:
         if self.gamma is None:
             return None
         at = self._at(flops)
-        return np.asarray(at.floor + np.exp(at.log_gap - at.gamma * np.log(flops)))
+        return at.floor + np.exp(at.log_gap - at.gamma * np.log(flops))
 
     def flops_for(self, loss: float | Array) -> Array:
         """The cheapest C that reaches a loss; NaN for draws whose floor it does not clear."""

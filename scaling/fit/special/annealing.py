@@ -144,7 +144,7 @@ def fit_annealing(curves: Sequence[Curve], delta: float = 1e-3) -> Annealing:
     loss = np.concatenate([curve.loss[each.used] for curve, each in pairs])
 
     def residual(theta: Array) -> Array:
-        return np.asarray(np.log(np.maximum(_evaluate(theta, curve_areas)[0], 1e-9) / loss))
+        return np.log(np.maximum(_evaluate(theta, curve_areas)[0], 1e-9) / loss)
 
     def log_slopes(theta: Array) -> Array:
         predicted, slopes = _evaluate(theta, curve_areas)
