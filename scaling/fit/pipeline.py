@@ -132,12 +132,7 @@ def _result(
             raise
         reason = error.what
     frontiers = estimate_frontiers(data, source.curves, fit or reason, options)
-    head, isoflop = frontiers[approach], frontiers["isoflop"]
-    if approach != "parametric" and head.unavailable:
-        raise ScalingError(
-            f"approach {approach}: {head.unavailable}",
-            remedy="see --approach parametric, or add budgets and sizes",
-        )
+    isoflop = frontiers["isoflop"]
     analyses: Fields = {"holdout": None}
     warnings: list[ResultWarning] = []
     if fit is not None:
@@ -230,7 +225,11 @@ def _frontier_headline(
     approach: Approach, estimate: FrontierEstimate, options: FitOptions
 ) -> tuple[Fields, list[ResultWarning]]:
     """Approach 1 or 2: N* = n_coef C^a, D* = d_coef C^b, L* = E + K C^-gamma."""
-    assert estimate.frontier is not None
+    if estimate.frontier is None:
+        raise ScalingError(
+            f"approach {approach}: {estimate.unavailable}",
+            remedy="see --approach parametric, or add budgets and sizes",
+        )
     drawn = estimate.draws.powers() if estimate.draws else {}
     count = len(drawn.get("a", ()))
     bootstrap = Bootstrap(

@@ -357,13 +357,17 @@ class FitResult(Document):
         """The result from its file. Raises ScalingError that names the file and what is wrong in
         it.
         """
+
+        def fault(what: str, remedy: str = WRITE_AGAIN) -> ScalingError:
+            return ScalingError(what, where=path, remedy=remedy)
+
         if not path.exists():
             remedy = "name a fit, as `scaling fit SOURCE --out FIT.json` writes it"
-            raise ScalingError("no such file", where=path, remedy=remedy)
+            raise fault("no such file", remedy)
         if path.is_dir():
             fits = sorted(path.glob("fits/*.json"))
             remedy = f"name a fit of it: {fits[0]}" if fits else f"fit it first: scaling fit {path}"
-            raise ScalingError("is a folder and not a fit", where=path, remedy=remedy)
+            raise fault("is a folder and not a fit", remedy)
         from scaling.points.readers import read_bytes
 
         data = read_bytes(path)
@@ -374,21 +378,15 @@ class FitResult(Document):
             values = json.loads(data, parse_int=_bounded_integer)
         except files.ChecksumError as error:
             remedy = 'fit again; or, where you changed it yourself, delete its key "checksum"'
-            what = f"is corrupt or was edited: {error}"
-            raise ScalingError(what, where=path, remedy=remedy) from None
+            raise fault(f"is corrupt or was edited: {error}", remedy) from None
         except (ValueError, RecursionError) as error:
-            what = f"not valid JSON: {str(error)[:120]}"
-            raise ScalingError(what, where=path, remedy=WRITE_AGAIN) from None
+            raise fault(f"not valid JSON: {str(error)[:120]}") from None
         if not isinstance(values, dict) or "schema" not in values:
-            what = "not a fit document: it has no schema"
-            raise ScalingError(what, where=path, remedy=WRITE_AGAIN)
-        if isinstance(values["schema"], int) and values["schema"] != SCHEMA:
-            newer = values["schema"] > SCHEMA
-            raise ScalingError(
-                f"written with fit schema {values['schema']}, this program reads {SCHEMA}",
-                where=path,
-                remedy="update scaling" if newer else "fit again: scaling fit SOURCE",
-            )
+            raise fault("not a fit document: it has no schema")
+        schema = values["schema"]
+        if isinstance(schema, int) and schema != SCHEMA:
+            remedy = "update scaling" if schema > SCHEMA else "fit again: scaling fit SOURCE"
+            raise fault(f"written with fit schema {schema}, this program reads {SCHEMA}", remedy)
         content = {name: value for name, value in values.items() if name not in files.KEYS}
         result = cls.parse(content, str(path), WRITE_AGAIN)
         result._path = path

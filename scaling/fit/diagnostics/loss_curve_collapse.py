@@ -83,7 +83,11 @@ def collapse(
             for row, y, away in zip(rows, normalised(used), deviations, strict=True)
         ],
     )
-    return result, [
+    return result, _warnings(result)
+
+
+def _warnings(result: CurveCollapse) -> list[ResultWarning]:
+    return [
         warn(
             WarningCode.CURVE_DEVIATES,
             f"run {curve.run_id} (N = {format_count(curve.n_params)}): its loss curve lies "
