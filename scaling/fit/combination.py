@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from scaling.fit.document import Document, FitStatus
+from scaling.fit.frontier.budgets import quadratic
 from scaling.fit.frontier.frontier import Cost, Frontier, frontier_of_powers
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.significance import student
@@ -28,8 +29,9 @@ VOICE = 0.5  # of the largest weight: what weighs less has been contradicted by 
 
 class Candidate(Document):
     """A law or an approach in the combination. `params` are reported parameters of a law,
-    `polynomial` those of the surface, `powers` its frontier (a, n_coef, b, d_coef, E, K, gamma).
-    `errors` are root mean squares of its rolling-origin errors in logs.
+    `polynomial` the centre of log N and log D and the coefficients of the surface, `powers` its
+    frontier (a, n_coef, b, d_coef, E, K, gamma). `errors` are root mean squares of its
+    rolling-origin errors in logs.
     """
 
     name: str
@@ -43,8 +45,8 @@ class Candidate(Document):
     def log_loss(self, n: Array, d: Array) -> Array:
         """log L (n,) at N and D; NaN for an approach that only knows the frontier."""
         if self.polynomial is not None:
-            centre, coefficients = self.polynomial[:2], np.array(self.polynomial[2:])
-            return second_order(n, d, centre) @ coefficients
+            log_n, log_d, *coefficients = self.polynomial
+            return quadratic(np.log(n) - log_n, np.log(d) - log_d) @ coefficients
         if self.params is None:
             return np.full(np.shape(n), np.nan)
         law = LAWS[self.name]
@@ -219,12 +221,6 @@ def log_optima(
                 usable = (values > 0) & np.isfinite(values)
                 result[usable, column] = np.log(values[usable])
     return result
-
-
-def second_order(n: Array, d: Array, centre: Sequence[float]) -> Array:
-    """Columns (n, 6) of a polynomial of second degree in log N and log D about `centre`."""
-    u, v = np.log(n) - centre[0], np.log(d) - centre[1]
-    return np.stack([np.ones_like(u), u, v, u * u, u * v, v * v], 1)
 
 
 def mean_and_spread(logs: Array, weights: Array) -> tuple[Array, Array]:

@@ -48,7 +48,7 @@ def estimate(
     """
     data, fixed = Dataset.of(data), dict(fixed or {})
     data_warnings = identifiability.check(law, data, objective, fixed, where)
-    problem = problem_of(law, data.points, objective, delta or DELTA, fixed, one_sided)
+    problem = problem_of(law, data, objective, delta or DELTA, fixed, one_sided)
     best, starts, converged = multistart(problem, None if near is None else law.theta(near))
     warnings, status = _diagnose(problem, best, starts, converged)
     if identifiability.collinear(problem.logs) and status is FitStatus.OK:

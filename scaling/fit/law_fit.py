@@ -84,7 +84,7 @@ class LawFit:
     def problem(self) -> Problem:
         """What was minimised."""
         return problem_of(
-            self.law, self.data.points, self.objective, self.delta, self.fixed, self.one_sided
+            self.law, self.data, self.objective, self.delta, self.fixed, self.one_sided
         )
 
     @cached_property
