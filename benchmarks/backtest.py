@@ -2,6 +2,7 @@
 at several budgets and predicts the rest.
 
     python -m benchmarks.backtest DATA [--results DIR] [--half tuning|reporting|all] [--only NAME]
+    python -m benchmarks.backtest --tables FILE...    # your own, read as `scaling fit` reads them
 
 Each table is cut at up to CUTS of its budgets; what costs 2 to 30 times the cut is predicted from
 what costs no more than the cut: the loss of every later run at its own N and D, and N*(C) and L*(C)
@@ -415,22 +416,25 @@ def _row(method: str, by_table: Mapping[str, list[Score]]) -> str:
 def main() -> None:
     """Read the tables, score every method, print the tables of docs/forecasts.md."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", type=Path)
+    parser.add_argument("data", type=Path, nargs="?")
+    parser.add_argument("--tables", type=Path, nargs="+", default=[], metavar="FILE")
     parser.add_argument("--results", type=Path, default=Path("results"))
     parser.add_argument("--half", choices=("tuning", "reporting", "all"), default="reporting")
     parser.add_argument("--only", default="", help="tables whose name contains this")
     args = parser.parse_args()
-    named = dict(tables(args.data, args.results))
-    kept = {
-        name: points
-        for name, points in named.items()
-        if (args.half == "all" or (name in TUNING) == (args.half == "tuning")) and args.only in name
-    }
+    if (args.data is None) != bool(args.tables):
+        parser.error("give DATA, or tables of your own")
+    options = SourceOptions(inputs=("N", "D"))
+    kept = {path.stem: read_source([path], options).points for path in args.tables}
+    for name, points in tables(args.data, args.results) if args.data else ():
+        wanted = args.half == "all" or (name in TUNING) == (args.half == "tuning")
+        if wanted and args.only in name:
+            kept[name] = points
     began = time.perf_counter()
     with np.errstate(all="ignore"):
         scores = backtest(kept)
     print("\n".join(summary(scores)))
-    print(f"\n{len(kept)} tables ({args.half}), {time.perf_counter() - began:.0f} s")
+    print(f"\n{len(kept)} tables, {time.perf_counter() - began:.0f} s")
 
 
 if __name__ == "__main__":

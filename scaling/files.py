@@ -236,14 +236,14 @@ def verify_stream(handle: Any) -> bool:
 
 
 def write_atomically(
-    target: Path, write: Callable[[Path], object], *, durable: bool = True
+    target: Path, write: Callable[[Path], object], *, durable: bool = True, parents: bool = True
 ) -> None:
     """Call `write(temporary path)` in the target's folder, sync, and rename; readers never see half
     a file.
 
     Raises DiskError. Without `durable` a power cut may lose the file, a kill may not.
     """
-    with temporary_of(target) as temporary:
+    with temporary_of(target, parents) as temporary:
         write(temporary)
         if durable:
             sync(temporary)
@@ -318,14 +318,19 @@ def write_lines(target: Path, text: str, comment: str = "") -> None:
 
 
 def write_json(
-    target: Path, document: Mapping[str, Any], *, indent: int | None = 1, durable: bool = True
+    target: Path,
+    document: Mapping[str, Any],
+    *,
+    indent: int | None = 1,
+    durable: bool = True,
+    parents: bool = True,
 ) -> None:
-    """Publish a JSON document whose last key is its checksum."""
+    """Publish a JSON document whose last key is its checksum; `parents` as in `temporary_of`."""
     text = json.dumps(
         {**document, KEYS[0]: PLACEHOLDER}, indent=indent, allow_nan=False, ensure_ascii=False
     )
     data = with_checksum(f"{text}\n".encode())
-    write_atomically(target, lambda path: path.write_bytes(data), durable=durable)
+    write_atomically(target, lambda path: path.write_bytes(data), durable=durable, parents=parents)
 
 
 def read_json(path: Path) -> dict[str, Any]:

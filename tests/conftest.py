@@ -4,14 +4,20 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 os.environ.setdefault(
     "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 )
 # tests compile much and compute little: that halves what is left of compilation
 
+# the same examples every time, however long they take
+settings.register_profile(
+    "suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("suite")
 
-STARTS_PROCESSES = {"cluster", "launch", "stand_in", "chromium"}  # fixtures: Slurm, Ray, a browser
+STARTS_PROCESSES = {"cluster", "slurm_up", "chromium"}  # fixtures: Slurm, Ray, a browser
 
 
 def pytest_collection_modifyitems(items):

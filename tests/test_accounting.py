@@ -4,7 +4,7 @@ import math
 
 import jax
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from scaling.accounting import (
@@ -280,7 +280,6 @@ def test_gqa_keeps_the_grouping_of_the_model_or_takes_a_quarter(n_kv_heads, name
     ]
 
 
-@settings(deadline=None)
 @given(st.sampled_from(ALL), st.integers(2, 4096), st.integers(1, 10**13))
 def test_conventions_are_consistent(model, seq_len, tokens):
     assert (

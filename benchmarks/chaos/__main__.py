@@ -47,10 +47,10 @@ def crash_points(scratch: Path, given: argparse.Namespace) -> Result:
 def random_kills(scratch: Path, given: argparse.Namespace) -> Result:
     """SIGKILL of the coordinator, a worker or everything, at random times."""
     sweep, verdict = _sweep(scratch, TRAINED_SWEEP), Verdict()
-    each = -(-given.kills // given.seeds)
+    each, want = -(-given.kills // given.seeds), kills.undisturbed(sweep, scratch / "undisturbed")
     with ThreadPoolExecutor(given.side_by_side) as pool:
         for part in pool.map(
-            lambda seed: kills.torments(sweep, scratch, seed, each), range(given.seeds)
+            lambda seed: kills.torments(sweep, scratch, want, seed, each), range(given.seeds)
         ):
             verdict.add(part)
     done = f"{verdict.kills} kills, {verdict.sweeps} sweeps completed"
@@ -72,8 +72,8 @@ def reads_during_writes(scratch: Path, given: argparse.Namespace) -> Result:
     loaded = load_sweep(_sweep(scratch, FILES_SWEEP))
     planned = plan(loaded, loaded.base.task, 16, points.LAW)
     SweepFolder(scratch / "out").write_plan(planned, origin(planned, points.LAW))
-    done, faults = reads.read(scratch / "out", planned, given.reads)
-    return Result(f"{done} reads", "failed, a run missing", faults)
+    faults = reads.read(scratch / "out", planned, given.reads)
+    return Result(f"{given.reads} reads", "failed, a run missing", faults)
 
 
 def file_errors(scratch: Path, given: argparse.Namespace) -> Result:

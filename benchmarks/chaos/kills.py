@@ -29,7 +29,7 @@ from scaling.store import run_files
 
 WORKERS = 2
 TARGETS = ("coordinator", "worker", "everything")
-PATIENCE = 120.0  # seconds an undisturbed completion may take before it counts as stuck
+PATIENCE = 900.0  # seconds an undisturbed completion may take before it counts as stuck
 FIRST, LAST = (
     0.05,
     7.0,
@@ -175,11 +175,15 @@ def undisturbed(
 
 
 def torments(
-    sweep: Path, scratch: Path, seed: int, kills: int, environment: Mapping[str, str] = os.environ
+    sweep: Path,
+    scratch: Path,
+    want: pd.DataFrame,
+    seed: int,
+    kills: int,
+    environment: Mapping[str, str] = os.environ,
 ) -> Verdict:
     """Sweeps after sweeps until there were `kills` kills."""
     chance, verdict = random.Random(seed), Verdict()
-    want = undisturbed(sweep, scratch / f"undisturbed-{seed}", environment)
     while verdict.kills < kills:
         folder = scratch / f"seed{seed}-{verdict.sweeps}"
         found = torment(sweep, folder, want, chance, kills - verdict.kills, environment)

@@ -5,7 +5,6 @@ may fail.
 from __future__ import annotations
 
 import multiprocessing
-import time
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +55,9 @@ def _split_again(folder: Path) -> None:
         path.unlink()
 
 
-def read(folder: Path, plan: Plan, reads: int, seconds: float = 3600.0) -> tuple[int, list[str]]:
-    """(reads done, failures) beside a writer; every read must give each run that an earlier one
-    gave, whole.
+def read(folder: Path, plan: Plan, reads: int) -> list[str]:
+    """Failures of so many reads during writes, counted from the first run on; every read must give
+    each run that an earlier one gave, whole.
     """
     over = multiprocessing.get_context("fork").Event()
     writer = multiprocessing.get_context("fork").Process(target=write, args=(folder, plan, over))
@@ -66,17 +65,17 @@ def read(folder: Path, plan: Plan, reads: int, seconds: float = 3600.0) -> tuple
     rows = {item.run_id: len(simulate(item.run).measured) for item in plan.runs}
     failures: list[str] = []
     seen: set[str] = set()
-    done, end = 0, time.monotonic() + seconds
+    done = 0
     try:
-        while done < reads and time.monotonic() < end:
+        while done < reads and writer.is_alive():
             failures += _one(folder, seen, rows, done)
-            done += 1
+            done += bool(seen)
     finally:
         over.set()
         writer.join()
-    if writer.exitcode:
+    if writer.exitcode or done < reads:
         failures.append(f"the writer ended with {writer.exitcode}")
-    return done, failures
+    return failures
 
 
 def _one(folder: Path, seen: set[str], rows: dict[str, int], number: int) -> list[str]:

@@ -135,6 +135,9 @@ class Coordinator:
         for thread in threads:
             thread.start()
         end = self._pass_events(threads)
+        is_disk_error = end.stop is not None and end.stop.reason == StopReason.DISK
+        if (self.errors or is_disk_error) and not self.lease.folder.exists():
+            raise lost_error(self.lease.path)  # a save may notice it before the heartbeat
         if self.errors:
             raise self.errors[0]
         return end

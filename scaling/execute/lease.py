@@ -135,7 +135,12 @@ class Lease:
     def _write(self) -> None:
         boot = boot_id() if self.has_kernel_lock else None
         lease = LeaseFile(boot=boot, runs=tuple(sorted(self.runs)))
-        files.write_json(self.path, lease.model_dump(mode="json"), indent=None, durable=False)
+        self._write_json(self.path, lease)
+
+    def _write_json(self, path: Path, document: _Document) -> None:
+        """A sweep's folder that was moved away is not made again."""
+        content = document.model_dump(mode="json")
+        files.write_json(path, content, indent=None, durable=False, parents=False)
 
     def _heartbeat(self) -> None:
         while not self._over.wait(BEAT):
@@ -200,11 +205,9 @@ class Lease:
         to stop.
         """
         finite = tuple(group for group in groups if math.isfinite(group.loss))
-        document = ProgressFile(runs=finite, eta_seconds=eta_seconds).model_dump(mode="json")
+        progress = ProgressFile(runs=finite, eta_seconds=eta_seconds)
         with contextlib.suppress(ScalingError):
-            if self.folder.exists():
-                path = self.path.with_suffix(".live.json")
-                files.write_json(path, document, indent=None, durable=False)
+            self._write_json(self.path.with_suffix(".live.json"), progress)
 
 
 def lost_error(path: Path) -> ScalingError:

@@ -156,7 +156,7 @@ class FitOptions:
 
     def source(self) -> SourceOptions:
         """What concerns the reading of the source."""
-        is_formula = self.law in LAWS and not LAWS[self.law].terms
+        is_formula = self.written is not None or (self.law in LAWS and not LAWS[self.law].terms)
         columns = parse_columns(self.columns, custom=is_formula) if self.columns else {}
         filters = (self.where, self.drop_highest, self.cluster, self.readout, self.eval_set)
         law = self.resolved().law

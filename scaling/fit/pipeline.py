@@ -28,8 +28,8 @@ from scaling.fit.frontier.frontier import cap_resamples
 from scaling.fit.frontier.isoflop import grid_bias
 from scaling.fit.law_fit import LawFit
 from scaling.fit.law_weights import untested_warnings, weigh_laws
-from scaling.fit.laws.formula import read_formula
-from scaling.fit.laws.laws import LAWS
+from scaling.fit.laws.formula import AS_WRITTEN, read_formula
+from scaling.fit.laws.laws import LAWS, sum_of_powers
 from scaling.fit.noise import noise_result, noise_warnings
 from scaling.fit.profile import profile
 from scaling.fit.result import (
@@ -102,8 +102,9 @@ def fit(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitResult:
 
 
 def _with_points(options: FitOptions, source: Source) -> tuple[FitOptions, Source]:
-    """The inputs that a results folder's runs hold; and where losses are negative, the objective
-    of losses in the place of that of their logs.
+    """The inputs that a results folder's runs hold; the law as a sum of powers where it is one of
+    positive terms, inputs and losses; and where losses are negative, the objective of losses in
+    the place of that of their logs.
     """
     law, points, notes, runs = options.written, source.points, source.notes, source.runs
     assert law is not None
@@ -114,8 +115,17 @@ def _with_points(options: FitOptions, source: Source) -> tuple[FitOptions, Sourc
     if (points.loss <= 0).any():
         objective = options.objective or law.default_objective
         objective = objective.removesuffix("-log").replace("lad", "huber")
-        options = replace(options, objective=objective, written=replace(law, signed=True))
+        options = replace(options, objective=objective)
+        law = replace(law, signed=True)
         notes = (*notes, f"losses below zero: the objective is {objective}, of losses")
+    if powers := sum_of_powers(law):
+        is_bounded = np.isfinite([param.bounds for param in law.params]).any()
+        columns = points.inputs(law.inputs).values()
+        if law.signed or is_bounded or any((column <= 0).any() for column in columns):
+            law = replace(law, name=AS_WRITTEN + law.name[1:])
+        else:
+            law = powers
+    options = replace(options, law=law.name, written=law)
     return options, replace(source, points=points, notes=notes)
 
 
@@ -149,7 +159,7 @@ def _result(
         from scaling.fit.diagnostics.synthetic_floor import known_entropy
         from scaling.fit.frontier.planned_cost import planned_cost
 
-        cost = planned_cost(cost, data.points, source.paths, source.model)
+        cost = planned_cost(cost, data.points, source.folders, source.model)
         entropy = known_entropy(source.runs, headline["params"].get("E"))
     repeats, repeats_law = repeated_data.repeated_data(data, fit, options)
     return FitResult(

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -111,6 +112,7 @@ class SourceOptions:
 class Source:
     """What was read.
 
+    `folders` are the results folders that rows come from, also through a table in memory;
     `kaplan` holds the same runs by Kaplan's counting; `curves` every intermediate evaluation where
     those compete with finished runs; `evaluations` all evaluations; `runs` one row for each point
     and `diverged` one for each run that diverged; `model` the vocab_size and seq_len that all runs
@@ -120,6 +122,7 @@ class Source:
 
     points: Points
     paths: tuple[str, ...] = ()
+    folders: tuple[Path, ...] = ()
     digest: str = ""
     columns: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

@@ -59,10 +59,11 @@ def read_source(sources: Sequence[Input], options: SourceOptions) -> Source:
         )
     if rows:
         with with_location(source_label(sources)):
-            folders = [origin(part) if isinstance(part, pd.DataFrame) else part for part in sources]
-            sweeps = [folder / "sweep.toml" for folder in folders if folder is not None]
-            source = _from_results(sweeps, rows, options)
-            texts = [run_files.planned_text(sweep.parent) for sweep in sweeps]
+            origins = [origin(part) if isinstance(part, pd.DataFrame) else part for part in sources]
+            folders = tuple(folder for folder in origins if folder is not None)
+            sweeps = [folder / "sweep.toml" for folder in folders]
+            source = replace(_from_results(sweeps, rows, options), folders=folders)
+            texts = list(map(run_files.planned_text, folders))
             sizes = [text.train_tokens for text in texts if text is not None]
             largest = 0.0 if source.points.d is None else max(source.points.d, default=0.0)
             if sizes and (passes := largest / max(sizes)) > 1:

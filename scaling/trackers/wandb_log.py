@@ -16,7 +16,7 @@ from scaling.points.tracker_logs import wandb_ended, wandb_history
 from scaling.trackers.run_log import Point, RunInfo, RunLog, Status
 
 PROJECT = "scaling"
-WRITE_SECONDS = 10.0  # that W&B's own process may take to write an offline run to its end
+WRITE_SECONDS = 60.0  # that W&B's own process may take to write an offline run to its end
 
 
 def wandb_mode() -> str:

@@ -28,7 +28,6 @@ def test_a_small_models_programs_hold_every_check(case):
         capture_output=True,
         text=True,
         check=False,
-        timeout=280,
     )
     rows = json.loads(done.stdout or "[]")
     assert [row["faults"] for row in rows] == [[]], done.stderr[-2000:]

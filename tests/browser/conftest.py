@@ -16,6 +16,8 @@ import pytest
 
 from tests.browser.chromium import DRAWN, FLAGS, browser_path
 
+PATIENCE = 600_000  # milliseconds that a browser may take for anything
+
 
 def pytest_collection_modifyitems(items):
     """Everything in this folder needs Chromium."""
@@ -76,7 +78,7 @@ def browser(chromium):
 
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(
-            executable_path=chromium, headless=True, args=list(FLAGS)
+            executable_path=chromium, headless=True, args=list(FLAGS), timeout=PATIENCE
         )
         yield opened
         opened.close()
@@ -97,6 +99,7 @@ def opening(browser):
             reduced_motion="reduce",
             **options,
         )
+        context.set_default_timeout(PATIENCE)
         contexts.append(context)
         address = str(path) if str(path).startswith("http:") else Path(path).resolve().as_uri()
         watched = watch(context.new_page(), address)

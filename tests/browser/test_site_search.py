@@ -6,7 +6,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from tests.browser.conftest import watch
+from tests.browser.conftest import PATIENCE, watch
 from tests.docs.test_site import site  # noqa: F401
 
 pytestmark = pytest.mark.slow
@@ -34,10 +34,11 @@ def address(site):  # noqa: F811
 )
 def test_search_finds_the_page_and_asks_no_other_host(words, page, address, browser):
     watched = watch(browser.new_page(), address)
+    watched.page.set_default_timeout(PATIENCE)
     watched.page.goto(f"{address}/index.html")
     watched.page.locator("input[name=query]").fill(words, force=True)
     results = watched.page.locator(".md-search-result__link")
-    results.first.wait_for(state="attached", timeout=30_000)
+    results.first.wait_for(state="attached")
     found = results.evaluate_all("links => links.map((link) => link.pathname.slice(1))")
     assert page in found[:8]
     assert watched.asked == []

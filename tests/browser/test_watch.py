@@ -46,7 +46,6 @@ def test_page_follows_a_sweep_and_stays_where_it_was_scrolled_to(sweep, watching
     runs = sorted((REFERENCE / "runs").iterdir(), key=lambda path: path.stat().st_size)
     watched = opening(address)
     page = watched.page
-    page.set_default_timeout(120_000)  # each page is a fit with all its refits
     assert page.inner_text(".notice") == "No run has finished yet."
     assert page.inner_text("#status") == "23 missing of 23 runs"
 
@@ -74,5 +73,5 @@ def test_page_follows_a_sweep_and_stays_where_it_was_scrolled_to(sweep, watching
     assert (watched.said, watched.asked) == ([], [])
 
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) == 130
+    assert process.wait() == 130
     page.wait_for_selector("#status.ended")

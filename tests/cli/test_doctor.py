@@ -12,7 +12,7 @@ from scaling.execute import devices, machine
 
 @pytest.fixture
 def healthy(monkeypatch, tmp_path):
-    """An examination of this machine without the seconds that jax takes."""
+    """An examination of this machine, with free memory, without the seconds that jax takes."""
     monkeypatch.setenv("SCALING_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("NPROC", raising=False)
     found = {
@@ -20,7 +20,9 @@ def healthy(monkeypatch, tmp_path):
         "devices": [{"platform": "cpu", "kind": "cpu", "memory_bytes": None}] * 2,
     }
     monkeypatch.setattr(devices, "ask_devices", lambda: found)
-    return machine.examine()
+    examined = machine.examine()
+    examined["memory"]["available_bytes"] = 2**35
+    return examined
 
 
 def told(examination):

@@ -9,8 +9,8 @@ import math
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -248,7 +248,6 @@ def test_a_log_gets_plain_lines_even_where_colours_are_forced(sweep, tmp_path):
         [sys.executable, "-m", "scaling", *words],
         capture_output=True,
         text=True,
-        timeout=120,
         env={**os.environ, "FORCE_COLOR": "1"},
         cwd=tmp_path,
         check=True,
@@ -320,7 +319,9 @@ def test_status_counts_a_branch_as_missing_while_its_shared_prefix_is_trained(sw
 
 def test_one_run_prints_a_line_at_intervals(capsys, monkeypatch):
     clock = iter([0.0, 0.0, 1.0, 6.0, 6.0, 7.0])
-    monkeypatch.setattr(time, "monotonic", lambda: next(clock, math.inf))
+    monkeypatch.setattr(
+        "scaling.cli.train.time", SimpleNamespace(monotonic=lambda: next(clock, math.inf))
+    )
     show = _progress()
     for step in (1, 2, 3):
         show(

@@ -115,7 +115,6 @@ def test_help_on_a_terminal_has_no_colour_under_no_color():
         stdout=writer,
         stderr=writer,
         env=environment,
-        timeout=60,
     )
     os.close(writer)
     text = os.read(reader, 65_536).decode(errors="replace")  # may end inside a character

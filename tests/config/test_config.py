@@ -142,7 +142,6 @@ sweeps = st.builds(
 
 
 @pytest.mark.slow
-@settings(deadline=None)
 @given(runs)
 def test_run_config_round_trips_through_json(run):
     again = load_run(run.model_dump_json(), "here")
@@ -151,7 +150,7 @@ def test_run_config_round_trips_through_json(run):
     assert RunConfig.model_validate_json(run.canonical()) == run
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(sweep=sweeps)
 def test_sweep_round_trips_through_its_file(tmp_path_factory, sweep):
     path = tmp_path_factory.mktemp("sweep") / "x.toml"

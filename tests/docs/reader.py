@@ -111,7 +111,6 @@ class Reader:
                 cwd=self.here,
                 capture_output=True,
                 text=True,
-                timeout=1500 if self.literally else 250,
             )
             ended, printed, error = done.returncode, done.stdout, done.stderr
         else:
@@ -181,7 +180,6 @@ class Reader:
             cwd=self.here,
             capture_output=True,
             text=True,
-            timeout=280,
             env={**os.environ, "PATH": path, "COLUMNS": "100"},
         )
         assert done.returncode == code, (

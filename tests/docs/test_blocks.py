@@ -53,7 +53,6 @@ def own_files(here):
     (here / "more.jsonl").write_text('{"text": "and by opposing end them"}\n' * 200)
 
 
-@pytest.mark.timeout(900)  # a page's commands together; each has its own limit
 @pytest.mark.parametrize("name", RUN)
 @pytest.mark.filterwarnings("default")  # a reader's warnings are hers to read
 def test_blocks_of_a_page_run(name, tmp_path, monkeypatch):

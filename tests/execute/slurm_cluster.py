@@ -3,7 +3,7 @@ files in one temporary folder.
 
 Nothing of the machine's own Slurm is touched: the key, the socket and the ports are ours.
 Partitions: `low` (default; preempted
-at once), `patient` (preempted after a warning and 30 s of grace), `high` (preempts both).
+at once), `patient` (preempted after a warning and GRACE), `high` (preempts both).
 """
 
 import contextlib
@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_ports
+
 PROGRAMS = (
     "munged",
     "slurmctld",
@@ -29,7 +31,9 @@ PROGRAMS = (
     "squeue",
     "sinfo",
 )
-KILL_WAIT = 4  # seconds between SIGTERM and SIGKILL
+KILL_WAIT = 60  # seconds between SIGTERM and SIGKILL
+GRACE = 900  # that a preempted job of `patient` may take; no test waits for them
+LIMIT = 600  # seconds that anything may take
 
 CONFIG = """
 ClusterName=scaling
@@ -37,7 +41,9 @@ SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={controller_port}
 AuthType=auth/munge
 CredType=cred/munge
-AuthInfo=socket={folder}/munge.socket,cred_expire=5
+AuthInfo=socket={folder}/munge.socket,cred_expire=12
+MessageTimeout=90
+BatchStartTimeout=300
 SlurmUser=root
 SlurmdUser=root
 StateSaveLocation={folder}/state
@@ -63,7 +69,7 @@ SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1
 NodeName={host} NodeHostname={host} NodeAddr=127.0.0.1 Port={first_port} CPUs=2 RealMemory=2000
 NodeName={host}b NodeHostname={host} NodeAddr=127.0.0.1 Port={second_port} CPUs=2 RealMemory=2000
 PartitionName=low Nodes=ALL Default=YES PriorityTier=1 PreemptMode=REQUEUE
-PartitionName=patient Nodes=ALL PriorityTier=1 PreemptMode=REQUEUE GraceTime=30
+PartitionName=patient Nodes=ALL PriorityTier=1 PreemptMode=REQUEUE GraceTime={grace}
 PartitionName=high Nodes=ALL PriorityTier=10 PreemptMode=OFF
 """
 
@@ -76,7 +82,7 @@ class Cluster:
 
     def ask(self, *command):
         """What a command of Slurm prints."""
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{command}: {done.stderr}\n{self.logs()}"
         return done.stdout.strip()
 
@@ -88,25 +94,22 @@ class Cluster:
             if "=" in pair
         )
 
-    def ended(self, job_id, seconds=60):
+    def ended(self, job_id):
         """Wait until a job or element has ended; its fields."""
         return self.until(
             lambda: (
                 (job := self.job(job_id))["JobState"]
                 in ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT")
                 and job
-            ),
-            seconds,
+            )
         )
 
-    def until(self, condition, seconds=60):
-        """The first true value of `condition()`; fails with the daemons' logs after so many
-        seconds.
-        """
-        end = time.monotonic() + seconds
+    def until(self, condition):
+        """The first true value of `condition()`; fails with the daemons' logs after LIMIT."""
+        end = time.monotonic() + LIMIT
         while not (found := condition()):
             assert time.monotonic() < end, (
-                f"not within {seconds} s\n{self.ask('squeue', '--all')}\n{self.logs()}"
+                f"not within {LIMIT} s\n{self.ask('squeue', '--all')}\n{self.logs()}"
             )
             time.sleep(0.2)
         return found
@@ -114,7 +117,7 @@ class Cluster:
     def clear(self):
         """Cancel whatever is left, and wait until it is gone."""
         self.ask("scancel", "--user", "root")
-        self.until(lambda: not self.ask("squeue", "--noheader", "--all"), KILL_WAIT + 20)
+        self.until(lambda: not self.ask("squeue", "--noheader", "--all"))
 
     def logs(self):
         """The ends of the daemons' logs."""
@@ -145,7 +148,7 @@ class Cluster:
         for daemon in reversed(self.daemons):
             daemon.terminate()
             try:
-                daemon.wait(timeout=10)
+                daemon.wait(timeout=60)
             except subprocess.TimeoutExpired:
                 daemon.kill()
                 daemon.wait()
@@ -200,12 +203,11 @@ def _start(cluster):
     key = folder / "munge.key"
     key.touch(mode=0o600)
     key.write_bytes(os.urandom(128))
-    ports = _free_ports(3)
+    ports = free_ports(3)
     names = {"controller_port": ports[0], "first_port": ports[1], "second_port": ports[2]}
+    times = {"kill_wait": KILL_WAIT, "grace": GRACE}
     config = folder / "slurm.conf"
-    config.write_text(
-        CONFIG.format(host=cluster.nodes[0], folder=folder, kill_wait=KILL_WAIT, **names)
-    )
+    config.write_text(CONFIG.format(host=cluster.nodes[0], folder=folder, **times, **names))
     own = {name: f"--{name}-file={folder}/munge.{name}" for name in ("key", "pid", "seed", "log")}
     cluster.start(
         "munged",
@@ -215,11 +217,11 @@ def _start(cluster):
         "--num-threads=2",
         *own.values(),
     )
-    cluster.until((folder / "munge.socket").exists, 20)
+    cluster.until((folder / "munge.socket").exists)
     cluster.start("slurmctld", _found("slurmctld"), "-D", "-f", str(config))
     for node in cluster.nodes:
         cluster.start(f"slurmd-{node}", _found("slurmd"), "-D", "-f", str(config), "-N", node)
-    cluster.until(lambda: _states() == ["idle", "idle"], 60)
+    cluster.until(lambda: _states() == ["idle", "idle"])
 
 
 def _states():
@@ -229,21 +231,12 @@ def _states():
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
     )
     return done.stdout.split()
 
 
 def _found(name):
     return shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin:/usr/local/sbin")
-
-
-def _free_ports(count):
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 def _under(folder):

@@ -1,5 +1,6 @@
 """Sweeps as a user runs them, and how a test looks at them from outside."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -10,8 +11,32 @@ from pathlib import Path
 import pytest
 
 from scaling.store import run_files
+from tests import command_line
 
 CLOCK = ["seconds"]
+# Put into every process by Python itself, at its start: what one worker does, once, at a save.
+AT_A_SAVE = """
+import os
+if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+    import signal, time
+    from scaling.execute.signals import Signals
+    from scaling.train import local_checkpoint, trainer
+    trainer.MIN_SAVE_SECONDS, trainer.MAX_SAVE_SHARE = 0.0, 1e9  # after every dispatch
+    save, note, asked = local_checkpoint.save, Signals._note, []
+    def noted(self, number, frame):
+        asked.append(number)
+        note(self, number, frame)
+    def saved(*arguments):
+        save(*arguments)
+        try:
+            os.mkdir(__file__ + ".reached")
+        except FileExistsError:
+            return
+        {action}
+    Signals._note, local_checkpoint.save = noted, saved
+"""
+DIE = "os.kill(os.getpid(), signal.SIGKILL)"
+WAIT = "while not asked: time.sleep(0.05)"  # for a signal
 
 
 def optimised():
@@ -26,7 +51,11 @@ def command(*args):
 
 
 def scaling(*args, **options):
-    return subprocess.run(command(*args), capture_output=True, text=True, timeout=240, **options)
+    """In a process of its own where it may train, or has an environment."""
+    may_train = args[0] in ("run", "train", "tune") and "--simulate" not in args
+    if may_train or options:
+        return subprocess.run(command(*args), capture_output=True, text=True, **options)
+    return command_line.scaling(*args)
 
 
 def numbers(folder):
@@ -36,16 +65,32 @@ def numbers(folder):
     return table.sort_values(["run_id", "step", "split", "metric"]).reset_index(drop=True)
 
 
-def wait_for(condition, seconds=60):
-    deadline = time.monotonic() + seconds
+def wait_for(condition, process=None):
+    """Return when something has happened; fails if `process` ends without it."""
+    deadline = time.monotonic() + 600
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
+        assert process is None or process.poll() is None or condition(), "ended without it"
         time.sleep(0.05)
+
+
+class AtASave:
+    """What a worker is to do at a save: `environment` brings it to the processes of a sweep."""
+
+    def __init__(self, folder, action):
+        folder.mkdir()
+        (folder / "sitecustomize.py").write_text(AT_A_SAVE.replace("{action}", action))
+        self.environment = {"PYTHONPATH": str(folder)}
+        self.is_reached = (folder / "sitecustomize.py.reached").exists
 
 
 def training(folder):
     """Whether a run of the sweep has taken steps."""
-    return any(json.loads(path.read_text())["runs"] for path in folder.glob("leases/*.live.json"))
+    with contextlib.suppress(FileNotFoundError):  # its process has just ended
+        return any(
+            json.loads(path.read_text())["runs"] for path in folder.glob("leases/*.live.json")
+        )
+    return False
 
 
 def workers_of(process):

@@ -214,9 +214,7 @@ def test_reads_succeed_during_writes(tmp_path):
     planned = plan(sweep, sweep.base.task, 16, LAW)
     folder = SweepFolder(tmp_path)
     folder.write_plan(planned, origin(planned, LAW))
-    done, failures = reads.read(tmp_path, planned, reads=150, seconds=20)
-    assert failures == []
-    assert done > 20
+    assert reads.read(tmp_path, planned, reads=100) == []
 
 
 def test_truncated_line_of_the_attempts_file_costs_no_other(tmp_path):
@@ -419,4 +417,4 @@ def test_closed_output_pipe_does_not_end_the_sweep(made, tmp_path):
     words = [str(made[0]), "--out", str(tmp_path / "out"), "--simulate", LAW]
     command = shlex.join([sys.executable, "-m", "scaling", "run", *words])
     subprocess.run(["bash", "-c", f"{command} | head -1"], check=True, capture_output=True)
-    wait_for(lambda: len(run_files.finished_run_ids(tmp_path / "out")) == 18, seconds=20)
+    wait_for(lambda: len(run_files.finished_run_ids(tmp_path / "out")) == 18)

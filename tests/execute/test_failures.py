@@ -4,6 +4,7 @@ others go on.
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from scaling.config.sweep_file import dump_sweep
 from scaling.execute.worker import cause_of
 from scaling.formatting import format_count
-from tests.execute.sweeping import scaling, status
+from tests.execute.sweeping import command, scaling, status, training, wait_for
 from tests.sweep_files import tiny
 
 pytestmark = pytest.mark.slow
@@ -132,13 +133,16 @@ def test_worker_that_cannot_start_reports_why_and_is_not_retried(sabotaged, tmp_
 
 def test_failure_file_is_removed_when_its_run_restarts(tmp_path):
     path, out = tmp_path / "tiny.toml", tmp_path / "out"
-    path.write_text(dump_sweep(tiny(design={"kind": "grid", "sizes": ["2k"], "tokens": ["20M"]})))
-    command = ("run", path, "--out", out, "--workers", 1)
-    failed = scaling(*command, env=os.environ | {"XLA_FLAGS": "--xla_no_such_flag=1"})
+    path.write_text(dump_sweep(tiny(design={"kind": "grid", "sizes": ["2k"], "tokens": ["900M"]})))
+    words = ("run", path, "--out", out, "--workers", 1)
+    failed = scaling(*words, env=os.environ | {"XLA_FLAGS": "--xla_no_such_flag=1"})
     assert failed.returncode == 3
-    stopped = scaling(*command, "--max-seconds", 8)
-    assert stopped.returncode == 75, stopped.stdout + stopped.stderr
-    assert "next: scaling run" in stopped.stdout
+    process = subprocess.Popen(command(*words), stdout=subprocess.PIPE, text=True)
+    wait_for(lambda: training(out), process)
+    process.send_signal(signal.SIGUSR1)
+    said, _ = process.communicate()
+    assert process.returncode == 75, said
+    assert "next: scaling run" in said
     (run,) = status(out)["runs"]
     assert (run["status"], run["reason"]) == ("missing", None)
 
@@ -153,7 +157,6 @@ def test_workers_import_nothing_from_the_working_folder(tmp_path):
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -81,6 +81,7 @@ def test_exclusive_file_replaces_the_kernel_lock(
         second.hold(),
     ):
         pass
+    monkeypatch.setattr(locks, "WAIT_SECONDS", 600.0)
     with second.hold():
         pass
     monkeypatch.setattr(locks, "ABANDONED_SECONDS", 0.0)

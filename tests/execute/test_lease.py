@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -21,13 +22,13 @@ from scaling.execute.sweep_folder import SweepFolder
 from scaling.execute.worker import publish
 from scaling.store import run_files
 from scaling.store.rows import Provenance
-from tests.execute.sweeping import command, scaling, status, training, wait_for
+from tests.execute.sweeping import AtASave, command, scaling, status, training, wait_for
 from tests.sweep_files import tiny
 
 pytestmark = pytest.mark.slow
 
 LAW = "published:hoffmann2022"
-LONG = {"kind": "grid", "sizes": ["3k"], "tokens": ["90M"]}
+LONG = {"kind": "grid", "sizes": ["3k"], "tokens": ["900M"]}
 HOLDER = """
 import sys, time
 from pathlib import Path
@@ -46,9 +47,11 @@ def holding(folder, *run_ids):
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(folder), *run_ids], stdout=subprocess.PIPE, text=True
     ) as process:
-        assert process.stdout.readline() == "holding\n"
-        yield process
-        process.kill()
+        try:
+            assert process.stdout.readline() == "holding\n"
+            yield process
+        finally:
+            process.kill()
 
 
 def test_eight_processes_execute_fifty_runs_once_each(tmp_path):
@@ -67,7 +70,7 @@ def test_eight_processes_execute_fifty_runs_once_each(tmp_path):
         )
         for _ in range(8)
     ]
-    said = [process.communicate(timeout=120)[0] for process in together]
+    said = [process.communicate()[0] for process in together]
     assert [process.returncode for process in together] == [0] * 8, said
     assert len(run_files.finished_run_ids(out)) == 50
     found = summarize(out)
@@ -85,7 +88,7 @@ def test_processes_share_real_runs_and_wait_for_each_other(tmp_path):
         )
         for _ in range(2)
     ]
-    said = [process.communicate(timeout=200)[0] for process in together]
+    said = [process.communicate()[0] for process in together]
     assert [process.returncode for process in together] == [0, 0], said
     assert set(summarize(out).attempts.values()) == {1}
     assert len(run_files.finished_run_ids(out)) == 4
@@ -100,7 +103,7 @@ def test_leased_run_is_left_to_its_process_until_it_dies(tmp_path):
         process = subprocess.Popen(
             command("run", path, "--out", out, "--simulate", LAW), stdout=subprocess.PIPE, text=True
         )
-        wait_for(lambda: len(run_files.finished_run_ids(out)) == 3)
+        wait_for(lambda: len(run_files.finished_run_ids(out)) == 3, process)
         time.sleep(1)
         assert process.poll() is None
         assert (
@@ -108,18 +111,18 @@ def test_leased_run_is_left_to_its_process_until_it_dies(tmp_path):
             == "running"
         )
         holder.kill()
-        process.communicate(timeout=30)
+        process.communicate()
         assert process.returncode == 0
     assert len(run_files.finished_run_ids(out)) == 4
 
 
 def test_process_without_heartbeat_is_dead(tmp_path, monkeypatch):
-    monkeypatch.setattr(leases, "EXPIRES", 1.0)
     with holding(tmp_path, "aaa") as holder, Lease(tmp_path) as mine:
+        os.kill(holder.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, holder.pid, os.WSTOPPED | os.WNOWAIT)
         with mine.locked() as held:
             assert held == {"aaa"}
-        os.kill(holder.pid, signal.SIGSTOP)
-        time.sleep(1.2)
+        monkeypatch.setattr(leases, "EXPIRES", 0.0)
         with mine.locked() as held:
             assert held == set()
         os.kill(holder.pid, signal.SIGCONT)
@@ -127,7 +130,8 @@ def test_process_without_heartbeat_is_dead(tmp_path, monkeypatch):
 
 
 def test_lease_of_another_machine_is_judged_by_heartbeat(tmp_path, monkeypatch):
-    monkeypatch.setattr(leases, "EXPIRES", 0.5)
+    now = [1000.0]
+    monkeypatch.setattr(leases, "time", SimpleNamespace(monotonic=lambda: now[0]))
     path = tmp_path / "leases" / "far-1-00000000.json"
     files.write_json(
         path,
@@ -136,12 +140,12 @@ def test_lease_of_another_machine_is_judged_by_heartbeat(tmp_path, monkeypatch):
     os.utime(path, (0, 0))  # its clock is 56 years behind: that does not matter
     watch = HeartbeatMonitor()
     assert [peer.claims for peer in peers(tmp_path, watch)] == [frozenset({"aaa"})]
-    time.sleep(0.3)
+    now[0] += 0.6 * leases.EXPIRES
     os.utime(path, (10**10, 10**10))  # a heartbeat, from far ahead
     assert peers(tmp_path, watch)
-    time.sleep(0.3)
+    now[0] += 0.6 * leases.EXPIRES
     assert peers(tmp_path, watch)
-    time.sleep(0.3)
+    now[0] += 0.6 * leases.EXPIRES
     assert peers(tmp_path, watch) == []
 
 
@@ -206,16 +210,23 @@ def test_train_leaves_a_leased_run_alone(tmp_path):
     assert "in training by another process" in done.stderr
 
 
-def test_folder_that_is_moved_away_stops_the_process_and_is_not_made_again(tmp_path):
+@pytest.mark.parametrize("notices", ["heartbeat", "save"])
+def test_folder_that_is_moved_away_stops_the_process_and_is_not_made_again(tmp_path, notices):
     path, out = tmp_path / "sweep.toml", tmp_path / "out"
     path.write_text(dump_sweep(tiny(design=LONG)))
-    with subprocess.Popen(
-        command("run", path, "--out", out, "--workers", 1), stderr=subprocess.PIPE, text=True
-    ) as process:
-        wait_for(lambda: training(out))
+    move = f"os.rename({str(out)!r}, {str(tmp_path / 'moved')!r})"
+    environment = AtASave(tmp_path / "hook", move).environment if notices == "save" else {}
+    with (tmp_path / "errors").open("w") as errors:
+        process = subprocess.Popen(
+            command("run", path, "--out", out, "--workers", 1),
+            env=os.environ | environment,
+            stderr=errors,
+        )
+    if not environment:
+        wait_for(lambda: training(out), process)
         out.rename(tmp_path / "moved")
-        assert "the folder was moved or removed" in process.communicate(timeout=60)[1]
-    assert process.returncode == 75
+    assert process.wait() == 75
+    assert "the folder was moved or removed" in (tmp_path / "errors").read_text()
     assert not (out / "leases").exists()
     assert not (out / "ledger").exists()
     assert scaling("status", tmp_path / "moved").returncode == 0

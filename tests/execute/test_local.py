@@ -3,7 +3,6 @@ never trained twice.
 """
 
 import json
-import os
 import signal
 import subprocess
 
@@ -13,13 +12,14 @@ from scaling.config.sweep_file import dump_sweep
 from scaling.points.points import points as points_of
 from scaling.store import run_files
 from tests.execute.sweeping import (
+    DIE,
+    WAIT,
+    AtASave,
     command,
     numbers,
     optimised,
     scaling,
-    training,
     wait_for,
-    workers_of,
 )
 from tests.sweep_files import TINY, tiny
 
@@ -55,18 +55,19 @@ def test_a_sweep_runs_once_and_running_it_again_is_a_no_op(sweep_file, tmp_path)
 @pytest.mark.exhaustive
 def test_sigterm_saves_and_the_run_resumes_bit_identically(tmp_path):
     path = tmp_path / "tiny.toml"
-    path.write_text(dump_sweep(tiny(design={"kind": "grid", "sizes": ["6k"], "tokens": ["1.5M"]})))
+    path.write_text(dump_sweep(tiny(design={"kind": "grid", "sizes": ["6k"], "tokens": ["300k"]})))
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert scaling("run", path, "--out", whole, "--workers", 1, env=optimised()).returncode == 0
+    save = AtASave(tmp_path / "hook", WAIT)
     process = subprocess.Popen(
         command("run", path, "--out", parts, "--workers", 1),
-        env=optimised(),
+        env=optimised() | save.environment,
         stdout=subprocess.PIPE,
         text=True,
     )
-    wait_for(lambda: training(parts))
+    wait_for(save.is_reached, process)
     process.send_signal(signal.SIGTERM)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate()
     assert process.returncode == 143, said
     assert len(list((parts / "checkpoints").glob("????????????.npz"))) == 1
     assert json.loads(scaling("status", parts, "--json").stdout)["counts"]["missing"] == 1
@@ -78,18 +79,13 @@ def test_sigterm_saves_and_the_run_resumes_bit_identically(tmp_path):
 def test_killed_worker_is_a_failure_and_other_runs_continue(tmp_path):
     path = tmp_path / "tiny.toml"
     path.write_text(
-        dump_sweep(tiny(design={"kind": "grid", "sizes": ["6k"], "tokens": ["3M", "20k"]}))
+        dump_sweep(tiny(design={"kind": "grid", "sizes": ["6k"], "tokens": ["300k", "20k"]}))
     )
     out = tmp_path / "out"
+    environment = optimised() | AtASave(tmp_path / "hook", DIE).environment
     options = ["--out", out, "--workers", 1, "--retries", 0]
-    process = subprocess.Popen(
-        command("run", path, *options), env=optimised(), stdout=subprocess.PIPE, text=True
-    )
-    wait_for(lambda: training(out))
-    for pid in workers_of(process):
-        os.kill(pid, signal.SIGKILL)
-    said, _ = process.communicate(timeout=120)
-    assert process.returncode == 3, said
+    done = scaling("run", path, *options, env=environment)
+    assert done.returncode == 3, done.stdout
     status = json.loads(scaling("status", out, "--json").stdout)
     assert status["counts"] == {"done": 1, "running": 0, "failed": 1, "missing": 0}
     assert "SIGKILL" in next(run["reason"] for run in status["runs"] if run["status"] == "failed")
@@ -103,21 +99,13 @@ def test_killed_worker_is_a_failure_and_other_runs_continue(tmp_path):
 
 def test_killed_worker_is_replaced_and_its_run_resumes_bit_identically(tmp_path):
     path = tmp_path / "tiny.toml"
-    path.write_text(dump_sweep(tiny(design={"kind": "grid", "sizes": ["6k"], "tokens": ["1.5M"]})))
+    path.write_text(dump_sweep(tiny(design={"kind": "grid", "sizes": ["6k"], "tokens": ["300k"]})))
     whole, out = tmp_path / "whole", tmp_path / "out"
     assert scaling("run", path, "--out", whole, "--workers", 1, env=optimised()).returncode == 0
-    process = subprocess.Popen(
-        command("run", path, "--out", out, "--workers", 1),
-        env=optimised(),
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    wait_for(lambda: list(out.glob("checkpoints/*.npz")))
-    for pid in workers_of(process):
-        os.kill(pid, signal.SIGKILL)
-    said, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, said
-    assert "retry 1 of 2" in said
+    environment = optimised() | AtASave(tmp_path / "hook", DIE).environment
+    done = scaling("run", path, "--out", out, "--workers", 1, env=environment)
+    assert done.returncode == 0, done.stdout
+    assert "retry 1 of 2" in done.stdout
     assert numbers(out).equals(numbers(whole))
 
 

@@ -1,5 +1,7 @@
 """Time left and counts of a sweep in training, from the events of its workers."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from scaling.execute import progress
@@ -24,7 +26,7 @@ def progress_event(planned, step, flops):
 @pytest.fixture
 def clock(monkeypatch):
     now = [1000.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
     return now
 
 

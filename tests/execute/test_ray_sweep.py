@@ -7,8 +7,18 @@ import subprocess
 import pytest
 
 from scaling.config.sweep_file import dump_sweep
-from tests.execute.ray_nodes import NEEDS_RAY, nodes
-from tests.execute.sweeping import command, numbers, optimised, scaling, status, training, wait_for
+from tests.execute.ray_nodes import NEEDS_RAY, QUICK, nodes
+from tests.execute.sweeping import (
+    WAIT,
+    AtASave,
+    command,
+    numbers,
+    optimised,
+    scaling,
+    status,
+    training,
+    wait_for,
+)
 from tests.sweep_files import tiny
 
 pytestmark = pytest.mark.slow
@@ -32,18 +42,20 @@ def test_a_sweep_on_ray_is_stopped_with_its_state_and_ends_with_the_bits_of_a_lo
     monkeypatch.delenv("XLA_FLAGS", raising=False)  # the nodes take over what they are started with
     path, want, out = tmp_path / "tiny.toml", tmp_path / "want", tmp_path / "out"
     path.write_text(
-        dump_sweep(tiny(design={"kind": "grid", "sizes": ["3k"], "tokens": ["1M", "4M"]}))
+        dump_sweep(tiny(design={"kind": "grid", "sizes": ["3k"], "tokens": ["200k", "800k"]}))
     )
     assert scaling("run", path, "--out", want, env=optimised()).returncode == 0
+    save = AtASave(tmp_path / "hook", WAIT)
+    monkeypatch.setenv("PYTHONPATH", save.environment["PYTHONPATH"])
     with nodes(2) as (cluster, _):
         process = run_on(cluster, path, out)
-        wait_for(lambda: training(out) or process.poll() is not None, seconds=120)
+        wait_for(save.is_reached, process)
         process.terminate()
-        said, _ = process.communicate(timeout=120)
+        said, _ = process.communicate()
         assert process.returncode == 143, said
         assert list((out / "checkpoints").iterdir())
         process = run_on(cluster, path, out)
-        said, _ = process.communicate(timeout=200)
+        said, _ = process.communicate()
     assert process.returncode == 0, said
     assert numbers(out).equals(numbers(want))
 
@@ -56,7 +68,7 @@ def test_two_hosts_train_each_run_together(tmp_path, monkeypatch):
     path.write_text(dump_sweep(tiny()))
     with nodes(2) as (cluster, _):
         process = run_on(cluster, path, out, "--hosts", 2, "--mesh", "data=2")
-        said, _ = process.communicate(timeout=400)
+        said, _ = process.communicate()
     assert process.returncode == 0, said
     assert status(out)["counts"]["done"] == 4
 
@@ -70,11 +82,11 @@ def test_a_sweep_whose_node_dies_ends_with_the_bits_of_a_local_run(tmp_path, mon
         dump_sweep(tiny(design={"kind": "grid", "sizes": ["3k", "6k"], "tokens": ["500k", "1M"]}))
     )
     assert scaling("run", path, "--out", want, "--workers", 2, env=optimised()).returncode == 0
-    with nodes(2) as (cluster, (lost, _)):
+    with nodes(2, QUICK) as (cluster, (lost, _)):
         process = run_on(cluster, path, out)
-        wait_for(lambda: training(out) or process.poll() is not None, seconds=120)
+        wait_for(lambda: training(out), process)
         cluster.remove_node(lost, allow_graceful=False)
-        said, _ = process.communicate(timeout=200)
+        said, _ = process.communicate()
     assert process.returncode == 0, said
     assert "a worker died and is started again" in said
     assert numbers(out).equals(numbers(want))

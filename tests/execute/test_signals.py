@@ -1,9 +1,10 @@
 """What makes a sweep stop: signals, budgets, a first failure; and what it leaves."""
 
 import os
+import re
 import signal
 import subprocess
-import time
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,8 @@ from scaling.execute.ledger import summarize
 from scaling.store import run_files
 from tests import command_line
 from tests.execute.sweeping import (
+    WAIT,
+    AtASave,
     command,
     numbers,
     optimised,
@@ -25,7 +28,7 @@ from tests.sweep_files import TINY, tiny
 
 pytestmark = pytest.mark.slow
 
-LONG = {"kind": "grid", "sizes": ["6k"], "tokens": ["8M"]}
+LONG = {"kind": "grid", "sizes": ["6k"], "tokens": ["900M"]}  # half an hour: none ends by itself
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +38,14 @@ def path(tmp_path_factory):
     return made
 
 
-def begun(path, out):
+def begun(path, out, environment=None):
     process = subprocess.Popen(
         command("run", path, "--out", out, "--workers", 1),
-        env=optimised(),
+        env=optimised() | (environment or {}),
         stdout=subprocess.PIPE,
         text=True,
     )
-    wait_for(lambda: training(out), seconds=120)
+    wait_for(lambda: training(out), process)
     return process
 
 
@@ -53,6 +56,12 @@ def is_alive(pid):
         return False
     with open(f"/proc/{pid}/stat") as handle:
         return handle.read().split(") ")[1][0] != "Z"
+
+
+def is_asked_to_stop(pid):
+    """Whether SIGTERM waits for a process that stands still."""
+    (pending,) = re.findall(r"^ShdPnd:\t(\w+)", Path(f"/proc/{pid}/status").read_text(), re.M)
+    return bool(int(pending, 16) >> (signal.SIGTERM - 1) & 1)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +76,7 @@ def test_a_signal_saves_and_leaves_no_child(path, tmp_path, number, code):
     process = begun(path, tmp_path)
     workers = workers_of(process)
     process.send_signal(number)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate()
     assert process.returncode == code, said
     assert "stopped" in said
     assert not any(map(is_alive, workers))
@@ -82,21 +91,18 @@ def test_a_second_ctrl_c_leaves_at_once(path, tmp_path):
     for pid in workers:
         os.kill(pid, signal.SIGSTOP)  # it cannot save
     process.send_signal(signal.SIGINT)
-    time.sleep(1)
-    assert process.poll() is None
+    wait_for(lambda: all(map(is_asked_to_stop, workers)), process)
     process.send_signal(signal.SIGINT)
-    begin = time.monotonic()
-    process.communicate(timeout=10)
+    process.communicate()
     assert process.returncode == 130
-    assert time.monotonic() - begin < 5
-    wait_for(lambda: not any(map(is_alive, workers)), seconds=10)
+    wait_for(lambda: not any(map(is_alive, workers)))
 
 
 def test_a_warning_and_the_sigterm_after_it_are_one_request(path, tmp_path):
     process = begun(path, tmp_path)
     process.send_signal(signal.SIGUSR1)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    process.communicate()
     assert process.returncode == 75
     assert list(tmp_path.glob("checkpoints/*.npz"))
 
@@ -104,11 +110,13 @@ def test_a_warning_and_the_sigterm_after_it_are_one_request(path, tmp_path):
 @pytest.mark.exhaustive
 def test_worker_stopped_from_outside_is_replaced(tmp_path):
     path, out = tmp_path / "tiny.toml", tmp_path / "out"
-    path.write_text(dump_sweep(tiny(design={"kind": "grid", "sizes": ["6k"], "tokens": ["2M"]})))
-    process = begun(path, out)
+    path.write_text(dump_sweep(tiny(design={"kind": "grid", "sizes": ["6k"], "tokens": ["300k"]})))
+    save = AtASave(tmp_path / "hook", WAIT)
+    process = begun(path, out, save.environment)
+    wait_for(save.is_reached, process)
     for pid in workers_of(process):
         os.kill(pid, signal.SIGTERM)
-    said, _ = process.communicate(timeout=120)
+    said, _ = process.communicate()
     assert process.returncode == 0, said
     assert "retry 1 of 2" in said
 
@@ -133,13 +141,11 @@ def test_run_and_time_budgets_end_a_sweep_that_then_resumes(tmp_path):
 
 
 def test_a_budget_of_seconds_ends_a_sweep(path, tmp_path):
-    begin = time.monotonic()
     done = scaling(
         "run", path, "--out", tmp_path, "--workers", 1, "--max-seconds", 5, env=optimised()
     )
     assert done.returncode == 75
     assert "--max-seconds 5 are over" in done.stdout
-    assert time.monotonic() - begin < 60
 
 
 @pytest.mark.parametrize("given", ["0", "-1", "nan", "inf", "lots"])

@@ -1,7 +1,6 @@
 """Whole sweeps on a real Slurm: elements share the runs, and preemption changes no bit."""
 
 import json
-import time
 from collections import Counter
 
 import pytest
@@ -9,12 +8,12 @@ import pytest
 from scaling.config.sweep_file import dump_sweep
 from scaling.execute.ledger import entries
 from tests.execute.slurm_cluster import running
-from tests.execute.sweeping import numbers, optimised, scaling, status, training, wait_for
+from tests.execute.sweeping import WAIT, AtASave, numbers, optimised, scaling, status
 from tests.sweep_files import TINY, tiny
 
 pytestmark = pytest.mark.slow
 
-LONG = {"kind": "grid", "sizes": ["3k", "6k"], "tokens": ["500k", "1M"]}
+LONG = {"kind": "grid", "sizes": ["3k", "6k"], "tokens": ["100k", "200k"]}
 
 
 @pytest.fixture(scope="module")
@@ -42,15 +41,18 @@ def submitted(path, out, *options):
     return json.loads(done.stdout)
 
 
-def test_array_tasks_share_a_sweep_bit_identically_to_a_local_run(cluster, undisturbed, tmp_path):
+def test_array_tasks_share_a_sweep_bit_identically_to_a_local_run(
+    cluster, undisturbed, tmp_path, monkeypatch
+):
     path, want = undisturbed
     out = tmp_path / "out"
+    until_both_train = f"while len(os.listdir({str(out / 'ledger')!r})) < 2: time.sleep(0.05)"
+    save = AtASave(tmp_path / "hook", until_both_train)
+    monkeypatch.setenv("PYTHONPATH", save.environment["PYTHONPATH"])
     job = submitted(path, out, "--workers", 2, "--slurm", "cpus-per-task=1")
     assert job["elements"] == 2
     for index in range(2):
-        assert cluster.ended(f"{job['job_id']}_{index}", seconds=240)["JobState"] == "COMPLETED", (
-            logs(out)
-        )
+        assert cluster.ended(f"{job['job_id']}_{index}")["JobState"] == "COMPLETED", logs(out)
     assert numbers(out).equals(want)
     finished = Counter(
         run_id
@@ -67,12 +69,13 @@ def test_array_tasks_share_a_sweep_bit_identically_to_a_local_run(cluster, undis
 
 
 @pytest.mark.exhaustive
-def test_preempted_sweep_resumes_bit_identically(cluster, undisturbed, tmp_path):
+def test_preempted_sweep_resumes_bit_identically(cluster, undisturbed, tmp_path, monkeypatch):
     path, want = undisturbed
     out = tmp_path / "out"
+    save = AtASave(tmp_path / "hook", WAIT)
+    monkeypatch.setenv("PYTHONPATH", save.environment["PYTHONPATH"])
     job = submitted(path, out, "--workers", 2, "--slurm", "cpus-per-task=2,partition=low")
-    wait_for(lambda: training(out), seconds=120)
-    time.sleep(2)
+    cluster.until(save.is_reached)
     high = cluster.ask(
         "sbatch",
         "--parsable",
@@ -82,11 +85,9 @@ def test_preempted_sweep_resumes_bit_identically(cluster, undisturbed, tmp_path)
         "--output=/dev/null",
         "--wrap=sleep 4",
     ).strip()
-    assert cluster.ended(high, seconds=120)["JobState"] == "COMPLETED"
+    assert cluster.ended(high)["JobState"] == "COMPLETED"
     for index in range(2):
-        assert cluster.ended(f"{job['job_id']}_{index}", seconds=240)["JobState"] == "COMPLETED", (
-            logs(out)
-        )
+        assert cluster.ended(f"{job['job_id']}_{index}")["JobState"] == "COMPLETED", logs(out)
     assert "restart 1" in logs(out)
     assert numbers(out).equals(want)
 
@@ -96,7 +97,7 @@ def test_two_nodes_train_one_run(cluster, tmp_path):
     path, out = tmp_path / "tiny.toml", tmp_path / "out"
     path.write_text(dump_sweep(tiny(design={"kind": "grid", "sizes": ["6k"], "tokens": ["40k"]})))
     job = submitted(path, out, "--mesh", "data=2", "--slurm", "nodes=2,cpus-per-task=1")
-    assert cluster.ended(f"{job['job_id']}_0", seconds=240)["JobState"] == "COMPLETED", logs(out)
+    assert cluster.ended(f"{job['job_id']}_0")["JobState"] == "COMPLETED", logs(out)
     assert status(out)["counts"]["done"] == 1
     assert "2 x cpu" in set(numbers(out)["device"]).pop()
 

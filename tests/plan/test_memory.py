@@ -94,7 +94,6 @@ def larger(run, **changes):
 
 
 @given(RUNS, HOWS, KINDS)
-@settings(deadline=None)
 def test_more_work_never_needs_less_memory(run, how, kind):
     chosen = {
         "layers": "scan",
@@ -111,7 +110,6 @@ def test_more_work_never_needs_less_memory(run, how, kind):
 
 
 @given(RUNS, KINDS)
-@settings(deadline=None)
 def test_memory_saving_options_never_need_more_memory(run, kind):
     def needs(**how):
         return memory.estimate(run, Execution(layers="scan", **how), kind)
@@ -187,7 +185,7 @@ def test_remat_is_suggested_before_more_devices():
 
 
 @given(st.lists(RUNS, min_size=1, max_size=3), KINDS, st.floats(0.05, 1.0))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_remedies_fit_all_runs(runs, kind, share):
     how = Execution()
     largest = max(DeviceMemory("", kind, 0).required_bytes(run, how) for run in runs)
@@ -330,7 +328,5 @@ def test_memory_estimate_needs_no_jax():
         "import sys, scaling.plan.device_fit, scaling.execute.devices as d; "
         "d.device_memory('tpu-v5e', 1); print({'jax', 'numpy'} & set(sys.modules))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -66,7 +66,6 @@ def test_offline_wandb_runs(tmp_path):
         [sys.executable, "-c", code, str(tmp_path)],
         check=True,
         env={**os.environ, "WANDB_SILENT": "true"},
-        timeout=200,
     )
     points = read_source(
         [tmp_path], SourceOptions(columns={"N": "n_params", "D": "data.tokens", "L": "val/loss"})

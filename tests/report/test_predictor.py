@@ -70,7 +70,7 @@ def test_without_a_bootstrap_a_law_or_a_budget(document, path):
 
 
 def test_no_predictor_of_a_law_of_ones_own_whose_optimum_is_no_power_of_c(results_folder):
-    formula = "L(N, D) = E + A/N^alpha + B/D^beta"
+    formula = "y(N, D) = E + A/N^alpha + B/D^beta"
     law = load_law(run_fit([results_folder], FitOptions(formula=formula, bootstrap=0)))
     assert law.optimum.n_star(1e12) > 0
     assert predictor(law, None, 1e12) is None

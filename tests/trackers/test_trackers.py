@@ -12,11 +12,11 @@ import pytest
 
 from scaling import trackers
 from scaling.errors import ScalingError
-from scaling.execute import events
+from scaling.execute import events, tracking
 from scaling.execute.local import LocalWorker
 from scaling.execute.signals import Signals
 from scaling.execute.simulated import simulate
-from scaling.execute.tracking import CLOSING_SECONDS, LiveTrackers
+from scaling.execute.tracking import LiveTrackers
 from scaling.plan import plan
 from scaling.points.tracker_logs import _records
 from scaling.store import rows, run_files
@@ -243,6 +243,7 @@ def test_failing_tracker_warns_once_and_delays_nothing(runs, tmp_path, monkeypat
         yield from read_events(worker)
 
     monkeypatch.setattr(LocalWorker, "events", events_late)
+    monkeypatch.setattr(tracking, "CLOSING_SECONDS", 900.0)
     folder.mkdir()
     (folder / "tracking").write_text("a file in its way")
     row = Measurement(1, "val", "loss", 3.0)
@@ -255,7 +256,7 @@ def test_failing_tracker_warns_once_and_delays_nothing(runs, tmp_path, monkeypat
         with halted(live):
             sending = threading.Thread(target=send, daemon=True)
             sending.start()
-            sending.join(60)
+            sending.join(600)
             assert not sending.is_alive()
     warnings = warnings_of(seen)
     assert len(warnings) == 1
@@ -267,25 +268,25 @@ def test_failing_tracker_warns_once_and_delays_nothing(runs, tmp_path, monkeypat
 
 def test_dropped_points_of_a_full_queue_are_reported_once(runs, tmp_path, monkeypatch):
     pytest.importorskip("tensorboard")
-    monkeypatch.setattr("scaling.execute.tracking.MAX_WAITING", 5)
+    monkeypatch.setattr(tracking, "MAX_WAITING", 5)
+    monkeypatch.setattr(tracking, "CLOSING_SECONDS", 900.0)
     seen, row = [], Measurement(1, "val", "loss", 3.0)
     with LiveTrackers(["tensorboard"], tmp_path, "tiny", runs, seen.append) as live, halted(live):
         measured = events.Measured(run_id=runs[0].run_id, rows=(row,))
         for _ in range(4000):
             live.handle(measured)
-        for _ in range(100):  # the pipe may have had room for one more
-            if live._queue.full():
-                break
-            time.sleep(0.01)
-            live.handle(measured)
-        assert live._queue.full()
+        left_out = live._left_out
     (warning,) = warnings_of(seen)
-    assert "updates did not fit its queue" in warning
+    assert 0 < left_out < 4000
+    assert f"{left_out} updates did not fit its queue" in warning
     assert f"scaling results export {tmp_path} --to tensorboard" in warning
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_first_signal_shortens_the_flush_and_a_second_ends_it(times, runs, tmp_path):
+def test_first_signal_shortens_the_flush_and_a_second_ends_it(times, runs, tmp_path, monkeypatch):
+    monkeypatch.setattr(tracking, "CLOSING_SECONDS", 1e9)
+    if times == 2:
+        monkeypatch.setattr(tracking, "STOPPING_SECONDS", 1e9)
     seen = []
     with (
         Signals() as signals,
@@ -294,8 +295,6 @@ def test_first_signal_shortens_the_flush_and_a_second_ends_it(times, runs, tmp_p
         for _ in range(times):
             signal.raise_signal(signal.SIGINT)
         live.process.process.send_signal(signal.SIGSTOP)
-        begun = time.monotonic()
-    assert time.monotonic() - begun < CLOSING_SECONDS / 2
     assert "still busy" in warnings_of(seen)[0]
     assert live.process.process.returncode == -signal.SIGKILL
 

@@ -3,8 +3,6 @@
 Same losses, one decision, one writer; and what does not describe a job is rejected.
 """
 
-import socket
-
 import pytest
 
 from scaling.config.run_groups import RunGroup
@@ -12,21 +10,16 @@ from scaling.errors import ScalingError
 from scaling.tasks import open_task
 from scaling.train import trainer
 from scaling.train.distributed import DistributedConfig, initialize_distributed
+from tests.ports import free_ports
 from tests.train import child_processes
 from tests.train.test_trainer import numbers, one_run
 
 pytestmark = pytest.mark.slow
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory):
-    port, folder = free_port(), tmp_path_factory.mktemp("job")
+    (port,), folder = free_ports(1), tmp_path_factory.mktemp("job")
     started = [
         child_processes.start("tests.train.distributed_cases", port, index, folder, devices=2)
         for index in range(2)

@@ -4,6 +4,7 @@ real runs.
 
 import json
 import math
+import os
 import signal
 import subprocess
 
@@ -25,7 +26,7 @@ from scaling.tuning.field_tuning import planner
 from scaling.tuning.fields import half_life, is_pending, timescale
 from scaling.tuning.tune import table_folders, tune
 from scaling.warning import WarningCode
-from tests.execute.sweeping import command, scaling, training, wait_for
+from tests.execute.sweeping import WAIT, AtASave, command, scaling, wait_for
 from tests.sweep_files import tiny
 
 pytestmark = pytest.mark.slow
@@ -386,12 +387,16 @@ def test_interrupted_tuning_with_real_runs_resumes(tmp_path):
     )
     stage = folder / "tuning" / "optim.lr"
     options = ["--out", folder, "--workers", 1]
+    save = AtASave(tmp_path / "hook", WAIT)
     first = subprocess.Popen(
-        command("tune", path, *options), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command("tune", path, *options),
+        env=os.environ | save.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
-    wait_for(lambda: training(stage) or first.poll() is not None)
+    wait_for(save.is_reached, first)
     first.send_signal(signal.SIGINT)
-    assert first.wait(timeout=60) == 130
+    assert first.wait() == 130
     assert len(run_files.finished_run_ids(stage)) < 3
     done = scaling("tune", path, *options, "--json")
     assert done.returncode == 0, done.stderr

@@ -94,7 +94,7 @@ def test_even_grid_has_its_extra_value_above():
     assert sorted(ValueGrid(4, 0, 0.03, True).first) == [-1, 0, 1, 2]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.integers(3, 9),
     st.integers(0, 6),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -26,7 +27,7 @@ ANOTHER = 0.05  # of log C: a recipe farther from the runs' own cost did not bui
 
 
 def planned_cost(
-    cost: Cost, points: Points, folders: Sequence[str], task: Mapping[str, int]
+    cost: Cost, points: Points, folders: Sequence[Path], task: Mapping[str, int]
 ) -> Cost:
     """The cost of the runs of some results folders with the counted models of their sweep's recipe,
     from below the smallest to far beyond the largest of their sizes; the cost itself where there is

@@ -21,7 +21,8 @@ from scaling.fit.laws.law import Law, Param
 from scaling.points.columns import parse_columns
 
 LETTERS = ("N", "D", "C", "U")  # inputs of a formula that does not name its own
-HEAD = re.compile(r"\s*\w+\s*(?:\(([\w\s,]*)\))?\s*")
+HEAD = re.compile(r"\s*(\w+)\s*(?:\(([\w\s,]*)\))?\s*")
+AS_WRITTEN = "y"  # on the left of a formula whose terms may be of either sign, whatever its shape
 
 
 class LawFile(BaseModel, extra="forbid", frozen=True):
@@ -109,7 +110,7 @@ def parse_formula(
         dict.fromkeys(node.id for node in sorted(occurring, key=lambda node: node.col_offset))
     )
     names = [name for name in names if name not in FUNCTIONS]
-    given = [name.strip() for name in (head[1] or "").split(",") if name.strip()]
+    given = [name.strip() for name in (head[2] or "").split(",") if name.strip()]
     if unused := [name for name in given if name not in names]:
         raise unreadable(text, left.find(unused[0]), f"{unused[0]} does not occur in the formula")
     used = given or [name for name in names if name in {*inputs, *LETTERS}]
@@ -128,7 +129,8 @@ def parse_formula(
                 remedy=f"its parameters are {', '.join(params)}",
             )
     limits = {name: _limits(name, pair) for name, pair in (bounds or {}).items()}
-    formula = f"L({', '.join(used)}) = {' '.join(right.split())}"
+    symbol = AS_WRITTEN if head[1] == AS_WRITTEN else "L"
+    formula = f"{symbol}({', '.join(used)}) = {' '.join(right.split())}"
     law = Law(
         name=formula,
         formula=formula,

@@ -126,7 +126,7 @@ class Law:
             for term in self.terms
             for exponent, powers in term.powers.items()
         }
-        return names if set(names) == {"N", "D"} else {}
+        return names if len(self.terms) == 2 and set(names) == {"N", "D"} else {}
 
     def power_sum(self, values: Mapping[str, Array | float]) -> PowerSum | None:
         """The sum of a power of N and one of D that the law is at reported parameters, numbers or

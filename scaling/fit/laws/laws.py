@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from scaling.fit.laws.derivatives import Array, Inputs, data_constrained
-from scaling.fit.laws.expression import PRODUCT, SUM, flatten, names_of, parse
-from scaling.fit.laws.formula import parse_formula
+from scaling.fit.laws.expression import PRODUCT, SUM, flatten, parse
+from scaling.fit.laws.formula import AS_WRITTEN, parse_formula
 from scaling.fit.laws.law import Law, Param, Term
 
 GENTLE = tuple(np.geomspace(0.03, 1.6, 18))
 SLOW = tuple(np.geomspace(0.01, 1.2, 18))
 COARSE = tuple(np.geomspace(0.03, 1.0, 10))
+MOST_EXPONENTS = 2  # of a grid of starts
 COUPLINGS = (0.2, 0.35, 0.5, 0.7, 1.0, 1.6)  # where k of the coupled law is sought
 
 
@@ -42,52 +43,84 @@ def _gain(values: Inputs) -> dict[str, Array]:
     return {"G": np.exp(log_g)}
 
 
-def _powers(name: str, text: str, reference: str, slow: str = "", **fields: Any) -> Law:
-    """A law that is a sum of powers, as its formula says it: of a floor E, coefficients (A/N^alpha)
-    or ratios ((N_c/N)^alpha), and under a root k the same with exponents and coefficients times k.
+def sum_of_powers(law: Law, slow: str = "") -> Law | None:
+    """A written law as the sum of powers that its formula says: of a floor E, coefficients
+    (A/N^alpha, A*N^-alpha) or ratios ((N_c/N)^alpha), and under a root k the same with exponents
+    and coefficients times k; all of them positive. None for another shape.
 
     Exponents that are `slow` are sought from 0.01 on.
     """
-    law = parse_formula(text)
-    parts = [part for part, _ in flatten(law.expressions["loss"], SUM)]
-    floor = next((part.id for part in parts if isinstance(part, ast.Name)), "")
-    parts, root = [part for part in parts if not isinstance(part, ast.Name)], ""
+    if law.name.partition("(")[0] == AS_WRITTEN:
+        return None
+    signed_parts = flatten(law.expressions["loss"], SUM)
+    floors = [part.id for part, _ in signed_parts if isinstance(part, ast.Name)]
+    parts, root = [part for part, _ in signed_parts if not isinstance(part, ast.Name)], ""
     match parts:
         case [ast.BinOp(inside, ast.Pow(), ast.Name(outer))] if len(flatten(inside, SUM)) > 1:
+            signed_parts += flatten(inside, SUM)
             parts, root = [part for part, _ in flatten(inside, SUM)], outer
-    params, exponents, terms = [_floor(floor)] if floor else [], dict[str, Param](), []
+    params, exponents, terms = [_floor(name) for name in floors], dict[str, Param](), []
     ratios = []
     for part in parts:
+        is_scaled, power = bool(root), ast.expr()
         match part:
             case ast.BinOp(ast.BinOp(ast.Name(each), ast.Div(), base), ast.Pow(), power):
-                exponent = sorted(names_of(power) - {root} or {root})[0]
+                match power:
+                    case ast.BinOp(power, ast.Div(), ast.Name(outer)) if outer == root:
+                        is_scaled = False
+                exponent = power.id if isinstance(power, ast.Name) else ""
                 ratios.append(_ratio(each, exponent))
-            case ast.BinOp(ast.Name(each), ast.Div(), ast.BinOp(base, _, ast.Name(exponent))):
+            case ast.BinOp(
+                ast.Name(each), ast.Div(), ast.BinOp(base, ast.Pow(), ast.Name(exponent))
+            ) | ast.BinOp(
+                ast.Name(each),
+                ast.Mult(),
+                ast.BinOp(base, ast.Pow(), ast.UnaryOp(ast.USub(), ast.Name(exponent))),
+            ):
                 params.append(_ratio(each, root) if root else _coefficient(each))
-            case ast.BinOp(ast.Name(each), ast.Div(), base):  # to the power of the root
-                exponent = root
+            case ast.BinOp(ast.Name(each), ast.Div(), base) if root:  # to the power of the root
+                exponent, is_scaled = root, False
                 ratios.append(_ratio(each, root))
-        grid = SLOW if exponent in slow.split() else COARSE if root else GENTLE
-        scale = root if grid is COARSE else ""
-        exponents[exponent] = Param(exponent, (1e-3, 4.0), grid=grid, scaled_by=scale)
-        powers = {str(*names_of(x)): -sign for x, sign in flatten(base, PRODUCT)}
+            case _:
+                return None
+        grid = SLOW if exponent in slow.split() else COARSE if is_scaled else GENTLE
+        scale = root if is_scaled else ""
+        param = Param(exponent, (1e-3, 4.0), grid=grid, scaled_by=scale)
+        if exponent == scale or exponents.setdefault(exponent, param) != param:
+            return None
+        factors = flatten(base, PRODUCT)
+        powers = {x.id: -sign for x, sign in factors if isinstance(x, ast.Name)}
+        if len(powers) < len(factors) or not set(powers) <= set(law.inputs):
+            return None
         terms.append(Term(each, {exponent: powers}))
     params += [*exponents.values(), *ratios]
     if root and root not in exponents:
         params.append(Param(root, (0.05, 5.0), grid=COUPLINGS))
-    return replace(
+    if (
+        len(exponents) > MOST_EXPONENTS
+        or len(floors) > 1
+        or any(sign < 0 for _, sign in signed_parts)
+    ):
+        return None
+    if sorted(param.name for param in params) != sorted(law.names):
+        return None  # something else, such as one coefficient of two terms
+    powers_of = replace(
         law,
-        name=name,
-        formula=text,
-        reference=reference,
         params=tuple(params),
         terms=tuple(terms),
-        floor=floor,
+        floor="".join(floors),
         root=root,
         expressions={},
         linear=(),
-        **fields,
     )
+    return powers_of if powers_of.has_frontier or not law.has_frontier else None
+
+
+def _powers(name: str, text: str, reference: str, slow: str = "", **fields: Any) -> Law:
+    """A sum of powers of the literature, as its formula says it."""
+    law = sum_of_powers(parse_formula(text), slow)
+    assert law is not None
+    return replace(law, name=name, formula=text, reference=reference, **fields)
 
 
 def _broken_law(name: str, letter: str) -> Law:
@@ -229,7 +262,7 @@ _ALL = (
 
 class Laws(dict[str, Law]):
     """Laws by name. A formula such as "L(N, D) = E + A/N^alpha" is the name of the law that it
-    writes.
+    writes: a sum of powers, or what else it says.
     """
 
     def __contains__(self, name: object) -> bool:
@@ -238,7 +271,8 @@ class Laws(dict[str, Law]):
     def __missing__(self, name: str) -> Law:
         if "=" not in name:
             raise KeyError(name)
-        return parse_formula(name)
+        law = parse_formula(name)
+        return sum_of_powers(law) or law
 
     def get(self, name: str, default: Any = None) -> Any:
         """The law of a name, or the default."""

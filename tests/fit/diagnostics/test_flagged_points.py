@@ -113,7 +113,7 @@ def grid(sizes, seed, sd=0.01):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sizes", [3, 4, 6])
+@pytest.mark.parametrize("sizes", [3, pytest.param(4, marks=pytest.mark.exhaustive), 6])
 def test_normal_noise_is_accused_in_at_most_one_table_of_twenty(sizes):
     tables, accused, variances = 60, 0, []
     for seed in range(tables):

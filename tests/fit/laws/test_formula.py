@@ -12,7 +12,7 @@ from scaling.fit.estimate import estimate
 from scaling.fit.frontier.frontier import Cost
 from scaling.fit.laws.formula import parse_formula
 from scaling.fit.laws.formula_starts import draw
-from scaling.fit.laws.laws import LAWS
+from scaling.fit.laws.laws import LAWS, sum_of_powers
 from scaling.fit.pipeline import FitOptions, FitResult
 from scaling.fit.pipeline import fit as fit_sources
 from scaling.points.points import Points
@@ -99,6 +99,63 @@ def test_a_formula_gives_the_fit_of_the_built_in_law(text: str, name: str) -> No
     assert ours.value == pytest.approx(theirs.value, rel=1e-6)
     for parameter, value in theirs.values.items():
         assert ours.values[parameter] == pytest.approx(value, rel=1e-3)
+
+
+KAPLAN = "L(N,D) = ((n/N)^(p/q) + d/D)^q"
+SAME = {"e": "E", "a": "A", "b": "B", "x": "alpha", "y": "beta"}
+IN_KAPLAN = {"n": "N_c", "d": "D_c", "p": "alpha_N", "q": "alpha_D"}
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "names"),
+    [
+        ("L = e + a/N^x + b*D^-y", "chinchilla", SAME),
+        ("loss(D, N) = (a*N^-x + b/D^y)^k + e", "skaling", {**SAME, "k": "k"}),
+        (KAPLAN, "kaplan", IN_KAPLAN),
+    ],
+)
+def test_a_formula_in_the_shape_of_a_built_in_law_is_fitted_as_that_law(text, name, names):
+    points = grid(noise=0.003)
+    table = pd.DataFrame({"N": points.n, "D": points.d, "loss": points.loss})
+    ours, theirs = fit(table, formula=text, bootstrap=20), fit(table, law=name, bootstrap=20)
+    assert ours.objective.value == pytest.approx(theirs.objective.value, rel=1e-12)
+    for parameter, known in names.items():
+        assert ours.params[parameter].value == pytest.approx(theirs.params[known].value, rel=1e-9)
+        assert ours.params[parameter].hi == pytest.approx(theirs.params[known].hi, rel=1e-9)
+    answers = [predict(each, flops=1e22) for each in (ours, theirs)]
+    assert answers[0].n_params.lo == pytest.approx(answers[1].n_params.lo, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "L = E - A/N^alpha + B/D^beta",
+        "L = E + A/N^alpha + A/D^beta",  # one coefficient of two terms
+        "L = E + A/N^alpha + F/N^gamma + B/D^beta",
+        "L = E + A*N^alpha",
+        "L = E + F + A/N^alpha",
+        "L = E + A/(2*N)^alpha",
+        "L = E + A/(N*N)^alpha",
+        "L = E + (A/N^alpha + B/D^beta)^alpha",
+        "L = ((n/N)^(p/q) + b/D^p)^q",
+        "L = E + A/N^alpha^beta",
+        "y = E + A/N^alpha + B/D^beta",
+    ],
+)
+def test_another_shape_is_no_sum_of_powers(text):
+    law = parse_formula(text)
+    assert sum_of_powers(law) is None
+    assert LAWS[law.name].expressions
+
+
+def test_a_sum_of_powers_below_zero_is_fitted_as_it_is_written_and_predicted_from_its_document():
+    n = np.geomspace(1e7, 1e10, 30)
+    table = pd.DataFrame({"N": n, "loss": -6 + 900 * n**-0.3})
+    result = fit(table, formula="L = E + A/N^alpha", bootstrap=0)
+    assert result.law == "y(N) = E + A/N^alpha"
+    assert result.params["E"].value == pytest.approx(-6, rel=1e-4)
+    read = FitResult.parse(result.to_dict(), "document", "")
+    assert predict(read, n_params=1e11).loss.value == pytest.approx(-6 + 900 * 1e11**-0.3, rel=1e-3)
 
 
 def test_a_frontier_without_closed_form_stands_with_its_draws():

@@ -162,7 +162,8 @@ def test_attention_within_documents_is_that_of_each_document_alone(kind, model):
     tokens = np.array([[3, 5, 7, 9, 0, 2, 4, 6, 8, 1, 3, 5]], np.int32)
 
     def hidden(tokens_BT, separator):
-        return make_backbone(cfg, 12, "float32", execution, separator)(params, tokens_BT)[0]
+        backbone = jax.jit(make_backbone(cfg, 12, "float32", execution, separator))
+        return backbone(params, tokens_BT)[0]
 
     packed = hidden(tokens, 0)
     np.testing.assert_allclose(packed[:5], hidden(tokens[:, :5], None), atol=1e-5)

@@ -30,7 +30,8 @@ def layer(model, kind=MixtureOfExperts, compute=FLOAT32):
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda leaf: rng.normal(0, 0.3, leaf.shape).astype(np.float32), state)
     x_NM = rng.normal(0, 1, (N, model.d_model)).astype(np.float32)
-    return lambda params, x_NM: nnx.merge(graph, params)(jnp.asarray(x_NM)), params, x_NM
+    apply = jax.jit(lambda params, x_NM: nnx.merge(graph, params)(x_NM))
+    return apply, params, x_NM
 
 
 def plain(model, params, x_NM):
