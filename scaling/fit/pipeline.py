@@ -110,8 +110,8 @@ def _with_points(options: FitOptions, source: Source) -> tuple[FitOptions, Sourc
     assert law is not None
     if runs is not None:
         names = [name for name in law.inputs if name in runs.columns and name not in "NDC"]
-        columns = {name: runs[name].to_numpy(float) for name in names}
-        points = replace(points, others={**points.others, **columns})
+        measured = {name: runs[name].to_numpy(float) for name in names}
+        points = replace(points, others={**points.others, **measured})
     if (points.loss <= 0).any():
         objective = options.objective or law.default_objective
         objective = objective.removesuffix("-log").replace("lad", "huber")
