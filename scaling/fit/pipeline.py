@@ -109,7 +109,9 @@ def _with_points(options: FitOptions, source: Source) -> tuple[FitOptions, Sourc
     law, points, notes, runs = options.written, source.points, source.notes, source.runs
     assert law is not None
     if runs is not None:
-        names = [name for name in law.inputs if name in runs.columns and name not in "NDC"]
+        names = [
+            name for name in law.inputs if name in runs.columns and name not in ("N", "D", "C")
+        ]
         measured = {name: runs[name].to_numpy(float) for name in names}
         points = replace(points, others={**points.others, **measured})
     if (points.loss <= 0).any():
