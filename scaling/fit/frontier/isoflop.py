@@ -13,6 +13,7 @@ from functools import partial
 
 import numpy as np
 
+from scaling.errors import unknown_choice
 from scaling.fit.dataset import Dataset
 from scaling.fit.frontier.budgets import MIN_SIZES, WINDOW, at_one_budget
 from scaling.fit.frontier.estimate import FrontierEstimate
@@ -37,8 +38,10 @@ def isoflop(
 
     Intervals: residuals of all curves, scaled for leverage (HC2) and pooled, are drawn anew onto
     each fitted curve; with four to ten runs on a curve their own scatter alone would say too
-    little.
+    little. Raises ScalingError for an unknown method.
     """
+    if method not in METHODS:
+        raise unknown_choice("minimum", method, METHODS)
     data = Dataset.of(data)
     if not data.has("NDC"):
         return FrontierEstimate(unavailable="the table lacks N, D or C")
