@@ -78,7 +78,7 @@ class Prediction(_Result):
         return _frame(entries, "quantity", ["value", "lo", "hi"])
 
     def _repr_html_(self) -> str:
-        return notebook_html.prediction_html(self.result)
+        return notebook_html.as_html(self.result)
 
 
 @dataclass(frozen=True, repr=False)
@@ -125,7 +125,7 @@ class Fit(_Result):
         return Path(path)
 
     def _repr_html_(self) -> str:
-        return notebook_html.fit_html(self.result)
+        return notebook_html.as_html(self.result)
 
 
 def load(source: Source) -> pd.DataFrame:
@@ -274,12 +274,13 @@ def report(
     style: Literal["screen", "paper"] = "screen",
     width: float | None = None,
     models: bool = False,
+    force: bool = False,
 ) -> Path:
     """Write the report of a results folder, fits, or several sweeps; returns its index.html.
 
     `budgets` (FLOPs of the first of several sweeps) are those at which compute is compared. The
     style `paper` writes figures for a journal, `width` inches wide; `models` draws published laws
-    and models next to the frontier.
+    and models next to the frontier; `force` replaces a report of other sources in `out`.
     """
     from scaling.render.matplotlib_backend import Style
     from scaling.report.page import write_report
@@ -293,9 +294,7 @@ def report(
             )
     target = None if out is None else Path(out)
     paths = [Path(item) for item in sources]
-    return write_report(
-        paths, target, budgets=list(budgets), style=Style(style, width), models=models
-    )
+    return write_report(paths, target, None, list(budgets), Style(style, width), models, force)
 
 
 def _sources(source: Source) -> list[Path | pd.DataFrame]:

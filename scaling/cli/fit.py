@@ -21,6 +21,7 @@ from scaling.errors import ScalingError
 
 DATA, MODEL, INTERVALS = "Data", "Law and estimator", "Intervals"
 ESTIMATE = ("value", "se", "lo", "hi")
+COLUMN = 3.25  # inches, of a paper
 
 
 def complete_law(incomplete: str) -> list[str]:
@@ -141,7 +142,10 @@ def fit(
         show_default="auto",
     ),
     out: Path | None = option(
-        "File to write; for a results folder DIR/fits/LAW.json.", "Output", "FIT.json"
+        "File to write, by default DIR/fits/LAW.json of a results folder; of several laws their "
+        "table, .tex or .csv.",
+        "Output",
+        "FIT.json",
     ),
     output: TableOutput,
 ) -> None:
@@ -149,6 +153,7 @@ def fit(
 
     Example: scaling fit runs.csv --columns 'N=params,D=tokens,L=loss' --out fit.json
     """
+    from scaling.files import write_text
     from scaling.fit.pipeline import FitOptions
     from scaling.fit.pipeline import fit as run_fit
     from scaling.report.parts import candidate_laws
@@ -160,13 +165,18 @@ def fit(
     if law and arguments.formula:
         options.append(FitOptions(**given))
     if len(options) > 1:
-        if out is not None:
+        if out is not None and out.suffix not in (".tex", ".csv"):
             what = "one file holds one fit, and several laws are asked for"
-            raise ScalingError(what, where="--out", remedy="leave it out, or name one law")
+            remedy = "name one law, or write their table: --out laws.tex or laws.csv"
+            raise ScalingError(what, where="--out", remedy=remedy)
         fits = (run_fit(source, each) for each in options)
         judged = [candidate_laws.JudgedLaw.of(each) for each in fits]
         table, rows = candidate_laws.compared(judged), [each.to_dict() for each in judged]
         shown = page(table, table and table.caption)
+        if out is not None and table is not None:
+            is_csv = out.suffix == ".csv"
+            write_text(out, table.to_csv() if is_csv else table.to_latex(COLUMN))
+            echo_err(f"written: {out}")
         output.emit({"laws": rows}, lambda: shown, rows=lambda: rows)
         return
     result = run_fit(source, options[0])

@@ -23,6 +23,7 @@ def report(
         "Output",
         "DIR",
     ),
+    force: bool = flag("Replace a report of other sources in --out.", "Output"),
     budgets: str | None = option(
         "Budgets (of the first sweep) at which to report the compute multiplier.", metavar="C,..."
     ),
@@ -67,7 +68,15 @@ def report(
     from scaling.formatting import count_option
 
     if watch:
-        if len(source) > 1 or out or budgets or output.as_json or style != "screen" or width:
+        if (
+            len(source) > 1
+            or out
+            or force
+            or budgets
+            or output.as_json
+            or style != "screen"
+            or width
+        ):
             raise ScalingError(
                 "follows one sweep and writes no files",
                 where="--watch",
@@ -83,7 +92,7 @@ def report(
     if any(budget < 1 for budget in flops):
         raise ScalingError("a budget is at least one FLOP", where="--budgets", remedy=remedy)
     figures = Style(style, width)  # type: ignore[arg-type]
-    page = write_report(source, out, budgets=flops, style=figures, models=models)
+    page = write_report(source, out, None, flops, figures, models, force)
     document: dict[str, Any] = {"report": str(page), "folder": str(page.parent)}
     if output.as_json and is_comparison(source):
         document["comparison"] = files.read_json(page.parent / f"{COMPARISON}.json")

@@ -88,7 +88,7 @@ def stopped_text(outcome: SweepOutcome) -> str:
 
 def tuning_text(result: TuningResult) -> RenderableType:
     """What `scaling tune` prints: for each field its values, optima and rule, and the cost."""
-    from scaling.report.parts.tuning import PAGE_ONLY, cost, field_table, rule
+    from scaling.report.parts.training import PAGE_ONLY, cost, field_table, rule
 
     parts: list[object] = []
     for field in result.fields:

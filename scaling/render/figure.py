@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Union
 
 import numpy as np
@@ -20,9 +20,15 @@ from scaling.render.escape import csv_text
 
 Colour = Union[int, float, str]
 Values = Union[Sequence[Union[float, None]], np.ndarray]
-Dash = Literal["solid", "dash", "dot"]
-Symbol = Literal["circle", "open", "diamond", "cross", "star"]
+Dash = Literal["solid", "dash", "dot", "longdash", "dashdot", "longdashdot"]
+Symbol = Literal[
+    "circle", "open", "diamond", "cross", "star", "square", "up", "down", "plus", "x", "left"
+]
+# what tells colours apart in grey print: dashes, or symbols where dashes have a meaning
+SERIES_DASHES: tuple[Dash, ...] = ("solid", "longdash", "dashdot", "longdashdot")
+SERIES: tuple[Symbol, ...] = ("circle", "square", "up", "diamond", "down", "plus", "x", "left")
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+Ends = tuple[float, float]
 PAD = 0.04
 RAMP = (0.0, 0.8)  # of viridis: what contrasts with white
 
@@ -40,23 +46,19 @@ class Theme:
     palette: tuple[str, ...]
     lift: float
 
-    def colour(self, colour: Colour) -> str:
-        """The hexadecimal value of a colour."""
+    def colour(self, colour: Colour | Values) -> Any:
+        """The hexadecimal value of a colour, or a list of those of several on the scale."""
         if isinstance(colour, str):
-            return str(getattr(self, colour))
+            return getattr(self, colour)
         if isinstance(colour, int):
             return self.palette[colour % len(self.palette)]
         from matplotlib import colormaps
         from matplotlib.colors import to_hex
 
-        rgb = np.array(colormaps["viridis"](np.interp(colour, (0, 1), RAMP))[:3])
-        return to_hex(rgb + self.lift * (1 - np.clip(colour, 0, 1)) * (1 - rgb))
-
-    def colours(self, colour: Colour | Sequence[float] | np.ndarray) -> str | list[str]:
-        """The hexadecimal value of the colour of all markers, or those of each."""
-        if isinstance(colour, (int, float, str)):
-            return self.colour(colour)
-        return [self.colour(float(each)) for each in colour]
+        shares = np.clip(np.asarray(colour, float), 0, 1)[..., None]
+        rgb = np.asarray(colormaps["viridis"](np.interp(shares[..., 0], (0, 1), RAMP)))[..., :3]
+        rgb = rgb + self.lift * (1 - shares) * (1 - rgb)
+        return to_hex(rgb) if rgb.ndim == 1 else [to_hex(each) for each in rgb]
 
 
 LIGHT = Theme(
@@ -86,7 +88,19 @@ class Axis:
     label: str
     log: bool = False
     unit: Literal["number", "count", "flops", "times", "percent"] = "number"
-    range: tuple[float, float] | None = None
+    range: Ends | None = None
+
+    def share(self, value: float, ends: Ends) -> float:
+        """How far a value lies between the ends, in [0, 1]."""
+        low, high = ends
+        if self.log:
+            return math.log(value / low) / math.log(high / low)
+        return (value - low) / (high - low)
+
+    def at(self, share: float, ends: Ends) -> float:
+        """The value there."""
+        low, high = ends
+        return low * (high / low) ** share if self.log else low + share * (high - low)
 
 
 @dataclass(frozen=True)
@@ -100,6 +114,7 @@ class Line:
     dash: Dash = "solid"
     width: float = 2.0
     note: str = ""
+    mark: Symbol | None = None  # at some places of it
 
 
 @dataclass(frozen=True)
@@ -116,6 +131,7 @@ class Markers:
     hi: Values | None = None
     notes: Sequence[str] = ()
     name: str = ""  # in files, where there is no label
+    mark: Symbol | None = None  # instead of the circle or ring
 
     @property
     def errors(self) -> tuple[np.ndarray, np.ndarray] | None:
@@ -148,16 +164,18 @@ class ReferenceLine:
 
 @dataclass(frozen=True)
 class Text:
-    """A word in the picture, anchored at its left, centre or right."""
+    """A word in the picture, anchored at its left, centre or right and its top, ... or bottom."""
 
     x: float
     y: float
     text: str
     colour: Colour = "muted"
     anchor: Literal["left", "center", "right"] = "center"
+    edge: Literal["top", "center", "bottom"] = "center"
 
 
-Trace = Union[Line, Markers, Band, ReferenceLine, Text]
+Drawn = Union[Line, Markers, Band, Text]
+Trace = Union[Drawn, ReferenceLine]
 
 
 @dataclass(frozen=True)
@@ -190,9 +208,10 @@ class ColorScale:
         span = math.log(self.hi / self.lo)
         return np.log(np.asarray(value, float) / self.lo) / span if span > 0 else 0.5
 
-    def value(self, colour: Any) -> float | None:
-        """The value that a colour stands for, None for those that are not on the scale."""
-        return self.lo * (self.hi / self.lo) ** colour if isinstance(colour, float) else None
+    def value(self, colour: Any) -> Any:
+        """The values that colours stand for, None for those that are not on the scale."""
+        is_other = colour is None or isinstance(colour, (int, str))
+        return None if is_other else self.lo * (self.hi / self.lo) ** np.asarray(colour)
 
 
 @dataclass(frozen=True)
@@ -208,11 +227,11 @@ class Figure:
     ramp: ColorScale | None = None
     size: Literal["half", "wide"] = "half"
 
-    def limits(self, letter: float = 0.016) -> tuple[tuple[float, float], tuple[float, float]]:
+    def limits(self, letter: float = 0.016) -> tuple[Ends, Ends]:
         """The ranges of x and y: as asked, or those of the data with a margin. No word at a log
         axis is cut; `letter` is the width of one, as a share of the x axis.
         """
-        (low, high), y = _limits(self.x, self.traces, ("x",)), _limits(self.y, self.traces, Y)
+        low, high = _limits(self.x, self.traces, "x")
         for trace in self.traces:
             if isinstance(trace, Text) and self.x.log:
                 more = 1 / max(0.5, 1 - letter * (len(trace.text) + 1))
@@ -220,59 +239,78 @@ class Figure:
                     high = max(high, low * (trace.x / low) ** more)
                 elif trace.anchor == "right":
                     low = min(low, high / (high / trace.x) ** more)
-        return (low, high), y
+        return (low, high), _limits(self.y, self.traces, "y", "lo", "hi")
 
-    def reference_labels(self, letter: float = 0.016) -> list[tuple[ReferenceLine, int, str]]:
-        """The labelled lines; at a vertical one the row of its label from the top, and the side
-        where it has place.
+    def drawn(self, letter: float = 0.016) -> list[Drawn]:
+        """The traces with all that the other ones decide: colours told apart by dashes or symbols
+        too, reference lines as lines across the picture with their labels, those of vertical ones
+        in rows from the top, each on the side that has place.
         """
-        labelled = [t for t in self.traces if isinstance(t, ReferenceLine) and t.label]
-        low, high = self.limits(letter)[0]
-        rows: list[tuple[ReferenceLine, int, str]] = []
-        for line in labelled:
-            x = high if line.x is None else line.x
-            at = (
-                math.log(x / low) / math.log(high / low) if self.x.log else (x - low) / (high - low)
-            )
-            side = "left" if at > min(0.5, letter * len(line.label)) else "right"
-            rows.append((line, sum(other.x is not None for other, *_ in rows), side))
-        return rows
+        marks, dashes = self._series()
+        (across, up), drawn, labels = self.limits(letter), list[Drawn](), list[Text]()
+        for trace in self.traces:
+            if isinstance(trace, ReferenceLine):
+                share = 1.0 if trace.x is None else self.x.share(trace.x, across)
+                x = across if trace.x is None else (trace.x, trace.x)
+                y = up if trace.y is None else (trace.y, trace.y)
+                drawn.append(Line(x, y, "", "muted", "dot", 1.2))
+                is_left = share > min(0.5, letter * len(trace.label))
+                place = self.x.at(share + (-0.008 if is_left else 0.008), across)
+                top = y[1] if trace.x is None else self.y.at(0.99 - 0.06 * len(labels), up)
+                word = Text(place, top, trace.label, anchor="right" if is_left else "left")
+                labels.append(replace(word, edge="bottom" if trace.x is None else "top"))
+            elif isinstance(trace, Line) and isinstance(trace.colour, int) and dashes:
+                drawn.append(replace(trace, dash=dashes[trace.colour]))
+            elif (
+                isinstance(trace, (Line, Markers))
+                and isinstance(trace.colour, int)
+                and getattr(trace, "symbol", "") not in ("cross", "star")
+            ):
+                drawn.append(replace(trace, mark=marks.get(trace.colour)))
+            else:
+                drawn.append(trace)
+        return [*drawn, *(label for label in labels if label.text)]
+
+    def _series(self) -> tuple[dict[int, Symbol], dict[int, Dash]]:
+        """What tells several colours apart in grey print: the marks of each, and the dashes of
+        each, where these have no meaning and suffice.
+        """
+        lines = [t for t in self.traces if isinstance(t, Line) and isinstance(t.colour, int)]
+        signs = [t for t in self.traces if isinstance(t, Markers) and t.symbol == "diamond"]
+        all_colours = [line.colour for line in lines] + [sign.colour for sign in signs]
+        colours = sorted({colour for colour in all_colours if isinstance(colour, int)})
+        if len(colours) < 2:
+            return {}, {}
+        marks = {colour: SERIES[index % len(SERIES)] for index, colour in enumerate(colours)}
+        is_free = all(line.dash == "solid" for line in lines) and len(colours) <= len(SERIES_DASHES)
+        return marks, dict(zip(colours, SERIES_DASHES, strict=False)) if is_free else {}
 
     def to_csv(self) -> str:
         """All points, lines and words of the picture, one row each, under the name of their trace
         and with what their colour stands for.
         """
         scale = [self.ramp.label] if self.ramp else []
-        rows: list[list[object]] = [
+        rows: list[Sequence[object]] = [
             ["trace", "kind", self.x.label, self.y.label, "lo", "hi", *scale, "note"]
         ]
         for index, trace in enumerate(self.traces):
-            named = ("label", "text", "name", "note")
-            names = (getattr(trace, name, "") for name in named)
-            name = next(filter(None, names), f"trace {index + 1}")
-            columns = [getattr(trace, name, None) for name in ("x", "y", "lo", "hi")]
-            columns = [[c] if isinstance(c, (int, float)) else c for c in columns]
-            length = max(len(column) for column in columns if column is not None)
-            notes = getattr(trace, "notes", ()) or [getattr(trace, "note", "")] * length
-            colour: Any = getattr(trace, "colour", None)
-            for row, note in enumerate(notes):
-                cells = [None if column is None else column[row] for column in columns]
-                if self.ramp:
-                    is_one = colour is None or isinstance(colour, (int, float, str))
-                    cells.append(self.ramp.value(colour if is_one else colour[row]))
-                rows.append([name, type(trace).__name__.lower(), *cells, note])
+            field = vars(trace).get
+            names = filter(None, map(field, ("label", "text", "name", "note")))
+            cells = [next(names, f"trace {index + 1}"), type(trace).__name__.lower()]
+            cells += map(field, ("x", "y", "lo", "hi"))
+            cells += [self.ramp.value(field("colour"))] if self.ramp else []
+            columns = [np.atleast_1d(np.asarray(cell, object)) for cell in cells]
+            notes = np.asarray(field("notes") or [field("note", "")], object)
+            rows += zip(*np.broadcast_arrays(*columns, notes), strict=True)
         return csv_text(rows)
 
 
-Y = ("y", "lo", "hi")
-
-
-def _limits(axis: Axis, traces: Sequence[Trace], names: Sequence[str]) -> tuple[float, float]:
+def _limits(axis: Axis, traces: Sequence[Trace], *names: str) -> Ends:
     if axis.range is not None:
         return axis.range
-    columns = (getattr(trace, name, None) for trace in traces for name in names)
-    arrays = [np.atleast_1d(np.asarray(column, float)) for column in columns if column is not None]
-    values = np.concatenate(arrays) if arrays else np.empty(0)
+    columns = [getattr(trace, name, None) for trace in traces for name in names]
+    arrays = [np.ravel(np.asarray(column, float)) for column in columns]
+    values = np.concatenate([np.empty(0), *arrays])
     kept = values[np.isfinite(values) & ((values > 0) | (not axis.log))]
     low, high = (float(kept.min()), float(kept.max())) if len(kept) else (1.0, 10.0)
     if axis.log:

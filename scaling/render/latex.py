@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from textwrap import wrap
 
 from scaling.render.escape import for_latex
@@ -19,7 +20,12 @@ MAX_WORD = 32  # letters of one word that a paragraph column can hold
 PARAGRAPH_ABOVE = 48  # letters from which a text column becomes a paragraph of 0.4 line widths
 BREAK = r" \\ {}"  # else [ would start an option of the break
 MIN_PARAGRAPH = 12  # letters of a text column that is broken to fit
-SIZES = (("", 5.0), (r"\small", 4.5), (r"\footnotesize", 4.0))  # of letters, width in points
+SIZES = (
+    ("", 5.0),
+    (r"\small", 4.5),
+    (r"\footnotesize", 4.0),
+    (r"\scriptsize", 3.5),
+)  # of letters, width in points
 
 
 def to_latex(table: Table, width: float | None = None) -> str:
@@ -32,7 +38,7 @@ def to_latex(table: Table, width: float | None = None) -> str:
     """
     body = [
         [
-            text if column.is_text else text.replace("-", "−")
+            _lines(text if column.is_text else text.replace("-", "−"), width)
             for text, column in zip(cells, table.columns, strict=True)
         ]
         for cells in table.formatted()
@@ -40,16 +46,18 @@ def to_latex(table: Table, width: float | None = None) -> str:
     headings = [[column.name] for column in table.columns]
     alignment, lengths, breaks = [], [], []
     for index, (column, *cells) in enumerate(zip(table.columns, *body, strict=True)):
-        longest = max((len(line) for cell in cells for line in _lines(cell, width)), default=0)
-        longest_word = max((len(word) for cell in cells for word in cell.split()), default=0)
-        is_paragraph = longest > PARAGRAPH_ABOVE and longest_word <= MAX_WORD  # a digest is none
-        if column.is_text and longest_word <= MAX_WORD and longest > longest_word:
+        lines = [line for cell in cells for line in cell]
+        longest = max(map(_length, lines), default=0)
+        longest_word = max((len(word) for line in lines for word in line.split()), default=0)
+        is_broken = column.is_text and longest_word <= MAX_WORD  # a digest is not
+        if is_broken and longest > longest_word:
             breaks.append(index)
-        text = r"p{0.4\linewidth}" if is_paragraph else "l"
+        is_long = is_broken and max(map(len, lines), default=0) > PARAGRAPH_ABOVE
+        text = r"p{0.4\linewidth}" if is_long else "l"
         alignment.append(text if column.is_text else "r")
         if width is not None:
-            headings[index] = wrap(column.name, max(longest, 8)) or [""]
-        lengths.append(max([longest, *map(len, headings[index])]) + 1.5)
+            headings[index] = wrap(column.name, max(int(longest), 6)) or [""]
+        lengths.append(max([longest, *map(_length, headings[index])]) + 1.5)
     size, notes = "", list[str]()
     if width is not None:
         fits = [name for name, points in SIZES if sum(lengths) * points <= 72 * width]
@@ -69,13 +77,19 @@ def to_latex(table: Table, width: float | None = None) -> str:
         *([f"{{{size}", r"\setlength{\tabcolsep}{3pt}"] if size else []),
         rf"\begin{{tabular}}{{@{{}}{' '.join(alignment)}@{{}}}}",
         r"\toprule",
-        _row([list(map(_symbols, heading)) for heading in headings]),
+        _row(headings, _symbols),
         r"\midrule",
-        *(_row([list(map(_text, _lines(cell, width))) for cell in cells]) for cells in body),
+        *(_row(cells, _text) for cells in body),
         r"\bottomrule",
         r"\end{tabular}" + ("}" if size else ""),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _length(line: str) -> float:
+    """The width of a line in digits: capitals are wider, brackets, points and spaces narrower."""
+    wide, narrow = (len(re.findall(letters, line)) for letters in ("[A-Z]", r"[][()., :;il|'!]"))
+    return len(line) + 0.7 * wide - 0.5 * narrow
 
 
 def _lines(cell: str, width: float | None) -> list[str]:
@@ -83,9 +97,11 @@ def _lines(cell: str, width: float | None) -> list[str]:
     return cell.replace(" [", "\n[").split("\n") if width and cell.endswith("]") else [cell]
 
 
-def _row(cells: list[list[str]]) -> str:
-    stacked = [rf"\shortstack[r]{{{BREAK.join(each)}}}" if each[1:] else each[0] for each in cells]
-    return "{}" + " & ".join(stacked) + r" \\"
+def _row(cells: list[list[str]], form: Callable[[str], str]) -> str:
+    stacks = [BREAK.join(map(form, cell)) for cell in cells]
+    pairs = zip(stacks, cells, strict=True)
+    shown = (rf"\shortstack[r]{{{stack}}}" if cell[1:] else stack for stack, cell in pairs)
+    return "{}" + " & ".join(shown) + r" \\"
 
 
 def _text(line: str) -> str:

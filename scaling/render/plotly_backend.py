@@ -20,11 +20,9 @@ from scaling.render.figure import (
     Axis,
     Band,
     ColorScale,
-    Colour,
     Figure,
     Line,
     Markers,
-    ReferenceLine,
     Text,
     Theme,
     ticks,
@@ -35,14 +33,16 @@ CONFIG = {
     "displaylogo": False,
     "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
 }
-SYMBOLS = {
-    "circle": "circle",
+SYMBOLS = {  # others have our name
     "open": "circle-open",
-    "diamond": "diamond",
     "cross": "x-thin-open",
-    "star": "star",
+    "up": "triangle-up",
+    "down": "triangle-down",
+    "plus": "cross",
+    "left": "triangle-left",
 }
 LAYOUT = Path(__file__).parent / "plotly_layout.json"  # of all figures, with the theme's colours
+LETTER = 0.022  # width of one, as a share of the x axis
 
 
 def plotly_js() -> str:
@@ -74,10 +74,10 @@ def _changes(base: Any, other: Any) -> Any:
 
 def _draw(figure: Figure, theme: Theme) -> dict[str, Any]:
     layout = json.loads(Template(LAYOUT.read_text("utf-8")).substitute(vars(theme)))
-    axes = (figure.x, figure.y)
-    for name, axis, limits in zip(("xaxis", "yaxis"), axes, figure.limits(0.022), strict=True):
+    axes = {"x": figure.x, "y": figure.y}
+    for (name, axis), limits in zip(axes.items(), figure.limits(LETTER), strict=True):
         values, labels = ticks(*limits, axis.log, axis.unit)
-        layout[name] |= {
+        layout[f"{name}axis"] |= {
             "title": {"text": for_plotly(axis.label), "standoff": 8},
             "type": "log" if axis.log else "linear",
             "range": [_position(limit, axis) for limit in limits],
@@ -85,28 +85,22 @@ def _draw(figure: Figure, theme: Theme) -> dict[str, Any]:
             "ticktext": labels,
             "exponentformat": "SI" if axis.unit == "count" else "power",
         }
-    data: list[dict[str, Any]] = []
-    layout |= {"shapes": [], "annotations": []}
-    for trace in figure.traces:
-        match trace:
-            case Line():
-                data.append(_line(trace, theme))
-            case Markers():
-                data.append(_markers(trace, theme))
-            case Band():
-                data.append(_band(trace, theme))
-            case ReferenceLine():
-                layout["shapes"].append(_rule(trace, theme))
-            case Text():
-                position = {"x": _position(trace.x, figure.x), "y": _position(trace.y, figure.y)}
-                word = _word(trace.text, trace.colour, theme)
-                layout["annotations"].append(
-                    word | position | {"xanchor": trace.anchor, "yanchor": "middle"}
-                )
-    layout["annotations"] += [
-        _rule_label(line, row, side, axes, theme) for line, row, side in figure.reference_labels()
+    drawn = figure.drawn(LETTER)
+    data = [_trace(trace, theme) for trace in drawn if not isinstance(trace, Text)]
+    layout["showlegend"] = any(trace["showlegend"] for trace in data)
+    layout["annotations"] = [
+        {
+            **{name: _position(getattr(word, name), axis) for name, axis in axes.items()},
+            "text": for_plotly(word.text),  # without a background, which would hide data
+            "showarrow": False,
+            "borderpad": 1,
+            "font": {"size": 11, "color": theme.colour(word.colour)},
+            "xanchor": word.anchor,
+            "yanchor": "middle" if word.edge == "center" else word.edge,
+        }
+        for word in drawn
+        if isinstance(word, Text)
     ]
-    layout["showlegend"] = any(trace.get("showlegend") for trace in data)
     if figure.ramp and figure.ramp.has_bar:
         data.append(_colour_bar(figure.ramp, theme))
     return {"data": data, "layout": layout}
@@ -123,87 +117,42 @@ def _numbers(values: Any) -> list[float | None]:
     return [float(f"{v:.6g}") if np.isfinite(v) else None for v in numbers]
 
 
-def _rgba(colour: str, alpha: float) -> str:
-    red, green, blue = bytes.fromhex(colour[1:])
-    return f"rgba({red},{green},{blue},{alpha:g})"
-
-
 def _scatter(mode: str, x: Any, y: Any, label: str = "", **more: Any) -> dict[str, Any]:
     named = {"name": for_plotly(label), "showlegend": bool(label), "hoverinfo": "skip"}
     return {"type": "scatter", "mode": mode, "x": _numbers(x), "y": _numbers(y)} | named | more
 
 
-def _line(trace: Line, theme: Theme) -> dict[str, Any]:
-    style = {"color": theme.colour(trace.colour), "width": trace.width, "dash": trace.dash}
-    drawn = _scatter("lines", trace.x, trace.y, trace.label, line=style)
-    if trace.note:
-        return drawn | {"text": for_plotly(trace.note), "hoverinfo": "x+y+text"}
-    return drawn | ({"hoverinfo": "x+y+name"} if trace.label else {})
-
-
-def _markers(trace: Markers, theme: Theme) -> dict[str, Any]:
-    colour = theme.colours(trace.colour)
+def _trace(trace: Line | Markers | Band, theme: Theme) -> dict[str, Any]:
+    colour = theme.colour(trace.colour)
+    if isinstance(trace, Band):  # one closed outline, so that two never fill towards each other
+        x, y = [*trace.x, *reversed(trace.x)], [*trace.hi, *reversed(trace.lo)]
+        red, green, blue = bytes.fromhex(colour[1:])
+        fill = f"rgba({red},{green},{blue},0.16)"
+        return _scatter("lines", x, y, fill="toself", fillcolor=fill, line={"width": 0})
+    symbol = trace.mark and SYMBOLS.get(trace.mark, trace.mark)
+    if isinstance(trace, Line):
+        style = {"color": colour, "width": trace.width, "dash": trace.dash}
+        drawn = _scatter("lines", trace.x, trace.y, trace.label, line=style)
+        if trace.label or trace.note:
+            drawn["hoverinfo"] = "x+y+text" if trace.note else "x+y+name"
+        if trace.note:
+            drawn["text"] = for_plotly(trace.note)
+        if symbol:
+            drawn |= {"mode": "lines+markers", "marker": {"symbol": symbol, "maxdisplayed": 4}}
+        return drawn
     is_hollow = trace.symbol in ("open", "cross")
-    outline = colour if is_hollow else theme.background
-    marker = {
-        "color": colour,
-        "size": trace.size,
-        "symbol": SYMBOLS[trace.symbol],
-        "line": {"color": outline, "width": 1.6 if is_hollow else 0.8},
-    }
+    line = {"color": colour if is_hollow else theme.background, "width": 1.6 if is_hollow else 0.8}
+    marker = {"color": colour, "size": trace.size, "line": line}
+    own = SYMBOLS.get(trace.symbol, trace.symbol)
+    marker["symbol"] = f"{symbol}-open" if symbol and is_hollow else symbol or own
     drawn = _scatter("markers", trace.x, trace.y, trace.label, marker=marker, hoverinfo="all")
     if trace.notes:
         drawn |= {"text": [for_plotly(note) for note in trace.notes], "hoverinfo": "text"}
     if trace.errors:
         below, above = map(_numbers, trace.errors)
-        drawn["error_y"] = {
-            "type": "data",
-            "array": above,
-            "arrayminus": below,
-            "color": colour if isinstance(colour, str) else theme.muted,
-            "thickness": 1.2,
-            "width": 3,
-        }
+        bars = {"type": "data", "array": above, "arrayminus": below, "thickness": 1.2, "width": 3}
+        drawn["error_y"] = bars | {"color": colour if isinstance(colour, str) else theme.muted}
     return drawn
-
-
-def _band(trace: Band, theme: Theme) -> dict[str, Any]:
-    """One closed outline, so that two bands never fill towards each other."""
-    x, y = [*trace.x, *reversed(trace.x)], [*trace.hi, *reversed(trace.lo)]
-    fill = _rgba(theme.colour(trace.colour), 0.16)
-    return _scatter("lines", x, y, fill="toself", fillcolor=fill, line={"width": 0})
-
-
-def _rule(rule: ReferenceLine, theme: Theme) -> dict[str, Any]:
-    across, along = ("y", "x") if rule.y is None else ("x", "y")
-    at = rule.x if rule.y is None else rule.y
-    ends = {f"{along}0": at, f"{along}1": at, f"{across}0": 0, f"{across}1": 1}
-    line = {"color": theme.muted, "width": 1.2, "dash": "dot"}
-    return {"type": "line", "layer": "below", "line": line, f"{across}ref": "paper"} | ends
-
-
-def _rule_label(
-    rule: ReferenceLine, row: int, side: str, axes: tuple[Axis, Axis], theme: Theme
-) -> dict[str, Any]:
-    """At the top of a vertical line, at the right of a horizontal one."""
-    at: dict[str, Any] = {"xref": "paper", "x": 1, "yanchor": "bottom", "xanchor": "right"}
-    if rule.x is not None:
-        at |= {"x": _position(rule.x, axes[0]), "xref": "x", "yref": "paper", "y": 1}
-        at |= {"yanchor": "top", "yshift": -14 * row, "xshift": -3 if side == "left" else 3}
-        at["xanchor"] = "right" if side == "left" else "left"
-    elif rule.y is not None:
-        at["y"] = _position(rule.y, axes[1])
-    return _word(rule.label, "muted", theme) | at
-
-
-def _word(text: str, colour: Colour, theme: Theme) -> dict[str, Any]:
-    """An annotation; without a background, which would hide data."""
-    return {
-        "text": for_plotly(text),
-        "showarrow": False,
-        "borderpad": 1,
-        "font": {"size": 11, "color": theme.colour(colour)},
-    }
 
 
 def _colour_bar(ramp: ColorScale, theme: Theme) -> dict[str, Any]:

@@ -30,6 +30,7 @@ def to_rich(table: Table, *, ruled: bool = True) -> RenderableType:
     for index, column in enumerate(table.columns):
         drawn.add_column(
             Text(sanitize(column.name), style="" if ruled else "bold"),
+            style="" if heading or index else "bold",
             justify="left" if column.is_text else "right",
             overflow="fold",
             no_wrap=not column.is_text or (not ruled and index == 0),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from scaling.render.figure import Figure
 from scaling.render.table import Table
@@ -47,14 +48,10 @@ def section(
     title: str,
     figures: Iterable[Figure | None] = (),
     tables: Iterable[Table | None] = (),
-    notes: Sequence[str | None] = (),
-    commands: Sequence[str] = (),
-    summary: str = "",
-    folded: bool = False,
-    verdict: Verdict | None = None,
+    notes: Iterable[str | None] = (),
+    **more: Any,
 ) -> Section:
-    """A section of those figures, tables and notes that are not None."""
+    """A section of those figures, tables and notes that are not None; `more` are other fields."""
     shown = [figure for figure in figures if figure]
     listed = [table for table in tables if table]
-    said = [note for note in notes if note]
-    return Section(id, title, shown, listed, said, commands, summary, folded, verdict=verdict)
+    return Section(id, title, shown, listed, [note for note in notes if note], **more)

@@ -9,13 +9,13 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Union
 
 import numpy as np
 
 from scaling.formatting import flatten, format_bytes, format_count, format_flops, format_seconds
-from scaling.render.escape import csv_text, sanitize
+from scaling.render.escape import csv_text, environment, sanitize
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -101,21 +101,8 @@ class Table:
         """A `<table>` with every text escaped; `inline_style` is for pages without a style sheet of
         ours.
         """
-        form = 'style="text-align: {}"' if inline_style else 'class="{}"'
-        text, number = ("left", "right") if inline_style else ("word", "num")
-        looks = [form.format(text if column.is_text else number) for column in self.columns]
-
-        def row(texts: Sequence[str], first: str, other: str) -> str:
-            tags = [first, *[other] * (len(texts) - 1)]
-            cells = (
-                f"<{tag} {look}>{escape(sanitize(text))}</{tag[:2]}>"
-                for tag, look, text in zip(tags, looks, texts, strict=True)
-            )
-            return f"<tr>{''.join(cells)}</tr>"
-
-        head = row([column.name for column in self.columns], *['th scope="col"'] * 2)
-        body = "\n".join(row(texts, 'th scope="row"', "td") for texts in self.formatted())
-        return f"<table>\n<thead>{head}</thead>\n<tbody>\n{body}\n</tbody></table>"
+        template = environment(Path(__file__).parent).get_template("table.html.j2")
+        return str(template.render(table=self, inline_style=inline_style)).rstrip()
 
     def to_latex(self, width: float | None = None) -> str:
         """A LaTeX tabular with booktabs rules, for a table environment of your own, `width` inches

@@ -27,6 +27,14 @@ from scaling.report.summary import COUNTED
 
 POINTS_SHOWN = 1000
 DASHED = "Dashed: beyond the largest budget that the sweep trained."
+LOSS_CAPTION = (
+    "Lines: the loss that each law expects of a compute-optimal run, with its interval. Rings: "
+    "the runs; those of any other size lie above."
+)
+SIZE_CAPTION = (
+    "The compute-optimal size of each sweep, with its interval; where the bands part, the sweeps "
+    "ask for other models."
+)
 MEANING = {
     "a": "a: exponent of N* ∝ C^a",
     "b": "b: exponent of D* ∝ C^b",
@@ -42,8 +50,7 @@ def compose(
     they were fitted.
     """
     first = comparison.baseline
-    losses, sizes = _losses(comparison, fits), _sizes(comparison)
-    exponents = [_estimates(comparison), _tests(comparison)]
+    losses, sizes = (_frontiers(comparison, fits, quantity) for quantity in ("loss", "n_star"))
     sections = (
         section(
             "compute",
@@ -51,7 +58,7 @@ def compose(
             [_multiplier(comparison)],
             [_spending(comparison)],
         ),
-        section("exponents", "Exponents", [], exponents),
+        section("exponents", "Exponents", [], [_estimates(comparison), _tests(comparison)]),
         section("size", "Compute-optimal size", [sizes] if losses else []),
         section("provenance", "Data and provenance", [], [_sweeps(comparison)], commands=[command]),
     )
@@ -69,7 +76,7 @@ def compose(
         question="Do these sweeps follow the same law, and how much compute does one need for the "
         "loss of the other?",
         sections=tuple(part for part in sections if not part.is_empty),
-        lead=(losses or sizes,),
+        lead=tuple(figure for figure in [losses or sizes] if figure),
         sentences=tuple(sentences(comparison)),
         notices=tuple(
             f"{other} and {first}: {why} Only exponents are compared."
@@ -164,51 +171,32 @@ def _reach(comparison: Comparison) -> list[str]:
     return texts
 
 
-def _losses(comparison: Comparison, fits: Mapping[str, FitResult]) -> Figure | None:
-    """L*(C) of all sweeps whose losses compare with the first's, with bands and the runs
-    themselves.
+def _frontiers(
+    comparison: Comparison, fits: Mapping[str, FitResult], quantity: str
+) -> Figure | None:
+    """`n_star`(C) of all sweeps, or `loss` of those whose losses compare with the first's, with the
+    runs themselves.
     """
-    runs: list[Trace] = []
-    lines: list[list[Trace]] = []
-    for index, side in enumerate(comparison.sides):
+    runs, lines, sides = list[Trace](), list[Trace](), comparison.sides
+    sources = [side.source for side in sides]
+    for index, side in enumerate(sides):
+        curve = getattr(comparison.frontiers[side.name], quantity)
         comparable = comparison.losses.get(side.name)
-        curve = comparison.frontiers[side.name].loss
-        if curve is None or (comparable and comparable.compare is False):
+        if curve is None or (quantity == "loss" and comparable and comparable.compare is False):
             continue
-        lines.append(_frontier(comparison, index, curve))
-        points = fitted_points(fits[side.name], "flops", "loss")
+        lines += _frontier(comparison, index, curve)
+        points = fitted_points(fits[side.name], "flops", "loss") if quantity == "loss" else None
         if points:  # a fit need not keep the C of its runs
             flops, loss = (column[thinned(len(column), POINTS_SHOWN)] for column in points)
             runs.append(Markers(flops, loss, f"runs of {side.name}", index, "open", 4.5))
-    if len(lines) < 2:
+    name, title, axis, caption = {
+        "loss": ("compare-loss", "Compute-optimal loss L*(C)", loss_axis, LOSS_CAPTION),
+        "n_star": ("compare-size", "Compute-optimal size N*(C)", n_axis, SIZE_CAPTION),
+    }[quantity]
+    if sum(isinstance(trace, Band) for trace in lines) < 2 and quantity == "loss":
         return None
-    caption = (
-        "Lines: the loss that each law expects of a compute-optimal run, with its interval. "
-        f"Rings: the runs; those of any other size lie above. {DASHED}"
-    )
-    traces = (*runs, *(trace for line in lines for trace in line))
-    title = "Compute-optimal loss L*(C)"
-    sources = [side.source for side in comparison.sides]
-    axes = c_axis(*sources), loss_axis(*sources)
-    return Figure("compare-loss", title, caption, *axes, traces, size="wide")
-
-
-def _sizes(comparison: Comparison) -> Figure:
-    """N*(C) of all sweeps."""
-    traces = tuple(
-        trace
-        for index, side in enumerate(comparison.sides)
-        if (curve := comparison.frontiers[side.name].n_star)
-        for trace in _frontier(comparison, index, curve)
-    )
-    caption = (
-        "The compute-optimal size of each sweep, with its interval; where the bands part, the "
-        f"sweeps ask for other models. {DASHED}"
-    )
-    title = "Compute-optimal size N*(C)"
-    sources = [side.source for side in comparison.sides]
-    axes = c_axis(*sources), n_axis(*sources)
-    return Figure("compare-size", title, caption, *axes, traces, size="wide")
+    axes = c_axis(*sources), axis(*sources)
+    return Figure(name, title, f"{caption} {DASHED}", *axes, (*runs, *lines), size="wide")
 
 
 def _frontier(comparison: Comparison, colour: int, curve: Curve) -> list[Trace]:

@@ -149,20 +149,16 @@ def _fit_like(
     there is one; why it was fitted here, or "".
     """
     from scaling.fit.pipeline import fit
-    from scaling.points.comparability import evaluation_of
     from scaling.points.source import read_rows
 
     if not run_files.has_runs(folder):
         raise _untrained("holds no finished runs", folder)
     own_fits = [FitResult.load(path) for path in fit_paths(folder)]
-    rows, _, digest = read_rows([folder])
+    digest = read_rows([folder])[2]
     options = options_of(like or next(iter(own_fits), None))
     options = replace(options, eval_set=eval_set or options.eval_set)
     for own in own_fits:
         if own.source.digest == digest and own.bootstrap and options_of(own) == options:
-            if own.source.evaluation is None:  # a fit of an earlier version does not say
-                source = own.source.model_copy(update={"evaluation": evaluation_of(rows[0])})
-                own = own.model_copy(update={"source": source})
             return own, ""
     result = fit([folder], options)
     result.save(out)
@@ -230,11 +226,7 @@ def load_inputs(sources: Sequence[Path], out: Path, refit: bool = False) -> Repo
     """
     if len(sources) == 1 and sources[0].is_dir():
         return _folder(sources[0], out, refit)
-    stems = [path.stem for path in sources]
-    fits = {
-        path.stem if stems.count(path.stem) == 1 else str(path): FitResult.load(path)
-        for path in sources
-    }
+    fits = {name: FitResult.load(path) for name, path in zip(_names(sources), sources, strict=True)}
     return ReportInputs(sources[0].stem, fits=fits, path=sources[0])
 
 

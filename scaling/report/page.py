@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
+import os
 import re
 import shlex
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,9 +21,8 @@ from scaling.errors import DISK, ScalingError
 from scaling.files import ChecksumError, read_json, write_atomically, write_json, write_text
 from scaling.predict.prediction import PredictionResult
 from scaling.render import matplotlib_backend, plotly_backend
-from scaling.render.escape import for_markdown, sanitize
+from scaling.render.escape import environment, for_markdown, sanitize
 from scaling.render.matplotlib_backend import SCREEN, Style
-from scaling.render.templating import environment
 from scaling.report.inputs import is_comparison, load_fits, load_inputs
 from scaling.report.sections import Report, build_report
 
@@ -31,7 +31,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 PICTURES = ("svg", "png", "pdf")
 FILES = (*PICTURES, "csv")  # of a figure
 COMPARISON = "comparison"
-MANIFEST = "manifest.json"  # of the figures and tables of a report
+MANIFEST = "manifest.json"  # of a report: its sources, figures and tables
+JSON: Any = {"separators": (",", ":"), "allow_nan": False}  # on the page
 OWN = re.compile(r"(figures|tables)/[\w-]+\.(svg|png|pdf|csv|tex)")
 
 
@@ -42,6 +43,7 @@ def write_report(
     budgets: Sequence[float] = (),
     style: Style = SCREEN,
     models: bool = False,
+    force: bool = False,
 ) -> Path:
     """Write the report of a results folder, of fit documents of the same runs, or a comparison of
     several sweeps; returns its index.html.
@@ -50,8 +52,8 @@ def write_report(
     here for several sweeps, whose numbers also lie there as comparison.json. `prediction` replaces
     the forecast for ten times the largest budget; `budgets` are FLOPs of the first sweep at which a
     comparison asks what the others need; `models` draws published laws and models with the
-    frontier. Raises ScalingError that names what is absent, corrupt, or
-    cannot be written.
+    frontier. The report of other sources is replaced by `force` alone. Raises ScalingError that
+    names what is absent, corrupt, or cannot be written.
     """
     sources = [source] if isinstance(source, Path) else list(source)
     if not sources:
@@ -61,21 +63,21 @@ def write_report(
         )
     many = is_comparison(sources)
     if budgets and not many:
-        raise ScalingError(
-            "budgets are asked of a comparison, and these are fits of one sweep",
-            where="--budgets",
-            remedy="name two sweeps: scaling report A B --budgets 1e13",
-        )
+        what = "budgets are asked of a comparison, and these are fits of one sweep"
+        remedy = "name two sweeps: scaling report A B --budgets 1e13"
+        raise ScalingError(what, where="--budgets", remedy=remedy)
     first = sources[0]
     own = first / "report" if first.is_dir() else first.with_name(f"{first.stem}-report")
     target = out or (Path(COMPARISON) if many else own)
     if target.exists() and not target.is_dir():
-        raise ScalingError(
-            "is a file; a report is a folder",
-            where=target,
-            remedy="name another folder with --out",
-            exit_code=DISK,
-        )
+        what, remedy = "is a file; a report is a folder", "name another folder with --out"
+        raise ScalingError(what, where=target, remedy=remedy, exit_code=DISK)
+    names, before = [os.path.relpath(path, target) for path in sources], _manifest(target)
+    others = before["sources"] or names
+    if (out or many) and others != names and not force:
+        what = f"holds the report of {', '.join(others)}"
+        remedy = "name another folder with --out, or replace that report with --force"
+        raise ScalingError(what, where=target, remedy=remedy)
     words = ["scaling", "report", *map(str, sources)]
     words += ["--budgets", ",".join(map(repr, budgets))] if budgets else []
     words += ["--models"] if models else []
@@ -87,15 +89,26 @@ def write_report(
     else:
         inputs = load_inputs(sources, target / "fit.json")
         report = build_report(inputs, prediction, command, models)
-    _write(report, target, style)
+    files = _write(report, target, style)
+    write_json(target / MANIFEST, {"sources": names, "files": sorted(files)}, indent=1)
+    for name in set(filter(OWN.fullmatch, before["files"])) - files:
+        (target / name).unlink(missing_ok=True)
     return target / "index.html"
 
 
-def _write(report: Report, target: Path, style: Style) -> None:
-    """All files of a report but its numbers; figures and tables of the report that was here before
-    and that this one lacks are removed.
+def _manifest(target: Path) -> dict[str, list[str]]:
+    """The sources of the report in this folder, as paths from it, and its figures and tables; none
+    where it says none.
     """
-    before = _listed(target)
+    listed: Mapping[str, Any] = {}
+    with suppress(FileNotFoundError, NotADirectoryError, ChecksumError):
+        listed = read_json(target / MANIFEST)
+    parts = ((name, listed.get(name)) for name in ("sources", "files"))
+    return {name: list(map(str, part)) if isinstance(part, list) else [] for name, part in parts}
+
+
+def _write(report: Report, target: Path, style: Style) -> set[str]:
+    """All files of a report but its numbers; the names of its figures and tables."""
     names = [f"figures/{each.name}.{kind}" for each in report.figures for kind in FILES]
     names += [f"tables/{each.name}.{kind}" for each in report.tables for kind in ("csv", "tex")]
     for figure in report.figures:
@@ -110,19 +123,7 @@ def _write(report: Report, target: Path, style: Style) -> None:
         write_text(target / "tables" / f"{table.name}.tex", table.to_latex(style.width))
     write_text(target / "report.md", markdown(report))
     write_text(target / "index.html", html(report))
-    write_json(target / MANIFEST, {"files": sorted(names)}, indent=1)
-    for name in before - set(names):
-        (target / name).unlink(missing_ok=True)
-
-
-def _listed(target: Path) -> set[str]:
-    """The figures and tables that the report in this folder lists as its own."""
-    try:
-        listed = read_json(target / MANIFEST).get("files")
-    except (FileNotFoundError, NotADirectoryError, ChecksumError):
-        return set()
-    names = {str(name) for name in listed} if isinstance(listed, list) else set()
-    return {name for name in names if OWN.fullmatch(name)}
+    return set(names)
 
 
 def _comparison(
@@ -155,6 +156,7 @@ def html(report: Report, live: Live | None = None) -> str:
     """The whole page as one string; nothing in it asks for another file, and only our own scripts
     may run. A `live` one asks the server that it comes from whether there is a newer one.
     """
+    from jinja2.utils import htmlsafe_json_dumps
     from markupsafe import Markup
 
     figures: dict[str, Any] = {
@@ -178,7 +180,7 @@ def html(report: Report, live: Live | None = None) -> str:
             kinds=() if live else FILES,
             table_kinds=() if live else ("csv", "tex"),
             style=Markup(_template("style.css")),
-            data={name: Markup(_json(value)) for name, value in data.items()},
+            data={name: htmlsafe_json_dumps(value, **JSON) for name, value in data.items()},
             scripts=[Markup(text) for text in scripts],
         )
     )
@@ -200,12 +202,6 @@ def policy(scripts: Sequence[str], asks_server: bool = False) -> str:
         f"default-src 'none'; script-src {allowed}; style-src "
         "'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'" + server
     )
-
-
-def _json(value: Any) -> str:
-    """JSON that cannot end the script element that holds it."""
-    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def markdown(report: Report) -> str:

@@ -10,8 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-import pandas as pd
-
 import scaling
 from scaling.errors import ScalingError
 from scaling.fit.result import FitResult
@@ -27,18 +25,18 @@ from scaling.report.parts import (
     checks,
     diagnostics,
     fit_tables,
-    gradient_noise,
     isoflop_figure,
     law_plots,
     prediction_tables,
     repeated_data,
     run_list,
-    run_plots,
-    tuning,
+    training,
     wrong_size,
 )
 from scaling.report.parts.drawing import answer_budget, loss_unit
 from scaling.report.predictor import Predictor, predictor
+
+NO_FIT = ("There is no fit to report on.",)
 
 
 @dataclass(frozen=True)
@@ -84,83 +82,67 @@ def build_report(
     history: Figure | None = None,
 ) -> Report:
     """Everything the inputs allow; `prediction` replaces the forecast for ten times the largest
-    budget, `models` adds published laws and models to the frontier; `history` shows how the
-    forecast has moved.
+    budget, `models` adds published laws and models, `history` shows how the forecast has moved.
     """
     fit, law, checked = inputs.main, inputs.law, inputs.checked
-    forecasts, caveats = _forecasts(fit)
-    answer = prediction or (forecasts[-1] if forecasts else None)
-    figure = diagnostics.forecast_figure(checked)
-    curves = run_plots.training_curves(inputs.curves, fit.source if fit else None)
+    source = fit.source if fit else None
+    unit, caveats, sentences = loss_unit(source), list[str](), list[str]()
+    figure, measured = diagnostics.forecast_figure(checked), [diagnostics.forecasts(checked)]
+    curves = training.training_curves(inputs.curves, source)
     lead: list[Figure | None] = [figure]
-    measured = [diagnostics.forecasts(checked)]
     parts = [section("verified", "Prediction against measurement", [], measured)]
-    unit = loss_unit(fit.source if fit else None)
-    sentences = [summary.answer_sentence(answer, unit)] if answer else []
+    answer, tested, next_step, predicts = prediction, list[Section](), None, None
     if fit is not None:
+        forecasts, caveats = _forecasts(fit)
+        answer = prediction or (forecasts[-1] if forecasts else None)
+        if answer:
+            sentences = [summary.answer_sentence(answer, unit)]
+            trust = summary.light(fit, None, checked)
+            predicts = predictor(law, inputs.path, answer.flops.value, trust, unit)
+            next_step = None if checked else summary.next_step(fit, answer, law, inputs.path)
         sentences.append(summary.trained(fit, answer))
-        caveats += [*_stale(inputs), *summary.caveats(fit, answer)]
+        caveats += [*_stale(inputs, fit), *summary.caveats(fit, answer)]
         isoflop = isoflop_figure.isoflop_curves(fit, law)
         loss = law_plots.frontier_loss(fit, law)
         lead = [isoflop or loss, figure, history]
-        repeats = [repeated_data.figure(fit)], [repeated_data.repeats(fit)]
         parts += [
             _frontier(fit, inputs, forecasts, answer, loss if isoflop else None),
             *([_models(fit, law)] if models and law and law.optimum else []),
-            _law(fit, inputs),
-            section("repeats", "Repeated data", *repeats),
+            *_law(fit, inputs),
         ]
+        tested = checks.checks(fit, law, published(fit))
     elif not checked:
         lead, curves = [curves], None
-    parts += _studies(inputs.rows)
-    tested = checks.checks(fit, law, published(fit)) if fit else []
-    parts += [Section("checks", "Checks", parts=tested)]
-    parts += _background(inputs, curves, command)
+    if inputs.rows is not None and find_spec("scaling.studies"):  # it can be left out
+        from scaling.studies import sections as studies
+
+        parts += studies(inputs.rows)
+    parts += [Section("checks", "Checks", parts=tested), *_background(inputs, curves, command)]
     kept = tuple(part for part in parts if not part.is_empty)
     sentences += [*summary.verified(checked), *(part.summary for part in kept if part.summary)]
     light = summary.light(fit, answer, checked) if fit else summary.tested(checked)
-    no_law = () if sentences else inputs.no_law or ("There is no fit to report on.",)
     return Report(
         name=inputs.name,
         question=inputs.question,
         sections=kept,
         lead=tuple(figure for figure in lead if figure is not None),
         sentences=tuple(sentences),
-        notices=(*inputs.notices, *no_law),
+        notices=(*inputs.notices, *(() if sentences else inputs.no_law or NO_FIT)),
         light=light,
-        next_step=(
-            summary.next_step(fit, answer, law, inputs.path)
-            if fit and answer and not checked
-            else None
-        ),
+        next_step=next_step,
         checked=checks.worst(tested),
         caveats=tuple(text for text in caveats if light is None or text != light[1]),
-        predictor=(
-            predictor(law, inputs.path, answer.flops.value, summary.light(fit, None, checked), unit)
-            if fit and answer
-            else None
-        ),
+        predictor=predicts,
     )
 
 
-def _studies(rows: pd.DataFrame | None) -> list[Section]:
-    """The sections of all studies that the rows have runs for; none where the package is installed
-    without studies.
-    """
-    if rows is None or find_spec("scaling.studies") is None:
-        return []
-    from scaling.studies import sections
-
-    return sections(rows)
-
-
-def _forecasts(fit: FitResult | None) -> tuple[list[PredictionResult], list[str]]:
+def _forecasts(fit: FitResult) -> tuple[list[PredictionResult], list[str]]:
     """Compute-optimal models at the smallest and largest budget trained and at ten times the
     largest, or why there are none.
     """
     from scaling.predict.predict import predict
 
-    if fit is None or "flops" not in fit.range:
+    if "flops" not in fit.range:
         return [], []
     try:
         budgets = (*fit.range["flops"], answer_budget(fit))
@@ -169,13 +151,12 @@ def _forecasts(fit: FitResult | None) -> tuple[list[PredictionResult], list[str]
         return [], [f"No forecast: {error.what}."]
 
 
-def _stale(inputs: ReportInputs) -> list[str]:
+def _stale(inputs: ReportInputs, fit: FitResult) -> list[str]:
     """A note when runs were added after the fit was made."""
-    fit, curves = inputs.main, inputs.curves
-    if fit is None or curves is None or curves.group is None:
+    if inputs.curves is None or inputs.curves.group is None:
         return []
     seen = fit.n_points + sum(item.count for item in fit.excluded)
-    count = len(set(curves.group.tolist()))
+    count = len(set(inputs.curves.group.tolist()))
     text = f"The fit saw {seen} runs, the folder holds {count} now: fit it again."
     return [text] if seen < count else []
 
@@ -207,11 +188,15 @@ def _models(fit: FitResult, law: FittedLaw) -> Section:
     return section("models", "Open models", figures, tables, [COMPARABLE])
 
 
-def _law(fit: FitResult, inputs: ReportInputs) -> Section:
+def _law(fit: FitResult, inputs: ReportInputs) -> list[Section]:
     published_laws = fit_tables.laws(inputs.fits, published(fit)) if fit.approaches else None
     compared = fit_tables.compared(inputs.fits)
     tables = [*fit_tables.law_tables(fit), compared, published_laws, fit_tables.kaplan(fit)]
-    return section("law", "The law", [law_plots.contours(fit, inputs.law)], tables)
+    repeats = [repeated_data.figure(fit)], [repeated_data.repeats(fit)]
+    return [
+        section("law", "The law", [law_plots.contours(fit, inputs.law)], tables),
+        section("repeats", "Repeated data", *repeats),
+    ]
 
 
 def _background(inputs: ReportInputs, curves: Figure | None, command: str) -> list[Section]:
@@ -219,13 +204,13 @@ def _background(inputs: ReportInputs, curves: Figure | None, command: str) -> li
     fit, tuned, rows = inputs.main, inputs.tuning, inputs.rows
     noise = runs = origin = text = None
     if rows is not None and inputs.curves is not None:
-        noise, origin = gradient_noise.noise_scales(rows), run_list.training_origin(rows)
+        noise, origin = training.noise_scales(rows), run_list.training_origin(rows)
         runs = run_list.runs_table(rows, inputs.curves)
         text = run_list.text_table(inputs.folder, float(rows["tokens"].max()))
     elif fit is not None:
         runs = run_list.points_table(fit, inputs.law)
-    figures = [curves, *tuning.ladders(tuned), gradient_noise.figure(noise)]
-    tables = [*tuning.optima(tuned), gradient_noise.table(noise)]
+    figures = [curves, *training.ladders(tuned), training.noise_figure(noise)]
+    tables = [*training.optima(tuned), training.noise_table(noise)]
     failures = run_list.failures_table(inputs.folder) if inputs.folder else None
     listed = [text, fit_tables.exclusions(fit), failures, runs]
     origins = [fit_tables.provenance(fit) if fit else None, origin]

@@ -7,23 +7,19 @@ Foreign text enters only as rich `Text` of plain text, which knows no markup and
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from scaling.fit.result import FitResult
 from scaling.formatting import format_flops
 from scaling.predict.prediction import PredictionResult
 from scaling.render.escape import sanitize
-from scaling.render.table import (
-    Table,
-    format_estimate,
-    number,
-    pairs,
-    record_table,
-)
+from scaling.render.table import Table, format_estimate, number, pairs, record_table
 from scaling.report import headline, summary
 from scaling.report.parts import diagnostics, fit_tables, prediction_tables, repeated_data
 from scaling.warning import ResultWarning
+
+Part = Table | ResultWarning | str | None
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -33,90 +29,67 @@ if TYPE_CHECKING:
     from scaling.predict.reconcile import Reconciliation
 
 
-def fit_text(fit: FitResult, saved: str | None = None, command: str = "") -> RenderableType:
+def fit_parts(fit: FitResult, saved: str | None = None, command: str = "") -> list[Part]:
     """A fit: five lines, header, parameters, the three approaches, Kaplan, hold-out, warnings.
 
     `saved` is the file that it was written to, `command` what was typed.
     """
     agreement = fit.approaches_agree.message if fit.approaches_agree else ""
-    unavailable = [
-        f"{name}: {frontier.unavailable}."
-        for name, frontier in fit.approaches.items()
-        if frontier.unavailable and frontier.unavailable not in agreement
-    ]
-    return _page(
-        _headline(headline.fit_lines(fit, saved, command)),
-        pairs("fit", "Fit", list(header(fit))),
+    return [
+        pairs("headline", "", headline.fit_lines(fit, saved, command)),
+        pairs("fit", "Fit", list(fit_tables.facts(fit))),
         *fit_tables.law_tables(fit),
         repeated_data.short(fit),
         fit_tables.approaches(fit, short=True),
-        *unavailable,
+        *(
+            f"{name}: {frontier.unavailable}."
+            for name, frontier in fit.approaches.items()
+            if frontier.unavailable and frontier.unavailable not in agreement
+        ),
         fit_tables.kaplan(fit),
         summary.holdout_sentence(fit),
         *diagnostics.check_tables(fit),
         *fit.warnings,
-    )
+    ]
 
 
-def header(fit: FitResult) -> Iterator[tuple[str, str]]:
-    """What was fitted to what, in pairs."""
-    objective, convention = fit.objective, fit.source.convention
-    left_out = "; ".join(f"{item.count} {item.reason}" for item in fit.excluded)
-    value = "" if objective.value is None else f" = {objective.value:.8g}"
-    yield "law", f"{fit.law}, {fit.approach}"
-    if fit.approach == "parametric":
-        yield "formula", _formula(fit.law)
-    yield "source", ", ".join(fit.source.paths) or "–"
-    yield "points", f"{fit.n_points} fitted" + (f"; left out: {left_out}" if left_out else "")
-    counted = f"N = {convention.params or 'as given'}, C = {convention.flops or 'as given'}"
-    yield "counted", counted
-    yield "objective", f"{objective.name}{value}"
-    goodness = fit.goodness
-    if goodness is not None and goodness.rmse_percent is not None:
-        criteria = {"AIC": goodness.aic, "BIC": goodness.bic}
-        listed = [f"{name} {each:.1f}" for name, each in criteria.items() if each is not None]
-        yield "errors", ", ".join([f"{goodness.rmse_percent:.3g} % root mean square", *listed])
-    yield from (("note", note) for note in fit.source.notes)
-    yield "status", fit.status_text
+def fit_text(fit: FitResult, saved: str | None = None, command: str = "") -> RenderableType:
+    """A fit in a terminal."""
+    return page(*fit_parts(fit, saved, command))
 
 
-def _formula(name: str) -> str:
-    from scaling.fit.fit_options import TABLE_LAWS
-    from scaling.fit.laws.laws import LAWS
-
-    if name in TABLE_LAWS:
-        from scaling.fit.special.table_laws import SPECIAL
-
-        return SPECIAL[name].formula
-    return LAWS[name].formula if name in LAWS else name
-
-
-def prediction_text(
+def prediction_parts(
     prediction: PredictionResult, models: NamedModels | None = None, command: str = ""
-) -> RenderableType:
+) -> list[Part]:
     """A prediction: five lines (`command` is the next one), the optimum with intervals, the model
     that can be built, how far beyond the data it lies; `models` are named models against the
     optimum.
     """
     accuracy = prediction.accuracy
-    return _page(
-        _headline(headline.prediction_lines(prediction, command)),
+    return [
+        pairs("headline", "", headline.prediction_lines(prediction, command)),
         asked(prediction),
         None if accuracy is None else f"Accuracy at this loss: {format_estimate(accuracy)}.",
         prediction_tables.error_parts(prediction),
         *prediction_tables.prediction_tables(prediction),
-        models.table() if models else None,
-        models.comparable if models else None,
+        *([models.table(), models.comparable] if models else []),
         headline.reach(prediction),
         *prediction.warnings,
-    )
+    ]
+
+
+def prediction_text(
+    prediction: PredictionResult, models: NamedModels | None = None, command: str = ""
+) -> RenderableType:
+    """A prediction in a terminal."""
+    return page(*prediction_parts(prediction, models, command))
 
 
 def predictions_text(predictions: Sequence[PredictionResult]) -> RenderableType:
     """Several predictions, one row for each budget."""
     first, columns = predictions[0], {name: label for name, label, _ in fit_tables.OPTIMUM}
     warnings = {each.message: each for one in predictions for each in one.warnings}
-    return _page(
+    return page(
         record_table(
             "predictions",
             headline.titles(first)[0],
@@ -126,20 +99,6 @@ def predictions_text(predictions: Sequence[PredictionResult]) -> RenderableType:
         f"{first.law}, {first.source}; {first.basis}",
         *warnings.values(),
     )
-
-
-def _headline(lines: headline.Lines) -> RenderableType:
-    """Lines with their names in front, wrapped next to them, never cut."""
-    from rich.table import Table as Grid
-    from rich.text import Text
-
-    grid = Grid.grid(padding=(0, 2, 0, 0))
-    grid.add_column(style="bold", no_wrap=True)
-    grid.add_column(overflow="fold")
-    for name, text in lines:
-        grid.add_row(name, Text(sanitize(text)))
-    grid.add_row("", "")
-    return grid
 
 
 def asked(prediction: PredictionResult) -> Table:
@@ -158,7 +117,7 @@ def asked(prediction: PredictionResult) -> Table:
 
 def models_text(models: NamedModels) -> RenderableType:
     """Named models against the optimum of a law, without a prediction."""
-    return _page(models.table(), models.comparable, models.basis, *models.warnings)
+    return page(models.table(), models.comparable, models.basis, *models.warnings)
 
 
 def next_text(proposal: Proposal) -> RenderableType:
@@ -184,7 +143,7 @@ def next_text(proposal: Proposal) -> RenderableType:
     )
     alone = format_flops(proposal.cost.alone)
     shared = f"Runs of one size share their prefix; separate runs would cost {alone}."
-    return _page(
+    return page(
         record_table("next", "The most informative runs", runs, columns=columns, count=counts),
         sentence,
         shared if proposal.shared else None,
@@ -196,25 +155,21 @@ def reconcile_text(result: Reconciliation) -> RenderableType:
     """The result of `scaling reconcile`: exponents under each counting, and both studies on one
     law.
     """
-    return _page(*fit_tables.reconciled(result), *result.messages)
+    return page(*fit_tables.reconciled(result), *result.messages)
 
 
-def _page(*parts: RenderableType | Table | ResultWarning | None) -> RenderableType:
+def page(*parts: Part) -> RenderableType:
     """Parts below each other: tables with their captions, sentences, warnings; None is left out."""
     from rich.console import Group
     from rich.text import Text
 
-    def shown() -> Iterator[RenderableType]:
-        for part in parts:
-            if isinstance(part, ResultWarning):
-                yield Text.assemble(("warning: ", "bold yellow"), sanitize(part.message))
-            elif isinstance(part, str) and part:
-                yield Text(sanitize(part) + "\n")
-            elif isinstance(part, Table):
-                yield part.to_rich()
-                if part.caption:
-                    yield Text(sanitize(part.caption) + "\n")
-            elif part:
-                yield part
-
-    return Group(*shown())
+    shown: list[RenderableType] = []
+    for part in parts:
+        if isinstance(part, ResultWarning):
+            shown.append(Text.assemble(("warning: ", "bold yellow"), sanitize(part.message)))
+        elif isinstance(part, Table):
+            shown.append(part.to_rich())
+        text = part.caption if isinstance(part, Table) else part
+        if text and isinstance(text, str):
+            shown.append(Text(sanitize(text) + "\n"))
+    return Group(*shown)

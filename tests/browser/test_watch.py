@@ -47,10 +47,10 @@ def test_page_follows_a_sweep_and_stays_where_it_was_scrolled_to(sweep, watching
     watched = opening(address)
     page = watched.page
     assert page.inner_text(".notice") == "No run has finished yet."
-    assert page.inner_text("#status") == "23 missing of 23 runs"
+    assert page.inner_text("#status") == "43 missing of 43 runs"
 
     finish(sweep, runs[:14])
-    page.wait_for_function(SAYS, arg="14 done, 9 missing of 23 runs")
+    page.wait_for_function(SAYS, arg="14 done, 29 missing of 43 runs")
     page.wait_for_selector(".answer")
     page.evaluate("document.getElementById('training').open = true")
     page.evaluate("document.getElementById('law').scrollIntoView()")
@@ -58,7 +58,7 @@ def test_page_follows_a_sweep_and_stays_where_it_was_scrolled_to(sweep, watching
     before, first_answer = page.evaluate(AT_LAW), page.inner_text(".answer")
 
     finish(sweep, runs[14:])
-    page.wait_for_function(SAYS, arg="23 done of 23 runs")
+    page.wait_for_function(SAYS, arg="43 done of 43 runs")
     page.wait_for_function(
         "(old) => document.querySelector('.answer')?.innerText.includes(old) === false",
         arg=first_answer,

@@ -136,6 +136,13 @@ def test_two_laws_are_compared_by_criteria_and_holdout(tmp_path):
     assert "By BIC skaling describes these runs best" in text
     scaling(*asked, "--out", tmp_path / "fit.json", code=2)
     assert not (tmp_path / "fit.json").exists()
+    scaling(*asked, "--bootstrap", 20, "--out", tmp_path / "laws.tex")
+    latex = (tmp_path / "laws.tex").read_text(encoding="ascii")
+    assert r"\toprule" in latex
+    assert [line.split(" & ")[0] for line in latex.splitlines() if line.count(" & ") == 6][1:] == [
+        "{}chinchilla",
+        "{}skaling",
+    ]
 
 
 @pytest.fixture

@@ -100,7 +100,8 @@ class Reader:
             )
 
     def _verb(self, block: Block, command: Command, words: list[str], code: int = 0) -> None:
-        words = words if self.literally else _cheaper(words)
+        if not self.literally and not (words[0] == "fit" and command.printed):
+            words = _cheaper(words)
         if (
             words[0] in TRAINS
             # in a process of its own, as a reader's: training settles threads and devices once a

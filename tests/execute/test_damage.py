@@ -116,7 +116,9 @@ def test_the_runs_of_a_corrupt_merged_file_are_trained_again(copy):
     (victim,) = run_files.merged_files(out)
     data = victim.read_bytes()
     victim.write_bytes(data[:200] + bytes([data[200] ^ 4]) + data[201:])
-    (damage,) = run_files.corrupt_files(out)
+    (corrupt,) = [item for item in inspect(out) if item.state == "corrupt"]
+    assert out / corrupt.path == victim
+    (damage,) = run_files.read_folder(out).corrupt_files
     assert set(damage.run_ids) == set(want["run_id"])
     done = scaling("run", path, "--out", out, "--simulate", LAW)
     assert f"{len(damage.run_ids)} runs are trained again" in done.stderr
@@ -294,7 +296,8 @@ def test_write_once_keeps_what_is_there(tmp_path):
 
 def test_results_of_another_origin_need_confirmation(tmp_path):
     path, out = tmp_path / "sweep.toml", tmp_path / "out"
-    path.write_text(dump_sweep(tiny()))
+    two = {"kind": "grid", "sizes": ["2k"], "tokens": ["5k", "10k"]}
+    path.write_text(dump_sweep(tiny(design=two)))
     assert scaling("run", path, "--out", out, "--max-runs", 1).returncode == 0
     document = files.read_json(out / "plan.json")
     files.write_json(out / "plan.json", document | {"code": "0123456789ab"})

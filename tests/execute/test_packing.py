@@ -1,7 +1,10 @@
 """Runs of one shape share a program as far as memory and FLOPs allow, and their rows say so."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
 
 import pyarrow.parquet as pq
 import pytest
@@ -16,7 +19,7 @@ from scaling.plan.device_fit import DeviceMemory
 from scaling.store import run_files
 from scaling.tasks import open_task
 from tests import command_line
-from tests.execute.sweeping import numbers, scaling
+from tests.execute.sweeping import WAIT, AtASave, command, numbers, scaling, wait_for
 from tests.sweep_files import tiny
 
 
@@ -85,13 +88,20 @@ def test_a_pack_that_is_no_number_is_rejected(tmp_path, text):
 def test_a_pack_resumes_though_some_of_its_runs_were_published(tmp_path):
     """A kill between the publications of a pack: the others go on from its checkpoint."""
     path, whole, out = tmp_path / "tiny.toml", tmp_path / "whole", tmp_path / "out"
-    design = {"kind": "grid", "sizes": ["2k"], "tokens": ["1M"]}
+    design = {"kind": "grid", "sizes": ["2k"], "tokens": ["200k"]}
     path.write_text(dump_sweep(tiny(seeds=[0, 1, 2], design=design)))
     options = ("--workers", 1, "--pack", 3)
     assert scaling("run", path, "--out", whole, *options).returncode == 0
     flops = summarize(whole).flops
-    stopped = scaling("run", path, "--out", out, *options, "--max-flops", flops / 3)
-    assert stopped.returncode == 75, stopped.stdout + stopped.stderr
+    save = AtASave(tmp_path / "hook", WAIT)
+    process = subprocess.Popen(
+        command("run", path, "--out", out, *options),
+        env=os.environ | save.environment,
+        stdout=subprocess.DEVNULL,
+    )
+    wait_for(save.is_reached, process)
+    process.send_signal(signal.SIGUSR1)
+    assert process.wait() == 75
     assert list((out / "checkpoints").glob("pack-*.npz"))
     first = min(run_files.finished_run_ids(whole))
     (out / "runs").mkdir(exist_ok=True)

@@ -34,7 +34,7 @@ def test_n_and_d_of_the_answer_cost_the_budget_by_the_exact_count(law, flops):
 
 def test_power_of_the_runs_own_flops_is_off_beyond_them(law):
     plain = law.cost.model_copy(update={"planned": None})
-    for n, error in ((192e3, 0.026), (790e3, 0.07)):
+    for n, error in ((192e3, 0.031), (790e3, 0.078)):
         assert plain.flops(n, 1.0) / law.cost.flops(n, 1.0) == pytest.approx(1 - error, abs=0.005)
 
 

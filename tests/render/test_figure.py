@@ -94,10 +94,27 @@ def test_an_axis_makes_way_for_words_at_its_ends(x, anchor):
 def test_labels_of_reference_lines_stand_in_rows_on_the_side_with_place():
     rules = [ReferenceLine(x=1.2, label="largest"), ReferenceLine(x=90.0, label="largest")]
     figure = Figure("x", "", "", Axis("x", True), Axis("y"), (Line([1, 100], [1, 2]), *rules))
-    assert [(row, side) for _, row, side in figure.reference_labels()] == [
-        (0, "right"),
-        (1, "left"),
-    ]
+    first, second = (trace for trace in figure.drawn() if isinstance(trace, Text))
+    assert (first.anchor, second.anchor) == ("left", "right")
+    assert first.x > 1.2
+    assert second.x < 90.0
+    assert second.y < first.y < figure.limits()[1][1], "in rows from the top"
+
+
+def test_lines_of_several_colours_differ_in_dashes_and_in_marks_where_dashes_mean_something():
+    def drawn(*traces):
+        return Figure("x", "", "", Axis("x"), Axis("y"), traces).drawn()
+
+    one, two, three = (Line([1, 2], [1, 2], "", colour) for colour in (0, 1, 2))
+    scale = Line([1, 2], [1, 2], "", 0.0)
+    assert [line.dash for line in drawn(one, two, scale)] == ["solid", "longdash", "solid"]
+    (alone,) = drawn(one)
+    assert (alone.dash, alone.mark) == ("solid", None)
+    lines = drawn(one, two, three, Line([1, 2], [1, 2], "", 2, "dash"))
+    assert [line.dash for line in lines] == ["solid", "solid", "solid", "dash"]
+    assert [line.mark for line in lines] == ["circle", "square", "up", "up"]
+    dots = drawn(one, two, Markers([1], [1], colour=1), Markers([1], [1], "", 1, "star"))[2:]
+    assert [each.mark for each in dots] == ["square", None]
 
 
 def test_table_of_a_figure_names_every_trace_and_says_what_colours_stand_for():

@@ -97,7 +97,14 @@ def test_symbols_in_headings_are_mathematics():
 
 
 @pytest.mark.parametrize(
-    ("width", "size"), [(3.6, ""), (3.2, r"\small"), (2.8, r"\footnotesize"), (2.4, r"p{")]
+    ("width", "size"),
+    [
+        (3.6, ""),
+        (3.0, r"\small"),
+        (2.7, r"\footnotesize"),
+        (2.4, r"\scriptsize"),
+        (2.0, r"p{"),
+    ],
 )
 def test_a_table_fits_its_column_by_smaller_letters_and_then_by_narrower_text(width, size):
     text = WIDE.to_latex(width)
@@ -110,6 +117,17 @@ def test_a_table_fits_its_column_by_smaller_letters_and_then_by_narrower_text(wi
 
 def test_a_table_that_cannot_fit_says_that_it_needs_two_columns():
     assert "% wider than 1 inches: it needs table*" in WIDE.to_latex(1.0)
+
+
+def test_the_predictions_of_a_report_fit_one_column_of_a_paper():
+    kinds = {"parameters N*": "count", "tokens D*": "count"}
+    names = ("parameters N*", "tokens D*", "tokens per parameter", "loss L*")
+    columns = tuple(Column(name, kinds.get(name, "rough"), True) for name in names)
+    numbers = (9.18e3, 6.95e3, 12.1e3), (2.37e6, 1.93e6, 2.9e6), (49.6, 28.8, 85.2), (1.5, 1.4, 1.6)
+    table = Table("p", "P", (Column("FLOPs", "flops"), *columns), ((9e11, *numbers),))
+    text = table.to_latex(3.25)
+    assert r"\footnotesize" in text
+    assert "table*" not in text
 
 
 def test_an_interval_stands_below_its_value_in_a_narrow_column():

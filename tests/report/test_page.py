@@ -326,6 +326,23 @@ def test_reports_of_two_fits_stand_apart(document, tmp_path):
     assert [page.parent.name for page in pages] == ["a-report", "b-report"]
 
 
+@pytest.mark.slow
+def test_a_report_of_another_source_is_replaced_by_force_alone(document, tmp_path):
+    for name in ("a", "b"):
+        dump(document, tmp_path / f"{name}.json")
+    out = tmp_path / "out"
+    page = write_report(tmp_path / "a.json", out)
+    assert files.read_json(out / "manifest.json")["sources"] == [os.path.join("..", "a.json")]
+    written = page.read_bytes()
+    with pytest.raises(ScalingError, match=r"holds the report of ../a\.json") as caught:
+        write_report(tmp_path / "b.json", out)
+    assert caught.value.exit_code == 2
+    assert page.read_bytes() == written
+    assert write_report(tmp_path / "a.json", out) == page
+    write_report(tmp_path / "b.json", out, force=True)
+    assert "<h1>b</h1>" in page.read_text()
+
+
 def test_an_output_folder_that_is_a_file_is_a_disk_error(document, tmp_path):
     dump(document, tmp_path / "fit.json")
     (tmp_path / "out").write_text("in the way")

@@ -26,18 +26,16 @@ class JudgedLaw(Document):
     @classmethod
     def of(cls, fit: FitResult) -> JudgedLaw:
         """What a fit says of its law."""
-        goodness, held_out = fit.goodness, fit.holdout
-        error = held_out.mean_abs_rel_error if held_out else None
-        covered = held_out.covered if held_out else None
+        errors = {
+            f"holdout_{name}_percent": getattr(fit.holdout, key, None)
+            for name, key in (("error", "mean_abs_rel_error"), ("inside", "covered"))
+        }
         return cls(
             law="auto" if fit.combination else fit.law,
             runs=fit.n_points,
-            rmse_percent=goodness.rmse_percent if goodness else None,
-            aic=goodness.aic if goodness else None,
-            bic=goodness.bic if goodness else None,
-            holdout_error_percent=None if error is None else 100 * error,
-            holdout_inside_percent=None if covered is None else 100 * covered,
             status=fit.status_text,
+            **{name: getattr(fit.goodness, name, None) for name in ("rmse_percent", "aic", "bic")},
+            **{name: None if part is None else 100 * part for name, part in errors.items()},
         )
 
 
@@ -53,17 +51,12 @@ def compared(laws: Sequence[JudgedLaw]) -> Table | None:
         "status": "status",
     }
     sentences = []
-    by_bic = [(one.bic, one.law) for one in laws if one.bic is not None]
-    if by_bic:
-        sentences.append(f"By BIC {min(by_bic)[1]} describes these runs best.")
-    by_error = [
-        (one.holdout_error_percent, one.law)
-        for one in laws
-        if one.holdout_error_percent is not None
-    ]
-    if by_error:
-        sentences.append(f"{min(by_error)[1]} predicts the budget that was left out best.")
-    title = f"Laws compared on {laws[0].runs} runs"
+    for name, sentence in (
+        ("bic", "By BIC {} describes these runs best."),
+        ("holdout_error_percent", "{} predicts the budget that was left out best."),
+    ):
+        known = [(getattr(one, name), one.law) for one in laws if getattr(one, name) is not None]
+        sentences += [sentence.format(min(known)[1])] if known else []
+    title, caption = f"Laws compared on {laws[0].runs} runs", " ".join(sentences)
     rough = ("rmse %", "hold-out error %", "inside %")
-    caption = " ".join(sentences)
     return record_table("laws", title, laws, caption, columns=columns, rough=rough)

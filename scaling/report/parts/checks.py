@@ -13,7 +13,7 @@ from scaling.render.figure import Figure
 from scaling.render.section import Section, Verdict, section
 from scaling.render.table import Table
 from scaling.report import summary
-from scaling.report.parts import diagnostics, law_plots, run_plots
+from scaling.report.parts import diagnostics, law_plots
 from scaling.report.parts.drawing import fitted_points
 from scaling.report.parts.fit_tables import unidentified
 
@@ -31,21 +31,24 @@ def checks(
     residuals, collapse = law_plots.residuals(fit, law), diagnostics.collapse(fit)
     cloud, above = law_plots.bootstrap_cloud(fit, published), diagnostics.above(fit)
     best, flagged = diagnostics.over_frontier(fit, law), diagnostics.flagged(fit)
-    parts = [
-        _check(
-            "holdout", "Hold-out", _holdout(fit), run_plots.holdout(fit), [diagnostics.holdout(fit)]
-        ),
-        _check("residuals", "Residuals of the law", _residuals(fit, law), residuals),
-        _check("collapse", "Loss-curve collapse", _collapse(fit), collapse),
-        _check("parameters", "Parameters", _parameters(fit), cloud, [diagnostics.minima(fit)]),
-        _check("approaches", "Three approaches", _approaches(fit)),
-        _check("best-runs", "Best runs", _best_runs(best), None, [best]),
-        _check("above", "Runs above the law", _count(above, "run", "check"), None, [above]),
-        _check("flagged", "Suspicious points", _count(flagged, "kind", "see"), None, [flagged]),
-        _check("rollout", "Rollout", _rollout(fit), None, [diagnostics.rollout(fit)]),
-        _check("noise", "Noise", _noise(fit), None, [diagnostics.noise(fit)]),
+    held_out = diagnostics.holdout_figure(fit), diagnostics.holdout(fit)
+    rows: list[tuple[str, str, Judged, Figure | None, Table | None]] = [
+        ("holdout", "Hold-out", _holdout(fit), *held_out),
+        ("residuals", "Residuals of the law", _residuals(fit, law), residuals, None),
+        ("collapse", "Loss-curve collapse", _collapse(fit), collapse, None),
+        ("parameters", "Parameters", _parameters(fit), cloud, diagnostics.minima(fit)),
+        ("approaches", "Three approaches", _approaches(fit), None, None),
+        ("best-runs", "Best runs", _best_runs(best), None, best),
+        ("above", "Runs above the law", _count(above, "run", "check"), None, above),
+        ("flagged", "Suspicious points", _count(flagged, "kind", "see"), None, flagged),
+        ("rollout", "Rollout", _rollout(fit), None, diagnostics.rollout(fit)),
+        ("noise", "Noise", _noise(fit), None, diagnostics.noise(fit)),
     ]
-    return [part for part in parts if part]
+    return [
+        section(f"check-{id}", title, [figure], [table], [judged[1]], verdict=judged[0])
+        for id, title, judged, figure, table in rows
+        if judged
+    ]
 
 
 def worst(parts: Sequence[Section]) -> tuple[str, str]:
@@ -59,19 +62,6 @@ def worst(parts: Sequence[Section]) -> tuple[str, str]:
 
 
 Judged = tuple[Verdict, str] | None
-
-
-def _check(
-    id: str,
-    title: str,
-    judged: Judged,
-    figure: Figure | None = None,
-    tables: Sequence[Table | None] = (),
-) -> Section | None:
-    if judged is None:
-        return None
-    verdict, text = judged
-    return section(f"check-{id}", title, [figure], tables, [text], verdict=verdict)
 
 
 def _holdout(fit: FitResult) -> Judged:

@@ -13,14 +13,17 @@ from scaling.fit.result import FitResult
 from scaling.formatting import format_count, format_flops
 from scaling.render.figure import Axis, Band, ColorScale, Figure, Line, Markers, Trace
 from scaling.render.table import Table, number, pairs, record_table
-from scaling.report.parts.answer import answer_curve, answer_name
-from scaling.report.parts.drawing import n_axis, notes
+from scaling.report.parts.drawing import answer_curve, answer_name, n_axis, notes
 
 if TYPE_CHECKING:
     from scaling.predict.law_source import FittedLaw
     from scaling.predict.verification import CheckedForecast
+from dataclasses import replace
+
+from scaling.report.parts.drawing import drawn_share_note, loss_axis, thinned
 
 ROWS_LISTED = 200
+HOLDOUT_SHOWN = 300
 
 
 def check_tables(fit: FitResult) -> list[Table | None]:
@@ -120,7 +123,7 @@ def over_frontier(fit: FitResult, law: FittedLaw | None) -> Table | None:
     """How far the best run of each budget lies above L*(C) as the fit answers."""
     gaps = fit.frontier_gap
     flops = np.array([gap.flops for gap in gaps or ()])
-    best = answer_curve(law, "loss_star", flops) if law and len(flops) else None
+    best = answer_curve(law, "loss_star", flops) if len(flops) else None
     if not gaps or law is None or best is None or not np.isfinite(best.value).all():
         return None
     rows = [
@@ -252,3 +255,45 @@ def holdout(fit: FitResult) -> Table | None:
     if listed < result.n_test:
         caption += f" {listed} of {result.n_test:,} runs are listed."
     return record_table("holdout", "Hold-out", rows, caption, ROWS_LISTED)
+
+
+def holdout_figure(fit: FitResult) -> Figure | None:
+    """Predicted against measured loss of the budget that was left out; on the diagonal the
+    prediction is exact.
+    """
+    result = fit.holdout
+    known = [row for row in result.rows if row.predicted is not None] if result else []
+    if result is None or not known:
+        return None
+    rows = [known[i] for i in thinned(len(known), HOLDOUT_SHOWN)]
+    columns = [(row.n_params, row.loss, row.predicted, row.lo, row.hi) for row in rows]
+    n, measured, predicted, low, high = np.array(columns, float).T
+    both = np.concatenate([measured, predicted, low, high])
+    start, end = float(np.nanmin(both)), float(np.nanmax(both))
+    margin = 0.06 * (end - start) or 0.05 * end
+    limits = (start - margin, end + margin)
+    diagonal = np.array(limits)
+    lo, hi = (low, high) if np.isfinite(both).all() else (None, None)
+    at = notes(n=n, loss=measured, predicted=predicted)
+    traces = (
+        Band(diagonal, diagonal * 0.99, diagonal * 1.01, "muted"),
+        Line(limits, limits, "exact", "muted", "dash", 1.4),
+        Markers(
+            measured,
+            predicted,
+            f"left-out runs, {100 * fit.ci:g} % intervals",
+            1,
+            "circle",
+            9,
+            lo,
+            hi,
+            at,
+        ),
+    )
+    caption = (
+        f"The {format_flops(result.budget)}-FLOP runs were left out, then predicted from "
+        "the cheaper ones. The grey band is ±1 %." + drawn_share_note(len(rows), result.n_test)
+    )
+    measures = (loss_axis(fit.source, name=f"{name} loss") for name in ("measured", "predicted"))
+    x_axis, y_axis = (replace(axis, log=False, range=limits) for axis in measures)
+    return Figure("holdout", "Hold-out prediction", caption, x_axis, y_axis, traces)

@@ -1,8 +1,11 @@
-"""What the figures of a report share: axes, how many points are drawn, and the notes of points."""
+"""What the figures of a report share: axes, how many points are drawn, the notes of points, and the
+answer of a fit as curves: by the combination of laws where it has one, else by its law.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -10,6 +13,7 @@ from scaling.fit.result import FitResult, SourceInfo
 from scaling.formatting import format_count, format_flops
 from scaling.points.units import read_header
 from scaling.predict.comparison import ComparedSource
+from scaling.predict.law_source import FittedLaw
 from scaling.render.figure import Axis
 
 POINTS_SHOWN = 2000
@@ -89,3 +93,51 @@ def fitted_points(fit: FitResult, *names: str) -> list[np.ndarray] | None:
     """Columns of the fitted points; None where the fit does not keep one of them."""
     columns = [fit.data.get(name) for name in names]
     return [np.asarray(column, float) for column in columns] if all(columns) else None
+
+
+class AnswerCurve(NamedTuple):
+    """A quantity at budgets (k,) and its interval; NaN ends where there is none."""
+
+    value: np.ndarray
+    lo: np.ndarray
+    hi: np.ndarray
+
+
+def answer_name(law: FittedLaw) -> str:
+    """What the curves of a fit are called."""
+    return f"the law {law.law}" if law.combination is None else "the combined law"
+
+
+@np.errstate(all="ignore")  # draws of what is not identified overflow
+def answer_curve(
+    law: FittedLaw | None, quantity: Literal["n_star", "loss_star"], flops: np.ndarray
+) -> AnswerCurve | None:
+    """N*(C) or L*(C) at budgets (k,), as `scaling predict` answers; None where the fit does not
+    know it.
+    """
+    if law is None:
+        return None
+    if law.combination is not None:
+        return AnswerCurve(*law.combination.optima(flops, quantity, law.ci))
+    method = quantity.replace("loss_star", "loss")
+    value = None if law.optimum is None else getattr(law.optimum, method)(flops)
+    if value is None or law.optimum_draws is None:
+        return value if value is None else AnswerCurve(value, *np.full((2, len(flops)), np.nan))
+    levels = [(1 - law.ci) / 2, (1 + law.ci) / 2]
+    drawn = getattr(law.optimum_draws, method)(flops[:, None])
+    low, high = np.nanquantile(drawn, levels, axis=-1)
+    return AnswerCurve(value, np.minimum(low, value), np.maximum(high, value))
+
+
+def fitted_loss(law: FittedLaw | None, n: np.ndarray, d: np.ndarray) -> np.ndarray | None:
+    """The loss (k,) of runs of N parameters on D tokens (k,); None for a law that needs other
+    inputs, and for a frontier without a law.
+    """
+    if law is None:
+        return None
+    if law.combination is not None:
+        return law.combination.losses(n, d, law.ci)[0]
+    is_of_both = law.formula is not None and set(law.formula.inputs) <= {"N", "D"}
+    if not is_of_both or not np.isfinite(list(law.values.values())).all():
+        return None
+    return law.outcome({"N": n, "D": d})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -126,24 +126,13 @@ def known_entropy(fit: FitResult) -> Table | None:
     truth = fit.known_entropy
     if not truth:
         return None
-    rows = [
-        {
-            "floor of the loss": label,
-            "nats per token": (value, *ends),
-            "E minus this": None if off is None else off / 100,
-        }
-        for label, value, ends, off in (
-            ("fitted E", truth.fitted_E, (truth.lo, truth.hi), None),
-            (
-                "lowest loss on the windows measured",
-                truth.floor,
-                (None, None),
-                truth.floor_difference_percent,
-            ),
-            ("entropy of the language", truth.entropy, (None, None), truth.difference_percent),
-        )
-        if label == "fitted E" or (value is not None and off is not None)
-    ]
+    rows: list[Any] = [("fitted E", (truth.fitted_E, truth.lo, truth.hi), None)]
+    for label, value, off in (
+        ("lowest loss on the windows measured", truth.floor, truth.floor_difference_percent),
+        ("entropy of the language", truth.entropy, truth.difference_percent),
+    ):
+        if value is not None and off is not None:
+            rows.append((label, (value, None, None), off / 100))
     which = "true floor" if truth.floor is None else "lowest possible loss on these windows"
     caption = (
         "No interval: nothing says how far E may be off."
@@ -152,8 +141,9 @@ def known_entropy(fit: FitResult) -> Table | None:
         f"{'holds' if truth.covers else 'misses'} the {which}."
     )
     caption += "" if fit.status == "ok" else f" The fit's status is {fit.status}."
-    title = "The fitted floor and the true one"
-    return record_table("truth", title, rows, caption, percent=("E minus this",))
+    names = Column("floor of the loss"), Column("nats per token", "number", True)
+    columns = (*names, Column("E minus this", "percent"))
+    return Table("truth", "The fitted floor and the true one", columns, tuple(rows), caption)
 
 
 def coverage(fit: FitResult) -> Table | None:
@@ -308,24 +298,43 @@ def kaplan(fit: FitResult) -> Table | None:
     return estimated("kaplan", title, {**law.params, **ends}, caption)
 
 
+def facts(fit: FitResult) -> Iterator[tuple[str, str]]:
+    """What was fitted to what, in pairs."""
+    from scaling.fit.fit_options import TABLE_LAWS
+    from scaling.fit.laws.laws import LAWS
+
+    objective, counted, goodness = fit.objective, fit.source.convention, fit.goodness
+    yield "law", f"{fit.law}, {fit.approach}"
+    if fit.law in TABLE_LAWS:
+        from scaling.fit.special.table_laws import SPECIAL
+
+        yield "formula", SPECIAL[fit.law].formula
+    elif fit.approach == "parametric":
+        yield "formula", LAWS[fit.law].formula if fit.law in LAWS else fit.law
+    yield "source", ", ".join(fit.source.paths) or "–"
+    yield "points", f"{fit.n_points} fitted"
+    yield "counted", f"N = {counted.params or 'as given'}, C = {counted.flops or 'as given'}"
+    value = "" if objective.value is None else f" = {objective.value:.8g}"
+    yield "objective", f"{objective.name}{value}"
+    if goodness is not None and goodness.rmse_percent is not None:
+        criteria = {"AIC": goodness.aic, "BIC": goodness.bic}
+        listed = [f"{name} {each:.1f}" for name, each in criteria.items() if each is not None]
+        yield "errors", ", ".join([f"{goodness.rmse_percent:.3g} % root mean square", *listed])
+    yield from (("note", note) for note in fit.source.notes)
+    yield "status", fit.status_text
+
+
 def provenance(fit: FitResult) -> Table:
-    """Conventions, sources, digests, versions: what is needed to reproduce the numbers."""
-    source, objective, cost = fit.source, fit.objective, fit.cost
-    columns = ", ".join(f"{key} = {value}" for key, value in source.columns.items())
-    sizes = {"delta": objective.delta, "value": objective.value}
-    listed = [f"{name} {number(x)}" for name, x in sizes.items() if x is not None]
-    minimised = ", ".join([objective.name, *listed])
+    """What is needed to make the numbers again."""
+    cost, delta = fit.cost, fit.objective.delta
+    columns = ", ".join(f"{key} = {value}" for key, value in fit.source.columns.items())
     rows = [
-        ("law", f"{fit.law} ({fit.approach})"),
-        ("objective", minimised),
-        ("parameters N", source.convention.params or "as given"),
-        ("FLOPs C", source.convention.flops or "as given"),
+        *facts(fit),
+        ("delta of the objective", "–" if delta is None else number(delta)),
         ("cost of training", f"C = {number(cost.c0)} N^{number(cost.p)} D"),
         ("columns", columns or "–"),
-        ("source", ", ".join(source.paths) or "–"),
-        ("digest of the data", source.digest[:12] or "–"),
+        ("digest of the data", fit.source.digest[:12] or "–"),
         ("scaling version", fit.version),
-        *(("note", note) for note in source.notes),
     ]
     return pairs("provenance", "Conventions and provenance", rows)
 

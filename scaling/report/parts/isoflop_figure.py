@@ -5,7 +5,7 @@ them, the optima, and the answer.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -23,12 +23,14 @@ from scaling.render.figure import (
     Text,
     Trace,
 )
-from scaling.report.parts.answer import answer_curve, answer_name, fitted_loss
 from scaling.report.parts.drawing import (
     POINTS_SHOWN,
     answer_budget,
+    answer_curve,
+    answer_name,
     c_axis,
     drawn_share_note,
+    fitted_loss,
     fitted_points,
     loss_axis,
     n_axis,
@@ -37,8 +39,7 @@ from scaling.report.parts.drawing import (
 )
 
 LABEL = 0.22, 0.06  # of a budget in the column of a paper: width and half its height
-SIDES: tuple[tuple[int, Literal["left", "right"]], ...] = ((1, "left"), (-1, "right"))
-Ends = tuple[str, Colour, np.ndarray]  # of a curve: its budget, colour, and right and left end
+Budget = tuple[str, Colour, list[Trace]]  # its name, its colour, and its curve before all else
 
 
 def isoflop_curves(fit: FitResult, law: FittedLaw | None) -> Figure | None:
@@ -49,30 +50,16 @@ def isoflop_curves(fit: FitResult, law: FittedLaw | None) -> Figure | None:
     curves = [curve for curve in (isoflop.minima if isoflop else ()) if curve.n_params]
     if not curves:
         return None
-    budgets = np.array([curve.flops for curve in curves])
-    ramp = ColorScale.of(budgets, c_axis(fit.source).label, "flops", in_words=True)
-    most, traces, unavailable = max(2, POINTS_SHOWN // len(curves)), list[Trace](), []
+    flops = np.array([curve.flops for curve in curves])
+    ramp = ColorScale.of(flops, c_axis(fit.source).label, "flops", in_words=True)
+    most = max(2, POINTS_SHOWN // len(curves))
     top = max(float(np.max(np.asarray(curve.loss, float))) for curve in curves)
-    ends: list[Ends] = []
-    for curve in curves:
-        colour: Colour = ramp.at(curve.flops)
-        if curve.unavailable:
-            colour = "muted"
-            unavailable.append(f"{format_flops(curve.flops)}: {curve.unavailable}")
-        names = (
-            ("", "")
-            if curve is not curves[-1]
-            else (answer_name(law) if law else "", "parabola through these runs")
-        )
-        drawn = _budget(curve, law, colour, most, names, top)
-        x, y = (np.asarray(getattr(drawn[0], name), float) for name in "xy")
-        sides = [x.argmax(), x.argmin()]
-        ends.append((format_flops(curve.flops), colour, np.column_stack((x[sides], y[sides]))))
-        traces += drawn
+    budgets = [_budget(c, law, ramp.at(c.flops), most, top, c is curves[-1]) for c in curves]
+    traces = [trace for *_, drawn in budgets for trace in drawn]
     has_law = any(isinstance(trace, Line) and trace.width > 2 for trace in traces)
-    optima = _optima(fit, law, budgets) if has_law and law else []
+    optima = _optima(fit, law, flops) if has_law and law else []
     traces += optima or _minima(curves)
-    traces += _labels(ends, traces)
+    traces += _labels(budgets, traces)
     caption = "Each colour is one compute budget in FLOPs: dots are runs, "
     if has_law and law:
         weighted = " (runs weighted by their FLOPs)" if law.combination else ""
@@ -81,8 +68,8 @@ def isoflop_curves(fit: FitResult, law: FittedLaw | None) -> Figure | None:
         caption += _farthest(fit, law)
     else:
         caption += "lines the curve through them, stars its minimum N*."
-    if unavailable:
-        caption += f" Grey, without a minimum: {'; '.join(unavailable)}."
+    grey = [f"{format_flops(c.flops)}: {c.unavailable}" for c in curves if c.unavailable]
+    caption += f" Grey, without a minimum: {'; '.join(grey)}." if grey else ""
     counts = np.array([len(curve.n_params or ()) for curve in curves])
     caption += drawn_share_note(np.minimum(counts, most).sum(), counts.sum())
     axes = n_axis(fit.source), loss_axis(fit.source)
@@ -107,10 +94,14 @@ def _budget(
     law: FittedLaw | None,
     colour: Colour,
     most: int,
-    names: tuple[str, str],
     top: float,
-) -> list[Trace]:
-    """The runs of a budget, and the law and the parabola through them up to the loss `top`."""
+    is_named: bool,
+) -> Budget:
+    """The runs of a budget, and the law and the parabola through them up to the loss `top`; one of
+    the budgets names them for all.
+    """
+    colour = "muted" if curve.unavailable else colour
+    label = answer_name(law) if law and is_named else ""
     budget = f"{format_flops(curve.flops)} FLOPs"
     sizes, losses = (np.asarray(values, float) for values in (curve.n_params, curve.loss))
     x = np.geomspace(sizes.min() * 0.9, sizes.max() * 1.1, 60)
@@ -118,19 +109,21 @@ def _budget(
     traces: list[Trace] = []
     if y is not None:
         x, y = (each[y <= max(top, y.min())] for each in (x, y))
-        traces.append(Line(x, y, names[0], colour, "solid", 2.4, f"law at {budget}"))
+        traces.append(Line(x, y, label, colour, "solid", 2.4, f"law at {budget}"))
     if curve.curve:
         dash: Dash = "solid" if y is None else "dot"
         through, note = curve.curve, f"parabola through the runs of {budget}"
-        traces.append(Line(through.n_params, through.loss, names[1], colour, dash, 1.5, note))
+        label = "parabola through these runs" if is_named else ""
+        traces.append(Line(through.n_params, through.loss, label, colour, dash, 1.5, note))
     kept = thinned(len(sizes), most)
     at = notes(n=sizes[kept], loss=losses[kept], c=[curve.flops] * len(kept))
     symbol: Symbol = "open" if curve.unavailable else "circle"
     named: dict[str, Any] = {"notes": at, "name": f"runs of {budget}"}
-    return [*traces, Markers(sizes[kept], losses[kept], "", colour, symbol, 7, **named)]
+    traces.append(Markers(sizes[kept], losses[kept], "", colour, symbol, 7, **named))
+    return format_flops(curve.flops), colour, traces
 
 
-def _labels(ends: Sequence[Ends], drawn: Sequence[Trace]) -> list[Trace]:
+def _labels(budgets: Sequence[Budget], drawn: Sequence[Trace]) -> list[Trace]:
     """The budget of each curve after its right or before its left end, where it covers no run, no
     optimum and no other budget; the largest budgets first.
     """
@@ -139,12 +132,14 @@ def _labels(ends: Sequence[Ends], drawn: Sequence[Trace]) -> list[Trace]:
     taken = np.log(np.column_stack(columns))
     width, height = LABEL * np.ptp(taken, axis=0)
     labels: list[Trace] = []
-    for budget, colour, places in reversed(ends):
-        for place, (side, anchor) in zip(places, SIDES, strict=True):
+    for budget, colour, (curve, *_) in reversed(budgets):
+        places = np.column_stack([np.asarray(getattr(curve, xy), float) for xy in "xy"])
+        for side in (1, -1):
+            place = places[np.argmax(side * places[:, 0])]
             across, up = ((taken - np.log(place)) * (side, 1)).T
             if not ((across >= 0) & (across < width) & (abs(up) < height)).any():
                 x, y = map(float, place * (1.03**side, 1))
-                labels.append(Text(x, y, budget, colour, anchor))
+                labels.append(Text(x, y, budget, colour, "left" if side > 0 else "right"))
                 word = np.log(place) + np.outer(np.linspace(0, side * width, 5), (1, 0))
                 taken = np.concatenate([taken, word])
                 break

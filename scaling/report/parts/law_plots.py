@@ -22,13 +22,16 @@ from scaling.render.figure import (
     ReferenceLine,
     Trace,
 )
-from scaling.report.parts.answer import AnswerCurve, answer_curve, answer_name, fitted_loss
 from scaling.report.parts.drawing import (
     FORECAST_FACTOR,
     POINTS_SHOWN,
+    AnswerCurve,
     answer_budget,
+    answer_curve,
+    answer_name,
     c_axis,
     drawn_share_note,
+    fitted_loss,
     fitted_points,
     loss_axis,
     n_axis,
@@ -49,7 +52,7 @@ def frontier_size(fit: FitResult, law: FittedLaw | None) -> Figure | None:
     if "flops" not in fit.range:
         return None
     flops, cost = _budgets(fit), fit.cost
-    answer = answer_curve(law, "n_star", flops) if law else None
+    answer = answer_curve(law, "n_star", flops)
     traces = _band(flops, answer, "ink")
     points, lines, caption = list[Trace](), list[Trace](), "Compute-optimal size by approach."
     if traces and law:

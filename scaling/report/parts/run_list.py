@@ -14,7 +14,7 @@ from scaling.formatting import format_bytes, format_count, format_seconds
 from scaling.points.points import Points
 from scaling.predict.law_source import FittedLaw
 from scaling.render.table import Table, pairs, record_table
-from scaling.report.parts.answer import answer_name, fitted_loss
+from scaling.report.parts.drawing import answer_name, fitted_loss
 from scaling.store import rows, run_files
 
 RUNS_LISTED = 200

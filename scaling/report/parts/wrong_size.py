@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from scaling.fit.document import Estimate
-from scaling.fit.frontier.frontier import Frontier
 from scaling.formatting import format_count, format_flops
-from scaling.predict.law_source import FittedLaw
+from scaling.predict.law_source import FittedLaw, with_draws
 from scaling.render.figure import Axis, Band, Figure, Line, Markers, ReferenceLine, Trace
 from scaling.render.table import format_estimate
 
@@ -50,29 +49,20 @@ def wrong_size(law: FittedLaw | None, flops: float | None) -> SizePenalty | None
     """What a law says of sizes about its N*; None for one of other inputs than N and D, or without
     a frontier.
     """
-    from scaling.fit.laws.laws import LAWS
-
-    if law is None or law.optimum is None or flops is None or law.law not in LAWS:
+    if law is None or law.optimum is None or flops is None or law.formula is None:
         return None
-    formula, n_star = LAWS[law.law], float(law.optimum.n_star(flops))
+    n_star = float(law.optimum.n_star(flops))
     n = n_star * SHARES
     d = law.cost.tokens(n, np.asarray(flops))
-    inputs = {letter: {"N": n, "D": d, "U": d}[letter] for letter in formula.inputs}  # U: all new
-
-    def loss_and_waste(values: Any, optimum: Frontier) -> tuple[np.ndarray, np.ndarray]:
-        """For parameters or draws of them, each (..., S)."""
-        loss = formula.from_log(formula.log_predict(formula.theta(values), inputs))
-        needed = optimum.flops_for(loss.T).T  # draws last, as those of the frontier are
-        return loss, np.maximum(1 - needed / flops, 0.0)
-
-    values = {name: np.asarray(value) for name, value in law.values.items()}
-    loss, waste = loss_and_waste(values, law.optimum)
-    if not np.isfinite(loss + waste).all():
+    if not {*law.formula.inputs} <= {"N", "D", "U"}:
+        return None
+    loss = law.outcomes({"N": n, "D": d, "U": d})  # all tokens are new
+    needed = with_draws(law.optimum, law.optimum_draws).flops_for(loss.T).T  # draws last there
+    waste = np.maximum(1 - needed / flops, 0.0)
+    if not np.isfinite(loss[0] + waste[0]).all():
         return None  # nothing that could be drawn
-    drawn = None
-    if law.draws is not None and law.optimum_draws is not None:
-        drawn = loss_and_waste(law.draws, law.optimum_draws)[1]
-    return SizePenalty(law.law, flops, n_star, law.ci, loss, waste, drawn)
+    drawn = waste[1:] if len(waste) > 1 else None
+    return SizePenalty(law.law, flops, n_star, law.ci, loss[0], waste[0], drawn)
 
 
 def figure(penalty: SizePenalty | None) -> Figure | None:

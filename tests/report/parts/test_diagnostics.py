@@ -10,7 +10,7 @@ from scaling.fit.special.critical_batch import fitted_critical_batch
 from scaling.predict.verification import CheckedForecast
 from scaling.render.matplotlib_backend import draw
 from scaling.report import summary
-from scaling.report.parts import diagnostics, gradient_noise, tuning
+from scaling.report.parts import diagnostics, training
 from scaling.tuning.document import TuningResult
 from tests.documents import as_fit
 
@@ -172,14 +172,14 @@ def test_runs_above_the_law_are_listed_with_their_cause(document):
 
 
 def test_tuning_section_shows_optimum_edge_and_regret():
-    (table,) = tuning.optima(TUNING)
+    (table,) = training.optima(TUNING)
     assert [row[3] for row in table.rows] == ["interior", "edge: the best value is the lowest"]
     assert table.rows[0][6] == 0.018
     assert "11 x N^(-0.670 ± 0.050), N from 10k to 100k" in table.caption
     assert "40% of the sweep's" in table.caption
-    (figure,) = tuning.ladders(TUNING)
+    (figure,) = training.ladders(TUNING)
     draw(figure)
-    assert tuning.optima(None) == tuning.ladders(None) == []
+    assert training.optima(None) == training.ladders(None) == []
 
 
 def test_noise_scale_is_shown_with_the_batch_size():
@@ -201,19 +201,19 @@ def test_noise_scale_is_shown_with_the_batch_size():
             ("val", "loss", loss),
         )
     ]
-    measured = gradient_noise.noise_scales(pd.DataFrame(rows))
-    table = gradient_noise.table(measured)
+    measured = training.noise_scales(pd.DataFrame(rows))
+    table = training.noise_table(measured)
     assert [row[0] for row in table.rows] == ["a", "b"]
     assert table.rows[0][5] == pytest.approx(512 / (2e5 * 2.0**-5.0))
     assert fitted_critical_batch(
         measured["loss"].to_numpy(), measured["noise_scale"].to_numpy()
     ) == pytest.approx((2e5, 0.2))
-    figure = gradient_noise.figure(measured)
+    figure = training.noise_figure(measured)
     assert "B = 2e+05 / L^5.00" in figure.caption
     draw(figure)
     assert (
-        gradient_noise.noise_scales(pd.DataFrame(rows[1::2]))
-        is gradient_noise.table(None)
-        is gradient_noise.figure(None)
+        training.noise_scales(pd.DataFrame(rows[1::2]))
+        is training.noise_table(None)
+        is training.noise_figure(None)
         is None
     )

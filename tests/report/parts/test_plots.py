@@ -13,7 +13,7 @@ from scaling.points.run_tables import curves
 from scaling.predict.law_source import load_law
 from scaling.render.figure import Band, Line, Markers, ReferenceLine, Text
 from scaling.render.plotly_backend import to_plotly
-from scaling.report.parts import fit_tables, isoflop_figure, law_plots, run_plots
+from scaling.report.parts import diagnostics, fit_tables, isoflop_figure, law_plots, training
 from scaling.report.sections import published
 from scaling.store import run_files
 from tests.documents import as_fit
@@ -34,7 +34,7 @@ def test_plotly_accepts_the_figures_of_a_report(document):
     for figure in (
         drawn_by(law_plots.frontier_size, document),
         drawn_by(law_plots.contours, document),
-        run_plots.holdout(as_fit(document)),
+        diagnostics.holdout_figure(as_fit(document)),
     ):
         drawn = to_plotly(figure)
         drawn.pop("dark")
@@ -44,7 +44,7 @@ def test_plotly_accepts_the_figures_of_a_report(document):
 
 def pictures(document, folder):
     """Every figure of the report of a folder."""
-    runs = run_plots.training_curves(curves(run_files.load(folder)))
+    runs = training.training_curves(curves(run_files.load(folder)))
     fit = as_fit(document)
     of_law = (
         isoflop_figure.isoflop_curves,
@@ -55,7 +55,7 @@ def pictures(document, folder):
     )
     return [
         runs,
-        run_plots.holdout(fit),
+        diagnostics.holdout_figure(fit),
         *(drawn_by(draw, document) for draw in of_law),
         law_plots.bootstrap_cloud(fit, published(fit)),
     ]
@@ -77,7 +77,7 @@ def test_all_figures_are_there_and_finite(document, results_folder):
 
 def test_training_curves_are_one_line_a_run_over_the_lowest_of_them(results_folder):
     table = curves(run_files.load(results_folder))
-    figure = run_plots.training_curves(table)
+    figure = training.training_curves(table)
     *runs, front = kinds(figure, Line)
     assert len(runs) == len(BUDGETS) * len(WIDTHS) == 30
     assert len({line.colour for line in runs}) == len(WIDTHS)
@@ -89,8 +89,8 @@ def test_training_curves_are_one_line_a_run_over_the_lowest_of_them(results_fold
 
 
 def test_many_runs_are_thinned_and_the_caption_says_so(results_folder, monkeypatch):
-    monkeypatch.setattr(run_plots, "CURVES_SHOWN", 7)
-    figure = run_plots.training_curves(curves(run_files.load(results_folder)))
+    monkeypatch.setattr(training, "CURVES_SHOWN", 7)
+    figure = training.training_curves(curves(run_files.load(results_folder)))
     lines = len(kinds(figure, Line)) - 1
     assert 10 <= lines <= 17, "seven of all sizes and the ten lowest"
     assert f"{lines} of 30 runs" in figure.caption
@@ -99,7 +99,7 @@ def test_many_runs_are_thinned_and_the_caption_says_so(results_folder, monkeypat
 def test_isoflop_residuals_and_held_out_runs_are_thinned_and_say_so(document, monkeypatch):
     monkeypatch.setattr(isoflop_figure, "POINTS_SHOWN", 15)
     monkeypatch.setattr(law_plots, "POINTS_SHOWN", 10)
-    monkeypatch.setattr(run_plots, "HOLDOUT_SHOWN", 2)
+    monkeypatch.setattr(diagnostics, "HOLDOUT_SHOWN", 2)
     isoflop = drawn_by(isoflop_figure.isoflop_curves, document)
     dots = [trace for trace in kinds(isoflop, Markers) if trace.symbol in ("circle", "open")]
     assert [len(trace.x) for trace in dots] == [3] * len(BUDGETS), (
@@ -115,7 +115,7 @@ def test_isoflop_residuals_and_held_out_runs_are_thinned_and_say_so(document, mo
     monkeypatch.setattr(law_plots, "POINTS_SHOWN", 3)
     few = drawn_by(law_plots.residuals, document).caption
     assert few.split("wrong.")[0] == whole.split("wrong.")[0], "the error is that of all"
-    assert " 2 of 6 runs are drawn." in run_plots.holdout(as_fit(document)).caption
+    assert " 2 of 6 runs are drawn." in diagnostics.holdout_figure(as_fit(document)).caption
 
 
 def test_isoflop_figure_shows_law_optima_and_answer(document):
@@ -237,7 +237,7 @@ def test_figures_without_data_are_left_out(document):
     empty = {"n_params": None, "tokens": None, "flops": None, "loss": [1.0]}
     bare |= {"approaches": {}, "data": empty, "holdout": None, "range": {}}
     assert drawn_by(isoflop_figure.isoflop_curves, bare) is None
-    assert run_plots.holdout(as_fit(bare)) is None
+    assert diagnostics.holdout_figure(as_fit(bare)) is None
     assert drawn_by(law_plots.frontier_size, bare) is None
     assert drawn_by(law_plots.contours, bare) is None
     assert drawn_by(law_plots.residuals, bare) is None

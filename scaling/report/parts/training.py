@@ -1,0 +1,254 @@
+"""How the runs were trained: loss curves, the tuning of the sweep (tuning.json), and the gradient
+noise scale, which says how large a batch still pays (McCandlish 2018): a batch at the noise scale
+takes twice the least tokens and twice the least steps; one far below wastes no tokens.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from scaling.fit.result import SourceInfo
+from scaling.fit.special.critical_batch import fitted_critical_batch
+from scaling.formatting import format_count, format_flops
+from scaling.points.points import Points
+from scaling.render.figure import (
+    Axis,
+    ColorScale,
+    Figure,
+    Line,
+    Markers,
+    ReferenceLine,
+    Symbol,
+    Trace,
+)
+from scaling.render.table import Table, pairs, record_table
+from scaling.report.parts.drawing import c_axis, drawn_share_note, n_axis, notes, thinned
+from scaling.tuning.document import FieldResult, Optimum, SizeResult, TuningResult
+
+CURVES_SHOWN = 240
+GRID = 400  # budgets at which the lowest of the loss curves is read
+REACH = math.log(3.0)  # how far a parabola is drawn to both sides of its minimum
+COLUMNS = {
+    "n_params": "N",
+    "tokens": "D",
+    "optimum": "optimum",
+    "where": "where",
+    "optimum.loss": "loss there",
+    "recipe.value": "recipe's value",
+    "recipe.excess_relative": "recipe costs",
+    "rule.value": "rule's value",
+    "rule.excess_relative": "rule costs",
+    "note": "note",
+}
+PAGE_ONLY = ("D", "loss there", "recipe's value", "rule's value")  # too wide for a terminal
+METRIC = "noise_scale"
+RUNS_SHOWN = 60
+MIN_MEASUREMENTS = 3  # for a line
+
+
+def training_curves(curves: Points | None, source: SourceInfo | None = None) -> Figure | None:
+    """Loss against compute, one line a run, and the lowest of these lines (approach 1).
+
+    `curves` holds every evaluation of every run; its `group` is the run. Axes say how the `source`
+    of the fit counts.
+    """
+    sources = [source] if source else []
+    if curves is None or not len(curves):
+        return None
+    table = pd.DataFrame(
+        {"run": curves.group, "n": curves.n, "d": curves.d, "c": curves.c, "loss": curves.loss}
+    )
+    last = table.sort_values("c").groupby("run", sort=False).tail(1).sort_values(["n", "c"])
+    kept = last["run"].to_numpy()[thinned(len(last), CURVES_SHOWN)]
+    kept = np.union1d(kept, last.nsmallest(10, "loss")["run"])
+    drawn = table[table["run"].isin(kept)].sort_values(["n", "run", "c"])
+    ramp = ColorScale.of(table["n"].to_numpy(), n_axis(*sources).label)
+    grid = np.geomspace(drawn["c"].min(), drawn["c"].max(), GRID)
+    lowest, lines = np.full(GRID, np.inf), []
+    for name, run in drawn.groupby("run", sort=False):
+        c, loss = (run[column].to_numpy(float) for column in ("c", "loss"))
+        read = np.interp(np.log(grid), np.log(c), np.log(loss), left=np.inf, right=np.inf)
+        lowest = np.fmin(lowest, np.exp(read))
+        (note,), colour = notes(n=run["n"][-1:], d=run["d"][-1:]), ramp.at(run["n"].iloc[0])
+        lines.append(Line(c, loss, "", colour, "solid", 1.3, f"{note}, run {name}"))
+    reached = np.isfinite(lowest)
+    front = Line(grid[reached], lowest[reached], "lowest curve", "ink", "dash", 1.8)
+    caption = (
+        "Each line is one run, coloured by its size; the dashed line follows the lowest of the "
+        "lines at each compute." + drawn_share_note(len(kept), len(last))
+    )
+    top = float(np.quantile(table["loss"], 0.995)) * 1.02
+    y_axis = Axis("loss (nats per token)", True, range=(float(table["loss"].min()) * 0.97, top))
+    title = "Loss against compute"
+    return Figure(
+        "training-curves", title, caption, c_axis(*sources), y_axis, (*lines, front), ramp
+    )
+
+
+def noise_scales(rows: pd.DataFrame) -> pd.DataFrame | None:
+    """run_id, step, N (total), loss, noise scale and batch (tokens) wherever a results table holds
+    both; None where nothing was measured.
+    """
+    scales = rows[rows["metric"] == METRIC].rename(columns={"value": METRIC})
+    loss = rows[(rows["metric"] == "loss") & (rows["split"] == "val")]
+    loss = loss.rename(columns={"value": "loss"})[["run_id", "step", "loss"]]
+    columns = ["run_id", "step", METRIC, "n_params", "batch_tokens"]
+    joined = scales[columns].merge(loss, on=["run_id", "step"])
+    joined = joined.sort_values(["n_params", "run_id", "step"], ignore_index=True)
+    return joined if len(joined) else None
+
+
+def noise_table(measured: pd.DataFrame | None) -> Table | None:
+    """Each run at its end: its noise scale, its batch, and their ratio."""
+    if measured is None:
+        return None
+    last = measured.groupby("run_id", sort=False).tail(1).head(RUNS_SHOWN)
+    last = last.assign(ratio=last["batch_tokens"] / last[METRIC])
+    columns = {
+        "run_id": "run",
+        "n_params": "N (total)",
+        "loss": "loss",
+        METRIC: "noise scale (tokens)",
+        "batch_tokens": "batch (tokens)",
+        "ratio": "batch over noise scale",
+    }
+    share = (measured["batch_tokens"] > measured[METRIC]).mean()
+    caption = (
+        f"{100 * share:.0f} % of the measurements have a batch above the noise scale, where a "
+        "larger batch saves few steps and costs tokens."
+    )
+    return record_table(
+        "noise-scale",
+        "Gradient noise scale at the end of each run",
+        last.to_dict("records"),
+        caption,
+        columns=columns,
+        count=("N (total)", "noise scale (tokens)", "batch (tokens)"),
+        rough=("batch over noise scale",),
+    )
+
+
+def noise_figure(measured: pd.DataFrame | None) -> Figure | None:
+    """Noise scale against loss, coloured by size, the batch as a line, and B = B* L^(-1/alpha_B)
+    through the points.
+    """
+    if measured is None:
+        return None
+    n, loss, noise = (measured[name].to_numpy(float) for name in ("n_params", "loss", METRIC))
+    ramp = ColorScale.of(n)
+    notes = [
+        f"{format_count(size)}: loss {at:.4g}, {format_count(scale)} tokens"
+        for size, at, scale in zip(n, loss, noise, strict=True)
+    ]
+    traces: list[Trace] = [Markers(loss, noise, "", ramp.at(n), notes=notes)]
+    caption = (
+        "Each point is one evaluation; the line across is the smallest batch that was trained with."
+    )
+    if len(loss) >= MIN_MEASUREMENTS and np.ptp(loss) > 0:
+        star, alpha = fitted_critical_batch(loss, noise)
+        x = np.geomspace(loss.min(), loss.max(), 50)
+        traces.append(Line(x, star * x ** (-1 / alpha), "", "ink", "dash", 1.6))
+        caption += (
+            f" Dashed: B = {star:.3g} / L^{1 / alpha:.2f} tokens (Kaplan 2020, eq. 5.3, has 1 "
+            "/ 0.21 = 4.8)."
+        )
+    batch = float(measured["batch_tokens"].min())
+    traces.append(ReferenceLine(y=batch, label=f"batch {format_count(batch)}"))
+    axes = Axis("loss (nats per token)", True), Axis("noise scale (tokens)", True, "count")
+    return Figure("noise-scale", "Gradient noise scale", caption, *axes, traces, ramp)
+
+
+def optima(result: TuningResult | None) -> list[Table]:
+    """One table a tuned field: each size's optimum, whether it is interior, and what the recipe and
+    the rule cost there.
+    """
+    return [field_table(field, cost(result)) for field in result.fields] if result else []
+
+
+def field_table(field: FieldResult, cost: str = "") -> Table:
+    """The optima of a field: where each lies, and how an excess loss is known where the parabola
+    does not give it.
+    """
+    rows = []
+    for size in field.sizes:
+        best = size.optimum
+        notes = [f"best value: {best.why}"] if best and best.why else []
+        notes += [
+            f"{name}: {regret.known_from}"
+            for name, regret in (("recipe", size.recipe), ("rule", size.rule))
+            if regret.known_from != "fit"
+        ]
+        where = f"{size.state}: {size.why}" if size.why else size.state
+        rows.append({**dict(size), "where": where, "note": "; ".join(notes)})
+    name, title = f"tuning-{field.field.replace('.', '-')}", f"Tuned: {field.field}"
+    caption = f"{rule(field)} {cost}".strip()
+    rough, percent = ("optimum", "recipe's value", "rule's value"), ("recipe costs", "rule costs")
+    table = record_table(name, title, rows, caption, columns=COLUMNS, rough=rough, percent=percent)
+    return table or pairs(name, title, ())
+
+
+def rule(field: FieldResult) -> str:
+    """The rule that the optima of a field came to, and how they move with the tokens."""
+    fitted, horizon = field.rule, field.horizon_power
+    if fitted.n_range is None:
+        text = (
+            f"rule: {fitted.ratio:.3g} times the recipe's, from one size: how it moves with "
+            "N is not measured."
+        )
+    else:
+        low, high = map(format_count, fitted.n_range)
+        text = f"rule: {field.field} = {fitted.formula}, N from {low} to {high}."
+    if horizon is None:
+        return text
+    return (
+        f"{text} From the short runs' horizon to the whole the optimum moves as "
+        f"D^({horizon.value:.2f} ± {horizon.se:.2f}); the rule does not."
+    )
+
+
+def cost(result: TuningResult) -> str:
+    """What the tuning cost, compared with the sweep."""
+    share = f"{result.share:.0%} of" if result.share < 2 else f"{result.share:.3g} times"
+    return f"Tuning took {format_flops(result.flops)} FLOPs, {share} the sweep's."
+
+
+def ladders(result: TuningResult | None) -> list[Figure]:
+    """One picture a tuned field: the loss of every value, above the best of its size."""
+    figures = []
+    for field in result.fields if result else ():
+        sizes = [(size, size.optimum) for size in field.sizes if size.optimum]
+        ramp = ColorScale.of([size.n_params for size, _ in sizes] or [1.0])
+        traces: list[Trace] = []
+        for size, best in sizes:
+            traces += _traces(size, best, ramp.at(size.n_params))
+        caption = (
+            "Dots are whole runs, rings short runs; each is the loss above the lowest of its kind "
+            "and size. Stars mark the optima, curves the fitted parabolas."
+        )
+        unit = f" ({field.unit})" if field.unit else ""
+        axes = Axis(f"{field.field}{unit}", True), Axis("loss above the best (nats)")
+        name, title = f"tuning-{field.field.replace('.', '-')}", f"Tuning {field.field}"
+        figures.append(Figure(name, title, caption, *axes, traces, ramp))
+    return figures
+
+
+def _traces(size: SizeResult, best: Optimum, colour: float) -> list[Trace]:
+    traces: list[Trace] = []
+    kinds: tuple[tuple[str, Symbol], ...] = (("short_run_loss", "open"), ("loss", "circle"))
+    for key, symbol in kinds:
+        tried = ((item.value, getattr(item, key)) for item in size.values)
+        runs = [(value, loss) for value, loss in tried if loss is not None]
+        if runs:
+            x, y = np.array(runs, float).T
+            n = format_count(size.n_params)
+            notes = [f"{n}: {value:.3g}, loss {loss:.4f}" for value, loss in runs]
+            above = y - (best.loss if key == "loss" else y.min())
+            traces.append(Markers(x, above, "", colour, symbol, 7, notes=notes))
+    if best.curvature is not None:
+        away = np.linspace(-REACH, REACH, 41)
+        x, y = best.value * np.exp(away), best.curvature / 2 * away**2
+        traces.append(Line(x, y, "", colour, "solid", 1.4))
+    return [*traces, Markers([best.value], [0.0], "", colour, "star", 12)]
