@@ -35,12 +35,12 @@ from scaling.fit.combination import (
     log_losses,
     log_optima,
     mean_and_spread,
-    second_order,
 )
 from scaling.fit.dataset import Dataset
 from scaling.fit.diagnostics.flagged_points import FAR_OFF, far_off
 from scaling.fit.document import FitStatus, evenly
 from scaling.fit.estimate import DELTA, estimate
+from scaling.fit.frontier.budgets import quadratic
 from scaling.fit.frontier.envelope import envelope
 from scaling.fit.frontier.estimate import FrontierEstimate
 from scaling.fit.frontier.isoflop import isoflop
@@ -178,11 +178,11 @@ def _candidates(
             status = fits[name].status
             result.append(Candidate(name=name, status=status, params=dict(params), powers=powers))
     if len(data) >= MIN_PREFIX + 2:  # the surface, by weighted least squares of log L
-        centre = float(np.log(data.n).mean()), float(np.log(data.d).mean())
-        root = np.sqrt(data.weight)
-        columns = second_order(data.n, data.d, centre) * root[:, None]
+        logs, root = np.log([data.n, data.d]), np.sqrt(data.weight)
+        centre = logs.mean(1)
+        columns = quadratic(*(logs - centre[:, None])) * root[:, None]
         coefficients, *_ = np.linalg.lstsq(columns, data.log_loss * root, rcond=None)
-        result.append(Candidate(name=SURFACE, polynomial=(*centre, *coefficients.tolist())))
+        result.append(Candidate(name=SURFACE, polynomial=(*centre, *coefficients)))
     approaches = {"isoflop": isoflop(data, resamples=0), "envelope": envelope(data, None, 0, 0)}
     for name, approach in approaches.items():
         if approach.frontier is not None:
