@@ -163,11 +163,6 @@ def _result(
 
         cost = planned_cost(cost, data.points, source.folders, source.model)
         entropy = known_entropy(source.runs, headline["params"].get("E"))
-    cost = data.cost
-    if source.folders:  # a table has no sweep, and is fitted without configuration
-        from scaling.fit.frontier.planned_cost import planned_cost
-
-        cost = planned_cost(cost, data.points, source.folders, source.model)
     repeats, repeats_law = repeated_data.repeated_data(data, fit, options)
     return FitResult(
         schema_version=SCHEMA,
