@@ -12,6 +12,7 @@ Needs the extra `aot` (1.6 GB of compilers, Linux x86-64): `pip install --no-dep
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.util
 import json
 import os
@@ -181,12 +182,14 @@ def programs(case: Case) -> dict[str, tuple[Any, int]]:
     from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
     from scaling.train import optim, step
-    from scaling.train.sharding import BATCH, Sharder
+    from scaling.train.program import program_key
+    from scaling.train.sharding import BATCH
 
     run = model_run(case)
     execution = resolve(run, case.execution, case.kind)
-    key, devices = step.program_key(run), described_devices(case)
-    sharder, draw = Sharder(execution, devices), step.make_initial_state(key, execution)
+    devices = described_devices(case)
+    key = program_key(run, execution)._replace(devices=devices)
+    sharder, draw = key.sharder, functools.partial(step.draw_state, key)
     seed = jax.ShapeDtypeStruct((), jnp.uint32)
     state = jax.eval_shape(draw, seed)
     if sharder.is_sharded:
@@ -212,10 +215,10 @@ def programs(case: Case) -> dict[str, tuple[Any, int]]:
     def lower(program: Any, *arguments: Any) -> Any:
         return program.trace(*arguments).lower(lowering_platforms=(platform,))
 
-    train = step.train_program(key, execution, devices=devices)
+    train = step.train_program(key)
     lowered = {
         "train": lower(train, state, hyper, tokens, count),
-        "eval": lower(step.eval_program(key, execution, devices), state.params, tokens),
+        "eval": lower(step.eval_program(key), state.params, tokens),
         "init": lower(jax.jit(draw, out_shardings=shardings), abstract((), jnp.uint32)),
     }
     n_leaves = len(jax.tree.leaves(state))
@@ -284,12 +287,17 @@ def faults(program: str, text: str, case: Case, n_leaves: int) -> list[str]:
     if n_kernels < layers * (2 if program == "train" else 1):
         wrong.append(f"{n_kernels} attention kernels for {layers} layers")
     activation = tokens * d_model // case.mesh.tensor
+    head = d_model * VOCAB_SIZE  # a share of it is no activation
+
+    def is_activation(array: hlo.Array) -> bool:
+        return array.size >= (head if VOCAB_SIZE in array.sides else activation)
+
     moved = [
         each.op
         for each in scheduled
         if each.op in ("all-to-all", "collective-permute")
         and each.link_bytes
-        and max(array.size for array in hlo.arrays(each.shape)) >= activation
+        and any(is_activation(array) for array in hlo.arrays(each.shape))
     ]
     if moved:
         wrong.append(f"{len(moved)} all-to-all or collective-permute of activations")
@@ -321,7 +329,8 @@ def table(rows: Sequence[Row]) -> str:
             ", ".join(f"{op} {gb}" for op, gb in sent.items()) or "none",
         ]
         memory_gb = f"{row.memory / 1e9:.1f}" + ("" if row.fits else ", does not fit")
-        cells = [row.case, CASES[row.case].batch, memory_gb, f"{row.planned / row.memory:.2f}"]
+        ratio = f"{row.planned / row.memory:.2f}" if row.memory else "not compiled"
+        cells = [row.case, CASES[row.case].batch, memory_gb, ratio]
         lines.append(f"| {' | '.join(map(str, [*cells, *(figures if row.fits else [''] * 4)]))} |")
     return "\n".join(lines)
 

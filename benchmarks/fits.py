@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from scaling.fit.bootstrap import bootstrap, resampled
+from scaling.fit.dataset import Dataset
 from scaling.fit.estimate import estimate
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.newton import Problem, problem_of
@@ -127,7 +128,7 @@ def main() -> None:
     python = sys.argv[sys.argv.index("--peers") + 1] if "--peers" in sys.argv else None
     points = data()
     best = estimate(LAW, points)
-    task = problem_of(LAW, points, "huber-log", DELTA)
+    task = problem_of(LAW, Dataset(points), "huber-log", DELTA)
     print(
         f"| {'240 runs, Chinchilla law, one thread':<64} | seconds   | ratio   |\n|{'-' * 66}|"
         f"{'-' * 11}|{'-' * 9}|"

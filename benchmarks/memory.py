@@ -190,14 +190,15 @@ def xla_bytes(run: RunConfig, how: Execution) -> int:
 
     from scaling.config.resolve_execution import dispatch_steps, resolve
     from scaling.train import optim, step
+    from scaling.train.program import program_key
 
-    chosen, shape = resolve(run, how, "cpu"), step.program_key(run)
-    state = jax.eval_shape(lambda: step.initial_state(shape, 0, chosen))
+    key = program_key(run, resolve(run, how, "cpu"))
+    state = jax.eval_shape(lambda: step.initial_state(key, 0))
     tokens = jax.ShapeDtypeStruct(
         (dispatch_steps(run), run.batch_size, run.task.seq_len + 1), jnp.int32
     )
     program = (
-        step.train_program(shape, chosen)
+        step.train_program(key)
         .lower(state, optim.hyper(run.optim, run.n_steps), tokens, jnp.int32(1))
         .compile()
     )

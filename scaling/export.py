@@ -87,7 +87,10 @@ def export_model(
     finished = run_files.finished_run_ids(folder)
     if run_id not in finished:
         raise unknown_choice("run", run_id, sorted(finished)[:12], where=folder)
-    rows, weights = run_files.read_run(folder, run_id), SweepFolder(folder).weights(run_id)
+    rows, weights = (
+        run_files.read_run(folder, run_id),
+        SweepFolder(folder).path_of("weights", run_id),
+    )
     run = load_run(rows["config"].iloc[0], f"run {run_id}")
     if not weights.exists():
         raise ScalingError(

@@ -55,7 +55,6 @@ def test_an_exported_model_gives_the_loss_and_the_logits_of_the_run(trained, tmp
     from scaling.train import saved_params
     from scaling.train.evaluate import Evaluator
     from scaling.train.fingerprint import resolve_for_local_devices
-    from scaling.train.sharding import Sharder
 
     (run_id,) = run_files.finished_run_ids(trained)
     document = export_model(trained, run_id, tmp_path / "model")
@@ -75,7 +74,7 @@ def test_an_exported_model_gives_the_loss_and_the_logits_of_the_run(trained, tmp
     evaluator = Evaluator(
         model.run,
         open_task(model.run.task),
-        Sharder(resolve_for_local_devices(model.run, Execution())),
+        resolve_for_local_devices(model.run, Execution()),
     )
     assert (
         evaluator.loss(model.params).value == reported["value"]

@@ -260,7 +260,7 @@ class Coordinator:
         )
         training = _GroupTraining(group, finished)
         worker.send(REQUESTS.dump_json(request).decode())
-        if not any(self._handle(training, events.load_event(line)) for line in lines):
+        if not any(self._handle(training, events.EVENTS.validate_json(line)) for line in lines):
             self._handle_worker_death(training, worker.exit_reason())
         seconds, flops = time.monotonic() - training.began, training.flops
         for kind in sorted(set(training.ended.values())):

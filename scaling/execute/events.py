@@ -9,9 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from scaling.formatting import format_count
-from scaling.store.rows import Measurement
-
-EndKind = Literal["done", "diverged", "failed", "stopped"]
+from scaling.store.rows import EndKind, Measurement
 
 
 class FailureCause(StrEnum):
@@ -149,9 +147,5 @@ RunEvent = (
     | GroupFinished
 )
 OnEvent = Callable[[RunEvent], None]
-_ADAPTER: TypeAdapter[RunEvent] = TypeAdapter(Annotated[RunEvent, Field(discriminator="event")])
-
-
-def load_event(line: str) -> RunEvent:
-    """The event of a line that a worker wrote: its `model_dump_json`."""
-    return _ADAPTER.validate_json(line)
+# of the lines that a worker writes
+EVENTS: TypeAdapter[RunEvent] = TypeAdapter(Annotated[RunEvent, Field(discriminator="event")])

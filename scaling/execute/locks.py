@@ -14,7 +14,7 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from scaling import files
@@ -38,47 +38,43 @@ class FolderLock:
         """Raises ScalingError (75) when another process holds it for longer than a minute,
         DiskError (74).
         """
-        with self._threads:
+        with self._threads, contextlib.ExitStack() as stack:
             if self._depth == 0:
                 with files.as_disk_error(self.path, "lock"):
-                    release = self._acquire()
+                    self._acquire(stack)
             self._depth += 1
             try:
                 yield
             finally:
                 self._depth -= 1
-                if self._depth == 0:
-                    release()
 
-    def _acquire(self) -> Callable[[], None]:
-        """Wait for the lock; returns what releases it."""
+    def _acquire(self, release: contextlib.ExitStack) -> None:
+        """Wait for the lock; `release` takes what releases it."""
         descriptor = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+        release.callback(os.close, descriptor)
         exclusive = self.path.with_name(f"{self.path.name}.exclusive")
         began, seen = time.monotonic(), (0, 0.0)
-        with contextlib.ExitStack() as stack:
-            stack.callback(os.close, descriptor)
-            while not (locked := try_lock(descriptor)):
-                now = time.monotonic()
-                if locked is None:
-                    try:
-                        os.close(os.open(exclusive, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
-                        stack.callback(exclusive.unlink, missing_ok=True)
-                        break
-                    except FileExistsError:
-                        with contextlib.suppress(FileNotFoundError):
-                            stamp = exclusive.stat().st_mtime_ns
-                            seen = seen if seen[0] == stamp else (stamp, now)
-                            if now - seen[1] > ABANDONED_SECONDS:
-                                exclusive.unlink(missing_ok=True)
-                if now - began > WAIT_SECONDS:
-                    raise ScalingError(
-                        "another process holds the folder",
-                        where=self.path,
-                        remedy="try again",
-                        exit_code=STOPPED,
-                    )
-                time.sleep(POLL_SECONDS)
-            return stack.pop_all().close
+        while not (locked := try_lock(descriptor)):
+            now = time.monotonic()
+            if locked is None:
+                try:
+                    os.close(os.open(exclusive, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+                    release.callback(exclusive.unlink, missing_ok=True)
+                    return
+                except FileExistsError:
+                    with contextlib.suppress(FileNotFoundError):
+                        stamp = exclusive.stat().st_mtime_ns
+                        seen = seen if seen[0] == stamp else (stamp, now)
+                        if now - seen[1] > ABANDONED_SECONDS:
+                            exclusive.unlink(missing_ok=True)
+            if now - began > WAIT_SECONDS:
+                raise ScalingError(
+                    "another process holds the folder",
+                    where=self.path,
+                    remedy="try again",
+                    exit_code=STOPPED,
+                )
+            time.sleep(POLL_SECONDS)
 
 
 def try_lock(descriptor: int) -> bool | None:

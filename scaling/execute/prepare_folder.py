@@ -13,6 +13,8 @@ from scaling.errors import ScalingError
 from scaling.execute.lease import Lease
 from scaling.execute.options import OnMessage
 from scaling.execute.sweep_folder import CorruptPlan, SweepFolder
+from scaling.execute.verify import PUBLISHED, inspect
+from scaling.formatting import sanitize
 from scaling.plan import Plan, PlannedRun
 from scaling.plan.document import RunOrigin
 from scaling.store import compaction, run_files
@@ -41,9 +43,13 @@ def prepare(
         for change in _changes_of_origin(folder, now, allowed=allow_changes):
             on_message(f"warning: results of two origins: {change}")
         folder.write_plan(plan, now)
-        for file in [*run_files.corrupt_files(folder.path), *folder.corrupt_failures()]:
-            aside, runs = folder.set_aside(file.path), file.run_ids
-            text = f"warning: {file}; set aside as damaged/{aside.name}"
+        for file in inspect(folder.path, PUBLISHED):
+            if file.state != "corrupt":
+                continue
+            path = folder.path / file.path
+            runs, aside = run_files.run_ids_of(path), folder.set_aside(path)
+            problem = sanitize(f"{file.path} is corrupt: {file.reason}", 300)
+            text = f"warning: {problem}; set aside as damaged/{aside.name}"
             if runs:
                 count = f"run {runs[0]} is" if len(runs) == 1 else f"{len(runs)} runs are"
                 text += f", {count} trained again"
@@ -107,27 +113,22 @@ def origin(plan: Plan, simulated: str | None = None) -> RunOrigin:
     corpus = getattr(task, "digest", None) or task.kind
     if simulated is not None:
         return RunOrigin(corpus=corpus, simulated=simulated)
+    text = None  # where some runs read only a part of it, on purpose
+    tasks = {item.run.task for item in plan.runs}
+    if isinstance(task, TextTask) and not task.unique_tokens and len(tasks) == 1:
+        manifest = open_corpus(task.corpus).manifest
+        text = TextFacts(
+            source=", ".join(source.path for source in manifest.sources),
+            n_bytes=sum(split.n_bytes for split in manifest.splits.values()),
+            held_out_bytes=manifest.splits["val"].n_bytes,
+            train_tokens=manifest.splits["train"].n_tokens,
+        )
     return RunOrigin(
         corpus=corpus,
         code=code_digest(),
         versions=versions(),
         xla_flags=compiler_flags(),
-        text=_text_facts(plan),
-    )
-
-
-def _text_facts(plan: Plan) -> TextFacts | None:
-    """Of the text that all runs read; None where some read only a part of it, on purpose."""
-    tasks = {item.run.task for item in plan.runs}
-    task = plan.runs[0].run.task
-    if not isinstance(task, TextTask) or task.unique_tokens or len(tasks) > 1:
-        return None
-    manifest = open_corpus(task.corpus).manifest
-    return TextFacts(
-        source=", ".join(source.path for source in manifest.sources),
-        n_bytes=sum(split.n_bytes for split in manifest.splits.values()),
-        held_out_bytes=manifest.splits["val"].n_bytes,
-        train_tokens=manifest.splits["train"].n_tokens,
+        text=text,
     )
 
 

@@ -11,8 +11,9 @@ from typing import get_args
 from scaling.config.run_groups import group_runs
 from scaling.execute import events
 from scaling.plan import PlannedRun
+from scaling.store.rows import EndKind
 
-ENDED: tuple[events.EndKind, ...] = get_args(events.EndKind)
+ENDED: tuple[EndKind, ...] = get_args(EndKind)
 
 
 @dataclass

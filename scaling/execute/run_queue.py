@@ -16,7 +16,6 @@ import threading
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -41,6 +40,7 @@ POLL_SECONDS = 0.5  # between two looks at what others have claimed
 MAX_AUTO_PACK = 8
 MEMORY_SHARE = 0.5  # of a device, that a pack may need
 BUSY_FLOPS = 1e12  # of a step that keeps an accelerator busy: 2.5 ms of an H100 at 40 %
+CORRUPT = (files.ChecksumError, ValueError, LookupError, zipfile.BadZipFile)  # of a checkpoint
 PackLimit = Callable[[RunConfig], int]  # the most runs of a run's shape in one program
 
 
@@ -105,7 +105,7 @@ class RunQueue:
 
     def _failure_time(self, run_id: str) -> int | None:
         try:
-            return self.folder.failure(run_id).stat().st_mtime_ns
+            return self.folder.path_of("failure", run_id).stat().st_mtime_ns
         except (FileNotFoundError, NotADirectoryError):
             return None
 
@@ -180,7 +180,14 @@ class RunQueue:
         resume its checkpoint, so it is trained again from there, finished runs included.
         """
         for path in sorted((self.folder.path / "checkpoints").glob("pack-*.npz")):
-            members = _members(path)
+            try:
+                data = files.read_bytes(path)
+                files.verify_checksum(data)
+                with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+                    runs = json.loads(bytes(arrays["progress"]))["runs"]
+            except (*CORRUPT, FileNotFoundError):
+                continue
+            members = [hashlib.sha256(run.encode()).hexdigest()[:12] for run in runs]
             unfinished = {run_id for run_id in members if not self.folder.is_finished(run_id)}
             is_known = set(members) <= self._planned.keys() and unfinished <= run_ids
             if is_known and 0 < len(unfinished) < len(members):
@@ -208,17 +215,3 @@ class RunQueue:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-
-
-def _members(path: Path) -> list[str]:
-    """The run_ids of a pack's checkpoint, in order; none where it is corrupt. Raises
-    DiskError.
-    """
-    try:
-        data = files.read_bytes(path)
-        files.verify_checksum(data)
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            runs = json.loads(bytes(arrays["progress"]))["runs"]
-    except (files.ChecksumError, ValueError, LookupError, zipfile.BadZipFile, FileNotFoundError):
-        return []
-    return [hashlib.sha256(run.encode()).hexdigest()[:12] for run in runs]

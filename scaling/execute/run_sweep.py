@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -116,33 +116,18 @@ def run_sweep(sweep: Sweep, folder: SweepFolder | Path, options: RunOptions) -> 
 
     trainer = SweepTrainer(replace(options, keep_weights=False))
     if is_pending(sweep):
-        try:
-            result, sweep = _tune(sweep, folder, trainer, None)
-        except _TuningStopped as stopped:
-            return stopped.outcome
-        for entry in result.fields:
+        tuned = tune_sweep(sweep, folder, trainer.options, trainer=trainer)
+        if tuned.stopped is not None:
+            return tuned.stopped
+        for entry in tuned.result.fields if tuned.result else ():
             rule = entry.rule
-            is_power = rule.kind == "power"
-            text = rule.formula if is_power else f"{rule.ratio:.3g} x the recipe's rule"
+            text = rule.formula if rule.kind == "power" else f"{rule.ratio:.3g} x the recipe's rule"
             source = folder.path / "tuning.json"
             options.on_message(f"tuned {entry.field} = {text}, {entry.runs} runs ({source})")
+        sweep = tuned.sweep
     trainer.options = options
     end = trainer.train(folder, _plan(sweep, options))
     return SweepOutcome(sweep=sweep, folder=folder, counts=end.counts, stop=end.stop)
-
-
-def tune_sweep(
-    sweep: Sweep, folder: SweepFolder | Path, options: RunOptions, emit: Path | None = None
-) -> TuneOutcome:
-    """Measure what the [[tuning]] tables of a sweep ask for, and write tuning.json and the tuned
-    sweep file (`emit`; default FOLDER/tuned.toml).
-    """
-    folder = folder if isinstance(folder, SweepFolder) else SweepFolder(folder)
-    try:
-        result, tuned = _tune(sweep, folder, SweepTrainer(options), emit)
-    except _TuningStopped as stopped:
-        return TuneOutcome(sweep=sweep, stopped=stopped.outcome)
-    return TuneOutcome(sweep=tuned, result=result)
 
 
 class _TuningStopped(Exception):
@@ -153,41 +138,52 @@ class _TuningStopped(Exception):
         self.outcome = outcome
 
 
-def _tune(
-    sweep: Sweep, folder: SweepFolder, trainer: SweepTrainer, emit_to: Path | None
-) -> tuple[TuningResult, Sweep]:
-    """The result of a tuning and the tuned sweep. Raises _TuningStopped."""
+def tune_sweep(
+    sweep: Sweep,
+    folder: SweepFolder | Path,
+    options: RunOptions,
+    emit: Path | None = None,
+    *,
+    trainer: SweepTrainer | None = None,
+) -> TuneOutcome:
+    """Measure what the [[tuning]] tables of a sweep ask for, and write tuning.json and the tuned
+    sweep file (`emit`; default FOLDER/tuned.toml). A `trainer` goes on with its budgets.
+    """
     from scaling.tuning.document import write_tuned_sweep
     from scaling.tuning.field_tuning import planner
     from scaling.tuning.tune import tune
 
-    options = trainer.options
+    folder = folder if isinstance(folder, SweepFolder) else SweepFolder(folder)
+    trainer, asked = trainer or SweepTrainer(options), sweep
 
     def train(path: Path, plan: Plan) -> None:
-        end = trainer.train(SweepFolder(path), plan)
+        stage = SweepFolder(path)
+        end = trainer.train(stage, plan)
         stop = end.stop
         if stop is None and end.runs_left:
             stop = Stop(StopReason.MAX_RUNS, f"--max-runs {options.max_runs}")
         if stop is not None:
-            stage = SweepFolder(path)
             raise _TuningStopped(
                 SweepOutcome(
-                    sweep=sweep, folder=stage, counts=end.counts, stop=stop, in_tuning=True
+                    sweep=asked, folder=stage, counts=end.counts, stop=stop, in_tuning=True
                 )
             )
 
     folder.check_same_sweep(sweep, options.simulate)
-    with errors_name_file(options.source):
-        task = resolve(sweep.base.task)
-        sweep = with_eval_sets(sweep)
-        planned = planner(task, open_task(task).vocab_size, options.simulate)
-        tuned = tune(sweep, planned, folder.path, train, options.simulate)
+    try:
+        with errors_name_file(options.source):
+            task = resolve(sweep.base.task)
+            sweep = with_eval_sets(sweep)
+            planned = planner(task, open_task(task).vocab_size, options.simulate)
+            tuned = tune(sweep, planned, folder.path, train, options.simulate)
+    except _TuningStopped as stopped:
+        return TuneOutcome(sweep=asked, stopped=stopped.outcome)
     result = tuned.result(_plan(tuned.sweep, options).shared_flops)
     result.save(folder.path)
-    write_tuned_sweep(emit_to or folder.path / TUNED_FILE, tuned.sweep)
+    write_tuned_sweep(emit or folder.path / TUNED_FILE, tuned.sweep)
     for warning in result.warnings:
         options.on_message(f"warning: {warning}")
-    return result, tuned.sweep
+    return TuneOutcome(sweep=tuned.sweep, result=result)
 
 
 def _plan(sweep: Sweep, options: RunOptions) -> Plan:
@@ -244,7 +240,12 @@ class SweepTrainer:
             elif cluster is not None:
                 end = _train_on_cluster(cluster, folder, chosen, signals, on_event)
             else:
+                start: Callable[[int], Worker]
                 start = LocalLauncher(folder.path, lease, count, options.hosts).start
+                if simulated:
+                    from scaling.execute.simulated import SimulatedWorker
+
+                    start = partial(SimulatedWorker, folder)
                 left, max_seconds = options.max_flops, options.max_seconds
                 with contextlib.ExitStack() as tracked:
                     if options.trackers:
@@ -261,7 +262,7 @@ class SweepTrainer:
                         lease=lease,
                         signals=signals,
                         on_event=on_event,
-                        start=partial(_simulated_worker, folder) if simulated else start,
+                        start=start,
                         workers=count,
                         pack_limit=limit,
                         flops_left=None if left is None else left - self.flops,
@@ -271,12 +272,6 @@ class SweepTrainer:
         self.runs += len(chosen)
         self.flops += end.flops
         return replace(end, runs_left=end.runs_left + len(missing) - len(chosen))
-
-
-def _simulated_worker(folder: SweepFolder, index: int) -> Worker:
-    from scaling.execute.simulated import SimulatedWorker
-
-    return SimulatedWorker(folder)
 
 
 def _train_on_cluster(

@@ -145,7 +145,7 @@ def _between(ends: tuple[float, float], share: float) -> float:
 class SimulatedWorker(Worker):
     """Takes requests as a worker process does, and answers from the law."""
 
-    def __init__(self, folder: SweepFolder) -> None:
+    def __init__(self, folder: SweepFolder, index: int = 0) -> None:
         self.folder, self._stopped = folder, threading.Event()
         self._requests: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
@@ -158,7 +158,7 @@ class SimulatedWorker(Worker):
                 yield event.model_dump_json()
 
     def _simulate(self, request: TrainRequest) -> Iterator[RunEvent]:
-        lease = self.folder.lease(request.lease) if request.lease else None
+        lease = self.folder.path_of("lease", request.lease) if request.lease else None
         for run in request.group.all_runs():
             device, fingerprint = f"simulated: {run.simulated}", {"simulated": run.simulated}
             source = Provenance(device, None, __version__, fingerprint, request.notes)

@@ -110,7 +110,7 @@ def train_single_run(
     return RunOutcome(
         run_id=run_id,
         outcome=kind,  # type: ignore[arg-type]
-        file=str(folder.run_file(run_id)),
+        file=str(folder.path_of("rows", run_id)),
         reason=folder.reason(run_id) or None,
         is_first=is_first,
         exit_code=codes[kind],

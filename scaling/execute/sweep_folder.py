@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import ValidationError
 
@@ -27,8 +28,17 @@ from scaling.plan import Plan
 from scaling.plan.document import PlanFile, RunOrigin, plan_file
 from scaling.store import run_files
 
+FileKind = Literal["rows", "failure", "checkpoint", "prefix", "lease", "weights"]
+KINDS: dict[FileKind, tuple[str, str]] = {
+    "rows": ("runs", ".parquet"),  # of a finished run, until they are merged with others
+    "failure": ("failures", ".txt"),  # why the last attempt failed, first line first
+    "checkpoint": ("checkpoints", ".npz"),  # the state of an unfinished run
+    "prefix": ("kept", ".npz"),  # from which a longer run continues, once the sweep asks for it
+    "lease": ("leases", ".json"),  # the runs that a process has claimed
+    "weights": ("weights", ".npz"),  # of a run that has ended, where they were kept
+}
 # where temporary files may be left by a kill
-WRITTEN = ("", "runs", "merged", "failures", "checkpoints", "kept", "weights", "leases", "fits")
+WRITTEN = ("", "merged", "fits", *(folder for folder, _ in KINDS.values()))
 CHECKPOINTS = (".npz", ".previous.npz", ".sharded")  # suffixes of a run's checkpoints
 
 
@@ -42,46 +52,28 @@ class SweepFolder:
 
     path: Path
 
-    def run_file(self, run_id: str) -> Path:
-        """A finished run's rows, until they are merged with others."""
-        return self.path / run_files.RUNS / f"{run_id}.parquet"
-
-    def failure(self, run_id: str) -> Path:
-        """Why the last attempt failed, first line first."""
-        return self.path / "failures" / f"{run_id}.txt"
-
-    def checkpoint(self, run_id: str) -> Path:
-        """The state of an unfinished run."""
-        return self.path / "checkpoints" / f"{run_id}.npz"
-
-    def prefix_state(self, run_id: str) -> Path:
-        """The state from which a longer run continues, once the sweep asks for it."""
-        return self.path / "kept" / f"{run_id}.npz"
+    def path_of(self, kind: FileKind, name: str) -> Path:
+        """A file of a run, or the lease of that name."""
+        folder, suffix = KINDS[kind]
+        return self.path / folder / f"{name}{suffix}"
 
     def has_checkpoint(self, run_id: str) -> bool:
         """Whether training of the run (or of the pack of that name) has begun."""
-        path = self.checkpoint(run_id)
+        path = self.path_of("checkpoint", run_id)
         return any(path.with_suffix(suffix).exists() for suffix in CHECKPOINTS)
 
     def reuse_prefix_state(self, run_id: str) -> bool:
         """Make the kept state of a run its checkpoint; whether there was one."""
-        target = self.checkpoint(run_id)
+        target = self.path_of("checkpoint", run_id)
         with files.as_disk_error(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             for suffix in CHECKPOINTS:
                 with contextlib.suppress(FileNotFoundError):
                     os.replace(
-                        self.prefix_state(run_id).with_suffix(suffix), target.with_suffix(suffix)
+                        self.path_of("prefix", run_id).with_suffix(suffix),
+                        target.with_suffix(suffix),
                     )
         return self.has_checkpoint(run_id)
-
-    def lease(self, name: str) -> Path:
-        """The runs that a process has claimed."""
-        return self.path / "leases" / f"{name}.json"
-
-    def weights(self, run_id: str) -> Path:
-        """The parameters of a run that has ended, where they were kept."""
-        return self.path / "weights" / f"{run_id}.npz"
 
     def check_same_sweep(self, sweep: Sweep, simulated: str | None = None) -> None:
         """Raise ScalingError when the folder holds another sweep, or simulated results while these
@@ -150,17 +142,17 @@ class SweepFolder:
 
     def write_failure(self, run_id: str, text: str) -> None:
         """Keep why a run failed."""
-        files.write_lines(self.failure(run_id), text, comment="# ")
+        files.write_lines(self.path_of("failure", run_id), text, comment="# ")
 
     def remove_failure(self, run_id: str) -> None:
         """Forget why the last attempt failed: the run begins anew."""
-        path = self.failure(run_id)
+        path = self.path_of("failure", run_id)
         with files.as_disk_error(path, "remove"):
             path.unlink(missing_ok=True)
 
     def reason(self, run_id: str) -> str:
         """First line of the failure note; empty without one. A corrupt note says so."""
-        path = self.failure(run_id)
+        path = self.path_of("failure", run_id)
         try:
             data = files.read_bytes(path)
         except (FileNotFoundError, NotADirectoryError, files.ChecksumError):
@@ -178,18 +170,6 @@ class SweepFolder:
             path.stem: self.reason(path.stem)
             for path in files.list_files(self.path / "failures", ".txt")
         }
-
-    def corrupt_failures(self) -> list[run_files.CorruptFile]:
-        """The failure notes that are not what was written."""
-        corrupt = []
-        for path in sorted((self.path / "failures").glob("[!.]*.txt")):
-            try:
-                files.check_file(path)
-            except FileNotFoundError:
-                continue
-            except files.ChecksumError as error:
-                corrupt.append(run_files.CorruptFile(path, str(error)))
-        return corrupt
 
     def is_finished(self, run_id: str) -> bool:
         """Whether the run is published."""

@@ -51,7 +51,7 @@ def timing_request(run: RunConfig, execution: Execution) -> dict[str, Any]:
     fields["task"] = {"kind": "text", "seq_len": run.task.seq_len}
     fields.get("evals", {}).pop("samples", None)  # random tokens have no answers
     fields |= {"n_steps": 1000, "optim": {"lr": 1e-3, "schedule": run.optim.schedule}}
-    return {"run": fields, "execution": execution.model_dump(mode="json"), "pack": 1}
+    return {"run": fields, "execution": execution.model_dump(mode="json")}
 
 
 def _time(trials: str, workers: int) -> list[list[float]]:

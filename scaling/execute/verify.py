@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,6 +17,7 @@ from scaling.store import run_files
 State = Literal["whole", "corrupt", "no_checksum"]
 SKIPPED = ("damaged", "logs", "report", "tracking")  # no result depends on them
 CHECKED = (".parquet", ".json", ".txt", ".toml", ".jsonl")
+ALL, PUBLISHED = ("**/*",), ("runs/[!.]*.parquet", "merged/[!.]*.parquet", "failures/[!.]*.txt")
 
 
 @dataclass(frozen=True)
@@ -27,28 +29,32 @@ class FileCheck:
     reason: str = ""
 
 
-def inspect(folder: Path) -> list[FileCheck]:
-    """Check every file. Raises ScalingError when there is no such folder, DiskError."""
-    if not folder.is_dir():
+def inspect(folder: Path, patterns: Sequence[str] = ALL) -> list[FileCheck]:
+    """Check every file, or those that are called so. Every byte is read once.
+
+    Raises ScalingError when there is no such folder, NewerSchemaError, DiskError.
+    """
+    if not files.retry(folder, folder.is_dir):
         raise ScalingError(
             "no such folder", where=folder, remedy="name a folder made by `scaling run`"
         )
-    checks, sums = [], _sums(folder)
-    for path in sorted(folder.rglob("*")):
+    checks, sums = [], _sums(folder) if patterns is ALL else {}
+    listed = files.retry(
+        folder, lambda: sorted({p for each in patterns for p in folder.glob(each)})
+    )
+    for path in listed:
         name = path.relative_to(folder)
         if name.parts[0] in SKIPPED or path.name.endswith((".tmp", ".lock", ".damaged")):
             continue
-        if path.is_file():
-            if path.stat().st_size:
-                checks.append(_check(path, str(name), sums.get(str(name))))
-        elif path.suffix in CHECKED:
-            checks.append(FileCheck(str(name), "corrupt", files.NOT_REGULAR))
+        if path.suffix in CHECKED or (path.is_file() and path.stat().st_size):
+            checks += _check(path, str(name), sums.get(str(name)))
     missing = [name for name in sums if not (folder / name).exists()]
     return checks + [FileCheck(name, "corrupt", "it is missing") for name in missing]
 
 
-def _check(path: Path, name: str, expected: str | None) -> FileCheck:
-    problem = ""
+def _check(path: Path, name: str, expected: str | None) -> list[FileCheck]:
+    """What is known of a file; nothing of one that was removed meanwhile."""
+    problem, has_checksum = "", True
     try:
         if expected is not None:
             is_whole = hashlib.sha256(files.read_bytes(path)).hexdigest() == expected
@@ -56,23 +62,21 @@ def _check(path: Path, name: str, expected: str | None) -> FileCheck:
         elif path.parent.name == "ledger":
             bad = sum(entry is None for entry in entries(path))
             problem = f"{bad} lines are not what was written" if bad else ""
+        elif path.suffix == ".parquet":
+            has_checksum = run_files.check_published(path)
         else:
-            if path.suffix == ".parquet":
-                table = run_files.read_parquet(path)
-                if path.parent.name == run_files.RUNS:
-                    run_files.check_run(table, path)
-            elif path.suffix == ".json":
+            if path.suffix == ".json":
                 files.read_json(path)
-            if not files.check_file(path):
-                reason = "written by an older version, or by hand"
-                return FileCheck(name, "no_checksum", reason)
-    except files.DiskError:
+            has_checksum = files.check_file(path)
+    except (files.DiskError, run_files.NewerSchemaError):
         raise
-    except (files.ChecksumError, ScalingError) as error:
+    except (files.ChecksumError, ScalingError, FileNotFoundError) as error:
+        if not files.exists(path):
+            return []
         problem = error.what if isinstance(error, ScalingError) else str(error)
-    except FileNotFoundError:
-        return FileCheck(name, "whole", "it was replaced meanwhile")
-    return FileCheck(name, "corrupt" if problem else "whole", problem)
+    if problem or has_checksum:
+        return [FileCheck(name, "corrupt" if problem else "whole", problem)]
+    return [FileCheck(name, "no_checksum", "written by an older version, or by hand")]
 
 
 def _sums(folder: Path) -> dict[str, str]:

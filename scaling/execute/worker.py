@@ -176,13 +176,13 @@ def train_group(
 
     def on_run_end(run: RunConfig, params: Any) -> None:
         if request.keep_weights:
-            saved_params.save_params(folder.weights(run.run_id), run, params)
+            saved_params.save_params(folder.path_of("weights", run.run_id), run, params)
 
     outcomes = trainer.train(
         group,
         _open(group.runs[0].task),
-        lambda member: (folder.prefix_state if member in group.extensions else folder.checkpoint)(
-            member.name
+        lambda member: folder.path_of(
+            "prefix" if member in group.extensions else "checkpoint", member.name
         ),
         execution,
         should_stop=should_stop,
@@ -192,7 +192,7 @@ def train_group(
     )
     kinds: dict[str, str] = {run_id: outcome.kind for run_id, outcome in outcomes.items()}
     if distributed.is_first():
-        lease = folder.lease(request.lease) if request.lease else None
+        lease = folder.path_of("lease", request.lease) if request.lease else None
         source = rows.Provenance(
             fingerprint.describe(),
             commit(),
@@ -206,7 +206,7 @@ def train_group(
                 kinds[run.run_id] = ended.event
                 on_event(ended)
     if "stopped" not in kinds.values():
-        checkpointing.discard(folder.checkpoint(group.name), execution)
+        checkpointing.discard(folder.path_of("checkpoint", group.name), execution)
     return kinds
 
 

@@ -115,7 +115,7 @@ def _residual_shifts(
         pool = size[free:] * grown ** (1 / 3)
     place = np.arange(n) if group is None else np.unique(group, return_inverse=True)[1]
     signs = random.choice([-1.0, 1.0], (count, int(place.max()) + 1))[:, place]
-    return np.asarray(signs * random.choice(pool, (count, n)) - residual)
+    return signs * random.choice(pool, (count, n)) - residual
 
 
 def _refitted(drawn: Problem, starts: Array, spread: float) -> Minima:

@@ -13,7 +13,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from scaling.fit.document import Document, FitStatus
-from scaling.fit.frontier.frontier import Cost, Frontier, frontier_of_powers, planned
+from scaling.fit.frontier.budgets import quadratic
+from scaling.fit.frontier.frontier import Cost, Frontier, frontier_of_powers
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.significance import student
 
@@ -23,13 +24,15 @@ FREEDOM = 10.0  # degrees of freedom of the interval's Student t
 SPREAD_SHARE: dict[Quantity, float] = {"loss": 1.0, "n_star": 0.6, "loss_star": 0.6}
 NOISE_SHARE = 0.5  # of the scatter of the runs: part of it is misfit, which the spread holds
 NEAR_OPTIMUM = math.log(2)  # of log N: within it the loss of a run follows L*(C)
+MEASURED = 1e-3  # of log L*: what a parabola through the runs is off by itself
 VOICE = 0.5  # of the largest weight: what weighs less has been contradicted by the later budgets
 
 
 class Candidate(Document):
     """A law or an approach in the combination. `params` are reported parameters of a law,
-    `polynomial` those of the surface, `powers` its frontier (a, n_coef, b, d_coef, E, K, gamma).
-    `errors` are root mean squares of its rolling-origin errors in logs.
+    `polynomial` the centre of log N and log D and the coefficients of the surface, `powers` its
+    frontier (a, n_coef, b, d_coef, E, K, gamma). `errors` are root mean squares of its
+    rolling-origin errors in logs.
     """
 
     name: str
@@ -43,8 +46,8 @@ class Candidate(Document):
     def log_loss(self, n: Array, d: Array) -> Array:
         """log L (n,) at N and D; NaN for an approach that only knows the frontier."""
         if self.polynomial is not None:
-            centre, coefficients = self.polynomial[:2], np.array(self.polynomial[2:])
-            return np.asarray(second_order(n, d, centre) @ coefficients)
+            log_n, log_d, *coefficients = self.polynomial
+            return quadratic(np.log(n) - log_n, np.log(d) - log_d) @ coefficients
         if self.params is None:
             return np.full(np.shape(n), np.nan)
         law = LAWS[self.name]
@@ -56,7 +59,7 @@ class Candidate(Document):
         """
         if self.params is not None and cost.planned is not None:
             return LAWS[self.name].frontier(self.params, cost)
-        return None if self.powers is None else planned(frontier_of_powers(self.powers), cost)
+        return None if self.powers is None else frontier_of_powers(self.powers, cost)
 
 
 class Forecast(Document):
@@ -75,13 +78,15 @@ class Forecast(Document):
 
 class Mixture(NamedTuple):
     """The answers (rows,) in logs, and the parts of their standard errors, which add in squares:
-    the spread of the candidates, the noise of what is measured, and the distance from the data.
+    the spread of the candidates, the noise of what is measured, and the distance from the data;
+    `each` (rows, candidates) is what these say.
     """
 
     mean: Array
     spread: Array
     noise: Array
     distance: Array
+    each: Array
 
     def ends(self, ci: float) -> tuple[Array, Array, Array]:
         """The values (rows,) and the ends of their intervals."""
@@ -89,17 +94,17 @@ class Mixture(NamedTuple):
         half = student(ci, FREEDOM) * error
         return np.exp(self.mean), np.exp(self.mean - half), np.exp(self.mean + half)
 
-    def forecast(self, names: Sequence[str], logs: Array, ci: float) -> Forecast:
+    def forecast(self, names: Sequence[str], ci: float) -> Forecast:
         """The first row, with what the candidates say."""
         value, lo, hi = (float(end[0]) for end in self.ends(ci))
-        said = zip(names, logs[0], strict=True)
+        said = zip(names, self.each[0], strict=True)
         return Forecast(
             value=value,
             lo=lo,
             hi=hi,
-            noise=float(self.noise[0]),
-            spread=float(self.spread[0]),
-            distance=float(self.distance[0]),
+            noise=self.noise[0],
+            spread=self.spread[0],
+            distance=self.distance[0],
             each={name: math.exp(log) for name, log in said if math.isfinite(log)},
         )
 
@@ -108,7 +113,8 @@ class Combination(Document):
     """Candidates with their weights. `growth` is the error that each quantity gains a decade of C
     beyond the `largest` budget, in logs, `noise` the scatter of a run's log loss, `size_noise` that
     of log N* of measured minima, `origins` counts the prefixes that were predicted from, `tested`
-    says over how many decades two of them were, `cost` what N and D cost.
+    says over how many decades two of them were, `missed_minima` counts the measured L* after them
+    that every candidate missed on one side, beyond the interval, `cost` what N and D cost.
     """
 
     candidates: tuple[Candidate, ...]
@@ -118,12 +124,12 @@ class Combination(Document):
     size_noise: float = 0.0
     origins: int
     tested: float = 0.0
+    missed_minima: int = 0
     cost: Cost = Cost()
 
     def loss(self, n: float, d: float, ci: float) -> Forecast:
         """The loss of a new run of N parameters on D tokens."""
-        inputs = np.array([n]), np.array([d])
-        return self._runs(*inputs).forecast(self.names, log_losses(self.candidates, *inputs), ci)
+        return self._runs(np.array([n]), np.array([d])).forecast(self.names, ci)
 
     def losses(self, n: Array, d: Array, ci: float) -> tuple[Array, Array, Array]:
         """The losses (n,) of new runs and the ends of their intervals."""
@@ -131,14 +137,11 @@ class Combination(Document):
 
     def optimum(self, flops: float, quantity: Quantity, ci: float) -> Forecast:
         """N*(C) or L*(C) by `quantity`."""
-        at = np.array([flops])
-        logs = log_optima(self.candidates, at, quantity, self.cost)
-        return self._mix(quantity, logs, at).forecast(self.names, logs, ci)
+        return self._optima(np.array([flops]), quantity).forecast(self.names, ci)
 
     def optima(self, flops: Array, quantity: Quantity, ci: float) -> tuple[Array, Array, Array]:
         """N*(C) or L*(C) at budgets (n,) and the ends of their intervals."""
-        logs = log_optima(self.candidates, flops, quantity, self.cost)
-        return self._mix(quantity, logs, flops).ends(ci)
+        return self._optima(flops, quantity).ends(ci)
 
     @property
     def names(self) -> list[str]:
@@ -156,6 +159,16 @@ class Combination(Document):
         weights = dict(zip(self.names, self.weights("n_star"), strict=True))
         return name not in weights or weights[name] >= VOICE * max(weights.values())
 
+    def missed_by_all(self, quantity: Quantity, decades: Array, logs: Array, ci: float) -> int:
+        """How many measured values every candidate missed on one side, and the interval too, from
+        errors in logs (rows, candidates) so many decades beyond the data.
+        """
+        logs = np.where(self.weights(quantity) > 0, logs, np.nan)
+        _, lo, hi = self._mix(quantity, logs, self.largest * 10**decades).ends(ci)
+        too_high = (np.nanmin(logs, 1) > MEASURED) & (np.log(lo) > MEASURED)
+        too_low = (np.nanmax(logs, 1) < -MEASURED) & (np.log(hi) < -MEASURED)
+        return int((too_high | too_low).sum())
+
     def noise_of(self, quantity: Quantity) -> float:
         """The scatter of what is measured, in logs: part of that of a run, or of a minimum; L* is
         not one run's.
@@ -172,7 +185,12 @@ class Combination(Document):
             SPREAD_SHARE[quantity] * spread,
             np.full_like(mean, self.noise_of(quantity)),
             self.growth.get(quantity, 0.0) * decades,
+            logs,
         )
+
+    def _optima(self, flops: Array, quantity: Quantity) -> Mixture:
+        logs = log_optima(self.candidates, flops, quantity, self.cost)
+        return self._mix(quantity, logs, flops)
 
     def _runs(self, n: Array, d: Array) -> Mixture:
         """The losses of runs: far from the optimum those of the laws, at (N*, D*) that of L*(C),
@@ -181,10 +199,7 @@ class Combination(Document):
         """
         flops = self.cost.flops(n, d)
         laws = self._mix("loss", log_losses(self.candidates, n, d), flops)
-        size, best = (
-            self._mix(quantity, log_optima(self.candidates, flops, quantity, self.cost), flops)
-            for quantity in ("n_star", "loss_star")
-        )
+        size, best = self._optima(flops, "n_star"), self._optima(flops, "loss_star")
         n_star = np.exp(size.mean)
         there = log_losses(self.candidates, n_star, self.cost.tokens(n_star, flops))
         shift = best.mean - self._mix("loss", there, flops).mean
@@ -193,13 +208,12 @@ class Combination(Document):
 
         def between(far: Array, close: Array) -> Array:
             squares = (1 - near) * far**2 + near * np.where(near > 0, close, 0.0) ** 2
-            return np.asarray(np.sqrt(squares))
+            return np.sqrt(squares)
 
-        return Mixture(
-            laws.mean + near * np.where(near > 0, shift, 0.0),
-            between(laws.spread, best.spread),
-            laws.noise,
-            between(laws.distance, best.distance),
+        return laws._replace(
+            mean=laws.mean + near * np.where(near > 0, shift, 0.0),
+            spread=between(laws.spread, best.spread),
+            distance=between(laws.distance, best.distance),
         )
 
 
@@ -220,12 +234,6 @@ def log_optima(
                 usable = (values > 0) & np.isfinite(values)
                 result[usable, column] = np.log(values[usable])
     return result
-
-
-def second_order(n: Array, d: Array, centre: Sequence[float]) -> Array:
-    """Columns (n, 6) of a polynomial of second degree in log N and log D about `centre`."""
-    u, v = np.log(n) - centre[0], np.log(d) - centre[1]
-    return np.stack([np.ones_like(u), u, v, u * u, u * v, v * v], 1)
 
 
 def mean_and_spread(logs: Array, weights: Array) -> tuple[Array, Array]:

@@ -35,7 +35,8 @@ Real = Annotated[float, Strict()]
 Integer = Annotated[int, Strict()]
 PositiveReal = Annotated[float, Strict(), Field(gt=0)]
 PositiveInteger = Annotated[int, Strict(), Field(gt=0)]
-Column = list[Real | None]
+Number = Real | None  # null where it is not finite, or not known
+Column = list[Number]
 
 
 def to_jsonable(value: Any) -> Any:
@@ -133,9 +134,9 @@ class Interval(Document):
     it is open.
     """
 
-    value: Real | None
-    lo: Real | None
-    hi: Real | None
+    value: Number
+    lo: Number
+    hi: Number
 
 
 class Estimate(Document):
@@ -143,10 +144,10 @@ class Estimate(Document):
     or open.
     """
 
-    value: Real | None
-    se: Real | None
-    lo: Real | None
-    hi: Real | None
+    value: Number
+    se: Number
+    lo: Number
+    hi: Number
 
     @classmethod
     def of(cls, value: float, draws: Array | None, ci: float) -> Self:
@@ -178,6 +179,12 @@ def estimates(
         name: Estimate.of(float(value), (draws or {}).get(name), ci)
         for name, value in values.items()
     }
+
+
+def r_squared(measured: Array, predicted: Array) -> float | None:
+    """The share of the variance that a prediction explains; None where there is none."""
+    scatter = float(np.sum((measured - measured.mean()) ** 2)) if len(measured) else 0.0
+    return 1 - float(np.sum((predicted - measured) ** 2)) / scatter if scatter else None
 
 
 def evenly(count: int, most: int) -> Array:

@@ -48,8 +48,11 @@ def estimate(
     """
     data, fixed = Dataset.of(data), dict(fixed or {})
     data_warnings = identifiability.check(law, data, objective, fixed, where)
-    problem = problem_of(law, data.points, objective, delta or DELTA, fixed, one_sided)
+    problem = problem_of(law, data, objective, delta or DELTA, fixed, one_sided)
     best, starts, converged = multistart(problem, None if near is None else law.theta(near))
+    warnings, status = _diagnose(problem, best, starts, converged)
+    if identifiability.collinear(problem.logs) and status is FitStatus.OK:
+        status = FitStatus.NOT_IDENTIFIED
     fit = LawFit(
         law=law,
         data=data,
@@ -57,25 +60,22 @@ def estimate(
         delta=problem.delta,
         theta=problem.raw(best),
         value=float(starts.minima[0].value or 0.0),
-        status=FitStatus.OK,
-        warnings=(),
+        status=status,
+        warnings=(*data_warnings, *warnings),
         starts=starts,
         fixed=fixed,
         one_sided=one_sided,
     )
     if delta is None and problem.objective.kind == "huber" and len(data) < FEW_RUNS:
         inside = int((np.abs(problem.residual(best)) <= DELTA).sum())
-        unit = 1.0 if problem.objective.log else float(problem.loss.mean())
-        if inside < MIN_WITHIN_DELTA * fit.n_free and WIDE_DELTA * fit.noise.sd * unit > DELTA:
-            wide = WIDE_DELTA * fit.noise.sd * unit
+        wide = WIDE_DELTA * fit.noise.sd
+        wide *= 1.0 if problem.objective.log else float(problem.loss.mean())
+        if inside < MIN_WITHIN_DELTA * fit.n_free and wide > DELTA:
             wider = estimate(
                 law, data, objective, wide, fixed=fixed, one_sided=one_sided, where=where
             )
             return replace(wider, delta_from_noise=True)
-    warnings, status = _diagnose(problem, best, starts, converged)
-    if identifiability.collinear(problem.logs) and status is FitStatus.OK:
-        status = FitStatus.NOT_IDENTIFIED
-    return replace(fit, status=status, warnings=(*data_warnings, *warnings))
+    return fit
 
 
 def refit(fit: LawFit, points: Points, near: Mapping[str, float] | None = None) -> LawFit:
@@ -106,48 +106,43 @@ def _diagnose(
     problem: Problem, theta: Array, starts: Starts, converged: bool
 ) -> tuple[list[ResultWarning], FitStatus]:
     """Warnings, and the status they add up to."""
-    law, best, lowest = problem.law, starts.minima[0].params, starts.minima[0].value or 0.0
-    at_bound = [i for i in problem.free if not problem.lower[i] < theta[i] < problem.upper[i]]
-    moving = [i for i in problem.free if i not in at_bound]
-    condition = identifiability.condition(
-        problem.bound(theta[None]).gradient[0, moving].T, problem.weight
-    )
-    rivals = [
-        one for one in starts.minima[1:] if (one.value or 0.0) <= lowest * (1 + NEARLY_AS_GOOD)
-    ]
-    warnings = []
+    law, warnings, (minimum, *others) = problem.law, [], starts.minima
+    best, limit = minimum.params, (minimum.value or 0.0) * (1 + NEARLY_AS_GOOD)
+    rivals = [one.params for one in others if (one.value or 0.0) <= limit]
+    is_inside = (problem.lower < theta) & (theta < problem.upper)
+    at_bound = [i for i in problem.free if not is_inside[i]]
     for name in (law.names[i] for i in at_bound):
         message = f"{name} = {best[name]:.4g} is at its bound: the data do not determine it"
         warnings.append(warn(WarningCode.AT_BOUND, message, param=name))
-    if condition > identifiability.CONDITION:
-        message = (
-            "not identified: parameters trade against each other "
-            f"(condition number {condition:.2g})"
-        )
-        warnings.append(warn(WarningCode.ILL_CONDITIONED, message))
+    moving = problem.bound(theta[None]).gradient[0, is_inside].T
+    condition = identifiability.condition(moving, problem.weight)
+    if is_ill := condition > identifiability.CONDITION:
+        message = f"parameters trade against each other (condition number {condition:.2g})"
+        warnings.append(warn(WarningCode.ILL_CONDITIONED, f"not identified: {message}"))
     if rivals:
-        params = ", ".join(
-            f"{name} {value:.4g}"
-            for name, value in rivals[0].params.items()
-            if value != best.get(name)
-        )
+        params = [f"{k} {value:.4g}" for k, value in rivals[0].items() if value != best.get(k)]
         message = (
             f"starts disagree: {len(rivals)} other minima are within {NEARLY_AS_GOOD:.0%} of the "
-            f"best, the next at {params}"
+            f"best, the next at {', '.join(params)}"
         )
         warnings.append(warn(WarningCode.OTHER_MINIMA, message, count=len(rivals)))
     elif starts.agree < 2 <= starts.tried:
-        message = f"starts disagree: only {starts.agree} of {starts.tried} reached the best minimum"
-        warnings.append(warn(WarningCode.STARTS_DISAGREE, message, agree=starts.agree))
+        warnings.append(starts_disagree(starts))
     if law.floor and (best[law.floor] or 0.0) > (1 - CLOSE_TO_FLOOR) * problem.loss.min():
         message = (
             f"{law.floor} lies within {CLOSE_TO_FLOOR:.0%} of the lowest loss: the data say little "
             "about what is below it"
         )
         warnings.append(warn(WarningCode.NEAR_FLOOR, message))
-    if at_bound or condition > identifiability.CONDITION or rivals:
+    if at_bound or is_ill or rivals:
         return warnings, FitStatus.NOT_IDENTIFIED
     if converged:
         return warnings, FitStatus.OK
     warnings.append(warn(WarningCode.NOT_CONVERGED, "the best start did not converge"))
     return warnings, FitStatus.NOT_CONVERGED
+
+
+def starts_disagree(starts: Starts) -> ResultWarning:
+    """The warning that one start alone reached the best minimum."""
+    message = f"starts disagree: only {starts.agree} of {starts.tried} reached the best minimum"
+    return warn(WarningCode.STARTS_DISAGREE, message, agree=starts.agree)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import get_args
+from typing import Any, get_args
 
 from scaling.accounting import FlopsConvention, NConvention
 from scaling.errors import ScalingError, unknown_choice
@@ -114,6 +114,11 @@ class FitOptions:
             return self
         is_open = self.approach == "parametric" and self.fix is None and self.one_sided == 1.0
         return replace(self, law=HEADLINE_LAW, combined=is_open)
+
+    def changed(self) -> dict[str, Any]:
+        """The options that differ from their defaults."""
+        usual = vars(FitOptions())
+        return {name: each for name, each in vars(self).items() if each != usual[name]}
 
     def fixed(self) -> dict[str, float]:
         """The parameters fixed at given values: `"alpha=0.35,ln A=6.26"`."""

@@ -38,10 +38,22 @@ def check(
     that does not vary, no repeated data.
     """
     inputs, weight = data.points.inputs(law.inputs), data.weight
-    loss = np.asarray(data.points.loss, float)
     free = {name for name in law.names if name not in fixed}
     may_be_zero = law.allows_zero and not objective_named(objective).log
-    _check_values(law, {**inputs, "loss": loss}, may_be_zero, where)
+    for name, column in {**inputs, "loss": data.points.loss}.items():
+        bad, what = ~np.isfinite(column), "finite"
+        if law.terms:  # a formula's inputs may be of either sign
+            bad, what = bad | (column <= 0), "finite and positive"
+            if name == "loss" and may_be_zero:
+                bad &= column != 0
+        if bad.any():
+            first = int(np.argmax(bad))
+            raise ScalingError(
+                f"{name} is not {what} in {int(bad.sum())} of {len(column)} points "
+                f"(the first is {column[first]:g}, point {first + 1})",
+                where=where,
+                remedy="fix or leave out these rows (--where)",
+            )
     if not np.isfinite(weight).all() or (weight < 0).any():
         raise ScalingError(
             "a weight is negative or not finite",
@@ -71,27 +83,9 @@ def check(
         warnings.append(warn(WarningCode.ONE_RATIO, message))
     if len(rows) < MIN_POINTS_PER_PARAM * len(free):
         message = f"{len(rows)} points for {len(free)} parameters: intervals are rough"
-        points, params = len(rows), len(free)
-        warnings.append(warn(WarningCode.FEW_POINTS, message, points=points, params=params))
+        counts = {"points": len(rows), "params": len(free)}
+        warnings.append(warn(WarningCode.FEW_POINTS, message, **counts))
     return tuple(warnings)
-
-
-def _check_values(law: Law, columns: Mapping[str, Array], may_be_zero: bool, where: str) -> None:
-    for name, column in columns.items():
-        if not law.terms:  # a formula's inputs may be of either sign
-            bad, what = ~np.isfinite(column), "finite"
-        else:
-            bad, what = ~(np.isfinite(column) & (column > 0)), "finite and positive"
-            if name == "loss" and may_be_zero:
-                bad &= column != 0
-        if bad.any():
-            first = int(np.argmax(bad))
-            raise ScalingError(
-                f"{name} is not {what} in {int(bad.sum())} of {len(column)} points "
-                f"(the first is {column[first]:g}, point {first + 1})",
-                where=where,
-                remedy="fix or leave out these rows (--where)",
-            )
 
 
 def _check_spread(

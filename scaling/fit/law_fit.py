@@ -9,11 +9,11 @@ from functools import cached_property
 import numpy as np
 
 from scaling.fit.dataset import Dataset
-from scaling.fit.document import Estimate, FitStatus, estimates
+from scaling.fit.document import Estimate, FitStatus, estimates, r_squared
 from scaling.fit.frontier.frontier import Cost, Frontier
 from scaling.fit.laws.law import Law
 from scaling.fit.newton import Problem, problem_of
-from scaling.fit.noise import Noise, residual_noise
+from scaling.fit.noise import Noise, deviates, orthonormal
 from scaling.fit.result import Goodness, Objective, Starts
 from scaling.points.points import Points
 from scaling.warning import ResultWarning
@@ -84,7 +84,7 @@ class LawFit:
     def problem(self) -> Problem:
         """What was minimised."""
         return problem_of(
-            self.law, self.data.points, self.objective, self.delta, self.fixed, self.one_sided
+            self.law, self.data, self.objective, self.delta, self.fixed, self.one_sided
         )
 
     @cached_property
@@ -100,7 +100,8 @@ class LawFit:
             mean = float(problem.loss.mean())
             residual = residual / mean
             design = design * (np.exp(expansion.value[0]) / mean)[:, None]
-        return residual_noise(residual, design, problem.weight)
+        root = np.sqrt(problem.weight / problem.weight.mean())  # `sd` is that of a mean weight
+        return deviates(residual * root, orthonormal(design * root[:, None]))
 
     @cached_property
     def drawn(self) -> dict[str, Array]:
@@ -150,29 +151,22 @@ class LawFit:
         """How well the law fits: relative errors, R2 of the loss above the fitted floor (above 0
         without one), the correlation of the draws, and information criteria of normal log losses.
         """
-        loss, predicted = self.data.points.loss, np.exp(self.predict(self.data.points))
+        loss, predicted = self.data.points.loss, self.law.from_log(self.predict(self.data.points))
         if self.law.signed:
-            predicted = self.predict(self.data.points)
-            left = float(np.mean((predicted - loss) ** 2) / np.var(loss))
-            return Goodness(rmse_percent=None, r2_excess=1 - left)
+            return Goodness(rmse_percent=None, r2_excess=r_squared(loss, predicted))
         weight, positive = self.data.weight, loss > 0
         relative = predicted[positive] / loss[positive] - 1
-        floor = self.values.get(self.law.floor, 0.0) if self.law.floor else 0.0
+        floor = self.values.get(self.law.floor, 0.0)
         excess = loss > floor
-        log_excess = np.log(loss[excess] - floor)
-        missed = np.log(np.maximum(predicted[excess] - floor, 1e-300)) - log_excess
-        scatter = float(np.sum((log_excess - log_excess.mean()) ** 2)) if excess.any() else 0.0
-        correlation = None
+        above, by_law = loss[excess] - floor, np.maximum(predicted[excess] - floor, 1e-300)
+        correlation = aic = bic = None
         names = [name for name in self.law.names if name not in self.fixed]
         if self.draws is not None and len(self.draws.theta) > self.n_free and len(names) > 1:
             free = self.draws.theta[:, [self.law.index(name) for name in names]]
             with np.errstate(invalid="ignore", divide="ignore"):
                 rows = np.corrcoef(free, rowvar=False).tolist()
-            correlation = {
-                name: dict(zip(names, row, strict=True))
-                for name, row in zip(names, rows, strict=True)
-            }
-        aic = bic = None
+            pairs = zip(names, rows, strict=True)
+            correlation = {name: dict(zip(names, row, strict=True)) for name, row in pairs}
         squares = float(np.average(self.residuals**2, weights=weight)) if positive.all() else 0.0
         if squares > 0:
             count, free_count = int((weight > 0).sum()), self.n_free + 1  # and the variance
@@ -181,7 +175,7 @@ class LawFit:
             bic = free_count * np.log(count) - 2 * log_likelihood
         return Goodness(
             rmse_percent=100 * float(np.sqrt(np.mean(relative**2))),
-            r2_excess=1 - float(np.sum(missed**2)) / scatter if scatter else None,
+            r2_excess=r_squared(np.log(above), np.log(by_law)),
             correlation=correlation,
             aic=aic,
             bic=bic,

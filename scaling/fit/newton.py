@@ -18,11 +18,11 @@ from typing import Self
 import numpy as np
 
 from scaling.errors import ScalingError, unknown_choice
+from scaling.fit.dataset import Dataset
 from scaling.fit.laws.derivatives import Bound, Inputs, product
 from scaling.fit.laws.law import Law, units
 from scaling.fit.laws.objectives import Objective
 from scaling.fit.laws.objectives import objective as objective_named
-from scaling.points.points import Points
 
 Array = np.ndarray
 BLOCK = 8192  # numbers in one array of the inner loop: what stays in a core's own cache
@@ -116,13 +116,13 @@ class Problem:
 
 def problem_of(
     law: Law,
-    points: Points,
+    data: Dataset,
     objective: str,
     delta: float,
     fixed: Mapping[str, float] | None = None,
     one_sided: float = 1.0,
 ) -> Problem:
-    """The problem of fitting a law to points, some reported parameters `fixed`, runs above the law
+    """The problem of fitting a law to runs, some reported parameters `fixed`, runs above the law
     counting `one_sided`. Raises ScalingError for unknown names and values out of range.
     """
     if not (np.isfinite(delta) and delta > 0):
@@ -136,11 +136,10 @@ def problem_of(
     penalty = replace(objective_named(objective), above=one_sided)
     if law.signed:  # residuals are differences of what `bind` gives, as those of logs are
         penalty = replace(penalty, log=True)
-    logs = law.logs(points.inputs(law.inputs))
+    logs = law.logs(data.points.inputs(law.inputs))
     means = units(law, logs)
-    loss = np.asarray(points.loss, float)
-    log_loss = np.log(np.maximum(loss, 1e-300))
-    shift = np.array([log_loss.mean() if param.of_loss else 0.0 for param in law.params])
+    loss, typical = np.asarray(data.points.loss, float), data.log_loss.mean()
+    shift = np.array([typical if param.of_loss else 0.0 for param in law.params])
     lower, upper = np.array([param.bounds for param in law.params]).T + shift
     problem = Problem(
         law,
@@ -148,8 +147,8 @@ def problem_of(
         delta,
         {letter: log - means[letter] for letter, log in logs.items()},
         loss,
-        loss if law.signed else log_loss,
-        np.ones(len(loss)) if points.weight is None else np.asarray(points.weight, float),
+        loss if law.signed else data.log_loss,
+        data.weight,
         law.centring(means),
         law.offset(means),
         lower,

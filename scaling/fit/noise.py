@@ -50,24 +50,14 @@ class Noise:
         return self.sd * student(1 - 2 * ALPHA / max(runs, 1), self.freedom)
 
 
-def residual_noise(residual: Array, design: Array, weight: Array | None = None) -> Noise:
-    """The noise and the outliers of residuals (n,) of a fit whose gradient is `design` (n, P).
-
-    `sd` is that of a run of mean weight. Columns that add nothing to the others cost no degree of
-    freedom.
-    """
-    if weight is not None:
-        root = np.sqrt(weight / weight.mean())
-        residual, design = residual * root, design * root[:, None]
-    return deviates(residual, orthonormal(design))
-
-
 def orthonormal(design: Array) -> Array:
-    """An orthonormal basis (n, rank) of the columns of a design (n, P)."""
+    """An orthonormal basis (n, rank) of the columns of a design (n, P): those that add nothing to
+    the others cost no degree of freedom.
+    """
     lengths = np.linalg.norm(design, axis=0)
     scaled = design[:, lengths > 0] / lengths[lengths > 0]
     left, singular, _ = np.linalg.svd(scaled, full_matrices=False)
-    return np.asarray(left[:, singular > 1e-8 * singular.max(initial=0.0)])
+    return left[:, singular > 1e-8 * singular.max(initial=0.0)]
 
 
 def deviates(residual: Array, basis: Array, max_leverage: float = 1 - 1e-6) -> Noise:
@@ -117,9 +107,8 @@ def noise_result(
         return NoiseResult(
             residual_sd=noise.sd, sd=noise.sd, degrees_of_freedom=noise.freedom, basis="residuals"
         )
-    sd, lo, hi = seed_noise(replicates, ci)
-    left, lack = len(replicates.counts) - n_free, None
-    if left > 0 and replicates.squares:
+    (sd, lo, hi), lack = seed_noise(replicates, ci), None
+    if (left := len(replicates.counts) - n_free) > 0 and replicates.squares:
         # the variance of the cells about the law over that within cells (F), and how often chance
         # alone gives more
         between = float((np.bincount(replicates.cell, residual) ** 2 / replicates.counts).sum())

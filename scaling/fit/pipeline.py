@@ -19,16 +19,15 @@ from scaling.fit.diagnostics.flagged_points import flag_points
 from scaling.fit.diagnostics.holdout import holdout, rollout
 from scaling.fit.diagnostics.loss_curve_collapse import collapse
 from scaling.fit.diagnostics.runs_above_law import frontier_gap, runs_above_law
-from scaling.fit.document import FitStatus, estimates, subsample_draws
+from scaling.fit.document import FitStatus, estimates, evenly, subsample_draws
 from scaling.fit.estimate import DELTA
 from scaling.fit.fit_options import TABLE_LAWS, TWO_STAGE, FitOptions
 from scaling.fit.frontier.approaches import agreement, estimate_frontiers
 from scaling.fit.frontier.estimate import FrontierEstimate
 from scaling.fit.frontier.frontier import cap_resamples
 from scaling.fit.frontier.isoflop import grid_bias
-from scaling.fit.frontier.planned_cost import planned_cost
 from scaling.fit.law_fit import LawFit
-from scaling.fit.law_weights import untested_warnings, weigh_laws
+from scaling.fit.law_weights import origin_warnings, weigh_laws
 from scaling.fit.laws.formula import AS_WRITTEN, read_formula
 from scaling.fit.laws.laws import LAWS, sum_of_powers
 from scaling.fit.noise import noise_result, noise_warnings
@@ -81,9 +80,9 @@ def fit(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitResult:
     source = read_source(paths, options.source())
     # draws of what is not identified overflow: null in the document
     with with_location(source_label(paths)), np.errstate(all="ignore"):
-        if source.points.weight is not None and not source.points.weight.all():
-            kept = source.points.take(source.points.weight > 0, "weight 0")
-            source = replace(source, points=kept)
+        weight = source.points.weight
+        if weight is not None and not weight.all():
+            source = replace(source, points=source.points.take(weight > 0, "weight 0"))
         if options.written is not None:
             options, source = _with_points(options, source)
         if options.law == "kaplan-ns":
@@ -107,14 +106,14 @@ def _with_points(options: FitOptions, source: Source) -> tuple[FitOptions, Sourc
     positive terms, inputs and losses; and where losses are negative, the objective of losses in
     the place of that of their logs.
     """
-    law, points, notes = options.written, source.points, source.notes
+    law, points, notes, runs = options.written, source.points, source.notes, source.runs
     assert law is not None
-    runs, others = source.runs, dict(points.others)
     if runs is not None:
-        for name in law.inputs:
-            if name in runs.columns and name not in ("N", "D", "C"):
-                others[name] = runs[name].to_numpy(float)
-        points = replace(points, others=others)
+        names = [
+            name for name in law.inputs if name in runs.columns and name not in ("N", "D", "C")
+        ]
+        measured = {name: runs[name].to_numpy(float) for name in names}
+        points = replace(points, others={**points.others, **measured})
     if (points.loss <= 0).any():
         objective = options.objective or law.default_objective
         objective = objective.removesuffix("-log").replace("lad", "huber")
@@ -146,27 +145,23 @@ def _result(
         reason = error.what
     frontiers = estimate_frontiers(data, source.curves, fit or reason, options)
     isoflop = frontiers["isoflop"]
-    if approach != "parametric" and frontiers[approach].unavailable:
-        raise ScalingError(
-            f"approach {approach}: {frontiers[approach].unavailable}",
-            remedy="see --approach parametric, or add budgets and sizes",
-        )
-    if fit is not None and isoflop.frontier:
-        bias = grid_bias(data.points, fit.law, fit.theta, data.cost)
-        if bias:
+    analyses: Fields = {"holdout": None}
+    warnings: list[ResultWarning] = []
+    if fit is not None:
+        if isoflop.frontier and (bias := grid_bias(data.points, fit.law, fit.theta, data.cost)):
             frontiers["isoflop"] = replace(isoflop, warnings=[*isoflop.warnings, bias])
+        analyses, warnings = _analyses(source, fit, isoflop, options)
     if fit is not None and approach == "parametric":
         headline, head_warnings = _law_headline(fit, options)
     else:
         headline, head_warnings = _frontier_headline(approach, frontiers[approach], options)
-    analyses, warnings = (
-        _analyses(source, fit, isoflop, options) if fit else ({"holdout": None}, [])
-    )
     kaplan, kaplan_warnings = _kaplan(source, options)
-    entropy = None
+    entropy, cost = None, data.cost
     if source.runs is not None:
         from scaling.fit.diagnostics.synthetic_floor import known_entropy
+        from scaling.fit.frontier.planned_cost import planned_cost
 
+        cost = planned_cost(cost, data.points, source.folders, source.model)
         entropy = known_entropy(source.runs, headline["params"].get("E"))
     repeats, repeats_law = repeated_data.repeated_data(data, fit, options)
     return FitResult(
@@ -186,7 +181,7 @@ def _result(
         ),
         source=_source_info(source, options),
         ci=options.ci,
-        cost=planned_cost(data.cost, data.points, source.folders, source.model),
+        cost=cost,
         approaches={
             name: each.result(options.ci, options.bootstrap) for name, each in frontiers.items()
         },
@@ -203,7 +198,7 @@ def _law_headline(fit: LawFit, options: FitOptions) -> tuple[Fields, list[Result
     """Approach 3: parameters, and which of them are identified."""
     profiles, draws, warnings = profile(fit, options.ci), fit.draws, list(fit.warnings)
     open_names = [name for name, interval in profiles.items() if not interval.identified]
-    params = fit.params(options.ci)
+    params, bootstrap = fit.params(options.ci), None
     for name, interval in profiles.items():
         if interval.lo is None or interval.hi is None:  # then a standard error says nothing
             params[name] = params[name].model_copy(update={"se": None})
@@ -214,11 +209,10 @@ def _law_headline(fit: LawFit, options: FitOptions) -> tuple[Fields, list[Result
             "intervals fit about as well"
         )
         warnings.append(warn(WarningCode.NOT_IDENTIFIED, message, params=open_names))
-    bootstrap = None
     if draws is not None:
         if draws.failed > MAX_FAILED * draws.resamples:
-            failed = f"{draws.failed} of {draws.resamples} refits failed"
-            message = f"{failed}: the intervals are too narrow"
+            refits = f"{draws.failed} of {draws.resamples} refits"
+            message = f"{refits} failed: the intervals are too narrow"
             warnings.append(warn(WarningCode.FAILED_RESAMPLES, message, failed=draws.failed))
         bootstrap = Bootstrap(
             kind=draws.kind,
@@ -243,24 +237,26 @@ def _frontier_headline(
     approach: Approach, estimate: FrontierEstimate, options: FitOptions
 ) -> tuple[Fields, list[ResultWarning]]:
     """Approach 1 or 2: N* = n_coef C^a, D* = d_coef C^b, L* = E + K C^-gamma."""
-    assert estimate.frontier is not None
+    if estimate.frontier is None:
+        raise ScalingError(
+            f"approach {approach}: {estimate.unavailable}",
+            remedy="see --approach parametric, or add budgets and sizes",
+        )
     drawn = estimate.draws.powers() if estimate.draws else {}
     count = len(drawn.get("a", ()))
-    bootstrap = None
-    if count:
-        bootstrap = Bootstrap(
-            kind="residual" if approach == "isoflop" else "tracks",
-            resamples=options.bootstrap,
-            seed=options.seed,
-            failed=options.bootstrap - count,
-            draws=subsample_draws(drawn),
-        )
+    bootstrap = Bootstrap(
+        kind="residual" if approach == "isoflop" else "tracks",
+        resamples=options.bootstrap,
+        seed=options.seed,
+        failed=options.bootstrap - count,
+        draws=subsample_draws(drawn),
+    )
     return {
         "objective": Objective(name="least-squares", delta=None, value=None),
         "params": estimates(estimate.frontier.powers(), drawn, options.ci),
         "derived": estimate.exponents(options.ci),
         "status": FitStatus.OK,
-        "bootstrap": bootstrap,
+        "bootstrap": bootstrap if count else None,
     }, list(estimate.warnings)
 
 
@@ -268,7 +264,7 @@ def _analyses(
     source: Source, fit: LawFit, isoflop: FrontierEstimate, options: FitOptions
 ) -> tuple[Fields, list[ResultWarning]]:
     """What is said of the runs by a fitted law, which knows its data."""
-    data, points, ci = fit.data, fit.data.points, options.ci
+    data, ci = fit.data, options.ci
     noise = noise_result(data, fit.residuals, fit.noise, fit.n_free, ci)
     above, curves, run_warnings = None, None, noise_warnings(noise)
     if source.runs is not None and source.evaluations is not None:
@@ -279,10 +275,7 @@ def _analyses(
         run_warnings += above_warnings + curve_warnings
     flagged, without_flagged, deciding = flag_points(fit, isoflop.minima)
     combination = None
-    unique = points.others.get("U")  # the candidates do not know of repeats
-    if options.combined and (
-        unique is None or points.d is None or (points.d <= 1.01 * unique).all()
-    ):
+    if options.combined and not repeated_data.is_repeated(data).any():
         combination = weigh_laws(data, options.objective or "huber-log", options.delta or DELTA)
     budgets = options.n_holdout_budgets()
     held_out, out_warnings = holdout(fit, budgets, ci, options.seed, combination)
@@ -296,31 +289,26 @@ def _analyses(
         "combination": combination,
         "holdout": held_out,
         "rollout": rollout(fit, ci, options.seed) if options.rollout else None,
-    }, [*deciding, *run_warnings, *out_warnings, *untested_warnings(combination)]
+    }, [*deciding, *run_warnings, *out_warnings, *origin_warnings(combination)]
 
 
 def _kaplan(source: Source, options: FitOptions) -> tuple[KaplanFit | None, list[ResultWarning]]:
     """Kaplan's L(N, D) on the same runs, by Kaplan's counting where the source allows it; or why
     there is none.
     """
-    points = source.kaplan or source.points
-    if (
-        options.law == "kaplan"
-        or points.n is None
-        or points.d is None
-        or not {"N", "D"} <= set(LAWS[options.law].inputs)
-    ):
+    data, inputs = Dataset(source.kaplan or source.points), LAWS[options.law].inputs
+    if options.law == "kaplan" or not data.has("ND") or not {"N", "D"} <= set(inputs):
         return None, []
-    resamples = cap_resamples(KAPLAN_RESAMPLES, len(points))
+    resamples = cap_resamples(KAPLAN_RESAMPLES, len(data))
     try:
-        fit = fit_law(Dataset(points), LAWS["kaplan"], options, resamples)
+        fit = fit_law(data, LAWS["kaplan"], options, resamples)
     except ScalingError as error:
         message = f"Kaplan's L(N, D) is not fitted: {error.what}"
         return None, [warn(WarningCode.KAPLAN_UNAVAILABLE, message)]
     return KaplanFit(
         law="kaplan",
         params=fit.params(options.ci),
-        convention=Convention(**points.convention),
+        convention=Convention(**data.points.convention),
         objective=fit.objective_result(),
         status=fit.status,
         warnings=fit.warnings,
@@ -330,21 +318,17 @@ def _kaplan(source: Source, options: FitOptions) -> tuple[KaplanFit | None, list
 
 
 def _source_info(source: Source, options: FitOptions) -> SourceInfo:
-    defaults = FitOptions()
     chosen = ("where", "drop_highest", "cluster", "readout", "eval_set")
     names = (*chosen, "minimum", "fix", "one_sided", "resample")
+    changed = options.changed()
     return SourceInfo(
-        paths=list(source.paths),
+        paths=source.paths,
         digest=source.digest,
-        columns=dict(source.columns),
+        columns=source.columns,
         convention=Convention(**source.points.convention),
-        notes=list(source.notes),
+        notes=source.notes,
         model=ModelContext(**source.model),
-        filters={
-            name: getattr(options, name)
-            for name in names
-            if getattr(options, name) != getattr(defaults, name)
-        },
+        filters={name: changed[name] for name in names if name in changed},
         evaluation=evaluation_of(source.runs, options.eval_set) or None,
     )
 
@@ -354,16 +338,16 @@ def _of_points(points: Points) -> Fields:
     order of the source.
     """
     known = {"n_params": points.n, "tokens": points.d, "flops": points.c, "loss": points.loss}
-    columns = {name: values for name, values in known.items() if values is not None}
-    spans = {**columns, **points.others}
-    if points.n is not None and points.d is not None:
-        spans["tokens_per_param"] = points.d / points.n
-    rows = np.unique(np.linspace(0, len(points) - 1, min(len(points), MAX_POINTS)).astype(int))
+    columns = {
+        name: each for name, each in (known | dict(points.others)).items() if each is not None
+    }
+    ratio = (
+        {} if points.n is None or points.d is None else {"tokens_per_param": points.d / points.n}
+    )
+    rows = evenly(len(points), MAX_POINTS)
     return {
         "n_points": len(points),
         "excluded": [Excluded(reason=reason, count=count) for reason, count in points.excluded],
-        "range": {name: (values.min(), values.max()) for name, values in spans.items()},
-        "data": {
-            name: np.asarray(values)[rows] for name, values in {**columns, **points.others}.items()
-        },
+        "range": {name: (each.min(), each.max()) for name, each in (columns | ratio).items()},
+        "data": {name: each[rows] for name, each in columns.items()},
     }

@@ -5,7 +5,7 @@ plan and report.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -34,6 +34,7 @@ from scaling.fit.document import (
     Estimate,
     FitStatus,
     Integer,
+    Number,
     PositiveInteger,
     Real,
 )
@@ -73,8 +74,8 @@ class Objective(Document):
     """
 
     name: str
-    delta: Real | None
-    value: Real | None
+    delta: Number
+    value: Number
     delta_from_noise: bool = False
 
 
@@ -85,11 +86,11 @@ class Goodness(Document):
     two laws on the same runs the lower one is better.
     """
 
-    rmse_percent: Real | None
-    r2_excess: Real | None
-    correlation: dict[str, dict[str, Real | None]] | None = None
-    aic: Real | None = None
-    bic: Real | None = None
+    rmse_percent: Number
+    r2_excess: Number
+    correlation: dict[str, dict[str, Number]] | None = None
+    aic: Number = None
+    bic: Number = None
 
 
 class Excluded(Document):
@@ -120,11 +121,11 @@ class SourceInfo(Document):
     rows.
     """
 
-    paths: list[str]
+    paths: Sequence[str]
     digest: str
-    columns: dict[str, str]
+    columns: Mapping[str, str]
     convention: Convention
-    notes: list[str] = []
+    notes: Sequence[str] = ()
     model: ModelContext = ModelContext()
     filters: dict[str, Any] = {}
     evaluation: dict[str, Any] | None = None
@@ -133,16 +134,16 @@ class SourceInfo(Document):
 class ProfileInterval(Document):
     """The profile interval of a parameter; an end is null where the data leave it open."""
 
-    lo: Real | None
-    hi: Real | None
+    lo: Number
+    hi: Number
     identified: bool
 
 
 class ObjectiveMinimum(Document):
     """A local minimum of the objective and how many starts ended in it."""
 
-    value: Real | None
-    params: dict[str, Real | None]
+    value: Number
+    params: dict[str, Number]
     starts: Integer
 
 
@@ -175,8 +176,8 @@ class Bootstrap(Document):
 class Power(Document):
     """coef C^exponent."""
 
-    coef: Real | None
-    exponent: Real | None
+    coef: Number
+    exponent: Number
 
 
 class Curve(Document):
@@ -201,9 +202,9 @@ class BudgetMinimum(Document):
     """
 
     flops: Real
-    n_star: Real | None
-    d_star: Real | None
-    loss_star: Real | None
+    n_star: Number
+    d_star: Number
+    loss_star: Number
     n_params: Column | None = None
     tokens: Column | None = None
     loss: Column | None = None
@@ -218,11 +219,11 @@ class FrontierResult(Document):
     unavailable: str | None = None
     a: Estimate | None = None
     b: Estimate | None = None
-    powers: dict[str, Real | None] | None = None
+    powers: dict[str, Number] | None = None
     draws: dict[str, Column] | None = None
     n_star: Power | None = None
     d_star: Power | None = None
-    a_plus_b: Real | None = None
+    a_plus_b: Number = None
     minima: list[BudgetMinimum] = []
     warnings: Warnings = ()
     n_points: int | None = None  # runs used
@@ -243,7 +244,7 @@ class ApproachAgreement(Document):
 
     verdict: Agreement
     disagreeing: Sequence[tuple[str, str]] = ()
-    n_star_ratio: Real | None = None
+    n_star_ratio: Number = None
     message: str
 
 
@@ -266,8 +267,8 @@ class AccuracyStage(Document):
 
     formula: str
     params: dict[str, Estimate]
-    r2: Real | None
-    mae: Real | None
+    r2: Number
+    mae: Number
     status: FitStatus
     warnings: Warnings
     draws: dict[str, Column]
@@ -356,13 +357,17 @@ class FitResult(Document):
         """The result from its file. Raises ScalingError that names the file and what is wrong in
         it.
         """
+
+        def fault(what: str, remedy: str = WRITE_AGAIN) -> ScalingError:
+            return ScalingError(what, where=path, remedy=remedy)
+
         if not path.exists():
             remedy = "name a fit, as `scaling fit SOURCE --out FIT.json` writes it"
-            raise ScalingError("no such file", where=path, remedy=remedy)
+            raise fault("no such file", remedy)
         if path.is_dir():
             fits = sorted(path.glob("fits/*.json"))
             remedy = f"name a fit of it: {fits[0]}" if fits else f"fit it first: scaling fit {path}"
-            raise ScalingError("is a folder and not a fit", where=path, remedy=remedy)
+            raise fault("is a folder and not a fit", remedy)
         from scaling.points.readers import read_bytes
 
         data = read_bytes(path)
@@ -373,21 +378,15 @@ class FitResult(Document):
             values = json.loads(data, parse_int=_bounded_integer)
         except files.ChecksumError as error:
             remedy = 'fit again; or, where you changed it yourself, delete its key "checksum"'
-            what = f"is corrupt or was edited: {error}"
-            raise ScalingError(what, where=path, remedy=remedy) from None
+            raise fault(f"is corrupt or was edited: {error}", remedy) from None
         except (ValueError, RecursionError) as error:
-            what = f"not valid JSON: {str(error)[:120]}"
-            raise ScalingError(what, where=path, remedy=WRITE_AGAIN) from None
+            raise fault(f"not valid JSON: {str(error)[:120]}") from None
         if not isinstance(values, dict) or "schema" not in values:
-            what = "not a fit document: it has no schema"
-            raise ScalingError(what, where=path, remedy=WRITE_AGAIN)
-        if isinstance(values["schema"], int) and values["schema"] != SCHEMA:
-            newer = values["schema"] > SCHEMA
-            raise ScalingError(
-                f"written with fit schema {values['schema']}, this program reads {SCHEMA}",
-                where=path,
-                remedy="update scaling" if newer else "fit again: scaling fit SOURCE",
-            )
+            raise fault("not a fit document: it has no schema")
+        schema = values["schema"]
+        if isinstance(schema, int) and schema != SCHEMA:
+            remedy = "update scaling" if schema > SCHEMA else "fit again: scaling fit SOURCE"
+            raise fault(f"written with fit schema {schema}, this program reads {SCHEMA}", remedy)
         content = {name: value for name, value in values.items() if name not in files.KEYS}
         result = cls.parse(content, str(path), WRITE_AGAIN)
         result._path = path

@@ -79,8 +79,10 @@ class _DeviceShare:
         self.heads = model.n_heads * model.d_head / self.tensor
         self.kv = model.n_kv_heads * model.d_head / self.tensor
         self.ffn = model.d_ff / self.tensor
+        self.expert_rows = 0.0  # what experts read and return
         if model.n_experts > 1:  # the rows of a token's experts, and half as many of padding
             self.ffn *= 1.5 * model.top_k
+            self.expert_rows = (1.5 + 1) * model.top_k * model.d_model
         self.inner = self.ffn * (2 if model.ffn == "swiglu" else 1)
         self.is_fused = execution.attention == "fused"
         scores = model.n_heads * seq_len * (self.blocks + 1) / (2 * self.blocks)
@@ -158,7 +160,8 @@ class _DeviceShare:
         if remat == "products":
             return (2 * d_model + products) * half + of_kernel
         own = 0.0 if self.is_fused else self.scores * half + self.heads * (2 + half)
-        return (4 * d_model + products + attention + self.ffn) * half + of_kernel + own
+        layer = 4 * d_model + self.expert_rows + products + attention + self.ffn
+        return layer * half + of_kernel + own
 
     def _unrolled_words(self) -> float:
         """What XLA's CPU compiler keeps of an unrolled layer: it computes cheap steps again, and

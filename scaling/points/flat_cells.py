@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import takewhile
 from typing import Any
 
@@ -65,33 +66,23 @@ def _plain(cell: Any) -> Any:
 
 
 def _mapping(cell: Any) -> Any:
-    """A dictionary, also from its text or from a list of {"key": ..., "value": ...}, as MLflow
-    writes metrics and parameters, at any depth; {} for a missing cell; others as they are.
-    """
-    if isinstance(cell, str) and cell.strip().startswith("{") and len(cell) < MAX_LITERAL:
-        return _literal(cell)
-    if cell is None or cell == "" or (isinstance(cell, float) and np.isnan(cell)):
+    """A dictionary, also from its text; {} for a missing cell; others as they are."""
+    if cell is None or (isinstance(cell, (str, float)) and (cell == "" or cell != cell)):
         return {}
+    if isinstance(cell, str) and cell.strip().startswith("{") and len(cell) < MAX_LITERAL:
+        for parse in (json.loads, ast.literal_eval):
+            with suppress(ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
+                return _named(parse(without_numpy(cell)))
     return _named(cell)
 
 
 def _named(cell: Any) -> Any:
-    """A cell in which lists of pairs, at any depth, are dictionaries."""
-    if isinstance(cell, list) and cell and all(_is_pair(pair) for pair in cell):
-        return {str(pair["key"]): pair["value"] for pair in cell}
+    """A cell in which lists of {"key": ..., "value": ...}, as MLflow writes metrics and parameters,
+    are dictionaries at any depth.
+    """
     if isinstance(cell, Mapping):
         return {name: _named(value) for name, value in cell.items()}
-    return cell
-
-
-def _is_pair(cell: Any) -> bool:
-    return isinstance(cell, Mapping) and {"key", "value"} <= set(cell)
-
-
-def _literal(text: str) -> Any:
-    for parse in (json.loads, ast.literal_eval):
-        try:
-            return _named(parse(without_numpy(text)))
-        except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
-            continue
-    return text
+    is_pairs = isinstance(cell, list) and all(
+        isinstance(pair, Mapping) and {"key", "value"} <= set(pair) for pair in cell
+    )
+    return {str(pair["key"]): pair["value"] for pair in cell} if cell and is_pairs else cell

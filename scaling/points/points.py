@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -152,23 +152,19 @@ def final_runs(
     for a run without a limit. Nuisance axes are not minimised here. Raises ScalingError when the
     table mixes corpora or tasks, or holds no loss.
     """
-    from scaling.store.rows import DIVERGED, SEED
+    from scaling.store.rows import DIVERGED
 
     is_loss = (table["split"] == "val") & (table["metric"] == "loss")
     ends = table[is_loss].drop_duplicates(["run_id", "step"], keep="last")
     ends = ends.set_index(["run_id", "step"], drop=False)
     losses = ends["value"].astype(float).to_dict()
     diverged = set(table.loc[table["metric"] == DIVERGED, "run_id"])
-    read = cached_run_loader(params, flops)
     excluded: Counter[str] = Counter()
     counts: list[tuple[float, float, float, float, float]] = []
-    runs: list[RunConfig] = []
     cells: list[str] = []
     keys: list[tuple[str, int]] = []
-    firsts = table[["run_id", "config"]].drop_duplicates("run_id").sort_values("run_id")
-    for run_id, text in zip(firsts["run_id"], firsts["config"], strict=True):
-        run, n, c = read(text, f"run {run_id}")
-        runs.append(run)
+    counted = counted_runs(table, params, flops)
+    for run_id, (run, n, c, cell) in counted.items():
         key = (run_id, run.n_steps)
         if run_id in diverged:
             excluded["diverged"] += 1
@@ -179,7 +175,8 @@ def final_runs(
         else:
             keys.append(key)
             counts.append((losses[key], n, run.tokens, c, unique_tokens(run) or run.tokens))
-            cells.append(SEED.sub("", text))
+            cells.append(cell)
+    runs = [each.config for each in counted.values()]
     check_same_origin(runs)
     corpora = sorted({data_id(run.task) for run in runs})
     if len(corpora) > 1:
@@ -227,49 +224,52 @@ def data_id(task: TaskConfig) -> str:
             f"synthetic ({task.n_facts} facts, zipf {task.zipf:g}, {task.n_symbols} symbols, "
             f"data_seed {task.data_seed})"
         )
-    return (
-        (task.digest or task.kind)
-        if isinstance(task, TextTask)
-        else f"{task.kind} {task.canonical()}"
-    )
+    if isinstance(task, TextTask):
+        return task.digest or task.kind
+    return f"{task.kind} {task.canonical()}"
 
 
-def cached_run_loader(
-    params: NConvention, flops: FlopsConvention
-) -> Callable[[str, str], tuple[RunConfig, float, float]]:
-    """A run, its N and its C from the text of its config; runs that differ in their seed alone are
-    read and counted once.
+class CountedRun(NamedTuple):
+    """A run with its N and its C; `cell` is the text of its configuration without the seed."""
+
+    config: RunConfig
+    n: float
+    c: float
+    cell: str
+
+
+def counted_runs(
+    table: pd.DataFrame, params: NConvention, flops: FlopsConvention
+) -> dict[str, CountedRun]:
+    """The runs of a results table by run_id; those that differ in their seed alone are read
+    once.
     """
     from scaling.config.sweep_file import load_run
     from scaling.store.rows import SEED
 
-    known: dict[str, tuple[RunConfig, float, float]] = {}
-
-    def read(text: str, where: str) -> tuple[RunConfig, float, float]:
-        key = SEED.sub("", text)
-        if key not in known:
-            run = load_run(text, where)
+    cells: dict[str, CountedRun] = {}
+    counted: dict[str, CountedRun] = {}
+    firsts = table[["run_id", "config"]].drop_duplicates("run_id").sort_values("run_id")
+    for run_id, text in zip(firsts["run_id"], firsts["config"], strict=True):
+        cell = SEED.sub("", text)
+        if cell not in cells:
+            run = load_run(text, f"run {run_id}")
             n = accounting.n_params(run.model, run.task.seq_len, params)
             c = accounting.train_flops(run.model, run.task.seq_len, run.tokens, flops)
-            known[key] = (run, n, c)
-        return known[key]
-
-    return read
+            cells[cell] = CountedRun(run, n, c, cell)
+        counted[run_id] = cells[cell]
+    return counted
 
 
 def check_same_origin(configs: Iterable[RunConfig]) -> None:
     """Raise ScalingError where simulated runs stand next to real ones, or to those of another
     simulated law.
     """
-    origins = Counter(run.simulated or "" for run in configs)
-    if len(origins) < 2:
-        return
-    counts = [
-        f"{count:,} {f'simulated from {law}' if law else 'trained'}"
-        for law, count in sorted(origins.items())
-    ]
-    raise ScalingError(
-        f"the table mixes runs of different origins: {', '.join(counts)}",
-        remedy="losses of a law and losses of a training do not compare: keep each simulation in a "
-        "folder of its own (--out DIR)",
-    )
+    origins = Counter(f"simulated from {run.simulated}" * bool(run.simulated) for run in configs)
+    if len(origins) > 1:
+        counts = [f"{count:,} {law or 'trained'}" for law, count in sorted(origins.items())]
+        raise ScalingError(
+            f"the table mixes runs of different origins: {', '.join(counts)}",
+            remedy="losses of a law and losses of a training do not compare: keep each simulation "
+            "in a folder of its own (--out DIR)",
+        )

@@ -18,7 +18,6 @@ from scaling.errors import DISK, ScalingError, with_location
 
 if TYPE_CHECKING:  # a fit's document is read without them
     import pandas as pd
-    import pyarrow as pa
 
 IN_MEMORY = Path("DataFrame")  # the location of a table in memory, in messages
 FOLDER = "scaling.folder"  # the attribute of a table that holds the results folder it came from
@@ -174,10 +173,15 @@ def _check_rows(count: int) -> None:
 
 
 def _parquet(data: bytes) -> pd.DataFrame:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
+    # in Arrow's memory: its threads may outlive the interpreter, which must not free it under them
+    buffer = pa.allocate_buffer(len(data))
+    memoryview(buffer).cast("B")[:] = data
+    source = pa.BufferReader(buffer)
     try:
-        file = pq.ParquetFile(_to_arrow(data), page_checksum_verification=True, pre_buffer=False)
+        file = pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=False)
         groups = [file.metadata.row_group(each) for each in range(file.metadata.num_row_groups)]
         _check_rows(file.metadata.num_rows)
         unpacked = sum(group.total_byte_size for group in groups)
@@ -191,14 +195,3 @@ def _parquet(data: bytes) -> pd.DataFrame:
             f"not a readable Parquet file: {type(error).__name__} (it starts with {data[:8]!r})",
             remedy="write it again, or restore it from a copy",
         ) from error
-
-
-def _to_arrow(data: bytes) -> pa.BufferReader:
-    """A copy in Arrow's memory: its threads may outlive the interpreter, which must not free it
-    under them.
-    """
-    import pyarrow as pa
-
-    buffer = pa.allocate_buffer(len(data))
-    memoryview(buffer).cast("B")[:] = data
-    return pa.BufferReader(buffer)

@@ -25,8 +25,8 @@ COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.GtE: operator.ge,
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
-    ast.In: lambda column, values: column.isin(values),
-    ast.NotIn: lambda column, values: ~column.isin(values),
+    ast.In: lambda column, values: pd.Series(column).isin(values),
+    ast.NotIn: lambda column, values: ~pd.Series(column).isin(values),
 }
 FORM = (
     'write comparisons such as: n_params > 1e6 and task == "text" '
@@ -67,7 +67,7 @@ def select(expression: str, columns: Mapping[str, pd.Series]) -> np.ndarray:
         ) from None
 
 
-def _truth(node: ast.expr, columns: Mapping[str, pd.Series]) -> Any:
+def _truth(node: ast.expr, columns: Mapping[str, np.ndarray]) -> Any:
     if isinstance(node, ast.BoolOp):
         combined = np.logical_and if isinstance(node.op, ast.And) else np.logical_or
         return combined.reduce([_truth(part, columns) for part in node.values])
@@ -75,27 +75,21 @@ def _truth(node: ast.expr, columns: Mapping[str, pd.Series]) -> Any:
         return ~np.asarray(_truth(node.operand, columns), bool)
     if isinstance(node, ast.Compare):
         sides = [_operand(side, columns) for side in (node.left, *node.comparators)]
-        if not any(isinstance(side, pd.Series) for side in sides):
+        if not any(isinstance(side, np.ndarray) for side in sides):
             raise ValueError("a comparison without a column")
-        return np.logical_and.reduce(
-            [_compare(op, *pair) for op, pair in zip(node.ops, pairwise(sides), strict=True)]
-        )
+        keep = []
+        for op, (left, right) in zip(node.ops, pairwise(sides), strict=True):
+            is_membership = isinstance(op, (ast.In, ast.NotIn))
+            if is_membership and not (isinstance(left, np.ndarray) and isinstance(right, list)):
+                raise ValueError("in needs a column on its left and a list on its right")
+            if type(op) not in COMPARISONS:
+                raise ValueError("only <, <=, >, >=, ==, !=, in and not in compare")
+            keep.append(np.asarray(COMPARISONS[type(op)](left, right), bool))
+        return np.logical_and.reduce(keep)
     raise ValueError(f"{ast.unparse(node)[:60]!r} is not a comparison")
 
 
-def _compare(op: ast.cmpop, left: Any, right: Any) -> np.ndarray:
-    if isinstance(op, (ast.In, ast.NotIn)) and not (
-        isinstance(left, pd.Series) and isinstance(right, list)
-    ):
-        raise ValueError("in needs a column on its left and a list on its right")
-    if type(op) not in COMPARISONS:
-        raise ValueError("only <, <=, >, >=, ==, !=, in and not in compare")
-    if not isinstance(right, list):
-        left, right = (s.to_numpy() if isinstance(s, pd.Series) else s for s in (left, right))
-    return np.asarray(COMPARISONS[type(op)](left, right), bool)
-
-
-def _operand(node: ast.expr, columns: Mapping[str, pd.Series]) -> Any:
+def _operand(node: ast.expr, columns: Mapping[str, np.ndarray]) -> Any:
     if isinstance(node, ast.Name):
         return columns[node.id]
     try:
@@ -105,7 +99,7 @@ def _operand(node: ast.expr, columns: Mapping[str, pd.Series]) -> Any:
     return list(value) if isinstance(value, (list, tuple, set)) else value
 
 
-def _comparable(column: pd.Series) -> pd.Series:
+def _comparable(column: pd.Series) -> np.ndarray:
     numbers = pd.to_numeric(column, errors="coerce")
     is_number = numbers.notna().eq(column.notna() & column.ne("")).all()
-    return numbers if is_number else column.astype(str).astype(object)
+    return (numbers if is_number else column.astype(str).astype(object)).to_numpy()

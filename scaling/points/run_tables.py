@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scaling import accounting
 from scaling.config import FlopsConvention, ListDesign, NConvention
-from scaling.config.sweep_file import load_run, load_sweep
+from scaling.config.sweep_file import load_sweep
 from scaling.errors import ScalingError, unknown_choice
 from scaling.formatting import flatten
-from scaling.points.points import Points, Source, SourceOptions, cached_run_loader, final_runs
+from scaling.points.points import Points, Source, SourceOptions, counted_runs, final_runs
 from scaling.store import rows
 from scaling.warning import ResultWarning, WarningCode, warn
 
@@ -29,7 +28,8 @@ def assemble(table: pd.DataFrame, sweeps: Sequence[Path], options: SourceOptions
     """Everything that a fit asks of a results table, nuisance axes minimised.
 
     With the schedule `wsd` a run's loss falls in its cooldown only: its evaluations are no
-    `curves`, which compete with finished runs. Raises ScalingError.
+    `curves`, which compete with finished runs. Runs that diverged have N (`n`) and D (`d`) as
+    planned. Raises ScalingError.
     """
     params, flops = options.params, options.flops
     final = table[(table["split"] == "val") & (table["metric"] == "loss")]
@@ -50,6 +50,9 @@ def assemble(table: pd.DataFrame, sweeps: Sequence[Path], options: SourceOptions
         c=6.0 * nonembedding * np.asarray(points.d),
         convention={"params": "nonembedding", "flops": "kaplan"},
     )
+    diverged = table[table["metric"] == rows.DIVERGED].drop_duplicates("run_id")
+    planned = counted_runs(diverged, params, flops)
+    configs = [planned[run_id] for run_id in diverged["run_id"]]
     decayed = any(config["optim"].get("schedule") == "wsd" for config in runs["config"])
     fields = _nuisance_fields(sweeps)
     keep, warnings = _best_of_nuisance(runs, fields)
@@ -65,27 +68,12 @@ def assemble(table: pd.DataFrame, sweeps: Sequence[Path], options: SourceOptions
         evaluations=evaluations,
         curves=None if decayed else evaluations,
         runs=runs.iloc[keep].reset_index(drop=True),
-        diverged=_diverged(table, params),
+        diverged=diverged.reset_index(drop=True).assign(
+            config=[json.loads(text) for text in diverged["config"]],
+            n=[run.n for run in configs],
+            d=[run.config.tokens for run in configs],
+        ),
         warnings=(*group_warnings, *warnings),
-    )
-
-
-def _diverged(table: pd.DataFrame, params: NConvention) -> pd.DataFrame:
-    """One row for each run that diverged: its columns where it did, its configuration as a
-    dictionary, N (`n`) and D (`d`) as planned.
-    """
-    diverged = (
-        table[table["metric"] == rows.DIVERGED].drop_duplicates("run_id").reset_index(drop=True)
-    )
-    planned = [
-        load_run(text, f"run {run_id}")
-        for run_id, text in zip(diverged["run_id"], diverged["config"], strict=True)
-    ]
-    n = [accounting.n_params(run.model, run.task.seq_len, params) for run in planned]
-    return diverged.assign(
-        config=[json.loads(text) for text in diverged["config"]],
-        n=n,
-        d=[run.tokens for run in planned],
     )
 
 
@@ -188,13 +176,9 @@ def curves(
     """Every finite validation loss after step 0, N and C under a convention; `group` is the run."""
     is_loss = (table["split"] == "val") & (table["metric"] == "loss")
     losses = table[is_loss & (table["step"] > 0) & np.isfinite(table["value"])]
-    read = cached_run_loader(params, flops)
-    counted: dict[str, tuple[float, float]] = {}
-    firsts = losses.drop_duplicates("run_id")
-    for run_id, text in zip(firsts["run_id"], firsts["config"], strict=True):
-        run, n_params, whole = read(text, f"run {run_id}")
-        counted[run_id] = (n_params, whole / run.tokens)
-    n, cost = np.array([counted[each] for each in losses["run_id"]], float).reshape(-1, 2).T
+    counted = counted_runs(losses, params, flops)
+    costs = {run_id: (run.n, run.c / run.config.tokens) for run_id, run in counted.items()}
+    n, cost = np.array([costs[each] for each in losses["run_id"]], float).reshape(-1, 2).T
     d = losses["tokens"].to_numpy(float)
     return Points(
         loss=losses["value"].to_numpy(float),

@@ -213,30 +213,27 @@ def _from_results(
             "--columns is for foreign tables; a results folder has its own",
             remedy="use --params and --flops",
         )
-    table, excluded = pd.concat(rows, ignore_index=True), list[tuple[str, int]]()
+    table = pd.concat(rows, ignore_index=True)
+    corrupt, unplanned, unfinished = (
+        [each for part in rows for each in part.attrs.get(name, ())]
+        for name in ("corrupt", "unplanned", "unfinished")
+    )
+    excluded = [("no longer in the plan", len(unplanned)), ("in a corrupt file", len(corrupt))]
     warnings = [
         warn(
             WarningCode.CORRUPT_FILE,
             f"{file}; its run is left out, and `scaling run` retrains it",
             file=str(file),
         )
-        for part in rows
-        for file in part.attrs.get("corrupt", ())
+        for file in corrupt
     ]
-    if unplanned := sum(len(part.attrs.get("unplanned", ())) for part in rows):
-        excluded.append(("no longer in the plan", unplanned))
-        message = (
-            f"{unplanned} finished runs are left out: the folder's plan no longer asks for them"
-        )
-        warnings.append(warn(WarningCode.UNPLANNED_RUNS, message, runs=unplanned))
-    if unfinished := sum(len(part.attrs.get("unfinished", ())) for part in rows):
-        planned = unfinished + table["run_id"].nunique()
-        message = (
-            f"{unfinished} of {planned} planned runs are not trained: `scaling run` trains them"
-        )
-        warnings.append(warn(WarningCode.UNFINISHED_SWEEP, message, runs=unfinished))
-    if corrupt := sum(len(part.attrs.get("corrupt", ())) for part in rows):
-        excluded.append(("in a corrupt file", corrupt))
+    if count := len(unplanned):
+        message = f"{count} finished runs are left out: the folder's plan no longer asks for them"
+        warnings.append(warn(WarningCode.UNPLANNED_RUNS, message, runs=count))
+    if count := len(unfinished):
+        planned = count + table["run_id"].nunique()
+        message = f"{count} of {planned} planned runs are not trained: `scaling run` trains them"
+        warnings.append(warn(WarningCode.UNFINISHED_SWEEP, message, runs=count))
     if options.eval_set:
         table = losses_of_eval_set(table, options.eval_set)
     from scaling.points.run_tables import assemble, constant_lr_losses
@@ -248,12 +245,12 @@ def _from_results(
 
         keep = select_rows(options.where, {str(name): table[name] for name in table.columns})
         filtered = table["run_id"].nunique() - table.loc[keep, "run_id"].nunique()
-        excluded += [(f"--where {options.where}", filtered)] if filtered else []
+        excluded.append((f"--where {options.where}", filtered))
         table = table[keep]
     source = assemble(table, sweeps, options)
 
     def counted(part: Points) -> Points:
-        return replace(part, excluded=(*excluded, *part.excluded))
+        return replace(part, excluded=(*(each for each in excluded if each[1]), *part.excluded))
 
     return replace(
         source,

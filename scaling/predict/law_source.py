@@ -22,11 +22,8 @@ from scaling.fit.fit_options import TABLE_LAWS
 from scaling.fit.frontier.frontier import (
     Cost,
     Frontier,
-    PlannedFrontier,
     frontier_of_powers,
-    planned,
 )
-from scaling.fit.frontier.numeric import NumericFrontier
 from scaling.fit.laws.law import Law
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.laws.published import published
@@ -44,6 +41,7 @@ CARRIED = (  # from fit to prediction
     WarningCode.HOLDOUT_COVERAGE,
     WarningCode.HOLDOUT_ONE_SIDED,
     WarningCode.UNTESTED,
+    WarningCode.MISSED_BY_ALL,
 )
 FRONTIER_ONLY = "frontier"  # in place of a law, where approach 1 or 2 heads the fit
 Draws = Mapping[str, np.ndarray]
@@ -135,8 +133,6 @@ class FittedLaw:
 
 def with_draws(optimum: Frontier, draws: Frontier | None) -> Frontier:
     """A frontier and, after it, each of its draws (1 + R,)."""
-    if isinstance(optimum, NumericFrontier):
-        return optimum.with_draws(cast("NumericFrontier | None", draws))
 
     def column(name: str) -> np.ndarray | None:
         value, drawn = getattr(optimum, name), getattr(draws, name, None)
@@ -145,8 +141,7 @@ def with_draws(optimum: Frontier, draws: Frontier | None) -> Frontier:
         return np.r_[value, np.broadcast_to(np.nan if drawn is None else drawn, np.shape(draws.a))]
 
     columns = {name: column(name) for name in optimum.columns}
-    cost = optimum.cost if isinstance(optimum, PlannedFrontier) else Cost()
-    return planned(Frontier(**columns), cost)
+    return Frontier(**columns, cost=optimum.cost)
 
 
 def sweep_of(source: Path) -> Sweep | None:
@@ -196,7 +191,7 @@ def _of_fit(source: str, result: FitResult) -> FittedLaw:
     cost = result.cost
 
     def measured(powers: Mapping[str, Any]) -> Frontier:
-        return planned(frontier_of_powers(powers), cost)
+        return frontier_of_powers(powers, cost)
 
     law, frontier = result.law, None
     if result.approach != "parametric":

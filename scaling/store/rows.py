@@ -37,6 +37,7 @@ SEED = re.compile(
     r'"seed":(\d+),'
 )  # in the text of a configuration: what differs between runs of one cell
 DIVERGED = "diverged_at_step"
+EndKind = Literal["done", "diverged", "failed", "stopped"]  # how a run ends in a session
 
 
 @dataclass(frozen=True)

@@ -231,7 +231,7 @@ def _read_listed(folder: Path, names: list[str]) -> FolderRows:
                 raise _ConcurrentlyRemoved from None
             if isinstance(error, (files.DiskError, NewerSchemaError)):
                 raise
-            content.corrupt_files.append(CorruptFile(path, error.what, _run_ids(path)))
+            content.corrupt_files.append(CorruptFile(path, error.what, run_ids_of(path)))
             continue
         run_ids = {path.stem} if is_single else set(table["run_id"].unique().to_pylist())
         tables.append(_only(table, run_ids - seen) if run_ids & seen else table)
@@ -240,11 +240,11 @@ def _read_listed(folder: Path, names: list[str]) -> FolderRows:
     return content
 
 
-def _run_ids(path: Path) -> tuple[str, ...]:
+def run_ids_of(path: Path) -> tuple[str, ...]:
     """The runs of a file, by its name or its index."""
     if path.parent.name == MERGED:
         return tuple(index(path))
-    return (path.stem,) if RUN_ID.fullmatch(path.stem) else ()
+    return (path.stem,) if path.parent.name == RUNS and RUN_ID.fullmatch(path.stem) else ()
 
 
 def _only(table: pa.Table, run_ids: Iterable[str]) -> pa.Table:
@@ -358,25 +358,15 @@ def read_run(folder: Path, run_id: str) -> pd.DataFrame:
     return table.to_pandas(use_threads=False)
 
 
-def corrupt_files(folder: Path) -> list[CorruptFile]:
-    """The published files that are not what was written, each with its runs. Every byte is read
-    once. Raises DiskError.
+def check_published(path: Path) -> bool:
+    """Whether a published file carries a checksum. Raises ScalingError, ChecksumError where it is
+    not what was written.
     """
-    corrupt: list[CorruptFile] = []
-    listed = [*run_files(folder), *merged_files(folder)]
-    present = [path for name in (RUNS, MERGED) for path in (folder / name).glob("[!.]*.parquet")]
-    for path in [*listed, *sorted(set(present) - set(listed))]:  # these are no regular files
-        try:
-            if path.parent.name == RUNS:
-                check_run(read_parquet(path), path)
-            elif not files.check_file(path):
-                check_columns(read_parquet(path), path)
-        except FileNotFoundError:
-            continue  # compacted meanwhile
-        except (files.DiskError, NewerSchemaError):
-            raise
-        except (ScalingError, files.ChecksumError) as error:
-            if files.exists(path):
-                reason = error.what if isinstance(error, ScalingError) else str(error)
-                corrupt.append(CorruptFile(path, reason, _run_ids(path)))
-    return corrupt
+    if path.parent.name == MERGED and files.check_file(path):
+        return True
+    table = read_parquet(path)
+    if path.parent.name == RUNS:
+        check_run(table, path)
+    elif path.parent.name == MERGED:
+        check_columns(table, path)
+    return CHECKSUM_KEY.encode() in (table.schema.metadata or {})

@@ -26,6 +26,8 @@ from scaling.render.table import Table
 from scaling.studies import runs
 from scaling.studies.study import Claim, Interval, Study, record_table
 
+Array = np.ndarray
+
 METRIC = "loss_at_position"
 RESAMPLES = 400
 MAX_CORRELATION = 0.99  # of the errors of neighbouring positions
@@ -55,8 +57,8 @@ class PositionCurve:
     n_params: int
     tokens: int
     seeds: int
-    context: np.ndarray
-    loss: np.ndarray
+    context: Array
+    loss: Array
     params: Mapping[str, Interval] = field(default_factory=dict)
     chi2: float | None = None
     unavailable: str = ""
@@ -125,21 +127,19 @@ def _fit_curve(cell: pd.DataFrame) -> PositionCurve:
     )
 
 
-def _correlated_noise(residual: np.ndarray) -> np.ndarray:
+def _correlated_noise(residual: Array) -> Array:
     """Normal errors (RESAMPLES, n), correlated as the residuals (n,) of neighbouring positions are
     (first-order autoregression): the same windows stand behind all positions.
     """
-    correlation = 0.0
-    if residual.any():
-        neighbours = residual[1:] @ residual[:-1] / float(residual @ residual)
-        correlation = float(np.clip(neighbours, 0.0, MAX_CORRELATION))
+    neighbours = residual[1:] @ residual[:-1] / max(float(residual @ residual), 1e-300)
+    correlation = float(np.clip(neighbours, 0.0, MAX_CORRELATION))
     noise = np.random.default_rng(0).standard_normal((RESAMPLES, len(residual)))
     for i in range(1, len(residual)):
         noise[:, i] = correlation * noise[:, i - 1] + math.sqrt(1 - correlation**2) * noise[:, i]
     return noise
 
 
-def _intervals(fit: LawFit, points: Points, losses: np.ndarray) -> dict[str, Interval]:
+def _intervals(fit: LawFit, points: Points, losses: Array) -> dict[str, Interval]:
     """95 % intervals by a parametric bootstrap (Efron and Tibshirani 1993, section 6.5): refits to
     drawn losses (RESAMPLES, n).
     """
@@ -151,31 +151,27 @@ def _intervals(fit: LawFit, points: Points, losses: np.ndarray) -> dict[str, Int
     return {name: Interval.of_draws(value, draws[name]) for name, value in fit.values.items()}
 
 
-def claims(curves: Sequence[PositionCurve]) -> list[Claim]:
+def claims(curves: Sequence[PositionCurve]) -> Iterator[Claim]:
     """For each size the exponent with its interval and the fit of the law; whether larger models
     gain more from context.
     """
-    made: list[Claim] = []
     for curve in curves:
+        measured, holds = f"not fitted: {curve.unavailable}", None
+        if curve.params:
+            g = curve.params["g"]
+            measured = f"{g:.3f}, chi2 {curve.chi2:.2f} per position"
+            holds = g.lo <= g.value <= g.hi and g.lo > 0
         quantity = f"g, {format_count(curve.n_params)} parameters"
         expected = "L(T) = E + A T^-g from 1 token on, with 95 % interval"
-        if not curve.params:
-            made.append(Claim(quantity, expected, f"not fitted: {curve.unavailable}", None))
-            continue
-        g = curve.params["g"]
-        measured = f"{g:.3f}, chi2 {curve.chi2:.2f} per position"
-        made.append(Claim(quantity, expected, measured, g.lo <= g.value <= g.hi and g.lo > 0))
-    if len(curves) > 1:
-        gains = [curve.gain for curve in curves]
-        made.append(
-            Claim(
-                "loss after one token less that in the second half of the window, by size",
-                "larger models gain more (Kaplan 2020, appendix D.5)",
-                ", ".join(f"{gain:.3f}" for gain in gains) + " nats",
-                gains == sorted(gains),
-            )
+        yield Claim(quantity, expected, measured, holds)
+    gains = [curve.gain for curve in curves]
+    if len(gains) > 1:
+        yield Claim(
+            "loss after one token less that in the second half of the window, by size",
+            "larger models gain more (Kaplan 2020, appendix D.5)",
+            ", ".join(f"{gain:.3f}" for gain in gains) + " nats",
+            gains == sorted(gains),
         )
-    return made
 
 
 def figures(curves: Sequence[PositionCurve]) -> Iterator[Figure]:

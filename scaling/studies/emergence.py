@@ -14,13 +14,23 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from pandas import DataFrame
 from scipy.optimize import isotonic_regression
 
 from scaling.fit.estimate import estimate
 from scaling.fit.laws.laws import LAWS
 from scaling.formatting import format_count
 from scaling.points.points import Points
-from scaling.render.figure import Axis, ColorScale, Figure, Line, Markers, ReferenceLine, Trace
+from scaling.render.figure import (
+    Axis,
+    ColorScale,
+    Dash,
+    Figure,
+    Line,
+    Markers,
+    ReferenceLine,
+    Trace,
+)
 from scaling.render.table import Table, number
 from scaling.studies import runs
 from scaling.studies.sharpness import (
@@ -33,6 +43,8 @@ from scaling.studies.sharpness import (
     trend,
 )
 from scaling.studies.study import Claim, Interval, Study, record_table
+
+Array = np.ndarray
 
 NAMES: Mapping[str, str] = {
     "exact_match": "exact match",
@@ -73,8 +85,8 @@ class CurveFit(NamedTuple):
     formula: str
     rss: float
     aic: float
-    x: np.ndarray
-    y: np.ndarray
+    x: Array
+    y: Array
 
 
 class LikelihoodCurve(NamedTuple):
@@ -82,8 +94,8 @@ class LikelihoodCurve(NamedTuple):
     order of x. `r2` is the share of the variance of exact match that it explains.
     """
 
-    x: np.ndarray
-    y: np.ndarray
+    x: Array
+    y: Array
     r2: float
 
 
@@ -95,8 +107,8 @@ class EmergenceStudy:
     `n_excluded` runs differ from the others of their size in more than the seed.
     """
 
-    points: pd.DataFrame
-    final: pd.DataFrame
+    points: DataFrame
+    final: DataFrame
     trends: Mapping[str, Trend]
     curve_fits: list[CurveFit]
     likelihood_curve: LikelihoodCurve
@@ -113,7 +125,7 @@ class EmergenceStudy:
         return self.n_settled >= ALL_OR_NOTHING * self.n_digits
 
 
-def analyze(rows: pd.DataFrame) -> EmergenceStudy | None:
+def analyze(rows: DataFrame) -> EmergenceStudy | None:
     """The addition ladder in a table; None without three sizes whose exact match changes, or where
     operands are not uniform over all numbers.
     """
@@ -148,7 +160,7 @@ def analyze(rows: pd.DataFrame) -> EmergenceStudy | None:
     )
 
 
-def checkpoints(rows: pd.DataFrame) -> pd.DataFrame:
+def checkpoints(rows: DataFrame) -> DataFrame:
     """One row per run and step.
 
     Columns: run_id, seed, step, n, digits of an answer, `NAMES` (absent: nan), `nll` in nats per
@@ -165,7 +177,7 @@ def checkpoints(rows: pd.DataFrame) -> pd.DataFrame:
     return table.rename(columns={"n_params": "n"})
 
 
-def fit_curves(final: pd.DataFrame) -> list[CurveFit]:
+def fit_curves(final: DataFrame) -> list[CurveFit]:
     """The sigmoid 1 / (1 + (N_0 / N)^k) and the power law K N^a on the exact match of all runs; two
     free parameters each.
     """
@@ -185,7 +197,7 @@ def fit_curves(final: pd.DataFrame) -> list[CurveFit]:
     return made
 
 
-def fit_likelihood_curve(points: pd.DataFrame) -> LikelihoodCurve:
+def fit_likelihood_curve(points: DataFrame) -> LikelihoodCurve:
     """Isotonic regression of exact match on log-likelihood: it is only assumed to fall."""
     x, y = points.sort_values("nll", kind="stable")[["nll", "exact_match"]].to_numpy(float).T
     fitted, variance = isotonic_regression(y, increasing=False).x, float(np.var(y))
@@ -193,47 +205,63 @@ def fit_likelihood_curve(points: pd.DataFrame) -> LikelihoodCurve:
     return LikelihoodCurve(x, fitted, r2)
 
 
-def claims(study: EmergenceStudy) -> list[Claim]:
+def claims(study: EmergenceStudy) -> Iterator[Claim]:
     """Metrics, products of accuracies, curves over N and along training, seeds, and the two
     decisions.
     """
-    final, seeds = study.final, study.threshold
+    final, seeds, curve = study.final, study.threshold, study.likelihood_curve
     product, power = ((final[by] - final["exact_match"]).abs() for by in ("product", "power"))
-    (sigmoid, power_law), curve = study.curve_fits, study.likelihood_curve
+    sigmoid, power_law = study.curve_fits
     names = [NAMES[name] for name in NAMES if name in study.trends]
-    measured, has_all = f"{len(names)}: {', '.join(names)}", len(names) == len(NAMES)
-    made = [Claim("metrics on the same checkpoints", f"{len(NAMES)}", measured, has_all)]
-    measured = f"at most {product.max():.4f}, mean {product.mean():.4f} in {len(product)} runs"
-    expected, is_near = f"within {MAX_PRODUCT_ERROR:g} in every run", product <= MAX_PRODUCT_ERROR
-    quantity = "product of per-position accuracies minus exact match"
-    made.append(Claim(quantity, expected, measured, bool(is_near.all())))
-    measured = f"at most {power.max():.3f}, mean {power.mean():.3f}"
-    quantity = "(mean token accuracy)^digits minus exact match"
-    is_larger = bool(power.max() > product.max())
-    made.append(Claim(quantity, "larger error than the product", measured, is_larger))
-    measured = f"residual sum of squares {sigmoid.rss:.3g} and {power_law.rss:.3g}, "
-    measured += f"AIC lower by {power_law.aic - sigmoid.aic:.1f}"
-    quantity = "exact match against N, sigmoid and power law of two parameters each"
-    is_lower = sigmoid.aic < power_law.aic
-    made.append(Claim(quantity, "sigmoid has the lower AIC", measured, is_lower))
-    enough = True if len(seeds.values) >= MIN_SEEDS else None
-    quantity = "exact match of the seeds at the threshold, Sarle's coefficient"
-    made.append(Claim(quantity, f"reported for {MIN_SEEDS} seeds", str(seeds), enough))
-    measured = f"{curve.r2:.1%} of the variance of {len(curve.x)} checkpoints"
-    expected = f"one falling curve explains {MIN_CURVE_R2:.0%}"
-    quantity = "exact match a function of log-likelihood along training"
-    made.append(Claim(quantity, expected, measured, curve.r2 >= MIN_CURVE_R2))
+    yield Claim(
+        "metrics on the same checkpoints",
+        f"{len(NAMES)}",
+        f"{len(names)}: {', '.join(names)}",
+        len(names) == len(NAMES),
+    )
+    yield Claim(
+        "product of per-position accuracies minus exact match",
+        f"within {MAX_PRODUCT_ERROR:g} in every run",
+        f"at most {product.max():.4f}, mean {product.mean():.4f} in {len(product)} runs",
+        bool((product <= MAX_PRODUCT_ERROR).all()),
+    )
+    yield Claim(
+        "(mean token accuracy)^digits minus exact match",
+        "larger error than the product",
+        f"at most {power.max():.3f}, mean {power.mean():.3f}",
+        bool(power.max() > product.max()),
+    )
+    yield Claim(
+        "exact match against N, sigmoid and power law of two parameters each",
+        "sigmoid has the lower AIC",
+        f"residual sum of squares {sigmoid.rss:.3g} and {power_law.rss:.3g}, "
+        f"AIC lower by {power_law.aic - sigmoid.aic:.1f}",
+        sigmoid.aic < power_law.aic,
+    )
+    yield Claim(
+        "exact match of the seeds at the threshold, Sarle's coefficient",
+        f"reported for {MIN_SEEDS} seeds",
+        str(seeds),
+        True if len(seeds.values) >= MIN_SEEDS else None,
+    )
+    yield Claim(
+        "exact match a function of log-likelihood along training",
+        f"one falling curve explains {MIN_CURVE_R2:.0%}",
+        f"{curve.r2:.1%} of the variance of {len(curve.x)} checkpoints",
+        curve.r2 >= MIN_CURVE_R2,
+    )
     effect = "metric effect: sharpness in N of exact match over that of log-likelihood"
     jump = "transition: share of log-likelihood's range within one doubling of N"
     for quantity, decision in ((effect, study.metric_effect), (jump, study.transition)):
-        expected, verdict = f"yes if {decision.limit:g} or more", decision.verdict
-        measured = f"{decision}: {VERDICTS[verdict]}"
-        made.append(Claim(quantity, expected, measured, None if verdict is None else True))
-    measured = f"{study.n_settled} of {study.n_digits}"
-    expected = f"all or nothing: {ALL_OR_NOTHING:.0%}"
-    quantity = "digits that runs guess or know, not half-learned"
-    holds = study.is_all_or_nothing if study.n_digits else None
-    return [*made, Claim(quantity, expected, measured, holds)]
+        measured = f"{decision}: {VERDICTS[decision.verdict]}"
+        is_settled = None if decision.verdict is None else True
+        yield Claim(quantity, f"yes if {decision.limit:g} or more", measured, is_settled)
+    yield Claim(
+        "digits that runs guess or know, not half-learned",
+        f"all or nothing: {ALL_OR_NOTHING:.0%}",
+        f"{study.n_settled} of {study.n_digits}",
+        study.is_all_or_nothing if study.n_digits else None,
+    )
 
 
 def notes(study: EmergenceStudy) -> list[str]:
@@ -272,8 +300,8 @@ def figures(study: EmergenceStudy) -> Iterator[Figure]:
     traces: list[Trace] = []
     for index, name in enumerate(name for name in NAMES if name in study.trends):
         trend, value = study.trends[name], final[name].to_numpy(float)
-        line = Line(trend.n, trend.share(trend.value), NAMES[name], index, "dash")
-        traces.append(line if index else replace(line, dash="solid", width=3.0))
+        look: tuple[Dash, float] = ("dash", 2.0) if index else ("solid", 3.0)
+        traces.append(Line(trend.n, trend.share(trend.value), NAMES[name], index, *look))
         traces.append(Markers(n, trend.share(value), "", index, "circle", 4.5))
     caption = (
         "The same checkpoints under each metric, scaled from its value at the smallest size (0) to "
@@ -288,8 +316,7 @@ def figures(study: EmergenceStudy) -> Iterator[Figure]:
         for colour, fit in enumerate(study.curve_fits)
     ]
     traces.append(Markers(n, match, "runs", "ink", "circle", 6))
-    title = "Sigmoid or power law"
-    yield Figure("emergence-fits", title, caption, N_AXIS, MATCH_AXIS, traces)
+    yield Figure("emergence-fits", "Sigmoid or power law", caption, N_AXIS, MATCH_AXIS, traces)
     yield _seeds(study)
     power, product, measured = points[["power", "product", "exact_match"]].to_numpy(float).T
     traces = [
@@ -300,8 +327,8 @@ def figures(study: EmergenceStudy) -> Iterator[Figure]:
     caption = (
         "Every checkpoint of every run: its exact match against two predictions from single digits."
     )
-    title, axes = "Exact match from single digits", (Axis("predicted"), MATCH_AXIS)
-    yield Figure("emergence-product", title, caption, *axes, traces)
+    title, x = "Exact match from single digits", Axis("predicted")
+    yield Figure("emergence-product", title, caption, x, MATCH_AXIS, traces)
     ramp, curve, traces = ColorScale.of(points["n"].to_numpy()), study.likelihood_curve, []
     for size, of_size in points.groupby("n"):
         nll, of_runs = of_size[["nll", "exact_match"]].to_numpy(float).T
@@ -317,8 +344,8 @@ def figures(study: EmergenceStudy) -> Iterator[Figure]:
         "All checkpoints along training. Where they share one curve, exact match is a function of "
         "log-likelihood; its bend is the metric's and the same for every size."
     )
-    axes, title = (Axis("negative log-likelihood, nats per digit"), MATCH_AXIS), "Along training"
-    yield Figure("emergence-training", title, caption, *axes, traces, ramp)
+    x = Axis("negative log-likelihood, nats per digit")
+    yield Figure("emergence-training", "Along training", caption, x, MATCH_AXIS, traces, ramp)
 
 
 def _seeds(study: EmergenceStudy) -> Figure:
@@ -328,15 +355,14 @@ def _seeds(study: EmergenceStudy) -> Figure:
     last = by_size["n"].transform("size") - 1
     offset = (2 * by_size.cumcount() / last.clip(1) - 1).where(last > 0, 0.0)
     spread = final.assign(x=final["n"] * np.exp(SPREAD * offset))
+    is_threshold, label = spread["n"] == seeds.n, f"threshold, {len(seeds.values)} seeds"
     traces: list[Trace] = []
-    at_threshold, label = final["n"] == seeds.n, f"threshold, {len(seeds.values)} seeds"
     for of_kind, look in (
-        (spread[at_threshold], Markers([], [], label, 1, "diamond", 9)),
-        (spread[~at_threshold], Markers([], [], "other sizes", 0, "circle", 6)),
+        (spread[is_threshold], Markers([], [], label, 1, "diamond", 9)),
+        (spread[~is_threshold], Markers([], [], "other sizes", 0, "circle", 6)),
     ):
         x, y = of_kind[["x", "exact_match"]].to_numpy(float).T
         traces.append(replace(look, x=x, y=y, notes=[f"seed {seed}" for seed in of_kind["seed"]]))
-    traces.append(ReferenceLine(y=0.5))
     bimodality = "the seeds do not differ"
     if np.isfinite(seeds.sarle):
         uniform = f"(two points 1, uniform {UNIFORM_SARLE:.2f})"
@@ -345,8 +371,9 @@ def _seeds(study: EmergenceStudy) -> Figure:
         "Exact match of each seed, next to each other at their size. At the threshold "
         f"{bimodality}; so few seeds cannot settle whether there are two peaks."
     )
-    y_axis = Axis("exact match", range=(-0.04, 1.04))
-    return Figure("emergence-seeds", "Seeds at the threshold", caption, N_AXIS, y_axis, traces)
+    y_axis, title = Axis("exact match", range=(-0.04, 1.04)), "Seeds at the threshold"
+    traces.append(ReferenceLine(y=0.5))
+    return Figure("emergence-seeds", title, caption, N_AXIS, y_axis, traces)
 
 
 def tables(study: EmergenceStudy) -> Iterator[Table | None]:
@@ -371,18 +398,18 @@ def tables(study: EmergenceStudy) -> Iterator[Table | None]:
     rough, count = ("share of range per doubling",), ("N halfway",)
     title = "How sharp each metric is"
     yield record_table("emergence-metrics", title, records, caption, rough=rough, count=count)
-    ladder = [
-        {
-            "N": float(of_size["n"].iloc[0]),
-            "seeds": len(of_size),
-            "exact match": Interval.of_range(of_size["exact_match"].to_numpy()),
-            "token accuracy": float(of_size["token_accuracy"].mean()),
-            "nats per digit": float(of_size["nll"].mean()),
+    by_size = study.final.groupby("n")
+    ladder = by_size.agg(
+        **{
+            "seeds": ("n", "size"),
+            "exact match": ("exact_match", Interval.of_range),
+            "token accuracy": ("token_accuracy", "mean"),
+            "nats per digit": ("nll", "mean"),
         }
-        for _, of_size in study.final.groupby("n")
-    ]
+    )
     caption = "Exact match: mean, minimum and maximum over seeds."
-    yield record_table("emergence-sizes", "The ladder", ladder, caption)
+    rows = ladder.reset_index(names="N").astype({"N": float}).to_dict("records")
+    yield record_table("emergence-sizes", "The ladder", rows, caption)
 
 
 TITLE = "Emergence: metric or transition?"

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+from pandas import DataFrame
 
 from scaling.config import ModularTask
 from scaling.render.figure import Axis, Figure, Line, Markers, ReferenceLine, Trace
@@ -101,11 +102,11 @@ class GrokkingStudy:
     differ; `n_unused` counts runs that fit in nowhere.
     """
 
-    curves: pd.DataFrame
+    curves: DataFrame
     task: ModularTask
-    baseline: pd.DataFrame
-    control: pd.DataFrame
-    rates: pd.DataFrame
+    baseline: DataFrame
+    control: DataFrame
+    rates: DataFrame
     by_fraction: DelayLaw | None
     by_decay: DelayLaw | None
     n_unused: int
@@ -127,7 +128,7 @@ def first_step_at(step: np.ndarray, accuracy: np.ndarray) -> float | None:
     return float(step[i - 1] * (step[i] / step[i - 1]) ** share)
 
 
-def modular_runs(rows: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
+def modular_runs(rows: DataFrame, curves: DataFrame) -> DataFrame:
     """Each run with the share trained on, weight decay, learning rate, the `other` settings of
     model and task, the step `fitted` at which it answers the training equations and the step
     `generalized` at which it answers those held out (nan for never), and the `delay` between (nan
@@ -147,12 +148,12 @@ def modular_runs(rows: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
             (run_id, run["seed"].iloc[0], *setting, *dates, run["test"].max(), run["step"].max())
         )
     names = ["run_id", "seed", *SETTING, "fitted", "generalized", "highest", "steps"]
-    table = pd.DataFrame(made, columns=names).astype({"fitted": float, "generalized": float})
+    table = DataFrame(made, columns=names).astype({"fitted": float, "generalized": float})
     delay = table["generalized"] - table["fitted"]
     return table.assign(delay=delay.where(delay > 0)).sort_values([*SETTING[:3], "seed"])
 
 
-def analyze(rows: pd.DataFrame) -> GrokkingStudy | None:
+def analyze(rows: DataFrame) -> GrokkingStudy | None:
     """Group the runs of a table; None where it holds no modular run with weight decay."""
     rows = rows[rows["task"] == "modular"]
     curves = runs.along(rows, train=("accuracy", "train"), test="accuracy")
@@ -160,7 +161,7 @@ def analyze(rows: pd.DataFrame) -> GrokkingStudy | None:
     decayed = table[table["decay"] > 0]
     usual = {name: decayed[name].mode().head(1) for name in SETTING}
 
-    def usual_but_for(among: pd.DataFrame, *fields: str) -> pd.DataFrame:
+    def usual_but_for(among: DataFrame, *fields: str) -> DataFrame:
         for name in set(SETTING).difference(fields):
             among = among[among[name].isin(usual[name])]
         return among
@@ -185,7 +186,7 @@ def analyze(rows: pd.DataFrame) -> GrokkingStudy | None:
     )
 
 
-def _law(among: pd.DataFrame, field: str, *, with_pole: bool) -> DelayLaw | None:
+def _law(among: DataFrame, field: str, *, with_pole: bool) -> DelayLaw | None:
     x, delay = among.dropna(subset="delay")[[field, "delay"]].to_numpy().T
     law = fit_delay_law(x, delay, with_pole=with_pole)
     return law and replace(law, n_censored=len(among) - len(x))

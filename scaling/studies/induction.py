@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import pandas as pd
+from pandas import DataFrame
 
 from scaling.render.figure import Axis, Dash, Figure, ReferenceLine, Trace
 from scaling.render.table import Table
@@ -24,7 +24,7 @@ MIN_DROP = 1.5  # nats
 KINDS: tuple[tuple[str, Dash, float], ...] = (("copied", "solid", 2.2), ("fresh", "dot", 1.2))
 
 
-def analyze(rows: pd.DataFrame) -> pd.DataFrame | None:
+def analyze(rows: DataFrame) -> DataFrame | None:
     """The losses in nats along the runs, `copied` on symbols that can be copied and `fresh` on
     others; None where there are none.
     """
@@ -46,7 +46,7 @@ def largest_drop(step: np.ndarray, loss: np.ndarray) -> tuple[float, int, int]:
     return float(falls[best]), int(step[start[best]]), int(step[end[best]])
 
 
-def ends(curves: pd.DataFrame) -> pd.DataFrame:
+def ends(curves: DataFrame) -> DataFrame:
     """Each run at its end, and its largest drop of the copied loss."""
     records = []
     for (layers, seed, _), run in curves.groupby(["n_layers", "seed", "run_id"]):
@@ -54,42 +54,36 @@ def ends(curves: pd.DataFrame) -> pd.DataFrame:
         losses = run[["copied", "fresh"]].iloc[-1]
         records.append((layers, seed, *losses, *drop))
     names = ("layers", "seed", "copied loss", "fresh loss", "largest drop, nats")
-    return pd.DataFrame(records, columns=[*names, "from step", "to step"])
+    return DataFrame(records, columns=[*names, "from step", "to step"])
 
 
-def half_of_chance(curves: pd.DataFrame) -> float:
+def half_of_chance(curves: DataFrame) -> float:
     """Half of ln V, the loss of a guess among all symbols: below it a run copies."""
     return float(np.log(curves["vocab_size"].iloc[0]) / 2)
 
 
-def claims(curves: pd.DataFrame) -> list[Claim]:
+def claims(curves: DataFrame) -> Iterator[Claim]:
     """Two layers copy below half of ln V and learn it in one drop; one layer does neither."""
-    table, half, made = ends(curves), half_of_chance(curves), []
+    table, half = ends(curves), half_of_chance(curves)
     deep, shallow = table[table["layers"] > 1], table[table["layers"] == 1]
     depth = "two layers" if (deep["layers"] == 2).all() else "two layers or more"
+    drop = "largest drop within a third of the steps so far"
     for learns, name, among in ((True, depth, deep), (False, "one layer", shallow)):
-        for column, quantity, limit, above, bound in (
-            ("copied loss", "copied loss at the end", half, not learns, ("not below", "below")),
-            (
-                "largest drop, nats",
-                "largest drop within a third of the steps so far",
-                MIN_DROP,
-                learns,
-                ("at least", "below"),
-            ),
+        for column, quantity, limit, above, at_least in (
+            ("copied loss", "copied loss at the end", half, not learns, "not below"),
+            ("largest drop, nats", drop, MIN_DROP, learns, "at least"),
         ):
-            expected = f"{bound[0] if above else bound[1]} {limit:.3g} nats"
+            expected = f"{at_least if above else 'below'} {limit:.3g} nats"
             expected += ", half of ln V" if limit is half else ""
             measured, holds = "no such runs", None
             if len(among):
                 worst = among[column].min() if above else among[column].max()
                 several = f", the worst of {len(among)} runs" if len(among) > 1 else ""
                 measured, holds = f"{worst:.3g} nats{several}", bool((worst >= limit) == above)
-            made.append(Claim(f"{quantity}, {name}", expected, measured, holds))
-    return made
+            yield Claim(f"{quantity}, {name}", expected, measured, holds)
 
 
-def notes(curves: pd.DataFrame) -> list[str]:
+def notes(curves: DataFrame) -> list[str]:
     """Three sentences that say no more than these runs show."""
     said = [
         "Each window repeats a random segment of random length, so the next symbol can be known "
@@ -114,7 +108,7 @@ def notes(curves: pd.DataFrame) -> list[str]:
     return said
 
 
-def figures(curves: pd.DataFrame) -> Iterator[Figure]:
+def figures(curves: DataFrame) -> Iterator[Figure]:
     """Copied and fresh loss of all runs."""
     half = half_of_chance(curves)
     traces: list[Trace] = [
@@ -134,7 +128,7 @@ def figures(curves: pd.DataFrame) -> Iterator[Figure]:
     yield Figure("induction", title, caption, *axes, traces, size="wide")
 
 
-def tables(curves: pd.DataFrame) -> Iterator[Table | None]:
+def tables(curves: DataFrame) -> Iterator[Table | None]:
     """Each run at its end, and its largest drop."""
     caption = (
         "Losses at the end in nats; the drop is the largest of the copied loss within a third of "

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
+from pandas import DataFrame
 from scipy.stats import linregress, t
 
 from scaling.fit.laws.published import published
@@ -21,6 +21,8 @@ from scaling.render.figure import Axis, Figure, Line, Markers
 from scaling.render.table import Table, number
 from scaling.studies import runs
 from scaling.studies.study import CI, Claim, Interval, Study, record_table
+
+Array = np.ndarray
 
 UNITS: dict[str, Literal["count", "flops"]] = {"N": "count", "D": "count", "C": "flops"}
 LOSS_AXIS = Axis("loss (nats per byte or token)", log=True)
@@ -40,18 +42,18 @@ class PowerLaw:
     letter: str
     counted: str
     published: float
-    x: np.ndarray
-    y: np.ndarray
+    x: Array
+    y: Array
     slope: Interval
     level: float
     r2: float
 
-    def predict(self, x: np.ndarray) -> np.ndarray:
+    def predict(self, x: Array) -> Array:
         """The line."""
         return np.asarray(np.exp(self.level) * x**self.slope.value)
 
     @property
-    def residuals(self) -> np.ndarray:
+    def residuals(self) -> Array:
         """ln y less the line (n,)."""
         return np.asarray(np.log(self.y) - np.log(self.predict(self.x)))
 
@@ -81,12 +83,12 @@ class KaplanStudy:
 
     laws: tuple[PowerLaw, ...]
     batch: PowerLaw | None
-    loss_before: np.ndarray
-    noise_before: np.ndarray
+    loss_before: Array
+    noise_before: Array
     share_improving: float = 0.0
 
 
-def analyze(rows: pd.DataFrame) -> KaplanStudy | None:
+def analyze(rows: DataFrame) -> KaplanStudy | None:
     """The laws of a folder of text runs of one of two designs; None for others, and where no law
     has `MIN_POINTS` points.
 
@@ -114,9 +116,7 @@ def analyze(rows: pd.DataFrame) -> KaplanStudy | None:
     return KaplanStudy(fitted, batch, loss_before, noise_before, share_improving)
 
 
-def fit_line(
-    letter: str, counted: str, published: float, x: np.ndarray, y: np.ndarray
-) -> PowerLaw | None:
+def fit_line(letter: str, counted: str, published: float, x: Array, y: Array) -> PowerLaw | None:
     """A line in logs through points (n,); None from fewer than `MIN_POINTS` points or one x."""
     if len(x) < MIN_POINTS or np.ptp(np.log(x)) == 0.0:
         return None
@@ -127,7 +127,7 @@ def fit_line(
     return PowerLaw(letter, counted, published, x, y, slope, level, r2)
 
 
-def _grid_laws(rows: pd.DataFrame) -> list[PowerLaw | None]:
+def _grid_laws(rows: DataFrame) -> list[PowerLaw | None]:
     """L(N) at the most tokens that all sizes have, in two conventions; L(D) at the largest size;
     L(C) along the lower edge.
     """
@@ -149,24 +149,24 @@ def _grid_laws(rows: pd.DataFrame) -> list[PowerLaw | None]:
     ]
 
 
-def _by_cell(rows: pd.DataFrame, *convention: str) -> pd.DataFrame:
+def _by_cell(rows: DataFrame, *convention: str) -> DataFrame:
     """n, d, c and the loss of each size and amount, the geometric mean over seeds; empty where the
     runs cannot be compared.
     """
     points = runs.law_points(rows, *convention)
     if points is None:
-        return pd.DataFrame()
-    table = pd.DataFrame({name: getattr(points, name) for name in ("n", "d", "c", "loss")})
+        return DataFrame()
+    table = DataFrame({name: getattr(points, name) for name in ("n", "d", "c", "loss")})
     return _geometric_mean(table, ["n", "d", "c"])
 
 
-def _geometric_mean(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+def _geometric_mean(table: DataFrame, by: list[str]) -> DataFrame:
     """The loss of each cell."""
     log_loss = np.log(table["loss"]).groupby([table[name] for name in by]).mean()
     return np.exp(log_loss).reset_index()
 
 
-def _lower_edge(c: np.ndarray, loss: np.ndarray) -> np.ndarray:
+def _lower_edge(c: Array, loss: Array) -> Array:
     """Mask (n,) of the points that no cheaper one beats."""
     order = np.lexsort((loss, c))
     best = np.minimum.accumulate(loss[order])
@@ -175,14 +175,14 @@ def _lower_edge(c: np.ndarray, loss: np.ndarray) -> np.ndarray:
     return is_edge
 
 
-def _law(letter: str, counted: str, cells: pd.DataFrame, column: str) -> PowerLaw | None:
+def _law(letter: str, counted: str, cells: DataFrame, column: str) -> PowerLaw | None:
     cells = cells[np.isfinite(cells["loss"])]  # a run may have measured no number
     exponent = published(f"kaplan2020-{letter.lower()}").values[f"alpha_{letter}"]
     x, y = (cells[name].to_numpy(float) for name in (column, "loss"))
     return fit_line(letter, counted, float(exponent), x, y)
 
 
-def _limited_law(rows: pd.DataFrame, limits: Mapping[str, int]) -> PowerLaw | None:
+def _limited_law(rows: DataFrame, limits: Mapping[str, int]) -> PowerLaw | None:
     """L(D) of the largest size on limited texts: the lowest loss along each run, as early stopping
     would give.
     """
@@ -194,8 +194,8 @@ def _limited_law(rows: pd.DataFrame, limits: Mapping[str, int]) -> PowerLaw | No
 
 
 def _critical_batch(
-    rows: pd.DataFrame, configs: Mapping[str, Any]
-) -> tuple[PowerLaw | None, np.ndarray, np.ndarray]:
+    rows: DataFrame, configs: Mapping[str, Any]
+) -> tuple[PowerLaw | None, Array, Array]:
     """Noise scale against held-out loss at the ends of runs (None where there is too little), and
     loss and noise scale before.
 
@@ -214,31 +214,27 @@ def _critical_batch(
     return power, loss_before, noise_before
 
 
-def claims(study: KaplanStudy) -> list[Claim]:
+def claims(study: KaplanStudy) -> Iterator[Claim]:
     """How straight each law is, with its exponent and Kaplan's; other data and sizes have other
     exponents.
     """
-    made = [
-        Claim(
-            f"L({law.letter}) as one power, R2 in logs ({law.counted})",
+    for law in study.laws:
+        letter, alpha = law.letter, law.exponent
+        yield Claim(
+            f"L({letter}) as one power, R2 in logs ({law.counted})",
             f"at least {MIN_R2:g}",
-            f"{law.r2:.3f} with alpha_{law.letter} = {law.exponent:.3g} (Kaplan {law.published:g})",
+            f"{law.r2:.3f} with alpha_{letter} = {alpha:.3g} (Kaplan {law.published:g})",
             law.r2 >= MIN_R2,
         )
-        for law in study.laws
-    ]
     if study.batch is not None:
         exponent = study.batch.exponent
-        made.append(
-            Claim(
-                "critical batch by gradient noise at the ends of runs, "
-                "1/alpha_B of B = B* / L^(1/alpha_B)",
-                "above 0: noise grows as loss falls",
-                f"{exponent:.3g} (Kaplan {1 / ALPHA_B:.2g})",
-                exponent.lo > 0,
-            )
+        yield Claim(
+            "critical batch by gradient noise at the ends of runs, "
+            "1/alpha_B of B = B* / L^(1/alpha_B)",
+            "above 0: noise grows as loss falls",
+            f"{exponent:.3g} (Kaplan {1 / ALPHA_B:.2g})",
+            exponent.lo > 0,
         )
-    return made
 
 
 def notes(study: KaplanStudy) -> list[str]:

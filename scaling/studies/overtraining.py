@@ -34,6 +34,8 @@ from scaling.render.table import Table
 from scaling.studies import runs
 from scaling.studies.study import Claim, Study, record_table
 
+Array = np.ndarray
+
 LAW_NAMES = ("overtraining", "chinchilla")
 EXTRAPOLATION = 4.0  # the largest ratio over the largest that is fitted, at least
 SAME_RATIO = 0.05  # ratios this near in ln(D/N) are one: D is a whole number of steps
@@ -53,15 +55,15 @@ class OvertrainingLadder:
     """
 
     points: Points
-    ratio_index: np.ndarray
-    ratios: np.ndarray
+    ratio_index: Array
+    ratios: Array
 
     @property
-    def is_fitted(self) -> np.ndarray:
+    def is_fitted(self) -> Array:
         """Mask over `ratios`: those that the laws are fitted to."""
         return self.ratios <= self.ratios[-1] / EXTRAPOLATION * (1 + SAME_RATIO)
 
-    def runs_at(self, index: int) -> np.ndarray:
+    def runs_at(self, index: int) -> Array:
         """Indices of the runs of a ratio; -1 is the largest."""
         return np.flatnonzero(self.ratio_index == index % len(self.ratios))
 
@@ -74,11 +76,11 @@ class OvertrainingStudy:
     laws: dict[str, LawFit]
     unavailable: dict[str, str]
 
-    def predicted(self, law: str) -> np.ndarray:
+    def predicted(self, law: str) -> Array:
         """The loss of every run (n,) by a law."""
         return np.exp(self.laws[law].predict(self.ladder.points))
 
-    def error(self, law: str) -> np.ndarray:
+    def error(self, law: str) -> Array:
         """Predicted / measured - 1 (n,)."""
         return np.asarray(self.predicted(law) / self.ladder.points.loss - 1)
 
@@ -120,34 +122,31 @@ def analyze(rows: pd.DataFrame) -> OvertrainingStudy | None:
     return study
 
 
-def claims(study: OvertrainingStudy) -> list[Claim]:
+def claims(study: OvertrainingStudy) -> Iterator[Claim]:
     """How far each law misses the loss at the largest ratio: the mean over runs, the worst size and
     the worst run.
     """
     ratios, held_out = study.ladder.ratios, study.ladder.runs_at(-1)
     largest_fitted = ratios[study.ladder.is_fitted][-1]
-    times = ratios[-1] / largest_fitted
     n = np.asarray(study.ladder.points.n)[held_out]
-    made = []
     for law in LAW_NAMES:
-        quantity = (
-            f"held-out loss at {times:.2g}x more tokens per parameter than "
-            f"the law {law} was fitted to ({largest_fitted:.0f})"
+        measured, holds = f"not fitted: {study.unavailable.get(law)}", None
+        if law in study.laws:
+            error = study.error(law)[held_out]
+            mean = float(np.abs(error).mean())
+            worst_size = max(abs(float(error[n == size].mean())) for size in np.unique(n))
+            measured = (
+                f"{mean:.2%} on average over {len(held_out)} runs, {worst_size:.2%} the worst "
+                f"size, {np.abs(error).max():.2%} the worst run"
+            )
+            holds = mean <= MAX_ERROR
+        yield Claim(
+            f"held-out loss at {ratios[-1] / largest_fitted:.2g}x more tokens per parameter than "
+            f"the law {law} was fitted to ({largest_fitted:.0f})",
+            f"within {MAX_ERROR:.0%} on average",
+            measured,
+            holds,
         )
-        expected = f"within {MAX_ERROR:.0%} on average"
-        if law in study.unavailable:
-            reason = f"not fitted: {study.unavailable[law]}"
-            made.append(Claim(quantity, expected, reason, None))
-            continue
-        error = study.error(law)[held_out]
-        mean = float(np.abs(error).mean())
-        worst_size = max(abs(float(error[n == size].mean())) for size in np.unique(n))
-        measured = (
-            f"{mean:.2%} on average over {len(held_out)} runs, {worst_size:.2%} the worst size, "
-            f"{np.abs(error).max():.2%} the worst run"
-        )
-        made.append(Claim(quantity, expected, measured, mean <= MAX_ERROR))
-    return made
 
 
 def notes(study: OvertrainingStudy) -> list[str]:

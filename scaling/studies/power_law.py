@@ -9,6 +9,8 @@ import numpy as np
 
 from scaling.studies.study import Interval
 
+Array = np.ndarray
+
 N_POLES = 400  # grid of poles between 0 and the smallest x
 RESAMPLES = 1000
 
@@ -22,8 +24,8 @@ class DelayLaw:
     `n_censored` counts runs that never reached the test accuracy, about which the law says nothing.
     """
 
-    x: np.ndarray
-    delay: np.ndarray
+    x: Array
+    delay: Array
     a: Interval
     b: Interval
     pole: Interval
@@ -31,7 +33,7 @@ class DelayLaw:
     n_censored: int = 0
 
 
-def fit_delay_law(x: np.ndarray, delay: np.ndarray, *, with_pole: bool) -> DelayLaw | None:
+def fit_delay_law(x: Array, delay: Array, *, with_pole: bool) -> DelayLaw | None:
     """Fit `DelayLaw` to positive points (n,); None unless there are more distinct x than
     parameters.
 
@@ -59,7 +61,7 @@ def fit_delay_law(x: np.ndarray, delay: np.ndarray, *, with_pole: bool) -> Delay
     return plain and replace(plain, pole=Interval(0.0, 0.0, pole.hi))
 
 
-def _fit_lines(x: np.ndarray, y_RN: np.ndarray, poles_G: np.ndarray) -> np.ndarray:
+def _fit_lines(x: Array, y_RN: Array, poles_G: Array) -> Array:
     """(R, 3) of ln a, b and the pole that bring y (R, n) closest to ln a - b ln(x - pole) in
     squares.
     """

@@ -25,6 +25,8 @@ from scaling.studies import runs
 from scaling.studies.study import Claim, Study, record_table, run_lines
 from scaling.tasks import fixed_batches, open_task
 
+Array = np.ndarray
+
 MAX_EXCESS = 0.05  # over the Bayes-optimal predictor, as a share of the variance of y
 MAX_OVER_LEAST_SQUARES = 0.15  # relative
 MIN_USED = 0.9  # share of the fall of the Bayes-optimal predictor's error
@@ -35,9 +37,9 @@ class PredictorErrors(NamedTuple):
     answering 0.
     """
 
-    least_squares: np.ndarray
-    bayes: np.ndarray
-    zero: np.ndarray
+    least_squares: Array
+    bayes: Array
+    zero: Array
 
 
 @dataclass(frozen=True)
@@ -53,15 +55,15 @@ class RegressionStudy:
     n_other: int
 
     @property
-    def ends(self) -> np.ndarray:
+    def ends(self) -> Array:
         """The runs' errors at their ends (runs, m)."""
         return np.stack(runs.at_end(self.curves)["error"].tolist())
 
-    def after_n(self, error: np.ndarray) -> float:
+    def after_n(self, error: Array) -> float:
         """The mean of errors (m,) over the numbers of examples k >= n, the number of features."""
         return float(error[min(self.task.n_features, self.task.examples - 1) :].mean())
 
-    def excess(self, error: np.ndarray) -> float:
+    def excess(self, error: Array) -> float:
         """Errors (m,) less the Bayes-optimal predictor's: the mean over k >= n as a share of the
         variance of y on these windows.
         """
@@ -105,7 +107,7 @@ def predictors(config: RegressionTask, tokens: int) -> PredictorErrors:
     return PredictorErrors(*(np.square(answer - y).mean(axis=0) for answer in answers))
 
 
-def least_squares(x: np.ndarray, y: np.ndarray, seen: int) -> np.ndarray:
+def least_squares(x: Array, y: Array, seen: int) -> Array:
     """Answers (W,) to question `seen` from the examples before it, x (W, m, n), y (W, m): least
     norm (Garg 2022, 3.1).
     """
@@ -113,7 +115,7 @@ def least_squares(x: np.ndarray, y: np.ndarray, seen: int) -> np.ndarray:
     return np.asarray(np.einsum("wn,wn->w", x[:, seen], w))
 
 
-def bayes(x: np.ndarray, y: np.ndarray, seen: int, config: RegressionTask) -> np.ndarray:
+def bayes(x: Array, y: Array, seen: int, config: RegressionTask) -> Array:
     """The posterior mean under w ~ N(0, 1 / n): ridge with penalty n times the noise variance,
     rounding of y included.
     """

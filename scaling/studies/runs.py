@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
+from pandas import DataFrame
 
 from scaling.config.sweep_file import load_run
 from scaling.errors import BAD_INPUT, ScalingError
@@ -21,7 +22,7 @@ SEEDS = ("seed", "data_seed")
 _latest: list[Any] = []  # the last table and its configurations: each study asks for them
 
 
-def configs(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
+def configs(rows: DataFrame) -> dict[str, dict[str, Any]]:
     """The configuration of every run as a dictionary, by run_id; fields that older rows lack have
     their default.
 
@@ -48,23 +49,23 @@ def configs(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
     return dict(by_run)
 
 
-def without_diverged(rows: pd.DataFrame) -> pd.DataFrame:
+def without_diverged(rows: DataFrame) -> DataFrame:
     """The rows of runs that did not diverge, whose last measurement is their end."""
     return rows[~rows["run_id"].isin(rows.loc[rows["metric"] == DIVERGED, "run_id"])]
 
 
-def metric_rows(rows: pd.DataFrame, metric: str, split: str = "val") -> pd.DataFrame:
+def metric_rows(rows: DataFrame, metric: str, split: str = "val") -> DataFrame:
     """Every row of a metric, by run, step and `at`."""
     chosen = rows[(rows["metric"] == metric) & (rows["split"] == split)]
     return chosen.sort_values(["run_id", "step", "at"], kind="stable").reset_index(drop=True)
 
 
-def at_end(rows: pd.DataFrame) -> pd.DataFrame:
+def at_end(rows: DataFrame) -> DataFrame:
     """The rows at the last step of each run: of one metric, one per run or `at`."""
     return rows[rows["step"] == rows.groupby("run_id")["step"].transform("max")]
 
 
-def along(rows: pd.DataFrame, **metrics: str | tuple[str, str]) -> pd.DataFrame:
+def along(rows: DataFrame, **metrics: str | tuple[str, str]) -> DataFrame:
     """Each run's steps at which all of these were measured, in one column each: `copied="loss"` or
     `train=("accuracy", "train")`, of another split than "val". Diverged runs are left out.
     """
@@ -80,7 +81,7 @@ def along(rows: pd.DataFrame, **metrics: str | tuple[str, str]) -> pd.DataFrame:
     return first
 
 
-def law_points(rows: pd.DataFrame, *convention: Any) -> Points | None:
+def law_points(rows: DataFrame, *convention: Any) -> Points | None:
     """The points of a law; None for several corpora, or no loss: there is nothing to compare."""
     try:
         return points(rows, *convention)
@@ -97,7 +98,7 @@ def config_without(config: Mapping[str, Any], *fields: str) -> str:
     )
 
 
-def of_one_setting(rows: pd.DataFrame, field: str = "") -> pd.DataFrame:
+def of_one_setting(rows: DataFrame, field: str = "") -> DataFrame:
     """The rows of the runs whose configuration, or `field` of it, is the one that most runs have,
     seeds aside; among equals the one trained on the most tokens.
 

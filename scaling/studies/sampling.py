@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from pandas import DataFrame
 
 from scaling import accounting
 from scaling.config import RunConfig
@@ -40,6 +41,8 @@ from scaling.render.table import Table
 from scaling.studies import runs
 from scaling.studies.study import Claim, Study, record_table, table_rows
 from scaling.tasks.answer_metrics import coverage, exact_pass_at_k, ks, samples_needed
+
+Array = np.ndarray
 
 MIN_R2, MAX_Z, MAX_PLATEAU_GAP = 0.98, 3.0, 0.02
 DRAWS, MIN_POINTS = 5, 3  # forecasts, each from other samples; k of a law
@@ -73,14 +76,14 @@ class SamplingStudy:
     runs are of another task, or lack rows.
     """
 
-    models: pd.DataFrame
-    forecasts: pd.DataFrame
+    models: DataFrame
+    forecasts: DataFrame
     target: float | None
-    candidates: pd.DataFrame
+    candidates: DataFrame
     n_other: int
 
 
-def analyze(rows: pd.DataFrame) -> SamplingStudy | None:
+def analyze(rows: DataFrame) -> SamplingStudy | None:
     """The models that answered problems of one task (the one that most runs have); None without."""
     if (models := sampled_models(rows)).empty:
         return None
@@ -90,7 +93,7 @@ def analyze(rows: pd.DataFrame) -> SamplingStudy | None:
     return SamplingStudy(models, forecasts(models), target, candidates, n_other)
 
 
-def sampled_models(rows: pd.DataFrame) -> pd.DataFrame:
+def sampled_models(rows: DataFrame) -> DataFrame:
     """A row for each model that answered P problems of one task (the one that most runs have), by
     size and training.
 
@@ -114,10 +117,10 @@ def sampled_models(rows: pd.DataFrame) -> pd.DataFrame:
         shown = (first["n_params"], first["tokens"], pass_at_1, sampled, z, *coverage_law(exact))
         kept = (first["flops"], first["config"], int(samples), value["correct_samples"])
         made.append((*shown, exact[-1], *votes, *kept, nll, exact, last))
-    return pd.DataFrame(made, columns=[*SHOWN, *KEPT]).sort_values(["N", "D"])
+    return DataFrame(made, columns=[*SHOWN, *KEPT]).sort_values(["N", "D"])
 
 
-def coverage_law(exact: np.ndarray) -> tuple[float, float, float]:
+def coverage_law(exact: Array) -> tuple[float, float, float]:
     """(a, b, R2) of -log pass@k = a k^-b (Brown 2024) over the exact coverage at K; nan where
     hardly any k leaves problems both solved and unsolved.
     """
@@ -128,7 +131,7 @@ def coverage_law(exact: np.ndarray) -> tuple[float, float, float]:
     return float(a), float(b), r_squared(K[inside], exact[inside])
 
 
-def forecasts(models: pd.DataFrame, draws: int = DRAWS) -> pd.DataFrame:
+def forecasts(models: DataFrame, draws: int = DRAWS) -> DataFrame:
     """pass@10^4 `exact`, and as each of FORECASTERS predicts it from FORECAST_FROM samples of each
     problem: the mean over `draws` choices of samples, and the mean absolute "... error".
 
@@ -147,10 +150,10 @@ def forecasts(models: pd.DataFrame, draws: int = DRAWS) -> pd.DataFrame:
             values = np.array([getattr(draw, name) for draw in drawn])
             record |= {name: values.mean(), f"{name} error": np.abs(values - exact).mean()}
         made.append(record)
-    return pd.DataFrame(made).dropna()
+    return DataFrame(made).dropna()
 
 
-def common_target(nlls: Sequence[np.ndarray]) -> float | None:
+def common_target(nlls: Sequence[Array]) -> float | None:
     """The highest multiple of 0.05 that two thirds of the models (at least two) reach with MOST_K;
     None without one.
     """
@@ -176,7 +179,7 @@ def answer_costs(run: RunConfig) -> tuple[float, float]:
     return prompt, whole - prompt
 
 
-def models_that_reach(models: pd.DataFrame, target: float) -> pd.DataFrame:
+def models_that_reach(models: DataFrame, target: float) -> DataFrame:
     """The models that reach the target: N, D, the samples `k` that each needs, and the FLOPs of
     `training` and of one `query`, where the problem is read once and k answers are written.
     """
@@ -185,10 +188,10 @@ def models_that_reach(models: pd.DataFrame, target: float) -> pd.DataFrame:
         if (k := samples_needed(model.nll, target, MOST_K)) is not None:
             prompt, answer = answer_costs(load_run(model.config, "the results"))
             made.append((model.N, model.D, k, model.FLOPs, prompt + k * answer))
-    return pd.DataFrame(made, columns=["N", "D", "k", "training", "query"])
+    return DataFrame(made, columns=["N", "D", "k", "training", "query"])
 
 
-def cheapest(candidates: pd.DataFrame, queries: Sequence[float] | np.ndarray) -> pd.DataFrame:
+def cheapest(candidates: DataFrame, queries: Sequence[float] | Array) -> DataFrame:
     """The joint optimum of N, D and k for each number of queries, with the FLOPs of `sampling` for
     all of them and the `total`; at least one candidate.
     """
@@ -199,7 +202,7 @@ def cheapest(candidates: pd.DataFrame, queries: Sequence[float] | np.ndarray) ->
     return optimum.assign(total=optimum["training"] + optimum["sampling"])
 
 
-def claims(study: SamplingStudy) -> list[Claim]:
+def claims(study: SamplingStudy) -> Iterator[Claim]:
     """The law, the decoder, the forecasts, the plateau of votes, and training against sampling."""
     models, ahead, laws = study.models, study.forecasts, study.models.dropna()
     measured, holds = "no model solves some of the problems and not all", None
@@ -207,13 +210,15 @@ def claims(study: SamplingStudy) -> list[Claim]:
         b, worst = laws["b"], laws["R2"].min()
         measured = f"{worst:.3f} ({len(laws)} models, b {b.min():.2f} to {b.max():.2f})"
         holds = bool(worst >= MIN_R2)
-    z = max(models["z"], key=abs)
-    gaps = (models["majority"] - models["mode is right"]).abs()
     quantity = "R2 of -log pass@k = a k^-b over k = 1 .. 1e4, lowest of all models"
-    made = [Claim(quantity, f">= {MIN_R2}", measured, holds)]
-    quantity = "sampled pass@1 minus mean exp(-NLL), the largest of all models"
-    expected = f"within {MAX_Z:g} standard errors"
-    made.append(Claim(quantity, expected, f"{z:+.2f} standard errors", abs(z) <= MAX_Z))
+    yield Claim(quantity, f">= {MIN_R2}", measured, holds)
+    z = max(models["z"], key=abs)
+    yield Claim(
+        "sampled pass@1 minus mean exp(-NLL), the largest of all models",
+        f"within {MAX_Z:g} standard errors",
+        f"{z:+.2f} standard errors",
+        abs(z) <= MAX_Z,
+    )
     for name in ("beta_binomial", "logit_normal"):
         measured, holds = "no model has both right and wrong samples", None
         if len(ahead):
@@ -225,13 +230,15 @@ def claims(study: SamplingStudy) -> list[Claim]:
             holds = bool(error.mean() < by_line.mean())
         quantity = f"mean error of pass@1e4 as forecast from {FORECAST_FROM} samples, "
         expected = f"less than by the {FORECASTERS['line']}"
-        made.append(Claim(quantity + FORECASTERS[name], expected, measured, holds))
-    quantity = (
-        "majority vote of all samples minus the share of problems whose most likely answer is right"
+        yield Claim(quantity + FORECASTERS[name], expected, measured, holds)
+    gaps = (models["majority"] - models["mode is right"]).abs()
+    yield Claim(
+        "majority vote of all samples minus the share of problems whose most likely answer is "
+        "right",
+        f"within {MAX_PLATEAU_GAP}",
+        f"{gaps.mean():.3f} on average, {gaps.max():.3f} at most",
+        bool(gaps.mean() <= MAX_PLATEAU_GAP),
     )
-    measured = f"{gaps.mean():.3f} on average, {gaps.max():.3f} at most"
-    is_near = bool(gaps.mean() <= MAX_PLATEAU_GAP)
-    made.append(Claim(quantity, f"within {MAX_PLATEAU_GAP}", measured, is_near))
     measured, holds = "no coverage that several models reach", None
     if len(study.candidates):
         few, *_, many = table_rows(cheapest(study.candidates, QUERIES))
@@ -240,10 +247,10 @@ def claims(study: SamplingStudy) -> list[Claim]:
         )
         holds = many.training > few.training and many.k < few.k
     expected = "more training and fewer samples for many queries"
-    return [*made, Claim("cheapest N, D, k at one query and at 1e9", expected, measured, holds)]
+    yield Claim("cheapest N, D, k at one query and at 1e9", expected, measured, holds)
 
 
-def nearest_to_half(models: pd.DataFrame) -> pd.Series:
+def nearest_to_half(models: DataFrame) -> pd.Series:
     """The model whose pass@1 is nearest to one half."""
     return models.iloc[int(np.abs(models["sampled"].to_numpy() - 0.5).argmin())]
 
@@ -328,7 +335,7 @@ def figures(study: SamplingStudy) -> Iterator[Figure]:
     yield Figure("sampling-trade", "Training against sampling", caption, *axes, traces, ramp)
 
 
-def _coverage(models: pd.DataFrame, ramp: ColorScale) -> Figure:
+def _coverage(models: DataFrame, ramp: ColorScale) -> Figure:
     """-log pass@k against k: exact lines, their laws, and what was sampled."""
     traces: list[Trace] = []
     for index, model in enumerate(table_rows(models)):
@@ -349,7 +356,7 @@ def _coverage(models: pd.DataFrame, ramp: ColorScale) -> Figure:
     return Figure("sampling-coverage", title, caption, K_AXIS, y, traces, ramp)
 
 
-def _minus_log(share: np.ndarray) -> np.ndarray:
+def _minus_log(share: Array) -> Array:
     """-log pass@k, NaN where nothing or everything is solved, which a log axis cannot show."""
     inside = (share > 0.0) & (share < 1.0)
     return np.where(inside, -np.log(np.where(inside, share, 0.5)), np.nan)

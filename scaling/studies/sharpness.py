@@ -13,6 +13,8 @@ from scipy.stats import kurtosis, skew
 
 from scaling.studies.study import Interval
 
+Array = np.ndarray
+
 MIN_SIZES = 3
 TRANSITION_SHARE = 0.5  # of the range of log-likelihood within one doubling of N
 METRIC_EFFECT_RATIO = 1.25  # sharpness of exact match over that of log-likelihood
@@ -30,12 +32,12 @@ class Trend:
     passed.
     """
 
-    n: np.ndarray
-    value: np.ndarray
+    n: Array
+    value: Array
     sharpness: float
     halfway: float
 
-    def share(self, value: np.ndarray) -> np.ndarray:
+    def share(self, value: Array) -> Array:
         """The position between the smallest size's value (0) and the largest's (1)."""
         return (value - self.value[0]) / (self.value[-1] - self.value[0])
 
@@ -69,7 +71,7 @@ class ThresholdSeeds(NamedTuple):
     """
 
     n: float
-    values: np.ndarray
+    values: Array
     sarle: float
     chance: float
 
@@ -97,7 +99,7 @@ def trend(final: pd.DataFrame, metric: str) -> Trend | None:
     return Trend(n, value, made.sharpness, float(2.0**halfway))
 
 
-def sharpness(x: np.ndarray, value: np.ndarray) -> float:
+def sharpness(x: Array, value: Array) -> float:
     """The largest change of `value` (sizes,) between x and x + 1, x = log2 N, interpolated
     linearly, as a share of its range.
     """
@@ -113,7 +115,7 @@ def decisions(final: pd.DataFrame) -> list[Decision]:
     sizes = {n: of_size[["exact_match", "nll"]].to_numpy() for n, of_size in final.groupby("n")}
     x = np.log2(np.array(list(sizes), float))
 
-    def quantities(medians: np.ndarray) -> tuple[float, float]:
+    def quantities(medians: Array) -> tuple[float, float]:
         exact, nll = (sharpness(x, value) for value in medians.T)
         return exact / nll, nll
 
@@ -147,7 +149,7 @@ def threshold_seeds(final: pd.DataFrame) -> ThresholdSeeds:
     return ThresholdSeeds(n, values, coefficient, chance)
 
 
-def sarle(values: np.ndarray) -> float:
+def sarle(values: Array) -> float:
     """Sarle's bimodality coefficient (g^2 + 1) / k, g the skewness and k the kurtosis (Ellison
     1987; Knapp 2007).
 

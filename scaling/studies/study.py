@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
-import pandas as pd
+from pandas import DataFrame
 
 from scaling.render.figure import Colour, Dash, Figure, Line
 from scaling.render.section import Section, section
@@ -57,13 +57,13 @@ class Claim(NamedTuple):
         return ANSWERS[self.holds]
 
 
-def table_rows(table: pd.DataFrame) -> list[Any]:
+def table_rows(table: DataFrame) -> list[Any]:
     """The rows of a table, with their columns as attributes."""
     return list(table.itertuples(index=False))
 
 
 def run_lines(
-    curves: pd.DataFrame,
+    curves: DataFrame,
     column: str,
     label: str,
     colour: Colour,
@@ -87,13 +87,13 @@ class Study(Generic[T]):
 
     name: str
     title: str
-    analyze: Callable[[pd.DataFrame], T | None]
+    analyze: Callable[[DataFrame], T | None]
     claims: Callable[[T], Iterable[Claim]]
     figures: Callable[[T], Iterable[Figure | None]]
     tables: Callable[[T], Iterable[Table | None]]
     notes: Callable[[T], Sequence[str]]
 
-    def section(self, rows: pd.DataFrame) -> Section | None:
+    def section(self, rows: DataFrame) -> Section | None:
         """The section of a report: the table of its claims comes first, and the summary counts
         those that hold.
         """

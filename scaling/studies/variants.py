@@ -7,7 +7,7 @@ variants alike cancels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -183,37 +183,39 @@ def compare(rows: pd.DataFrame, kind: VariantKind) -> VariantComparison | None:
     )
 
 
-def claims(comparison: VariantComparison, kind: VariantKind) -> list[Claim]:
+def claims(comparison: VariantComparison, kind: VariantKind) -> Iterator[Claim]:
     """Equal parameters and cache bytes (of attention), and each difference to the reference."""
-    reference, made = comparison.reference, []
+    reference = comparison.reference
+    others = [variant for variant in comparison.variants if variant is not reference]
     if kind is ATTENTION:
-        balance = f"{100 * comparison.imbalance:.2f} % apart"
-        is_equal = comparison.imbalance <= MAX_IMBALANCE
-        quantity = "parameters of the forms, largest over smallest"
-        made.append(Claim(quantity, "within 1 %", balance, is_equal))
-    for variant in comparison.by_cache if reference.name == "MHA" and kind is ATTENTION else ():
-        if variant is not reference:
+        yield Claim(
+            "parameters of the forms, largest over smallest",
+            "within 1 %",
+            f"{100 * comparison.imbalance:.2f} % apart",
+            comparison.imbalance <= MAX_IMBALANCE,
+        )
+        for variant in comparison.by_cache if reference.name == "MHA" else ():
+            if variant is reference:
+                continue
             n_kv_heads, n_heads = variant.model.n_kv_heads, reference.model.n_heads
             share = variant.cache_bytes / reference.cache_bytes
-            expected = (
+            yield Claim(
+                f"KV cache of {variant.name} per token, bfloat16",
                 f"{100 * n_kv_heads / n_heads:.4g} % of {reference.cache_bytes} bytes "
-                f"({n_kv_heads} of {n_heads} heads)"
+                f"({n_kv_heads} of {n_heads} heads)",
+                f"{variant.cache_bytes} bytes, {100 * share:.4g} %",
+                share == n_kv_heads / n_heads,
             )
-            measured = f"{variant.cache_bytes} bytes, {100 * share:.4g} %"
-            quantity = f"KV cache of {variant.name} per token, bfloat16"
-            made.append(Claim(quantity, expected, measured, share == n_kv_heads / n_heads))
-    for variant in comparison.variants:
-        if variant is not reference:
-            pair = comparison.between(reference.name, variant.name)
-            mean, lo, hi = pair.signed(variant.name)
-            measured = f"{mean:+.4f}, {'one seed' if pair.count else 'no seed in common'}"
-            if lo is not None:
-                verdict = "significant" if pair.is_significant else "not significant"
-                measured = f"{mean:+.4f} [{lo:+.4f}, {hi:+.4f}], {pair.count} seeds: {verdict}"
-            quantity = f"loss of {variant.name} minus {reference.name}, nats"
-            holds = None if lo is None else True
-            made.append(Claim(quantity, "with its 95 % interval over seeds", measured, holds))
-    return made
+    for variant in others:
+        pair = comparison.between(reference.name, variant.name)
+        mean, lo, hi = pair.signed(variant.name)
+        measured = f"{mean:+.4f}, {'one seed' if pair.count else 'no seed in common'}"
+        if lo is not None:
+            verdict = "significant" if pair.is_significant else "not significant"
+            measured = f"{mean:+.4f} [{lo:+.4f}, {hi:+.4f}], {pair.count} seeds: {verdict}"
+        quantity = f"loss of {variant.name} minus {reference.name}, nats"
+        holds = None if lo is None else True
+        yield Claim(quantity, "with its 95 % interval over seeds", measured, holds)
 
 
 def variants_table(name: str, comparison: VariantComparison, kind: VariantKind) -> Table | None:

@@ -26,17 +26,10 @@ def pass_at_k(n: Array, c: Array, k: Array) -> Array:
 
     1 - C(n - c, k) / C(n, k), NaN where k > n (Chen et al. 2021, eq. 1).
     """
-    from scipy.special import gammaln
+    from scipy.stats import hypergeom
 
-    wrong, n, k = (n - c)[:, None].astype(float), n[:, None].astype(float), k[None].astype(float)
-    inside = np.maximum(wrong - k, 0.0)
-    missed = (
-        gammaln(wrong + 1)
-        - gammaln(inside + 1)
-        - gammaln(n + 1)
-        + gammaln(np.maximum(n - k, 0.0) + 1)
-    )
-    return np.where(k > n, np.nan, np.where(wrong < k, 1.0, -np.expm1(np.minimum(missed, 0.0))))
+    missed = hypergeom.logpmf(0, n[:, None], c[:, None], k[None])
+    return np.asarray(-np.expm1(np.minimum(missed, 0.0)))
 
 
 def exact_pass_at_k(nll: Array, k: Array) -> Array:
@@ -90,13 +83,10 @@ def majority_at_k(labels_PS: Array, k: int) -> Array:
     them count 1 / m.
     """
     grouped = np.sort(_groups(labels_PS, k), axis=-1)
-    place = np.arange(k)
-    begins = np.concatenate(
-        [np.ones_like(grouped[..., :1], bool), grouped[..., 1:] != grouped[..., :-1]], axis=-1
-    )
-    run = (
-        place - np.maximum.accumulate(np.where(begins, place, 0), axis=-1) + 1
-    )  # how many equal ones so far
+    place, begins = np.arange(k), np.ones_like(grouped, bool)
+    begins[..., 1:] = grouped[..., 1:] != grouped[..., :-1]
+    # how many equal ones so far
+    run = place - np.maximum.accumulate(np.where(begins, place, 0), axis=-1) + 1
     most = run.max(axis=-1)
     tied = (run == most[..., None]).sum(axis=-1)
     won = (grouped == 0).sum(axis=-1) == most

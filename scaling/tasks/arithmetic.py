@@ -14,6 +14,8 @@ from scaling.store.rows import MetricValue
 from scaling.tasks.base import Generated, Scores, mean_value
 from scaling.tasks.corpus.token_store import Split
 
+Array = np.ndarray
+
 PLUS, EQUALS = 10, 11
 WORDS = 4  # random words a window: the lengths of both operands, and the operands
 
@@ -28,7 +30,7 @@ class Arithmetic(Generated):
         super().__init__(config)
         self.prompt_tokens = 2 * config.digits + 2  # up to "="
 
-    def batch(self, split: Split, index: int, size: int) -> np.ndarray:
+    def batch(self, split: Split, index: int, size: int) -> Array:
         """See `Task.batch`."""
         digits, draws = self.config.digits, self.uniform(split, index, size, WORDS)
         a, b = (self._operands(split, draws[:, which], draws[:, which + 2]) for which in (0, 1))
@@ -38,9 +40,7 @@ class Arithmetic(Generated):
         parts = [_written(a, digits), plus, _written(b, digits), equals, total]
         return np.concatenate(parts, axis=1).astype(np.int32)
 
-    def _operands(
-        self, split: Split, length_draws: np.ndarray, value_draws: np.ndarray
-    ) -> np.ndarray:
+    def _operands(self, split: Split, length_draws: Array, value_draws: Array) -> Array:
         """Whole numbers (n,).
 
         Even over all of `digits` digits, or of lengths as `length_power` says.
@@ -54,7 +54,7 @@ class Arithmetic(Generated):
         least = np.where(lengths == 1, 0, 10 ** (lengths - 1))
         return least + (value_draws * (10**lengths - least)).astype(np.int64)
 
-    def metrics(self, windows: np.ndarray, scores: Scores) -> list[MetricValue]:
+    def metrics(self, windows: Array, scores: Scores) -> list[MetricValue]:
         """Exact match, token accuracy (whole, and `at` each digit of the answer from 1), Brier
         score and log-likelihood of answers.
 
@@ -75,6 +75,6 @@ class Arithmetic(Generated):
         ]
 
 
-def _written(numbers: np.ndarray, digits: int) -> np.ndarray:
+def _written(numbers: Array, digits: int) -> Array:
     """Decimal digits (n, digits), the highest first."""
     return numbers[:, None] // 10 ** np.arange(digits - 1, -1, -1) % 10

@@ -12,6 +12,8 @@ import numpy as np
 from scaling.store.rows import MetricValue
 from scaling.tasks.corpus.token_store import SPLITS, Split
 
+Array = np.ndarray
+
 # Windows of each split of an endless stream: counters and token counts stay exact.
 N_WINDOWS = 2**40
 _COUNTER_WORDS = 4  # 64-bit numbers that one step of Philox yields
@@ -24,13 +26,13 @@ class Scores(NamedTuple):
     sum_v p_v value_v of the values that tokens stand for (0 for none).
     """
 
-    nll: np.ndarray
-    hit: np.ndarray
-    square: np.ndarray
-    mean: np.ndarray
+    nll: Array
+    hit: Array
+    square: Array
+    mean: Array
 
 
-def mean_value(metric: str, values: np.ndarray, at: float | None = None) -> MetricValue:
+def mean_value(metric: str, values: Array, at: float | None = None) -> MetricValue:
     """The mean of independent values (n,) with its standard error."""
     values = np.asarray(values, np.float64)
     stderr = float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
@@ -71,13 +73,13 @@ class Task(ABC):
         return self.n_windows(split) * self.seq_len
 
     @abstractmethod
-    def batch(self, split: Split, index: int, size: int) -> np.ndarray:
+    def batch(self, split: Split, index: int, size: int) -> Array:
         """Windows index*size to (index+1)*size - 1 of the split's order.
 
         int32 of shape (size, seq_len + 1); val raises IndexError at its end.
         """
 
-    def metrics(self, windows: np.ndarray, scores: Scores) -> list[MetricValue]:
+    def metrics(self, windows: Array, scores: Scores) -> list[MetricValue]:
         """Task metrics on windows (W, seq_len + 1) with their scores (W, P)."""
         return []
 
@@ -94,7 +96,7 @@ class Generated(Task):
         """Windows of the stream, more than any run trains on."""
         return N_WINDOWS
 
-    def uniform(self, split: Split, index: int, size: int, each: int) -> np.ndarray:
+    def uniform(self, split: Split, index: int, size: int, each: int) -> Array:
         """`each` numbers in [0, 1) for every window of a batch, float64 (size, each).
 
         They come from a counter: any window of the stream without those before it.

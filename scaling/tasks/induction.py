@@ -11,6 +11,8 @@ from scaling.store.rows import MetricValue
 from scaling.tasks.base import Generated, Scores, mean_value
 from scaling.tasks.corpus.token_store import Split
 
+Array = np.ndarray
+
 
 class Induction(Generated):
     """A segment of random symbols and random length, tiled over the window."""
@@ -18,7 +20,7 @@ class Induction(Generated):
     config: InductionTask
     scored_splits: ClassVar[tuple[Split, ...]] = ("val",)
 
-    def batch(self, split: Split, index: int, size: int) -> np.ndarray:
+    def batch(self, split: Split, index: int, size: int) -> Array:
         """See `Task.batch`."""
         shortest, longest = self.config.shortest, self.config.longest
         draws = self.uniform(split, index, size, longest + 1)
@@ -26,14 +28,14 @@ class Induction(Generated):
         symbols = (draws[:, 1:] * self.config.n_symbols).astype(np.int32)
         return np.take_along_axis(symbols, np.arange(self.seq_len + 1) % lengths, axis=1)
 
-    def lengths(self, windows: np.ndarray) -> np.ndarray:
+    def lengths(self, windows: Array) -> Array:
         """The least period of each window between `shortest` and `longest`, (n,)."""
         lengths = np.full(len(windows), self.config.longest)
         for length in range(self.config.longest, self.config.shortest - 1, -1):
             lengths[(windows[:, length:] == windows[:, :-length]).all(axis=1)] = length
         return lengths
 
-    def metrics(self, windows: np.ndarray, scores: Scores) -> list[MetricValue]:
+    def metrics(self, windows: Array, scores: Scores) -> list[MetricValue]:
         """`copied_loss`.
 
         Nats on the symbols that can be copied, from the second of the first repeat on; `fresh_loss`

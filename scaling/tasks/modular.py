@@ -16,7 +16,9 @@ from scaling.store.rows import MetricValue
 from scaling.tasks.base import Generated, Scores, mean_value
 from scaling.tasks.corpus.token_store import Split
 
-OPERATIONS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+Array = np.ndarray
+
+OPERATIONS: dict[str, Callable[[Array, Array], Array]] = {
     "add": lambda a, b: a + b,
     "subtract": lambda a, b: a - b,
     "multiply": lambda a, b: a * b,
@@ -50,13 +52,13 @@ class Modular(Generated):
         c = OPERATIONS[config.operation](a, b) % p
         table = np.stack([a, b, np.full(p * p, p), c], axis=1).astype(np.int32)
         table = table[np.random.default_rng(config.data_seed).permutation(p * p)]
-        self.windows: dict[Split, np.ndarray] = {"train": table[:n_train], "val": table[n_train:]}
+        self.windows: dict[Split, Array] = {"train": table[:n_train], "val": table[n_train:]}
 
     def n_windows(self, split: Split) -> int:
         """Equations of a split."""
         return len(self.windows[split])
 
-    def batch(self, split: Split, index: int, size: int) -> np.ndarray:
+    def batch(self, split: Split, index: int, size: int) -> Array:
         """See `Task.batch`."""
         windows, first = self.windows[split], index * size
         n = len(windows)
@@ -69,6 +71,6 @@ class Modular(Generated):
         order = np.concatenate([np.random.default_rng(seed).permutation(n) for seed in seeds])
         return windows[order[first - epochs[0] * n :][:size]]
 
-    def metrics(self, windows: np.ndarray, scores: Scores) -> list[MetricValue]:
+    def metrics(self, windows: Array, scores: Scores) -> list[MetricValue]:
         """`accuracy`: the share of equations whose likeliest result is the right one."""
         return [mean_value("accuracy", scores.hit[:, 0])]

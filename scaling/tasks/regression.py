@@ -14,6 +14,8 @@ from scaling.store.rows import MetricValue
 from scaling.tasks.base import Generated, Scores, mean_value
 from scaling.tasks.corpus.token_store import Split
 
+Array = np.ndarray
+
 REACH = 3.0  # levels of y lie evenly in [-REACH, REACH]; w.x has variance 1
 
 
@@ -35,7 +37,7 @@ class Regression(Generated):
         self.levels = np.linspace(-REACH, REACH, config.n_levels)
         self.level_values = np.concatenate([np.zeros(len(self.points)), self.levels])
 
-    def batch(self, split: Split, index: int, size: int) -> np.ndarray:
+    def batch(self, split: Split, index: int, size: int) -> Array:
         """See `Task.batch`."""
         n, m = self.config.n_features, self.config.examples
         draws = self.uniform(split, index, size, n + 2 * m)
@@ -48,11 +50,11 @@ class Regression(Generated):
         pairs = np.stack([tokens, level + len(self.points)], axis=2)
         return pairs.reshape(size, -1).astype(np.int32)
 
-    def examples(self, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def examples(self, windows: Array) -> tuple[Array, Array]:
         """Points (n, examples, n_features) and values of y (n, examples) of windows."""
         return self.points[windows[:, 0::2]], self.level_values[windows[:, 1::2]]
 
-    def metrics(self, windows: np.ndarray, scores: Scores) -> list[MetricValue]:
+    def metrics(self, windows: Array, scores: Scores) -> list[MetricValue]:
         """`squared_error` of the mean of the predicted y, `at` the number of earlier examples."""
         _, y = self.examples(windows)
         error = np.square(scores.mean.astype(np.float64) - y)
@@ -62,7 +64,7 @@ class Regression(Generated):
         ]
 
 
-def _normal(draws: np.ndarray) -> np.ndarray:
+def _normal(draws: Array) -> Array:
     """Standard normal numbers from numbers in [0, 1)."""
     from scipy.special import ndtri
 

@@ -20,6 +20,8 @@ from scaling.tasks.base import Generated
 from scaling.tasks.corpus.token_store import SPLITS, Split
 from scaling.tasks.text import splitmix64
 
+Array = np.ndarray
+
 
 class Synthetic(Generated):
     """Windows of whole facts, each `key_len` symbols of a key and the value it determines.
@@ -49,7 +51,7 @@ class Synthetic(Generated):
             )
 
     @functools.cached_property
-    def probabilities(self) -> np.ndarray:
+    def probabilities(self) -> Array:
         """p_k proportional to k^-(1 + zipf), shape (n_facts,)."""
         ranks = np.arange(1, self.config.n_facts + 1, dtype=np.float64)
         weights = ranks ** -(1.0 + self.config.zipf)
@@ -61,7 +63,7 @@ class Synthetic(Generated):
         p = self.probabilities
         return float(-(p * np.log(p)).sum()) / self.period
 
-    def ideal_loss(self, windows: np.ndarray) -> np.ndarray:
+    def ideal_loss(self, windows: Array) -> Array:
         """Nats per token, shape (n,), on windows of `batch` (n, seq_len + 1), of a predictor that
         knows every fact and every p_k.
 
@@ -78,7 +80,7 @@ class Synthetic(Generated):
         return np.asarray(nats / self.seq_len)
 
     @functools.cached_property
-    def values(self) -> np.ndarray:
+    def values(self) -> Array:
         """The value symbol of each key, shape (n_facts,): a hash of (data_seed, key)."""
         sequence = np.random.SeedSequence((self.config.data_seed, len(SPLITS)))
         keys = np.arange(self.config.n_facts, dtype=np.uint64)
@@ -86,11 +88,11 @@ class Synthetic(Generated):
         return (hashes % np.uint64(self.config.n_symbols)).astype(np.int64)
 
     @functools.cached_property
-    def _cumulative(self) -> np.ndarray:
+    def _cumulative(self) -> Array:
         """A draw beyond the last edge is the last key, whatever the rounding."""
         return np.cumsum(self.probabilities)[:-1]
 
-    def batch(self, split: Split, index: int, size: int) -> np.ndarray:
+    def batch(self, split: Split, index: int, size: int) -> Array:
         """See `Task.batch`.
 
         A window starts with a fact and ends with the first symbol of another, so it predicts

@@ -18,6 +18,8 @@ from scaling.tasks.base import Task
 from scaling.tasks.corpus.stdlib import stdlib_store
 from scaling.tasks.corpus.token_store import Split, TokenStore, check_ids, open_store
 
+Array = np.ndarray
+
 CHUNK = 1024  # windows whose places are worked out at once
 _ROUNDS = 4
 _GOLDEN = (math.sqrt(5) - 1) / 2
@@ -82,7 +84,7 @@ class Text(Task):
         margin = 1 if split == "val" else self.seq_len
         return (len(self.store.tokens[split]) - margin) // self.seq_len
 
-    def batch(self, split: Split, index: int, size: int) -> np.ndarray:
+    def batch(self, split: Split, index: int, size: int) -> Array:
         """See `Task.batch`."""
         starts = (self._val_starts if split == "val" else self._train_starts)(index * size, size)
         tokens = self.store.tokens[split]
@@ -90,7 +92,7 @@ class Text(Task):
         check_ids(int(windows.max()), self.vocab_size, str(self.store.folder))
         return windows
 
-    def _val_starts(self, first: int, size: int) -> np.ndarray:
+    def _val_starts(self, first: int, size: int) -> Array:
         """Multiples of the golden ratio.
 
         The first m windows are spread evenly over the split, whatever m is.
@@ -100,7 +102,7 @@ class Text(Task):
             raise IndexError(f"val windows {first} to {first + size - 1} of {n}")
         return np.arange(first, first + size) * _stride(n) % n * self.seq_len
 
-    def _train_starts(self, first: int, size: int) -> np.ndarray:
+    def _train_starts(self, first: int, size: int) -> Array:
         n, n_unique = self.n_corpus_windows("train"), None
         if self.unique_tokens is not None:
             n_unique = self.n_windows("train")
@@ -122,7 +124,7 @@ def _stride(n: int) -> int:
 
 
 @functools.lru_cache(maxsize=64)
-def _starts(n_windows: int, seq_len: int, chunk: int, n_unique: int | None = None) -> np.ndarray:
+def _starts(n_windows: int, seq_len: int, chunk: int, n_unique: int | None = None) -> Array:
     """First tokens of training windows chunk*CHUNK to (chunk+1)*CHUNK - 1 of the endless stream,
     shape (CHUNK,).
 
@@ -143,7 +145,7 @@ def _starts(n_windows: int, seq_len: int, chunk: int, n_unique: int | None = Non
     return starts
 
 
-def permuted(positions: np.ndarray, n: int, epoch: int) -> np.ndarray:
+def permuted(positions: Array, n: int, epoch: int) -> Array:
     """Where a pseudo-random permutation of 0..n-1, one for each epoch, sends `positions`.
 
     No table of n is made.
@@ -155,7 +157,7 @@ def permuted(positions: np.ndarray, n: int, epoch: int) -> np.ndarray:
     columns = -(-n // rows)
     keys = np.random.SeedSequence(epoch).generate_state(2 * _ROUNDS, np.uint64)
 
-    def step(cell: np.ndarray) -> np.ndarray:
+    def step(cell: Array) -> Array:
         row, column = np.divmod(cell, np.uint64(columns))
         for row_key, column_key in keys.reshape(_ROUNDS, 2):
             row = (row + splitmix64(column + row_key) % np.uint64(rows)) % np.uint64(rows)
@@ -169,7 +171,7 @@ def permuted(positions: np.ndarray, n: int, epoch: int) -> np.ndarray:
     return cells.astype(np.int64)
 
 
-def splitmix64(words: np.ndarray) -> np.ndarray:
+def splitmix64(words: Array) -> Array:
     """A hash of 64-bit words, element by element: the finaliser of SplitMix64 (Steele 2014)."""
     words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

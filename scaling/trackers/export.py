@@ -10,12 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from scaling.config.sweep_file import load_run
 from scaling.errors import ScalingError
 from scaling.store import run_files
 from scaling.store.rows import DIVERGED
 from scaling.trackers import open_tracker
-from scaling.trackers.run_log import measurements, points_of, run_info
+from scaling.trackers.run_log import read_points
 
 
 def export(
@@ -33,10 +32,8 @@ def export(
     now, n_numbers, n_written, n_refused = time.time(), 0, 0, 0
     with _errors_name(kind, out):
         tracker = open_tracker(kind, out)
-    for run_id, group in rows.groupby("run_id", sort=True):
-        first = group.iloc[0]
-        run = load_run(first["config"], f"run {run_id}")
-        info, points = run_info(first["sweep"], run), points_of(run, measurements(group), now)
+    for _, group in rows.groupby("run_id", sort=True):
+        info, points = read_points(group, now)
         with _errors_name(kind, out):
             log = tracker(info)
             added = log.add(points)

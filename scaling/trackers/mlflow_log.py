@@ -9,7 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from scaling.trackers.run_log import Point, RunInfo, RunLog, Status, Tracker
+from scaling.store.rows import EndKind
+from scaling.trackers.run_log import Point, RunInfo, RunLog, Tracker
 
 TAG = "scaling.run_id"
 ENDINGS = {"done": "FINISHED", "diverged": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
@@ -102,7 +103,7 @@ class MLflowLog(RunLog):
         for first in range(0, len(params), MAX_PARAMS):
             self._client.log_batch(self._mlflow_id, params=params[first : first + MAX_PARAMS])
 
-    def end(self, status: Status, points: Iterable[Point] = ()) -> None:
+    def end(self, status: EndKind, points: Iterable[Point] = ()) -> None:
         """How it ended, where anything was written."""
         if self._is_open:
             self._client.set_tag(self._mlflow_id, "scaling.status", status)

@@ -16,10 +16,9 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from scaling.config.sweep_file import load_run
 from scaling.store import run_files
 from scaling.trackers import default_out, open_tracker
-from scaling.trackers.run_log import RunLog, RunUpdate, Tracker, measurements, points_of
+from scaling.trackers.run_log import RunLog, RunUpdate, Tracker, read_points
 
 UPDATES: TypeAdapter[RunUpdate] = TypeAdapter(RunUpdate)
 
@@ -38,9 +37,7 @@ class Recorder:
         if run_id not in self.logs and (points or published):
             self.logs[run_id] = self.tracker(update.run)
         if published:
-            rows = run_files.read_run(self.folder, run_id)
-            run = load_run(rows["config"].iloc[0], f"run {run_id}")
-            points = points_of(run, measurements(rows), time.time())
+            _, points = read_points(run_files.read_run(self.folder, run_id), time.time())
         if run_id in self.logs:
             self.logs[run_id].add(points)
             if update.status is not None:

@@ -14,19 +14,18 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Literal
 
 import pandas as pd
 
 from scaling import accounting
 from scaling.config import RunConfig
+from scaling.config.sweep_file import load_run
 from scaling.formatting import flatten
-from scaling.store.rows import Measurement
+from scaling.store.rows import EndKind, Measurement
 
 PROGRESS = "progress/"
 CLOCKS = ("tokens", "flops", "seconds")
 Setting = int | float | str | bool
-Status = Literal["done", "diverged", "failed", "stopped"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class RunUpdate:
 
     run: RunInfo
     points: tuple[Point, ...] = ()
-    status: Status | None = None
+    status: EndKind | None = None
 
 
 class RunLog(ABC):
@@ -74,7 +73,7 @@ class RunLog(ABC):
         """Add new numbers; False where it does not take them, for it has a later step."""
 
     @abstractmethod
-    def end(self, status: Status, points: Iterable[Point] = ()) -> None:
+    def end(self, status: EndKind, points: Iterable[Point] = ()) -> None:
         """Close it; `points` are all of the run's rows."""
 
     def add(self, points: Iterable[Point]) -> int:
@@ -131,15 +130,6 @@ def series_name(row: Measurement) -> str:
     return f"{name}/{int(row.at) if row.at == int(row.at) else f'{row.at:g}'.replace('+', '')}"
 
 
-def measurements(rows: pd.DataFrame) -> list[Measurement]:
-    """The rows of one run."""
-    columns = ["step", "split", "metric", "value", "at", "seconds"]
-    return [
-        Measurement(**row | {"at": None if pd.isna(row["at"]) else row["at"]})
-        for row in rows[columns].astype({"value": float}).to_dict("records")
-    ]
-
-
 def points_of(run: RunConfig, rows: Iterable[Measurement], ended: float) -> tuple[Point, ...]:
     """The points of a run's rows; the last of them was measured at `ended` (seconds since 1970)."""
     rows = sorted(rows, key=lambda row: row.step)
@@ -155,3 +145,14 @@ def points_of(run: RunConfig, rows: Iterable[Measurement], ended: float) -> tupl
         }
         points.append(Point(step, values, ended - (last - seconds)))
     return tuple(points)
+
+
+def read_points(rows: pd.DataFrame, ended: float) -> tuple[RunInfo, tuple[Point, ...]]:
+    """A run that has ended and its points, from its rows; the last was measured at `ended`."""
+    run = load_run(rows["config"].iloc[0], f"run {rows['run_id'].iloc[0]}")
+    columns = ["step", "split", "metric", "value", "at", "seconds"]
+    measured = [
+        Measurement(**row | {"at": None if pd.isna(row["at"]) else row["at"]})
+        for row in rows[columns].astype({"value": float}).to_dict("records")
+    ]
+    return run_info(rows["sweep"].iloc[0], run), points_of(run, measured, ended)

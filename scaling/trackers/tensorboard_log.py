@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from scaling.trackers.run_log import Point, RunInfo, RunLog, Status
+from scaling.store.rows import EndKind
+from scaling.trackers.run_log import Point, RunInfo, RunLog
 
 
 class TensorBoardLog(RunLog):
@@ -45,7 +46,7 @@ class TensorBoardLog(RunLog):
         self._writer.add_event(Event(step=point.step, summary=summary, wall_time=point.when))
         return True
 
-    def end(self, status: Status, points: Iterable[Point] = ()) -> None:
+    def end(self, status: EndKind, points: Iterable[Point] = ()) -> None:
         """Close the file; TensorBoard shows no status of a run."""
         if self._writer is not None:
             self._writer.close()

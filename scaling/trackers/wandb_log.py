@@ -13,7 +13,8 @@ from typing import Any
 
 from scaling.errors import ScalingError
 from scaling.points.tracker_logs import wandb_ended, wandb_history
-from scaling.trackers.run_log import Point, RunInfo, RunLog, Status
+from scaling.store.rows import EndKind
+from scaling.trackers.run_log import Point, RunInfo, RunLog
 
 PROJECT = "scaling"
 WRITE_SECONDS = 60.0  # that W&B's own process may take to write an offline run to its end
@@ -90,7 +91,7 @@ class WandBLog(RunLog):
         self._step = point.step
         return True
 
-    def end(self, status: Status, points: Iterable[Point] = ()) -> None:
+    def end(self, status: EndKind, points: Iterable[Point] = ()) -> None:
         """The last values as the summary, then close; nothing is begun for a run of which W&B has
         all.
         """

@@ -6,8 +6,7 @@ run goes on under another execution: on a mesh what one device began, and back.
 
 from __future__ import annotations
 
-import functools
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +18,9 @@ from scaling.config.run_groups import RunGroup
 from scaling.errors import ScalingError
 from scaling.train import fingerprint, local_checkpoint
 from scaling.train.distributed import broadcast_from_host0
+from scaling.train.program import program_key
 from scaling.train.run_metrics import RunMetrics, load_metrics
-from scaling.train.sharding import Sharder
-from scaling.train.step import (
-    TrainState,
-    change_layout,
-    initial_state,
-    make_initial_state,
-    program_key,
-    stack_states,
-)
+from scaling.train.step import TrainState, change_layout, draw_state, initial_state, stack_runs
 
 
 @dataclass
@@ -41,20 +33,12 @@ class TrainingState:
     metrics: dict[str, RunMetrics]
 
 
-def init_state(group: RunGroup, execution: Execution) -> TrainingState:
-    """Step 0: parameters drawn from each run's seed, no metrics."""
-    key = program_key(group.runs[0])
-    states = [initial_state(key, run.seed, execution) for run in group.runs]
-    state = states[0] if len(states) == 1 else stack_states(states)
-    return TrainingState(state, {run.run_id: RunMetrics() for run in group.runs_with_extensions()})
-
-
 def save(path: Path, group: RunGroup, training: TrainingState, execution: Execution) -> None:
     """Save what `group` needs to resume: for a branch the shared state and its own metrics."""
     progress = {
         "runs": [run.canonical() for run in group.runs],
         "metrics": {
-            run.run_id: training.metrics[run.run_id].dump()
+            run.run_id: asdict(training.metrics[run.run_id])
             for run in group.runs_with_extensions()
             if run.run_id in training.metrics
         },
@@ -93,12 +77,13 @@ def _backends(path: Path, execution: Execution) -> list[Any]:
 def restore_or_init(
     path: Path, group: RunGroup, execution: Execution, allow_changes: bool
 ) -> TrainingState:
-    """The state of the checkpoint, or that of step 0; a corrupt checkpoint is renamed.
+    """The state of the checkpoint, or that of step 0: parameters drawn from each run's seed, no
+    metrics. A corrupt checkpoint is renamed.
 
     Raises ScalingError when it was written under other conditions and `allow_changes` is not set.
     """
     for backend in _backends(path, execution):
-        if not broadcast_from_host0(np.array([backend.exists(path)]))[0]:
+        if broadcast_from_host0(backend.exists(path)) == [0]:
             continue
         try:
             return _restore(backend, path, group, execution, allow_changes)
@@ -111,55 +96,53 @@ def restore_or_init(
         ) as error:
             backend.set_aside(path)
             fingerprint.warn(f"{path.name}: checkpoint set aside, the run starts again: {error}")
-    return init_state(group, execution)
+    key = program_key(group.runs[0], execution)
+    state = stack_runs([initial_state(key, run.seed) for run in group.runs])
+    return TrainingState(state, {run.run_id: RunMetrics() for run in group.runs_with_extensions()})
 
 
 def _restore(
     backend: Any, path: Path, group: RunGroup, execution: Execution, allow_changes: bool
 ) -> TrainingState:
     """The state as it was saved, its layout changed to that of `execution`."""
-    key, was = program_key(group.runs[0]), execution
+    n_runs = len(group.runs)
+    was = now = program_key(group.runs[0], execution)
 
     def saved_shapes(progress: dict[str, Any]) -> Any:
         nonlocal was
         if progress["runs"] != [run.canonical() for run in group.runs]:
             raise local_checkpoint.Unreadable("belongs to another run")
-        saved = dict(progress["fingerprint"])
-        _check_conditions(
-            path, saved, fingerprint.fingerprint(execution, len(group.runs)), allow_changes
+        saved, here = progress["fingerprint"], fingerprint.fingerprint(execution, n_runs)
+        changed = [
+            f"{key} was {saved.get(key)}, is {here.get(key)}"
+            for key in sorted({*saved, *here})
+            if saved.get(key) != here.get(key)
+        ]
+        if not allow_changes and broadcast_from_host0(bool(changed)) == [1]:
+            raise ScalingError(
+                "the checkpoint was written under other conditions, so the bits would differ: "
+                + "; ".join(changed),
+                where=path,
+                remedy="restore the conditions, delete the checkpoint, or give --accept-changes",
+            )
+        settings = saved.get("execution", {})
+        was = now._replace(
+            execution=Execution(
+                layers=settings.get("layers", "auto"),
+                mesh=MeshShape(**settings.get("mesh", {})),
+                kind="cpu" if "threads" in saved else "gpu",
+            )
         )
-        saved_execution = saved.get("execution", {})
-        was = Execution(
-            layers=saved_execution.get("layers", "auto"),
-            mesh=MeshShape(**saved_execution.get("mesh", {})),
-            kind="cpu" if "threads" in saved else "gpu",
-        )
-        state = jax.eval_shape(make_initial_state(key, was), np.uint32(0))
-        if len(group.runs) > 1:
-            state = jax.eval_shape(lambda one: stack_states([one] * len(group.runs)), state)
-        return Sharder(execution).abstract_state(state)
+        shapes = jax.eval_shape(lambda seed: stack_runs([draw_state(was, seed)] * n_runs), 0)
+        return now.sharder.abstract_state(shapes)
 
     state, progress = backend.restore(path, saved_shapes)
     metrics = {key: load_metrics(value) for key, value in progress["metrics"].items()}
-    convert = functools.partial(change_layout, key, was, execution)
-    state = jax.vmap(convert)(state) if len(group.runs) > 1 else convert(state)
-    if backend is local_checkpoint and execution.mesh.n_devices > 1:
+
+    def convert(state: TrainState) -> TrainState:
+        return change_layout(was, now, state)
+
+    state = jax.vmap(convert)(state) if n_runs > 1 else convert(state)
+    if backend is local_checkpoint and now.sharder.is_sharded:
         state = jax.tree.map(np.asarray, state)  # each process puts its own part on its devices
     return TrainingState(state, metrics)
-
-
-def _check_conditions(
-    path: Path, was: dict[str, Any], now: dict[str, Any], allow_changes: bool
-) -> None:
-    changed = [
-        f"{key} was {was.get(key)}, is {now.get(key)}"
-        for key in sorted({*was, *now})
-        if was.get(key) != now.get(key)
-    ]
-    if not allow_changes and broadcast_from_host0(np.array([bool(changed)]))[0]:
-        raise ScalingError(
-            "the checkpoint was written under other conditions, so the bits would differ: "
-            + "; ".join(changed),
-            where=path,
-            remedy="restore the conditions, delete the checkpoint, or give --accept-changes",
-        )

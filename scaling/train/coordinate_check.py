@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax import Array
 
 from scaling.config import Execution, ModelConfig, RunConfig
 from scaling.tasks import Task
@@ -24,7 +25,8 @@ from scaling.train import optim
 from scaling.train.model.loss import LMHead, logits_NV
 from scaling.train.model.operations import Compute
 from scaling.train.model.transformer import Transformer
-from scaling.train.step import initial_state, program_key, train_program
+from scaling.train.program import program_key
+from scaling.train.step import initial_state, train_program
 
 ACTIVATIONS = ("embedding", "attention", "feed-forward", "residual", "logits")
 # Of a slope of log size against log width: finite widths and few steps give up to 0.1.
@@ -91,28 +93,28 @@ def measure(run: RunConfig, task: Task, steps: int, seeds: int) -> np.ndarray:
 
     (seeds, 2 x ACTIVATIONS).
     """
+
+    def quick(program: Any, *arguments: Any) -> Any:
+        """A jitted program, compiled for these arguments without optimising."""
+        return program.lower(*arguments).compile(compiler_options=FAST_COMPILE)
+
     tokens_BT = task.batch("val", 0, min(N_SEQUENCES, task.n_windows("val")))[:, :-1]
     batches_KBT1 = np.stack([task.batch("train", step, run.batch_size) for step in range(steps)])
     rest = optim.hyper(run.optim, run.n_steps), batches_KBT1, np.int32(steps)
-    state = initial_state(program_key(run), 0, PLAIN)
-    activations = _quick(
-        jax.jit(make_activations(run.model, run.task.seq_len)), state.params, tokens_BT
-    )
-    program = _quick(train_program(program_key(run), PLAIN), state, *rest)
+    key = program_key(run, PLAIN)
+    state = initial_state(key, 0)
+    activations = jax.jit(make_activations(run.model, run.task.seq_len))
+    activations = quick(activations, state.params, tokens_BT)
+    program = quick(train_program(key), state, *rest)
     sizes = []
     for seed in range(seeds):
-        state = initial_state(program_key(run), seed, PLAIN)
+        state = initial_state(key, seed)
         before = activations(state.params, tokens_BT)
         after = activations(program(state, *rest)[0].params, tokens_BT)
         changes = [after[kind] - before[kind] for kind in ACTIVATIONS]
         arrays = [*(after[kind] for kind in ACTIVATIONS), *changes]
         sizes.append([float(jnp.abs(array).mean()) for array in arrays])
     return np.array(sizes)
-
-
-def _quick(program: Any, *arguments: Any) -> Any:
-    """A jitted program, compiled for these arguments without optimising."""
-    return program.lower(*arguments).compile(compiler_options=FAST_COMPILE)
 
 
 def make_activations(cfg: ModelConfig, seq_len: int) -> Any:
@@ -123,7 +125,7 @@ def make_activations(cfg: ModelConfig, seq_len: int) -> Any:
     """
     graph = nnx.graphdef(Transformer(cfg, seq_len, Compute()))
 
-    def activations(params: Any, tokens_BT: jax.Array) -> dict[str, jax.Array]:
+    def activations(params: Any, tokens_BT: Array) -> dict[str, Array]:
         model = nnx.merge(graph, params)
         first_NM, context = model.embed(tokens_BT, tokens_BT.shape[1])
         x_NM, mixed, fed = first_NM, [], []
@@ -132,13 +134,9 @@ def make_activations(cfg: ModelConfig, seq_len: int) -> Any:
             x_NM = block.add_residual(x_NM, mixed[-1])
             fed.append(block.ffn(block.ffn_norm(x_NM))[0])
             x_NM = block.add_residual(x_NM, fed[-1])
-        logits = logits_NV(
-            model.final_hidden(x_NM), model.output_embedding, LMHead(Compute(), cfg.tie_embeddings)
-        )
-        return dict(
-            zip(
-                ACTIVATIONS, (first_NM, jnp.stack(mixed), jnp.stack(fed), x_NM, logits), strict=True
-            )
-        )
+        head = LMHead(Compute(), cfg.tie_embeddings)
+        logits = logits_NV(model.final_hidden(x_NM), model.output_embedding, head)
+        arrays = (first_NM, jnp.stack(mixed), jnp.stack(fed), x_NM, logits)
+        return dict(zip(ACTIVATIONS, arrays, strict=True))
 
     return activations

@@ -65,7 +65,11 @@ def initialize_distributed(config: DistributedConfig) -> Iterator[None]:
 
     Raises ScalingError if they do not meet.
     """
-    _own_all_devices(config)
+    count = os.environ.get("SLURM_GPUS_ON_NODE", "")
+    is_alone = os.environ.get("SLURM_NTASKS_PER_NODE") == "1"
+    if config.coordinator is None and is_alone and count.isdigit():
+        # inside Slurm jax gives each process one device; with one process per node it needs all
+        os.environ.setdefault("JAX_LOCAL_DEVICE_IDS", ",".join(map(str, range(int(count)))))
     # the service would replace our handler of SIGTERM, and save nothing itself
     jax.config.update("jax_enable_preemption_service", False)
     try:
@@ -76,14 +80,11 @@ def initialize_distributed(config: DistributedConfig) -> Iterator[None]:
             initialization_timeout=START_SECONDS,
         )
     except (RuntimeError, ValueError) as error:
-        reason = str(error).partition("\n")[0][:200]
-        where = f"coordinator {config.coordinator}" if config.coordinator else "several hosts"
-        remedy = (
-            "start every process within 5 minutes with the same coordinator and number of "
-            "processes, each with its own index"
-        )
         raise ScalingError(
-            f"the processes did not meet: {reason}", where=where, remedy=remedy
+            "the processes did not meet: " + str(error).partition("\n")[0][:200],
+            where=f"coordinator {config.coordinator}" if config.coordinator else "several hosts",
+            remedy="start every process within 5 minutes with the same coordinator and number of "
+            "processes, each with its own index",
         ) from error
     try:
         yield
@@ -91,25 +92,15 @@ def initialize_distributed(config: DistributedConfig) -> Iterator[None]:
         jax.distributed.shutdown()
 
 
-def _own_all_devices(config: DistributedConfig) -> None:
-    """Inside Slurm jax gives each process one device; with one process per node it needs all."""
-    count = os.environ.get("SLURM_GPUS_ON_NODE", "")
-    if (
-        config.coordinator is None
-        and os.environ.get("SLURM_NTASKS_PER_NODE") == "1"
-        and count.isdigit()
-    ):
-        os.environ.setdefault("JAX_LOCAL_DEVICE_IDS", ",".join(map(str, range(int(count)))))
-
-
-def broadcast_from_host0(numbers: np.ndarray) -> np.ndarray:
-    """The numbers of process 0 on every process, as int32 (unchanged if there is one process).
+def broadcast_from_host0(*numbers: int) -> list[int]:
+    """The numbers of process 0 on every process, as int32.
 
     Every process must call it at the same point.
     """
-    if jax.process_count() == 1:
-        return numbers
-    return np.asarray(multihost_utils.broadcast_one_to_all(np.asarray(numbers, np.int32)))
+    flags = np.array(numbers, np.int32)
+    if jax.process_count() > 1:
+        flags = np.asarray(multihost_utils.broadcast_one_to_all(flags))
+    return [int(flag) for flag in flags]
 
 
 def on_any_process(flag: bool) -> bool:

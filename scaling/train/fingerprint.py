@@ -39,28 +39,24 @@ def fingerprint(execution: Execution | None = None, pack: int = 1) -> dict[str, 
     XLA's CPU results change with the number of threads (NPROC pins it) and with the instruction
     set.
     """
-    changed: dict[str, Any] = {}
-    if execution:  # its kind of device is known by the device
-        changed = execution.model_dump(mode="json", exclude_defaults=True, exclude={"kind"})
-    return (
-        _machine()
-        | ({"execution": changed} if changed else {})
-        | ({"pack": pack} if pack > 1 else {})
-    )
+    execution = execution or Execution()  # its kind of device is known by the device
+    changed = execution.model_dump(mode="json", exclude_defaults=True, exclude={"kind"})
+    more = {"execution": changed, "pack": pack if pack > 1 else None}
+    return _machine() | {name: value for name, value in more.items() if value}
 
 
 @functools.lru_cache(maxsize=1)
 def _machine() -> dict[str, Any]:
     """Versions, device kind and count, threads, instruction set and flags."""
-    devices = jax.devices()
-    facts: dict[str, Any] = {**versions(), "code": code_digest()}
-    facts |= {
+    devices, n_processes = jax.devices(), jax.process_count()
+    facts: dict[str, Any] = versions() | {
+        "code": code_digest(),
         "device": devices[0].device_kind,
         "devices": len(devices),
         "xla_flags": compiler_flags(),
     }
-    if jax.process_count() > 1:
-        facts["processes"] = jax.process_count()
+    if n_processes > 1:
+        facts["processes"] = n_processes
     if devices[0].platform == "cpu":
         facts |= {"threads": threads(), "isa": _instruction_set(), "arch": platform.machine()}
     return facts

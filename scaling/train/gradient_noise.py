@@ -14,14 +14,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax import Array
 
 from scaling.config import Execution, RunConfig
 from scaling.config.resolve_execution import noise_group
 from scaling.errors import ScalingError
 from scaling.store.rows import MetricValue
 from scaling.tasks import Task
-from scaling.train.sharding import Sharder
-from scaling.train.step import ProgramKey, make_grad_fn, program_key
+from scaling.train.program import ProgramKey, program_key
+from scaling.train.step import make_grad_fn
 
 FIRST_SEQUENCE = 2**30  # of those that are measured: beyond the horizon of any run
 
@@ -34,14 +35,13 @@ class GradientNoiseScale:
     mesh.
     """
 
-    def __init__(self, run: RunConfig, task: Task, sharder: Sharder) -> None:
-        count, self._seq_len = run.evals.noise_sequences, run.task.seq_len
-        most = noise_group(run, sharder.execution)
-        size = group_size(count, most, sharder.n_batch_shards)
-        self._program = noise_program(program_key(run), sharder.execution)
+    def __init__(self, run: RunConfig, task: Task, execution: Execution) -> None:
+        count, key = run.evals.noise_sequences, program_key(run, execution)
+        size = group_size(count, noise_group(run, execution), key.sharder.n_batch_shards)
+        self._program = noise_program(key)
         windows = task.batch("train", FIRST_SEQUENCE // count, count)
-        self._groups = sharder.put_tokens(windows.reshape(-1, size, windows.shape[-1]))
-        self._group_tokens = size * self._seq_len
+        self._groups = key.sharder.put_tokens(windows.reshape(-1, size, windows.shape[-1]))
+        self._group_tokens = size * run.task.seq_len
 
     def measure(self, params: Any, z_loss: float) -> list[MetricValue]:
         """`noise_scale` in tokens, and its parts; without it if |G|^2 is not above 0."""
@@ -71,32 +71,27 @@ def group_size(count: int, most: int, shares: int = 1) -> int:
 
 
 @functools.lru_cache(maxsize=64)
-def noise_program(key: ProgramKey, execution: Execution) -> Any:
+def noise_program(key: ProgramKey) -> Any:
     """`run(params, tokens_CBT1, z_loss) -> squares_C, alongs_C, square` of C groups of B sequences.
 
     With the gradient g_c of each group, squares_C is |g_c|^2, alongs_C is g_c . mean(g_1 .. g_c-1)
     (0 for the first), and `square` is |mean(g_1 .. g_C)|^2. Memory: two arrays of the size of the
     parameters, as for a step, and the activations of one group.
     """
-    whole_groups = execution.model_copy(update={"micro_batch": None})
-    compute_grads, sharder = make_grad_fn(key, whole_groups), Sharder(execution)
+    compute_grads = make_grad_fn(key.with_execution(micro_batch=None))
 
-    def run(
-        params: Any, tokens_CBT1: jax.Array, z_loss: jax.Array
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        def add_group(
-            carry: tuple[Any, jax.Array], tokens_BT1: jax.Array
-        ) -> tuple[tuple[Any, jax.Array], tuple[jax.Array, jax.Array]]:
+    def run(params: Any, tokens_CBT1: Array, z_loss: Array) -> Any:
+        def add_group(carry: tuple[Any, Array], tokens_BT1: Array) -> Any:
             total, n_seen = carry
             grads, _ = compute_grads(params, tokens_BT1.astype(jnp.int32), z_loss)
             square = optax.tree.vdot(grads, grads)
             along = optax.tree.vdot(grads, total) / jnp.maximum(n_seen, 1.0)
             return (jax.tree.map(jnp.add, total, grads), n_seen + 1.0), (square, along)
 
-        with sharder.in_mesh():
+        with key.sharder.in_mesh():
             start = jax.tree.map(jnp.zeros_like, params), jnp.float32(0.0)
             (total, n_seen), (squares_C, alongs_C) = jax.lax.scan(add_group, start, tokens_CBT1)
-            return sharder.replicate(
+            return key.sharder.replicate(
                 (squares_C, alongs_C, optax.tree.vdot(total, total) / jnp.square(n_seen))
             )
 
@@ -119,22 +114,18 @@ def estimate(
     signal = square - variance / n
     along, own = alongs_C[(n + 1) // 2 :], squares_C[(n + 1) // 2 :]
     of_signal, of_variance = 2.0 * along, own - 2.0 * along
+
+    def measured(name: str, value: float, influence: np.ndarray) -> MetricValue:
+        """With the standard error of a mean over n groups, from the influences of some of them."""
+        stderr = float(influence.std(ddof=1) / math.sqrt(n)) if len(influence) > 1 else None
+        return MetricValue(name, value, stderr, split="train")
+
     parts = [
-        MetricValue("gradient_square", signal, _stderr(of_signal, n), split="train"),
-        MetricValue(
-            "gradient_variance",
-            variance * group_tokens,
-            _stderr(of_variance * group_tokens, n),
-            split="train",
-        ),
+        measured("gradient_square", signal, of_signal),
+        measured("gradient_variance", variance * group_tokens, of_variance * group_tokens),
     ]
     if signal <= 0.0:
         return parts
     ratio = variance / signal
-    stderr = _stderr((of_variance - ratio * of_signal) / signal * group_tokens, n)
-    return [MetricValue("noise_scale", ratio * group_tokens, stderr, split="train"), *parts]
-
-
-def _stderr(influence: np.ndarray, n: int) -> float | None:
-    """Of a mean over n groups, from the influences of some of them; None from fewer than two."""
-    return float(influence.std(ddof=1) / math.sqrt(n)) if len(influence) > 1 else None
+    of_ratio = (of_variance - ratio * of_signal) / signal * group_tokens
+    return [measured("noise_scale", ratio * group_tokens, of_ratio), *parts]

@@ -12,11 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax import Array
 from optax import contrib
 
 from scaling.config import ModelConfig, OptimConfig
-from scaling.config.optim import OptimizerName
 from scaling.train.model import mup
+from scaling.train.program import ProgramKey
 
 MUON_BETA = 0.95  # of its Nesterov momentum
 MUON_RMS = 0.2  # of its step, before the learning rate
@@ -25,17 +26,17 @@ MUON_RMS = 0.2  # of its step, before the learning rate
 class OptimHyperparams(NamedTuple):
     """The optimiser's numbers as traced scalars; `n_steps` is the horizon of the schedule."""
 
-    lr: jax.Array
-    warmup_steps: jax.Array
-    n_steps: jax.Array
-    cooldown_steps: jax.Array
-    final_lr_frac: jax.Array
-    weight_decay: jax.Array
-    b1: jax.Array
-    b2: jax.Array
-    eps: jax.Array
-    clip: jax.Array
-    z_loss: jax.Array
+    lr: Array
+    warmup_steps: Array
+    n_steps: Array
+    cooldown_steps: Array
+    final_lr_frac: Array
+    weight_decay: Array
+    b1: Array
+    b2: Array
+    eps: Array
+    clip: Array
+    z_loss: Array
 
 
 def hyper(optim: OptimConfig, n_steps: int) -> OptimHyperparams:
@@ -49,7 +50,7 @@ def hyper(optim: OptimConfig, n_steps: int) -> OptimHyperparams:
     return OptimHyperparams(*(jnp.float32(values[name]) for name in OptimHyperparams._fields))
 
 
-def learning_rate(schedule: str, h: OptimHyperparams, step: jax.Array) -> jax.Array:
+def learning_rate(schedule: str, h: OptimHyperparams, step: Array) -> Array:
     """The learning rate of the update that follows `step` finished ones.
 
     Linear warm-up, then: `constant`; `cosine` to final_lr_frac at n_steps (Loshchilov and Hutter
@@ -70,27 +71,26 @@ def learning_rate(schedule: str, h: OptimHyperparams, step: jax.Array) -> jax.Ar
 
 
 def make_optimizer(
-    h: OptimHyperparams,
-    lr: jax.Array | float,
-    *,
-    name: OptimizerName = "adamw",
-    flat: bool = True,
-    model: ModelConfig | None = None,
+    key: ProgramKey, h: OptimHyperparams, lr: Array | float
 ) -> optax.GradientTransformation:
     """The optimiser with decoupled decay of the matrices only (gains and biases are not decayed).
 
-    `flat` moments are two vectors: one fused update instead of one per leaf compiles faster and
-    steps faster on a CPU. The `model`'s transfer multiplies the learning rate leaf by leaf, but not
-    the decay, for lr x decay stays.
+    Flat moments are two vectors: one fused update instead of one per leaf compiles faster and
+    steps faster on a CPU. The model's transfer multiplies the learning rate leaf by leaf, but not
+    the decay, for lr x decay stays. With Muon, Adam is for embeddings, head, gains and biases.
     """
     adam = optax.scale_by_adam(b1=h.b1, b2=h.b2, eps=h.eps)  # type: ignore[arg-type]
-    if name == "muon":
-        scale = _scale_by_muon(_scale_by_adam_mup(adam, model), model)
-    else:
-        scale = _scale_by_adam_mup(optax.flatten(adam) if flat else adam, model)
+    scale = _with_transfer(optax.flatten(adam) if key.has_flat_moments else adam, key.model)
+    if key.optimizer == "muon":
+
+        def label(path: Any, leaf: Array) -> str:
+            return "muon" if path[0].key == "blocks" and path[-1].key == "kernel" else "adam"
+
+        parts = {"muon": _scale_by_muon(key.model), "adam": scale}
+        scale = optax.partition(parts, lambda params: jax.tree.map_with_path(label, params))
 
     def decayed(params: Any) -> Any:  # by name: in stacked blocks a vector has a second axis
-        return jax.tree_util.tree_map_with_path(
+        return jax.tree.map_with_path(
             lambda path, _: not path[-1].key.endswith(("gain", "bias")), params
         )
 
@@ -98,86 +98,66 @@ def make_optimizer(
     return optax.chain(scale, decay, optax.scale_by_learning_rate(lr))
 
 
-def _scale_by_muon(
-    adam: optax.GradientTransformation, model: ModelConfig | None
-) -> optax.GradientTransformation:
-    """Muon (Jordan 2024) for the blocks' matrices, `adam` for embeddings, head, gains and biases.
+def _scale_by_muon(model: ModelConfig) -> optax.GradientTransformation:
+    """Muon (Jordan 2024) for the blocks' matrices.
 
     Its step is scaled to the root mean square of Adam's, 0.2 (Liu 2025, eq. 4), so that learning
     rates and decays that suit AdamW suit it too. Queries, keys, values, gate and up are matrices of
     their own, and so is every layer of stacked blocks.
     """
+    heads = [model.n_heads * model.d_head, *2 * [model.n_kv_heads * model.d_head]]
+    fused = {"qkv": heads, "up": 2 * [model.d_ff] if model.ffn == "swiglu" else []}
+    lr = mup.width_multiplier(model) ** -0.5  # its step has one root mean square at any width
+
+    def places(path: Any, kernel: Array) -> tuple[list[int], int]:
+        """Where the columns of a fused matrix are split, and along which axis (see `Dense`)."""
+        widths = fused.get(path[-2].key, [])
+        axis = -2 if widths and kernel.shape[-1] != sum(widths) else -1
+        return np.cumsum(widths, dtype=int)[:-1].tolist(), axis
+
+    def split(tree: Any) -> Any:
+        return jax.tree.map_with_path(lambda path, leaf: jnp.split(leaf, *places(path, leaf)), tree)
 
     def dimensions(tree: Any) -> Any:
         return jax.tree.map(
             lambda leaf: contrib.MuonDimensionNumbers(leaf.ndim - 2, leaf.ndim - 1), tree
         )
 
-    def split(tree: Any) -> Any:
-        return jax.tree_util.tree_map_with_path(
-            lambda path, leaf: jnp.split(leaf, *_parts(model, path[-2].key, leaf)), tree
-        )
-
-    def init(params: Any) -> Any:
-        return muon.init(split(params))
-
     def update(gradient: Any, moments: Any, params: Any = None) -> tuple[Any, Any]:
         steps, moments = muon.update(split(gradient), moments)
 
-        def join(path: Any, leaf: jax.Array, parts: list[jax.Array]) -> jax.Array:
+        def join(path: Any, leaf: Array, parts: list[Array]) -> Array:
             scaled = [MUON_RMS * max(part.shape[-2:]) ** 0.5 * part for part in parts]
-            joined = jnp.concatenate(scaled, _parts(model, path[-2].key, leaf)[1])
-            factor = mup.muon_lr(model) if model else 1.0
-            return joined if factor == 1.0 else factor * joined
+            joined = jnp.concatenate(scaled, places(path, leaf)[1])
+            return joined if lr == 1.0 else lr * joined
 
-        return jax.tree_util.tree_map_with_path(join, gradient, steps), moments
-
-    def label(params: Any) -> Any:
-        return jax.tree_util.tree_map_with_path(
-            lambda path, _: (
-                "muon" if path[0].key == "blocks" and path[-1].key == "kernel" else "adam"
-            ),
-            params,
-        )
+        return jax.tree.map_with_path(join, gradient, steps), moments
 
     muon = contrib.scale_by_muon(beta=MUON_BETA, weight_dimension_numbers=dimensions)
-    matrices = optax.GradientTransformation(init, update)
-    return optax.partition({"muon": matrices, "adam": adam}, label)
+    return optax.GradientTransformation(lambda params: muon.init(split(params)), update)
 
 
-def _parts(model: ModelConfig | None, name: str, kernel: jax.Array) -> tuple[list[int], int]:
-    """Where the columns of a fused matrix are split, and along which axis (see `Dense`)."""
-    widths: list[int] = []
-    if model is not None and name == "qkv":
-        widths = [model.n_heads * model.d_head, *2 * [model.n_kv_heads * model.d_head]]
-    elif model is not None and name == "up" and model.ffn == "swiglu":
-        widths = 2 * [model.d_ff]
-    axis = -2 if widths and kernel.shape[-1] != sum(widths) else -1
-    return np.cumsum(widths)[:-1].tolist(), axis
-
-
-def _scale_by_adam_mup(
-    adam: optax.GradientTransformation, model: ModelConfig | None
+def _with_transfer(
+    adam: optax.GradientTransformation, model: ModelConfig
 ) -> optax.GradientTransformation:
     """Adam with `mup.factors` for the eps and the learning rate of each leaf.
 
     Adam does not change when gradients and eps are multiplied by one number, so flat moments keep
     one eps: the gradient is divided by the factor.
     """
-    if model is None or model.transfer is None:
+    if model.transfer is None:
         return adam
 
     def by_leaf(tree: Any, factor: Callable[[mup.Factors], float]) -> Any:
-        def one(path: Any, leaf: jax.Array) -> jax.Array:
+        def one(path: Any, leaf: Array) -> Array:
             number = factor(mup.factors(model, [key.key for key in path]))
             return leaf if number == 1.0 else leaf * number
 
-        return jax.tree_util.tree_map_with_path(one, tree)
+        return jax.tree.map_with_path(one, tree)
 
     def update(gradient: Any, moments: Any, params: Any = None) -> tuple[Any, Any]:
-        changes, moments = adam.update(
-            by_leaf(gradient, lambda factors: 1.0 / factors.eps), moments, params
-        )
+        scaled = by_leaf(gradient, lambda factors: 1.0 / factors.eps)
+        changes, moments = adam.update(scaled, moments, params)
         return by_leaf(changes, lambda factors: factors.lr), moments
 
     return optax.GradientTransformation(adam.init, update)  # type: ignore[arg-type]
@@ -185,11 +165,11 @@ def _scale_by_adam_mup(
 
 def update(
     optimizer: optax.GradientTransformation,
-    clip: jax.Array,
+    clip: Array,
     params: Any,
     moments: Any,
     gradient: Any,
-) -> tuple[Any, Any, jax.Array]:
+) -> tuple[Any, Any, Array]:
     """One clipped update: parameters, moments and the norm of the unclipped gradient."""
     norm = optax.tree.norm(gradient)
     scale = jnp.minimum(1.0, clip / jnp.maximum(norm, 1e-12))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -64,13 +64,9 @@ class RunMetrics:
             return Outcome("stopped", tuple(self.measured), stopped)
         return Outcome("diverged" if self.diverged else "done", tuple(self.measured), self.diverged)
 
-    def dump(self) -> dict[str, Any]:
-        """JSON-ready; `load_metrics` reads it."""
-        return asdict(self)
-
 
 def load_metrics(data: dict[str, Any]) -> RunMetrics:
-    """The inverse of `RunMetrics.dump`."""
+    """The inverse of `dataclasses.asdict`."""
     return RunMetrics(**(data | {"measured": [Measurement(**row) for row in data["measured"]]}))
 
 

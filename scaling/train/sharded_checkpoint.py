@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from jax.sharding import SingleDeviceSharding
 from orbax.checkpoint import multihost
@@ -54,7 +53,7 @@ def folder(path: Path) -> Path:
 
 def exists(path: Path) -> bool:
     """Whether a run has a checkpoint here."""
-    return bool(broadcast_from_host0(np.array([bool(_saves(path))]))[0])
+    return bool(_saves(path))
 
 
 def save(path: Path, state: Any, progress: dict[str, Any]) -> None:
@@ -64,7 +63,7 @@ def save(path: Path, state: Any, progress: dict[str, Any]) -> None:
     """
     wait()
     numbers = [0, *(int(name[:8]) for name in _saves(path, r"[0-9]{8}(\.damaged)?"))]
-    number, attempt = broadcast_from_host0(np.array([1 + max(numbers), next(_attempts)]))
+    number, attempt = broadcast_from_host0(1 + max(numbers), next(_attempts))
     hidden = folder(path) / f".{number:08d}.{attempt}"
     if is_first():
         _clean(path)
@@ -175,7 +174,7 @@ def set_aside(path: Path) -> None:
         target = path.with_suffix(".damaged")
         shutil.rmtree(target, ignore_errors=True)
         folder(path).rename(target)
-    broadcast_from_host0(np.array([0]))  # every process waits until it is done
+    broadcast_from_host0(0)  # every process waits until it is done
 
 
 def discard(path: Path) -> None:
@@ -218,7 +217,7 @@ def _newest_intact(path: Path) -> Path:
     if is_first():
         _clean(path)
     while True:
-        newest = int(broadcast_from_host0(np.array([int(["0", *_saves(path)][-1])]))[0])
+        (newest,) = broadcast_from_host0(int(["0", *_saves(path)][-1]))
         if not newest:
             raise Unreadable(f"none of the saves in {folder(path).name} is intact")
         save_folder = folder(path) / f"{newest:08d}"

@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -120,7 +121,7 @@ def arrange_slices(sizes: Sequence[int], devices: Devices, n_slices: int) -> np.
     )
 
 
-def constrain_activation(x: jax.Array, *axes: Axis) -> jax.Array:
+def constrain_activation(x: Array, *axes: Axis) -> Array:
     """Constrain the sharding of an activation, axis by axis, inside a program of a mesh.
 
     Trailing axes, and a side that its mesh axes do not divide, are replicated. Outside of
@@ -131,7 +132,7 @@ def constrain_activation(x: jax.Array, *axes: Axis) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, _fitting_spec(axes, x))
 
 
-def _fitting_spec(axes: Sequence[Axis], *arrays: jax.Array) -> PartitionSpec:
+def _fitting_spec(axes: Sequence[Axis], *arrays: Array) -> PartitionSpec:
     """The axes of the mesh in force, but for those that do not divide a side of every array."""
     fitting = [
         axis if all(x.shape[side] % axis_size(axis) == 0 for x in arrays if x.ndim > side) else None
@@ -157,7 +158,7 @@ def over_devices(function: Callable[..., Any], axes: Sequence[Axis]) -> Callable
     if mesh.empty:
         return function
 
-    def spread(*arrays: jax.Array) -> Any:
+    def spread(*arrays: Array) -> Any:
         fitting = _fitting_spec(axes, *arrays)
         specs = tuple(PartitionSpec(*fitting[: x.ndim]) for x in arrays)
         return jax.shard_map(
@@ -168,7 +169,7 @@ def over_devices(function: Callable[..., Any], axes: Sequence[Axis]) -> Callable
 
 
 def on_own_tokens(
-    function: Callable[..., Any], weight: jax.Array, *by_token: jax.Array, sums_second: bool = False
+    function: Callable[..., Any], weight: Array, *by_token: Array, sums_second: bool = False
 ) -> Any:
     """`function(weight, by_token ...)` on each device's own tokens with the whole matrix.
 
@@ -176,7 +177,7 @@ def on_own_tokens(
     """
     tokens, whole = PartitionSpec(BATCH), PartitionSpec()
 
-    def on_device(*arrays: jax.Array) -> Any:
+    def on_device(*arrays: Array) -> Any:
         result = function(*arrays)
         return (result[0], jax.lax.psum(result[1], BATCH)) if sums_second else result
 
@@ -190,7 +191,7 @@ def on_own_tokens(
     )(weight, *by_token)
 
 
-def look_up(embedding_VM: jax.Array, token_N: jax.Array) -> jax.Array:
+def look_up(embedding_VM: Array, token_N: Array) -> Array:
     """Rows of the embedding, on each device those of its own tokens.
 
     The table is gathered over `fsdp` and its gradient is reduce-scattered.
@@ -206,8 +207,8 @@ def look_up(embedding_VM: jax.Array, token_N: jax.Array) -> jax.Array:
 def _on_batch_shards(
     function: Callable[..., Any],
     name: str,
-    weight: jax.Array,
-    by_token: Sequence[jax.Array],
+    weight: Array,
+    by_token: Sequence[Array],
     rest: Sequence[Any] = (),
 ) -> Any:
     """`function(weight, by_token ..., rest ...)` on each device's tokens with the whole matrix.
@@ -219,7 +220,7 @@ def _on_batch_shards(
     spec = partition_spec([name], weight.shape, weight.shape[int(name == "embedding")], shape)
     side = next((i for i, axes in enumerate(spec) if axes and FSDP in axes), None)
 
-    def gathered(weight: jax.Array, *args: Any) -> Any:
+    def gathered(weight: Array, *args: Any) -> Any:
         if side is not None:
             weight = jax.lax.all_gather(weight, FSDP, axis=side, tiled=True)
         return function(weight, *args)
@@ -236,7 +237,7 @@ def _on_batch_shards(
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def gather_cast(x: jax.Array, dtype: str) -> jax.Array:
+def gather_cast(x: Array, dtype: str) -> Array:
     """The parts of all devices along `fsdp`, cast before they are sent; for use inside `shard_map`.
 
     Gradients are summed in float32.
@@ -325,7 +326,7 @@ class Sharder:
         if self.n_batch_shards == 1:
             return measure
 
-        def mean(weight: jax.Array, x_NM: jax.Array, *rest: jax.Array) -> Any:
+        def mean(weight: Array, x_NM: Array, *rest: Array) -> Any:
             means = measure(x_NM, weight, *rest)
             return jax.tree.map(lambda value: jax.lax.pmean(value, BATCH), means)
 

@@ -14,31 +14,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jax.flatten_util import ravel_pytree
 
-from scaling.config import Execution, ModelConfig, Precision, RunConfig
-from scaling.config.optim import OptimizerName
 from scaling.train import optim
 from scaling.train.model.forward import make_backbone, stack, unstack
 from scaling.train.model.loss import LMHead, head_loss, token_nll, token_scores
-from scaling.train.model.operations import compute_of
 from scaling.train.model.transformer import init
-from scaling.train.sharding import Devices, Sharder
+from scaling.train.program import ProgramKey
 
 AVERAGE_POWER = 8.0  # the mean age of the average is a tenth of the steps so far
-
-
-class ProgramKey(NamedTuple):
-    """What a program is compiled for; everything else about a run is traced."""
-
-    model: ModelConfig
-    seq_len: int
-    schedule: str
-    precision: Precision = "float32"
-    averaged: bool = False
-    target_positions: tuple[int, ...] | None = None
-    document_separator: int | None = None
-    optimizer: OptimizerName = "adamw"
 
 
 class TrainState(NamedTuple):
@@ -46,64 +31,34 @@ class TrainState(NamedTuple):
 
     params: Any
     moments: Any
-    step: jax.Array
+    step: Array
     average: Any = ()
 
 
-def program_key(run: RunConfig) -> ProgramKey:
-    """The key of a run's programs."""
-    return ProgramKey(
-        model=run.model,
-        seq_len=run.task.seq_len,
-        schedule=run.optim.schedule,
-        precision=run.precision,
-        averaged=run.evals.averaged,
-        target_positions=run.task.target_positions,
-        document_separator=getattr(run.task, "document_separator", None),
-        optimizer=run.optim.name,
-    )
-
-
-def initial_state(key: ProgramKey, seed: int, execution: Execution) -> TrainState:
+def initial_state(key: ProgramKey, seed: int) -> TrainState:
     """Parameters drawn from `seed`, zero moments, step 0; arrays lie where the mesh wants them."""
-    draw = make_initial_state(key, execution)
-    return Sharder(execution).init_sharded(draw, np.uint32(seed))  # type: ignore[no-any-return]
+    draw = functools.partial(draw_state, key)
+    return key.sharder.init_sharded(draw, np.uint32(seed))  # type: ignore[no-any-return]
 
 
-def make_initial_state(key: ProgramKey, execution: Execution) -> Callable[[Any], TrainState]:
-    """The function of a seed; blocks are stacked if the layers are scanned."""
-
-    def draw(seed: Any) -> TrainState:
-        params = init(key.model, key.seq_len, jax.random.key(seed))
-        if execution.layers == "scan":
-            params = stack(params)
-        zeros = optim.OptimHyperparams(*([jnp.float32(0.0)] * len(optim.OptimHyperparams._fields)))
-        flat = _has_flat_moments(key, execution)
-        optimizer = optim.make_optimizer(zeros, 0.0, name=key.optimizer, flat=flat, model=key.model)
-        moments = optimizer.init(params)
-        average = jax.tree.map(jnp.zeros_like, params) if key.averaged else ()
-        return TrainState(params, moments, jnp.int32(0), average)
-
-    return draw
+def draw_state(key: ProgramKey, seed: Any) -> TrainState:
+    """The initial state of a traced seed; blocks are stacked if the layers are scanned."""
+    params = init(key.model, key.seq_len, jax.random.key(seed))
+    if key.execution.layers == "scan":
+        params = stack(params)
+    zeros = optim.OptimHyperparams(*jnp.zeros(len(optim.OptimHyperparams._fields)))
+    moments = optim.make_optimizer(key, zeros, 0.0).init(params)
+    average = jax.tree.map(jnp.zeros_like, params) if key.averaged else ()
+    return TrainState(params, moments, jnp.int32(0), average)
 
 
-def _has_flat_moments(key: ProgramKey, execution: Execution) -> bool:
-    """Adam's moments as two flat vectors are faster on a CPU, but cannot be sharded with the
-    parameters.
-
-    On accelerators they cost two copies of all gradients.
-    """
-    on_cpu = execution.mesh.n_devices == 1 and not execution.on_accelerator
-    return on_cpu and key.optimizer != "muon"
-
-
-def change_layout(key: ProgramKey, was: Execution, now: Execution, state: TrainState) -> TrainState:
+def change_layout(was: ProgramKey, now: ProgramKey, state: TrainState) -> TrainState:
     """A state of one execution as another one keeps it: blocks stacked or not, moments flat or
     not.
     """
 
-    def layout(execution: Execution) -> tuple[bool, bool]:
-        return execution.layers == "scan", _has_flat_moments(key, execution)
+    def layout(key: ProgramKey) -> tuple[bool, bool]:
+        return key.execution.layers == "scan", key.has_flat_moments
 
     def map_trees(change: Callable[[Any], Any], tree: Any) -> Any:
         """Change parameters, and what is laid out as they are."""
@@ -112,108 +67,88 @@ def change_layout(key: ProgramKey, was: Execution, now: Execution, state: TrainS
             lambda node: change(node) if is_params(node) else node, tree, is_leaf=is_params
         )
 
+    (was_stacked, was_flat), (is_stacked, is_flat) = layout(was), layout(now)
     if layout(was) == layout(now):
         return state
-    if _has_flat_moments(key, was):
+    if was_flat:
         unravel = ravel_pytree(state.params)[1]
         moments = jax.tree.map(lambda leaf: unravel(leaf) if leaf.ndim else leaf, state.moments)
         state = state._replace(moments=moments)
-    if was.layers == "scan":
-        state = map_trees(lambda tree: unstack(tree, key.model.n_layers), state)
-    if now.layers == "scan":
+    if was_stacked:
+        state = map_trees(lambda tree: unstack(tree, was.model.n_layers), state)
+    if is_stacked:
         state = map_trees(stack, state)
-    if _has_flat_moments(key, now):
+    if is_flat:
         moments = map_trees(lambda tree: ravel_pytree(tree)[0], state.moments)
         state = state._replace(moments=moments)
     return state
 
 
-def stack_states(states: Sequence[TrainState]) -> TrainState:
-    """The states of a pack as one, with a leading axis of runs."""
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
-
-
-def unstack_state(state: TrainState, index: int) -> TrainState:
-    """The state of one run of a pack."""
-    return jax.tree.map(lambda leaf: leaf[index], state)
+def stack_runs(trees: Sequence[Any]) -> Any:
+    """The states (or numbers) of a pack as one, with a leading axis of runs; one alone as it is."""
+    return trees[0] if len(trees) == 1 else jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
 @functools.lru_cache(maxsize=64)
-def train_program(
-    key: ProgramKey, execution: Execution, pack: int | None = None, devices: Devices = ()
-) -> Any:
+def train_program(key: ProgramKey) -> Any:
     """`run(state, hyper, tokens_KBT1, n) -> state, losses_K, norms_K`: the first n <= K batches.
 
     n is traced, so one compilation serves every dispatch, and where a dispatch ends cannot change
-    the bits. Losses are nats per token without the z-loss term; entries from n on are zero. With
-    `pack` runs, state, hyper, losses and norms have a leading axis of runs. `devices` may be those
-    of a machine that is not here, to compile for it.
+    the bits. Losses are nats per token without the z-loss term; entries from n on are zero. Of a
+    pack, state, hyper, losses and norms have a leading axis of runs.
     """
-    sharder = Sharder(execution, devices)
-    compute_grads = make_grad_fn(key, execution, devices)
-    flat = _has_flat_moments(key, execution)
-
-    def train_step(
-        state: TrainState, h: optim.OptimHyperparams, tokens_BT1: jax.Array
-    ) -> tuple[TrainState, jax.Array, jax.Array]:
-        grads, loss = compute_grads(state.params, tokens_BT1, h.z_loss)
-        lr = optim.learning_rate(key.schedule, h, state.step)
-        optimizer = optim.make_optimizer(h, lr, name=key.optimizer, flat=flat, model=key.model)
-        params, moments, norm = optim.update(optimizer, h.clip, state.params, state.moments, grads)
-        average = update_average(state.average, params, state.step) if key.averaged else ()
-        return TrainState(params, moments, state.step + 1, average), loss, norm
+    sharder, compute_grads = key.sharder, make_grad_fn(key)
 
     def run(
-        state: TrainState, h: optim.OptimHyperparams, tokens_KBT1: jax.Array, n: jax.Array
-    ) -> tuple[TrainState, jax.Array, jax.Array]:
-        def body(i: jax.Array, carry: tuple[TrainState, jax.Array, jax.Array]) -> Any:
+        state: TrainState, h: optim.OptimHyperparams, tokens_KBT1: Array, n: Array
+    ) -> tuple[TrainState, Array, Array]:
+        def step(i: Array, carry: tuple[TrainState, Array, Array]) -> Any:
             state, losses_K, norms_K = carry
             tokens_BT1 = jax.lax.dynamic_index_in_dim(tokens_KBT1, i, keepdims=False)
-            state, loss, norm = train_step(state, h, tokens_BT1.astype(jnp.int32))
+            grads, loss = compute_grads(state.params, tokens_BT1.astype(jnp.int32), h.z_loss)
+            lr = optim.learning_rate(key.schedule, h, state.step)
+            optimizer = optim.make_optimizer(key, h, lr)
+            params, moments, norm = optim.update(
+                optimizer, h.clip, state.params, state.moments, grads
+            )
+            average = update_average(state.average, params, state.step) if key.averaged else ()
+            state = TrainState(params, moments, state.step + 1, average)
             return sharder.constrain(state), losses_K.at[i].set(loss), norms_K.at[i].set(norm)
 
         zeros_K = jnp.zeros(tokens_KBT1.shape[0], jnp.float32)
         with sharder.in_mesh():
-            state, losses_K, norms_K = jax.lax.fori_loop(0, n, body, (state, zeros_K, zeros_K))
+            state, losses_K, norms_K = jax.lax.fori_loop(0, n, step, (state, zeros_K, zeros_K))
         return sharder.constrain(state), *sharder.replicate((losses_K, norms_K))
 
-    program = run if pack is None else jax.vmap(run, in_axes=(0, 0, None, None))
+    program = jax.vmap(run, in_axes=(0, 0, None, None)) if key.is_pack else run
     return jax.jit(program, donate_argnums=0)
 
 
-def make_grad_fn(key: ProgramKey, execution: Execution, devices: Devices = ()) -> Any:
+def make_grad_fn(key: ProgramKey) -> Any:
     """`(params, tokens_BT1, z_loss) -> grads, loss`, in slices of `execution.micro_batch`
     sequences.
     """
-    backbone = make_backbone(
-        key.model, key.seq_len, key.precision, execution, key.document_separator
-    )
-    sharder, tied = Sharder(execution, devices), key.model.tie_embeddings
-    chunk = execution.loss_chunk and max(1, execution.loss_chunk // sharder.n_batch_shards)
-    head = LMHead(compute_of(key.precision, execution), tied, chunk)
+    backbone, sharder, tied = make_backbone(key), key.sharder, key.model.tie_embeddings
+    chunk = key.execution.loss_chunk
+    head = LMHead(key.compute, tied, chunk and max(1, chunk // sharder.n_batch_shards))
     mean_loss = sharder.mean_over_devices(
         functools.partial(head_loss, head=head), "embedding" if tied else "unembedding"
     )
 
-    def objective(
-        params: Any, tokens_BT1: jax.Array, z_loss: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
+    def objective(params: Any, tokens_BT1: Array, z_loss: Array) -> tuple[Array, Array]:
         x_NM, weight, balance = backbone(params, tokens_BT1[:, :-1])
-        x_NM, target_N = _select_targets(key, x_NM, tokens_BT1)
-        total, loss = mean_loss(x_NM, weight, target_N, z_loss)
+        total, loss = mean_loss(*_select_targets(key, x_NM, weight, tokens_BT1), z_loss)
         return total if balance is None else total + key.model.load_balance * balance, loss
 
     grad = jax.grad(objective, has_aux=True)
 
-    def accumulated_grad(
-        params: Any, tokens_BT1: jax.Array, z_loss: jax.Array
-    ) -> tuple[Any, jax.Array]:
+    def accumulated_grad(params: Any, tokens_BT1: Array, z_loss: Array) -> tuple[Any, Array]:
         B, length = tokens_BT1.shape
-        count = B // (execution.micro_batch or B)
+        count = B // (key.execution.micro_batch or B)
         if count == 1:
             return grad(params, tokens_BT1, z_loss)
 
-        def add(sums: Any, tokens: jax.Array) -> tuple[Any, None]:
+        def add(sums: Any, tokens: Array) -> tuple[Any, None]:
             return jax.tree.map(jnp.add, sums, grad(params, tokens, z_loss)), None
 
         # strided slices, so that every device of a sharded batch has its share of each
@@ -226,18 +161,18 @@ def make_grad_fn(key: ProgramKey, execution: Execution, devices: Devices = ()) -
 
 
 def _select_targets(
-    key: ProgramKey, x_NM: jax.Array, tokens_BT1: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """The head's inputs and the targets at the positions that are predicted."""
+    key: ProgramKey, x_NM: Array, weight: Array, tokens_BT1: Array
+) -> tuple[Array, Array, Array]:
+    """The head's inputs, its matrix, and the targets at the positions that are predicted."""
     target_BT = tokens_BT1[:, 1:]
-    if key.target_positions is None:
-        return x_NM, target_BT.reshape(-1)
-    positions = np.array(key.target_positions)
-    x_BTM = x_NM.reshape(*target_BT.shape, -1)
-    return x_BTM[:, positions].reshape(-1, x_BTM.shape[-1]), target_BT[:, positions].reshape(-1)
+    if key.target_positions is not None:
+        positions = np.array(key.target_positions)
+        x_BTM = x_NM.reshape(*target_BT.shape, -1)
+        x_NM, target_BT = x_BTM[:, positions].reshape(-1, x_BTM.shape[-1]), target_BT[:, positions]
+    return x_NM, weight, target_BT.reshape(-1)
 
 
-def update_average(average: Any, params: Any, step: jax.Array) -> Any:
+def update_average(average: Any, params: Any, step: Array) -> Any:
     """Polynomial-decay averaging (Shamir and Zhang 2013, eq. 10).
 
     Weights grow with the step, so old parameters are forgotten at any horizon.
@@ -247,55 +182,33 @@ def update_average(average: Any, params: Any, step: jax.Array) -> Any:
 
 
 @functools.lru_cache(maxsize=64)
-def eval_program(key: ProgramKey, execution: Execution, devices: Devices = ()) -> Any:
-    """`nll(params, tokens_MBT1) -> nll_MB`: mean nats per token of every held-out window."""
-    return _by_batch(key, execution, token_nll, lambda nll_BP: nll_BP.mean(axis=-1), devices)
+def eval_program(key: ProgramKey) -> Any:
+    """`run(params, tokens_MBT1) -> nll_MB, balance_M`: mean nats per token of every window; with
+    experts the mean load-balance loss of the layers, otherwise None.
+    """
+    return _by_batch(key, token_nll, lambda nll_BP: nll_BP.mean(axis=-1))
 
 
 @functools.lru_cache(maxsize=64)
-def score_program(key: ProgramKey, execution: Execution) -> Any:
-    """`score(params, tokens_MBT1, value_V) -> TokenScores` (M, B, P) of the predicted tokens."""
-    return _by_batch(key, execution, token_scores, lambda scores_BP: scores_BP)
+def score_program(key: ProgramKey) -> Any:
+    """`run(params, tokens_MBT1, value_V) -> TokenScores (M, B, P), balance_M`, of the predicted
+    tokens.
+    """
+    return _by_batch(key, token_scores, lambda scores_BP: scores_BP)
 
 
-@functools.lru_cache(maxsize=64)
-def balance_program(key: ProgramKey, execution: Execution) -> Any:
-    """`balance(params, tokens_MBT1) -> balance_M`: the mean load-balance loss of the layers."""
-    backbone = make_backbone(key.model, key.seq_len, key.precision, execution)
-    sharder = Sharder(execution)
-
-    def run(params: Any, tokens_MBT1: jax.Array) -> Any:
-        def one(tokens_BT1: jax.Array) -> Any:
-            _, _, balance = backbone(params, tokens_BT1[:, :-1].astype(jnp.int32))
-            return balance / key.model.n_layers  # type: ignore[operator]
-
-        with sharder.in_mesh():
-            return sharder.replicate(jax.lax.map(one, tokens_MBT1))
-
-    return jax.jit(run)
-
-
-def _by_batch(
-    key: ProgramKey,
-    execution: Execution,
-    measure: Callable[..., Any],
-    reduce: Callable[[Any], Any],
-    devices: Devices = (),
-) -> Any:
+def _by_batch(key: ProgramKey, measure: Callable[..., Any], reduce: Callable[[Any], Any]) -> Any:
     """`run(params, tokens_MBT1, ...)`: `measure` of the targets (B, P) of each batch, reduced."""
-    plain = execution.model_copy(update={"remat": "none"})
-    backbone = make_backbone(key.model, key.seq_len, key.precision, plain, key.document_separator)
-    compute, sharder = compute_of(key.precision, execution), Sharder(execution, devices)
-    head = LMHead(compute, key.model.tie_embeddings, execution.loss_chunk)
+    backbone, sharder = make_backbone(key.with_execution(remat="none")), key.sharder
+    head = LMHead(key.compute, key.model.tie_embeddings, key.execution.loss_chunk)
 
-    def run(params: Any, tokens_MBT1: jax.Array, *values: jax.Array) -> Any:
-        def one(tokens_BT1: jax.Array) -> Any:
+    def run(params: Any, tokens_MBT1: Array, *values: Array) -> Any:
+        def one(tokens_BT1: Array) -> Any:
             tokens_BT1 = tokens_BT1.astype(jnp.int32)
-            x_NM, weight, _ = backbone(params, tokens_BT1[:, :-1])
-            x_NM, target_N = _select_targets(key, x_NM, tokens_BT1)
-            measured = measure(x_NM, weight, target_N, *values, head)
-            B = len(tokens_BT1)
-            return reduce(jax.tree.map(lambda array_N: array_N.reshape(B, -1), measured))
+            x_NM, weight, balance = backbone(params, tokens_BT1[:, :-1])
+            measured = measure(*_select_targets(key, x_NM, weight, tokens_BT1), *values, head)
+            measured = jax.tree.map(lambda x_N: x_N.reshape(len(tokens_BT1), -1), measured)
+            return reduce(measured), None if balance is None else balance / key.model.n_layers
 
         with sharder.in_mesh():
             return sharder.replicate(jax.lax.map(one, tokens_MBT1))

@@ -5,43 +5,35 @@ from __future__ import annotations
 import json
 import sys
 import time
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from scaling.config import Execution, RunConfig
 from scaling.train import optim
 from scaling.train.data_loader import dispatch_steps
 from scaling.train.fingerprint import resolve_for_local_devices
-from scaling.train.sharding import Sharder
-from scaling.train.step import initial_state, program_key, stack_states, train_program
+from scaling.train.program import program_key
+from scaling.train.step import initial_state, train_program
 
 TIMED_SECONDS = 0.6
 
 
-def seconds_per_step(
-    run: RunConfig, execution: Execution | None = None, pack: int = 1
-) -> tuple[float, float]:
-    """(seconds to compile, seconds per step of all runs of a pack), over TIMED_SECONDS of steps.
+def seconds_per_step(run: RunConfig, execution: Execution | None = None) -> tuple[float, float]:
+    """(seconds to compile, seconds per step), over TIMED_SECONDS of steps.
 
     On a CPU at most the processor's seconds count, so that what else the machine does is not taken
     for slowness.
     """
     began, busy = time.perf_counter(), time.process_time()
     execution = resolve_for_local_devices(run, execution or Execution())
-    key, sharder = program_key(run), Sharder(execution)
-    program = train_program(key, execution, pack if pack > 1 else None)
-    state, hyper = initial_state(key, run.seed, execution), optim.hyper(run.optim, run.n_steps)
-    if pack > 1:
-        state = stack_states([state] * pack)
-        hyper = jax.tree.map(lambda number: jnp.full(pack, number), hyper)
-    state = sharder.put_state(state)
+    key = program_key(run, execution)
+    program, hyper = train_program(key), optim.hyper(run.optim, run.n_steps)
+    state = key.sharder.put_state(initial_state(key, run.seed))
     max_steps = dispatch_steps(run)
     shape = (max_steps, run.batch_size, run.task.seq_len + 1)
     rng = np.random.default_rng(0)
-    tokens = sharder.put_tokens(rng.integers(0, run.model.vocab_size, shape, dtype=np.int32))
+    tokens = key.sharder.put_tokens(rng.integers(0, run.model.vocab_size, shape, dtype=np.int32))
     state, losses, _ = program(state, hyper, tokens, 1)
     jax.block_until_ready(losses)
 
@@ -64,14 +56,15 @@ def seconds_per_step(
 
 
 def main() -> None:
-    """Read a JSON list of {run, execution, pack}; print a list of `seconds_per_step`."""
-
-    def time_trial(trial: dict[str, Any]) -> tuple[float, float]:
-        run = RunConfig.model_validate(trial["run"], strict=False)
-        execution = Execution.model_validate(trial["execution"], strict=False)
-        return seconds_per_step(run, execution, trial["pack"])
-
-    print(json.dumps([time_trial(trial) for trial in json.load(sys.stdin)]))  # noqa: T201
+    """Read a JSON list of {run, execution}; print a list of `seconds_per_step`."""
+    trials = [
+        (
+            RunConfig.model_validate(trial["run"], strict=False),
+            Execution.model_validate(trial["execution"], strict=False),
+        )
+        for trial in json.load(sys.stdin)
+    ]
+    print(json.dumps([seconds_per_step(*trial) for trial in trials]))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from scaling import accounting
 from scaling.config import Execution, RunConfig
@@ -19,13 +19,13 @@ from scaling.config.run_groups import RunGroup
 from scaling.store.rows import Measurement, measurement_steps
 from scaling.tasks import Task
 from scaling.train import checkpointing, optim
-from scaling.train.data_loader import BatchPrefetcher, dispatch_steps
+from scaling.train.data_loader import NextBatches, dispatch_steps, prefetch_batches
 from scaling.train.distributed import broadcast_from_host0
 from scaling.train.evaluate import Evaluator
 from scaling.train.fingerprint import peak_flops, pin_numerics, resolve_for_local_devices
+from scaling.train.program import program_key
 from scaling.train.run_metrics import Outcome, first_diverged_step
-from scaling.train.sharding import Sharder
-from scaling.train.step import TrainState, program_key, train_program, unstack_state
+from scaling.train.step import TrainState, stack_runs, train_program
 
 DISPATCH_SECONDS = 0.5  # the longest dispatch, so that a signal is answered soon
 FIRST_DISPATCH_STEPS = 4  # before the speed is known
@@ -59,8 +59,8 @@ class _Dispatch(NamedTuple):
 
     step: int
     n_steps: int
-    losses: jax.Array
-    norms: jax.Array
+    losses: Array
+    norms: Array
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,8 @@ def train(
 class Trainer:
     """One call of `train`; `execution` is resolved.
 
-    `pending` holds the groups that so far are one and the same as this one, by the step at which
-    they leave: branches, and longer runs for which the state will be kept.
+    `following` holds the group and those that so far are one and the same as it, by the step up to
+    which they are: branches, and longer runs for which the state will be kept.
     """
 
     group: RunGroup
@@ -122,30 +122,32 @@ class Trainer:
     should_stop: Callable[[], bool]
     callbacks: Callbacks = Callbacks()
     profile: Path | None = None
-    pending: dict[RunGroup, int] = field(default_factory=dict)
+    following: dict[RunGroup, int] = field(default_factory=dict)
 
     def run(self, allow_changes: bool) -> dict[str, Outcome]:
         """Restore or initialise, train, and return the outcomes of the runs that have ended."""
         group, self.runs, self.config = self.group, self.group.runs, self.group.runs[0]
-        self.sharder, self.timer = Sharder(self.execution), _Timer(self.execution)
+        self.key = program_key(self.config, self.execution, len(self.runs))
+        self.timer = _Timer(self.execution)
         self.peak_flops = peak_flops(self.execution.mesh.n_devices)
         seq_len = self.config.task.seq_len
         self.token_flops = accounting.train_flops(self.config.model, seq_len, 1, "exact")
         path = self.checkpoint_path(group)
         restored = checkpointing.restore_or_init(path, group, self.execution, allow_changes)
         self.metrics = restored.metrics
-        self.state: TrainState = self.sharder.put_state(restored.state)
+        self.state: TrainState = self.key.sharder.put_state(restored.state)
         step = int(np.ravel(self.state.step)[0])
+        self.following = {group: self.config.n_steps}
         for other in (*group.branches, *group.extensions):
             leaves_at = group.branch_step if other in group.extensions else other.branch_step
             if step < leaves_at and all(run.run_id in self.metrics for run in other.runs):
-                self.pending[other] = leaves_at
+                self.following[other] = leaves_at
             elif other in group.branches:
                 self.callbacks.on_branch_saved(other)
-        self.evaluator = Evaluator(self.config, self.task, self.sharder)
-        parts = self.sharder.batch_parts(self.config.batch_size)
-        with BatchPrefetcher(self.config, self.task, step, *parts) as batches:
-            step = self._train_loop(step, batches)
+        self.evaluator = Evaluator(self.config, self.task, self.execution)
+        parts = self.key.sharder.batch_parts(self.config.batch_size)
+        with prefetch_batches(self.config, self.task, step, *parts) as next_batches:
+            step = self._train_loop(step, next_batches)
         checkpointing.wait_until_saved(path, self.execution)
         if self._all_diverged():
             ended = self._unfinished_group().all_runs()
@@ -153,18 +155,23 @@ class Trainer:
         reason = f"at step {step} of {self.config.n_steps}" if step < self.config.n_steps else ""
         return {run.run_id: self.metrics[run.run_id].outcome(reason) for run in self.runs}
 
-    def _train_loop(self, step: int, batches: BatchPrefetcher) -> int:
+    def _train_loop(self, step: int, next_batches: NextBatches) -> int:
         """Train from `step` to the end, to divergence or to a stop; returns the last step."""
-        program, hyper = self._compile(batches)
-        boundaries, n_dispatches = self._dispatch_boundaries(), 0
+        program, n_dispatches = train_program(self.key), 0
+        hyper = stack_runs([optim.hyper(run.optim, run.n_steps) for run in self.runs])
+        self.state, *_ = program(
+            self.state, hyper, self._put_tokens(next_batches(0)), 0
+        )  # compiles it
+        boundaries = self._dispatch_boundaries()
         self.began_at, self.began = step, time.monotonic()
         in_flight: list[_Dispatch] = []  # losses of one are read while the next one is computed
         with ExitStack() as trace:
             while step < self.config.n_steps and not self._all_diverged():
                 boundary = next(boundary for boundary in boundaries if boundary > step)
                 count = min(boundary - step, dispatch_steps(self.config), self.timer.max_steps())
-                control_flags = np.array([self.should_stop(), self.timer.save_is_due(), count])
-                stop, save, count = map(int, broadcast_from_host0(control_flags))
+                stop, save, count = broadcast_from_host0(
+                    self.should_stop(), self.timer.save_is_due(), count
+                )
                 if stop or save:
                     self._read_losses(in_flight)
                     began = time.monotonic()
@@ -179,8 +186,7 @@ class Trainer:
                 elif n_dispatches == 1 + PROFILED_DISPATCHES:
                     trace.close()
                 n_dispatches += 1
-                own = batches.next_batches(count)
-                tokens_KBT1 = self.sharder.put_tokens(own, self.config.batch_size)
+                tokens_KBT1 = self._put_tokens(next_batches(count))
                 self.state, losses, norms = program(self.state, hyper, tokens_KBT1, count)
                 self._read_losses(in_flight)
                 in_flight.append(_Dispatch(step, count, losses, norms))
@@ -193,31 +199,19 @@ class Trainer:
             self._read_losses(in_flight)
         return step
 
-    def _compile(self, batches: BatchPrefetcher) -> tuple[Any, optim.OptimHyperparams]:
-        """The compiled program and its traced numbers; a call of zero steps compiles it."""
-        hyper, *others = [optim.hyper(run.optim, run.n_steps) for run in self.runs]
-        program = train_program(program_key(self.config), self.execution)
-        if others:
-            hyper = jax.tree.map(lambda *leaves: jnp.stack(leaves), hyper, *others)
-            program = train_program(program_key(self.config), self.execution, len(self.runs))
-        empty = self.sharder.put_tokens(batches.next_batches(0), self.config.batch_size)
-        self.state, *_ = program(self.state, hyper, empty, 0)
-        return program, hyper
+    def _put_tokens(self, tokens: np.ndarray) -> Any:
+        return self.key.sharder.put_tokens(tokens, self.config.batch_size)
 
     def _dispatch_boundaries(self) -> list[int]:
         """Steps at which a dispatch must end: evaluations, shorter budgets, leaving groups."""
         boundaries = set()
-        for group, end in {self.group: self.config.n_steps, **self.pending}.items():
+        for group, end in self.following.items():
             steps = {*measurement_steps(group.runs[0]), *group.constant_lr_eval_steps, end}
             boundaries |= {step for step in steps if 0 < step <= end}
         return sorted(boundaries)
 
     def _all_diverged(self) -> bool:
         return all(self.metrics[run.run_id].diverged for run in self.runs)
-
-    def _runs_at(self, index: int) -> list[RunConfig]:
-        """A run of the pack and those that so far are one and the same run."""
-        return [group.runs[index] for group in (self.group, *self.pending)]
 
     def _read_losses(self, in_flight: list[_Dispatch]) -> None:
         """Wait for the dispatch under way, if any; add it to every run that it belongs to."""
@@ -231,7 +225,7 @@ class Trainer:
         seconds = self.timer.step_seconds * count / len(self.runs)
         for index, losses_K in enumerate(losses_RK):
             bad = first_diverged_step(losses_K, self.config.model.vocab_size)
-            for run in self._runs_at(index):
+            for run in (group.runs[index] for group in self.following):
                 metrics = self.metrics[run.run_id]
                 if not metrics.diverged:
                     metrics.add(losses_K, norms_RK[index], seconds)
@@ -260,45 +254,45 @@ class Trainer:
         """Evaluate every run, and those that are still one with it, where a measurement is due."""
         speed = len(self.runs) * self.config.batch_tokens / self.timer.step_seconds
         for index, run in enumerate(self.runs):
-            state = self.state if len(self.runs) == 1 else unstack_state(self.state, index)
-            followed = [r for r in self._runs_at(index) if not self.metrics[r.run_id].diverged]
-            to_measure = [r for r in followed if step in measurement_steps(r)]
-            values = self.evaluator.evaluate(state) if to_measure else []
-            noise = self.evaluator.gradient_noise(state, run) if to_measure else []
-            for member in to_measure:
-                metrics = self.metrics[member.run_id]
-                metrics.flush_window(step, speed, self._mfu(speed))
-                metrics.record([*values, *noise], step)
-                if step == member.n_steps:
-                    metrics.record(self.evaluator.evaluate_at_end(state, member), step)
-            for group in (self.group, *self.pending):
-                if step in group.constant_lr_eval_steps and group.runs[index] in followed:
-                    constant = self.evaluator.evaluate_without_cooldown(state)
-                    self.metrics[group.runs[index].run_id].record(constant, step)
-            for group in (self.group, *self.pending):
+            state, evaluator, values = self.state, self.evaluator, None
+            if len(self.runs) > 1:
+                state = jax.tree.map(lambda leaf, index=index: leaf[index], state)
+            for group in self.following:
                 member = group.runs[index]
-                rows = [row for row in self.metrics[member.run_id].measured if row.step == step]
+                metrics = self.metrics[member.run_id]
+                if not metrics.diverged and step in measurement_steps(member):
+                    if values is None:
+                        noise = evaluator.gradient_noise(state, run)
+                        values = [*evaluator.evaluate(state), *noise]
+                    metrics.flush_window(step, speed, self._mfu(speed))
+                    metrics.record(values, step)
+                    if step == member.n_steps:
+                        metrics.record(evaluator.evaluate_at_end(state, member), step)
+                if not metrics.diverged and step in group.constant_lr_eval_steps:
+                    metrics.record(evaluator.evaluate_without_cooldown(state), step)
+                rows = [row for row in metrics.measured if row.step == step]
                 if rows and group not in self.group.extensions:
                     self.callbacks.on_eval(member, rows)
-            if step == run.n_steps and run in followed:
+            if step == run.n_steps and not self.metrics[run.run_id].diverged:
                 self.callbacks.on_run_end(run, state.params)
-
-    # Checkpoints
 
     def _unfinished_group(self) -> RunGroup:
         """The group without those that have left."""
-        branches = tuple(group for group in self.group.branches if group in self.pending)
-        extensions = tuple(group for group in self.group.extensions if group in self.pending)
-        return RunGroup(self.runs, branches, self.group.constant_lr_eval_steps, extensions)
+        branches, extensions = (
+            tuple(group for group in groups if group in self.following)
+            for groups in (self.group.branches, self.group.extensions)
+        )
+        return replace(self.group, branches=branches, extensions=extensions)
 
     def _save_branches(self, step: int) -> None:
         """Save the branches that leave here, and the state for longer runs that may come."""
-        for group in [group for group, leaves_at in self.pending.items() if leaves_at == step]:
-            self._save(group)
-            checkpointing.wait_until_saved(self.checkpoint_path(group), self.execution)
-            del self.pending[group]
-            if group in self.group.branches:
-                self.callbacks.on_branch_saved(group)
+        for group in [group for group, end in self.following.items() if end == step]:
+            if group is not self.group:
+                self._save(group)
+                checkpointing.wait_until_saved(self.checkpoint_path(group), self.execution)
+                del self.following[group]
+                if group in self.group.branches:
+                    self.callbacks.on_branch_saved(group)
 
     def _save(self, group: RunGroup) -> None:
         state = checkpointing.TrainingState(self.state, self.metrics)

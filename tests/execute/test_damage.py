@@ -116,7 +116,9 @@ def test_the_runs_of_a_corrupt_merged_file_are_trained_again(copy):
     (victim,) = run_files.merged_files(out)
     data = victim.read_bytes()
     victim.write_bytes(data[:200] + bytes([data[200] ^ 4]) + data[201:])
-    (damage,) = run_files.corrupt_files(out)
+    (corrupt,) = [item for item in inspect(out) if item.state == "corrupt"]
+    assert out / corrupt.path == victim
+    (damage,) = run_files.read_folder(out).corrupt_files
     assert set(damage.run_ids) == set(want["run_id"])
     done = scaling("run", path, "--out", out, "--simulate", LAW)
     assert f"{len(damage.run_ids)} runs are trained again" in done.stderr

@@ -157,7 +157,7 @@ def test_wrong_values_in_the_metadata_of_merged_runs(folder: Path) -> None:
         del metadata[run_files.CHECKSUM_KEY.encode()]
         run_files.pq.write_table(table.replace_schema_metadata(metadata), path)
         check(lambda: run_files.read_folder(folder), where)
-        check(lambda: run_files.corrupt_files(folder), where)
+        check(lambda: inspect(folder), where)
         check(lambda: run_files.finished_run_ids(folder), where)
     path.write_bytes(before)
 

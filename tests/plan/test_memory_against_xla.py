@@ -17,6 +17,7 @@ from scaling.tasks import open_task
 from scaling.train import optim, step
 from scaling.train.fingerprint import resolve_for_local_devices
 from scaling.train.gradient_noise import noise_program
+from scaling.train.program import program_key
 from scaling.train.trainer import train
 
 pytestmark = pytest.mark.slow
@@ -66,13 +67,13 @@ def xla_bytes(program, *arguments):
 
 def training_bytes(run, how):
     """What XLA plans for a dispatch of training steps, from shapes: nothing is computed."""
-    settled, shape = resolve_for_local_devices(run, how), step.program_key(run)
-    state = jax.eval_shape(lambda: step.initial_state(shape, 0, settled))
+    shape = program_key(run, resolve_for_local_devices(run, how))
+    state = jax.eval_shape(lambda: step.initial_state(shape, 0))
     tokens = jax.ShapeDtypeStruct(
         (dispatch_steps(run), run.batch_size, run.task.seq_len + 1), jnp.int32
     )
     return xla_bytes(
-        step.train_program(shape, settled),
+        step.train_program(shape),
         state,
         optim.hyper(run.optim, run.n_steps),
         tokens,
@@ -112,13 +113,13 @@ def test_the_estimate_is_what_xla_plans(run, how):
 
 def test_evaluation_memory_is_what_xla_plans():
     run = run_of(1e5, seq_len=256, batch=1)
-    settled, shape = resolve_for_local_devices(run, Execution()), step.program_key(run)
-    params = jax.eval_shape(lambda: step.initial_state(shape, 0, settled)).params
+    shape = program_key(run, resolve_for_local_devices(run, Execution()))
+    params = jax.eval_shape(lambda: step.initial_state(shape, 0)).params
     windows = jax.ShapeDtypeStruct((1, EVAL_SEQUENCES, run.task.seq_len + 1), jnp.int32)
     wide = run.model_copy(update={"evals": EvalConfig(tokens=EVAL_SEQUENCES * run.task.seq_len)})
     found = memory.estimate(wide)
     assert found.evaluation > 0
-    measured = xla_bytes(step.eval_program(shape, settled), params, windows)
+    measured = xla_bytes(step.eval_program(shape), params, windows)
     assert found.temporary == pytest.approx(measured, rel=0.25)
 
 
@@ -130,14 +131,12 @@ def test_noise_scale_memory_is_what_xla_plans():
     run = run.model_copy(
         update={"evals": EvalConfig(tokens=256, noise_scale=True, noise_sequences=128)}
     )
-    settled, shape = resolve_for_local_devices(run, Execution()), step.program_key(run)
-    params = jax.eval_shape(lambda: step.initial_state(shape, 0, settled)).params
+    shape = program_key(run, resolve_for_local_devices(run, Execution()))
+    params = jax.eval_shape(lambda: step.initial_state(shape, 0)).params
     groups = jax.ShapeDtypeStruct((128, 1, run.task.seq_len + 1), jnp.int32)
     found = memory.estimate(run)
     assert found.evaluation > 0
-    measured = (
-        xla_bytes(noise_program(shape, settled), params, groups, jnp.float32(0.0)) - 4 * groups.size
-    )
+    measured = xla_bytes(noise_program(shape), params, groups, jnp.float32(0.0)) - 4 * groups.size
     assert found.parameters + found.temporary == pytest.approx(measured, rel=0.2)
 
 

@@ -65,7 +65,7 @@ def test_the_law_of_each_size_is_recovered_within_its_interval():
             assert curve.params[name].lo < value < curve.params[name].hi
         assert curve.params["g"].hi - curve.params["g"].lo < 0.15
         assert 0.5 < curve.chi2 < 1.6
-    told = context.claims([small, large])
+    told = list(context.claims([small, large]))
     assert [one.holds for one in told] == [True, True, True]
 
 

@@ -246,7 +246,7 @@ def test_unmeasured_metrics_and_other_tasks_are_left_out():
     with_distance, without = (emergence.analyze(ladder(smooth, end=end)) for end in (True, False))
     assert "edit_distance" in with_distance.trends
     assert "edit_distance" not in without.trends
-    first = emergence.claims(without)[0]
+    first = next(emergence.claims(without))
     assert not first.holds
     assert first.measured.startswith("4: ")
     assert emergence.analyze(ladder(smooth, length_power=2.0)) is None

@@ -53,7 +53,7 @@ def test_a_drop_lies_within_a_third_of_the_steps_so_far(step, copied, expected):
 
 
 def test_induction_claims_hold_for_a_drop_and_a_stall():
-    found = induction.claims(induction.analyze(table()))
+    found = list(induction.claims(induction.analyze(table())))
     assert [one.holds for one in found] == [True] * 4
     assert found[0].measured == "0.22 nats, the worst of 3 runs"
     assert "2.08 nats" in found[0].expected
@@ -99,12 +99,12 @@ def test_diverged_run_is_left_out():
 def test_claims_name_more_than_two_layers():
     rows = table()
     deeper = rows.assign(n_layers=np.where(rows["n_layers"] == 2, 3, rows["n_layers"]))
-    assert induction.claims(induction.analyze(deeper))[0].quantity.endswith("two layers or more")
+    assert next(induction.claims(induction.analyze(deeper))).quantity.endswith("two layers or more")
 
 
 def test_claims_without_one_layer_runs_are_undecided():
     rows = table()
-    found = induction.claims(induction.analyze(rows[rows["n_layers"] == 2]))
+    found = list(induction.claims(induction.analyze(rows[rows["n_layers"] == 2])))
     assert [one.holds for one in found] == [True, True, None, None]
 
 

@@ -87,7 +87,7 @@ def test_true_law_extrapolates_from_few_tokens_per_parameter(studies):
     np.testing.assert_allclose(found.ladder.ratios, RATIOS, rtol=0.01)
     assert found.ladder.is_fitted.tolist() == [True, True, True, True, False]
     assert len(found.ladder.runs_at(-1)) == 8
-    mine = overtraining.claims(found)[0]
+    mine = next(overtraining.claims(found))
     assert mine.holds
     assert "4x more tokens per parameter" in mine.quantity
     assert np.abs(found.error("overtraining")[found.ladder.runs_at(-1)]).max() < 0.01
@@ -95,7 +95,7 @@ def test_true_law_extrapolates_from_few_tokens_per_parameter(studies):
 
 def test_claim_fails_where_losses_bend_beyond_the_fitted_ratios(studies):
     _, found = studies
-    mine = overtraining.claims(found)[0]
+    mine = next(overtraining.claims(found))
     assert mine.holds is False
     assert "on average" in mine.measured
     assert "only rough" in notes(found)[2]

@@ -5,8 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scaling.tasks.corpus.store_writer import write_store
-from scaling.tasks.corpus.token_store import Chunk, Source
+from scaling.tasks.corpus.token_store import (
+    Chunk,
+    Source,
+    write_store,
+)
 from scaling.tasks.corpus.tokenizer import BYTES
 
 

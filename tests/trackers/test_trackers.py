@@ -327,7 +327,7 @@ def test_tracker_error_is_an_error_of_the_export(folder, tmp_path):
 
 def test_our_own_bug_is_not_reported_as_the_trackers(folder, tmp_path, monkeypatch):
     pytest.importorskip("tensorboard")
-    monkeypatch.setattr("scaling.trackers.export.points_of", lambda *_: {}["ours"])
+    monkeypatch.setattr("scaling.trackers.export.read_points", lambda *_: {}["ours"])
     with pytest.raises(KeyError, match="ours"):
         export(folder, "tensorboard", str(tmp_path / "boards"))
 

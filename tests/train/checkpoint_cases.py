@@ -18,8 +18,9 @@ import numpy as np
 from scaling.config import Execution, MeshShape
 from scaling.errors import ScalingError
 from scaling.train import sharded_checkpoint as store
+from scaling.train.program import program_key
 from scaling.train.sharding import Sharder
-from scaling.train.step import initial_state, program_key
+from scaling.train.step import initial_state
 from tests.train.sharding_cases import run_of
 
 CUBE = Execution(layers="scan", mesh=MeshShape(data=2, fsdp=2, tensor=2))
@@ -29,7 +30,7 @@ WIDE = Execution(layers="scan", mesh=MeshShape(fsdp=4))
 def abstract_state(execution):
     """The shapes and places of a state on a mesh."""
     return Sharder(execution).abstract_state(
-        jax.eval_shape(lambda: initial_state(program_key(run_of("scan")), 0, execution))
+        jax.eval_shape(lambda: initial_state(program_key(run_of("scan"), execution), 0))
     )
 
 
@@ -64,7 +65,7 @@ def attempt(path):
 def round_trip(path):
     """Two saves, the arrays of each given away to the next update at once."""
     update = jax.jit(lambda state: jax.tree.map(lambda leaf: leaf + 1, state), donate_argnums=0)
-    state = initial_state(program_key(run_of("scan")), 0, CUBE)
+    state = initial_state(program_key(run_of("scan"), CUBE), 0)
     first = values(state)
     store.save(path, state, {"note": 1})
     second = [leaf + 1 for leaf in first]
@@ -183,7 +184,7 @@ def main():
     shutil.copytree(store.folder(path), backup)
     report["damages"] = damages(path, backup)
     report["interrupted"] = interrupted(path, backup)
-    report["others"] = others(path, initial_state(program_key(run_of("scan")), 0, CUBE))
+    report["others"] = others(path, initial_state(program_key(run_of("scan"), CUBE), 0))
     print(json.dumps(report))
 
 

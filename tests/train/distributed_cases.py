@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 import jax
-import numpy as np
 
 from scaling.config import Execution, MeshShape
 from scaling.config.run_groups import RunGroup
@@ -83,7 +82,7 @@ def flip_a_bit_of_process_1(folder):
         data[len(data) // 2] ^= 4
         file.write_bytes(data)
         flipped = str(file.relative_to(folder))
-    broadcast_from_host0(np.array([0]))
+    broadcast_from_host0(0)
     return flipped
 
 
@@ -106,7 +105,7 @@ def main():
     with initialize_distributed(DistributedConfig(f"127.0.0.1:{port}", 2, index)):
         report = {
             "devices": [jax.device_count(), jax.local_device_count()],
-            "agreed": broadcast_from_host0(np.array([index + 7, 3])).tolist(),
+            "agreed": broadcast_from_host0(index + 7, 3),
             "writes": jax.process_index() == 0,
             "refused": [refused(Execution()), refused(Execution(mesh=MeshShape(data=2)))],
             "whole": numbers(trained(folder / "whole.npz")),

@@ -16,6 +16,7 @@ from scaling.config.run_groups import RunGroup
 from scaling.errors import ScalingError
 from scaling.tasks import open_task
 from scaling.train import sharded_checkpoint, step, trainer
+from scaling.train.program import program_key
 from tests.train.test_trainer import one_run
 
 ALONE, MESH = Execution(), Execution(mesh=MeshShape(data=2, fsdp=2))
@@ -69,18 +70,20 @@ def moved(run, path, executions):
 
 def layout_is_kept(run):
     """Whether a state comes back to the bit from every layout to every other one."""
-    key = step.program_key(run)
-    executions = [how.model_copy(update={"kind": "cpu"}) for how in (ALONE, MESH, SCANNED, WIDE)]
+    keys = [
+        program_key(run, how.model_copy(update={"kind": "cpu"}))
+        for how in (ALONE, MESH, SCANNED, WIDE)
+    ]
     states = [
         jax.tree.map(lambda leaf: np.random.default_rng(leaf.size).normal(size=leaf.shape), state)
-        for how in executions
-        for state in [step.make_initial_state(key, how)(0)]
+        for key in keys
+        for state in [step.draw_state(key, 0)]
     ]
     results = []
-    for was, state in zip(executions, states, strict=True):
-        for now, other in zip(executions, states, strict=True):
-            there = step.change_layout(key, was, now, state)
-            back = step.change_layout(key, now, was, there)
+    for was, state in zip(keys, states, strict=True):
+        for now, other in zip(keys, states, strict=True):
+            there = step.change_layout(was, now, state)
+            back = step.change_layout(now, was, there)
             pairs = zip(jax.tree.leaves(state), jax.tree.leaves(back), strict=True)
             results.append(
                 jax.tree.structure(there) == jax.tree.structure(other)

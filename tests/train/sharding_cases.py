@@ -23,8 +23,9 @@ from scaling.config.run_groups import RunGroup
 from scaling.store.rows import measurement_steps
 from scaling.tasks import open_task
 from scaling.train import optim, trainer
+from scaling.train.program import program_key
 from scaling.train.sharding import Sharder
-from scaling.train.step import eval_program, initial_state, program_key, train_program
+from scaling.train.step import eval_program, initial_state, train_program
 from scaling.train.trainer import Trainer
 from tests.train.test_trainer import one_run
 
@@ -98,20 +99,20 @@ def trained(layers, execution):
     The last held-out batch is no multiple of eight.
     """
     run, sharder = run_of(layers), Sharder(execution)
-    shape = program_key(run)
+    shape = program_key(run, execution)
     tokens = (
         np.random.default_rng(0)
         .integers(0, run.model.vocab_size, (STEPS, run.batch_size, 9))
         .astype(np.int32)
     )
-    state, losses, norms = train_program(shape, execution)(
-        initial_state(shape, 0, execution),
+    state, losses, norms = train_program(shape)(
+        initial_state(shape, 0),
         optim.hyper(run.optim, run.n_steps),
         sharder.put_tokens(tokens),
         STEPS,
     )
     held_out = (
-        eval_program(shape, execution)(state.params, sharder.put_tokens(tokens[:, :10]))
+        eval_program(shape)(state.params, sharder.put_tokens(tokens[:, :10]))[0]
         if execution.loss_chunk or execution.mesh.n_devices == 1
         else None
     )

@@ -23,8 +23,8 @@ from scaling.tasks import open_task
 from scaling.train import answer_sampling
 from scaling.train.evaluate import Evaluator
 from scaling.train.fingerprint import resolve_for_local_devices
-from scaling.train.sharding import Sharder
-from scaling.train.step import TrainState, initial_state, program_key
+from scaling.train.program import program_key
+from scaling.train.step import TrainState, initial_state
 from tests.train.model.variants import tiny_model
 
 pytestmark = pytest.mark.slow
@@ -52,8 +52,8 @@ def answerer(config, execution=None):
     execution = resolve_for_local_devices(config, execution or Execution())
     task = open_task(config.task)
     return answer_sampling.AnswerEvaluator(
-        config, task, Sharder(execution), task.batch("val", 0, 64)
-    ), initial_state(program_key(config), config.seed, execution)
+        config, task, execution, task.batch("val", 0, 64)
+    ), initial_state(program_key(config, execution), config.seed)
 
 
 @pytest.fixture(scope="module")
@@ -119,14 +119,14 @@ def test_scanned_layers_write_the_same_answers():
 
 def test_final_rows_hold_the_sampled_answers(sharpened):
     config, params = run(), sharpened[1]
-    sharder = Sharder(resolve_for_local_devices(config, Execution()))
-    found = Evaluator(config, open_task(TASK), sharder).evaluate_at_end(
+    execution = resolve_for_local_devices(config, Execution())
+    found = Evaluator(config, open_task(TASK), execution).evaluate_at_end(
         TrainState(params, (), 0), config
     )
     told = {(one.metric, one.at): one.value for one in found}
     assert len(told) == len(found)
-    correct = np.array([told["correct_samples", float(sharder)] for sharder in range(PROBLEMS)])
-    chance = np.exp(-np.array([told["problem_nll", float(sharder)] for sharder in range(PROBLEMS)]))
+    correct = np.array([told["correct_samples", float(index)] for index in range(PROBLEMS)])
+    chance = np.exp(-np.array([told["problem_nll", float(index)] for index in range(PROBLEMS)]))
     assert told["samples", None] == SAMPLES
     assert told["pass_at_k", 1.0] == pytest.approx(correct.mean() / SAMPLES)
     assert (

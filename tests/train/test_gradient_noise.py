@@ -14,8 +14,8 @@ from scaling.errors import ScalingError
 from scaling.tasks import open_task
 from scaling.train.gradient_noise import FIRST_SEQUENCE, GradientNoiseScale, estimate, group_size
 from scaling.train.model.forward import make_forward
-from scaling.train.sharding import Sharder
-from scaling.train.step import initial_state, program_key
+from scaling.train.program import program_key
+from scaling.train.step import initial_state
 from tests.train.test_trainer import SETTLED, numbers, one_run, stop_after, train
 
 pytestmark = pytest.mark.slow
@@ -46,10 +46,10 @@ def sequence_gradients(run, params, tokens_CT1):
 
 def test_noise_scale_equals_the_plain_formula():
     run = noisy_run()
-    task, params = open_task(run.task), initial_state(program_key(run), 0, SETTLED).params
+    task, params = open_task(run.task), initial_state(program_key(run, SETTLED), 0).params
     found = {
         one.metric: one.value
-        for one in GradientNoiseScale(run, task, Sharder(SETTLED)).measure(params, run.optim.z_loss)
+        for one in GradientNoiseScale(run, task, SETTLED).measure(params, run.optim.z_loss)
     }
     g_CP = sequence_gradients(run, params, task.batch("train", FIRST_SEQUENCE // 12, 12))
     variance = g_CP.var(axis=0, ddof=1).sum()
@@ -125,12 +125,12 @@ def test_measuring_noise_scale_adds_rows_and_changes_nothing_else(tmp_path):
 
 def test_the_mean_does_not_depend_on_how_it_is_computed():
     run = noisy_run()
-    task, params = open_task(run.task), initial_state(program_key(run), 0, SETTLED).params
+    task, params = open_task(run.task), initial_state(program_key(run, SETTLED), 0).params
     sliced = Execution(
         layers="unrolled", attention="own", micro_batch=2, loss_chunk=8, remat="block"
     )
     plain, other = (
-        GradientNoiseScale(run, task, Sharder(execution)).measure(params, 1e-4)
+        GradientNoiseScale(run, task, execution).measure(params, 1e-4)
         for execution in (SETTLED, sliced)
     )
     assert [one.value for one in other] == pytest.approx([one.value for one in plain], rel=1e-3)

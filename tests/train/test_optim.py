@@ -17,7 +17,8 @@ from scaling.config import (
     SyntheticTask,
 )
 from scaling.train import optim
-from scaling.train.step import initial_state, program_key, train_program
+from scaling.train.program import ProgramKey, program_key
+from scaling.train.step import initial_state, train_program
 
 pytestmark = pytest.mark.slow
 
@@ -42,14 +43,15 @@ def one_update(name, params, gradient, model=None):
     """The step at learning rate 1 without clipping and decay."""
     h = optim.hyper(OptimConfig(name=name, lr=1.0, clip=False), 10)
     lr = optim.learning_rate("constant", h, 0 * h.lr)
-    optimizer = optim.make_optimizer(h, lr, name=name, flat=False, model=model)
+    key = ProgramKey(model or MODEL, 16, Execution(kind="gpu"), optimizer=name)
+    optimizer = optim.make_optimizer(key, h, lr)
     moments = optimizer.init(params)
     new, _, _ = optim.update(optimizer, h.clip, params, moments, gradient)
     return jax.tree.map(lambda new, old: new - old, new, params)
 
 
 def test_muon_orthogonalises_the_matrices_of_blocks_alone():
-    params = initial_state(program_key(run_of()), 0, CPU).params
+    params = initial_state(program_key(run_of(), CPU), 0).params
     rng = np.random.default_rng(0)
     gradient = jax.tree.map(lambda p: jnp.asarray(rng.standard_normal(p.shape), p.dtype), params)
     muon, adam = (one_update(name, params, gradient) for name in ("muon", "adamw"))
@@ -68,13 +70,13 @@ def test_muon_orthogonalises_the_matrices_of_blocks_alone():
 @pytest.mark.parametrize("layers", ["unrolled", "scan"])
 def test_muon_learns_and_stacked_layers_take_the_same_steps(layers):
     run = run_of()
-    key = program_key(run)
     tokens = np.random.default_rng(0).zipf(1.5, (40, 4, 17)).astype(np.int32) % 32
     losses = {}
     for each in ("unrolled", layers):
         execution = Execution(layers=each, kind="cpu")
-        program = train_program(key, execution)
-        state, hyper = initial_state(key, 0, execution), optim.hyper(run.optim, 40)
+        key = program_key(run, execution)
+        program = train_program(key)
+        state, hyper = initial_state(key, 0), optim.hyper(run.optim, 40)
         losses[each] = np.asarray(program(state, hyper, tokens, 40)[1])
     assert losses[layers][-5:].mean() < losses[layers][0] - 0.5
     np.testing.assert_allclose(losses[layers], losses["unrolled"], atol=1e-3)
@@ -90,7 +92,7 @@ def test_the_name_of_the_default_optimiser_is_not_part_of_a_run_id():
 
 def test_muon_orthogonalises_queries_keys_values_and_both_sides_of_swiglu_one_by_one():
     model = MODEL.model_copy(update={"n_kv_heads": 1, "ffn": "swiglu", "d_ff": 24})
-    params = initial_state(program_key(run_of(model=model)), 0, CPU).params
+    params = initial_state(program_key(run_of(model=model), CPU), 0).params
     rng = np.random.default_rng(0)
     gradient = jax.tree.map(lambda p: jnp.asarray(rng.standard_normal(p.shape), p.dtype), params)
     block = one_update("muon", params, gradient, model)["blocks"][0]
@@ -103,7 +105,7 @@ def test_muon_orthogonalises_queries_keys_values_and_both_sides_of_swiglu_one_by
 
 
 def test_muon_steps_shrink_with_the_root_of_the_width_under_a_transfer():
-    params = initial_state(program_key(run_of()), 0, CPU).params
+    params = initial_state(program_key(run_of(), CPU), 0).params
     rng = np.random.default_rng(0)
     gradient = jax.tree.map(lambda p: jnp.asarray(rng.standard_normal(p.shape), p.dtype), params)
     plain, quarter = (

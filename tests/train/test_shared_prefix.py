@@ -15,7 +15,8 @@ from scaling.config import Execution
 from scaling.config.run_groups import RunGroup, extension_groups, group_runs, pack_groups
 from scaling.plan import plan
 from scaling.tasks import open_task
-from scaling.train.step import AVERAGE_POWER, initial_state, program_key, update_average
+from scaling.train.program import program_key
+from scaling.train.step import AVERAGE_POWER, initial_state, update_average
 from scaling.train.trainer import Callbacks, train
 from tests.sweep_files import TINY, tiny
 
@@ -267,5 +268,5 @@ def rows(outcome):
 
 def step_leaf(run):
     """The number of the step among the leaves of a state."""
-    shapes = jax.eval_shape(lambda: initial_state(program_key(run), 0, PLAIN))
+    shapes = jax.eval_shape(lambda: initial_state(program_key(run, PLAIN), 0))
     return [leaf.dtype for leaf in jax.tree.leaves(shapes)].index(np.int32)

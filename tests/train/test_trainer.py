@@ -17,7 +17,8 @@ from scaling.tasks import open_task
 from scaling.train import fingerprint, local_checkpoint, optim
 from scaling.train import trainer as trainer_module
 from scaling.train.data_loader import dispatch_steps
-from scaling.train.step import initial_state, program_key, train_program
+from scaling.train.program import program_key
+from scaling.train.step import initial_state, train_program
 from scaling.train.trainer import Trainer
 from scaling.train.trainer import train as train_family
 from tests.sweep_files import TINY, tiny
@@ -179,7 +180,7 @@ def test_one_compilation_serves_learning_rates_decays_and_horizons(tmp_path):
     ]
     for i, run in enumerate(runs):
         train(run, open_task(run.task), tmp_path / f"{i}.npz")
-    program = train_program(program_key(runs[0]), SETTLED)
+    program = train_program(program_key(runs[0], SETTLED))
     assert train_program.cache_info().misses == 1
     assert program._cache_size() == 1
 
@@ -199,7 +200,7 @@ def test_a_corrupt_checkpoint_is_set_aside_and_the_run_redone(tmp_path, capsys):
 
 def test_every_single_bit_flip_of_a_checkpoint_is_noticed_or_harmless(tmp_path):
     run = one_run()
-    state, path = initial_state(program_key(run), 0, SETTLED), tmp_path / "c.npz"
+    state, path = initial_state(program_key(run, SETTLED), 0), tmp_path / "c.npz"
     local_checkpoint.save(path, state, {"step": 3})
     clean, _ = local_checkpoint.restore(path, lambda progress: state)
     good = path.read_bytes()
@@ -265,9 +266,9 @@ def test_golden_first_steps():
     task = open_task(run.task)
     tokens = np.zeros((dispatch_steps(run), run.batch_size, 31), np.int32)
     tokens[:2] = [task.batch("train", i, run.batch_size) for i in range(2)]
-    program = train_program(program_key(run), SETTLED)
+    program = train_program(program_key(run, SETTLED))
     _, losses, norms = program(
-        initial_state(program_key(run), 0, SETTLED), optim.hyper(run.optim, run.n_steps), tokens, 2
+        initial_state(program_key(run, SETTLED), 0), optim.hyper(run.optim, run.n_steps), tokens, 2
     )
     found = {
         "losses": np.asarray(losses)[:2].round(6).tolist(),

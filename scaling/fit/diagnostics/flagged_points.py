@@ -34,15 +34,15 @@ def flags(fit: LawFit, minima: Sequence[BudgetMinimum]) -> dict[str, Array]:
     """The points (mask) that each reason concerns, where it concerns any. `minima` are those of
     approach 2, unavailable ones included.
     """
-    points = fit.data.points
-    if points.n is None or points.d is None or len(points) > MAX_POINTS or fit.law.signed:
+    data = fit.data
+    if not data.has("ND") or len(data) > MAX_POINTS or fit.law.signed:
         return {}
-    off_centre = np.zeros(len(points), bool)
-    for index, minimum in zip(fit.data.budgets, minima, strict=False):
+    off_centre = np.zeros(len(data), bool)
+    for index, minimum in zip(data.budgets, minima, strict=False):
         if minimum.unavailable in (MinimumFault.BELOW_SIZES, MinimumFault.ABOVE_SIZES):
             off_centre[index] = True
     reasons = {
-        "fewer tokens than parameters (D/N below 1)": points.d < points.n,
+        "fewer tokens than parameters (D/N below 1)": data.d < data.n,
         "a budget whose minimum lies at the edge of its sizes (off-centre)": off_centre,
         f"near duplicates: all inputs within {SAME_RUN:.0%} of another run's, the loss further "
         "off than noise": _duplicates(fit),
@@ -54,18 +54,16 @@ def flags(fit: LawFit, minima: Sequence[BudgetMinimum]) -> dict[str, Array]:
 
 def far_off(fit: LawFit) -> Array:
     """The outliers (mask) whose loss is twice, or half, what the law says, or further off."""
-    return np.asarray(fit.noise.outliers & (np.abs(fit.residuals) > FAR_OFF))
+    return fit.noise.outliers & (np.abs(fit.residuals) > FAR_OFF)
 
 
 def _duplicates(fit: LawFit) -> Array:
     """Runs at the N and D of another whose losses differ by more than noise."""
-    points, mask = fit.data.points, np.zeros(len(fit.data), bool)
-    columns = [points.n, points.d, *points.others.values()]  # unique tokens, steps, ...
-    logs = np.log(np.maximum(np.stack([np.asarray(column) for column in columns], 1), 1e-300))
-    pairs = _close_pairs(logs, SAME_RUN)
-    gaps = np.abs(np.diff(fit.data.log_loss[pairs], axis=1)[:, 0])
-    limit = max(fit.noise.difference(len(pairs)), 1e-6)
-    mask[pairs[gaps > limit].ravel()] = True
+    data, mask = fit.data, np.zeros(len(fit.data), bool)
+    columns = [data.n, data.d, *data.points.others.values()]  # unique tokens, steps, ...
+    pairs = _close_pairs(np.log(np.maximum(np.stack(columns, 1), 1e-300)), SAME_RUN)
+    gaps = np.abs(np.diff(data.log_loss[pairs], axis=1)[:, 0])
+    mask[pairs[gaps > max(fit.noise.difference(len(pairs)), 1e-6)].ravel()] = True
     return mask
 
 
@@ -93,7 +91,7 @@ def _off_curve(fit: LawFit) -> Array:
     groups = [index for index in fit.data.budgets if len(index) >= MIN_SIZES]
     if not groups:
         return mask
-    rows, log_n = np.concatenate(groups), np.log(np.asarray(fit.data.points.n))
+    rows, log_n = np.concatenate(groups), np.log(fit.data.n)
     cubics = [orthonormal(np.vander(log_n[index] - log_n[index].mean(), 4)) for index in groups]
     left = np.cumsum([0, *(cubic.shape[1] for cubic in cubics)])  # one block for each budget
     padded = zip(cubics, left[:-1], left[-1] - left[1:], strict=True)
@@ -107,7 +105,7 @@ def flag_points(
     fit: LawFit, minima: Sequence[BudgetMinimum]
 ) -> tuple[list[FlaggedPoints], FitWithoutFlagged | None, list[ResultWarning]]:
     """The flagged points by reason, the fit without them, and a warning where they decide it."""
-    masks, points = flags(fit, minima), fit.data.points
+    masks, data, points = flags(fit, minima), fit.data, fit.data.points
     if not masks:
         return [], None, []
     number = points.row_numbers
@@ -117,19 +115,16 @@ def flag_points(
             count=int(mask.sum()),
             points=[
                 FlaggedPoint(
-                    row=int(number[row]),
-                    n_params=float(np.asarray(points.n)[row]),
-                    tokens=float(np.asarray(points.d)[row]),
-                    loss=float(points.loss[row]),
+                    row=number[row], n_params=data.n[row], tokens=data.d[row], loss=points.loss[row]
                 )
                 for row in np.flatnonzero(mask)[:SHOWN]
             ],
         )
         for reason, mask in masks.items()
     ]
-    either, far = np.logical_or.reduce(list(masks.values())), far_off(fit)
+    either = np.logical_or.reduce(list(masks.values()))
     rest, count, warnings = points.take(~either), int(either.sum()), []
-    if rows := np.flatnonzero(far).tolist():
+    if rows := np.flatnonzero(far_off(fit)).tolist():
         which = "1 loss differs" if len(rows) == 1 else f"{len(rows)} losses differ"
         message = (
             f"{which} from the law by more than a factor of 2, excluded from the combined law: "

@@ -13,13 +13,12 @@ from scaling.fit.bootstrap import bootstrap
 from scaling.fit.combination import Combination
 from scaling.fit.dataset import Dataset
 from scaling.fit.diagnostics.results import Holdout, HoldoutRow, RolloutStep
-from scaling.fit.document import FitStatus
+from scaling.fit.document import FitStatus, evenly
 from scaling.fit.estimate import refit
 from scaling.fit.frontier.frontier import cap_resamples
 from scaling.fit.frontier.isoflop import MIN_BUDGETS
 from scaling.fit.law_fit import LawFit
 from scaling.fit.law_weights import weigh_laws
-from scaling.points.points import Points
 from scaling.warning import ResultWarning, WarningCode, warn
 
 Array = np.ndarray
@@ -40,10 +39,10 @@ def split(data: Dataset, count: int = 1) -> tuple[Array, float] | None:
     The `count` largest budgets and all that costs more, of at least `count + 3`; in a table without
     budgets, all runs in the top `count` x 15 % of the range of log C.
     """
-    points, groups = data.points, data.budgets
-    if points.n is None or points.c is None or len(points) < 2:
+    groups = data.budgets
+    if not data.has("NC") or len(data) < 2:
         return None
-    log_c = np.log(points.c)
+    log_c = np.log(data.c)
     if len(groups) >= count + MIN_BUDGETS:
         least = min(log_c[index].min() for index in groups[-count:])
         budget = float(np.exp(log_c[groups[-count]].mean()))
@@ -55,7 +54,7 @@ def split(data: Dataset, count: int = 1) -> tuple[Array, float] | None:
     out = log_c >= least - 1e-12
     enough = (
         count * TOP < 0.5
-        and 0 < out.sum() <= len(points) / 2
+        and 0 < out.sum() <= len(data) / 2
         and len(np.unique(np.round(log_c[~out], 3))) >= MIN_BUDGETS
     )
     return (out, budget) if enough else None
@@ -78,35 +77,25 @@ def holdout(
         message = "no hold-out: too few budgets to leave the largest out"
         return None, [warn(WarningCode.NO_HOLDOUT, message)]
     out, budget = parts
-    train, test = points.take(~out), points.take(out)
+    test = Dataset(points.take(out))
     try:
-        fitted = refit(fit, train, fit.values if fit.status is FitStatus.OK else None)
+        near = fit.values if fit.status is FitStatus.OK else None
+        fitted = refit(fit, points.take(~out), near)
     except ScalingError as error:
         message = f"no hold-out: without the largest budget {error.what}"
         return None, [warn(WarningCode.NO_HOLDOUT, message)]
     if combination:
         combination = weigh_laws(fitted.data, fit.objective, fit.delta, combination)
     (predicted, lo, hi), score = _tested(fitted, test, ci, seed, combination)
-    kept = np.unique(np.linspace(0, len(test) - 1, min(len(test), ROWS_KEPT)).astype(int))
-    columns = {
-        "n_params": test.n,
-        "tokens": test.d,
-        "flops": test.c,
-        "loss": test.loss,
-        "predicted": predicted,
-        "lo": lo,
-        "hi": hi,
-    }
-    rows = [
-        HoldoutRow(**{name: np.asarray(values)[row] for name, values in columns.items()})
-        for row in kept
-    ]
+    loss = test.points.loss
+    columns = np.array([test.n, test.d, test.c, loss, predicted, lo, hi])  # as HoldoutRow has them
+    kept = columns[:, evenly(len(test), ROWS_KEPT)].T
     return Holdout(
         budget=budget,
-        rows=rows,
+        rows=[HoldoutRow(**dict(zip(HoldoutRow.model_fields, row, strict=True))) for row in kept],
         **score,
         by="combination" if combination else fit.law.name,
-    ), coverage_warnings(test.loss < lo, test.loss > hi, ci)
+    ), coverage_warnings(loss < lo, loss > hi, ci)
 
 
 def coverage_warnings(too_high: Array, too_low: Array, ci: float) -> list[ResultWarning]:
@@ -132,28 +121,28 @@ def coverage_warnings(too_high: Array, too_low: Array, ci: float) -> list[Result
 
 
 def _tested(
-    fit: LawFit, test: Points, ci: float, seed: int, combination: Combination | None = None
+    fit: LawFit, test: Dataset, ci: float, seed: int, combination: Combination | None = None
 ) -> tuple[tuple[Array, Array, Array], dict[str, Any]]:
     """Predicted loss of `test` and the interval of a new run: that of the combination, or the law's
     own uncertainty and the scatter of its residuals; and how well they do.
     """
     if combination:
-        predicted, lo, hi = combination.losses(np.asarray(test.n), np.asarray(test.d), ci)
+        predicted, lo, hi = combination.losses(test.n, test.d, ci)
     else:
         rng, count = np.random.default_rng(seed), len(fit.data)
         scatter = fit.residuals * np.sqrt(count / max(1, count - len(fit.theta)))
         draws = bootstrap(fit, cap_resamples(RESAMPLES, count), seed)
-        log_loss = fit.predict(test, draws.theta if len(draws.theta) else fit.theta[None])
+        log_loss = fit.predict(test.points, draws.theta if len(draws.theta) else fit.theta[None])
         log_loss = log_loss + rng.choice(scatter, log_loss.shape)
         lo, hi = fit.law.from_log(np.quantile(log_loss, [(1 - ci) / 2, (1 + ci) / 2], axis=0))
-        predicted = fit.law.from_log(fit.predict(test))
-    away = predicted * ROUNDING
+        predicted = fit.law.from_log(fit.predict(test.points))
+    loss, away = test.points.loss, predicted * ROUNDING
     lo, hi = np.minimum(lo, predicted - away), np.maximum(hi, predicted + away)
     return (predicted, lo, hi), {
         "n_train": len(fit.data),
         "n_test": len(test),
-        "mean_abs_rel_error": np.abs(predicted / test.loss - 1).mean(),
-        "covered": np.mean((lo <= test.loss) & (test.loss <= hi)),
+        "mean_abs_rel_error": np.abs(predicted / loss - 1).mean(),
+        "covered": np.mean((lo <= loss) & (loss <= hi)),
     }
 
 
@@ -164,17 +153,17 @@ def rollout(fit: LawFit, ci: float, seed: int) -> list[RolloutStep]:
     The bias of a step is the mean of predicted / measured - 1.
     """
     points, steps = fit.data.points, []
-    if points.n is None:
+    if not fit.data.has("N"):
         return []
     sizes = int(fit.data.size.max()) + 1
     n_steps = min(ROLLOUT_STEPS, max(0, sizes - ROLLOUT_FROM))
     for step in np.unique(np.linspace(ROLLOUT_FROM, sizes - 1, n_steps).astype(int)):
-        test = points.take(fit.data.size == step)
+        test = Dataset(points.take(fit.data.size == step))
         try:
             smaller = refit(fit, points.take(fit.data.size < step))
         except ScalingError:
             continue  # too few points of too few sizes: the next step has more
         (predicted, *_), score = _tested(smaller, test, ci, seed)
-        size, bias = np.exp(np.log(np.asarray(test.n)).mean()), (predicted / test.loss - 1).mean()
+        size, bias = np.exp(np.log(test.n).mean()), (predicted / test.points.loss - 1).mean()
         steps.append(RolloutStep(n_params=size, bias=bias, **score))
     return steps

@@ -38,32 +38,28 @@ def collapse(
     Where E is not identified, the floor at which the curves lie closest (`closest_floor`,
     `closest_spread`) is the fairer judge.
     """
-    points = data.points
-    if points.n is None or points.d is None or points.c is None or loss_curves.group is None:
+    if not data.has("NDC") or loss_curves.group is None:
         return None, []
-    curves = {
-        row: curve
-        for row in best_of_budgets(data)
-        if (curve := _curve(points, loss_curves, row)) is not None
-    }
+    best = {row: _curve(data, loss_curves, row) for row in best_of_budgets(data)}
+    curves = {row: curve for row, curve in best.items() if curve is not None}
     if len(curves) < MIN_RUNS:
         return None, []
     rows = list(curves)
-    losses, last = np.array([curves[row][1] for row in rows]), points.loss[rows, None]
+    losses, last = np.array([curve for _, curve in curves.values()]), data.points.loss[rows, None]
 
     def normalised(floor: float) -> Array:
         """(L(t) - E) / (L(T) - E) of each run at each of SHARES."""
-        return np.asarray((losses - floor) / (last - floor))
+        return (losses - floor) / (last - floor)
 
     def deviation(floor: float) -> Array:
         """Relative distances (runs, shares) of the curves from their middle."""
         y = normalised(floor)
-        return np.asarray(y / np.median(y, 0) - 1)
+        return y / np.median(y, 0) - 1
 
     def spread(floor: float) -> float:
         return float(np.sqrt((deviation(floor) ** 2).mean()))
 
-    highest = FLOOR * points.loss.min()
+    highest = FLOOR * data.points.loss.min()
     used = float(np.clip(floor, 0.0, highest)) if np.isfinite(floor) else 0.0
     closest = min(np.linspace(0.0, highest, TRIED).tolist(), key=spread)
     deviations = deviation(closest).mean(1)
@@ -78,8 +74,8 @@ def collapse(
         curves=[
             NormalizedCurve(
                 run_id=curves[row][0],
-                n_params=points.n[row],
-                tokens=points.d[row],
+                n_params=data.n[row],
+                tokens=data.d[row],
                 y=y,
                 deviation=away,
                 flagged=bool(abs(away) > OUTLIER_SIGMAS * scale),
@@ -103,13 +99,13 @@ def _warnings(result: CurveCollapse) -> list[ResultWarning]:
     ]
 
 
-def _curve(points: Points, loss_curves: Points, row: int) -> tuple[str, Array] | None:
+def _curve(data: Dataset, loss_curves: Points, row: int) -> tuple[str, Array] | None:
     """The id of the run that a point is the end of, and its losses at SHARES, interpolated in log
     t; None where it was measured too seldom.
     """
     n, d, group = (np.asarray(each) for each in (loss_curves.n, loss_curves.d, loss_curves.group))
-    size, tokens = np.asarray(points.n)[row], np.asarray(points.d)[row]
-    ends = (n == size) & (d == tokens) & (loss_curves.loss == points.loss[row])
+    tokens, loss = data.d[row], data.points.loss[row]
+    ends = (n == data.n[row]) & (d == tokens) & (loss_curves.loss == loss)
     if not ends.any():
         return None
     run_id = group[ends.argmax()]

@@ -93,24 +93,18 @@ def repeated_data(
     repeats = rows(data, options.ci)
     if not repeats:
         return None, None
-    r_d, status, unavailable = None, None, None
+    by_runs = estimate_repeat_constant(repeats)
     try:
         if fit is None or options.law != LAW:
             fit = fit_law(data, LAWS[LAW], options, cap_resamples(LAW_RESAMPLES, len(data)))
-        r_d = Estimate.of(fit.values["R_D"], fit.drawn.get("R_D"), options.ci)
-        status = fit.status
     except ScalingError as error:
-        unavailable = error.what
-    law = RepeatedDataLaw(
-        law=LAW,
-        R_D=r_d,
-        status=status,
-        unavailable=unavailable,
-        R_D_from_runs=estimate_repeat_constant(repeats),
-    )
-    if r_d is None or not r_d.value:
+        law = RepeatedDataLaw(law=LAW, R_D=None, unavailable=error.what, R_D_from_runs=by_runs)
         return repeats, law
-    ratios = effective_epochs(np.array([row.epochs for row in repeats]), r_d.value).tolist()
+    r_d = Estimate.of(fit.values["R_D"], fit.drawn.get("R_D"), options.ci)
+    law = RepeatedDataLaw(law=LAW, R_D=r_d, status=fit.status, R_D_from_runs=by_runs)
+    if not r_d.value:
+        return repeats, law
+    ratios = [float(effective_epochs(row.epochs, r_d.value)) for row in repeats]
     return [
         row.model_copy(update={"predicted_ratio": ratio})
         for row, ratio in zip(repeats, ratios, strict=True)
@@ -129,26 +123,25 @@ def rows(data: Dataset, ci: float = 0.95) -> list[RepeatedRuns]:
     `effective_tokens` is None for a size without fresh runs at two amounts; `extrapolated` where D'
     lies beyond them.
     """
-    points, repeats, reach = data.points, [], None  # half the interval of one run's log loss
-    unique = points.others.get("U")
-    if unique is None or points.n is None or points.d is None:
+    repeats, repeated = [], is_repeated(data)
+    if not repeated.any() or not data.has("N"):
         return []
+    reach = None  # half the interval of one run's log loss
     if data.replicates is not None:
         reach = seed_noise(data.replicates)[0] * student(ci, data.replicates.freedom)
-    repeated = points.d > REPEATED * unique
-    cells = np.round(np.log(np.stack([points.n, unique, points.d], 1)) / SAME)
+    sizes = np.stack([data.n, data.points.others["U"], data.d], 1)
+    cells = np.round(np.log(sizes) / SAME)
     for cell in np.unique(cells[repeated], axis=0):
-        rows_of_cell = np.flatnonzero(repeated & (cells == cell).all(1))
+        runs = np.flatnonzero(repeated & (cells == cell).all(1))
         fresh = ~repeated & (cells[:, 0] == cell[0])
-        curve = fresh_curve(points.d[fresh], points.loss[fresh])
-        n, d, u = (float(values[rows_of_cell[0]]) for values in (points.n, points.d, unique))
-        log_loss = float(np.log(points.loss[rows_of_cell]).mean())
+        curve = fresh_curve(data.d[fresh], data.points.loss[fresh])
+        (n, u, d), log_loss = sizes[runs[0]].tolist(), float(data.log_loss[runs].mean())
         effective = lo = hi = extrapolated = None
         if curve is not None:
             log_d, extrapolated = curve.log_tokens(log_loss)
             effective = math.exp(log_d)
             if reach is not None:
-                width = reach * math.sqrt(1 / len(rows_of_cell) + 1 / curve.runs)
+                width = reach * math.sqrt(1 / len(runs) + 1 / curve.runs)
                 ends = (curve.log_tokens(log_loss + move)[0] for move in (width, -width))
                 lo, hi = (math.exp(end) / u for end in ends)
         repeats.append(
@@ -158,7 +151,7 @@ def rows(data: Dataset, ci: float = 0.95) -> list[RepeatedRuns]:
                 epochs=d / u,
                 tokens=d,
                 loss=math.exp(log_loss),
-                runs=len(rows_of_cell),
+                runs=len(runs),
                 effective_tokens=effective,
                 ratio=None if effective is None else effective / u,
                 lo=lo,
@@ -168,6 +161,14 @@ def rows(data: Dataset, ci: float = 0.95) -> list[RepeatedRuns]:
             )
         )
     return repeats
+
+
+def is_repeated(data: Dataset) -> Array:
+    """Which runs (n,) repeat their data: D > U."""
+    unique = data.points.others.get("U")
+    if unique is None or not data.has("D"):
+        return np.zeros(len(data), bool)
+    return data.d > REPEATED * unique
 
 
 def estimate_repeat_constant(repeats: Sequence[RepeatedRuns]) -> float | None:
@@ -189,12 +190,8 @@ def estimate_repeat_constant(repeats: Sequence[RepeatedRuns]) -> float | None:
 
 def repeat_warning(data: Dataset, law: str) -> list[ResultWarning]:
     """A warning when runs repeat their data and the law counts every token as new."""
-    points = data.points
-    unique = points.others.get("U")
-    if unique is None or points.d is None or "U" in LAWS[law].inputs:
-        return []
-    count = int((np.asarray(points.d) > REPEATED * unique).sum())
-    if not count:
+    count = int(is_repeated(data).sum())
+    if not count or "U" in LAWS[law].inputs:
         return []
     message = (
         f"{count} runs repeat their data (D > U), and {law} counts every token as new: --law {LAW}"

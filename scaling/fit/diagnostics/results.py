@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from scaling.fit.document import Column, Document, Estimate, FitStatus, Integer, Real
+from scaling.fit.document import Column, Document, Estimate, FitStatus, Integer, Number, Real
 
 
 class LackOfFit(Document):
     """The F ratio of the scatter about the law over that of seeds, and its p-value."""
 
-    ratio: Real | None
-    p: Real | None
+    ratio: Number
+    p: Number
 
 
 class NoiseResult(Document):
@@ -20,11 +20,11 @@ class NoiseResult(Document):
     residuals.
     """
 
-    residual_sd: Real | None
-    sd: Real | None
+    residual_sd: Number
+    sd: Number
     basis: Literal["seeds", "residuals"]
-    lo: Real | None = None
-    hi: Real | None = None
+    lo: Number = None
+    hi: Number = None
     cells: Integer | None = None
     degrees_of_freedom: Integer | None = None
     lack_of_fit: LackOfFit | None = None
@@ -36,8 +36,8 @@ class FrontierGap(Document):
     flops: Real
     n_params: Real
     loss: Real
-    optimal_loss: Real | None
-    excess: Real | None
+    optimal_loss: Number
+    excess: Number
 
 
 class RunAboveLaw(Document):
@@ -46,8 +46,8 @@ class RunAboveLaw(Document):
     run_id: str
     n_params: Real
     tokens: Real
-    loss: Real | None
-    excess: Real | None
+    loss: Number
+    excess: Number
     cause: str
 
 
@@ -58,19 +58,19 @@ class NormalizedCurve(Document):
     n_params: Real
     tokens: Real
     y: Column
-    deviation: Real | None
+    deviation: Number
     flagged: bool
 
 
 class CurveCollapse(Document):
     """Normalised loss curves of the best run of each budget over shares of training."""
 
-    floor: Real | None
+    floor: Number
     shares: Column
     median: Column
-    spread: Real | None
-    closest_floor: Real | None
-    closest_spread: Real | None
+    spread: Number
+    closest_floor: Number
+    closest_spread: Number
     curves: list[NormalizedCurve]
 
 
@@ -97,10 +97,10 @@ class FitWithoutFlagged(Document):
     n_points: Integer
     left_out: Integer
     unavailable: str | None = None
-    params: Mapping[str, Real | None] | None = None
+    params: Mapping[str, Number] | None = None
     status: FitStatus | None = None
-    a: Real | None = None
-    n_star_at_top: Real | None = None
+    a: Number = None
+    n_star_at_top: Number = None
 
 
 class HoldoutRow(Document):
@@ -110,9 +110,9 @@ class HoldoutRow(Document):
     tokens: Real
     flops: Real
     loss: Real
-    predicted: Real | None
-    lo: Real | None
-    hi: Real | None
+    predicted: Number
+    lo: Number
+    hi: Number
 
 
 class Holdout(Document):
@@ -122,8 +122,8 @@ class Holdout(Document):
     n_train: Integer
     n_test: Integer
     rows: list[HoldoutRow]
-    mean_abs_rel_error: Real | None
-    covered: Real | None
+    mean_abs_rel_error: Number
+    covered: Number
     by: str | None = None  # the law, or `combination`
 
 
@@ -133,9 +133,9 @@ class RolloutStep(Document):
     n_params: Real
     n_train: Integer
     n_test: Integer
-    mean_abs_rel_error: Real | None
-    bias: Real | None
-    covered: Real | None
+    mean_abs_rel_error: Number
+    bias: Number
+    covered: Number
 
 
 class RepeatedRuns(Document):
@@ -149,12 +149,12 @@ class RepeatedRuns(Document):
     tokens: Real
     loss: Real
     runs: Integer
-    effective_tokens: Real | None
-    ratio: Real | None
-    lo: Real | None
-    hi: Real | None
+    effective_tokens: Number
+    ratio: Number
+    lo: Number
+    hi: Number
     extrapolated: bool | None
-    predicted_ratio: Real | None
+    predicted_ratio: Number
 
 
 class RepeatedDataLaw(Document):
@@ -164,7 +164,7 @@ class RepeatedDataLaw(Document):
     R_D: Estimate | None
     status: FitStatus | None = None
     unavailable: str | None = None
-    R_D_from_runs: Real | None
+    R_D_from_runs: Number
 
 
 class KnownEntropy(Document):
@@ -173,10 +173,10 @@ class KnownEntropy(Document):
     """
 
     entropy: Real
-    floor: Real | None
+    floor: Number
     fitted_E: Real
-    lo: Real | None
-    hi: Real | None
+    lo: Number
+    hi: Number
     difference_percent: Real
-    floor_difference_percent: Real | None
+    floor_difference_percent: Number
     covers: bool | None

@@ -24,21 +24,16 @@ SHOWN = 50
 
 def frontier_gap(data: Dataset, fit: LawFit) -> list[FrontierGap]:
     """For each budget how far its best run lies above the fitted L*(C)."""
-    points, gaps = data.points, []
-    if fit.optimum is None or points.n is None or points.c is None:
+    rows = best_of_budgets(data)
+    optimal = fit.optimum.loss(data.c[rows]) if fit.optimum and rows else None
+    if optimal is None:
         return []
-    for row in best_of_budgets(data):
-        loss, optimal = points.loss[row], fit.optimum.loss(points.c[row])
-        if optimal is not None:
-            gap = FrontierGap(
-                flops=points.c[row],
-                n_params=points.n[row],
-                loss=loss,
-                optimal_loss=float(optimal),
-                excess=loss / float(optimal) - 1,
-            )
-            gaps.append(gap)
-    return gaps
+    loss = data.points.loss[rows]
+    columns = zip(data.c[rows], data.n[rows], loss, optimal, loss / optimal - 1, strict=True)
+    return [
+        FrontierGap(flops=c, n_params=n, loss=measured, optimal_loss=best, excess=excess)
+        for c, n, measured, best, excess in columns
+    ]
 
 
 def best_of_budgets(data: Dataset) -> list[int]:
@@ -54,20 +49,20 @@ def runs_above_law(
 
     `runs` has one row a point with its configuration.
     """
-    points, residual = fit.data.points, fit.residuals
+    data, residual = fit.data, fit.residuals
     above = [] if diverged is None else _diverged(runs, diverged)
-    if points.n is None or points.d is None:
+    if not data.has("ND"):
         return above, []
-    rows = np.flatnonzero(residual > fit.noise.excess(len(points)))
+    rows = np.flatnonzero(residual > fit.noise.excess(len(data)))
     rows = rows[np.argsort(-residual[rows], kind="stable")][:SHOWN]
     named = [
         RunAboveLaw(
             run_id=str(runs["run_id"].iloc[row]),
-            n_params=points.n[row],
-            tokens=points.d[row],
-            loss=points.loss[row],
+            n_params=data.n[row],
+            tokens=data.d[row],
+            loss=data.points.loss[row],
             excess=np.expm1(residual[row]),
-            cause=_cause(int(row), points, runs, loss_curves),
+            cause=_cause(int(row), data, runs, loss_curves),
         )
         for row in rows
     ]
@@ -85,7 +80,9 @@ def runs_above_law(
 def _diverged(runs: pd.DataFrame, diverged: pd.DataFrame) -> list[RunAboveLaw]:
     """Runs without a loss, with their learning rate against that of the others."""
     usual = float(np.median(_rates(runs))) if len(runs) else np.nan
-    columns = (diverged[name].tolist()[:SHOWN] for name in ("run_id", "n", "d", "step"))
+    shown, of_the_others = diverged.head(SHOWN), _rates(diverged) / usual
+    columns = (shown[name].tolist() for name in ("run_id", "n", "d", "step"))
+    cause = "diverged at step {}; its learning rate, by width, is {:.2g} times the others'"
     return [
         RunAboveLaw(
             run_id=run_id,
@@ -93,16 +90,13 @@ def _diverged(runs: pd.DataFrame, diverged: pd.DataFrame) -> list[RunAboveLaw]:
             tokens=float(d),
             loss=None,
             excess=None,
-            cause=(
-                f"diverged at step {step}; its learning rate, by width, is {rate:.2g} times "
-                "the others'"
-            ),
+            cause=cause.format(step, rate),
         )
-        for run_id, n, d, step, rate in zip(*columns, _rates(diverged) / usual, strict=False)
+        for run_id, n, d, step, rate in zip(*columns, of_the_others, strict=False)
     ]
 
 
-def _cause(row: int, points: Points, runs: pd.DataFrame, loss_curves: Points) -> str:
+def _cause(row: int, data: Dataset, runs: pd.DataFrame, loss_curves: Points) -> str:
     """The first of the usual causes that the run shows."""
     config = runs["config"].iloc[row]
     steps, optim = int(config["n_steps"]), config["optim"]
@@ -110,12 +104,9 @@ def _cause(row: int, points: Points, runs: pd.DataFrame, loss_curves: Points) ->
     losses = curve.loss[np.argsort(np.asarray(curve.d))]
     rose = float(losses[-1] / losses.min() - 1) if len(losses) else 0.0
     if rose > ROSE:
-        is_repeated = (config["task"].get("unique_tokens") or np.inf) < np.asarray(points.d)[row]
-        why = (
-            "over-fitted to repeated data"
-            if is_repeated
-            else "unstable, the learning rate is too high"
-        )
+        is_repeated = (config["task"].get("unique_tokens") or np.inf) < data.d[row]
+        unstable = "unstable, the learning rate is too high"
+        why = "over-fitted to repeated data" if is_repeated else unstable
         return f"its loss rose by {100 * rose:.1f} % towards the end: {why}"
     if steps < FEW_STEPS:
         return f"too few steps: {steps}"
@@ -123,7 +114,7 @@ def _cause(row: int, points: Points, runs: pd.DataFrame, loss_curves: Points) ->
     if warmup > LONG_WARMUP:
         return f"{100 * warmup:.0f} % of its steps are warm-up"
     # against the median of the runs nearest in log N and log D, itself left out
-    logs = np.log(np.stack([np.asarray(points.n), np.asarray(points.d)]))
+    logs = np.log([data.n, data.d])
     away = np.hypot(*(logs - logs[:, row, None]))
     away[row] = -1.0
     near = np.argsort(away, kind="stable")[1 : NEIGHBOURS + 1]

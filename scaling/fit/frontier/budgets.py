@@ -77,6 +77,11 @@ def _groups_at_gaps(n: Array, c: Array) -> list[Array]:
     return best
 
 
+def quadratic(x: Array, y: Array) -> Array:
+    """The columns (n, 6) of a polynomial of second degree."""
+    return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], 1)
+
+
 def at_one_budget(points: Points, groups: list[Array]) -> Points:
     """The points with C of each group at its geometric mean, D in proportion, and the loss at that
     C.
@@ -91,9 +96,8 @@ def at_one_budget(points: Points, groups: list[Array]) -> Points:
     for index in groups:
         shift[index] = np.log(c[index]).mean() - np.log(c[index])
     if len(rows) >= MIN_SURFACE_RUNS:
-        x = np.log(n) - np.log(n[rows]).mean()
-        y = np.log(c) - np.log(c[rows]).mean()
-        design = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], 1)
+        x, y = (np.log(values) - np.log(values[rows]).mean() for values in (n, c))
+        design = quadratic(x, y)
         surface = np.linalg.lstsq(design[rows], np.log(loss[rows]), rcond=None)[0]
         slope = surface[2] + surface[4] * x + 2 * surface[5] * y
         loss *= np.exp(slope * shift)

@@ -50,8 +50,7 @@ def envelope(
     may lie beyond. Intervals resample whole tracks. `unavailable` says what is lacking.
     """
     data = Dataset.of(data)
-    points = data.points
-    if points.n is None or points.d is None or points.c is None:
+    if not data.has("NDC"):
         return FrontierEstimate(unavailable="the table lacks N, D or C")
     tracks = _tracks(data if curves is None else Dataset(curves), curves is not None)
     if tracks is None:
@@ -68,9 +67,10 @@ def envelope(
         )
         return FrontierEstimate(unavailable=lacking)
     frontier, draws, warnings = fit_power_frontier(tracks.log_c, n, d, loss), None, []
-    optima = np.exp(np.stack([tracks.log_c, n, d, loss], 1)[interior])
-    names = ("flops", "n_star", "d_star", "loss_star")
-    minima = [BudgetMinimum(**dict(zip(names, row, strict=True))) for row in optima.tolist()]
+    minima = [
+        BudgetMinimum(flops=at, n_star=n_star, d_star=d_star, loss_star=loss_star)
+        for at, n_star, d_star, loss_star in np.exp([tracks.log_c, n, d, loss]).T[interior].tolist()
+    ]
     if resamples:  # of whole tracks; draws with too few winners are left out
         size = (cap_resamples(resamples, count), count)
         drawn = np.random.default_rng(seed).integers(0, count, size)
@@ -89,15 +89,14 @@ def envelope(
     if abs(total - 1) > 0.05:
         message = f"a + b = {total:.3f}: the winners do not lie on a line"
         warnings.append(warn(WarningCode.EXPONENTS_SUM, message, a_plus_b=total))
-    return FrontierEstimate(frontier, draws, minima, warnings, n_points=len(points))
+    return FrontierEstimate(frontier, draws, minima, warnings, n_points=len(data))
 
 
 def _tracks(data: Dataset, by_run: bool) -> LossByCompute | None:
     """Tracks on common budgets, evenly spaced in log C; where sizes were not trained twice, those
     of an isoFLOP design.
     """
-    group, (n, d, c) = data.points.group, data.points.inputs("NDC").values()
-    log_c, log_n, log_d = np.log(c), np.log(n), np.log(d)
+    group, (log_c, log_n, log_d) = data.points.group, np.log([data.c, data.n, data.d])
     label = data.size
     if by_run and group is not None:
         label = np.unique(group, return_inverse=True)[1]
@@ -133,19 +132,13 @@ def _winners(tracks: LossByCompute, present: Array) -> Array:
     tracks); NaN where it is at the edge.
     """
     best = np.full((3, len(present), len(tracks.log_c)), np.nan)
-    for column in range(best.shape[2]):
-        competing = np.flatnonzero(np.isfinite(tracks.loss[:, column]))
-        by_loss = competing[np.argsort(tracks.loss[competing, column], kind="stable")]
-        by_size = competing[np.argsort(tracks.log_n[competing], kind="stable")]
-        won, smallest, largest = (
-            order[present[:, order].argmax(1)] for order in (by_loss, by_size, by_size[::-1])
-        )
+    for column, loss in enumerate(tracks.loss.T):
+        competing = present & np.isfinite(loss)
+        won = np.where(competing, loss, np.inf).argmin(1)
+        smallest = np.where(competing, tracks.log_n, np.inf).min(1)
+        largest = np.where(competing, tracks.log_n, -np.inf).max(1)
         size = tracks.log_n[won]
-        interior = (
-            present[:, competing].any(1)
-            & (size > tracks.log_n[smallest] + SAME_SIZE)
-            & (size < tracks.log_n[largest] - SAME_SIZE)
-        )
-        winner = [size, tracks.log_d[won, column], tracks.loss[won, column]]
+        interior = (size > smallest + SAME_SIZE) & (size < largest - SAME_SIZE)
+        winner = [size, tracks.log_d[won, column], loss[won]]
         best[:, :, column] = np.where(interior, winner, np.nan)
     return best

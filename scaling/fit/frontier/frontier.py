@@ -9,7 +9,7 @@ that its runs' own numbers follow, and a prediction the counts of the models tha
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -129,13 +129,18 @@ def fit_decay(log_c: Array, loss: Array) -> tuple[Array, Array, Array]:
     return floor, np.log(np.maximum(k, 1e-300)) + gamma * log_c.mean(), gamma
 
 
+POWERS = ("a", "log_n", "b", "log_d", "floor", "log_gap", "gamma", "beta")  # of a Frontier
+
+
 @dataclass(frozen=True)
 class Frontier:
     """N* = exp(log_n) C^a, D* = exp(log_d) C^b, L* = floor + exp(log_gap) C^-gamma; scalars, or
     arrays over draws (R,).
 
     `gamma`, `floor` and `log_gap` are None where an approach gives no loss, `beta`, the exponent of
-    D in a law's inner sum, where N* and L* were measured and do not follow from a law.
+    D in a law's inner sum, where N* and L* were measured and do not follow from a law. The powers
+    are those of the runs' cost; where `cost` knows planned models, N*, D* and L* are those at the
+    cost of planned models of about N* parameters.
     """
 
     a: Values
@@ -146,11 +151,12 @@ class Frontier:
     log_gap: Values = None
     gamma: Values = None
     beta: Values = None
+    cost: Cost = field(default_factory=Cost)
 
     @property
     def columns(self) -> dict[str, Values]:
         """Its powers by field, None for those it has not."""
-        return {each.name: getattr(self, each.name) for each in fields(Frontier)}
+        return {name: getattr(self, name) for name in POWERS}
 
     def at_cost(self, c0: Values, p: Values) -> Frontier:
         """The frontier of the same law, or of the same measured N* and L*, where C = c0 N^p D."""
@@ -172,10 +178,22 @@ class Frontier:
         tokens = {"b": 1 - p * powers["a"], "log_d": -np.log(c0) - p * powers["log_n"]}
         return Frontier(**powers | tokens)
 
-    def map(self, change: Callable[[Array], Array]) -> Frontier:
+    def _where(self, size: Callable[[Frontier], Any]) -> Frontier:
+        """Plain powers: its own, or those at the cost of models of the size that they give."""
+        powers = Frontier(**self.columns)
+        for _ in range(COST_PASSES if self.cost.planned else 0):
+            powers = self.at_cost(*self.cost.at(size(powers)))
+        return powers
+
+    def _at(self, flops: float | Array) -> Frontier:
+        return self._where(lambda powers: np.exp(powers.log_n + powers.a * np.log(flops)))
+
+    def map(self, change: Callable[[Values], Values]) -> Frontier:
         """A frontier of changed powers, as closed as this one."""
-        powers = self.columns.items()
-        return Frontier(**{name: each if each is None else change(each) for name, each in powers})
+        powers = self.columns
+        return Frontier(
+            **powers | {name: change(powers[name]) for name in powers if powers[name] is not None}
+        )
 
     def exponents(self, draws: Frontier | None, ci: float) -> dict[str, Estimate]:
         """The exponents {a, b} with their intervals."""
@@ -192,17 +210,20 @@ class Frontier:
 
     def n_star(self, flops: float | Array) -> Array:
         """N*(C)."""
-        return np.exp(self.log_n + self.a * np.log(flops))
+        at = self._at(flops)
+        return np.exp(at.log_n + at.a * np.log(flops))
 
     def d_star(self, flops: float | Array) -> Array:
         """D*(C)."""
-        return np.exp(self.log_d + self.b * np.log(flops))
+        at = self._at(flops)
+        return np.exp(at.log_d + at.b * np.log(flops))
 
     def loss(self, flops: float | Array) -> Array | None:
         """L*(C), None where the approach gives none."""
         if self.gamma is None:
             return None
-        return np.asarray(self.floor + np.exp(self.log_gap - self.gamma * np.log(flops)))
+        at = self._at(flops)
+        return at.floor + np.exp(at.log_gap - at.gamma * np.log(flops))
 
     def flops_for(self, loss: float | Array) -> Array:
         """The cheapest C that reaches a loss; NaN for draws whose floor it does not clear."""
@@ -212,54 +233,21 @@ class Frontier:
                 remedy="give FLOPs, or use the parametric fit",
             )
         gap = np.asarray(loss - self.floor, float)
-        safe = np.where(gap > 0, gap, np.nan)
-        return np.exp((self.log_gap - np.log(safe)) / self.gamma)
+        log_gap = np.log(np.where(gap > 0, gap, np.nan))
+
+        def flops(powers: Frontier) -> Array:
+            return np.exp((powers.log_gap - log_gap) / powers.gamma)
+
+        return flops(self._where(lambda powers: powers.n_star(flops(powers))))
 
     def flops_of(self, letter: str, value: float) -> Array:
         """The C at which N* (or D*) is `value`."""
-        power, log_k = (self.a, self.log_n) if letter == "N" else (self.b, self.log_d)
-        return np.exp((np.log(value) - log_k) / power)
 
+        def flops(powers: Frontier) -> Array:
+            n_or_d = (powers.a, powers.log_n) if letter == "N" else (powers.b, powers.log_d)
+            return np.exp((np.log(value) - n_or_d[1]) / n_or_d[0])
 
-@dataclass(frozen=True)
-class PlannedFrontier(Frontier):
-    """A frontier whose powers are those of the runs' cost, and whose N*, D* and L* those at the
-    cost of planned models of about N* parameters.
-    """
-
-    cost: Cost = field(default_factory=Cost)
-
-    def _near(self, size: Callable[[Frontier], Any]) -> Frontier:
-        """The powers at the cost of the size that they themselves give."""
-        powers = Frontier(**self.columns)
-        for _ in range(COST_PASSES):
-            powers = self.at_cost(*self.cost.at(size(powers)))
-        return powers
-
-    def _at(self, flops: float | Array) -> Frontier:
-        return self._near(lambda powers: powers.n_star(flops))
-
-    def n_star(self, flops: float | Array) -> Array:
-        return self._at(flops).n_star(flops)
-
-    def d_star(self, flops: float | Array) -> Array:
-        return self._at(flops).d_star(flops)
-
-    def loss(self, flops: float | Array) -> Array | None:
-        return self._at(flops).loss(flops)
-
-    def flops_for(self, loss: float | Array) -> Array:
-        near = self._near(lambda powers: powers.n_star(powers.flops_for(loss)))
-        return near.flops_for(loss)
-
-    def flops_of(self, letter: str, value: float) -> Array:
-        near = self._near(lambda powers: powers.n_star(powers.flops_of(letter, value)))
-        return near.flops_of(letter, value)
-
-
-def planned(frontier: Frontier, cost: Cost) -> Frontier:
-    """A frontier in powers as it is at a cost that is known by planned models."""
-    return PlannedFrontier(**frontier.columns, cost=cost) if cost.planned else frontier
+        return flops(self._where(lambda powers: powers.n_star(flops(powers))))
 
 
 def fit_power_frontier(log_c: Array, log_n: Array, log_d: Array, log_loss: Array) -> Frontier:
@@ -272,7 +260,7 @@ def fit_power_frontier(log_c: Array, log_n: Array, log_d: Array, log_loss: Array
     return Frontier(a, k_n, b, k_d, *fit_decay(log_c, np.exp(log_loss)))
 
 
-def frontier_of_powers(powers: Mapping[str, Any]) -> Frontier:
+def frontier_of_powers(powers: Mapping[str, Any], cost: Cost) -> Frontier:
     """A frontier from its powers N* = n_coef C^a, D* = d_coef C^b and, where there is a loss, E + K
     C^-gamma.
     """
@@ -280,8 +268,9 @@ def frontier_of_powers(powers: Mapping[str, Any]) -> Frontier:
     with np.errstate(divide="ignore"):  # 0 is what a power beyond the range of numbers rounds to
         n_and_d = (values["a"], np.log(values["n_coef"]), values["b"], np.log(values["d_coef"]))
     if "gamma" not in values:
-        return Frontier(*n_and_d)
-    return Frontier(*n_and_d, values["E"], np.log(values["K"]), values["gamma"])
+        return Frontier(*n_and_d, cost=cost)
+    loss = values["E"], np.log(values["K"]), values["gamma"]
+    return Frontier(*n_and_d, *loss, cost=cost)
 
 
 @dataclass(frozen=True)
@@ -308,7 +297,7 @@ class PowerSum:
         log_d = -np.log(cost.c0) - cost.p * log_n
         log_gap = self.k * (self.log_a - self.alpha * log_n + np.log1p(ratio))
         powers = (a, log_n, 1 - cost.p * a, log_d, self.floor, log_gap, self.k * self.alpha * a)
-        return planned(Frontier(*powers, self.beta), cost)
+        return Frontier(*powers, self.beta, cost)
 
 
 def cap_resamples(resamples: int, width: int) -> int:

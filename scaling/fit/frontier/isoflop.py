@@ -131,7 +131,7 @@ def _bootstrap(
     return fit_power_frontier(log_c, n[enough], d[enough], np.log(lowest[enough]))
 
 
-def grid_bias(points: Points, law: Law, theta: np.ndarray, cost: Cost) -> ResultWarning | None:
+def grid_bias(points: Points, law: Law, theta: Array, cost: Cost) -> ResultWarning | None:
     """What the parabola makes of noiseless losses of a law on this very grid, against the law's own
     optimum.
 

@@ -29,7 +29,6 @@ class NumericFrontier(Frontier):
     """
 
     loss_at: Loss | None = field(default=None, repr=False)
-    cost: Cost = field(default_factory=Cost)
 
     @classmethod
     def of(cls, loss_at: Loss, cost: Cost, is_scalar: bool) -> Self:
@@ -43,19 +42,6 @@ class NumericFrontier(Frontier):
         log_n = np.log(n) - a * np.log(REFERENCE)
         log_d = -np.log(cost.c0) - cost.p * log_n
         return cls(a, log_n, 1 - cost.p * a, log_d, loss_at=loss_at, cost=cost)
-
-    def with_draws(self, draws: NumericFrontier | None) -> NumericFrontier:
-        """The frontier of one parameter vector and, after it, of each of its draws (1 + R,)."""
-        alone, drawn = self.loss_at, draws.loss_at if draws else None
-        assert alone is not None
-        if drawn is None:
-            return NumericFrontier.of(alone, self.cost, is_scalar=False)
-
-        def loss_at(n: Array, d: Array) -> Array:
-            rest = slice(1, None) if len(n) > 1 else slice(None)
-            return np.concatenate([alone(n[:1], d[:1]), drawn(n[rest], d[rest])])
-
-        return NumericFrontier.of(loss_at, self.cost, is_scalar=False)
 
     def _minimum(self, flops: float | Array) -> tuple[Array, Array]:
         """N* and L* (R,)."""

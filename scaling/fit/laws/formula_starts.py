@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import IntEnum, auto
 
 import numpy as np
 
@@ -27,7 +27,7 @@ RIDGE = 1e-12
 BOUNDED = ("exp", "tanh")  # an argument of these is of order one
 
 
-class ParameterPosition(Enum):
+class ParameterPosition(IntEnum):
     """Where a parameter stands in its formula, in the order in which they are drawn."""
 
     EXPONENT = auto()
@@ -52,18 +52,16 @@ class ParameterRole:
 def starts(task: Problem, count: int) -> Array:
     """Starts (count, P), the most promising first."""
     law, lower, upper = task.law, task.lower, task.upper
-    theta = draw(law, task.logs, np.random.default_rng(0), DRAWS)
-    given = law.start or {}
-    rows = slice(0, DRAWS // 2)  # the user's start need not lie near a minimum
-    for name, value in given.items():
-        theta[rows, law.index(name)] = value
+    theta, given = draw(law, task.logs, np.random.default_rng(0), DRAWS), law.start or {}
+    for name, value in given.items():  # of half: the user's start need not lie near a minimum
+        theta[: DRAWS // 2, law.index(name)] = value
     theta = np.clip(theta, lower, upper)
     theta, cost = solve_linear(law, theta, task.logs, task.loss, task.weight, lower, upper)
     best = np.argsort(cost, kind="stable")[:count]
     if given:
-        theta[best[-1]] = np.clip(
-            [given.get(n, theta[best[0], law.index(n)]) for n in law.names], lower, upper
-        )
+        written = theta[best[0]].copy()
+        written[[law.index(name) for name in given]] = list(given.values())
+        theta[best[-1]] = np.clip(written, lower, upper)
     return theta[best]
 
 
@@ -81,9 +79,7 @@ def solve_linear(
     errors there (G,), relative ones unless the law is signed.
     """
     theta = theta.copy()
-    free = [
-        law.index(name) for name in law.linear if lower[law.index(name)] < upper[law.index(name)]
-    ]
+    free = [i for i in map(law.index, law.linear) if lower[i] < upper[i]]
     scale = weight if law.signed else weight / loss**2
     theta[:, free] = 0.0
     with np.errstate(all="ignore"):
@@ -91,17 +87,15 @@ def solve_linear(
         if free:
             columns = gradient[:, free]
             length = np.sqrt((columns**2 * scale).sum(2))
-            usable = (
-                np.isfinite(columns).all((1, 2)) & np.isfinite(base).all(1) & (length > 0).all(1)
-            )
+            usable = np.isfinite(columns).all((1, 2)) & np.isfinite(base).all(1)
+            usable &= (length > 0).all(1)
             unit = np.where(usable[:, None, None], columns / length[..., None], 0.0)
             gram = (unit * scale) @ unit.transpose(0, 2, 1) + ridge * np.eye(len(free))
             right = np.where(usable[:, None], loss - base, 0.0) * scale
             gram[~usable] = np.eye(len(free))
             solved = np.linalg.solve(gram, unit @ right[:, :, None])[:, :, 0] / length
-            theta[:, free] = np.where(
-                usable[:, None], np.clip(solved, lower[free], upper[free]), 0.0
-            )
+            solved = np.clip(solved, lower[free], upper[free])
+            theta[:, free] = np.where(usable[:, None], solved, 0.0)
             base = law.gradient(theta, x)[0]
         bad = ~np.isfinite(base).all(1) | (~np.asarray(law.signed) & (base <= 0).any(1))
         cost = ((base - loss) ** 2 * scale).sum(1)
@@ -114,7 +108,7 @@ def draw(law: Law, x: Inputs, rng: np.random.Generator, count: int) -> Array:
     first: dict[str, ParameterRole] = {}
     for role in _roles(law.expressions["loss"], law, False, 1, None):
         first.setdefault(role.name, role)
-    for role in sorted(first.values(), key=lambda role: role.place.value):
+    for role in sorted(first.values(), key=lambda role: role.place):
         with np.errstate(all="ignore"):
             values[role.name] = _drawn(role, {**x, **values}, rng, count)
     for name in set(law.names) - {*law.linear, *first}:
@@ -128,14 +122,13 @@ def _drawn(
 ) -> Array:
     sign = rng.choice([-1.0, 1.0], (count, 1)) if role.sign == 0 else float(role.sign)
     uniform = rng.uniform(-1, 1, (count, 1))
+    partner = value_of(role.partner, values)
     if role.place is ParameterPosition.EXPONENT:
         low, high = np.log(EXPONENTS)
         if role.sign == 0:  # zero has no negative power
-            sign = np.where((value_of(role.partner, values) == 0).any(), 1.0, sign)
+            sign = np.where((partner == 0).any(), 1.0, sign)
         return sign * np.exp(low + (high - low) * (uniform + 1) / 2)
-    partner = np.broadcast_to(
-        value_of(role.partner, values), (count, len(values[next(iter(values))]))
-    )
+    partner = np.broadcast_to(partner, (count, len(values[next(iter(values))])))
     middle, width = (f(partner, axis=1)[:, None] for f in (np.median, np.std))
     if role.place is ParameterPosition.OFFSET:
         near = -role.sign * middle + 2 * np.maximum(width, 0.5) * uniform
@@ -144,7 +137,7 @@ def _drawn(
     size = 10 ** (DECADES * uniform)
     if role.place is ParameterPosition.SLOPE:
         return sign * size / np.maximum(width, 1e-300)
-    rest = np.ones((1, 1))
+    rest: Array | float = 1.0
     if role.rest is not None:
         offset = np.median(np.abs(value_of(role.rest, values) + 0 * partner), axis=1)[:, None]
         rest = np.where(np.isfinite(offset) & (offset > 0), offset, 1.0)

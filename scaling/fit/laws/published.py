@@ -40,7 +40,7 @@ class Published:
         """
         if not self.optimum:
             return LAWS[self.law].frontier(self.values, Cost())
-        return frontier_of_powers(self.optimum)
+        return frontier_of_powers(self.optimum, Cost())
 
 
 KAPLAN = "Kaplan et al. 2020, Scaling Laws for Neural Language Models (arXiv:2001.08361)"

@@ -18,6 +18,7 @@ from itertools import product
 import numpy as np
 
 from scaling.errors import ScalingError
+from scaling.fit.document import r_squared
 from scaling.fit.result import Starts
 from scaling.fit.special.results import CurveErrors
 
@@ -143,7 +144,7 @@ def fit_annealing(curves: Sequence[Curve], delta: float = 1e-3) -> Annealing:
     loss = np.concatenate([curve.loss[each.used] for curve, each in pairs])
 
     def residual(theta: Array) -> Array:
-        return np.asarray(np.log(np.maximum(_evaluate(theta, curve_areas)[0], 1e-9) / loss))
+        return np.log(np.maximum(_evaluate(theta, curve_areas)[0], 1e-9) / loss)
 
     def log_slopes(theta: Array) -> Array:
         predicted, slopes = _evaluate(theta, curve_areas)
@@ -230,12 +231,12 @@ def goodness(curves: Sequence[Curve], values: Mapping[str, float]) -> CurveError
     loss = np.concatenate([curve.loss for curve in curves])
     predicted = np.concatenate([predict_curve(values, curve.step, curve.lr) for curve in curves])
     used = np.isfinite(predicted)
-    loss, error = loss[used], predicted[used] - loss[used]
+    error = predicted[used] - loss[used]
     return CurveErrors(
-        n=len(loss),
-        r2=1 - float(np.sum(error**2) / np.sum((loss - loss.mean()) ** 2)),
-        mae=float(np.abs(error).mean()),
-        final_error=float(error[-1]),
+        n=len(error),
+        r2=r_squared(loss[used], predicted[used]),
+        mae=np.abs(error).mean(),
+        final_error=error[-1],
     )
 
 

@@ -19,12 +19,12 @@ ALPHA_B = 0.21
 
 def critical_batch(loss: np.ndarray) -> np.ndarray:
     """B_crit(L) = B* / L^(1/alpha_B) in tokens, L in nats a token (Kaplan 2020, eq. 1.4)."""
-    return np.asarray(B_STAR * loss ** (-1 / ALPHA_B))
+    return B_STAR * loss ** (-1 / ALPHA_B)
 
 
 def least_steps(steps: np.ndarray, batch: np.ndarray, loss: np.ndarray) -> np.ndarray:
     """S_min = S / (1 + B_crit(L) / B) of S steps at batch B tokens (Kaplan 2020, eq. 5.4)."""
-    return np.asarray(steps / (1 + critical_batch(loss) / batch))
+    return steps / (1 + critical_batch(loss) / batch)
 
 
 def fitted_critical_batch(loss: np.ndarray, noise_scale: np.ndarray) -> tuple[float, float]:

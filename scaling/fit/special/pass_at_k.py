@@ -90,7 +90,7 @@ def beta_binomial(n: Array, c: Array) -> tuple[float, float]:
 
     def log_likelihood(log_alpha: float, log_beta: float, n: Array, c: Array) -> Array:
         alpha, beta = np.exp(log_alpha), np.exp(log_beta)
-        return np.asarray(betaln(c + alpha, n - c + beta) - betaln(alpha, beta))
+        return betaln(c + alpha, n - c + beta) - betaln(alpha, beta)
 
     shape = _most_likely(n, c, log_likelihood, ((-1.0, 1.0), (-1.0, 4.0), (0.0, 0.0)))
     return float(np.exp(shape[0])), float(np.exp(shape[1]))
@@ -102,7 +102,7 @@ def expected_coverage(alpha: float, beta: float, k: Array) -> Array:
     """
     from scipy.special import betaln
 
-    return np.asarray(-np.expm1(betaln(alpha, beta + k) - betaln(alpha, beta)))
+    return -np.expm1(betaln(alpha, beta + k) - betaln(alpha, beta))
 
 
 def logit_normal(n: Array, c: Array) -> tuple[float, float]:
@@ -120,7 +120,7 @@ def logit_normal(n: Array, c: Array) -> tuple[float, float]:
         odds_Q = mean + np.exp(log_spread) * place_Q
         right_Q, wrong_Q = -np.logaddexp(0.0, -odds_Q), -np.logaddexp(0.0, odds_Q)
         logs = np.outer(c, right_Q) + np.outer(n - c, wrong_Q) + log_weight_Q
-        return np.asarray(logsumexp(logs, axis=1))
+        return logsumexp(logs, axis=1)
 
     mean, log_spread = _most_likely(n, c, log_likelihood, ((-5.0, 1.0), (-1.0, 0.5)))
     return mean, float(np.exp(log_spread))
@@ -130,7 +130,7 @@ def normal_coverage(mean: float, spread: float, k: Array) -> Array:
     """Mean pass@k (K,) when log odds of success are normal."""
     place_Q, log_weight_Q = _normal_nodes()
     wrong_Q = -np.logaddexp(0.0, mean + spread * place_Q)
-    return np.asarray(-np.expm1(np.outer(k, wrong_Q)) @ np.exp(log_weight_Q))
+    return -np.expm1(np.outer(k, wrong_Q)) @ np.exp(log_weight_Q)
 
 
 def _normal_nodes() -> tuple[Array, Array]:

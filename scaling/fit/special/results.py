@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from scaling.fit.document import Column, Document, Estimate, Integer, Real
+from scaling.fit.document import Column, Document, Estimate, Integer, Number
 
 
 class BetaBinomial(Document):
     """The beta distribution of success rates, and the b that follows from it."""
 
-    alpha: Real | None
-    beta: Real | None
-    b: Real | None
+    alpha: Number
+    beta: Number
+    b: Number
 
 
 class CoverageForecast(Document):
@@ -20,10 +20,10 @@ class CoverageForecast(Document):
 
     k: Integer
     samples: Integer
-    beta_binomial: Real | None
-    logit_normal: Real | None
-    line: Real | None
-    measured: Real | None
+    beta_binomial: Number
+    logit_normal: Number
+    line: Number
+    measured: Number
 
 
 class CoverageGroup(Document):
@@ -33,7 +33,7 @@ class CoverageGroup(Document):
     problems: Integer
     a: Estimate
     b: Estimate
-    r2: Real | None
+    r2: Number
     beta_binomial: BetaBinomial
     forecast: CoverageForecast
 
@@ -53,9 +53,9 @@ class CurveErrors(Document):
     """
 
     n: Integer
-    r2: Real | None
-    mae: Real | None
-    final_error: Real | None
+    r2: Number
+    mae: Number
+    final_error: Number
 
 
 class ScheduleErrors(CurveErrors):

@@ -15,7 +15,7 @@ import pandas as pd
 import scaling
 from scaling.errors import ScalingError
 from scaling.fit.document import Estimate, FitStatus
-from scaling.fit.estimate import DELTA
+from scaling.fit.estimate import DELTA, starts_disagree
 from scaling.fit.fit_options import FitOptions
 from scaling.fit.frontier.frontier import Cost
 from scaling.fit.result import (
@@ -64,14 +64,13 @@ class Special:
     fit: Callable[[Sequence[Path | pd.DataFrame], FitOptions], FitResult]
 
 
-def _check_options(options: FitOptions, unused: Sequence[str]) -> None:
+def _check_options(options: FitOptions, used: str = "") -> None:
     """Raise ScalingError for an option that the law would ignore."""
-    usual = FitOptions()
-    given = [name for name in unused if getattr(options, name) != getattr(usual, name)]
-    if given:
-        asked = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+    changed = options.changed()
+    unused = [name.replace("_", "-") for name in NOT_HERE if name in changed and name != used]
+    if unused:
         raise ScalingError(
-            f"{asked} means nothing to the law {options.law}",
+            f"--{', --'.join(unused)} means nothing to the law {options.law}",
             remedy="leave it out; rename columns in the table",
         )
 
@@ -81,7 +80,7 @@ def _tables(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> tuple[
 
     Raises ScalingError, also for options that such a table cannot follow.
     """
-    _check_options(options, NOT_HERE)
+    _check_options(options)
     ours, rows, digest = read_rows(paths)
     rows += [(IN_MEMORY, table) for table in ours]
     if options.where:
@@ -130,24 +129,17 @@ def _document(
     """A result with the keys that every fit has, filled where they apply; `resampled` names what
     the bootstrap draws.
     """
-    source = SourceInfo(
-        paths=list(map(source_name, paths)), digest=digest, columns={}, convention=Convention()
+    drawn = Bootstrap(
+        kind=resampled, resamples=options.bootstrap, seed=options.seed, failed=0, draws={}
     )
+    names = list(map(source_name, paths))
     defaults: dict[str, Any] = {
-        "source": source,
-        "derived": {},
-        "status": FitStatus.OK,
+        "source": SourceInfo(paths=names, digest=digest, columns={}, convention=Convention()),
+        "bootstrap": drawn if resampled and options.bootstrap else None,
         "warnings": (),
         "excluded": [],
-        "holdout": None,
-        "approaches": {},
         "range": {},
-        "data": {},
     }
-    if resampled and options.bootstrap:
-        defaults["bootstrap"] = Bootstrap(
-            kind=resampled, resamples=options.bootstrap, seed=options.seed, failed=0, draws={}
-        )
     return FitResult(
         schema_version=SCHEMA,
         law=options.law,
@@ -155,6 +147,11 @@ def _document(
         version=scaling.__version__,
         ci=options.ci,
         cost=Cost(),
+        derived={},
+        status=FitStatus.OK,
+        holdout=None,
+        approaches={},
+        data={},
         **defaults | fields,
     )
 
@@ -170,7 +167,6 @@ def coverage(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitRe
     for group, _ in fitted:
         tail = f"[{group.model}]" if len(groups) > 1 else ""
         params |= {f"a{tail}": group.a, f"b{tail}": group.b}
-    size = sum(len(counts.n) for counts in groups)
     name = "least squares of log(-log pass@k) on log k"
     return _document(
         paths,
@@ -179,7 +175,7 @@ def coverage(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitRe
         "problems",
         objective=Objective(name=name, delta=None, value=None),
         params=params,
-        n_points=size,
+        n_points=sum(len(counts.n) for counts in groups),
         groups=[group for group, _ in fitted],
         curves=[curve for _, curve in fitted],
     )
@@ -199,13 +195,9 @@ def _counts(path: Path, table: pd.DataFrame) -> list[Counts]:
             )
         columns.append(values.astype(int))
     n, c = columns
-    if len(bad := np.flatnonzero((c > n) | (n < 1))):
-        row = int(bad[0])
-        raise ScalingError(
-            f"row {row + 1} has {c[row]} right of {n[row]} samples",
-            where=path,
-            remedy="fix the row",
-        )
+    for row in np.flatnonzero((c > n) | (n < 1)):
+        what = f"row {row + 1} has {c[row]} right of {n[row]} samples"
+        raise ScalingError(what, where=path, remedy="fix the row")
     groups = _rows_by_label(path, table, ["model"])
     return [Counts(model, n[rows], c[rows]) for model, rows in groups.items()]
 
@@ -219,24 +211,15 @@ def annealing(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitR
     """
     tables, digest = _tables(paths, options)
     curves = [curve for path, table in tables for curve in _curves(path, table)]
-    out = left_out(curves, options.holdout)
-    train, delta = [curve for curve in curves if curve.name not in out], options.delta or DELTA
-    fitted = fit_annealing(train, delta)
-    scored = [
-        ScheduleErrors(
-            name=curve.name,
-            held_out=curve.name in out,
-            **goodness([curve], fitted.values).to_dict(),
-        )
-        for curve in curves
-    ]
-    message = f"{len(train)} curves are too few to resample: no intervals"
-    warnings = [warn(WarningCode.NO_INTERVALS, message)]
-    starts = fitted.starts
-    if starts.agree < 2:
-        message = f"starts disagree: only {starts.agree} of {starts.tried} reached the best minimum"
-        warnings.append(warn(WarningCode.STARTS_DISAGREE, message, agree=starts.agree))
+    out, delta = left_out(curves, options.holdout), options.delta or DELTA
+    train = [curve for curve in curves if curve.name not in out]
     test = [curve for curve in curves if curve.name in out]
+    fitted = fit_annealing(train, delta)
+    errors = {curve.name: goodness([curve], fitted.values).to_dict() for curve in curves}
+    message = f"{len(train)} curves are too few to resample: no intervals"
+    warnings, starts = [warn(WarningCode.NO_INTERVALS, message)], fitted.starts
+    if starts.agree < 2:
+        warnings.append(starts_disagree(starts))
     return _document(
         paths,
         digest,
@@ -245,41 +228,39 @@ def annealing(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitR
         params={name: Estimate.of(fitted.values[name], None, options.ci) for name in NAMES},
         warnings=tuple(warnings),
         n_points=sum(len(curve.loss) for curve in train),
-        schedules=scored,
+        schedules=[
+            ScheduleErrors(name=name, held_out=name in out, **each) for name, each in errors.items()
+        ],
         test=goodness(test, fitted.values) if test else None,
         identification=Identification(profile={}, starts=starts),
     )
 
 
 def _curves(path: Path, table: pd.DataFrame) -> list[Curve]:
-    columns = [
-        _column(path, table, names)
-        for names in (
-            ("step", "steps"),
-            ("lr", "learning_rate"),
-            ("loss", "val_loss", "train_loss"),
-        )
-    ]
-    step, lr, loss = (
-        numeric(table, column, allow_zero=position < 2) for position, column in enumerate(columns)
+    aliases = (("step", "steps"), ("lr", "learning_rate"), ("loss", "val_loss", "train_loss"))
+    columns = np.array(
+        [
+            numeric(table, _column(path, table, names), allow_zero=names[0] != "loss")
+            for names in aliases
+        ]
     )
-    measured = np.isfinite(step) & np.isfinite(lr) & np.isfinite(loss)
-    step, lr, loss, table = step[measured], lr[measured], loss[measured], table[measured]
+    measured = np.isfinite(columns).all(0)
+    columns, table = columns[:, measured], table[measured]
     groups = _rows_by_label(path, table, ["run", "run_id", "curve"])
-    return [Curve(name, step[rows], lr[rows], loss[rows]) for name, rows in groups.items()]
+    return [Curve(name, *columns[:, rows]) for name, rows in groups.items()]
 
 
 def hyper_parameters(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitResult:
     """lr*(N, D) and B*(N, D) as powers, of runs over learning rates and batches at several N, D."""
-    _check_options(options, [name for name in NOT_HERE if name != "columns"])
+    _check_options(options, used="columns")
     columns = parse_columns(options.columns) if options.columns else {}
     wanted = SourceOptions(columns=columns, where=options.where, inputs=("N", "D", "LR", "B"))
     source = read_source(paths, wanted)
     fields = fit_hyper(source, options)
     fields["source"] = SourceInfo(
-        paths=list(source.paths),
+        paths=source.paths,
         digest=source.digest,
-        columns=dict(source.columns),
+        columns=source.columns,
         convention=Convention(**source.points.convention),
         notes=[*source.notes, *recipe_notes(fields["params"])],
     )

@@ -9,7 +9,7 @@ import numpy as np
 from scaling.errors import ScalingError
 from scaling.fit.bootstrap import fit_law
 from scaling.fit.dataset import Dataset
-from scaling.fit.document import Estimate, Interval, subsample_draws
+from scaling.fit.document import Estimate, Interval, r_squared, subsample_draws
 from scaling.fit.fit_options import FitOptions
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.result import AccuracyStage
@@ -37,12 +37,12 @@ def second_stage(points: Points, options: FitOptions) -> AccuracyStage:
     )
     plain = FitOptions(law="sigmoid", bootstrap=options.bootstrap, seed=options.seed)
     fit = fit_law(Dataset(stage), LAWS["sigmoid"], plain)
-    error = np.exp(fit.predict(stage)) - accuracy
+    predicted = np.exp(fit.predict(stage))
     return AccuracyStage(
         formula=fit.law.formula,
         params=fit.params(options.ci),
-        r2=1 - float(np.sum(error**2) / np.sum((accuracy - accuracy.mean()) ** 2)),
-        mae=float(np.abs(error).mean()),
+        r2=r_squared(accuracy, predicted),
+        mae=np.abs(predicted - accuracy).mean(),
         status=fit.status,
         warnings=fit.warnings,
         draws=subsample_draws(fit.drawn),

@@ -25,7 +25,8 @@ _SNIFFED_BYTES = 2**20
 _FILES_NAMED = 8  # in a message
 BOM = b"\xef\xbb\xbf"
 _LINES = {".jsonl", ".ndjson"}
-_ROWS = {*_LINES, ".json", ".parquet"}
+_NAMED_ROWS = {*_LINES, ".parquet"}  # their name alone says that they hold rows
+_ROWS = {*_NAMED_ROWS, ".json"}
 _BINARY = ".pkl .pickle .npz .npy .pt .pth .bin .zip .gz .bz2 .xz .zst .tar .tgz .7z .safetensors"
 _NOT_TEXT = ".csv .tsv .html .htm .xml .xlsx .arrow .pdf"
 # Files that describe a data set are skipped in folders: these always,
@@ -116,7 +117,7 @@ def list_files(
             what = f"none of {len(every)} files matches {' or '.join(globs)}"
             remedy = "a pattern is one of paths below the folder: --glob '*.md', 'docs/*.txt'"
             raise ScalingError(what, where=source, remedy=remedy)
-        is_data_set = source.is_dir() and any(_is_rows(path) for path in below)
+        is_data_set = source.is_dir() and any(_suffix(path) in _NAMED_ROWS for path in below)
         for path in below:
             name = path.name.lower()
             if path != source and (
@@ -195,56 +196,48 @@ def _below(source: Path, out: Path | None) -> list[Path]:
 
 
 def _check_readable(path: Path) -> None:
-    suffix, wrong = _suffix(path), ("", "")
+    suffix = _suffix(path)
     if suffix in _BINARY.split():
-        wrong = "archives, arrays and pickles are not read", "unpack it to .txt, .jsonl or .parquet"
-    elif not path.is_file():
-        wrong = "not a regular file" if path.exists() else "no such file", _NAMES
-    elif suffix in _NOT_TEXT.split():
+        what = "archives, arrays and pickles are not read"
+        raise ScalingError(what, where=path, remedy="unpack it to .txt, .jsonl or .parquet")
+    if not path.is_file():
+        what = "not a regular file" if path.exists() else "no such file"
+        raise ScalingError(what, where=path, remedy=_NAMES)
+    if suffix in _NOT_TEXT.split():
         remedy = "convert it to .jsonl or .parquet, or leave it out"
         if suffix == ".arrow":
             remedy = f"name the folder of save_to_disk as hf:{path.parent}, or convert it to .jsonl"
-        wrong = f"{suffix} files are not read as text", remedy
-    else:
-        data = _head(path)
-        head = data.removeprefix(BOM).lstrip()
-        start = re.sub(rb"^\[\s*{\s*", b"[{", head[:100].lower())
-        other = next((begin for begin in _OTHER_FORMATS if start.startswith(begin)), None)
-        if suffix == ".json" and not _is_json_lines(head):
-            remedy = 'write it as lines like {"text": "..."}, or leave it out'
-            wrong = ".json files are read with one object per line", remedy
-        elif other is not None:
-            what, remedy = _OTHER_FORMATS[other]
-            wrong = f"is {what}", remedy
-        elif not has_rows(path) and _is_json_lines(head):
-            wrong = "looks like JSON lines, not like text", "name it .jsonl"
-        elif not has_rows(path):
-            is_cut = len(data) == _SNIFFED_BYTES
-            _check_text(data[: whole_characters(data)] if is_cut else data, str(path), 0)
-    if wrong[0]:
-        raise ScalingError(wrong[0], where=path, remedy=wrong[1])
+        raise ScalingError(f"{suffix} files are not read as text", where=path, remedy=remedy)
+    try:
+        with open(path, "rb") as handle:
+            data = handle.read(_SNIFFED_BYTES)
+    except OSError as error:
+        raise disk_error(error, path, "read") from error
+    head = data.removeprefix(BOM).lstrip()
+    start = re.sub(rb"^\[\s*{\s*", b"[{", head[:100].lower())
+    other = next((begin for begin in _OTHER_FORMATS if start.startswith(begin)), None)
+    if suffix == ".json" and not _is_json_lines(head):
+        what = ".json files are read with one object per line"
+        remedy = 'write it as lines like {"text": "..."}, or leave it out'
+        raise ScalingError(what, where=path, remedy=remedy)
+    if other is not None:
+        what, remedy = _OTHER_FORMATS[other]
+        raise ScalingError(f"is {what}", where=path, remedy=remedy)
+    if not has_rows(path):
+        if _is_json_lines(head):
+            what = "looks like JSON lines, not like text"
+            raise ScalingError(what, where=path, remedy="name it .jsonl")
+        is_cut = len(data) == _SNIFFED_BYTES
+        _check_text(data[: whole_characters(data)] if is_cut else data, str(path), 0)
 
 
 def _suffix(path: Path) -> str:
     return path.suffix.lower()
 
 
-def _is_rows(path: Path) -> bool:
-    """Whether a file's name alone says that it holds rows."""
-    return _suffix(path) in _ROWS - {".json"}
-
-
 def has_rows(path: Path) -> bool:
     """Whether the documents of a file are rows, with the text in a column."""
     return _suffix(path) in _ROWS
-
-
-def _head(path: Path) -> bytes:
-    try:
-        with open(path, "rb") as handle:
-            return handle.read(_SNIFFED_BYTES)
-    except OSError as error:
-        raise disk_error(error, path, "read") from error
 
 
 def _is_json_lines(head: bytes) -> bool:

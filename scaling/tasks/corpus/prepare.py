@@ -30,8 +30,15 @@ from scaling.tasks.corpus.documents import (
     has_rows,
     list_files,
 )
-from scaling.tasks.corpus.store_writer import check_overwritable, write_store
-from scaling.tasks.corpus.token_store import Chunk, Source, Split, TokenizerFacts, verify
+from scaling.tasks.corpus.token_store import (
+    Chunk,
+    Source,
+    Split,
+    TokenizerFacts,
+    check_overwritable,
+    verify,
+    write_store,
+)
 from scaling.tasks.corpus.tokenizer import (
     Encoder,
     byte_encoder,
@@ -136,9 +143,8 @@ class _Reader:
         most: int | None,
         patterns: Sequence[str],
     ) -> None:
-        is_named = [str(source).startswith(hugging_face.PREFIX) for source in sources]
-        paths = [Path(source) for source, named in zip(sources, is_named, strict=True) if not named]
-        named = [str(source) for source, named in zip(sources, is_named, strict=True) if named]
+        named = [str(source) for source in sources if str(source).startswith(hugging_face.PREFIX)]
+        paths = [Path(source) for source in sources if str(source) not in named]
         refs = [hugging_face.parse(text) for text in named]
         listed = list_files(paths, out, patterns) if paths or not refs else FileList({}, {})
         self._files, self.skipped = listed.files, listed.skipped
@@ -294,7 +300,11 @@ def _chunks(pieces: Iterator[_Piece], encoder: Encoder, losses: list[bool]) -> I
     The last piece of a document carries the separator, where the tokenizer has one.
     """
     separator = encoder.facts.separator
-    for batch in _batches(pieces):
+    while first := next(pieces, None):
+        batch, waiting = [first], len(first.text)
+        while waiting < _ENCODED_BYTES and (piece := next(pieces, None)):
+            batch.append(piece)
+            waiting += len(piece.text)
         texts = [piece.text for piece in batch]
         encoded = encoder.encode(texts)
         losses.append(not is_lossless(encoder, texts, encoded))
@@ -302,12 +312,3 @@ def _chunks(pieces: Iterator[_Piece], encoder: Encoder, losses: list[bool]) -> I
             end = [separator] if piece.ends and separator is not None else []
             tokens = np.append(tokens, np.array(end, tokens.dtype))
             yield Chunk(piece.split, tokens, len(piece.text) + len(end), int(piece.ends))
-
-
-def _batches(pieces: Iterator[_Piece]) -> Iterator[list[_Piece]]:
-    while first := next(pieces, None):
-        batch, waiting = [first], len(first.text)
-        while waiting < _ENCODED_BYTES and (piece := next(pieces, None)):
-            batch.append(piece)
-            waiting += len(piece.text)
-        yield batch

@@ -20,8 +20,13 @@ import numpy as np
 
 from scaling.errors import DISK, STOPPED, ScalingError
 from scaling.store.cache import cache_folder
-from scaling.tasks.corpus.store_writer import write_store
-from scaling.tasks.corpus.token_store import MANIFEST, SCHEMA, Chunk, Source
+from scaling.tasks.corpus.token_store import (
+    MANIFEST,
+    SCHEMA,
+    Chunk,
+    Source,
+    write_store,
+)
 from scaling.tasks.corpus.tokenizer import BYTES
 
 VAL_FRAC = 0.1
@@ -44,7 +49,7 @@ def stdlib_store() -> Path:
     """
     from filelock import FileLock, Timeout
 
-    files = source_files(_root())
+    files = source_files(Path(sysconfig.get_paths()["stdlib"]))
     folder = cache_folder("stores") / f"stdlib-{_fingerprint(files)}"
     if (folder / MANIFEST).is_file():
         return folder
@@ -99,10 +104,6 @@ def held_out(sizes: dict[str, int]) -> set[str]:
             chosen.add(name)
             taken += sizes[name]
     return chosen
-
-
-def _root() -> Path:
-    return Path(sysconfig.get_paths()["stdlib"])
 
 
 def _fingerprint(files: dict[str, Path]) -> str:

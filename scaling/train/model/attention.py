@@ -6,6 +6,7 @@ import functools
 from typing import Any, NamedTuple
 
 import jax
+from jax import Array
 
 from scaling.train.model.cpu_kernels import (
     Slopes,
@@ -20,29 +21,29 @@ from scaling.train.sharding import BATCH, TENSOR, over_devices
 class Cache(NamedTuple):
     """Keys and values of one layer for S tokens; rows after the current length are not written."""
 
-    k_BSGK: jax.Array
-    v_BSGK: jax.Array
+    k_BSGK: Array
+    v_BSGK: Array
 
-    def write(self, k_BTGK: jax.Array, v_BTGK: jax.Array, start: jax.Array | int) -> Cache:
+    def write(self, k_BTGK: Array, v_BTGK: Array, start: Array | int) -> Cache:
         """The cache with the keys and values of tokens start .. start + T."""
 
-        def update(old: jax.Array, new: jax.Array) -> jax.Array:
+        def update(old: Array, new: Array) -> Array:
             return jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), start, axis=1)
 
         return Cache(update(self.k_BSGK, k_BTGK), update(self.v_BSGK, v_BTGK))
 
 
 def attend(
-    q_BTHK: jax.Array,
-    k_BSGK: jax.Array,
-    v_BSGK: jax.Array,
+    q_BTHK: Array,
+    k_BSGK: Array,
+    v_BSGK: Array,
     slopes: Slopes = None,
-    start: jax.Array | int | None = None,
+    start: Array | int | None = None,
     scale: float | None = None,
     *,
     on_cpu: bool = True,
-    document_BT: jax.Array | None = None,
-) -> jax.Array:
+    document_BT: Array | None = None,
+) -> Array:
     """Softmax attention of each query to the keys at or before it, float32 (B, T, H, K).
 
     n_heads / n_kv_heads queries share a key (Ainslie 2023): H = G is MHA, G = 1 is MQA. Scores are
@@ -67,13 +68,13 @@ def attend(
 
 
 def attend_fused(
-    q_BTHK: jax.Array,
-    k_BSGK: jax.Array,
-    v_BSGK: jax.Array,
+    q_BTHK: Array,
+    k_BSGK: Array,
+    v_BSGK: Array,
     scale: float | None = None,
     compute: Compute = FLOAT32,
-    document_BT: jax.Array | None = None,
-) -> jax.Array:
+    document_BT: Array | None = None,
+) -> Array:
     """`attend` by the device's own kernel, which keeps no T x S array, in the operands' dtype.
 
     cuDNN's flash attention on an NVIDIA GPU, splash attention (Pallas) on a TPU.
@@ -100,13 +101,13 @@ def attend_fused(
 
 
 def _splash(
-    q_BTHK: jax.Array,
-    k_BSGK: jax.Array,
-    v_BSGK: jax.Array,
-    document_BT: jax.Array | None = None,
+    q_BTHK: Array,
+    k_BSGK: Array,
+    v_BSGK: Array,
+    document_BT: Array | None = None,
     *,
     scale: float,
-) -> jax.Array:
+) -> Array:
     """On one TPU."""
     from jax.experimental.pallas.ops.tpu.splash_attention import (
         splash_attention_kernel as splash,

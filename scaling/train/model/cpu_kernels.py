@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jax.experimental.layout import Layout, with_layout_constraint
 
 from scaling.config.resolve_execution import attention_blocks
@@ -33,7 +34,7 @@ Slopes = Callable[[int], np.ndarray] | None  # see `positions.Encoding`
 # Matrix products
 
 
-def row_major(x: jax.Array, on_cpu: bool = True) -> jax.Array:
+def row_major(x: Array, on_cpu: bool = True) -> Array:
     """`x`, in memory as its axes stand, where that makes products fast: bfloat16 on a CPU.
 
     For a result it keeps a later transposition from being folded into the product: that would be a
@@ -44,19 +45,17 @@ def row_major(x: jax.Array, on_cpu: bool = True) -> jax.Array:
     return _pinned(x)
 
 
-def product(equation: str, a: jax.Array, b: jax.Array, on_cpu: bool = True) -> jax.Array:
+def product(equation: str, a: Array, b: Array, on_cpu: bool = True) -> Array:
     """`jnp.einsum` of two arrays with float32 sums; transpose operands first, with `row_major`."""
     result = jnp.einsum(equation, a, b, preferred_element_type=jnp.float32)
     return _pinned(result) if on_cpu and a.dtype == jnp.bfloat16 else result
 
 
-def _pinned(x: jax.Array) -> jax.Array:
+def _pinned(x: Array) -> Array:
     return with_layout_constraint(x, Layout(major_to_minor=tuple(range(x.ndim))))
 
 
-def matmul_reference(
-    x_NI: jax.Array, w: jax.Array, dtype: str, transposed: bool = False
-) -> jax.Array:
+def matmul_reference(x_NI: Array, w: Array, dtype: str, transposed: bool = False) -> Array:
     """x W, or x W^T if `transposed`, with operands cast to `dtype`; float32 (N, O)."""
     contracted = (((1,), (int(transposed),)), ((), ()))
     return jax.lax.dot_general(
@@ -64,7 +63,7 @@ def matmul_reference(
     )
 
 
-def matmul(x_NI: jax.Array, w: jax.Array, dtype: str, transposed: bool = False) -> jax.Array:
+def matmul(x_NI: Array, w: Array, dtype: str, transposed: bool = False) -> Array:
     """`matmul_reference`, for bfloat16 with operands laid out for the half-precision units."""
     if dtype == "bfloat16":
         return _half_matmul(x_NI, w, transposed)
@@ -75,7 +74,7 @@ _dot = functools.partial(product, "ni,io->no")
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _half_matmul(x_NI: jax.Array, w: jax.Array, transposed: bool) -> jax.Array:
+def _half_matmul(x_NI: Array, w: Array, transposed: bool) -> Array:
     return _half_matmul_forward(x_NI, w, transposed)[0]
 
 
@@ -99,40 +98,40 @@ _half_matmul.defvjp(_half_matmul_forward, _half_matmul_backward)
 # Sums over rows and normalisation
 
 
-def row_sum(x: jax.Array, on_cpu: bool = True) -> jax.Array:
+def row_sum(x: Array, on_cpu: bool = True) -> Array:
     """`x.sum(axis=-1, keepdims=True)`."""
     if not on_cpu:
         return x.sum(axis=-1, keepdims=True)
     return jnp.dot(x, jnp.ones((x.shape[-1], 1), x.dtype))
 
 
-def _row_mean(x: jax.Array) -> jax.Array:
+def _row_mean(x: Array) -> Array:
     return row_sum(x) * (1.0 / x.shape[-1])
 
 
-def rms_normalize_reference(x: jax.Array) -> jax.Array:
+def rms_normalize_reference(x: Array) -> Array:
     """x / sqrt(mean(x^2) + 1e-6) over the last axis (Zhang and Sennrich 2019, eq. 4)."""
     return x * jax.lax.rsqrt(jnp.square(x).mean(axis=-1, keepdims=True) + NORM_EPS)
 
 
-def layer_normalize_reference(x: jax.Array) -> jax.Array:
+def layer_normalize_reference(x: Array) -> Array:
     """(x - mean) / sqrt(variance + 1e-6) over the last axis (Ba 2016, eq. 4)."""
     return rms_normalize_reference(x - x.mean(axis=-1, keepdims=True))
 
 
 @jax.custom_vjp
-def rms_normalize(x: jax.Array) -> jax.Array:
+def rms_normalize(x: Array) -> Array:
     """`rms_normalize_reference` with its backward pass written out."""
     return _rms_forward(x)[0]
 
 
-def _rms_forward(x: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+def _rms_forward(x: Array) -> tuple[Array, tuple[Array, Array]]:
     scale = jax.lax.rsqrt(_row_mean(jnp.square(x)) + NORM_EPS)
     y = x * scale
     return y, (y, scale)
 
 
-def _rms_backward(saved: tuple[jax.Array, jax.Array], grad: jax.Array) -> tuple[jax.Array]:
+def _rms_backward(saved: tuple[Array, Array], grad: Array) -> tuple[Array]:
     y, scale = saved
     return (scale * (grad - y * _row_mean(grad * y)),)
 
@@ -140,7 +139,7 @@ def _rms_backward(saved: tuple[jax.Array, jax.Array], grad: jax.Array) -> tuple[
 rms_normalize.defvjp(_rms_forward, _rms_backward)
 
 
-def layer_normalize(x: jax.Array) -> jax.Array:
+def layer_normalize(x: Array) -> Array:
     """`layer_normalize_reference` through `rms_normalize`."""
     return rms_normalize(x - _row_mean(x))
 
@@ -150,12 +149,12 @@ def layer_normalize(x: jax.Array) -> jax.Array:
 
 
 def causal_attention_reference(
-    q_BGJTK: jax.Array,
-    k_BGTK: jax.Array,
-    v_BGTK: jax.Array,
+    q_BGJTK: Array,
+    k_BGTK: Array,
+    v_BGTK: Array,
     slopes: Slopes,
-    document_BT: jax.Array | None = None,
-) -> jax.Array:
+    document_BT: Array | None = None,
+) -> Array:
     """Softmax attention of scaled queries to the keys at or before them, (B, G, J, T, K).
 
     With `document_BT` to those of the same document alone.
@@ -174,13 +173,13 @@ def causal_attention_reference(
 
 
 def attend_block(
-    q_BGJTK: jax.Array,
-    k_BGSK: jax.Array,
-    v_BGSK: jax.Array,
+    q_BGJTK: Array,
+    k_BGSK: Array,
+    v_BGSK: Array,
     slopes: Slopes,
-    start: jax.Array | int,
+    start: Array | int,
     on_cpu: bool = True,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+) -> tuple[Array, Array, Array]:
     """Attention of queries at start .. start + T: result, exp(score - max) and its row sums.
 
     Shapes (B, G, Q, K), (B, G, Q, S) in the dtype of the operands, (B, G, Q, 1).
@@ -208,8 +207,8 @@ def _query_blocks(length: int) -> Iterator[tuple[int, int]]:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def causal_attention(
-    q_BGJTK: jax.Array, k_BGTK: jax.Array, v_BGTK: jax.Array, slopes: Slopes, on_cpu: bool = True
-) -> jax.Array:
+    q_BGJTK: Array, k_BGTK: Array, v_BGTK: Array, slopes: Slopes, on_cpu: bool = True
+) -> Array:
     """`causal_attention_reference` in blocks of queries, with its backward pass written out."""
     return _causal_forward(q_BGJTK, k_BGTK, v_BGTK, slopes, on_cpu)[0]
 

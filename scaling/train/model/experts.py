@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 from jax.sharding import PartitionSpec
 
 from scaling.train.model.cpu_kernels import product
@@ -21,13 +22,13 @@ from scaling.train.sharding import BATCH, FSDP, TENSOR, axis_size, gather_cast
 
 
 def apply_experts(
-    x_NM: jax.Array,
-    gate_NK: jax.Array,
-    expert_NK: jax.Array,
-    kernels: Sequence[jax.Array],
-    activate: Callable[..., jax.Array],
+    x_NM: Array,
+    gate_NK: Array,
+    expert_NK: Array,
+    kernels: Sequence[Array],
+    activate: Callable[..., Array],
     compute: Compute,
-) -> jax.Array:
+) -> Array:
     """Sum over a token's K experts of gate x FFN(x), (N, M); `kernels` are (E, M, F) each and, the
     last, (E, F, M).
 
@@ -43,7 +44,7 @@ def apply_experts(
 
     own = FSDP if kernels[-1].shape[0] % axis_size(FSDP) == 0 else None
 
-    def on_device(x: jax.Array, gate: jax.Array, expert: jax.Array, *kernels: jax.Array) -> Any:
+    def on_device(x: Array, gate: Array, expert: Array, *kernels: Array) -> Any:
         whole = kernels if own is None else [gather_cast(k, compute.precision) for k in kernels]
         y_NM = apply_local(x, gate, expert, *whole)
         return y_NM if share is None else jax.lax.psum(y_NM, share)
@@ -59,13 +60,13 @@ def apply_experts(
 
 
 def _apply_local(
-    x_NM: jax.Array,
-    gate_NK: jax.Array,
-    expert_NK: jax.Array,
-    *kernels: jax.Array,
-    activate: Callable[..., jax.Array],
+    x_NM: Array,
+    gate_NK: Array,
+    expert_NK: Array,
+    *kernels: Array,
+    activate: Callable[..., Array],
     compute: Compute,
-) -> jax.Array:
+) -> Array:
     (N, K), E, dtype = expert_NK.shape, kernels[0].shape[0], compute.precision
     R = N * K
     size = -(-R // (2 * E))  # half an expert's fair share: at most 3 E blocks and 1.5 R rows
@@ -78,7 +79,7 @@ def _apply_local(
     token_S = jnp.full(size * n_blocks, N).at[slot_R].set(jnp.arange(R) // K)
     owner_C = jnp.searchsorted(last_E, jnp.arange(n_blocks), side="right").clip(max=E - 1)
 
-    def multiply(rows_SI: jax.Array, kernel_EIO: jax.Array) -> jax.Array:
+    def multiply(rows_SI: Array, kernel_EIO: Array) -> Array:
         rows_CBI = rows_SI.astype(dtype).reshape(n_blocks, size, -1)
         kernel_CIO = kernel_EIO.astype(dtype)[owner_C]
         if compute.on_cpu:

@@ -6,56 +6,52 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from scaling.config import ModelConfig
 from scaling.train.model.attention import Cache
-from scaling.train.model.forward import Caches, make_decode
+from scaling.train.model.forward import merge
+from scaling.train.model.loss import LMHead, logits_NV
 from scaling.train.model.operations import FLOAT32, Compute
+
+Caches = tuple[Cache, ...]
 
 
 def empty_caches(cfg: ModelConfig, batch: int, length: int, compute: Compute = FLOAT32) -> Caches:
     """A cache per layer for `length` tokens of `batch` sequences: `accounting.kv_cache_bytes`."""
     blank = jnp.zeros((batch, length, cfg.n_kv_heads, cfg.d_head), compute.precision)
-    return tuple(Cache(blank, blank) for _ in range(cfg.n_layers))
+    return (Cache(blank, blank),) * cfg.n_layers
 
 
-def prefill(
+def decode(
     cfg: ModelConfig,
     params: Any,
-    prompt_BT: jax.Array,
-    length: int,
-    compute: Compute = FLOAT32,
-) -> tuple[jax.Array, Caches]:
-    """Logits (B, T, V) of a prompt, and its caches with space for `length` tokens."""
-    caches = empty_caches(cfg, prompt_BT.shape[0], length, compute)
-    return make_decode(cfg, length, compute)(params, prompt_BT, caches, 0)
-
-
-def decode_step(
-    cfg: ModelConfig,
-    params: Any,
-    token_B: jax.Array,
+    tokens_BT: Array,
     caches: Caches,
-    position: jax.Array | int,
+    start: Array | int,
     compute: Compute = FLOAT32,
-) -> tuple[jax.Array, Caches]:
-    """Logits (B, V) after one more token, at `position`, and the caches with it."""
-    length = caches[0].k_BSGK.shape[1]
-    logits_BTV, caches = make_decode(cfg, length, compute)(
-        params, token_B[:, None], caches, position
-    )
-    return logits_BTV[:, 0], caches
+) -> tuple[Array, Caches]:
+    """Logits (B, T, V) of tokens at start .. start + T, and the caches with them."""
+    length, new_caches = caches[0].k_BSGK.shape[1], list(caches)
+    model, merge_block = merge(cfg, length, compute, params)
+    x_NM, context = model.embed(tokens_BT, length, start)
+    for i, old in enumerate(caches):
+        block: Any = merge_block(params["blocks"][i])
+        x_NM, new_caches[i], _ = block(x_NM, context, old)
+    head = LMHead(compute, cfg.tie_embeddings)
+    logits = logits_NV(model.final_hidden(x_NM), model.output_embedding, head)
+    return logits.reshape(*tokens_BT.shape, -1), tuple(new_caches)
 
 
 def draws(
     cfg: ModelConfig,
     params: Any,
-    prompt_BT: jax.Array,
+    prompt_BT: Array,
     n_new: int,
     samples: int,
-    key: jax.Array | None,
+    key: Array | None,
     compute: Compute = FLOAT32,
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[Array, Array]:
     """`samples` continuations of each prompt at temperature 1, or a greedy one if `key` is None.
 
     Tokens, int32 (B, samples, n_new), and the log-likelihood in nats of each continuation (B,
@@ -64,7 +60,7 @@ def draws(
     """
     B, T = prompt_BT.shape
 
-    def choose(logits_NV: jax.Array, i: jax.Array | int) -> tuple[jax.Array, jax.Array]:
+    def choose(logits_NV: Array, i: Array | int) -> tuple[Array, Array]:
         logits_NV = jax.nn.log_softmax(logits_NV)
         if key is None:
             token_N = logits_NV.argmax(axis=-1)
@@ -73,12 +69,14 @@ def draws(
         likelihood_N1 = jnp.take_along_axis(logits_NV, token_N[:, None], axis=-1)
         return token_N.astype(jnp.int32), likelihood_N1[:, 0]
 
-    def step(carry: tuple[jax.Array, Caches], i: jax.Array) -> tuple[Any, Any]:
-        logits_NV, caches = decode_step(cfg, params, *carry, T - 1 + i, compute)
-        token_N, likelihood_N = choose(logits_NV, i)
+    def step(carry: tuple[Array, Caches], i: Array) -> tuple[Any, Any]:
+        (token_N, caches), position = carry, T - 1 + i
+        logits_N1V, caches = decode(cfg, params, token_N[:, None], caches, position, compute)
+        token_N, likelihood_N = choose(logits_N1V[:, 0], i)
         return (token_N, caches), (token_N, likelihood_N)
 
-    logits_BTV, caches = prefill(cfg, params, prompt_BT, T + n_new - 1, compute)
+    caches = empty_caches(cfg, B, T + n_new - 1, compute)
+    logits_BTV, caches = decode(cfg, params, prompt_BT, caches, 0, compute)
     caches = jax.tree.map(lambda rows: jnp.repeat(rows, samples, axis=0), caches)
     first_N, likelihood_N = choose(jnp.repeat(logits_BTV[:, -1], samples, axis=0), 0)
     _, (rest_IN, more_IN) = jax.lax.scan(step, (first_N, caches), jnp.arange(1, n_new))

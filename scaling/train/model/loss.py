@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from scaling.train.model.cpu_kernels import (
     matmul,
@@ -36,17 +37,17 @@ class LMHead(NamedTuple):
     chunk: int | None = None
 
 
-def logits_NV(x_NM: jax.Array, weight: jax.Array, head: LMHead) -> jax.Array:
+def logits_NV(x_NM: Array, weight: Array, head: LMHead) -> Array:
     """x W, or x W^T for a tied head: operands in the compute dtype, result float32 (N, V)."""
     if head.compute.on_cpu:
         return matmul(x_NM, weight, head.compute.precision, head.tied)
     return matmul_reference(x_NM, weight, head.compute.precision, head.tied)
 
 
-def token_nll(x_NM: jax.Array, weight: jax.Array, target_N: jax.Array, head: LMHead) -> jax.Array:
+def token_nll(x_NM: Array, weight: Array, target_N: Array, head: LMHead) -> Array:
     """Negative log-likelihood in nats of each target, float32 (N,)."""
 
-    def measure(x_NM: jax.Array, target_N: jax.Array) -> jax.Array:
+    def measure(x_NM: Array, target_N: Array) -> Array:
         return _score_chunk(x_NM, weight, target_N, head).nll_N
 
     return _by_chunk(measure, x_NM, target_N, head)  # type: ignore[no-any-return]
@@ -62,11 +63,11 @@ class TokenScores(NamedTuple):
 
 
 def token_scores(
-    x_NM: jax.Array, weight: jax.Array, target_N: jax.Array, value_V: jax.Array, head: LMHead
+    x_NM: Array, weight: Array, target_N: Array, value_V: Array, head: LMHead
 ) -> TokenScores:
     """`TokenScores` of float32 (N,) each, a chunk of logits at a time."""
 
-    def measure(x_NM: jax.Array, target_N: jax.Array) -> TokenScores:
+    def measure(x_NM: Array, target_N: Array) -> TokenScores:
         chunk = _score_chunk(x_NM, weight, target_N, head)
         p_NV = chunk.e_NV / chunk.sum_N1
         picked_N = jnp.take_along_axis(chunk.e_NV, target_N[:, None], axis=1)[:, 0]
@@ -76,9 +77,7 @@ def token_scores(
     return _by_chunk(measure, x_NM, target_N, head)  # type: ignore[no-any-return]
 
 
-def _by_chunk(
-    measure: Callable[..., Any], x_NM: jax.Array, target_N: jax.Array, head: LMHead
-) -> Any:
+def _by_chunk(measure: Callable[..., Any], x_NM: Array, target_N: Array, head: LMHead) -> Any:
     """`measure(x_NM, target_N)` of one chunk after the other; its arrays (N,) in order."""
     chunks = _chunked(x_NM, target_N, head)
     _, parts = jax.lax.scan(lambda _, part: (None, measure(*part)), None, chunks)
@@ -87,8 +86,8 @@ def _by_chunk(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def head_loss(
-    x_NM: jax.Array, weight: jax.Array, target_N: jax.Array, z_loss: jax.Array, head: LMHead
-) -> tuple[jax.Array, jax.Array]:
+    x_NM: Array, weight: Array, target_N: Array, z_loss: Array, head: LMHead
+) -> tuple[Array, Array]:
     """(objective, loss): loss is the mean NLL in nats per token.
 
     The objective adds z_loss x mean((log Z)^2) (Chowdhery 2022, section 5). It alone is
@@ -98,15 +97,13 @@ def head_loss(
 
 
 class _ChunkScores(NamedTuple):
-    nll_N: jax.Array
-    partition_N: jax.Array
-    e_NV: jax.Array
-    sum_N1: jax.Array
+    nll_N: Array
+    partition_N: Array
+    e_NV: Array
+    sum_N1: Array
 
 
-def _score_chunk(
-    x_NM: jax.Array, weight: jax.Array, target_N: jax.Array, head: LMHead
-) -> _ChunkScores:
+def _score_chunk(x_NM: Array, weight: Array, target_N: Array, head: LMHead) -> _ChunkScores:
     scores_NV = logits_NV(x_NM, weight, head)
     picked_N = jnp.take_along_axis(scores_NV, target_N[:, None], axis=1)[:, 0]
     top_N1 = scores_NV.max(axis=1, keepdims=True)
@@ -116,7 +113,7 @@ def _score_chunk(
     return _ChunkScores(partition_N - picked_N, partition_N, e_NV, sum_N1)
 
 
-def _chunked(x_NM: jax.Array, target_N: jax.Array, head: LMHead) -> tuple[jax.Array, jax.Array]:
+def _chunked(x_NM: Array, target_N: Array, head: LMHead) -> tuple[Array, Array]:
     """(C, N / C, M) and (C, N / C) with the least C that divides N and keeps chunks small enough.
 
     Chunk c has tokens c, c + C, c + 2 C ...: every device of a sharded batch has its share of each.

@@ -43,11 +43,6 @@ def depth_multiplier(cfg: ModelConfig) -> float:
     return initial_depth(cfg) / cfg.n_layers
 
 
-def muon_lr(cfg: ModelConfig) -> float:
-    """Multiplier of Muon's learning rate, which has steps of one root mean square at any width."""
-    return width_multiplier(cfg) ** -0.5
-
-
 def initial_depth(cfg: ModelConfig) -> int:
     """Layers that divide the initial variance of matrices that write to the residual stream."""
     return (cfg.transfer.base_depth if cfg.transfer else None) or cfg.n_layers

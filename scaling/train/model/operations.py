@@ -13,8 +13,9 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
-from scaling.config import Execution, Precision
+from scaling.config import Precision
 from scaling.train.model import cpu_kernels
 from scaling.train.sharding import BATCH, FSDP, axis_size, on_own_tokens
 
@@ -43,17 +44,12 @@ class Compute(NamedTuple):
 FLOAT32 = Compute()
 
 
-def compute_of(precision: Precision, execution: Execution) -> Compute:
-    """The `Compute` of a program."""
-    return Compute(precision, execution.kind)
-
-
 def recompute(step: Callable[..., Any], compute: Compute) -> Callable[..., Any]:
     """`step`, on accelerators computed again in the backward pass: its inputs alone are kept."""
     return step if compute.on_cpu else jax.checkpoint(step)
 
 
-def matmul(x_NI: jax.Array, w: jax.Array, compute: Compute, transposed: bool = False) -> jax.Array:
+def matmul(x_NI: Array, w: Array, compute: Compute, transposed: bool = False) -> Array:
     """x W, or x W^T if `transposed`: operands in the compute dtype, sums float32.
 
     The result is float32 on a CPU, and of `stream_dtype` elsewhere.
@@ -64,7 +60,7 @@ def matmul(x_NI: jax.Array, w: jax.Array, compute: Compute, transposed: bool = F
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _device_matmul(x_NI: jax.Array, w: jax.Array, compute: Compute, transposed: bool) -> jax.Array:
+def _device_matmul(x_NI: Array, w: Array, compute: Compute, transposed: bool) -> Array:
     return _device_matmul_forward(x_NI, w, compute, transposed)[0]
 
 
@@ -72,14 +68,14 @@ def _device_matmul_forward(x_NI, w, compute, transposed):  # type: ignore[no-unt
     dtype = compute.precision
     x_NI, w = x_NI.astype(dtype), w.astype(dtype)
 
-    def multiply(w: jax.Array, x_NI: jax.Array) -> jax.Array:
+    def multiply(w: Array, x_NI: Array) -> Array:
         return jnp.dot(x_NI, w.T if transposed else w, preferred_element_type=dtype)
 
     y_NO = on_own_tokens(multiply, w, x_NI) if _gathers(x_NI, compute) else multiply(w, x_NI)
     return y_NO, (x_NI, w)
 
 
-def _gathers(x_NI: jax.Array, compute: Compute) -> bool:
+def _gathers(x_NI: Array, compute: Compute) -> bool:
     """Whether each device multiplies its own tokens by the whole matrix, gathered in the compute
     dtype: on TPUs with `fsdp`, where XLA would pass float32 parts around and multiply by each.
     """
@@ -98,7 +94,7 @@ def _device_matmul_backward(compute, transposed, saved, grad_NO):  # type: ignor
     gathers = _gathers(x_NI, compute)
     dot = functools.partial(jnp.dot, preferred_element_type=jnp.float32)
 
-    def gradients(w: jax.Array, x_NI: jax.Array, grad_NO: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def gradients(w: Array, x_NI: Array, grad_NO: Array) -> tuple[Array, Array]:
         grad_w = dot(grad_NO.T, x_NI) if transposed else dot(x_NI.T, grad_NO)
         grad_x = jnp.dot(grad_NO, w if transposed else w.T, preferred_element_type=dtype)
         return grad_x + (0.0 * grad_w[-1, -1]).astype(dtype) if gathers else grad_x, grad_w
@@ -111,7 +107,7 @@ def _device_matmul_backward(compute, transposed, saved, grad_NO):  # type: ignor
 _device_matmul.defvjp(_device_matmul_forward, _device_matmul_backward)
 
 
-def normalize(x: jax.Array, compute: Compute, centred: bool = False) -> jax.Array:
+def normalize(x: Array, compute: Compute, centred: bool = False) -> Array:
     """RMSNorm over the last axis, or LayerNorm if `centred`, without gain and bias; float32."""
     if compute.on_cpu:
         return (cpu_kernels.layer_normalize if centred else cpu_kernels.rms_normalize)(x)

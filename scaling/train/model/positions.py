@@ -9,9 +9,9 @@ import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 ROPE_BASE = 10_000.0
 
@@ -39,7 +39,7 @@ def rotation_TK(length: int, d_head: int) -> tuple[np.ndarray, np.ndarray]:
     return tables[0].astype(np.float32), tables[1].astype(np.float32)
 
 
-def rotate(x_BTHK: jax.Array, cos_TK: jax.Array, sin_TK: jax.Array) -> jax.Array:
+def rotate(x_BTHK: Array, cos_TK: Array, sin_TK: Array) -> Array:
     """Rotate each pair (i, i + d_head / 2) by its position's angle (Su 2021, eq. 34).
 
     Then q . k depends on distance alone.
@@ -49,7 +49,7 @@ def rotate(x_BTHK: jax.Array, cos_TK: jax.Array, sin_TK: jax.Array) -> jax.Array
     return x_BTHK * cos_TK[:, None, :] + swapped * sin_TK[:, None, :]
 
 
-def rotate_halves(x_BTHK: jax.Array, cos_TK: jax.Array, sin_TK: jax.Array) -> jax.Array:
+def rotate_halves(x_BTHK: Array, cos_TK: Array, sin_TK: Array) -> Array:
     """`rotate`, half by half: compilers of accelerators fuse it with what comes before."""
     half = x_BTHK.shape[-1] // 2
     a, b = x_BTHK[..., :half], x_BTHK[..., half:]

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax import Array
 
 from scaling.config import ModelConfig
 from scaling.train.model import mup, positions
@@ -42,12 +43,12 @@ class Dense(nnx.Module):
         self.bias = _parameter(d_out) if bias else None
         self.transposed, self.compute = d_out < d_in, compute
 
-    def __call__(self, x_NI: jax.Array) -> jax.Array:
+    def __call__(self, x_NI: Array) -> Array:
         """(N, d_in) to (N, d_out)."""
         y_NO = matmul(x_NI, self.kernel[...], self.compute, self.transposed)
         return y_NO if self.bias is None else y_NO + self.bias[...].astype(y_NO.dtype)
 
-    def parts(self, x_NI: jax.Array, *widths: int, separate: bool = False) -> list[jax.Array]:
+    def parts(self, x_NI: Array, *widths: int, separate: bool = False) -> list[Array]:
         """The result, split into columns of these widths.
 
         On accelerators each part is a product of its own if `separate` or where `tensor` divides
@@ -78,10 +79,10 @@ class Norm(nnx.Module):
         self.gain = _parameter(cfg.d_model, mean=1.0) if cfg.gains else None
         self.bias = _parameter(cfg.d_model) if self.centred and cfg.bias else None
 
-    def __call__(self, x_NM: jax.Array) -> jax.Array:
+    def __call__(self, x_NM: Array) -> Array:
         """(N, M) to (N, M), computed in float32."""
 
-        def norm(x_NM: jax.Array) -> jax.Array:
+        def norm(x_NM: Array) -> Array:
             y_NM = normalize(x_NM, self.compute, self.centred)
             y_NM = y_NM if self.gain is None else y_NM * self.gain[...]
             y_NM = y_NM if self.bias is None else y_NM + self.bias[...]
@@ -107,7 +108,7 @@ class QKNorm(nnx.Module):
         self.q_gain = _parameter(cfg.d_head, mean=1.0)
         self.k_gain = _parameter(cfg.d_head, mean=1.0)
 
-    def __call__(self, qk_NAK: jax.Array, n_heads: int) -> jax.Array:
+    def __call__(self, qk_NAK: Array, n_heads: int) -> Array:
         """Queries and keys together, (N, H + G, K); the first `n_heads` are queries."""
         kinds_A1 = (jnp.arange(qk_NAK.shape[1]) < n_heads)[:, None]
         return normalize(qk_NAK, self.compute) * jnp.where(
@@ -127,8 +128,8 @@ class Attention(nnx.Module):
         self.qk_norm = QKNorm(cfg, compute) if cfg.qk_norm else None
 
     def __call__(
-        self, x_NM: jax.Array, context: AttentionContext, cache: Cache | None
-    ) -> tuple[jax.Array, Cache | None]:
+        self, x_NM: Array, context: AttentionContext, cache: Cache | None
+    ) -> tuple[Array, Cache | None]:
         """(N, M) to (N, M), and the cache with the keys and values of these tokens."""
         cfg, compute, B = self.cfg, self.compute, context.batch
         T, H, G, K = x_NM.shape[0] // B, cfg.n_heads, cfg.n_kv_heads, cfg.d_head
@@ -158,10 +159,10 @@ class Attention(nnx.Module):
         mixed_NX = mixed_BTHK.reshape(B * T, H * K).astype(compute.stream_dtype)
         return self.out(mixed_NX), cache
 
-    def _place(self, qk_NX: jax.Array, n_queries: int, context: AttentionContext) -> jax.Array:
+    def _place(self, qk_NX: Array, n_queries: int, context: AttentionContext) -> Array:
         """Normalised and rotated heads (B, T, A, K); the first of them are queries, others keys."""
 
-        def place(qk_NX: jax.Array) -> jax.Array:
+        def place(qk_NX: Array) -> Array:
             qk_NAK = qk_NX.reshape(qk_NX.shape[0], -1, self.cfg.d_head)
             if self.qk_norm is not None:
                 qk_NAK = self.qk_norm(qk_NAK, n_queries)
@@ -182,14 +183,14 @@ class AttentionContext(NamedTuple):
     """
 
     batch: int
-    start: jax.Array | int
-    rotation: tuple[jax.Array, jax.Array] | None
+    start: Array | int
+    rotation: tuple[Array, Array] | None
     fused: bool = False
-    document_BT: jax.Array | None = None
+    document_BT: Array | None = None
 
 
 # GELU (Hendrycks 2016), squared ReLU (So 2021), SwiGLU (Shazeer 2020)
-ACTIVATIONS: dict[str, Callable[..., jax.Array]] = {
+ACTIVATIONS: dict[str, Callable[..., Array]] = {
     "gelu": jax.nn.gelu,
     "relu2": lambda x_NF: jnp.square(jax.nn.relu(x_NF)),
     "swiglu": lambda gate_NF, value_NF: jax.nn.silu(gate_NF) * value_NF,
@@ -206,17 +207,17 @@ class FeedForward(nnx.Module):
         self.up = dense(cfg.d_model, inner, cfg.d_model**-0.5)
         self.down = dense(cfg.d_ff, cfg.d_model, (2 * mup.initial_depth(cfg) * cfg.d_ff) ** -0.5)
 
-    def __call__(self, x_NM: jax.Array) -> tuple[jax.Array, None]:
+    def __call__(self, x_NM: Array) -> tuple[Array, None]:
         """(N, M) to (N, M)."""
         widths = [self.cfg.d_ff] * (2 if self.cfg.ffn == "swiglu" else 1)
         activate = _activation(self.cfg, self.compute)
         return self.down(activate(*self.up.parts(x_NM, *widths))), None
 
 
-def _activation(cfg: ModelConfig, compute: Compute) -> Callable[..., jax.Array]:
+def _activation(cfg: ModelConfig, compute: Compute) -> Callable[..., Array]:
     """The activation function of (gate and) value, computed in float32."""
 
-    def activate(*x_NF: jax.Array) -> jax.Array:
+    def activate(*x_NF: Array) -> Array:
         y_NF = ACTIVATIONS[cfg.ffn](*(x.astype(jnp.float32) for x in x_NF))
         return y_NF.astype(compute.stream_dtype)
 
@@ -248,7 +249,7 @@ class MixtureOfExperts(nnx.Module):
         std = (2 * mup.initial_depth(cfg) * cfg.d_ff) ** -0.5
         self.expert_down = ExpertKernel(E, cfg.d_ff, cfg.d_model, std)
 
-    def __call__(self, x_NM: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def __call__(self, x_NM: Array) -> tuple[Array, Array]:
         """(N, M) to (N, M), and the load-balance loss: E sum_e f_e P_e (Fedus 2021, eq. 4-6).
 
         f_e is the share of the choices that fall on an expert, P_e its mean probability; 1 where
@@ -283,15 +284,15 @@ class Block(nnx.Module):
         self.ffn = (MixtureOfExperts if cfg.n_experts > 1 else FeedForward)(cfg, compute)
 
     def __call__(
-        self, x_NM: jax.Array, context: AttentionContext, cache: Cache | None
-    ) -> tuple[jax.Array, Cache | None, jax.Array | None]:
+        self, x_NM: Array, context: AttentionContext, cache: Cache | None
+    ) -> tuple[Array, Cache | None, Array | None]:
         """(N, M) to (N, M), the cache (see Attention), the load-balance loss of experts."""
         mixed_NM, cache = self.attention(self.attention_norm(x_NM), context, cache)
         x_NM = self.add_residual(x_NM, mixed_NM)
         fed_NM, balance = self.ffn(self.ffn_norm(x_NM))
         return self.add_residual(x_NM, fed_NM), cache, balance
 
-    def add_residual(self, x_NM: jax.Array, branch_NM: jax.Array) -> jax.Array:
+    def add_residual(self, x_NM: Array, branch_NM: Array) -> Array:
         """The residual stream plus a branch times its multiplier."""
         scale = self.branch_multiplier
         return x_NM + (branch_NM if scale == 1.0 else scale * branch_NM)
@@ -326,14 +327,14 @@ class Transformer(nnx.Module):
         )
 
     def embed(
-        self, tokens_BT: jax.Array, length: int, start: jax.Array | int = 0
-    ) -> tuple[jax.Array, AttentionContext]:
+        self, tokens_BT: Array, length: int, start: Array | int = 0
+    ) -> tuple[Array, AttentionContext]:
         """The residual stream (N, M) before the first block, for tokens from `start` of `length`
         on.
         """
         B, T = tokens_BT.shape
         x_NM = look_up(self.embedding[...], tokens_BT.reshape(-1))
-        table_SM: jax.Array | np.ndarray | None = None
+        table_SM: Array | np.ndarray | None = None
         if self.position is not None:
             table_SM = self.position[...]
         elif self.encoding.added is not None:
@@ -346,7 +347,7 @@ class Transformer(nnx.Module):
         cos_SK, sin_SK = self.encoding.rotation(length, self.cfg.d_head)
         return x_NM, AttentionContext(B, start, (_rows(cos_SK, start, T), _rows(sin_SK, start, T)))
 
-    def final_hidden(self, x_NM: jax.Array) -> jax.Array:
+    def final_hidden(self, x_NM: Array) -> Array:
         """The head's input (N, M).
 
         The normalised residual stream, over m at m times the base width.
@@ -355,12 +356,12 @@ class Transformer(nnx.Module):
         return y_NM if m == 1.0 else y_NM * (1.0 / m)
 
     @property
-    def output_embedding(self) -> jax.Array:
+    def output_embedding(self) -> Array:
         """The head's matrix (M, V), or the embedding (V, M) when tied."""
         return self.embedding[...] if self.unembedding is None else self.unembedding[...]
 
 
-def _rows(table_SX: jax.Array | np.ndarray, start: jax.Array | int, count: int) -> jax.Array:
+def _rows(table_SX: Array | np.ndarray, start: Array | int, count: int) -> Array:
     """Rows start .. start + count of a table; a constant when `start` is one."""
     return (
         jnp.asarray(table_SX[start : start + count])
@@ -380,7 +381,7 @@ def shapes(cfg: ModelConfig, seq_len: int) -> dict[str, Any]:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def init(cfg: ModelConfig, seq_len: int, key: jax.Array) -> dict[str, Any]:
+def init(cfg: ModelConfig, seq_len: int, key: Array) -> dict[str, Any]:
     """Float32 parameters drawn from `key`, of the structure of `shapes`.
 
     All normal numbers come from one draw, which compiles three times as fast as a draw for each

@@ -111,11 +111,10 @@ def test_runs_measured_on_different_windows_share_the_entropy_alone():
 def test_the_floor_is_that_of_the_windows_which_training_measures():
     from scaling.config.resolve_execution import resolve
     from scaling.train.evaluate import Evaluator
-    from scaling.train.sharding import Sharder
 
     run = planned()[0]
     task = open_task(run.task)
-    windows = np.asarray(Evaluator(run, task, Sharder(resolve(run, Execution(), "cpu")))._held_out)
+    windows = np.asarray(Evaluator(run, task, resolve(run, Execution(), "cpu"))._held_out)
     measured = task.ideal_loss(windows.reshape(-1, run.task.seq_len + 1)).mean()
     assert known_entropy(frame(run), E).floor == pytest.approx(float(measured))
 

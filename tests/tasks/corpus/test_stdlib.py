@@ -60,7 +60,7 @@ def test_a_changed_source_makes_another_store(private_cache, tmp_path, monkeypat
     root.mkdir()
     for i in range(200):
         (root / f"m{i}.py").write_text(f"x = {i}\n" * 50)
-    monkeypatch.setattr(stdlib, "_root", lambda: root)
+    monkeypatch.setattr(stdlib.sysconfig, "get_paths", lambda: {"stdlib": str(root)})
     one = stdlib.stdlib_store()
     assert stdlib.stdlib_store() == one
     (root / "m7.py").write_text("y = 1\n")

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from scaling.errors import DISK, ScalingError
-from scaling.tasks.corpus.store_writer import write_store
 from scaling.tasks.corpus.token_store import (
     Chunk,
     Source,
@@ -12,6 +11,7 @@ from scaling.tasks.corpus.token_store import (
     dtype_for,
     open_store,
     verify,
+    write_store,
 )
 from scaling.tasks.corpus.tokenizer import BYTES
 

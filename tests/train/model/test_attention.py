@@ -13,6 +13,7 @@ from scaling.train.model.attention import attend, attend_fused
 from scaling.train.model.cpu_kernels import layer_normalize, rms_normalize
 from scaling.train.model.forward import make_backbone
 from scaling.train.model.transformer import init
+from scaling.train.program import ProgramKey
 from tests.train.model.variants import run_once
 
 
@@ -162,8 +163,8 @@ def test_attention_within_documents_is_that_of_each_document_alone(kind, model):
     tokens = np.array([[3, 5, 7, 9, 0, 2, 4, 6, 8, 1, 3, 5]], np.int32)
 
     def hidden(tokens_BT, separator):
-        backbone = jax.jit(make_backbone(cfg, 12, "float32", execution, separator))
-        return backbone(params, tokens_BT)[0]
+        key = ProgramKey(cfg, 12, execution, document_separator=separator)
+        return jax.jit(make_backbone(key))(params, tokens_BT)[0]
 
     packed = hidden(tokens, 0)
     np.testing.assert_allclose(packed[:5], hidden(tokens[:, :5], None), atol=1e-5)

@@ -18,7 +18,8 @@ from scaling.train.model.transformer import (
     shapes,
 )
 from scaling.train.optim import hyper
-from scaling.train.step import ProgramKey, initial_state, make_grad_fn, train_program
+from scaling.train.program import ProgramKey
+from scaling.train.step import initial_state, make_grad_fn, train_program
 from tests.train.model.variants import SEQ_LEN, run_once, tiny_model
 
 N = 37  # tokens: no multiple of anything
@@ -131,8 +132,8 @@ def test_objective_has_the_balance_loss_of_every_layer_and_the_reported_loss_has
     tokens_BT1 = np.random.default_rng(0).integers(0, 17, (4, SEQ_LEN + 1)).astype(np.int32)
 
     def loss_and_router(model):
-        key, execution = ProgramKey(model, SEQ_LEN, "constant"), Execution(layers="unrolled")
-        grads, loss = jax.jit(make_grad_fn(key, execution))(params, tokens_BT1, np.float32(0.0))
+        key = ProgramKey(model, SEQ_LEN, Execution(layers="unrolled"))
+        grads, loss = jax.jit(make_grad_fn(key))(params, tokens_BT1, np.float32(0.0))
         return float(loss), grads["blocks"][1]["ffn"]["router"]["kernel"]
 
     with_it = loss_and_router(model)
@@ -145,11 +146,11 @@ def test_objective_has_the_balance_loss_of_every_layer_and_the_reported_loss_has
 @pytest.mark.parametrize("layers", ["unrolled", "scan"])
 def test_a_tiny_mixture_trains(layers):
     model = tiny_model(n_experts=4, top_k=2, ffn="swiglu")
-    key, execution = ProgramKey(model, SEQ_LEN, "constant"), Execution(layers=layers)
+    key = ProgramKey(model, SEQ_LEN, Execution(layers=layers))
     numbers = hyper(OptimConfig(lr=0.01, warmup_steps=5, weight_decay=0.1), 60)
     tokens_K = np.tile(np.arange(SEQ_LEN + 1), (60, 8, 1)) + np.arange(8)[:, None]
-    state = initial_state(key, 0, execution)
-    _, losses_K, _ = train_program(key, execution)(state, numbers, tokens_K % 17, 60)
+    state = initial_state(key, 0)
+    _, losses_K, _ = train_program(key)(state, numbers, tokens_K % 17, 60)
     assert losses_K[0] > 2.5
     assert losses_K[-1] < 0.3  # the next token is the last one plus one
 

@@ -11,7 +11,8 @@ from scaling.train.model.cpu_kernels import matmul
 from scaling.train.model.forward import make_forward
 from scaling.train.model.loss import LMHead, head_loss, token_nll
 from scaling.train.model.operations import FLOAT32
-from scaling.train.step import ProgramKey, initial_state, train_program
+from scaling.train.program import ProgramKey
+from scaling.train.step import initial_state, train_program
 from tests.train.model.variants import COVERING, SEQ_LEN
 
 pytestmark = pytest.mark.slow
@@ -106,20 +107,16 @@ def test_variants_take_a_step_in_half_precision(model, chunk):
 
     A bfloat16 product that the backend can neither convert nor run fails only when it is reached.
     """
-    execution, shape = (
-        Execution(layers="unrolled", loss_chunk=chunk),
-        ProgramKey(model, SEQ_LEN, "wsd", "bfloat16"),
-    )
+    execution = Execution(layers="unrolled", loss_chunk=chunk)
+    shape = ProgramKey(model, SEQ_LEN, execution, "bfloat16", "wsd")
     tokens_KBT1 = np.random.default_rng(0).integers(
         0, model.vocab_size, (2, 4, SEQ_LEN + 1), dtype=np.int32
     )
-    _, losses, _ = train_program(shape, execution)(
-        initial_state(shape, 0, execution), optim.hyper(OptimConfig(lr=1e-3), 100), tokens_KBT1, 2
+    _, losses, _ = train_program(shape)(
+        initial_state(shape, 0), optim.hyper(OptimConfig(lr=1e-3), 100), tokens_KBT1, 2
     )
     losses_K = np.asarray(losses)
-    exact = make_forward(model, SEQ_LEN)(
-        initial_state(shape, 0, execution).params, tokens_KBT1[0, :, :-1]
-    )
+    exact = make_forward(model, SEQ_LEN)(initial_state(shape, 0).params, tokens_KBT1[0, :, :-1])
     nll = -np.take_along_axis(
         jax.nn.log_softmax(exact), tokens_KBT1[0, :, 1:, None], axis=-1
     ).mean()

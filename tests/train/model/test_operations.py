@@ -7,7 +7,8 @@ from jax._src.cudnn import fused_attention_stablehlo
 
 from scaling.config import Execution, ModelConfig, MuP, OptimConfig
 from scaling.train import optim
-from scaling.train.step import ProgramKey, initial_state, make_grad_fn, train_program
+from scaling.train.program import ProgramKey
+from scaling.train.step import initial_state, make_grad_fn, train_program
 
 pytestmark = pytest.mark.slow
 
@@ -23,8 +24,8 @@ VARIANTS = {
 }
 
 
-def key_of(precision="float32", **model):
-    return ProgramKey(ModelConfig(**SMALL | model), SEQ_LEN, "wsd", precision)
+def key_of(execution, precision="float32", **model):
+    return ProgramKey(ModelConfig(**SMALL | model), SEQ_LEN, execution, precision, "wsd")
 
 
 def tokens_of(n_steps=1):
@@ -32,9 +33,9 @@ def tokens_of(n_steps=1):
     return (rng.zipf(1.3, (n_steps, BATCH, SEQ_LEN + 1)) % 64).astype(np.int32)
 
 
-def loss_and_gradient(key, execution):
-    params = initial_state(key, 0, execution).params
-    grads, loss = jax.jit(make_grad_fn(key, execution))(params, tokens_of()[0], np.float32(1e-4))
+def loss_and_gradient(key):
+    params = initial_state(key, 0).params
+    grads, loss = jax.jit(make_grad_fn(key))(params, tokens_of()[0], np.float32(1e-4))
     return float(loss), np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(grads)])
 
 
@@ -48,19 +49,19 @@ def loss_and_gradient(key, execution):
     ids=str,
 )
 def test_in_float32_a_gpu_program_has_the_loss_and_gradient_of_the_cpus(variant, how):
-    key = key_of(**VARIANTS[variant])
-    loss, grad = loss_and_gradient(key, CPU)
-    gpu_loss, gpu_grad = loss_and_gradient(key, GPU.model_copy(update=how))
+    loss, grad = loss_and_gradient(key_of(CPU, **VARIANTS[variant]))
+    gpu = key_of(GPU.model_copy(update=how), **VARIANTS[variant])
+    gpu_loss, gpu_grad = loss_and_gradient(gpu)
     assert gpu_loss == pytest.approx(loss, abs=1e-5)
     np.testing.assert_allclose(gpu_grad, grad, atol=2e-6 * np.abs(grad).max() * 10)
 
 
 def test_bfloat16_between_products_costs_no_more_accuracy_than_in_products_alone():
     """The gradient's error against float32, relative to its norm: 0.3 % either way."""
-    _, exact = loss_and_gradient(key_of(), CPU)
+    _, exact = loss_and_gradient(key_of(CPU))
     errors = {}
     for execution in (CPU, GPU):
-        _, grad = loss_and_gradient(key_of("bfloat16"), execution)
+        _, grad = loss_and_gradient(key_of(execution, "bfloat16"))
         errors[execution.kind] = np.linalg.norm(grad - exact) / np.linalg.norm(exact)
     assert errors["gpu"] < 0.02
     assert errors["gpu"] < 2.0 * errors["cpu"]
@@ -70,10 +71,10 @@ def test_training_in_bfloat16_follows_float32():
     """Held to the same batches for 60 steps, a GPU program's losses stay within 0.02 nats."""
     curves = {}
     for precision, execution in (("float32", CPU), ("bfloat16", GPU)):
-        key = key_of(precision)
+        key = key_of(execution, precision)
         hyper = optim.hyper(OptimConfig(lr=1e-2, warmup_steps=5), 60)
-        program = train_program(key, execution)
-        _, losses, _ = program(initial_state(key, 0, execution), hyper, tokens_of(60), 60)
+        program = train_program(key)
+        _, losses, _ = program(initial_state(key, 0), hyper, tokens_of(60), 60)
         curves[precision] = np.asarray(losses)
     assert curves["float32"][-10:].mean() < curves["float32"][0] - 0.5
     np.testing.assert_allclose(curves["bfloat16"], curves["float32"], atol=0.02)
@@ -82,8 +83,8 @@ def test_training_in_bfloat16_follows_float32():
 def test_rematerialisation_keeps_the_result_of_fused_attention(monkeypatch):
     """With cuDNN's kernel its forward pass stands once in the program, not twice."""
     monkeypatch.setattr(fused_attention_stablehlo, "check_cudnn_version", lambda: 91000)
-    key = key_of("bfloat16")
     execution = GPU.model_copy(update={"remat": "block", "attention": "fused"})
-    params = jax.eval_shape(lambda: initial_state(key, 0, execution)).params
-    program = jax.make_jaxpr(make_grad_fn(key, execution))(params, tokens_of()[0], np.float32(0.0))
+    key = key_of(execution, "bfloat16")
+    params = jax.eval_shape(lambda: initial_state(key, 0)).params
+    program = jax.make_jaxpr(make_grad_fn(key))(params, tokens_of()[0], np.float32(0.0))
     assert str(program).count("dot_product_attention_fwd") == key.model.n_layers

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from scaling.train.model.forward import make_forward
-from scaling.train.model.generate import decode_step, prefill
+from scaling.train.model.generate import decode, empty_caches
 from scaling.train.model.transformer import shapes
 from tests.train.model.variants import CHOICES, COVERING, SEQ_LEN, label, run_once, tiny_model
 
@@ -43,11 +43,13 @@ def nll(logits_BTV):
 
 def decoded(model, params):
     """Logits of the tokens from PROMPT on, one decoding step each, at a traced position."""
-    _, caches = prefill(model, params, jnp.asarray(TOKENS_BT[:, :PROMPT]), SEQ_LEN)
+    prompt = jnp.asarray(TOKENS_BT[:, :PROMPT])
+    _, caches = decode(model, params, prompt, empty_caches(model, len(prompt), SEQ_LEN), 0)
 
     def step(caches, at):
-        logits_BV, caches = decode_step(model, params, jnp.asarray(TOKENS_BT)[:, at], caches, at)
-        return caches, logits_BV
+        token_B1 = jnp.asarray(TOKENS_BT)[:, at][:, None]
+        logits_B1V, caches = decode(model, params, token_B1, caches, at)
+        return caches, logits_B1V[:, 0]
 
     return jax.lax.scan(step, caches, jnp.arange(PROMPT, SEQ_LEN))[1].swapaxes(0, 1)
 
