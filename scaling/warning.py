@@ -73,6 +73,7 @@ class WarningCode(StrEnum):
     LAW_FORM = "law_form"
     UNPLANNED_COST = "unplanned_cost"
     UNTESTED = "untested"
+    MISSED_BY_ALL = "missed_by_all"
     APPROACHES_DISAGREE = "approaches_disagree"
     NO_MODEL = "no_model"
     # a plan or a design

@@ -24,6 +24,7 @@ FREEDOM = 10.0  # degrees of freedom of the interval's Student t
 SPREAD_SHARE: dict[Quantity, float] = {"loss": 1.0, "n_star": 0.6, "loss_star": 0.6}
 NOISE_SHARE = 0.5  # of the scatter of the runs: part of it is misfit, which the spread holds
 NEAR_OPTIMUM = math.log(2)  # of log N: within it the loss of a run follows L*(C)
+MEASURED = 1e-3  # of log L*: what a parabola through the runs is off by itself
 VOICE = 0.5  # of the largest weight: what weighs less has been contradicted by the later budgets
 
 
@@ -112,7 +113,8 @@ class Combination(Document):
     """Candidates with their weights. `growth` is the error that each quantity gains a decade of C
     beyond the `largest` budget, in logs, `noise` the scatter of a run's log loss, `size_noise` that
     of log N* of measured minima, `origins` counts the prefixes that were predicted from, `tested`
-    says over how many decades two of them were, `cost` what N and D cost.
+    says over how many decades two of them were, `missed_minima` counts the measured L* after them
+    that every candidate missed on one side, beyond the interval, `cost` what N and D cost.
     """
 
     candidates: tuple[Candidate, ...]
@@ -122,6 +124,7 @@ class Combination(Document):
     size_noise: float = 0.0
     origins: int
     tested: float = 0.0
+    missed_minima: int = 0
     cost: Cost = Cost()
 
     def loss(self, n: float, d: float, ci: float) -> Forecast:
@@ -155,6 +158,16 @@ class Combination(Document):
         """
         weights = dict(zip(self.names, self.weights("n_star"), strict=True))
         return name not in weights or weights[name] >= VOICE * max(weights.values())
+
+    def missed_by_all(self, quantity: Quantity, decades: Array, logs: Array, ci: float) -> int:
+        """How many measured values every candidate missed on one side, and the interval too, from
+        errors in logs (rows, candidates) so many decades beyond the data.
+        """
+        logs = np.where(self.weights(quantity) > 0, logs, np.nan)
+        _, lo, hi = self._mix(quantity, logs, self.largest * 10**decades).ends(ci)
+        too_high = (np.nanmin(logs, 1) > MEASURED) & (np.log(lo) > MEASURED)
+        too_low = (np.nanmax(logs, 1) < -MEASURED) & (np.log(hi) < -MEASURED)
+        return int((too_high | too_low).sum())
 
     def noise_of(self, quantity: Quantity) -> float:
         """The scatter of what is measured, in logs: part of that of a run, or of a minimum; L* is

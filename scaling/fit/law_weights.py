@@ -27,6 +27,7 @@ import numpy as np
 
 from scaling.errors import ScalingError
 from scaling.fit.combination import (
+    MEASURED,
     SPREAD_SHARE,
     Candidate,
     Combination,
@@ -59,13 +60,14 @@ GROWTH: dict[Quantity, float] = {"loss": 0.025, "n_star": 0.2, "loss_star": 0.02
 LEAST_SCATTER = 1e-3  # of the runs' log losses; below it they are a law's own, and no prior holds
 UNIDENTIFIED = 0.5  # weight of a candidate whose parameters the data do not identify
 LARGEST_ERROR: dict[Quantity, float] = {"loss": 0.3, "n_star": 1.0, "loss_star": 0.3}
-MINIMUM_ERROR: dict[Quantity, float] = {"loss": 1e-9, "n_star": 0.02, "loss_star": 1e-3}
+MINIMUM_ERROR: dict[Quantity, float] = {"loss": 1e-9, "n_star": 0.02, "loss_star": MEASURED}
 MINIMUM_NOISE, NOISE_PRIOR = 0.1, 3.0  # of log N* of a measured minimum, worth so many minima
 MOST_POINTS = 5_000  # of a larger table every k-th run in order of C is used
 MOST_ORIGINS = 6
 MIN_PREFIX, MIN_SPAN = 8, 0.4  # runs and decades of C that a prefix has at least
 AFTER = 1.3  # a run follows a budget when it costs this many times as much
 MIN_LAWS = 3
+CI = 0.95  # of the intervals that later minima are compared with
 TESTED_ORIGINS = 2  # from which weights and interval are the table's own
 
 
@@ -133,12 +135,24 @@ def weigh_laws(
         q: _growth(rows, weights[q], result.noise_of(q), SPREAD_SHARE[q], is_real * GROWTH[q])
         for q, rows in errors.items()
     }
-    return result.model_copy(update={"growth": growth})
+    result = result.model_copy(update={"growth": growth})
+    missed = sum(result.missed_by_all("loss_star", *rows, CI) for rows in errors["loss_star"])
+    return result.model_copy(update={"missed_minima": missed})
 
 
-def untested_warnings(combination: Combination | None) -> list[ResultWarning]:
-    """The warning that a table has too few budgets to test a forecast on it."""
-    if combination is None or combination.origins >= TESTED_ORIGINS:
+def origin_warnings(combination: Combination | None) -> list[ResultWarning]:
+    """The warning that a table has too few budgets to test a forecast on it, or that all its
+    candidates failed the test together.
+    """
+    if combination is None:
+        return []
+    if missed := combination.missed_minima:
+        message = (
+            "fitted to the smaller budgets, all laws and approaches miss a later minimum of the "
+            "loss on one side, beyond the interval: no interval knows what they err by together"
+        )
+        return [warn(WarningCode.MISSED_BY_ALL, message, minima=missed)]
+    if combination.origins >= TESTED_ORIGINS:
         return []
     message = (
         "too few budgets to test a forecast on these runs: weights and interval use defaults "

@@ -27,7 +27,7 @@ from scaling.fit.frontier.estimate import FrontierEstimate
 from scaling.fit.frontier.frontier import cap_resamples
 from scaling.fit.frontier.isoflop import grid_bias
 from scaling.fit.law_fit import LawFit
-from scaling.fit.law_weights import untested_warnings, weigh_laws
+from scaling.fit.law_weights import origin_warnings, weigh_laws
 from scaling.fit.laws.formula import AS_WRITTEN, read_formula
 from scaling.fit.laws.laws import LAWS, sum_of_powers
 from scaling.fit.noise import noise_result, noise_warnings
@@ -289,7 +289,7 @@ def _analyses(
         "combination": combination,
         "holdout": held_out,
         "rollout": rollout(fit, ci, options.seed) if options.rollout else None,
-    }, [*deciding, *run_warnings, *out_warnings, *untested_warnings(combination)]
+    }, [*deciding, *run_warnings, *out_warnings, *origin_warnings(combination)]
 
 
 def _kaplan(source: Source, options: FitOptions) -> tuple[KaplanFit | None, list[ResultWarning]]:

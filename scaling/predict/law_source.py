@@ -41,6 +41,7 @@ CARRIED = (  # from fit to prediction
     WarningCode.HOLDOUT_COVERAGE,
     WarningCode.HOLDOUT_ONE_SIDED,
     WarningCode.UNTESTED,
+    WarningCode.MISSED_BY_ALL,
 )
 FRONTIER_ONLY = "frontier"  # in place of a law, where approach 1 or 2 heads the fit
 Draws = Mapping[str, np.ndarray]

@@ -33,6 +33,7 @@ SEVERE = (  # what makes an answer wrong, before what makes it wide
     WarningCode.APPROACHES_DISAGREE,
     WarningCode.HOLDOUT_COVERAGE,
     WarningCode.HOLDOUT_ONE_SIDED,
+    WarningCode.MISSED_BY_ALL,
     WarningCode.UNTESTED,
     WarningCode.LAW_FORM,
     WarningCode.UNPLANNED_COST,

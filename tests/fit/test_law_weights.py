@@ -6,7 +6,7 @@ import pytest
 from scaling.fit.combination import Candidate, Combination
 from scaling.fit.diagnostics.holdout import coverage_warnings
 from scaling.fit.frontier.frontier import Cost
-from scaling.fit.law_weights import CANDIDATE_LAWS, untested_warnings, weigh_laws
+from scaling.fit.law_weights import CANDIDATE_LAWS, origin_warnings, weigh_laws
 from scaling.fit.laws.laws import LAWS
 from scaling.points.points import Points
 from scaling.warning import WarningCode
@@ -119,9 +119,9 @@ def test_few_budgets_leave_equal_weights_and_no_origin():
     points = isoflop_runs("chinchilla", CHINCHILLA, 0.002)
     combination = weigh_laws(points.take(points.c < 4e18))
     assert combination.origins == 0
-    (warning,) = untested_warnings(combination)
+    (warning,) = origin_warnings(combination)
     assert warning.code is WarningCode.UNTESTED
-    assert untested_warnings(weigh_laws(points)) == []
+    assert origin_warnings(weigh_laws(points)) == []
     weights = {
         one.name: one.weights["loss"] for one in combination.candidates if "loss" in one.weights
     }
@@ -147,3 +147,27 @@ def test_misses_of_one_sign_are_a_warning_and_of_both_signs_are_none():
     assert warning.code is WarningCode.HOLDOUT_ONE_SIDED
     assert warning.data == {"too_high": 3, "too_low": 0, "n_test": 60}
     assert coverage_warnings(high, np.arange(60) > 57, 0.9) == []
+
+
+def test_a_minimum_that_all_candidates_missed_on_one_side_is_a_warning():
+    points = isoflop_runs("chinchilla", CHINCHILLA, 0.001)
+    jump = np.where(points.c > 1e20, 1.2, 1.0)  # the largest two budgets, of another kind
+    jumped = Points(loss=points.loss * jump, n=points.n, d=points.d, c=points.c)
+    (warning,) = origin_warnings(weigh_laws(jumped))
+    assert warning.code is WarningCode.MISSED_BY_ALL
+    assert warning.data["minima"] > 0
+    assert origin_warnings(weigh_laws(points)) == []
+
+
+def test_candidates_on_both_sides_of_a_minimum_are_no_miss_of_all():
+    both = two(2.0, 2.0).model_copy(update={"growth": {"loss_star": 0.01}})
+    both = both.model_copy(
+        update={
+            "candidates": tuple(
+                one.model_copy(update={"weights": {"loss_star": 0.5}}) for one in both.candidates
+            )
+        }
+    )
+    decades = np.ones(3)
+    errors = np.array([[0.1, 0.1], [0.1, -0.001], [0.001, 0.002]])  # missed, both sides, inside
+    assert both.missed_by_all("loss_star", decades, errors, 0.95) == 1
