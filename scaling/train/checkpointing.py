@@ -112,8 +112,19 @@ def _restore(
         nonlocal was
         if progress["runs"] != [run.canonical() for run in group.runs]:
             raise local_checkpoint.Unreadable("belongs to another run")
-        saved = dict(progress["fingerprint"])
-        _check_conditions(path, saved, fingerprint.fingerprint(execution, n_runs), allow_changes)
+        saved, here = progress["fingerprint"], fingerprint.fingerprint(execution, n_runs)
+        changed = [
+            f"{key} was {saved.get(key)}, is {here.get(key)}"
+            for key in sorted({*saved, *here})
+            if saved.get(key) != here.get(key)
+        ]
+        if not allow_changes and broadcast_from_host0(bool(changed)) == [1]:
+            raise ScalingError(
+                "the checkpoint was written under other conditions, so the bits would differ: "
+                + "; ".join(changed),
+                where=path,
+                remedy="restore the conditions, delete the checkpoint, or give --accept-changes",
+            )
         settings = saved.get("execution", {})
         was = now._replace(
             execution=Execution(
@@ -135,20 +146,3 @@ def _restore(
     if backend is local_checkpoint and now.sharder.is_sharded:
         state = jax.tree.map(np.asarray, state)  # each process puts its own part on its devices
     return TrainingState(state, metrics)
-
-
-def _check_conditions(
-    path: Path, was: dict[str, Any], now: dict[str, Any], allow_changes: bool
-) -> None:
-    changed = [
-        f"{key} was {was.get(key)}, is {now.get(key)}"
-        for key in sorted({*was, *now})
-        if was.get(key) != now.get(key)
-    ]
-    if not allow_changes and broadcast_from_host0(bool(changed)) == [1]:
-        raise ScalingError(
-            "the checkpoint was written under other conditions, so the bits would differ: "
-            + "; ".join(changed),
-            where=path,
-            remedy="restore the conditions, delete the checkpoint, or give --accept-changes",
-        )

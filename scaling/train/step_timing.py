@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from typing import Any
 
 import jax
 import numpy as np
@@ -58,13 +57,14 @@ def seconds_per_step(run: RunConfig, execution: Execution | None = None) -> tupl
 
 def main() -> None:
     """Read a JSON list of {run, execution}; print a list of `seconds_per_step`."""
-
-    def time_trial(trial: dict[str, Any]) -> tuple[float, float]:
-        run = RunConfig.model_validate(trial["run"], strict=False)
-        execution = Execution.model_validate(trial["execution"], strict=False)
-        return seconds_per_step(run, execution)
-
-    print(json.dumps([time_trial(trial) for trial in json.load(sys.stdin)]))  # noqa: T201
+    trials = [
+        (
+            RunConfig.model_validate(trial["run"], strict=False),
+            Execution.model_validate(trial["execution"], strict=False),
+        )
+        for trial in json.load(sys.stdin)
+    ]
+    print(json.dumps([seconds_per_step(*trial) for trial in trials]))  # noqa: T201
 
 
 if __name__ == "__main__":
