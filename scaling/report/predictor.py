@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -157,8 +157,7 @@ def _columns(frontier: Frontier, digits: int | None = DIGITS) -> dict[str, list[
     """The powers of a frontier, of one (1,) or of its draws (R,), as JSON knows numbers: NaN and
     the infinities as the text that JavaScript's Number() reads.
     """
-    powers = {each.name: getattr(frontier, each.name) for each in fields(Frontier)}
-    values = {name: value for name, value in powers.items() if value is not None}
+    values = {name: value for name, value in frontier.columns.items() if value is not None}
     shape = np.broadcast_shapes((1,), *(np.shape(value) for value in values.values()))
 
     def as_json(item: float) -> float | str:

@@ -21,27 +21,9 @@ from scaling.fit.estimate import estimate
 from scaling.fit.laws.laws import LAWS
 from scaling.formatting import format_count
 from scaling.points.points import Points
-from scaling.render.figure import (
-    Axis,
-    ColorScale,
-    Dash,
-    Figure,
-    Line,
-    Markers,
-    ReferenceLine,
-    Trace,
-)
+from scaling.render.figure import Axis, ColorScale, Figure, Line, Markers, ReferenceLine, Trace
 from scaling.render.table import Table, number
-from scaling.studies import runs
-from scaling.studies.sharpness import (
-    UNIFORM_SARLE,
-    Decision,
-    ThresholdSeeds,
-    Trend,
-    decisions,
-    threshold_seeds,
-    trend,
-)
+from scaling.studies import runs, sharpness
 from scaling.studies.study import Claim, Interval, Study, record_table
 
 Array = np.ndarray
@@ -109,12 +91,12 @@ class EmergenceStudy:
 
     points: DataFrame
     final: DataFrame
-    trends: Mapping[str, Trend]
+    trends: Mapping[str, sharpness.Trend]
     curve_fits: list[CurveFit]
     likelihood_curve: LikelihoodCurve
-    threshold: ThresholdSeeds
-    metric_effect: Decision
-    transition: Decision
+    threshold: sharpness.ThresholdSeeds
+    metric_effect: sharpness.Decision
+    transition: sharpness.Decision
     n_settled: int
     n_digits: int
     n_excluded: int
@@ -137,21 +119,21 @@ def analyze(rows: DataFrame) -> EmergenceStudy | None:
     config = next(iter(runs.configs(rows).values()))
     points = checkpoints(rows)
     final = runs.at_end(points).sort_values(["n", "seed"], kind="stable", ignore_index=True)
-    trends = {metric: trend(final, metric) for metric in (*NAMES, "nll")}
+    trends = {metric: sharpness.trend(final, metric) for metric in (*NAMES, "nll")}
     if config["task"]["length_power"] is not None or not (trends["exact_match"] and trends["nll"]):
         return None
     last = runs.at_end(rows[rows["metric"] == "accuracy_at_position"])
     accuracy = last.pivot_table(index="run_id", columns="at", values="value").to_numpy()
     low, high = HALF_LEARNED
     accuracy = accuracy[:, (accuracy < high).any(axis=0)]  # what some run does not know
-    metric_effect, transition = decisions(final)
+    metric_effect, transition = sharpness.decisions(final)
     return EmergenceStudy(
         points=points,
         final=final,
         trends={metric: made for metric, made in trends.items() if made is not None},
         curve_fits=fit_curves(final),
         likelihood_curve=fit_likelihood_curve(points),
-        threshold=threshold_seeds(final),
+        threshold=sharpness.threshold_seeds(final),
         metric_effect=metric_effect,
         transition=transition,
         n_settled=int(((accuracy <= low) | (accuracy >= high)).sum()),
@@ -300,8 +282,8 @@ def figures(study: EmergenceStudy) -> Iterator[Figure]:
     traces: list[Trace] = []
     for index, name in enumerate(name for name in NAMES if name in study.trends):
         trend, value = study.trends[name], final[name].to_numpy(float)
-        look: tuple[Dash, float] = ("dash", 2.0) if index else ("solid", 3.0)
-        traces.append(Line(trend.n, trend.share(trend.value), NAMES[name], index, *look))
+        line = Line(trend.n, trend.share(trend.value), NAMES[name], index, "solid", 3.0)
+        traces.append(replace(line, dash="dash", width=2.0) if index else line)
         traces.append(Markers(n, trend.share(value), "", index, "circle", 4.5))
     caption = (
         "The same checkpoints under each metric, scaled from its value at the smallest size (0) to "
@@ -365,7 +347,7 @@ def _seeds(study: EmergenceStudy) -> Figure:
         traces.append(replace(look, x=x, y=y, notes=[f"seed {seed}" for seed in of_kind["seed"]]))
     bimodality = "the seeds do not differ"
     if np.isfinite(seeds.sarle):
-        uniform = f"(two points 1, uniform {UNIFORM_SARLE:.2f})"
+        uniform = f"(two points 1, uniform {sharpness.UNIFORM_SARLE:.2f})"
         bimodality = f"Sarle's coefficient is {seeds.sarle:.2f} {uniform}"
     caption = (
         "Exact match of each seed, next to each other at their size. At the threshold "

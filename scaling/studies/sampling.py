@@ -27,16 +27,8 @@ from scaling.config.sweep_file import load_run
 from scaling.errors import ScalingError
 from scaling.fit.special.pass_at_k import FORECAST_FROM, MOST_K, Counts, forecast, line, r_squared
 from scaling.formatting import format_count
-from scaling.render.figure import (
-    Axis,
-    ColorScale,
-    Figure,
-    Line,
-    Markers,
-    ReferenceLine,
-    Symbol,
-    Trace,
-)
+from scaling.render import figure
+from scaling.render.figure import Axis, ColorScale, Figure, Line, Markers, ReferenceLine, Trace
 from scaling.render.table import Table
 from scaling.studies import runs
 from scaling.studies.study import Claim, Study, record_table, table_rows
@@ -63,7 +55,7 @@ METRICS = ("problem_nll", "correct_samples", "samples", "mode_is_right", *VOTES)
 VOTED = ("majority", "most likely", "mode is right")
 SHOWN = ("N", "D", "pass@1", "sampled", "z", "a", "b", "R2", "pass@1e4", *VOTED)
 KEPT = ("FLOPs", "config", "samples", "correct", "nll", "exact", "rows")
-SYMBOLS: tuple[Symbol, ...] = ("circle", "star", "diamond")
+SYMBOLS: tuple[figure.Symbol, ...] = ("circle", "star", "diamond")
 K_AXIS = Axis("samples k", log=True, unit="count")
 
 

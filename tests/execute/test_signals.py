@@ -161,14 +161,14 @@ def test_fail_fast_stops_at_the_first_run_that_diverges(tmp_path):
         "optim": {"clip": False, "warmup_steps": 0, "schedule": "constant"},
         "model": {"qk_norm": False},
     }
-    axes = [{"field": "optim.lr", "values": [0.01, 10.0]}]
+    axes = [{"field": "optim.lr", "values": [10.0, 0.01]}]
     path, out = tmp_path / "tiny.toml", tmp_path / "out"
     path.write_text(
         dump_sweep(
             tiny(
                 base=base,
                 axes=axes,
-                seeds=[0, 1, 2],
+                seeds=list(range(20)),  # more than can end before the stop
                 design={"kind": "grid", "sizes": ["3k"], "tokens": ["20k"]},
             )
         )
@@ -176,5 +176,5 @@ def test_fail_fast_stops_at_the_first_run_that_diverges(tmp_path):
     done = scaling("run", path, "--out", out, "--workers", 1, "--fail-fast")
     assert done.returncode == 3, done.stdout
     assert "--fail-fast" in done.stdout
-    assert len(run_files.finished_run_ids(out)) < 6
-    assert sum(summarize(out).attempts.values()) < 6
+    assert len(run_files.finished_run_ids(out)) < 40
+    assert sum(summarize(out).attempts.values()) < 40

@@ -1,6 +1,5 @@
-"""The decoder-only transformer.
-
-A `ModelConfig` becomes modules and parameters; `forward` makes functions of them.
+"""The decoder-only transformer: a `ModelConfig` becomes modules and parameters, and `forward` makes
+functions of them.
 
 Pre-norm blocks (Xiong 2020) in Flax NNX. Activations are flattened to (N, M), N = B x T, for every
 projection: on a CPU that doubles the speed of a step.
