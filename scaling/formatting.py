@@ -69,6 +69,12 @@ def format_count(value: float, digits: int = 3) -> str:
     return f"{float(rounded):g}{suffix}" if "e+" in rounded else f"{rounded}{suffix}"
 
 
+def format_percent(fraction: float, digits: int = 2) -> str:
+    """Significant digits of a share in percent, never with an exponent: 0.52 %, 12 %, 340 %."""
+    rounded = f"{100 * fraction:.{digits}g}"
+    return f"{float(rounded):.0f} %" if "e+" in rounded else f"{rounded} %"
+
+
 def format_flops(value: float) -> str:
     """FLOPs in the form that papers print: 5.76e+23 becomes 5.76e23, 4.8e+06 4.8e6."""
     return f"{value:.3g}".replace("e+0", "e").replace("e+", "e")

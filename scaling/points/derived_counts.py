@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from scaling.errors import ScalingError
+from scaling.formatting import format_percent
 from scaling.points.cells import numeric
 from scaling.points.columns import Columns, candidates, column_named
 from scaling.points.points import Points
@@ -176,6 +177,6 @@ def nominal_groups(
     if within > MAX_WITHIN:
         rows.notes.append(f"{name!r} does not group runs of like compute: it is not used")
         return None
-    spread = f", within {100 * within:.2g} % of one C" if within > 1e-3 else ""
+    spread = f", within {format_percent(within)} of one C" if within > 1e-3 else ""
     rows.notes.append(f"budgets: by {name!r}{spread}")
     return labels.astype(float)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from scaling.formatting import format_percent
 from scaling.points.columns import last_name
 from scaling.points.repeated_rows import group_within_1_percent, seed_column
 from scaling.points.table_rows import TableRows
@@ -91,8 +92,8 @@ def warn_of_mixed_data(rows: TableRows, named: Sequence[str]) -> None:
 
         if fdtrc(design.shape[1] - rank, freedom, ratio) * len(levels_of) < 1e-3:
             message = (
-                f"losses differ by {100 * effect:.1f} % between the {levels.shape[1]} values of "
-                f"column {name!r} at equal N and D: they do not follow one law; "
+                f"losses differ by {format_percent(effect)} between the {levels.shape[1]} values "
+                f"of column {name!r} at equal N and D: they do not follow one law; "
                 f"{_one_value(table, name)}"
             )
             rows.warn(WarningCode.MIXED_DATA, message, column=name, effect=effect)

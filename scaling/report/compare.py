@@ -10,7 +10,7 @@ import numpy as np
 
 from scaling.fit.document import FitStatus
 from scaling.fit.result import FitResult
-from scaling.formatting import format_count, format_flops
+from scaling.formatting import format_count, format_flops, format_percent
 from scaling.predict.comparison import Band as Curve
 from scaling.predict.comparison import Comparison, ComputeMultiplier, DifferenceTest
 from scaling.render.figure import Axis, Band, Dash, Figure, Line, Markers, ReferenceLine, Trace
@@ -165,7 +165,7 @@ def _reach(comparison: Comparison) -> list[str]:
             )
         if top.unreached > 0:
             texts.append(
-                f"In {100 * top.unreached:.2g} % of the pairs of refits {other} never reaches "
+                f"In {format_percent(top.unreached)} of the pairs of refits {other} never reaches "
                 "that loss."
             )
     return texts

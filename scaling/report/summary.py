@@ -13,7 +13,7 @@ import numpy as np
 
 from scaling.fit.document import FitStatus
 from scaling.fit.result import Agreement, FitResult
-from scaling.formatting import format_count, format_flops
+from scaling.formatting import format_count, format_flops, format_percent
 from scaling.predict.prediction import PredictionResult
 from scaling.render.table import format_estimate, number
 from scaling.report.parts.fit_tables import OPTIMUM, unidentified
@@ -138,8 +138,8 @@ def holdout_sentence(fit: FitResult) -> str | None:
     by = {None: "the law", "combination": "the combined law"}.get(result.by, f"the law {result.by}")
     return (
         f"Hold-out: fitted without the {format_flops(result.budget)}-FLOP budget, {by} predicts "
-        f"its {runs} with a mean error of {100 * result.mean_abs_rel_error:.2g} %; {inside:,} of "
-        f"{result.n_test:,} lie inside their intervals."
+        f"its {runs} with a mean error of {format_percent(result.mean_abs_rel_error)}; {inside:,} "
+        f"of {result.n_test:,} lie inside their intervals."
     )
 
 
@@ -192,7 +192,7 @@ def light(
         return forecast
     error = holdout.mean_abs_rel_error if holdout else None
     if error is not None and error > MAX_HOLDOUT_ERROR:
-        return Light.CARE, f"it misses the budget that was held out by {100 * error:.2g} %"
+        return Light.CARE, f"it misses the budget that was held out by {format_percent(error)}"
     if agreement and agreement.verdict is Agreement.DISAGREE:
         return Light.CARE, "the three approaches disagree about the best size"
     if fit.status is FitStatus.NOT_IDENTIFIED:
@@ -205,5 +205,5 @@ def light(
     for warning in answer.warnings if answer else ():
         if warning.code in NO_TEST:
             return Light.CARE, warning.message
-    held_out = f"it predicts the budget that was held out within {100 * (error or 0.0):.2g} %"
+    held_out = f"it predicts the budget that was held out within {format_percent(error or 0.0)}"
     return forecast or (Light.TRUST, held_out)

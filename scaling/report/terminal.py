@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from scaling.fit.result import FitResult
-from scaling.formatting import format_flops
+from scaling.formatting import format_flops, format_percent
 from scaling.predict.prediction import PredictionResult
 from scaling.render.escape import sanitize
 from scaling.render.table import Table, format_estimate, number, pairs, record_table
@@ -135,7 +135,7 @@ def next_text(proposal: Proposal) -> RenderableType:
     counts = ("parameters", "tokens")
     size, loss = proposal.sd_log_n_star, proposal.sd_log_loss
     before, after = (f"a factor of {number(math.exp(sd), 3)}" for sd in (size.before, size.after))
-    losses = " to ".join(f"{100 * sd:.2g} %" for sd in (loss.before, loss.after))
+    losses = " to ".join(format_percent(sd) for sd in (loss.before, loss.after))
     sentence = (
         f"The standard error of N* at {format_flops(proposal.target)} FLOPs falls from {before} "
         f"to {after}, that of L* from {losses}, for {format_flops(proposal.spent)} of "

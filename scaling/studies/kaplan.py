@@ -17,6 +17,7 @@ from scipy.stats import linregress, t
 
 from scaling.fit.laws.published import published
 from scaling.fit.special.critical_batch import ALPHA_B, B_STAR, critical_batch
+from scaling.formatting import format_percent
 from scaling.render.figure import Axis, Figure, Line, Markers
 from scaling.render.table import Table, number
 from scaling.studies import runs
@@ -280,7 +281,7 @@ def tables(study: KaplanStudy) -> Iterator[Table | None]:
             "Kaplan": law.published,
             "X_c or B*": law.scale,
             "R2": law.r2,
-            "largest residual": f"{100 * largest:.2g} %",
+            "largest residual": f"{format_percent(largest)}",
         }
         for name, law, largest in laws
     ]
@@ -306,7 +307,7 @@ def figures(study: KaplanStudy) -> Iterator[Figure]:
         )
         caption = (
             f"{law.letter}: {law.counted}. R2 {law.r2:.3f} in logs, largest residual "
-            f"{100 * law.largest_residual:.2g} %. Dotted: the published "
+            f"{format_percent(law.largest_residual)}. Dotted: the published "
             "exponent, from the first point on."
         )
         x_axis = Axis(f"{law.letter} ({law.counted})", True, UNITS[law.letter])

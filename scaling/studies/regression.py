@@ -19,6 +19,7 @@ import pandas as pd
 from scaling.config import RegressionTask
 from scaling.config.resolve_execution import EVAL_SEQUENCES
 from scaling.config.sweep_file import load_run
+from scaling.formatting import format_percent
 from scaling.render.figure import Axis, Figure, Line, Markers, ReferenceLine, Trace
 from scaling.render.table import Table
 from scaling.studies import runs
@@ -215,7 +216,7 @@ def notes(study: RegressionStudy) -> list[str]:
         "Every window is a new linear function, so its weights can be learned only from the "
         "examples in the window, and not by training.",
         "From as many examples as features on, the transformer's squared error lies "
-        f"{100 * excess:.2g} % of the variance of y above that of the Bayes-optimal predictor, "
+        f"{format_percent(excess)} of the variance of y above that of the Bayes-optimal predictor, "
         "which knows how weights and noise are distributed.",
         "Least squares knows neither and follows the noise while examples are few; the "
         f"transformer's mean excess is {'smaller' if is_smaller else 'no smaller'} than that of "

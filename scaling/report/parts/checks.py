@@ -8,6 +8,7 @@ import numpy as np
 
 from scaling.fit.result import Agreement, FitResult
 from scaling.fit.significance import f_tail
+from scaling.formatting import format_percent
 from scaling.predict.law_source import FittedLaw
 from scaling.render.figure import Figure
 from scaling.render.section import Section, Verdict, section
@@ -85,7 +86,7 @@ def _residuals(fit: FitResult, law: FittedLaw | None) -> Judged:
     total, rest = float(np.sum((error - error.mean()) ** 2)), float(np.sum(left**2))
     freedom = len(error) - 5
     p = f_tail(4, freedom, (total - rest) / 4 / (rest / freedom)) if rest > 0 else 1.0
-    rms = f"root mean square {100 * float(np.sqrt(np.mean(error**2))):.2g} %"
+    rms = f"root mean square {format_percent(float(np.sqrt(np.mean(error**2))))}"
     if p < SIGNIFICANT:
         text = f"{rms}, with a bend or slope along size or compute (p = {p:.1g}): the law "
         return Verdict.LOOK, f"{text}{fit.law} alone has a wrong form here."
@@ -145,7 +146,9 @@ def _rollout(fit: FitResult) -> Judged:
     errors = [step.mean_abs_rel_error for step in fit.rollout or () if step.mean_abs_rel_error]
     if not errors:
         return None
-    text = f"each size predicted from the smaller ones, the last within {100 * errors[-1]:.2g} %."
+    text = (
+        f"each size predicted from the smaller ones, the last within {format_percent(errors[-1])}."
+    )
     return Verdict.OK if errors[-1] <= summary.MAX_HOLDOUT_ERROR else Verdict.LOOK, text
 
 
@@ -157,5 +160,5 @@ def _noise(fit: FitResult) -> Judged:
     if lack and lack.p is not None and lack.p < SIGNIFICANT:
         return Verdict.BAD, f"the law misses more than seeds explain (p = {lack.p:.1g})."
     if result.basis == "seeds":
-        return Verdict.OK, f"seeds change the loss by {100 * (result.sd or 0.0):.2g} %."
+        return Verdict.OK, f"seeds change the loss by {format_percent(result.sd or 0.0)}."
     return Verdict.LOOK, "no run was repeated with another seed: noise and errors of the law mix."

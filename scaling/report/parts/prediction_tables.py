@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scaling.errors import ScalingError
-from scaling.formatting import format_bytes, format_count, format_flops
+from scaling.formatting import format_bytes, format_count, format_flops, format_percent
 from scaling.predict.law_source import FittedLaw
 from scaling.predict.prediction import PredictionResult, SmallerModel
 from scaling.render.table import Table, number, pairs, record_table
@@ -93,8 +93,8 @@ def demand(prediction: PredictionResult) -> Table | None:
     if not served:
         return None
     in_all = (
-        f"{format_flops(served.flops_total)}, {100 * served.saved_fraction:.2g} % less than with "
-        "the compute-optimal size"
+        f"{format_flops(served.flops_total)}, {format_percent(served.saved_fraction)} less than "
+        "with the compute-optimal size"
     )
     rows = (
         ("tokens served", format_count(served.demand_tokens)),
@@ -119,7 +119,7 @@ def served(prediction: PredictionResult) -> Table | None:
             "prefill": row.prefill_seconds / DAY,
             "decode": row.decode_seconds / DAY,
             "in all": row.device_seconds / DAY,
-            "saved": f"{100 * row.saved_fraction:.2g} %",
+            "saved": format_percent(row.saved_fraction),
         }
         for form, row in serving.forms.items()
     ]
