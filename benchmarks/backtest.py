@@ -184,9 +184,8 @@ def frontier_answers(
     if not len(flops):
         return {}
     result: dict[Quantity, Answer] = {}
-    drawn = replace(
-        draws, **{k: np.asarray(v)[:, None] for k, v in vars(draws).items() if v is not None}
-    )
+    powers = {name: values for name, values in draws.columns.items() if values is not None}
+    drawn = replace(draws, **{name: np.asarray(each)[:, None] for name, each in powers.items()})
     result["n_star"] = from_draws(np.log(best.n_star(flops)), np.log(drawn.n_star(flops)))
     loss, losses = best.loss(flops), drawn.loss(flops)
     if loss is not None and losses is not None:

@@ -182,7 +182,7 @@ def main() -> None:
             str(Path(name) / "fit.json"),
         ]
         shell = from_shell(command)
-        line("shell to answer: scaling fit, three roads, 1,000 refits", shell, shell)
+        line("shell to answer: scaling fit, three approaches, 1,000 refits", shell, shell)
         if python:
             script = str(Path(__file__).with_name("fit_peers.py"))
             line(
