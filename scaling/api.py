@@ -294,7 +294,14 @@ def report(
             )
     target = None if out is None else Path(out)
     paths = [Path(item) for item in sources]
-    return write_report(paths, target, None, list(budgets), Style(style, width), models, force)
+    return write_report(
+        paths,
+        target,
+        budgets=list(budgets),
+        style=Style(style, width),
+        models=models,
+        force=force,
+    )
 
 
 def _sources(source: Source) -> list[Path | pd.DataFrame]:

@@ -93,7 +93,7 @@ def report(
             "a budget is at least one FLOP", where="--budgets", remedy="write --budgets 1e13,10T"
         )
     figures = Style(style, width)  # type: ignore[arg-type]
-    page = write_report(source, out, None, flops, figures, models, force)
+    page = write_report(source, out, budgets=flops, style=figures, models=models, force=force)
     document: dict[str, Any] = {"report": str(page), "folder": str(page.parent)}
     if output.as_json and is_comparison(source):
         document["comparison"] = files.read_json(page.parent / f"{COMPARISON}.json")

@@ -134,7 +134,7 @@ def write_verification_sweep(
 
 
 @dataclass(frozen=True)
-class TestCost:
+class CostOfTest:
     """What the runs of a test cost: FLOPs of all and of the sweep that it tests (exact, each shared
     prefix once; 0 where its runs are not here), and the seconds of each run at the pace of those
     runs; none where that is not known.
@@ -149,8 +149,8 @@ class TestCost:
         return max(sum(self.seconds) / workers, *self.seconds)
 
 
-def cost_of_test(sweep: Sweep, flops: float, folders: Sequence[str]) -> TestCost:
-    """The cost of a test whose runs have `flops` each, beside the sweep of some results folders."""
+def cost_of_test(sweep: Sweep, flops: float, folders: Sequence[str]) -> CostOfTest:
+    """The cost of a test whose runs have `flops` each, and of the sweep in some results folders."""
     paths = [Path(folder) for folder in dict.fromkeys(folders)]
     tables = [run_files.load(path, planned_only=True) for path in paths if run_files.has_runs(path)]
     runs = [load_run(text, "config") for table in tables for text in table["config"].unique()]
@@ -170,7 +170,7 @@ def cost_of_test(sweep: Sweep, flops: float, folders: Sequence[str]) -> TestCost
         a_token = pace.index.to_numpy(float)
         per_second = np.interp(flops / np.array(tokens), a_token, pace.to_numpy(float) * a_token)
         seconds = flops / per_second
-    return TestCost(flops * len(tokens), float(sweep_flops), tuple(seconds.tolist()))
+    return CostOfTest(flops * len(tokens), float(sweep_flops), tuple(seconds.tolist()))
 
 
 def _parent(law: FittedLaw, source: str, base: Path | None) -> Sweep:

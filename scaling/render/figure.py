@@ -242,9 +242,9 @@ class Figure:
         return (low, high), _limits(self.y, self.traces, "y", "lo", "hi")
 
     def drawn(self, letter: float = 0.016) -> list[Drawn]:
-        """The traces with all that the other ones decide: colours told apart by dashes or symbols
-        too, reference lines as lines across the picture with their labels, those of vertical ones
-        in rows from the top, each on the side that has place.
+        """The traces with all that the other ones decide: colours distinguished by dashes or
+        symbols too, reference lines as lines across the picture with their labels, those of
+        vertical ones in rows from the top, each on the side that has place.
         """
         marks, dashes = self._series()
         (across, up), drawn, labels = self.limits(letter), list[Drawn](), list[Text]()

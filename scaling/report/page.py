@@ -19,7 +19,6 @@ from typing import Any
 
 from scaling.errors import DISK, ScalingError
 from scaling.files import ChecksumError, read_json, write_atomically, write_json, write_text
-from scaling.predict.prediction import PredictionResult
 from scaling.render import matplotlib_backend, plotly_backend
 from scaling.render.escape import environment, for_markdown, sanitize
 from scaling.render.matplotlib_backend import SCREEN, Style
@@ -39,7 +38,6 @@ OWN = re.compile(r"(figures|tables)/[\w-]+\.(svg|png|pdf|csv|tex)")
 def write_report(
     source: Path | Sequence[Path],
     out: Path | None = None,
-    prediction: PredictionResult | None = None,
     budgets: Sequence[float] = (),
     style: Style = SCREEN,
     models: bool = False,
@@ -49,11 +47,10 @@ def write_report(
     several sweeps; returns its index.html.
 
     `out` is by default `report/` in the folder, FIT-report/ next to FIT.json, and `comparison/`
-    here for several sweeps, whose numbers also lie there as comparison.json. `prediction` replaces
-    the forecast for ten times the largest budget; `budgets` are FLOPs of the first sweep at which a
-    comparison asks what the others need; `models` draws published laws and models with the
-    frontier. The report of other sources is replaced by `force` alone. Raises ScalingError that
-    names what is absent, corrupt, or cannot be written.
+    here for several sweeps, whose numbers also lie there as comparison.json. `budgets` are
+    FLOPs of the first sweep at which a comparison asks what the others need; `models` draws
+    published laws and models with the frontier. The report of other sources is replaced by `force`
+    alone. Raises ScalingError that names what is absent, corrupt, or cannot be written.
     """
     sources = [source] if isinstance(source, Path) else list(source)
     if not sources:
@@ -88,7 +85,7 @@ def write_report(
         report = _comparison(sources, target, budgets, command)
     else:
         inputs = load_inputs(sources, target / "fit.json")
-        report = build_report(inputs, prediction, command, models)
+        report = build_report(inputs, None, command, models)
     files = _write(report, target, style)
     write_json(target / MANIFEST, {"sources": names, "files": sorted(files)}, indent=1)
     for name in set(filter(OWN.fullmatch, before["files"])) - files:

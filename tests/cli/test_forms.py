@@ -277,20 +277,22 @@ def test_status_watch_in_a_log_prints_lines_and_a_final_table(sweep, tmp_path, c
     assert "\x1b" not in said.out
 
 
+PROGRESS = RunProgress(
+    step=1,
+    n_steps=9,
+    loss=2.0,
+    tokens_per_second=1000.0,
+    flops_per_second=2e9,
+    flops=1.0,
+    mfu=0.4,
+)
+
+
 def test_status_says_the_pace_of_runs_in_training(sweep, tmp_path):
     out = tmp_path / "out"
     scaling("run", sweep, "--out", out, "--simulate", "published:hoffmann2022", code=0)
-    one = RunProgress(
-        step=1,
-        n_steps=9,
-        loss=2.0,
-        tokens_per_second=1000.0,
-        flops_per_second=2e9,
-        flops=1.0,
-        mfu=0.4,
-    )
     with Lease(out) as lease:
-        lease.publish_progress([one, one.model_copy(update={"mfu": None})], 3.0)
+        lease.publish_progress([PROGRESS, PROGRESS.model_copy(update={"mfu": None})], 3.0)
         status = read_status(SweepFolder(out))
         text = scaling("status", out, code=0).stdout
     assert status.pace == Pace(tokens_per_second=2000.0, flops_per_second=4e9, mfu=0.4)
@@ -304,16 +306,8 @@ def test_status_counts_a_branch_as_missing_while_its_shared_prefix_is_trained(sw
     scaling("run", sweep, "--out", out, *simulated, "--max-runs", 1, code=0)
     left = [run for run in read_status(SweepFolder(out)).runs if run.status == "missing"]
     branch, *_, prefix = (run.run_id for run in sorted(left, key=lambda run: run.tokens))
-    progress = RunProgress(
-        run_id=prefix,
-        run_ids=(prefix, branch),
-        step=3,
-        n_steps=9,
-        loss=2.0,
-        tokens_per_second=1000.0,
-        flops_per_second=2e9,
-        flops=1.0,
-    )
+    in_training = {"run_id": prefix, "run_ids": (prefix, branch), "step": 3}
+    progress = PROGRESS.model_copy(update=in_training)
     with Lease(out) as lease:
         lease.claim([prefix, branch])
         lease.publish_progress([progress], 3.0)
