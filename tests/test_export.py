@@ -164,9 +164,7 @@ def test_missing_or_corrupt_weights_are_reported_with_the_remedy(trained, tmp_pa
     assert not (tmp_path / "model").exists()
 
 
-@pytest.mark.parametrize(
-    "more", [("--simulate", "published:besiroglu2024"), ("--executor", "ray", "--hosts", "2")]
-)
+@pytest.mark.parametrize("more", [("--simulate", "published:besiroglu2024"), ("--hosts", "2")])
 def test_weights_of_a_simulated_run_are_rejected_at_once(more, tmp_path):
     asked = ("--out", tmp_path / "x", "--keep-weights", *more)
     refused = command_line.scaling("run", "sweeps/demo.toml", *asked, code=2)

@@ -34,7 +34,7 @@ class RunArguments(TrainingOptions):
     )
     fail_fast: bool = flag("Stop at the first run that fails or diverges.")
     hosts: int = option(
-        "Hosts that train one run together (with --mesh), under Ray or inside a Slurm job.",
+        "Hosts that train one run together (with --mesh), inside a Slurm job.",
         CLUSTER,
         min=1,
         max=4096,
