@@ -100,7 +100,6 @@ def test_events_of_a_run_in_training_end_with_its_rows(trained):
 
     (run_id,) = run_files.finished_run_ids(trained)
     weights = EventAccumulator(str(trained / "tracking" / "tensorboard" / "tiny" / run_id)).Reload()
-    assert "progress/loss" in weights.Tags()["scalars"]
     for (split, metric), group in run_files.read_run(trained, run_id).groupby(["split", "metric"]):
         assert [event.step for event in weights.Scalars(f"{split}/{metric}")] == group[
             "step"

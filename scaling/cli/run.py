@@ -49,7 +49,7 @@ class RunArguments(TrainingOptions):
         names="--dry-run",
     )
     trackers: list[str] | None = option(
-        "Log runs as they train to wandb, tensorboard or mlflow; can be repeated.",
+        "Log runs as they end to wandb, tensorboard or mlflow; can be repeated.",
         "Tracking",
         "TRACKER",
         names="--track",

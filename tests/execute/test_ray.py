@@ -96,7 +96,7 @@ def test_a_node_runs_a_command_with_its_share_of_cores_and_keeps_what_it_prints(
     assert run_on_node(*arguments, __version__) == 0
     assert '"JAX_PLATFORMS": "cpu"' in log.read_text()
     assert '"NPROC": "1"' in log.read_text()
-    with pytest.raises(WorkerDied, match="(?s)exit code 2, .*no such file or folder"):
+    with pytest.raises(WorkerDied, match=r"(?s)exit code 2, .*no such file or folder"):
         run_on_node(["status", "nothing"], *arguments[1:], __version__)
 
 
