@@ -285,9 +285,10 @@ and recovery.
 
 **A study.** `induction.py` is a short one to begin from: one file that ends in
 `STUDY = Study(...)`. `analyze` returns None for rows that show nothing of it; mostly it is a table
-with a row for each run or measurement, from which claims, figures, tables and notes follow.
-`studies/runs.py` reads rows by metric and configuration, `studies/study.py` has intervals, claims
-and lines by run, and `tests/studies/tables.py` makes the rows of a shipped sweep without training.
+with a row for each run or measurement, from which claims, figures, a table and notes follow. A test
+holds every file to 200 lines. `studies/runs.py` reads rows by metric and configuration,
+`studies/study.py` has intervals, power laws, claims and lines by run, and
+`tests/studies/tables.py` makes the rows of a shipped sweep without training.
 """
 
 
