@@ -218,24 +218,24 @@ def annealing(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitR
     out, delta = left_out(curves, options.holdout), options.delta or DELTA
     train = [curve for curve in curves if curve.name not in out]
     test = [curve for curve in curves if curve.name in out]
-    fitted = fit_annealing(train, delta)
-    errors = {curve.name: goodness([curve], fitted.values).to_dict() for curve in curves}
+    values, value, starts = fit_annealing(train, delta)
+    errors = {curve.name: goodness([curve], values).to_dict() for curve in curves}
     message = f"{len(train)} curves are too few to resample: no intervals"
-    warnings, starts = [warn(WarningCode.NO_INTERVALS, message)], fitted.starts
+    warnings = [warn(WarningCode.NO_INTERVALS, message)]
     if starts.agree < 2:
         warnings.append(starts_disagree(starts))
     return _document(
         paths,
         digest,
         options,
-        objective=Objective(name="huber-log", delta=delta, value=fitted.value),
-        params={name: Estimate.of(fitted.values[name], None, options.ci) for name in NAMES},
+        objective=Objective(name="huber-log", delta=delta, value=value),
+        params={name: Estimate.of(values[name], None, options.ci) for name in NAMES},
         warnings=tuple(warnings),
         n_points=sum(len(curve.loss) for curve in train),
         schedules=[
             ScheduleErrors(name=name, held_out=name in out, **each) for name, each in errors.items()
         ],
-        test=goodness(test, fitted.values) if test else None,
+        test=goodness(test, values) if test else None,
         identification=Identification(profile={}, starts=starts),
     )
 

@@ -62,12 +62,12 @@ def test_beta_binomial_is_recovered_and_forecasts_better_than_the_line():
 @pytest.mark.slow
 def test_schedules_are_recovered_and_a_new_one_is_predicted():
     constant, cosine, two = schedules()
-    fitted = fit_annealing([constant, cosine, two])
-    assert fitted.value < 1e-8
+    values, objective, _ = fit_annealing([constant, cosine, two])
+    assert objective < 1e-8
     step = cosine.step
     lr = np.where(step < 15000, 3e-4, 3e-4 - 2.7e-4 * (step - 15000) / 5000)
     new = Curve("wsd", step, lr, predict_curve(SCHEDULE, step, lr))
-    assert goodness([new], fitted.values).mae < 1e-3
+    assert goodness([new], values).mae < 1e-3
 
 
 @pytest.mark.parametrize("first", [0, 1000])
@@ -81,10 +81,10 @@ def test_a_learning_rate_of_zero_at_the_start_and_end_is_fitted(first):
         loss = np.minimum(predict_curve(SCHEDULE, step, lr), 10.8)
         curves.append(Curve(name, step, lr, loss))
     assert curves[0].lr[-1] == 0
-    fitted = fit_annealing(curves)
+    values, *_ = fit_annealing(curves)
     for name in ("L0", "A", "alpha"):
-        assert fitted.values[name] == pytest.approx(SCHEDULE[name], rel=1e-3)
-    assert goodness(curves, fitted.values).mae < 1e-3
+        assert values[name] == pytest.approx(SCHEDULE[name], rel=1e-3)
+    assert goodness(curves, values).mae < 1e-3
 
 
 @pytest.mark.parametrize("names", [["constant"], ["constant", "constant"]])
