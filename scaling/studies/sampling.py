@@ -55,7 +55,7 @@ METRICS = ("problem_nll", "correct_samples", "samples", "mode_is_right", *VOTES)
 VOTED = ("majority", "most likely", "mode is right")
 SHOWN = ("N", "D", "pass@1", "sampled", "z", "a", "b", "R2", "pass@1e4", *VOTED)
 KEPT = ("FLOPs", "config", "samples", "correct", "nll", "exact", "rows")
-SYMBOLS: tuple[figure.Symbol, ...] = ("circle", "star", "diamond")
+SYMBOLS: tuple[figure.Symbol, ...] = ("circle", "diamond")
 K_AXIS = Axis("samples k", log=True, unit="count")
 
 
