@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from scaling.cli.options import BOOTSTRAP, CI
 from scaling.cli.output import TableOutput, argument, option
-
-if TYPE_CHECKING:
-    from scaling.predict.reconcile import CountedRuns
-
-APPROACHES = ("parametric", "isoflop", "envelope")
 
 
 def reconcile(
@@ -41,19 +35,12 @@ def reconcile(
         result.to_dict(),
         lambda: reconcile_text(result),
         rows=lambda: [
-            _row(counted, approach) for counted in result.countings for approach in APPROACHES
+            {
+                "counting": each.label,
+                **{part: getattr(each.a, part, None) for part in ("value", "lo", "hi")},
+                "unavailable": each.unavailable,
+            }
+            for each in result.countings
         ],
         next_command=f"scaling fit {shlex.quote(source)}" if Path(source).exists() else None,
     )
-
-
-def _row(counted: CountedRuns, approach: str) -> dict[str, Any]:
-    """The exponent a of one counting and approach, or why there is none."""
-    exponents = getattr(counted, approach).to_dict()
-    a = exponents.get("a") or {}
-    return {
-        "counting": counted.label,
-        "approach": approach,
-        **{part: a.get(part) for part in ("value", "lo", "hi")},
-        "unavailable": exponents.get("unavailable"),
-    }
