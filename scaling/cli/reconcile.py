@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 
 from scaling.cli.options import BOOTSTRAP, CI
-from scaling.cli.output import TableOutput, argument, option
+from scaling.cli.output import Output, argument, option
 
 
 def reconcile(
@@ -20,7 +20,7 @@ def reconcile(
     bootstrap: int = BOOTSTRAP,
     ci: float = CI,
     *,
-    output: TableOutput,
+    output: Output,
 ) -> None:
     """Compare Kaplan's and Chinchilla's exponents on the same runs, and say why they differ.
 
@@ -31,16 +31,5 @@ def reconcile(
     from scaling.report.terminal import reconcile_text
 
     result = run_reconcile(source, FitOptions(columns=columns, bootstrap=bootstrap, ci=ci), omega)
-    output.emit(
-        result.to_dict(),
-        lambda: reconcile_text(result),
-        rows=lambda: [
-            {
-                "counting": each.label,
-                **{part: getattr(each.a, part, None) for part in ("value", "lo", "hi")},
-                "unavailable": each.unavailable,
-            }
-            for each in result.countings
-        ],
-        next_command=f"scaling fit {shlex.quote(source)}" if Path(source).exists() else None,
-    )
+    next_command = f"scaling fit {shlex.quote(source)}" if Path(source).exists() else None
+    output.emit(result.to_dict(), lambda: reconcile_text(result), next_command)
