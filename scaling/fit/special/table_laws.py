@@ -46,10 +46,8 @@ NOT_HERE = (
     "minimum",
     "objective",
     "fix",
-    "one_sided",
     "resample",
     "cluster",
-    "rollout",
 )
 
 
