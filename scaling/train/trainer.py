@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from jax import Array
 from scaling import accounting
 from scaling.config import Execution, RunConfig
 from scaling.config.run_groups import RunGroup
-from scaling.store.rows import Measurement, measurement_steps
+from scaling.store.rows import measurement_steps
 from scaling.tasks import Task
 from scaling.train import checkpoint_files, checkpointing, optim
 from scaling.train.data_loader import NextBatches, dispatch_steps, prefetch_batches
@@ -67,14 +67,12 @@ class _Dispatch(NamedTuple):
 class Callbacks:
     """Functions that are called while a group trains.
 
-    `on_branch_saved`: a branch has its checkpoint, or must be trained on its own. `on_eval`: the
-    new measurements of a run. `on_run_end`: the final parameters of a run that did not diverge,
-    before its outcome is returned.
+    `on_branch_saved`: a branch has its checkpoint, or must be trained on its own. `on_run_end`: the
+    final parameters of a run that did not diverge, before its outcome is returned.
     """
 
     on_progress: Callable[[Progress], None] = lambda progress: None
     on_branch_saved: Callable[[RunGroup], None] = lambda branch: None
-    on_eval: Callable[[RunConfig, Sequence[Measurement]], None] = lambda run, rows: None
     on_run_end: Callable[[RunConfig, Any], None] = lambda run, params: None
 
 
@@ -271,9 +269,6 @@ class Trainer:
                         metrics.record(evaluator.evaluate_at_end(state, member), step)
                 if not metrics.diverged and step in group.constant_lr_eval_steps:
                     metrics.record(evaluator.evaluate_without_cooldown(state), step)
-                rows = [row for row in metrics.measured if row.step == step]
-                if rows and group not in self.group.extensions:
-                    self.callbacks.on_eval(member, rows)
             if step == run.n_steps and not self.metrics[run.run_id].diverged:
                 self.callbacks.on_run_end(run, state.params)
 
