@@ -23,20 +23,12 @@ MAX_PACK = 4096
 EXECUTION = ("mesh", "micro_batch", "remat")  # fields of an `Execution`
 
 
-def keys_that_begin(incomplete: str) -> list[str]:
-    """For the shell: the keys of a sweep file that begin so, with their sign."""
-    from scaling.config.overrides import known_keys
-
-    return [f"{key}=" for key in known_keys() if key.startswith(incomplete)]
-
-
 SWEEP = argument("SWEEP", "A sweep file (TOML).")
 OVERRIDES = argument(
     "[KEY=VALUE]...",
     "Changes to the sweep file: optim.lr=3e-4, design.budgets='[1e12,1e13]'. A list for a field of "
     "model, optim or task is an axis. The changed sweep has its own name and folder.",
     default=None,
-    autocompletion=keys_that_begin,
 )
 OUT = option("The sweep's folder; default results/<name>.", metavar="DIR")
 WORKERS = option(
@@ -61,24 +53,24 @@ GLOB = option(
 )
 HOURS = option("Budget as hours on --count devices of type --device at --mfu.", TIME, "H")
 COUNT = option("Devices to train on: gives the hours of training.", TIME, "K")
-MFU = option(
-    "Model FLOPs utilisation of training; default 0.4.", TIME, "X", names="--mfu --mfu-training"
-)
+MFU = option("Model FLOPs utilisation of training; default 0.4.", TIME, "X")
 
 
 def device_time(
     device: str | None, count: int | None, mfu: float | None, hours: float | None
 ) -> DeviceTime | None:
-    """Training on devices, where --hours or --count asks for it. Raises ScalingError without a
-    device.
+    """Training on devices, where --hours, --count or --mfu asks for it. Raises ScalingError without
+    a device.
     """
     from scaling.accounting import DeviceTime
 
-    if hours is None and count is None:
+    asked = {"hours": hours, "count": count, "mfu": mfu}
+    given = next((name for name, value in asked.items() if value is not None), None)
+    if given is None:
         return None
     if device is None:
         raise ScalingError(
-            f"--{'count' if hours is None else 'hours'} needs the name of a device",
+            f"--{given} needs the name of a device",
             remedy="give it: --device h100 --count 8 --hours 72",
         )
     return DeviceTime(device, 1 if count is None else count, 0.4 if mfu is None else mfu)
