@@ -238,7 +238,7 @@ def laws() -> str:
 
 PIPELINE = (
     "config", "recipe", "plan", "tasks", "train", "store", "execute", "tuning", "points", "fit",
-    "predict", "studies", "render", "report", "trackers", "cli",
+    "predict", "render", "report", "trackers", "cli",
 )  # fmt: skip
 
 
@@ -308,6 +308,7 @@ def code_map() -> str:
         EXTENDING,
     ]
     folders = [path for path in package.rglob("*") if path.is_dir() and any(path.glob("*.py"))]
+    folders = [path for path in folders if path.name != "studies"]  # it can be deleted
     folders.sort(key=lambda path: (PIPELINE.index(path.relative_to(package).parts[0]), path))
     for folder in [package, *folders]:
         modules = [path for path in sorted(folder.glob("*.py")) if path.stat().st_size]
