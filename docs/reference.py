@@ -268,7 +268,7 @@ ADDING = (
     (
         "an option of a command",
         "a parameter in `cli/`, named as the field that it sets",
-        "the same field of `FitOptions`, `RunOptions` or `Serving`",
+        "the same field of `FitOptions` or `RunOptions`",
     ),
     ("a command", "a function in `cli/`", "its line in `cli/__init__.py`"),
     ("a tracker", "a `RunLog` in `trackers/`", "its line in `trackers/__init__.py`"),

@@ -11,13 +11,12 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scaling.api import DeviceTime, FitOptions, Serving, fit, load, plan, predict, report, run
+    from scaling.api import DeviceTime, FitOptions, fit, load, plan, predict, report, run
 
 __version__ = "0.1.0"
 __all__ = [
     "DeviceTime",
     "FitOptions",
-    "Serving",
     "__version__",
     "fit",
     "load",

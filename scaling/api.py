@@ -25,7 +25,6 @@ from scaling.points.readers import FOLDER, source_label
 from scaling.points.source import read_rows
 from scaling.predict.predict import predict as run_predict
 from scaling.predict.prediction import PredictionResult
-from scaling.predict.serving import Serving
 from scaling.report import notebook_html
 from scaling.report.parts.fit_tables import OPTIMUM
 
@@ -191,7 +190,6 @@ def predict(
     loss: Number | None = None,
     inference_tokens: Number | None = None,
     smaller: str | None = None,
-    serving: Serving | None = None,
     devices: DeviceTime | None = None,
     with_model: bool = False,
     **inputs: Number | None,
@@ -203,8 +201,7 @@ def predict(
     `inputs` are flops, n_params, tokens, unique_tokens, steps, task_loss, as far as the law has
     them; text such as "70B" or "0.5 PF-days" is read. `inference_tokens` adds the size that is
     cheapest to train and serve, `smaller` ("0.5,0.3") what smaller models of the same loss cost,
-    `serving` the same in device-seconds, `devices` the time of training, `with_model` a model that
-    can be built. Raises ScalingError.
+    `devices` the time of training, `with_model` a model that can be built. Raises ScalingError.
     """
     if isinstance(source, Fit):
         source = source.result
@@ -216,7 +213,6 @@ def predict(
             loss=loss,
             inference_tokens=inference_tokens,
             smaller=smaller,
-            serving=serving,
             devices=devices,
             with_model=with_model,
             **inputs,

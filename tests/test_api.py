@@ -19,7 +19,6 @@ from scaling import api, fit, load, predict
 from scaling.errors import ScalingError
 from scaling.execute.options import RunOptions
 from scaling.fit.fit_options import FitOptions
-from scaling.predict.serving import Serving
 from scaling.warning import WarningCode, warn
 from tests.documents import fit as run_fit
 from tests.documents import predict as run_predict
@@ -182,13 +181,13 @@ def test_a_published_law_predicts_and_shows_itself():
     answer = predict(
         "published:besiroglu2024",
         flops=5.76e23,
-        serving=Serving(device="h100"),
         inference_tokens="2T",
+        with_model=True,
     )
     page = Tags(answer._repr_html_())
     assert "besiroglu2024" in page.words
     assert "A model that can be built" in page.words
-    assert "serving" in answer.document["inference"]
+    assert answer.document["inference"]["demand_tokens"] == 2e12
     assert "Compute-optimal training" in repr(answer)
     assert "\x1b" not in repr(answer)
 

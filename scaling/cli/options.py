@@ -61,24 +61,24 @@ GLOB = option(
 )
 HOURS = option("Budget as hours on --count devices of type --device at --mfu.", TIME, "H")
 COUNT = option("Devices to train on: gives the hours of training.", TIME, "K")
-MFU = option(
-    "Model FLOPs utilisation of training; default 0.4.", TIME, "X", names="--mfu --mfu-training"
-)
+MFU = option("Model FLOPs utilisation of training; default 0.4.", TIME, "X")
 
 
 def device_time(
     device: str | None, count: int | None, mfu: float | None, hours: float | None
 ) -> DeviceTime | None:
-    """Training on devices, where --hours or --count asks for it. Raises ScalingError without a
-    device.
+    """Training on devices, where --hours, --count or --mfu asks for it. Raises ScalingError without
+    a device.
     """
     from scaling.accounting import DeviceTime
 
-    if hours is None and count is None:
+    asked = {"hours": hours, "count": count, "mfu": mfu}
+    given = next((name for name, value in asked.items() if value is not None), None)
+    if given is None:
         return None
     if device is None:
         raise ScalingError(
-            f"--{'count' if hours is None else 'hours'} needs the name of a device",
+            f"--{given} needs the name of a device",
             remedy="give it: --device h100 --count 8 --hours 72",
         )
     return DeviceTime(device, 1 if count is None else count, 0.4 if mfu is None else mfu)

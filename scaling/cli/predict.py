@@ -14,7 +14,6 @@ from scaling.errors import ScalingError
 from scaling.formatting import format_flops, format_seconds
 
 QUESTION, MODELS = "Question", "Models and sweeps"
-SERVING = "Serving, in device-seconds"
 INTERVAL = ("value", "lo", "hi")
 QUANTITIES = ("flops", "n_params", "tokens", "tokens_per_param", "loss", "accuracy")
 
@@ -24,8 +23,7 @@ class Question:
     """What is asked of the law, in the words of `scaling.predict.predict`."""
 
     n_params: str | None = option(
-        "Model size. With --tokens or --flops: the loss. Alone: the budget it is optimal for. "
-        "With --inference-tokens: the training tokens that pay off.",
+        "Model size. With --tokens or --flops: the loss. Alone: the budget it is optimal for.",
         QUESTION,
         "N",
     )
@@ -53,26 +51,10 @@ class Question:
     )
 
 
-@dataclass(frozen=True)
-class ServingArguments:
-    """How answers are served, in the words of `Serving`."""
-
-    mfu_prefill: float | None = option("Utilisation of prefill; default 0.5.", SERVING, "X")
-    mfu_decode: float | None = option(
-        "Utilisation of decoding; default the roofline.", SERVING, "X"
-    )
-    prompt_tokens: int | None = option(
-        "Tokens of a prompt, among those served; default 512.", SERVING, "P"
-    )
-    output_tokens: int | None = option("Tokens of an answer; default 512.", SERVING, "O")
-    batch: int | None = option("Answers decoded together; default 16.", SERVING, "B")
-
-
 def predict(
     source: str = argument("FIT.json|published:NAME", "A fit, or a published law."),
     *,
     asked: Question,
-    served: ServingArguments,
     flops: list[str] | None = option(
         'A training budget, "1e21" or "0.5 PF-days": gives N* and D*. Several: one row each.',
         QUESTION,
@@ -85,8 +67,7 @@ def predict(
     count: int | None = COUNT,
     mfu: float | None = MFU,
     device: str | None = option(
-        "h100, tpu-v5e, ...: with --hours or --count the time of training; else (and with "
-        "--inference-tokens) device-seconds, caches and rooflines of serving.",
+        "The hours of training on h100, tpu-v5e, ...",
         TIME,
         "NAME",
     ),
@@ -116,14 +97,15 @@ def predict(
 
     Example: scaling predict published:besiroglu2024 --device h100 --count 8 --hours 72
 
-    Example: scaling predict published:besiroglu2024 --n-params 1.3B --inference-tokens 1T
+    Example: scaling predict published:besiroglu2024 --flops 1e22 --inference-tokens 1T
 
     Example: scaling predict published:besiroglu2024 --models
     """
     from scaling.predict.predict import predict as run_predict
     from scaling.report.terminal import models_text, prediction_text, predictions_text
 
-    times = device_time(device, count, mfu, hours)
+    alone = device is not None and hours is None
+    times = device_time(device, 1 if count is None and alone else count, mfu, hours)
     budgets = [part.strip() for text in flops or () for part in text.split(",")]
     if times is not None and hours is not None:
         if budgets:
@@ -134,25 +116,14 @@ def predict(
             "--emit writes the runs of one budget",
             remedy="give --flops C --emit SWEEP.toml (--base is optional)",
         )
-    is_served = times is None or asked.inference_tokens is not None
-    serving = vars(served) | ({"device": device, "mfu_training": mfu} if is_served else {})
-    question, given = (
-        {name: value for name, value in each.items() if value is not None}
-        for each in (vars(asked), serving)
-    )
+    question = {name: value for name, value in vars(asked).items() if value is not None}
     question |= dict(_pair(text) for texts in inputs or () for text in texts.split(","))
     flops_of_each = [{"flops": budget} for budget in budgets]
-    if not models or given or question:
+    if not models or question:
         flops_of_each = flops_of_each or [{}]
-    served_as = None
-    if given:
-        from scaling.predict.serving import Serving
-
-        served_as = Serving(**given)
     predictions = [
         run_predict(
             source,
-            serving=served_as,
             devices=times,
             with_model=with_model or emit_to is not None,
             **question,

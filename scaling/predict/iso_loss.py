@@ -16,11 +16,12 @@ from scaling.fit.laws.laws import LAWS
 from scaling.fit.significance import open_interval
 from scaling.formatting import format_count
 from scaling.predict.law_source import FittedLaw
-from scaling.predict.prediction import SmallerModel
+from scaling.predict.prediction import Inference, SmallerModel
 
 SPAN = np.log(1e4)  # sizes are sought this many times below and above
 POINTS, PASSES, NARROWING = 401, 8, 50.0
 WHERE = "--smaller"
+FORWARD = 2.0  # FLOPs a parameter and token when a model is used
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,27 @@ def equal_loss(law: str, values: Mapping[str, Any], n: Any, d: Any) -> IsoLossCu
         )
     a, alpha, b, beta = np.exp(powers.log_a), powers.alpha, np.exp(powers.log_b), powers.beta
     return IsoLossCurve(a, alpha, b, beta, a * np.power(n, -alpha) + b * np.power(d, -beta))
+
+
+def with_demand(law: FittedLaw, n: float, d: float, demand: float) -> Inference:
+    """Minimise c0 N^p D + 2 N `demand` over N at the loss of (n, d), where D follows from the law
+    (Sardana 2024, eq. 3). Raises ScalingError for a law that does not say which N and D have one
+    loss.
+    """
+
+    def flops(size: Any, tokens: Any) -> tuple[Any, Any]:
+        return law.cost.flops(size, tokens), FORWARD * size * demand
+
+    best, tokens, parts, base = equal_loss(law.law, law.values, n, d).cheapest(flops, n)
+    return Inference(
+        demand_tokens=demand,
+        n_params=best,
+        tokens=tokens,
+        flops_total=sum(parts),
+        flops_total_without=base,
+        flops_saved=base - sum(parts),
+        saved_fraction=1 - sum(parts) / base,
+    )
 
 
 def fractions_of(given: object) -> list[float]:

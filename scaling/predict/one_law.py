@@ -22,7 +22,6 @@ from scaling.predict.question import complete, option_of
 MOST = 1e40  # up to which an input is sought
 GRID = 4001
 REFINEMENTS = 3
-HALVINGS = 150
 SIZE_SPAN = np.log(1e4)
 Answer = dict[str, Interval]
 Parts = dict[str, CombinedAnswer]
@@ -94,34 +93,6 @@ def at_size(law: FittedLaw, letter: str, value: float) -> Answer:
     n: Values = value if letter == "N" else optimum.n_star(flops)
     d: Values = value if letter == "D" else optimum.d_star(flops)
     return measures(law, flops, n, d, optimum.loss(flops))
-
-
-def served_size(law: FittedLaw, n: float, demand: float) -> tuple[Answer, Parts | None]:
-    """The tokens at which N is the cheapest size to train and to serve, and the loss there."""
-    d = _tokens_when_served(law, n, demand)
-    answer, parts = at_inputs(law, {"N": n, "D": float(d[0])})
-    values = {"tokens": d, "tokens_per_param": d / n, "flops": law.cost.flops(n, d)}
-    return answer | {name: _interval(law, each) for name, each in values.items()}, parts
-
-
-def _tokens_when_served(law: FittedLaw, n: float, demand: float) -> np.ndarray:
-    """The D (1 + R,) at which N is the size of least c0 N^p D + 2 N `demand` at its loss.
-
-    Where the derivative along the curve of equal loss is zero (Sardana 2024, eq. 3):
-    c0 N^p (p D / N + dD/dN) + 2 `demand` = 0, with dD/dN of a N^-alpha + b D^-beta = constant.
-    """
-    from scaling.predict.iso_loss import equal_loss
-
-    curve, (c0, p) = equal_loss(law.law, law.parameters, n, 1.0), law.cost.at(n)
-    slope = curve.a * curve.alpha / (curve.b * curve.beta) * n ** (-curve.alpha - 1)
-    low, high = np.zeros(np.shape(slope)), np.full(np.shape(slope), np.log(MOST))
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        d = np.exp(middle)
-        rate = p * d / n - slope * d ** (curve.beta + 1)
-        is_short = c0 * n**p * rate + 2 * demand > 0
-        low, high = np.where(is_short, middle, low), np.where(is_short, high, middle)
-    return np.exp((low + high) / 2)
 
 
 def input_for(law: FittedLaw, given: Mapping[str, float], loss: float) -> Answer:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from scaling.fit.result import FitResult
 from scaling.formatting import format_count, format_flops
 from scaling.points.units import Quantity, parse_quantity
 from scaling.predict import one_law, several_laws
+from scaling.predict.iso_loss import check_reachable, fractions_of, prices, with_demand
 from scaling.predict.law_source import FittedLaw, load_law
 from scaling.predict.one_law import Answer, Parts
 from scaling.predict.prediction import PredictionResult, TrainingTime
@@ -29,9 +30,6 @@ from scaling.predict.question import (
     parse_question,
 )
 from scaling.warning import ResultWarning, WarningCode, warn
-
-if TYPE_CHECKING:
-    from scaling.predict.serving import Serving
 
 LAW_FORM_DECADES = 0.3  # of extrapolation: the backtest scores intervals of one law from 2 C on
 TESTED_DECADES = 1.5  # of extrapolation, to which benchmarks/backtest.py scores the combination
@@ -53,7 +51,6 @@ def predict(
     loss: object = None,
     inference_tokens: object = None,
     smaller: object = None,
-    serving: Serving | None = None,
     devices: DeviceTime | Mapping[str, Any] | None = None,
     with_model: bool = False,
     **inputs: object,
@@ -62,11 +59,10 @@ def predict(
 
     `source` is the file of a fit, its result, or `published:NAME`. `inputs` are named as in
     `question.OPTIONS` (flops, n_params, tokens, unique_tokens, ...), or by their letter.
-    `inference_tokens` adds the size that costs least when it also serves them, in FLOPs and, with
-    `serving`, in device-seconds; with a size alone it asks for the tokens at which that size is the
-    cheapest. `smaller` ("0.5,0.3", shares of N) adds what smaller models of the same loss cost,
-    `devices` the time of training, `with_model` a model that can be built, which is there anyway
-    where the fit knows its vocabulary.
+    `inference_tokens` adds the size that costs least FLOPs when it also serves them, `smaller`
+    ("0.5,0.3", shares of N) what smaller models of the same loss cost, `devices` the time of
+    training, `with_model` a model that can be built, which is there anyway where the fit knows its
+    vocabulary.
 
     Raises ScalingError for a missing source, for text that is no quantity, and for more or fewer
     than one question.
@@ -81,24 +77,15 @@ def predict(
             demand = parse_quantity(inference_tokens, Quantity.TOKENS, where, remedy)
     times = DeviceTime(**devices) if isinstance(devices, Mapping) else devices
     law = load_law(source)
-    kind, answer, parts = _answer(law, question, demand)
+    kind, answer, parts = _answer(law, question)
     flops = answer["flops"].value
-    wants_model = with_model or serving is not None or law.model.vocab_size is not None
-    model, no_model = _model(law, answer, wants_model)
+    model, no_model = _model(law, answer, with_model or law.model.vocab_size is not None)
     inference, far_served, smaller_models, time = None, [], None, None
-    if demand is not None and kind is not QuestionKind.SERVED_SIZE:
-        from scaling.predict.serving import with_demand
-
-        n, d = _size(answer, "--inference-tokens")
-        inference = with_demand(law, n, d, demand, serving, *_task_of(law, n))
+    if demand is not None:
+        inference = with_demand(law, *_size(answer, "--inference-tokens"), demand)
         far_served = _range_warnings(
             law, inference.n_params, inference.tokens, "the size that is cheapest to serve: "
         )
-    decoding = None
-    if serving is not None and model is not None:
-        from scaling.predict.serving import decoding as decoding_of
-
-        decoding = decoding_of(model, serving)
     decades, warnings = _extrapolation(law, answer, question.inputs, is_one_law=parts is None)
     approaches = (
         {name: one_law.by_approach(law, name, flops) for name in law.approaches}
@@ -109,8 +96,6 @@ def predict(
     if sizes:
         answer = several_laws.widen_to_include(law, answer, sizes)
     if smaller is not None:  # of an optimum every draw has its own
-        from scaling.predict.iso_loss import check_reachable, fractions_of, prices
-
         n, d = _size(answer, "--smaller")
         is_optimum = kind in (QuestionKind.BUDGET, QuestionKind.LOSS)
         smaller_models = prices(law, n, d, fractions_of(smaller), flops if is_optimum else None)
@@ -130,7 +115,6 @@ def predict(
         inference=inference,
         smaller=smaller_models,
         approaches=approaches or None,
-        decoding=decoding,
         time=time,
         extrapolation_decades=decades,
         model=model,
@@ -149,9 +133,7 @@ def predict(
     )
 
 
-def _answer(
-    law: FittedLaw, question: Question, demand: float | None
-) -> tuple[QuestionKind, Answer, Parts | None]:
+def _answer(law: FittedLaw, question: Question) -> tuple[QuestionKind, Answer, Parts | None]:
     """What is asked, the answer, and what stands behind it where laws are combined."""
     given, letters = question.inputs, question.letters
     has_optimum, mixed = law.optimum is not None, law.combination
@@ -170,8 +152,6 @@ def _answer(
         return QuestionKind.BUDGET, one_law.at_flops(law, given["C"]), None
     elif has_optimum and letters == {"C", "U"} and law.formula and "U" in law.formula.inputs:
         return QuestionKind.BUDGET, one_law.at_limited_flops(law, given["C"], given["U"]), None
-    elif has_optimum and letters == {"N"} and demand:
-        return QuestionKind.SERVED_SIZE, *one_law.served_size(law, given["N"], demand)
     elif has_optimum and letters in ({"N"}, {"D"}):
         ((letter, value),) = given.items()
         kind = QuestionKind.SIZE if letter == "N" else QuestionKind.TOKENS
@@ -213,13 +193,6 @@ def _size(answer: Answer, option: str) -> tuple[float, float]:
     return n, d
 
 
-def _task_of(law: FittedLaw, n: float) -> tuple[int, int]:
-    """The vocabulary and sequence length of the models of a law; published laws are of large
-    vocabularies.
-    """
-    return law.model.vocab_size or (32_000 if n >= 1e8 else 256), law.model.seq_len or 2048
-
-
 def _model(
     law: FittedLaw, answer: Answer, wants_model: bool
 ) -> tuple[dict[str, Any] | None, list[ResultWarning]]:
@@ -234,8 +207,10 @@ def _model(
         return None, []
     from scaling.recipe import describe
 
-    vocab_size, seq_len = _task_of(law, n)
-    sizes: dict[str, Any] = {"vocab_size": vocab_size, "seq_len": seq_len}
+    sizes: dict[str, Any] = {  # published laws are of large vocabularies
+        "vocab_size": law.model.vocab_size or (32_000 if n >= 1e8 else 256),
+        "seq_len": law.model.seq_len or 2048,
+    }
     try:
         return describe(n, d, **sizes, sweep=law.sweep(), params=law.counting()[0]), []
     except ScalingError as error:

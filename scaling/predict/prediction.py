@@ -31,60 +31,8 @@ class SmallerModel(Document):
     critical_fraction: Real
 
 
-class ServedModel(Document):
-    """N and D that cost least at the same loss in one form of attention, in device-seconds."""
-
-    n_params: Real
-    tokens: Real
-    device_seconds: Real
-    training_seconds: Real
-    prefill_seconds: Real
-    decode_seconds: Real
-    device_seconds_without: Real
-    saved_fraction: Real
-    tokens_per_second: Real
-    mfu_decode: Real
-    kv_cache_bytes: Real
-
-
-class DecodingForm(Document):
-    """KV cache per sequence, and tokens/s at most on every device, of one form of attention."""
-
-    n_kv_heads: Integer
-    kv_cache_bytes: Integer
-    tokens_per_second: dict[str, Real]
-
-
-class Decoding(Document):
-    """Decoding of the named model at a context and batch, by form of attention."""
-
-    context: Integer
-    batch: Integer
-    n_params: Integer
-    forms: dict[str, DecodingForm]
-
-
-class ServingCost(Document):
-    """How the model is served, and what costs least then by form of attention."""
-
-    device: str
-    mfu_training: Real
-    mfu_prefill: Real
-    mfu_decode: Real | None
-    prompt_tokens: Integer
-    output_tokens: Integer
-    batch: Integer
-    context: Integer
-    requests: Real
-    forms: dict[str, ServedModel]
-    model: dict[str, Any]
-    decoding: Decoding
-
-
 class Inference(Document):
-    """The size that costs least when it also serves `demand_tokens`, in FLOPs and, where asked, in
-    device-seconds.
-    """
+    """The size that costs least FLOPs when it also serves `demand_tokens`."""
 
     demand_tokens: Real
     n_params: Real
@@ -93,7 +41,6 @@ class Inference(Document):
     flops_total_without: Real
     flops_saved: Real
     saved_fraction: Real
-    serving: ServingCost | None = None
 
 
 class ErrorParts(Document):
@@ -146,7 +93,6 @@ class PredictionResult(Document):
     approaches: dict[str, ApproachPrediction] | None = None
     accuracy: Interval | None = None
     combination: dict[str, CombinedAnswer] | None = None
-    decoding: Decoding | None = None
     time: TrainingTime | None = None
     extrapolation_decades: Real | None
     model: dict[str, Any] | None

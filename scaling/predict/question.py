@@ -36,7 +36,6 @@ class QuestionKind(StrEnum):
     BUDGET = "budget"  # the compute-optimal N and D of C
     SIZE = "size"  # the D and C for which N is compute-optimal
     TOKENS = "tokens"  # the N and C for which D is compute-optimal
-    SERVED_SIZE = "served_size"  # the D at which N is the cheapest size to train and serve
     LOSS = "loss"  # the least C that reaches a loss
     INPUT = "input"  # the one input left open that reaches a loss
     INPUTS = "inputs"  # the loss at given inputs

@@ -49,7 +49,7 @@ NO_COMMAND_OF_THE_DEMO = {
     *("scaling.points.user_table", "scaling.points.tracker_logs", "scaling.predict.design"),
     *("scaling.studies.grokking", "scaling.studies.emergence", "scaling.studies.sampling"),
     *("scaling.studies.variants", "scaling.studies.kaplan", "scaling.tasks.synthetic"),
-    *("scaling.predict.serving", "scaling.cli.tune", "scaling.cli.results"),
+    *("scaling.cli.tune", "scaling.cli.results"),
 }
 FIT = "fit FOLDER --bootstrap 0 --holdout none --out OUT.json"
 

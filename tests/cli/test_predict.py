@@ -15,7 +15,7 @@ def predicted(*options):
 
 def test_prediction_without_serving_options_is_unchanged():
     found = json.loads(predicted(LAW, *DEMAND, "--json"))
-    assert {"smaller", "models", "decoding"}.isdisjoint(found)
+    assert {"smaller", "models", "time"}.isdisjoint(found)
     assert set(found["inference"]) == {
         "demand_tokens",
         "n_params",
@@ -27,21 +27,10 @@ def test_prediction_without_serving_options_is_unchanged():
     }
 
 
-def test_any_option_of_serving_adds_device_seconds_and_caches():
-    served = ("--mfu-training", "0.3", "--batch", "64")
-    found = json.loads(predicted(LAW, *DEMAND, *served, "--json"))
-    served = found["inference"]["serving"]
-    assert (served["device"], served["mfu_training"], served["batch"]) == ("h100", 0.3, 64)
-    assert set(served["forms"]) == {"MHA", "GQA", "MQA"}
-    assert "h200" in found["decoding"]["forms"]["MQA"]["tokens_per_second"]
-
-
 def test_the_tables_of_a_served_and_of_a_smaller_model():
-    text = predicted(LAW, *DEMAND, "--device", "h100", "--smaller", "0.5,0.3")
+    text = predicted(LAW, *DEMAND, "--smaller", "0.5,0.3")
     for words in (
-        "Training and serving, in device-days",
-        "KV cache a sequence",
-        "tpu-v5e",
+        "With inference demand",
         "The price of a smaller model",
         "2.15T",
         "6.1T",
@@ -81,4 +70,5 @@ def test_several_budgets_and_device_hours_are_answered():
     )
     assert one["flops"]["value"] == 8 * 0.4 * 989e12 * 72 * 3600
     assert one["time"] == {"device": "h100", "count": 8, "mfu": 0.4, "hours": 72.0}
-    assert "decoding" not in one
+    alone = json.loads(predicted(LAW, "--flops", "1e21", "--device", "h100", "--json"))
+    assert alone["time"]["hours"] == 1e21 / (0.4 * 989e12) / 3600

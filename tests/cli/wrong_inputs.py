@@ -163,7 +163,7 @@ LINES: list[list[str]] = [
     ["predict", FIT, "--loss", "0.5"],
     ["predict", FIT, "--flops", "nan"],
     ["predict", LAW, "--flops", "1e23", "--smaller", "0.01"],
-    ["predict", LAW, "--flops", "1e23", "--mfu-prefill", "7"],
+    ["predict", LAW, "--flops", "1e23", "--device", "h100", "--mfu", "7"],
     ["predict", LAW, "--device", "h100"],
     ["predict", LAW, "--models", "--smaller", "0.5"],
     ["predict", FIT, "--flops", "1e21", "--smaller", "2"],

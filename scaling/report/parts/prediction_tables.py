@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scaling.errors import ScalingError
-from scaling.formatting import format_bytes, format_count, format_flops, format_percent
+from scaling.formatting import format_count, format_flops, format_percent
 from scaling.predict.law_source import FittedLaw
 from scaling.predict.prediction import PredictionResult, SmallerModel
 from scaling.render.table import Table, number, pairs, record_table
 from scaling.report.parts.fit_tables import OPTIMUM
 
-DAY = 86_400.0
 FRACTIONS = (0.75, 0.5, 0.3)
 
 
@@ -21,8 +20,6 @@ def prediction_tables(prediction: PredictionResult) -> list[Table | None]:
         predicted_approaches(prediction),
         model(prediction),
         demand(prediction),
-        served(prediction),
-        decoding(prediction),
         smaller(prediction.smaller),
     ]
 
@@ -103,62 +100,6 @@ def demand(prediction: PredictionResult) -> Table | None:
         ("FLOPs in all", in_all),
     )
     return pairs("inference", "With inference demand", rows)
-
-
-def served(prediction: PredictionResult) -> Table | None:
-    """The same in device-seconds, for each form of attention."""
-    serving = prediction.inference.serving if prediction.inference else None
-    if not serving:
-        return None
-    rows = [
-        {
-            "attention": form,
-            "N": row.n_params,
-            "D": row.tokens,
-            "training": row.training_seconds / DAY,
-            "prefill": row.prefill_seconds / DAY,
-            "decode": row.decode_seconds / DAY,
-            "in all": row.device_seconds / DAY,
-            "saved": format_percent(row.saved_fraction),
-        }
-        for form, row in serving.forms.items()
-    ]
-    decode = "at its roofline" if serving.mfu_decode is None else f"at {serving.mfu_decode:.0%} MFU"
-    caption = (
-        f"Device-days of one {serving.device}: training at {serving.mfu_training:.0%} MFU, prompts "
-        f"of {serving.prompt_tokens} at {serving.mfu_prefill:.0%}, answers of "
-        f"{serving.output_tokens} in batches of {serving.batch} {decode}. The loss is taken to be "
-        "the same for all heads (MHA), a quarter of them (GQA) and one (MQA)."
-    )
-    rough = ("training", "prefill", "decode", "in all")
-    title = "Training and serving, in device-days"
-    return record_table("serving", title, rows, caption, rough=rough)
-
-
-def decoding(prediction: PredictionResult) -> Table | None:
-    """KV cache and tokens/s at most by device of the model that is named: the served one where a
-    demand is given.
-    """
-    serving = prediction.inference.serving if prediction.inference else None
-    result = serving.decoding if serving else prediction.decoding
-    if not result:
-        return None
-    forms = result.forms
-    first, rows = "tokens/s at most", list[dict[str, str]]()
-    rows.append(
-        {
-            first: "KV cache a sequence",
-            **{name: format_bytes(form.kv_cache_bytes) for name, form in forms.items()},
-        }
-    )
-    for device in next(iter(forms.values())).tokens_per_second:
-        speeds = {name: f"{form.tokens_per_second[device]:,.0f}" for name, form in forms.items()}
-        rows.append({first: device, **speeds})
-    caption = (
-        f"{format_count(result.n_params)} parameters in bf16 at {result.context} tokens "
-        f"of context, batch {result.batch}."
-    )
-    return record_table("decoding", "Decoding: cache and roofline", rows, caption)
 
 
 def smaller(models: Sequence[SmallerModel] | None, at: str = "") -> Table | None:
