@@ -225,7 +225,7 @@ def ticks(low: float, high: float, axis: Axis, most: int) -> tuple[list[float], 
 
     values: list[float] = []
     if axis.unit == "times":
-        values = LogLocator(2.0).tick_values(low, high).tolist()
+        values = list(LogLocator(2.0).tick_values(low, high))
     elif axis.log and high >= 10 * low:
         exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
         most = max(3, most // 2) if axis.unit == "flops" else most  # its labels are wide
@@ -234,9 +234,9 @@ def ticks(low: float, high: float, axis: Axis, most: int) -> tuple[list[float], 
             if sum(low <= value <= high for value in values) <= most:
                 break
     else:
-        values = MaxNLocator(most, steps=[1, 2, 5, 10]).tick_values(low, high).tolist()
+        values = list(MaxNLocator(most, steps=[1, 2, 5, 10]).tick_values(low, high))
     top = min(high, 100.0) if axis.unit == "percent" else high
-    values = [value for value in values if low <= value <= top]
+    values = [float(value) for value in values if low <= value <= top]
     return values, [_tick_label(value, axis.unit) for value in values]
 
 
