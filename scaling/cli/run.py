@@ -34,7 +34,7 @@ class RunArguments(TrainingOptions):
     )
     fail_fast: bool = flag("Stop at the first run that fails or diverges.")
     hosts: int = option(
-        "Hosts that train one run together (with --mesh), under Ray or inside a Slurm job.",
+        "Hosts that train one run together (with --mesh), inside a Slurm job.",
         CLUSTER,
         min=1,
         max=4096,
@@ -49,7 +49,7 @@ class RunArguments(TrainingOptions):
         names="--dry-run",
     )
     trackers: list[str] | None = option(
-        "Log runs as they train to wandb, tensorboard or mlflow; can be repeated.",
+        "Log runs as they end to wandb, tensorboard or mlflow; can be repeated.",
         "Tracking",
         "TRACKER",
         names="--track",
@@ -108,7 +108,7 @@ def run(
                 "script": str(array.path),
             }
             text = f"{outcome.folder.path}: job {array.job_id} with {array.elements} elements\n"
-            text += f"next: scaling status {shlex.quote(str(outcome.folder.path))} --watch"
+            text += f"next: scaling status {shlex.quote(str(outcome.folder.path))}"
     else:
         document = outcome.status.to_dict()
         again = f"scaling run {shell_words}{to_out}"

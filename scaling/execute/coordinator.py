@@ -255,7 +255,6 @@ class Coordinator:
             },
             allow_changes=self.options.allow_changes,
             lease=self.lease.name,
-            send_metrics=bool(self.options.trackers),
             keep_weights=self.options.keep_weights,
         )
         training = _GroupTraining(group, finished)

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from scaling.formatting import format_count
-from scaling.store.rows import EndKind, Measurement
+from scaling.store.rows import EndKind
 
 
 class FailureCause(StrEnum):
@@ -85,13 +85,6 @@ class Pace(BaseModel):
         return f"{format_count(self.tokens_per_second)} tokens/s, {gflops}{mfu}"
 
 
-class Measured(_Event):
-    """The measurements of a run after one step."""
-
-    event: Literal["measured"] = "measured"
-    rows: tuple[Measurement, ...]
-
-
 class Branched(_Event):
     """The checkpoint of a branch is written: any worker may train its runs."""
 
@@ -138,7 +131,6 @@ class GroupFinished(_Event):
 RunEvent = (
     WorkerState
     | RunProgress
-    | Measured
     | Branched
     | RunEnded
     | RunInterrupted

@@ -40,7 +40,7 @@ class RunOptions:
             Ray cluster can hold, or one element of a Slurm array.
         pack: runs of one model shape in one program: at most this many, or "auto" (small runs on
             an accelerator, as far as memory reaches).
-        hosts: hosts that train one run together (Ray, or inside a Slurm job).
+        hosts: hosts that train one run together, inside a Slurm job.
         max_runs, max_flops, max_seconds: budgets of this call; what is left can be run later.
         retries: of a run whose worker or device failed, from its checkpoint.
         fail_fast: stop at the first run that fails or diverges.
@@ -106,11 +106,6 @@ class RunOptions:
                 "leave out --keep-weights, or train on the devices of one host",
             ),
             (
-                self.hosts > 1 and self.executor == Executor.RAY and bool(self.trackers),
-                "runs on several hosts under Ray are not tracked while they train",
-                "leave out --track; `scaling results export` logs them afterwards",
-            ),
-            (
                 bool(self.slurm) and self.executor != Executor.SLURM,
                 "--slurm is for Slurm",
                 "add --executor slurm, or leave it out",
@@ -129,11 +124,10 @@ class RunOptions:
             (
                 self.hosts > 1
                 and (
-                    simulated
-                    or (self.executor == Executor.LOCAL and "SLURM_JOB_ID" not in os.environ)
+                    simulated or self.executor != Executor.LOCAL or "SLURM_JOB_ID" not in os.environ
                 ),
-                f"--hosts {self.hosts} is for Ray, or for the inside of a Slurm job",
-                "add --executor ray, or use --slurm nodes=2",
+                f"--hosts {self.hosts} is for the inside of a Slurm job",
+                "use --executor slurm --slurm nodes=2",
             ),
         )
         for conflict, what, remedy in conflicts:

@@ -2,8 +2,8 @@
 
 As under Slurm, every worker is `scaling run` on the same folder, which must be on a file system
 that all nodes share: the workers share the runs through leases, and Ray starts one again whose node
-has died. Several hosts that train one run together are tasks of `scaling train`. Every node needs
-this program in the same version. Nothing here imports ray before it is used.
+has died. Every node needs this program in the same version. Nothing here imports ray before it is
+used.
 """
 
 from __future__ import annotations
@@ -15,13 +15,11 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from scaling import __version__
-from scaling.config import Execution
 from scaling.errors import DISK, RUNS_FAILED, STOPPED, ScalingError
 from scaling.execute.environment import cores, python_module, worker_environment
 from scaling.execute.events import OnEvent, RunEndedByOtherProcess
@@ -29,19 +27,20 @@ from scaling.execute.lease import HeartbeatMonitor, peers
 from scaling.execute.local import end_of_log
 from scaling.execute.options import RunOptions
 from scaling.execute.signals import Signals, exit_code
-from scaling.plan.device_fit import to_cli_flags
 from scaling.store import run_files
 from scaling.store.provenance import FLAGS
 
 NOTICE_SECONDS = 10.0  # that tasks wait for their nodes before the user is warned
 POLL_SECONDS = 1.0
 PROBE_SECONDS = 5.0
-QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-OBJECT_STORE_BYTES = 100 * 2**20  # of a Ray of our own: nothing large goes through it
 SHORT_NAMES = {"cpu": "CPU", "gpu": "GPU", "tpu": "TPU"}
 INTERNAL = ("memory", "object_store_memory")
 
 logger = logging.getLogger(__name__)
+
+
+class WorkerDied(Exception):
+    """A worker ended in a way that may pass: Ray starts it again, `--retries` times."""
 
 
 def listed(amounts: Mapping[str, float]) -> str:
@@ -97,7 +96,8 @@ def run_on_node(
     """A Ray task: run this program in a folder to its end, with what it prints in a log on the
     shared disk; returns its exit code. `ray.cancel` lets it save.
 
-    Raises RuntimeError on a node that lacks the disk, or has this program in another version.
+    Raises RuntimeError on a node that lacks the disk, or has this program in another version;
+    WorkerDied for an exit code that another attempt may not give.
     """
     if version != __version__:
         raise RuntimeError(f"this node has scaling {__version__}, the coordinator {version}")
@@ -127,20 +127,16 @@ def run_on_node(
             time.sleep(0.2)  # Ray's KeyboardInterrupt ends no system call
     except KeyboardInterrupt:
         process.terminate()
-    return process.wait()
-
-
-def free_address() -> str:
-    """A Ray task: a host and free port of its node, where the processes of a run are to meet."""
-    import ray
-
-    with socket.create_server(("", 0)) as free:
-        return f"{ray.util.get_node_ip_address()}:{free.getsockname()[1]}"
+        return process.wait()
+    code = process.wait()
+    if code not in (0, RUNS_FAILED, DISK, STOPPED):
+        raise WorkerDied(f"exit code {code}, {end_of_log(log)[-300:]}")
+    return code
 
 
 class RayCluster:
-    """The cluster at `--ray-address` or RAY_ADDRESS, else the one running here, else one of its
-    own; `slots` workers fit its nodes at once when nothing else runs there.
+    """The cluster at `--ray-address` or RAY_ADDRESS, else the one running here; `slots` workers
+    fit its nodes at once when nothing else runs there.
 
     Raises ScalingError without ray, without the cluster, or where no worker ever fits it.
     """
@@ -154,22 +150,18 @@ class RayCluster:
                 where="--executor ray",
                 remedy='pip install -e ".[ray]"',
             ) from None
-        self.ray, self.options, self.hosts = ray, options, options.hosts
+        self.ray: Any = ray
+        self.options = options
         self.resources = parse_resources(options.resources or "cpu=1")
-        self._active: set[Any] = set()
-        self._stopping = threading.Event()
-        self.where, self._is_own = connect(ray, options.ray_address)
-        processes = [
+        self.where = connect(ray, options.ray_address)
+        self.slots = sum(
             min(
                 int(node["Resources"].get(name, 0) / amount + 1e-9)
                 for name, amount in self.resources.items()
             )
             for node in ray.nodes()
             if node["Alive"]
-        ]
-        self.slots = sum(processes) // self.hosts
-        hosts = f"{self.hosts} x " if self.hosts > 1 else ""
-        self.request = f"{hosts}{listed(self.resources)}"
+        )
         if not options.wait_for_nodes and self.slots < 1:
             amounts = {
                 name: amount
@@ -179,147 +171,82 @@ class RayCluster:
             has = f"all its nodes together have {listed(amounts)}" if amounts else "it has no nodes"
             self.close()
             raise ScalingError(
-                f"no place for a worker that needs {self.request}",
+                f"no place for a worker that needs {listed(self.resources)}",
                 where=self.where,
                 remedy=f"{has}; ask for less, or with an autoscaler add --wait-for-nodes",
             )
 
     def close(self) -> None:
-        """End the connection to Ray if it was made here."""
-        if self._is_own:
-            self.ray.shutdown()
+        """End the connection to Ray."""
+        self.ray.shutdown()
 
     def train(
-        self,
-        folder: Path,
-        run_ids: Sequence[str],
-        signals: Signals,
-        on_event: OnEvent,
+        self, folder: Path, run_ids: Sequence[str], signals: Signals, on_event: OnEvent
     ) -> int:
-        """Train runs of a folder that holds their sweep.toml; returns the highest exit code of a
-        worker.
-
-        Workers share the runs through the folder; with several hosts each trains one run.
+        """Train runs of a folder that holds their sweep.toml, in workers that share them through
+        the folder; returns the highest exit code of a worker. Raises ScalingError where one died.
         """
-        folder, count = folder.resolve(), self.options.workers or max(1, self.slots)
-        sweep = [str(folder / "sweep.toml"), "--out", str(folder)]
-        if self.hosts == 1:
-            flags = self.options.to_cli_flags()
-            jobs = [["run", *sweep, "--workers", "1", *flags]] * min(count, len(run_ids))
-        else:
-            flags = to_cli_flags(self.options.execution, Execution()).split()
-            flags += ["--accept-changes"] if self.options.allow_changes else []
-            jobs = [["train", *sweep, *flags, "--run", run_id] for run_id in run_ids]
-        (folder / "logs").mkdir(exist_ok=True)
-        stem, began = f"ray-{time.time_ns()}", time.monotonic()
-        logs = [folder / "logs" / f"{stem}-{index}.log" for index in range(len(jobs))]
-        ended, monitor = run_files.finished_run_ids(folder), HeartbeatMonitor()
-        with ThreadPoolExecutor(count) as pool:
-            futures = [pool.submit(self._work, *job) for job in zip(jobs, logs, strict=True)]
-            next_look = 0.0
-            while not all(future.done() for future in futures):
-                time.sleep(POLL_SECONDS / 10)
-                if signals.force_quit:
-                    os._exit(exit_code(signals.received))
-                if signals.count and not self._stopping.is_set():
-                    self._stopping.set()
-                    for task in tuple(self._active):
-                        self.ray.cancel(task)
-                if time.monotonic() < next_look:
-                    continue
-                next_look = time.monotonic() + POLL_SECONDS
-                if began and time.monotonic() - began > NOTICE_SECONDS:
-                    began = 0.0
-                    if not any(path.exists() for path in logs):
-                        waiting = f"waiting for {self.request} on {self.where}"
-                        self.options.on_message(f"{waiting} (busy, or starting)")
-                for peer in peers(folder, monitor):
-                    for progress in peer.progress.runs:
-                        on_event(progress)
-                finished = run_files.finished_run_ids(folder) & set(run_ids)
-                for run_id in finished - ended:
-                    on_event(RunEndedByOtherProcess(run_id=run_id))
-                ended |= finished
-        return max(future.result() for future in futures)
-
-    def _work(self, arguments: Sequence[str], log: Path) -> int:
-        """One worker, started again when it dies with its node; returns its exit code. Raises
-        ScalingError.
-        """
-        for retries_left in reversed(range(self.options.retries + 1)):
-            if self._stopping.is_set():
-                break
-            try:
-                code = self._run(arguments, log)
-                if code in (0, RUNS_FAILED, DISK, STOPPED) or self._stopping.is_set():
-                    return code
-                reason = f"exit code {code}, {end_of_log(log)[-300:]}"
-            except self.ray.exceptions.RayTaskError as error:
-                reason, retries_left = f"it could not be started: {error.cause}", 0
-            except self.ray.exceptions.RayError as error:
-                reason = str(error)
-            reason = " ".join(reason.split())[:300]
-            if self._stopping.is_set():
-                break
-            if retries_left == 0:
-                raise ScalingError(
-                    f"a worker died: {reason}",
-                    where=self.where,
-                    remedy=f"see {log}; run again to continue",
-                )
-            self.options.on_message(f"warning: a worker died and is started again: {reason}")
-        return STOPPED
-
-    def _run(self, arguments: Sequence[str], log: Path) -> int:
-        """Run one worker, on as many nodes as it has hosts; returns the first exit code that is not
-        0. When a part of it dies, all of it does. Raises RayError.
-        """
-        from ray.util.placement_group import placement_group, remove_placement_group
-        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
-
-        group = placement_group([self.resources] * self.hosts, strategy="SPREAD")
-        custom = dict(self.resources)
-        cpus, gpus = custom.pop("CPU", 0.0), custom.pop("GPU", 0.0)
-
-        def submit(function: Callable[..., Any], host: int, *values: object) -> Any:
-            remote = self.ray.remote(
-                num_cpus=cpus,
-                num_gpus=gpus,
-                resources=custom,
-                max_retries=0,  # `_work` tries again with all parts
-                scheduling_strategy=PlacementGroupSchedulingStrategy(
-                    group, placement_group_bundle_index=host
-                ),
-            )
-            tasks.append(remote(function).remote(*values))
-            self._active.add(tasks[-1])
-            return tasks[-1]
-
-        tasks: list[Any] = []
+        folder, custom = folder.resolve(), dict(self.resources)
+        task = self.ray.remote(
+            num_cpus=custom.pop("CPU", 0.0),
+            num_gpus=custom.pop("GPU", 0.0),
+            resources=custom,
+            max_retries=self.options.retries,
+            retry_exceptions=[WorkerDied],
+            scheduling_strategy="SPREAD",
+        )(run_on_node)
+        command = ["run", str(folder / "sweep.toml"), "--out", str(folder), "--workers", "1"]
+        command += self.options.to_cli_flags()
         variables = {name: os.environ[name] for name in FLAGS if name in os.environ}
-        code, pending = 0, list[Any]()
-        try:
-            if self.hosts > 1:
-                address = self.ray.get(submit(free_address, 0))
-                arguments = [*arguments, "--coordinator", address, "--processes", str(self.hosts)]
-            for host in range(self.hosts):
-                own = ["--process", str(host)] if self.hosts > 1 else []
-                place = (self.resources, log, variables, str(Path.cwd()), __version__)
-                pending.append(submit(run_on_node, host, [*arguments, *own], *place))
-            while pending and code == 0:
-                (task,), pending = self.ray.wait(pending)
-                code = self.ray.get(task)
-            return code
-        finally:
-            for task in pending:
-                self.ray.cancel(task, force=True)
-            self._active -= set(tasks)
-            remove_placement_group(group)
+        (folder / "logs").mkdir(exist_ok=True)
+        stem, n_workers = f"ray-{time.time_ns()}", self.options.workers or max(1, self.slots)
+        logs = [folder / "logs" / f"{stem}-{i}.log" for i in range(min(n_workers, len(run_ids)))]
+        place = (variables, str(Path.cwd()), __version__)
+        pending = [task.remote(command, self.resources, log, *place) for log in logs]
+        ended, monitor = run_files.finished_run_ids(folder), HeartbeatMonitor()
+        notice, is_stopping, codes = time.monotonic() + NOTICE_SECONDS, False, [0]
+        deaths: list[str] = []
+        next_look = 0.0
+        while pending:
+            done, pending = self.ray.wait(pending, timeout=POLL_SECONDS / 10)
+            for worker in done:
+                try:
+                    codes.append(self.ray.get(worker))
+                except self.ray.exceptions.RayError as error:
+                    codes.append(STOPPED)
+                    deaths.append(str(getattr(error, "cause", error)))
+            if signals.force_quit:
+                os._exit(exit_code(signals.received))
+            if signals.count and not is_stopping:
+                is_stopping = True
+                for worker in pending:
+                    self.ray.cancel(worker)
+            if time.monotonic() < next_look:
+                continue
+            next_look = time.monotonic() + POLL_SECONDS
+            if notice and time.monotonic() > notice:
+                notice = 0.0
+                if not any(log.exists() for log in logs):
+                    waiting = f"waiting for {listed(self.resources)} on {self.where}"
+                    self.options.on_message(f"{waiting} (busy, or starting)")
+            for peer in peers(folder, monitor):
+                for progress in peer.progress.runs:
+                    on_event(progress)
+            finished = run_files.finished_run_ids(folder) & set(run_ids)
+            for run_id in finished - ended:
+                on_event(RunEndedByOtherProcess(run_id=run_id))
+            ended |= finished
+        if deaths and not is_stopping:
+            raise ScalingError(
+                f"a worker died: {' '.join(deaths[0].split())[:300]}",
+                where=self.where,
+                remedy=f"see {folder}/logs/{stem}-*.log; run again to continue",
+            )
+        return max(codes)
 
 
-def connect(ray: Any, address: str | None) -> tuple[str, bool]:
-    """Join or start a cluster without a word on stdout; returns its name, and whether the
-    connection was made here.
+def connect(ray: Any, address: str | None) -> str:
+    """Join a cluster without a word on stdout; returns its name.
 
     Signal handlers stay as they are. Raises ScalingError where there is no cluster at the address.
     """
@@ -328,12 +255,6 @@ def connect(ray: Any, address: str | None) -> tuple[str, bool]:
     ray._private.worker.print_to_stdstream = lambda data, **_: logger.info(
         "%s", "\n".join(data["lines"])
     )
-
-    def name() -> str:
-        return f"the Ray cluster at {ray.get_runtime_context().gcs_address}"
-
-    if ray.is_initialized():
-        return name(), False
     asked = address or os.environ.get("RAY_ADDRESS") or "auto"
     if asked.startswith("ray://"):
         raise ScalingError(
@@ -344,43 +265,18 @@ def connect(ray: Any, address: str | None) -> tuple[str, bool]:
     before = signal.getsignal(signal.SIGTERM)
     try:
         if ":" in asked:  # Ray itself would try for many minutes
-            _probe(asked)
-        if asked == "local" or (asked == "auto" and not _is_started()):
-            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-            ray.init(
-                "local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **QUIET
-            )
-            return "a Ray of its own on this machine", True
-        # "auto" would also join what another program has started for itself
-        ray.init(None if asked == "auto" else asked, **QUIET)
-        return name(), True
+            host, _, port = asked.rpartition(":")
+            socket.create_connection((host.strip("[]"), int(port)), PROBE_SECONDS).close()
+        ray.init(asked, ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
+        return f"the Ray cluster at {ray.get_runtime_context().gcs_address}"
     except (OSError, RuntimeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error).partition("\n")[0][:200]
         raise ScalingError(
             f"cannot be reached: {reason}",
             where=f"Ray at {asked}",
-            remedy="start one with `ray start --head`, or leave RAY_ADDRESS unset to start one "
-            "here",
+            remedy="start one with `ray start --head`, or name it with --ray-address",
         ) from error
     finally:
         if threading.current_thread() is threading.main_thread():
             # Ray sets a handler that exits without saving
             signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
-
-
-def _probe(address: str) -> None:
-    """Connect to HOST:PORT once. Raises OSError, ValueError."""
-    host, _, port = address.rpartition(":")
-    socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_SECONDS).close()
-
-
-def _is_started() -> bool:
-    """Whether this machine belongs to a cluster that `ray start` began and that still answers;
-    `ray.init` looks into the same file.
-    """
-    folder = Path(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp")
-    try:
-        _probe((folder / "ray" / "ray_current_cluster").read_text(encoding="utf-8").strip())
-    except (OSError, ValueError):
-        return False
-    return True

@@ -231,9 +231,11 @@ class SweepTrainer:
             self.began = self.began or time.monotonic()
             display = stack.enter_context(options.monitor(folder.path, plan, chosen))
 
-            def on_event(event: RunEvent) -> None:
+            def show(event: RunEvent) -> None:
                 display(event)
                 options.on_event(event)
+
+            on_event: OnEvent = show
 
             if not chosen:
                 end = SessionEnd()
@@ -248,12 +250,12 @@ class SweepTrainer:
                     start = partial(SimulatedWorker, folder)
                 left, max_seconds = options.max_flops, options.max_seconds
                 with contextlib.ExitStack() as tracked:
-                    if options.trackers:
-                        from scaling.execute.tracking import LiveTrackers
+                    for kind in dict.fromkeys(options.trackers):
+                        from scaling.execute.tracking import track
 
-                        kinds, name = options.trackers, plan.sweep.name
-                        trackers = LiveTrackers(kinds, folder.path, name, chosen, on_event, signals)
-                        on_event = tracked.enter_context(trackers).handle
+                        on_event = tracked.enter_context(
+                            track(kind, folder.path, on_event, signals)
+                        )
                     end = Coordinator(
                         folder=folder,
                         plan=plan,

@@ -6,14 +6,13 @@ from __future__ import annotations
 
 import functools
 import importlib
-import math
 import os
 import queue
 import re
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -54,7 +53,6 @@ class TrainRequest:
         notes: what to record about it in the rows' metadata.
         lease: the name of the file under which the runs are claimed; published only while it is
             there.
-        send_metrics: send an event for each measurement, for trackers.
         allow_changes: go on from a checkpoint that was written under other conditions.
         profile: a folder for a trace of some steps.
     """
@@ -65,7 +63,6 @@ class TrainRequest:
     notes: Mapping[str, Any] = field(default_factory=dict)
     allow_changes: bool = False
     lease: str | None = None
-    send_metrics: bool = False
     keep_weights: bool = False
     profile: str | None = None
 
@@ -149,7 +146,7 @@ def train_group(
     A diverged run is published with its reason in failures/. Branches whose checkpoint is written
     are announced as `Branched`: any worker may train them.
     """
-    from scaling.train import checkpointing, distributed, fingerprint, saved_params, trainer
+    from scaling.train import checkpoint_files, distributed, fingerprint, saved_params, trainer
 
     group, execution = request.group, request.execution
     finished = {run.run_id for run in group.runs if folder.is_finished(run.run_id)}
@@ -169,11 +166,6 @@ def train_group(
             pending.remove(run_id)
         on_event(events.Branched(run_id=first, run_ids=run_ids))
 
-    def on_eval(run: RunConfig, measurements: Sequence[rows.Measurement]) -> None:
-        finite = tuple(row for row in measurements if math.isfinite(row.value))
-        if request.send_metrics and finite:
-            on_event(events.Measured(run_id=run.run_id, rows=finite))
-
     def on_run_end(run: RunConfig, params: Any) -> None:
         if request.keep_weights:
             saved_params.save_params(folder.path_of("weights", run.run_id), run, params)
@@ -186,7 +178,7 @@ def train_group(
         ),
         execution,
         should_stop=should_stop,
-        callbacks=trainer.Callbacks(on_progress, on_branch_saved, on_eval, on_run_end),
+        callbacks=trainer.Callbacks(on_progress, on_branch_saved, on_run_end),
         allow_changes=request.allow_changes,
         profile=Path(request.profile) if request.profile else None,
     )
@@ -206,7 +198,7 @@ def train_group(
                 kinds[run.run_id] = ended.event
                 on_event(ended)
     if "stopped" not in kinds.values():
-        checkpointing.discard(folder.path_of("checkpoint", group.name), execution)
+        checkpoint_files.discard(folder.path_of("checkpoint", group.name))
     return kinds
 
 

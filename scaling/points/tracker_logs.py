@@ -63,18 +63,6 @@ def _wandb(path: Path) -> dict[str, Any]:
     return row
 
 
-def wandb_history(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(step, values by name) of each row of an offline run's history."""
-    for record in _wandb_records(path):
-        if record.WhichOneof("record_type") == "history":
-            yield int(record.history.step.num), _values(record.history.item)
-
-
-def wandb_ended(path: Path) -> bool:
-    """Whether an offline run's file holds the record of its end."""
-    return any(record.WhichOneof("record_type") == "exit" for record in _wandb_records(path))
-
-
 def _values(items: Iterable[Any]) -> dict[str, Any]:
     """Numbers and texts by dotted names; lists, switches and what is absent are left out."""
     values: dict[str, Any] = {}

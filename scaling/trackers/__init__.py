@@ -1,7 +1,7 @@
-"""Runs in experiment trackers: W&B, TensorBoard and MLflow, while a sweep trains (`scaling run
---track`) and afterwards from its rows (`scaling results export`).
+"""Finished runs in experiment trackers: W&B, TensorBoard and MLflow, as each run of a sweep ends
+(`scaling run --track`) or afterwards (`scaling results export`).
 
-Optional: the rows in Parquet are the truth.
+Optional: the rows in Parquet are the truth, and each run is logged once, from its rows.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ def open_tracker(kind: str, out: str) -> Tracker:
     package, which takes seconds.
     """
     if kind == "wandb":
-        from scaling.trackers.wandb_log import WandBLog, wandb_mode
+        from scaling.trackers.wandb_log import log_wandb, wandb_mode
 
-        return partial(WandBLog, Path(out), wandb_mode())
+        return partial(log_wandb, Path(out), wandb_mode())
     if kind == "tensorboard":
-        from scaling.trackers.tensorboard_log import TensorBoardLog
+        from scaling.trackers.tensorboard_log import log_tensorboard
 
-        return partial(TensorBoardLog, Path(out))
+        return partial(log_tensorboard, Path(out))
     from scaling.trackers.mlflow_log import open_mlflow
 
     return open_mlflow(out)

@@ -1,9 +1,11 @@
-"""A finished sweep into a tracker, from its rows; done again, it adds only what is not there yet,
-as far as the tracker takes it.
+"""Finished runs into a tracker, from their rows; done again, it adds only the runs that are not
+there yet.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,9 +14,8 @@ from typing import Any
 
 from scaling.errors import ScalingError
 from scaling.store import run_files
-from scaling.store.rows import DIVERGED
-from scaling.trackers import open_tracker
-from scaling.trackers.run_log import read_points
+from scaling.trackers import default_out, open_tracker
+from scaling.trackers.run_log import read_run_log
 
 
 def export(
@@ -23,33 +24,24 @@ def export(
     """Log every run of a results folder to a tracker of a `kind`; returns counts of runs and
     numbers.
 
-    Numbers at a step that the tracker is beyond are counted as refused: W&B's history only goes
-    forward. Raises ScalingError where there is nothing to export, or the tracker refuses.
+    Raises ScalingError where there is nothing to export, or the tracker refuses.
     """
     rows = run_files.load(folder)
     for corrupt in rows.attrs["corrupt"]:
         on_message(f"warning: not exported: {corrupt}")
-    now, n_numbers, n_written, n_refused = time.time(), 0, 0, 0
+    now, n_written, n_numbers = time.time(), 0, 0
     with _errors_name(kind, out):
         tracker = open_tracker(kind, out)
     for _, group in rows.groupby("run_id", sort=True):
-        info, points = read_points(group, now)
+        run = read_run_log(group, now)
         with _errors_name(kind, out):
-            log = tracker(info)
-            added = log.add(points)
-            log.end("diverged" if (group["metric"] == DIVERGED).any() else "done", points)
-        n_numbers, n_written = n_numbers + added, n_written + (added > 0)
-        n_refused += log.refused
-    if n_refused:
-        on_message(
-            f"warning: {kind} does not take {n_refused} numbers: they belong to steps before the "
-            "last that it has of their run"
-        )
+            if tracker(run):
+                n_written += 1
+                n_numbers += sum(len(point.values) for point in run.points)
     return {
         "runs": int(rows["run_id"].nunique()),
         "runs_written": n_written,
         "numbers_written": n_numbers,
-        "numbers_refused": n_refused,
         "to": kind,
         "out": out,
     }
@@ -69,3 +61,21 @@ def _errors_name(kind: str, out: str) -> Iterator[None]:
             where=out,
             remedy="fix that and export again: it goes on where it stopped",
         ) from error
+
+
+def main() -> None:
+    """The process that logs the runs of a sweep in training: its arguments are the folder and the
+    kind of tracker, and each line that comes in is a run that has ended.
+
+    The libraries start threads, servers and network connections, and may hang; a process of its
+    own can be given up.
+    """
+    os.dup2(2, 1)  # whatever a library prints
+    folder, kind = Path(sys.argv[1]), sys.argv[2]
+    tracker = open_tracker(kind, default_out(folder, kind))
+    for line in sys.stdin:
+        tracker(read_run_log(run_files.read_run(folder, line.strip()), time.time()))
+
+
+if __name__ == "__main__":
+    main()

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-from scaling.store.rows import EndKind
-from scaling.trackers.run_log import Point, RunInfo, RunLog, Tracker
+from scaling.trackers.run_log import RunLog, Tracker
 
 TAG = "scaling.run_id"
-ENDINGS = {"done": "FINISHED", "diverged": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
 MAX_PARAMS, MAX_METRICS = 100, 1000  # that MLflow takes in one request
 SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -31,8 +27,8 @@ def tracking_uri(out: str) -> str:
 
 
 def open_mlflow(out: str) -> Tracker:
-    """A tracking server or database by its URI, or a folder of files: the run of an id, or a new
-    one.
+    """A tracking server or database by its URI, or a folder of files. A run that was logged in part
+    is logged anew.
 
     MLflow calls its folders of files outdated and opens one only where a variable allows it; it is
     set here, for a folder needs no server.
@@ -43,6 +39,7 @@ def open_mlflow(out: str) -> Tracker:
     if uri.startswith("file:"):
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
     from mlflow import MlflowClient
+    from mlflow.entities import Metric, Param
     from mlflow.exceptions import MlflowException
 
     client = MlflowClient(tracking_uri=uri)
@@ -57,54 +54,25 @@ def open_mlflow(out: str) -> Tracker:
                 raise
             return str(experiment.experiment_id)
 
-    def open_run(run: RunInfo) -> MLflowLog:
+    def log_mlflow(run: RunLog) -> bool:
         experiment, tag = experiment_of(run.sweep), f"tags.`{TAG}` = '{run.run_id}'"
-        known = client.search_runs([experiment], filter_string=tag, max_results=1)
-        return MLflowLog(client, experiment, run, known[0] if known else None)
-
-    return open_run
-
-
-class MLflowLog(RunLog):
-    """One run in MLflow, made (or opened again) when there is something to write."""
-
-    def __init__(self, client: Any, experiment: str, run: RunInfo, known: Any) -> None:
-        super().__init__(run)
-        self._client, self._experiment, self._is_open = client, experiment, False
-        self._mlflow_id: str = known.info.run_id if known is not None else ""
-        for name in known.data.metrics if known is not None else ():
-            entries = client.get_metric_history(self._mlflow_id, name)
-            self.steps[name] = {entry.step for entry in entries}
-
-    def write(self, point: Point) -> bool:
-        """One metric for each name."""
-        from mlflow.entities import Metric
-
-        if not self._is_open:
-            self._open()
-        when = int(point.when * 1000)
-        metrics = [Metric(name, value, when, point.step) for name, value in point.values.items()]
+        for known in client.search_runs([experiment], filter_string=tag):
+            if known.info.status == "FINISHED":
+                return False
+            client.delete_run(known.info.run_id)
+        tags = {TAG: run.run_id, "scaling.sweep": run.sweep, "scaling.status": run.status}
+        run_id = client.create_run(experiment, run_name=run.run_id, tags=tags).info.run_id
+        params = [Param(name, str(value)) for name, value in run.settings.items()]
+        metrics = [
+            Metric(name, value, int(point.when * 1000), point.step)
+            for point in run.points
+            for name, value in point.values.items()
+        ]
+        for first in range(0, len(params), MAX_PARAMS):
+            client.log_batch(run_id, params=params[first : first + MAX_PARAMS])
         for first in range(0, len(metrics), MAX_METRICS):
-            chunk = metrics[first : first + MAX_METRICS]
-            self._client.log_batch(self._mlflow_id, metrics=chunk)
+            client.log_batch(run_id, metrics=metrics[first : first + MAX_METRICS])
+        client.set_terminated(run_id, "FINISHED")
         return True
 
-    def _open(self) -> None:
-        from mlflow.entities import Param
-
-        self._is_open = True
-        if self._mlflow_id:
-            self._client.update_run(self._mlflow_id, status="RUNNING")
-            return
-        tags = {TAG: self.run.run_id, "scaling.sweep": self.run.sweep}
-        created = self._client.create_run(self._experiment, run_name=self.run.run_id, tags=tags)
-        self._mlflow_id = created.info.run_id
-        params = [Param(name, str(value)) for name, value in self.run.settings.items()]
-        for first in range(0, len(params), MAX_PARAMS):
-            self._client.log_batch(self._mlflow_id, params=params[first : first + MAX_PARAMS])
-
-    def end(self, status: EndKind, points: Iterable[Point] = ()) -> None:
-        """How it ended, where anything was written."""
-        if self._is_open:
-            self._client.set_tag(self._mlflow_id, "scaling.status", status)
-            self._client.set_terminated(self._mlflow_id, ENDINGS[status])
+    return log_mlflow

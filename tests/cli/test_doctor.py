@@ -44,9 +44,9 @@ def test_doctor_prints_json_and_tables(healthy, tmp_path):
     }
     assert not (tmp_path / "cache").exists()
     page = StringIO()
-    Console(file=page, width=120).print(doctor.render(healthy))
-    assert "2 x cpu (cpu)" in page.getvalue()
-    assert "made when needed" in page.getvalue()
+    Console(file=page, width=1000).print(doctor.render(healthy))
+    assert "platform cpu, kind cpu; platform cpu, kind cpu" in page.getvalue()
+    assert "exists False, writable True" in page.getvalue()
 
 
 @pytest.mark.slow

@@ -60,19 +60,6 @@ def test_a_sweep_on_ray_is_stopped_with_its_state_and_ends_with_the_bits_of_a_lo
     assert numbers(out).equals(numbers(want))
 
 
-@NEEDS_RAY
-@pytest.mark.exhaustive
-def test_two_hosts_train_each_run_together(tmp_path, monkeypatch):
-    monkeypatch.delenv("XLA_FLAGS", raising=False)
-    path, out = tmp_path / "tiny.toml", tmp_path / "out"
-    path.write_text(dump_sweep(tiny()))
-    with nodes(2) as (cluster, _):
-        process = run_on(cluster, path, out, "--hosts", 2, "--mesh", "data=2")
-        said, _ = process.communicate()
-    assert process.returncode == 0, said
-    assert status(out)["counts"]["done"] == 4
-
-
 @pytest.mark.exhaustive
 @NEEDS_RAY
 def test_a_sweep_whose_node_dies_ends_with_the_bits_of_a_local_run(tmp_path, monkeypatch):
@@ -88,7 +75,6 @@ def test_a_sweep_whose_node_dies_ends_with_the_bits_of_a_local_run(tmp_path, mon
         cluster.remove_node(lost, allow_graceful=False)
         said, _ = process.communicate()
     assert process.returncode == 0, said
-    assert "a worker died and is started again" in said
     assert numbers(out).equals(numbers(want))
     assert status(out)["counts"]["done"] == 4
 

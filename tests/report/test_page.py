@@ -114,8 +114,8 @@ def test_all_parts_are_written_and_no_half_file_is_left(folder):
         for kind in ("svg", "pdf", "png", "csv")
     }
     listed = (
-        "predictions smaller approaches parameters laws laws-compared kaplan holdout exclusions "
-        "failures runs provenance training-origin"
+        "predictions smaller approaches parameters laws laws-compared holdout exclusions "
+        "over-frontier failures runs provenance training-origin"
     )
     expected |= {f"tables/{name}.{kind}" for name in listed.split() for kind in ("csv", "tex")} | {
         "index.html",

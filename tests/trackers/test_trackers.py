@@ -1,11 +1,10 @@
-"""Trackers hold what the rows hold, each number once, after any number of sessions."""
+"""Trackers hold what the rows hold, each number once."""
 
 import json
 import signal
 import sys
-import threading
 import time
-from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,17 +15,16 @@ from scaling.execute import events, tracking
 from scaling.execute.local import LocalWorker
 from scaling.execute.signals import Signals
 from scaling.execute.simulated import simulate
-from scaling.execute.tracking import LiveTrackers
+from scaling.execute.tracking import track
 from scaling.plan import plan
 from scaling.points.tracker_logs import _records
 from scaling.store import rows, run_files
-from scaling.store.rows import Measurement, Provenance
+from scaling.store.rows import Provenance
 from scaling.tasks import open_task, resolve
 from scaling.trackers import TRACKERS, open_tracker
 from scaling.trackers.export import export
 from scaling.trackers.mlflow_log import tracking_uri
-from scaling.trackers.process import Recorder
-from scaling.trackers.run_log import Point, RunUpdate, points_of, run_info, series_name
+from scaling.trackers.run_log import read_run_log, series_name
 from tests.command_line import scaling
 from tests.sweep_files import tiny
 
@@ -163,140 +161,78 @@ def test_tracker_gets_every_row_of_a_folder_once(kind, folder, runs, tmp_path):
 
 
 @pytest.mark.parametrize("kind", TRACKERS)
-def test_resumed_run_logs_no_step_twice(kind, runs, tmp_path):
+def test_run_that_was_logged_in_part_is_logged_whole_and_once(
+    kind, folder, runs, tmp_path, monkeypatch
+):
     pytest.importorskip(kind)
-    planned, out = runs[0], str(tmp_path / kind)
-    rows = simulate(planned.run).measured
-    steps = sorted({row.step for row in rows})
-
-    info = run_info("tiny", planned.run)
-
-    def session(*updates):
-        recorder = Recorder(tmp_path / "sweep", open_tracker(kind, out))
-        for update in updates:
-            recorder.handle(update)
-        recorder.close()
-
-    def progress(step):
-        return RunUpdate(info, (Point(step, {"progress/loss": 3.0}, time.time()),))
-
-    def measured(step):
-        at_step = [row for row in rows if row.step == step]
-        return RunUpdate(info, points_of(planned.run, at_step, time.time()))
-
-    session(measured(steps[0]), progress(steps[1] + 2), progress(steps[1] + 4))
-    publish(tmp_path / "sweep", planned)
-    session(
-        measured(steps[0]),
-        progress(steps[1] + 3),
-        progress(steps[1] + 6),
-        measured(steps[2]),
-        RunUpdate(info, status="done"),
-    )
-    series, _ = read(kind, out, planned.run_id)
-    assert series["progress/loss"] == [(steps[1] + more, 3.0) for more in (2, 4, 6)]
-    expected = written(rows)
-    for name, points in expected.items():
-        late = [
-            point for point in points if kind == "wandb" and point[0] == steps[1]
-        ]  # its history goes forward only
-        assert sorted(series[name]) == [point for point in points if point not in late]
-    files, said = sorted(Path(out).rglob("*")), []
-    done = export(tmp_path / "sweep", kind, out, said.append)
-    assert (done["numbers_written"], done["runs_written"], sorted(Path(out).rglob("*"))) == (
-        0,
-        0,
-        files,
-    )
-    late = sum(row.step == steps[1] for row in rows) + len(CLOCKS) if kind == "wandb" else 0
-    assert done["numbers_refused"] == late
-    assert said == (
-        [
-            f"warning: wandb does not take {late} numbers: they belong to steps before the last "
-            "that it has of their run"
-        ]
-        if late
-        else []
+    out, run_id = str(tmp_path / kind), runs[0].run_id
+    run = read_run_log(run_files.read_run(folder, run_id), time.time())
+    part = replace(run, points=run.points[:1])
+    with monkeypatch.context() as patch:
+        cut_short(kind, patch)
+        with pytest.raises(InterruptedError):
+            open_tracker(kind, out)(part)
+    done = export(folder, kind, out)
+    assert (done["runs_written"], export(folder, kind, out)["runs_written"]) == (2, 0)
+    series, _ = read(kind, out, run_id)
+    assert {name: values for name, values in series.items() if name not in CLOCKS} == written(
+        simulate(runs[0].run).measured
     )
 
 
-@contextmanager
-def halted(live):
-    """The process of the trackers stands still, as one that hangs or is very slow."""
-    live.process.process.send_signal(signal.SIGSTOP)
-    yield
-    live.process.process.send_signal(signal.SIGCONT)
+def cut_short(kind, patch):
+    """The tracker is killed after its numbers, before it says that the run is whole."""
+
+    def killed(*_):
+        raise InterruptedError
+
+    if kind == "tensorboard":
+        patch.setattr(Path, "rename", killed)
+    elif kind == "wandb":
+        patch.setattr(Path, "touch", killed)
+    else:
+        from mlflow import MlflowClient
+
+        patch.setattr(MlflowClient, "set_terminated", killed)
 
 
 def warnings_of(seen):
     return [event.message for event in seen if isinstance(event, events.RunWarning)]
 
 
-def test_failing_tracker_warns_once_and_delays_nothing(runs, tmp_path, monkeypatch):
-    """A process that does not read gets more than a pipe holds; it fails, and says so late."""
+def test_failing_tracker_warns_once_and_delays_nothing(folder, runs, monkeypatch):
     pytest.importorskip("tensorboard")
-    folder, seen, read_events = tmp_path / "sweep", [], LocalWorker.events
-
-    def events_late(worker):
-        worker.process.wait()
-        time.sleep(0.3)
-        yield from read_events(worker)
-
-    monkeypatch.setattr(LocalWorker, "events", events_late)
     monkeypatch.setattr(tracking, "CLOSING_SECONDS", 900.0)
-    folder.mkdir()
     (folder / "tracking").write_text("a file in its way")
-    row = Measurement(1, "val", "loss", 3.0)
-    with LiveTrackers(["tensorboard"], folder, "tiny", runs, seen.append) as live:
-
-        def send():
-            for _ in range(4000):
-                live.handle(events.Measured(run_id=runs[0].run_id, rows=(row,)))
-
-        with halted(live):
-            sending = threading.Thread(target=send, daemon=True)
-            sending.start()
-            sending.join(600)
-            assert not sending.is_alive()
-    warnings = warnings_of(seen)
-    assert len(warnings) == 1
-    assert warnings[0].startswith("tensorboard logs no more (")
-    assert "Error" in warnings[0]
-    assert f"scaling results export {folder} --to tensorboard" in warnings[0]
-    assert len(seen) == 4001
-
-
-def test_dropped_points_of_a_full_queue_are_reported_once(runs, tmp_path, monkeypatch):
-    pytest.importorskip("tensorboard")
-    monkeypatch.setattr(tracking, "MAX_WAITING", 5)
-    monkeypatch.setattr(tracking, "CLOSING_SECONDS", 900.0)
-    seen, row = [], Measurement(1, "val", "loss", 3.0)
-    with LiveTrackers(["tensorboard"], tmp_path, "tiny", runs, seen.append) as live, halted(live):
-        measured = events.Measured(run_id=runs[0].run_id, rows=(row,))
-        for _ in range(4000):
-            live.handle(measured)
-        left_out = live._left_out
+    seen, ended = [], events.RunEnded(event="done", run_id=runs[0].run_id)
+    with Signals() as signals, track("tensorboard", folder, seen.append, signals) as handle:
+        for _ in range(20_000):  # more than a pipe holds
+            handle(ended)
     (warning,) = warnings_of(seen)
-    assert 0 < left_out < 4000
-    assert f"{left_out} updates did not fit its queue" in warning
-    assert f"scaling results export {tmp_path} --to tensorboard" in warning
+    assert "tensorboard lacks runs (NotADirectoryError: " in warning
+    assert f"scaling results export {folder} --to tensorboard" in warning
+    assert len(seen) == 20_001
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_first_signal_shortens_the_flush_and_a_second_ends_it(times, runs, tmp_path, monkeypatch):
+def test_first_signal_shortens_the_wait_and_a_second_ends_it(times, tmp_path, monkeypatch):
     monkeypatch.setattr(tracking, "CLOSING_SECONDS", 1e9)
     if times == 2:
         monkeypatch.setattr(tracking, "STOPPING_SECONDS", 1e9)
-    seen = []
-    with (
-        Signals() as signals,
-        LiveTrackers(["tensorboard"], tmp_path, "tiny", runs, seen.append, signals) as live,
-    ):
+    processes, seen = [], []
+
+    class Hanging(LocalWorker):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            self.process.send_signal(signal.SIGSTOP)
+            processes.append(self.process)
+
+    monkeypatch.setattr(tracking, "LocalWorker", Hanging)
+    with Signals() as signals, track("tensorboard", tmp_path, seen.append, signals):
         for _ in range(times):
             signal.raise_signal(signal.SIGINT)
-        live.process.process.send_signal(signal.SIGSTOP)
     assert "still busy" in warnings_of(seen)[0]
-    assert live.process.process.returncode == -signal.SIGKILL
+    assert processes[0].returncode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize(
@@ -327,7 +263,7 @@ def test_tracker_error_is_an_error_of_the_export(folder, tmp_path):
 
 def test_our_own_bug_is_not_reported_as_the_trackers(folder, tmp_path, monkeypatch):
     pytest.importorskip("tensorboard")
-    monkeypatch.setattr("scaling.trackers.export.read_points", lambda *_: {}["ours"])
+    monkeypatch.setattr("scaling.trackers.export.read_run_log", lambda *_: {}["ours"])
     with pytest.raises(KeyError, match="ours"):
         export(folder, "tensorboard", str(tmp_path / "boards"))
 

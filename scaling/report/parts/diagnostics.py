@@ -1,5 +1,5 @@
 """What checks a fit, as tables and figures: forecasts against measurements, hold-out, seed noise,
-runs above the law, loss-curve collapse.
+runs above the law.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scaling.fit.result import FitResult
-from scaling.formatting import format_count, format_flops
-from scaling.render.figure import Axis, Band, ColorScale, Figure, Line, Markers, Trace
+from scaling.formatting import format_flops
+from scaling.render.figure import Axis, Band, Figure, Line, Markers, Trace
 from scaling.render.table import Table, number, pairs, record_table
 from scaling.report.parts.drawing import answer_curve, answer_name, n_axis
 
@@ -28,7 +28,7 @@ HOLDOUT_SHOWN = 300
 
 def check_tables(fit: FitResult) -> list[Table | None]:
     """The diagnostics that the page and the terminal show."""
-    return [noise(fit), above(fit), minima(fit), rollout(fit), flagged(fit)]
+    return [noise(fit), above(fit), minima(fit), flagged(fit)]
 
 
 def forecasts(checked: Sequence[CheckedForecast]) -> Table | None:
@@ -120,59 +120,23 @@ def above(fit: FitResult) -> Table | None:
 
 def over_frontier(fit: FitResult, law: FittedLaw | None) -> Table | None:
     """How far the best run of each budget lies above L*(C) as the fit answers."""
-    gaps = fit.frontier_gap
-    flops = np.array([gap.flops for gap in gaps or ()])
+    isoflop = fit.approaches.get("isoflop")
+    budgets = [each for each in isoflop.minima if each.loss] if isoflop else []
+    flops = np.array([each.flops for each in budgets])
     best = answer_curve(law, "loss_star", flops) if len(flops) else None
-    if not gaps or law is None or best is None or not np.isfinite(best.value).all():
+    if law is None or best is None or not np.isfinite(best.value).all():
         return None
-    rows = [
-        {
-            "C": gap.flops,
-            "N of the best run": gap.n_params,
-            "its loss": gap.loss,
-            "L*(C)": loss,
-            "excess": gap.loss / loss - 1,
-        }
-        for gap, loss in zip(gaps, best.value.tolist(), strict=True)
-    ]
+    rows = []
+    for budget, optimal in zip(budgets, best.value.tolist(), strict=True):
+        loss, n = min(zip(budget.loss or [], budget.n_params or [], strict=True))
+        cells = {"C": budget.flops, "N of the best run": n, "its loss": loss}
+        rows.append({**cells, "L*(C)": optimal, "excess": loss / optimal - 1})
     caption = (
         f"L*(C) by {answer_name(law)}. Far above it, no size of that budget was well tuned or "
         "well chosen."
     )
     title, count = "Best runs over the frontier", ("N of the best run",)
     return record_table("over-frontier", title, rows, caption, count=count)
-
-
-def collapse(fit: FitResult) -> Figure | None:
-    """The normalised loss curves of the best run of each budget."""
-    result = fit.loss_curve_collapse
-    if not result:
-        return None
-    sizes = [curve.n_params for curve in result.curves]
-    ramp = ColorScale.of(sizes)
-    traces: list[Trace] = [
-        Line(
-            result.shares,
-            curve.y,
-            "",
-            ramp.at(curve.n_params),
-            "dot" if curve.flagged else "solid",
-            1.8,
-            f"{format_count(curve.n_params)} parameters, {100 * (curve.deviation or 0):+.1f} % "
-            f"off, run {curve.run_id}",
-        )
-        for curve in result.curves
-    ]
-    traces.append(Line(result.shares, result.median, "median", "ink", "dash", 1.4))
-    caption = (
-        f"(L - E) / (final L - E) of the best run of each budget before the cooldown, with the "
-        f"law's E = {result.floor or 0.0:.3g}. If all sizes are tuned equally well the curves "
-        "coincide. Dashed: their median."
-    )
-    if any(curve.flagged for curve in result.curves):
-        caption += " Dotted curves lie off even then."
-    axes = Axis("share of the run", True), Axis("normalised loss", True)
-    return Figure("collapse", "Loss-curve collapse", caption, *axes, traces, ramp)
 
 
 def flagged(fit: FitResult) -> Table | None:
@@ -209,26 +173,6 @@ def minima(fit: FitResult) -> Table | None:
     columns |= {f"params.{name}": name for name in varying}
     title, number = "Local minima that the starts ended in", ("objective", *varying)
     return record_table("minima", title, starts.minima[:8], columns=columns, number=number)
-
-
-def rollout(fit: FitResult) -> Table | None:
-    """Each size predicted from the smaller ones."""
-    columns = {
-        "n_params": "size N",
-        "n_train": "runs fitted",
-        "mean_abs_rel_error": "mean error",
-        "bias": "bias",
-        "covered": "inside",
-    }
-    return record_table(
-        "rollout",
-        "Rollout: each size from the smaller ones",
-        fit.rollout,
-        columns=columns,
-        count=("size N",),
-        percent=("mean error",),
-        short=("inside",),
-    )
 
 
 def holdout(fit: FitResult) -> Table | None:
