@@ -167,7 +167,7 @@ def figures(curves: Sequence[PositionCurve]) -> Iterator[Figure]:
         "E + A T^-g, fitted to each size by itself."
     )
     axes = Axis("tokens before the predicted one, T", log=True), Axis("loss, nats")
-    yield Figure("context", "Loss by position", caption, *axes, traces, ramp, "wide")
+    yield Figure("context", "Loss by position", caption, *axes, traces, ramp)
 
 
 def table(curves: Sequence[PositionCurve]) -> Table | None:
