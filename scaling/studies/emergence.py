@@ -177,108 +177,13 @@ def figures(study: EmergenceStudy) -> Iterator[Figure]:
         "The same checkpoints under each metric, scaled from its value at the smallest size (0) to "
         "that at the largest (1). Lines join medians over seeds, points are runs."
     )
-<<<<<<< HEAD
     title, x = "One ladder, several metrics", Axis("parameters N", log=True, unit="count")
-    yield Figure("emergence", title, caption, x, Axis("share of the change"), traces, size="wide")
+    yield Figure("emergence", title, caption, x, Axis("share of the change"), traces)
 
 
 def table(study: EmergenceStudy) -> Table | None:
     """Exact match and what it is made of, by size."""
     by_size = study.final.groupby("n").agg(
-=======
-    title, y = "One ladder, several metrics", Axis("share of the change")
-    yield Figure("emergence-metrics", title, caption, N_AXIS, y, traces)
-    sigmoid, power_law = (fit.formula for fit in study.curve_fits)
-    caption = f"{sigmoid} and {power_law} by least squares on all runs, two free parameters each."
-    traces = [
-        Line(fit.x, np.clip(fit.y, 0.0, 1.3), f"{fit.name}, RSS {number(fit.rss, 3)}", colour)
-        for colour, fit in enumerate(study.curve_fits)
-    ]
-    traces.append(Markers(n, match, "runs", "ink", "circle", 6))
-    yield Figure("emergence-fits", "Sigmoid or power law", caption, N_AXIS, MATCH_AXIS, traces)
-    yield _seeds(study)
-    power, product, measured = points[["power", "product", "exact_match"]].to_numpy(float).T
-    traces = [
-        Line([0, 1], [0, 1], "predicted = measured", "muted", "dash", 1.5),
-        Markers(power, measured, "(mean token accuracy)^digits", 1, "open", 6),
-        Markers(product, measured, "product of per-position accuracies", 0, "circle", 6),
-    ]
-    caption = (
-        "Every checkpoint of every run: its exact match against two predictions from single digits."
-    )
-    title, x = "Exact match from single digits", Axis("predicted")
-    yield Figure("emergence-product", title, caption, x, MATCH_AXIS, traces)
-    ramp, curve, traces = ColorScale.of(points["n"].to_numpy()), study.likelihood_curve, []
-    for size, of_size in points.groupby("n"):
-        nll, of_runs = of_size[["nll", "exact_match"]].to_numpy(float).T
-        traces.append(Markers(nll, of_runs, "", ramp.at(size), "circle", 6))
-    grid = np.linspace(0.0, float(points["nll"].max()), 80)
-    answer = np.exp(-int(final["digits"].iloc[0]) * grid)
-    traces += [
-        Line(curve.x, curve.y, f"falling curve, R2 {curve.r2:.3f}", "ink", "solid", 1.5),
-        Line(grid, answer, "exp(-nats of the answer)", "muted", "dash", 1.5),
-    ]
-    caption = (
-        "All checkpoints along training. Where they share one curve, exact match is a function of "
-        "log-likelihood; its bend is the metric's and the same for every size."
-    )
-    x = Axis("negative log-likelihood, nats per digit")
-    yield Figure("emergence-training", "Along training", caption, x, MATCH_AXIS, traces, ramp)
-
-
-def _seeds(study: EmergenceStudy) -> Figure:
-    """Exact match for each size, its seeds next to each other."""
-    final, seeds = study.final, study.threshold
-    by_size = final.groupby("n")
-    last = by_size["n"].transform("size") - 1
-    offset = (2 * by_size.cumcount() / last.clip(1) - 1).where(last > 0, 0.0)
-    spread = final.assign(x=final["n"] * np.exp(SPREAD * offset))
-    is_threshold, label = spread["n"] == seeds.n, f"threshold, {len(seeds.values)} seeds"
-    traces: list[Trace] = []
-    for of_kind, look in (
-        (spread[is_threshold], Markers([], [], label, 1, "diamond", 9)),
-        (spread[~is_threshold], Markers([], [], "other sizes", 0, "circle", 6)),
-    ):
-        x, y = of_kind[["x", "exact_match"]].to_numpy(float).T
-        traces.append(replace(look, x=x, y=y))
-    bimodality = "the seeds do not differ"
-    if np.isfinite(seeds.sarle):
-        uniform = f"(two points 1, uniform {sharpness.UNIFORM_SARLE:.2f})"
-        bimodality = f"Sarle's coefficient is {seeds.sarle:.2f} {uniform}"
-    caption = (
-        "Exact match of each seed, next to each other at their size. At the threshold "
-        f"{bimodality}; so few seeds cannot settle whether there are two peaks."
-    )
-    y_axis, title = Axis("exact match", range=(-0.04, 1.04)), "Seeds at the threshold"
-    traces.append(ReferenceLine(y=0.5))
-    return Figure("emergence-seeds", title, caption, N_AXIS, y_axis, traces)
-
-
-def tables(study: EmergenceStudy) -> Iterator[Table | None]:
-    """How sharp each metric is in N, and exact match by size."""
-    records = [
-        {
-            "metric": NAMES[name],
-            "smallest N": float(trend.value[0]),
-            "largest N": float(trend.value[-1]),
-            "share of range per doubling": trend.sharpness,
-            "N halfway": trend.halfway,
-        }
-        for name, trend in study.trends.items()
-        if name in NAMES
-    ]
-    sizes = study.trends["exact_match"].n
-    caption = (
-        "Medians over seeds. The share is the largest change within one doubling of N; an even "
-        f"change would give {1.0 / np.log2(sizes[-1] / sizes[0]):.2f}. The likelihood is that of a "
-        "whole answer; the edit distance is of the greedily decoded answer, at the end of a run."
-    )
-    rough, count = ("share of range per doubling",), ("N halfway",)
-    title = "How sharp each metric is"
-    yield record_table("emergence-metrics", title, records, caption, rough=rough, count=count)
-    by_size = study.final.groupby("n")
-    ladder = by_size.agg(
->>>>>>> main
         **{
             "seeds": ("n", "size"),
             "exact match": ("exact_match", lambda of: Interval(of.mean(), of.min(), of.max())),

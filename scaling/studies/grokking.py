@@ -185,39 +185,8 @@ def figures(study: GrokkingStudy) -> Iterator[Figure]:
         f"equations trained on, learning rate {lr:g}. Dashed: accuracy on these; solid: on "
         "those held out. One line per seed."
     )
-<<<<<<< HEAD
     axes = Axis("step", log=True, unit="count"), Axis("accuracy", range=(0.0, 1.04))
-    yield Figure("grokking", "Train and test accuracy", caption, *axes, traces, size="wide")
-=======
-    if (overlap := commutative_overlap(task)) is not None:
-        traces.append(ReferenceLine(y=overlap, label="mirror images"))
-        caption += (
-            f" {overlap:.0%} of those held out are mirror images of ones trained on: knowing that "
-            "the order of a and b does not matter brings accuracy there and no further."
-        )
-    title, axes = "Train and test accuracy", (Axis("step", log=True, unit="count"), ACCURACY_AXIS)
-    yield Figure("grokking", title, caption, *axes, traces)
-    if (law := study.by_fraction) is not None:
-        title, x = "the share of equations trained on", Axis("share f of equations trained on")
-        letter = "f" if law.pole.lo <= 0 else "(f - f_c)"
-        caption = f"The law is {describe_fraction_law(law)}"
-        yield _delay_figure(law, "fraction", title, caption, x, letter)
-    if (law := study.by_decay) is not None:
-        caption = f"The power is b = {law.b:.2f}; at b = 1 the delay times the decay is constant"
-        x = Axis("weight decay", log=True)
-        yield _delay_figure(law, "decay", x.label, caption, x, "decay")
-    if (by_width := accuracy_by_width(task)) is not None:
-        widths, (mean, lo, hi) = [float(w) for w in by_width], zip(*by_width.values(), strict=True)
-        caption = (
-            f"Accuracy on all {task.p**2:,} equations of the network whose weights are given in "
-            "closed form, not trained (Gromov 2023): mean and range of three draws of its phases. "
-            "A wide enough network solves the task exactly."
-        )
-        points = Markers(widths, mean, "", 2, lo=lo, hi=hi)
-        axes = Axis("width", log=True, unit="count"), ACCURACY_AXIS
-        traces, title = [Line(widths, mean, "", 2, "dot", 1.4), points], "The closed-form network"
-        yield Figure("grokking-closed-form", title, caption, *axes, traces)
->>>>>>> main
+    yield Figure("grokking", "Train and test accuracy", caption, *axes, traces)
 
 
 def table(study: GrokkingStudy) -> Table | None:

@@ -182,7 +182,6 @@ def table(study: KaplanStudy) -> Table | None:
 def figures(study: KaplanStudy) -> Iterator[Figure]:
     """Each law as a line in logs."""
     for index, law in enumerate(study.laws):
-<<<<<<< HEAD
         line, axes = law.line, (LOSS_AXIS, Axis("noise scale (tokens)", True, "count"))
         if law.letter != "B":
             axes = (Axis(f"{law.letter} ({law.counted})", True, UNITS[law.letter]), LOSS_AXIS)
@@ -192,15 +191,6 @@ def figures(study: KaplanStudy) -> Iterator[Figure]:
             Line(x, line.predict(x), f"exponent {law.exponent.value:.3g}", "ink", "dash", 1.6),
             Line(x, first, f"Kaplan's, {law.published:.2g}", "muted", "dot", 1.4),
             Markers(line.x, line.y, "runs", 0),
-=======
-        alpha = law.exponent.value
-        x = np.geomspace(law.x.min(), law.x.max(), 60)
-        published = law.y[0] / (law.x[0] / x) ** -law.published  # from the first point on
-        traces = (
-            Line(x, law.predict(x), f"alpha = {alpha:.3g}", "ink", "dash", 1.6),
-            Line(x, published, f"Kaplan's slope, {law.published:g}", "muted", "dot", 1.4),
-            Markers(law.x, law.y, "runs", 0),
->>>>>>> main
         )
         caption = f"{law.name}, {law.counted}: R2 {line.r2:.3f} in logs. Dotted: the published "
         caption += "exponent, from the first point on."

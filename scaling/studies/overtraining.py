@@ -147,15 +147,9 @@ def notes(study: OvertrainingStudy) -> list[str]:
 def figures(study: OvertrainingStudy) -> Iterator[Figure]:
     """By each law loss against C: the runs, and the law at each D/N through the sizes."""
     ladder, loss = study.ladder, study.ladder.points.loss
-<<<<<<< HEAD
     columns = ladder.points.inputs("NDC")
     n, c = columns["N"], columns["C"]
     ramp = ColorScale.of(ladder.ratios, "tokens per parameter", "number")
-=======
-    ratios, columns = ladder.ratios, ladder.points.inputs("NDC")
-    n, c = columns["N"], columns["C"]
-    ramp = ColorScale("tokens per parameter", float(ratios[0]), float(ratios[-1]), "number")
->>>>>>> main
     for law, fit in study.laws.items():
         traces: list[Trace] = []
         for index, ratio in enumerate(ladder.ratios):
@@ -164,17 +158,10 @@ def figures(study: OvertrainingStudy) -> Iterator[Figure]:
             first_of_size = among[np.unique(n[among], return_index=True)[1]]
             inputs = {letter: values[first_of_size] for letter, values in columns.items()}
             law_loss, colour = fit.law.predict(fit.theta, inputs), ramp.at(float(ratio))
-<<<<<<< HEAD
             label = f"D/N = {ratio:.0f}{'' if is_fitted else ', held out'}"
             traces += [
                 Line(inputs["C"], law_loss, "", colour, "solid" if is_fitted else "dash", 1.8),
                 Markers(c[among], loss[among], label, colour, "circle" if is_fitted else "open"),
-=======
-            label, dash, symbol = LOOKS[bool(ladder.is_fitted[index])]
-            traces += [
-                Line(inputs["C"], law_loss, "", colour, dash, 1.8),
-                Markers(c[among], loss[among], f"D/N = {ratio:.0f}{label}", colour, symbol, 8),
->>>>>>> main
             ]
         caption = (
             f"The law {law}, fitted to the filled runs: solid where it was fitted, dashed where it "

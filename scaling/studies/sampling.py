@@ -170,43 +170,6 @@ def notes(study: SamplingStudy) -> list[str]:
 def figures(study: SamplingStudy) -> Iterator[Figure]:
     """-log pass@k against k: exact lines, and what was sampled."""
     ramp = ColorScale.of(study.models["N"].to_numpy())
-<<<<<<< HEAD
-=======
-    yield _coverage(study.models.drop_duplicates("N", keep="last"), ramp)
-    traces: list[Trace]
-    if len(ahead := study.forecasts):
-        ends = [0.95 * ahead["exact"].min(), 1.0]
-        traces = [Line(ends, ends, "forecast = exact", "muted", "dash", 1.2)]
-        for colour, (name, label) in enumerate(FORECASTERS.items()):
-            x, y = ahead[["exact", name]].to_numpy().T
-            traces.append(Markers(x, y, label, colour, SYMBOLS[colour], 8))
-        caption = (
-            f"From {FORECAST_FROM} samples of each problem to pass@{MOST_K}: means of {DRAWS} "
-            "forecasts from other samples. On the dashed line the forecast is exact."
-        )
-        axes = Axis("pass@10⁴ (exact)"), Axis("pass@10⁴ (forecast)")
-        yield Figure("sampling-forecast", "Forecasts of coverage", caption, *axes, traces)
-    yield _votes(nearest_to_half(study.models))
-    if study.target is None:
-        return
-    queries, traces = np.geomspace(QUERIES[0], QUERIES[-1], 80), []
-    for model in table_rows(study.candidates):
-        name = f"N {format_count(model.N)}, D {format_count(model.D)}, k {model.k}"
-        total = model.training + queries * model.query
-        traces.append(Line(queries, total, "", ramp.at(model.N), width=1.3, name=name))
-    least = cheapest(study.candidates, queries)["total"].to_numpy()
-    traces.append(Line(queries, least, "cheapest", "ink", "dash", 2.2))
-    caption = (
-        "FLOPs of training and of all queries, each with the samples that solve "
-        f"{100 * study.target:.0f} % of the problems. Each line is a trained model."
-    )
-    axes = Axis("queries", log=True, unit="count"), Axis("total FLOPs", log=True, unit="flops")
-    yield Figure("sampling-trade", "Training against sampling", caption, *axes, traces, ramp)
-
-
-def _coverage(models: DataFrame, ramp: ColorScale) -> Figure:
-    """-log pass@k against k: exact lines, their laws, and what was sampled."""
->>>>>>> main
     traces: list[Trace] = []
     for model in runs.table_rows(study.models.drop_duplicates("N", keep="last")):
         name, colour = f"N {format_count(model.N)}", ramp.at(model.N)

@@ -158,7 +158,6 @@ def figure(name: str, comparison: VariantComparison, kind: VariantKind) -> Figur
         Line(rank, loss, "" if index else "one seed", "muted", width=0.8)
         for index, loss in enumerate(by_seed)
     ]
-<<<<<<< HEAD
     mean, stderr = losses.mean().to_numpy(), losses.sem().to_numpy()
     lo, hi = (None, None) if np.isnan(stderr).any() else (mean - stderr, mean + stderr)
     traces.append(Markers(rank, mean, "mean, one standard error", 0, "circle", 9, lo, hi))
@@ -169,13 +168,7 @@ def figure(name: str, comparison: VariantComparison, kind: VariantKind) -> Figur
         "runs of one seed: where lines do not cross, pairing helps."
     )
     axes = Axis("rank", range=(0.5, len(rank) + 0.5)), Axis("loss, nats")
-    return Figure(name, f"{name.capitalize()} by loss", caption, *axes, traces, size="wide")
-=======
-    markers = Markers(x, means, "mean, one standard error", 0, "circle", 9, lo, hi)
-    axes = Axis(label, log=is_attention, range=limits), Axis("loss, nats")
-    traces: tuple[Trace, ...] = (*lines, markers, *names)
-    return Figure(name, title, caption, *axes, traces)
->>>>>>> main
+    return Figure(name, f"{name.capitalize()} by loss", caption, *axes, traces)
 
 
 def notes(comparison: VariantComparison) -> list[str]:
