@@ -173,7 +173,6 @@ def _without_highest(source: Source, count: int) -> Source:
     return replace(
         source,
         points=source.points.take(keep, reason),
-        kaplan=source.kaplan and source.kaplan.take(keep, reason),
         runs=None if source.runs is None else source.runs[keep].reset_index(drop=True),
     )
 
@@ -238,9 +237,6 @@ def _from_results(
         (f"--where {options.where}", filtered),
     )
 
-    def counted(part: Points) -> Points:
-        return replace(part, excluded=(*(each for each in excluded if each[1]), *part.excluded))
-
     texts = [text for text in map(run_files.planned_text, folders) if text is not None]
     if texts and source.points.d is not None:
         passes = float(source.points.d.max()) / max(text.train_tokens for text in texts)
@@ -250,10 +246,10 @@ def _from_results(
                 "token as new"
             )
             warnings.append(warn(WarningCode.REPEATED_DATA, message, passes=passes))
+    filtered_out = (each for each in excluded if each[1])
     return replace(
         source,
-        points=counted(source.points),
-        kaplan=source.kaplan and counted(source.kaplan),
+        points=replace(source.points, excluded=(*filtered_out, *source.points.excluded)),
         folders=folders,
         notes=(f"losses on the evaluation set {options.eval_set}",) if options.eval_set else (),
         warnings=(*warnings, *source.warnings),
