@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from scaling.cli.output import TableOutput, argument, option, page
+from scaling.cli.output import Output, argument, option, page
 from scaling.errors import ScalingError
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from scaling.recipe.coord_check_configs import CoordinateSeries
+    from scaling.render.table import Table
     from scaling.train.coordinate_check import Curve
-
-    Checks = Sequence[tuple[CoordinateSeries, tuple[Curve, ...]]]
 
 MAX_WIDTH, MAX_DEPTH = 8192, 256
 
@@ -31,7 +27,7 @@ def coord_check(
     steps: int = option("Training steps of each model.", min=1, max=1000, default=5),
     seeds: int = option("Seeds that sizes are averaged over.", min=1, max=100, default=1),
     *,
-    output: TableOutput,
+    output: Output,
 ) -> None:
     """Train small models of growing width (and depth) for a few steps and print activation sizes.
 
@@ -52,51 +48,40 @@ def coord_check(
     loaded = load_sweep(sweep)
     task = open_task(loaded.base.task)
     lr, all_series = coordinate_series(loaded, task.vocab_size, width_list, depth_list, steps)
-    checks = [(series, curves(series.runs, task, steps, seeds)) for series in all_series]
-    records: list[dict[str, Any]] = [
-        {
-            "over": series.over,
-            "at": list(series.runs),
-            "parametrisation": series.parametrisation,
-            "curves": [
-                {
-                    "kind": curve.kind,
-                    "change": curve.change,
-                    "sizes": [finite(size) for size in curve.sizes],
-                    "slope": finite(curve.slope),
-                }
-                for curve in measured
-            ],
-            "not_flat": [curve.name for curve in measured if not curve.flat],
-        }
-        for series, measured in checks
-    ]
+    checks, parts = [], []
+    for series in all_series:
+        measured = curves(series.runs, task, steps, seeds)
+        not_flat = [curve.name for curve in measured if not curve.flat]
+        records = [
+            {
+                "kind": curve.kind,
+                "change": curve.change,
+                "sizes": [finite(size) for size in curve.sizes],
+                "slope": finite(curve.slope),
+            }
+            for curve in measured
+        ]
+        checks.append(
+            {
+                "over": series.over,
+                "at": list(series.runs),
+                "parametrisation": series.parametrisation,
+                "curves": records,
+                "not_flat": not_flat,
+            }
+        )
+        verdict = f"every |slope| < {MAX_FLAT_SLOPE:g}, but logits may fall as width^-0.5"
+        verdict = f"not flat: {', '.join(not_flat)}" if not_flat else f"flat ({verdict})"
+        parts += [_table(series, measured, steps), f"{series.parametrisation}: {verdict}", ""]
     document = {
         "sweep": loaded.name,
         "steps": steps,
         "seeds": seeds,
         "tolerance": MAX_FLAT_SLOPE,
         "lr": lr,
-        "checks": records,
+        "checks": checks,
     }
-    output.emit(
-        document,
-        lambda: _text(checks, steps, MAX_FLAT_SLOPE),
-        rows=lambda: [
-            {
-                "parametrisation": record["parametrisation"],
-                "over": record["over"],
-                "at": at,
-                **{name: curve[name] for name in ("kind", "change")},
-                "size": size,
-                "slope": curve["slope"],
-            }
-            for record in records
-            for curve in record["curves"]
-            for at, size in zip(record["at"], curve["sizes"], strict=True)
-        ],
-        next_command=f"scaling plan {shlex.quote(str(sweep))}",
-    )
+    output.emit(document, lambda: page(*parts), f"scaling plan {shlex.quote(str(sweep))}")
 
 
 def _numbers(text: str, where: str, largest: int, example: str) -> list[int]:
@@ -117,25 +102,14 @@ def _numbers(text: str, where: str, largest: int, example: str) -> list[int]:
     return numbers
 
 
-def _text(checks: Checks, steps: int, tolerance: float) -> RenderableType:
-    """For each series a table of sizes and a verdict."""
-    from scaling.render.table import Column, Table
+def _table(series: CoordinateSeries, measured: Sequence[Curve], steps: int) -> Table | None:
+    """Sizes by width or depth, and their slopes."""
+    from scaling.render.table import record_table
 
-    parts: list[object] = []
-    for series, measured in checks:
-        name, over = series.parametrisation, series.over
-        title = f"{name}: mean absolute size after {steps} steps, by {over}"
-        rows = tuple(
-            (
-                curve.name,
-                *(f"{size:.3g}" if math.isfinite(size) else "-" for size in curve.sizes),
-                f"{curve.slope:+.2f}" if math.isfinite(curve.slope) else "-",
-            )
-            for curve in measured
-        )
-        heads = (Column(""), *(Column(head, "rough") for head in (*map(str, series.runs), "slope")))
-        not_flat = ", ".join(curve.name for curve in measured if not curve.flat)
-        limit = f"every |slope| < {tolerance:g}, but logits may fall as width^-0.5"
-        verdict = f"not flat over {over}: {not_flat}" if not_flat else f"flat over {over} ({limit})"
-        parts += [Table("sizes", title, heads, rows), f"{name}: {verdict}", ""]
-    return page(*parts)
+    title = f"{series.parametrisation}: mean absolute size after {steps} steps, by {series.over}"
+    heads = (*map(str, series.runs), "slope")
+    rows = [
+        {"": curve.name, **dict(zip(heads, (*curve.sizes, curve.slope), strict=True))}
+        for curve in measured
+    ]
+    return record_table("sizes", title, rows, rough=heads)

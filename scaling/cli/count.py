@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from scaling import accounting
-from scaling.cli.output import TableOutput, choice, echo_err, option, page
+from scaling.cli.output import Output, choice, echo_err, option, page
 from scaling.errors import ScalingError
 from scaling.formatting import format_bytes, format_count, format_flops
 
@@ -29,7 +29,7 @@ def count(
         default="h100",
     ),
     *,
-    output: TableOutput,
+    output: Output,
 ) -> None:
     """Count parameters by group, FLOPs by convention, KV-cache bytes of MHA, GQA and MQA, and the
     decode roofline.
@@ -60,8 +60,7 @@ def count(
                 for table in _tables(counted, seq_len, f"batch {batch}, bf16, on {device}")
             )
         ),
-        rows=lambda: document["models"],
-        next_command=f"scaling plan {shlex.quote(model)}" if is_sweep else None,
+        f"scaling plan {shlex.quote(model)}" if is_sweep else None,
     )
 
 

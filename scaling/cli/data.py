@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import typer
 
 from scaling.cli.app import add_command
 from scaling.cli.options import GLOB
-from scaling.cli.output import Output, TableOutput, argument, echo_err, flag, option, page
-
-if TYPE_CHECKING:
-    from scaling.render.table import Table
+from scaling.cli.output import Output, argument, echo_err, facts, flag, option, page
 
 group = typer.Typer(
     name="data",
@@ -73,7 +69,7 @@ def prepare(
     usage = f'use it in a sweep file: [base.task] kind = "text", corpus = "{out}"'
     output.emit(
         document,
-        lambda: page(_facts(document, str(out)), usage),
+        lambda: page(facts(str(out), document), usage),
         next_command=f"scaling init sweep.toml --minutes 10 --data {shlex.quote(str(out))}",
     )
 
@@ -81,7 +77,7 @@ def prepare(
 def info(
     folder: str = argument("[DIR]", 'A token store, or "stdlib".', default="stdlib"),
     *,
-    output: TableOutput,
+    output: Output,
 ) -> None:
     """Verify a token store and show its contents.
 
@@ -92,22 +88,9 @@ def info(
     document = run_info(folder)
     output.emit(
         document,
-        lambda: page(_facts(document, folder)),
+        lambda: page(facts(folder, document)),
         next_command=f"scaling init sweep.toml --minutes 10 --data {shlex.quote(folder)}",
     )
-
-
-def _facts(document: dict[str, Any], title: str) -> Table:
-    from scaling.render.table import Column, Table
-
-    rows = []
-    for key, value in document.items():
-        for name, part in value.items() if isinstance(value, dict) else [("", value)]:
-            text = f"{len(part)}" if isinstance(part, list) else str(part)
-            if isinstance(part, dict):
-                text = ", ".join(f"{inner} {item}" for inner, item in part.items())
-            rows.append((f"{key} {name}".strip(), text))
-    return Table("facts", title, (Column("field"), Column("value")), tuple(rows))
 
 
 for function in (prepare, info):

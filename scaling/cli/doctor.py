@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from scaling.cli.output import TableOutput, page
-from scaling.formatting import flatten, format_bytes
+from scaling.cli.output import Output, facts, page
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
-def doctor(output: TableOutput) -> None:
+def doctor(output: Output) -> None:
     """Show devices, versions, memory, cache and optional tools of this machine, and problems.
 
     Example: scaling doctor --json
@@ -20,31 +19,15 @@ def doctor(output: TableOutput) -> None:
     from scaling.execute.machine import examine
 
     document = examine()
-    output.emit(
-        document,
-        lambda: render(document),
-        None if document["problems"] else "scaling plan sweeps/demo.toml",
-    )
+    next_command = None if document["problems"] else "scaling plan sweeps/demo.toml"
+    output.emit(document, lambda: render(document), next_command)
 
 
 def render(document: Mapping[str, Any]) -> RenderableType:
     """A table of facts, then the problems with their remedies."""
-    from rich.text import Text
-
-    from scaling.render.escape import sanitize
-    from scaling.render.table import Column, Table
-
-    facts: dict[str, Any] = {name: value for name, value in document.items() if name != "problems"}
-    packages = facts.pop("packages").items()
-    facts["packages"] = ", ".join(f"{name} {item['installed'] or '-'}" for name, item in packages)
-    cells = [
-        (name, format_bytes(value) if value and name.endswith("_bytes") else str(value))
-        for name, value in flatten(facts)
-    ]
-    table = Table("machine", "", (Column("what"), Column("value")), tuple(cells))
-    problems = [
-        Text(sanitize(f"! {problem['what']}\n    {problem['remedy']}"), style="yellow")
-        for problem in document["problems"]
-    ]
-    fine = Text("nothing is wrong", style="green")
-    return page(table.to_rich(ruled=False), *(problems or [fine]))
+    problems = [f"! {problem['what']}\n    {problem['remedy']}" for problem in document["problems"]]
+    shown = {name: value for name, value in document.items() if name != "problems"}
+    shown["packages"] = {
+        name: package["installed"] or "missing" for name, package in document["packages"].items()
+    }
+    return page(facts("machine", shown), *(problems or ["nothing is wrong"]))

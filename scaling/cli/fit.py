@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from scaling.cli.options import BOOTSTRAP, CI, INTERVALS
 from scaling.cli.output import (
@@ -13,7 +11,6 @@ from scaling.cli.output import (
     argument,
     choice,
     echo_err,
-    flag,
     option,
     page,
     typed_command,
@@ -21,7 +18,6 @@ from scaling.cli.output import (
 from scaling.errors import ScalingError
 
 DATA, MODEL = "Data", "Law and estimator"
-ESTIMATE = ("value", "se", "lo", "hi")
 COLUMN = 3.25  # inches, of a paper
 
 
@@ -68,12 +64,6 @@ class FitArguments:
         MODEL,
     )
     fix: str | None = option('Fixed parameters: "alpha=0.35,ln A=6.26".', MODEL, "NAME=VALUE,...")
-    one_sided: float = option(
-        "Weight of runs above the law, in (0, 1]: badly tuned runs are only ever worse.",
-        MODEL,
-        "W",
-        default=1.0,
-    )
     columns: str | None = option(
         "Column names: N=params, D=tokens, C=flops, L=loss.", DATA, "N=...,D=..."
     )
@@ -109,7 +99,6 @@ class FitArguments:
     holdout: str | None = option(
         "Number of largest budgets (or names of curves) held out; default 1.", INTERVALS, "K|none"
     )
-    rollout: bool = flag("Also predict each size from the smaller ones.", INTERVALS)
     bootstrap: int = BOOTSTRAP
     resample: str = choice(
         "auto pairs clusters residual",
@@ -172,8 +161,7 @@ def fit(
             is_csv = out.suffix == ".csv"
             write_text(out, table.to_csv() if is_csv else table.to_latex(COLUMN))
             echo_err(f"written: {out}")
-        output.emit({"laws": rows}, lambda: shown, rows=lambda: rows)
-        return
+        return output.emit_table({"laws": rows}, lambda: rows, lambda: shown)
     result = run_fit(source, options[0])
     document = result.to_dict()
     if out is None and len(source) == 1 and (source[0] / "runs").is_dir():
@@ -184,19 +172,12 @@ def fit(
     if out is not None:
         result.save(out)
         echo_err(f"written: {out}")
-    output.emit(
+    estimates = document["params"] | document["derived"]
+    return output.emit_table(
         document,
+        lambda: (
+            document.get("groups")  # of coverage: one row per model
+            or [{"parameter": name} | entry for name, entry in estimates.items()]
+        ),
         lambda: fit_text(result, None if out is None else str(out), typed_command()),
-        rows=lambda: _rows(document),
-        columns=("parameter", *ESTIMATE),
     )
-
-
-def _rows(document: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The parameters and derived quantities with intervals; of coverage one row per model."""
-    if document.get("groups"):
-        return [dict(group) for group in document["groups"]]
-    return [
-        {"parameter": name, **{part: entry.get(part) for part in ESTIMATE}}
-        for name, entry in {**document["params"], **document["derived"]}.items()
-    ]

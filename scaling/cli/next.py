@@ -56,13 +56,8 @@ def next_runs(
 
         limit = None if budget is None else count_option(budget, "--budget")
         picks = next_from_pool(pool, Path(target), cost, formula or law, columns, limit, count)
-        output.emit(
-            picks.to_dict(),
-            lambda: pool_text(picks),
-            rows=lambda: [run.to_dict() for run in picks.runs],
-            columns=("row", "cost", "gain"),
-        )
-        return
+        document = picks.to_dict()
+        return output.emit_table(document, lambda: document["runs"], lambda: pool_text(picks))
     if folder is None or budget is None:
         raise ScalingError(
             "neither a fit with --budget nor a pool is given",
@@ -78,11 +73,9 @@ def next_runs(
         write_sweep(proposal, folder, out)
         echo_err(f"written: {out}")
         next_command = f"scaling run {shlex.quote(str(out))}"
-    output.emit(
-        proposal.to_dict(),
-        lambda: next_text(proposal),
-        rows=lambda: [run.to_dict() for run in proposal.runs],
-        next_command=next_command,
+    document = proposal.to_dict()
+    return output.emit_table(
+        document, lambda: document["runs"], lambda: next_text(proposal), next_command
     )
 
 

@@ -23,20 +23,12 @@ MAX_PACK = 4096
 EXECUTION = ("mesh", "micro_batch", "remat")  # fields of an `Execution`
 
 
-def keys_that_begin(incomplete: str) -> list[str]:
-    """For the shell: the keys of a sweep file that begin so, with their sign."""
-    from scaling.config.overrides import known_keys
-
-    return [f"{key}=" for key in known_keys() if key.startswith(incomplete)]
-
-
 SWEEP = argument("SWEEP", "A sweep file (TOML).")
 OVERRIDES = argument(
     "[KEY=VALUE]...",
     "Changes to the sweep file: optim.lr=3e-4, design.budgets='[1e12,1e13]'. A list for a field of "
     "model, optim or task is an axis. The changed sweep has its own name and folder.",
     default=None,
-    autocompletion=keys_that_begin,
 )
 OUT = option("The sweep's folder; default results/<name>.", metavar="DIR")
 WORKERS = option(

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from scaling.errors import ScalingError, unknown_choice
-from scaling.formatting import flatten, sanitize
+from scaling.formatting import flatten, format_bytes, sanitize
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+
+    from scaling.render.table import Table
 
 FORMS = "scaling.forms"  # key of the click context: how many output forms were asked for
 LOG_WIDTH = 150
@@ -124,24 +126,35 @@ class TableOutput(Output):
         callback=_check_one_form,
     )
 
-    def emit(
+    def emit_table(
         self,
         document: Mapping[str, Any],
+        rows: Callable[[], Iterable[Mapping[str, Any]]],
         text: Callable[[], Any],
         next_command: str | None = None,
-        rows: Callable[[], Iterable[Mapping[str, Any]]] | None = None,
-        columns: Sequence[str] = (),
     ) -> None:
-        """Print the document, its rows as CSV (without `rows` its fields; `columns` is the header
-        of a table without rows), or its text. With a CSV table, warnings go to stderr.
-        """
+        """Print the document, its rows as CSV (and its warnings on stderr), or its text."""
         if not self.as_csv:
-            return super().emit(document, text, next_command)
+            return self.emit(document, text, next_command)
         for warning in document.get("warnings") or []:
-            message = warning["message"] if isinstance(warning, Mapping) else warning
-            echo_err(f"warning: {message}")
-        facts = ({"field": name, "value": value} for name, value in flatten(document))
-        return print_csv(rows() if rows else facts, columns)
+            echo_err(f"warning: {warning['message']}")
+        return print_csv(rows())
+
+
+def facts(title: str, document: Mapping[str, Any]) -> Table:
+    """A line for each key of a document, with what it holds."""
+    from scaling.render.table import pairs
+
+    def text(value: Any, name: str = "") -> str:
+        if isinstance(value, (list, tuple)):
+            return "; ".join(map(text, value))
+        if isinstance(value, Mapping):
+            parts = [(key, item) for key, item in flatten(value) if item is not None]
+            return ", ".join(f"{key} {text(item, key)}" for key, item in parts)
+        return format_bytes(value) if name.endswith("_bytes") else str(value)
+
+    rows = [(key, sanitize(text(value, key), 1000)) for key, value in document.items()]
+    return pairs("facts", title, rows)
 
 
 def page(*parts: object) -> RenderableType:
@@ -158,7 +171,7 @@ def page(*parts: object) -> RenderableType:
             more = len(part.rows) - (part.max_rows or len(part.rows))
             shown += [Text(f"... and {more:,} more (--json lists all)")] if more > 0 else []
         elif part is not None:
-            shown.append(Text(part) if isinstance(part, str) else part)
+            shown.append(Text(sanitize(part, 20_000)) if isinstance(part, str) else part)
     return Group(*shown)
 
 
@@ -181,14 +194,14 @@ def print_json(document: Any) -> None:
     typer.echo(json.dumps(document, indent=None if large else 1, allow_nan=False))
 
 
-def print_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = ()) -> None:
+def print_csv(rows: Iterable[Mapping[str, Any]]) -> None:
     """Rows as CSV on stdout, with all digits; an empty cell where there is no value.
 
     Nested values become columns of their own, names joined by dots; a list is one cell, as JSON.
     """
     from scaling.render.table import records_to_csv
 
-    typer.echo(records_to_csv(rows, columns), nl=False)
+    typer.echo(records_to_csv(rows), nl=False)
 
 
 def is_interactive(console: Console) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from scaling.errors import ScalingError
 from scaling.formatting import format_flops, format_seconds
 
 QUESTION, MODELS = "Question", "Models and sweeps"
-INTERVAL = ("value", "lo", "hi")
 QUANTITIES = ("flops", "n_params", "tokens", "tokens_per_param", "loss", "accuracy")
 
 
@@ -158,11 +156,20 @@ def predict(
         command = next_command or _next_command(source, document)
         return prediction_text(predictions[0], named_models, command)
 
-    output.emit(
+    output.emit_table(
         document,
+        lambda: (
+            document["models"]
+            if models
+            else [
+                {"budget": answer["flops"]["value"], "quantity": name}
+                | {part: answer[name].get(part) for part in ("value", "lo", "hi")}
+                for answer in document.get("predictions", [document])
+                for name in QUANTITIES
+                if answer.get(name) is not None
+            ]
+        ),
         text,
-        rows=lambda: _rows(document, asked.smaller is not None, models),
-        columns=("quantity", *INTERVAL),
     )
 
 
@@ -186,31 +193,6 @@ def _next_command(source: str, document: dict[str, Any]) -> str:
         command = f"scaling predict {name} --flops {format_flops(flops)} --emit test.toml"
         return f"{command}   # runs that test it"
     return f"scaling report {name}"
-
-
-def _rows(document: Mapping[str, Any], smaller: bool, models: bool) -> list[dict[str, Any]]:
-    """What was predicted, with intervals; or the smaller models, or the named ones, where these are
-    asked for. Raises ScalingError.
-    """
-    if smaller and models:
-        raise ScalingError(
-            "--csv prints one table, and --smaller and --models are two",
-            where="--csv",
-            remedy="ask for one, or --json",
-        )
-    if "predictions" in document:
-        return [
-            {"budget": each["flops"]["value"], **row}
-            for each in document["predictions"]
-            for row in _rows(each, smaller, False)
-        ]
-    if models or smaller:
-        return [dict(row) for row in document["models" if models else "smaller"]]
-    return [
-        {"quantity": name, **{part: document[name].get(part) for part in INTERVAL}}
-        for name in QUANTITIES
-        if document.get(name) is not None
-    ]
 
 
 def _write_sweep(source: str, document: dict[str, Any], path: Path, base: Path | None) -> str:

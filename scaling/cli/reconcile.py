@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from scaling.cli.options import BOOTSTRAP, CI
-from scaling.cli.output import TableOutput, argument, option
-
-if TYPE_CHECKING:
-    from scaling.predict.reconcile import CountedRuns
-
-APPROACHES = ("parametric", "isoflop", "envelope")
+from scaling.cli.output import Output, argument, option
 
 
 def reconcile(
@@ -26,7 +20,7 @@ def reconcile(
     bootstrap: int = BOOTSTRAP,
     ci: float = CI,
     *,
-    output: TableOutput,
+    output: Output,
 ) -> None:
     """Compare Kaplan's and Chinchilla's exponents on the same runs, and say why they differ.
 
@@ -37,23 +31,5 @@ def reconcile(
     from scaling.report.terminal import reconcile_text
 
     result = run_reconcile(source, FitOptions(columns=columns, bootstrap=bootstrap, ci=ci), omega)
-    output.emit(
-        result.to_dict(),
-        lambda: reconcile_text(result),
-        rows=lambda: [
-            _row(counted, approach) for counted in result.countings for approach in APPROACHES
-        ],
-        next_command=f"scaling fit {shlex.quote(source)}" if Path(source).exists() else None,
-    )
-
-
-def _row(counted: CountedRuns, approach: str) -> dict[str, Any]:
-    """The exponent a of one counting and approach, or why there is none."""
-    exponents = getattr(counted, approach).to_dict()
-    a = exponents.get("a") or {}
-    return {
-        "counting": counted.label,
-        "approach": approach,
-        **{part: a.get(part) for part in ("value", "lo", "hi")},
-        "unavailable": exponents.get("unavailable"),
-    }
+    next_command = f"scaling fit {shlex.quote(source)}" if Path(source).exists() else None
+    output.emit(result.to_dict(), lambda: reconcile_text(result), next_command)

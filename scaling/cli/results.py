@@ -11,7 +11,7 @@ from typing import Literal
 import typer
 
 from scaling.cli.app import add_command
-from scaling.cli.output import Output, TableOutput, argument, choice, echo_err, option, page
+from scaling.cli.output import Output, argument, choice, echo_err, option, page
 from scaling.errors import RUNS_FAILED, ScalingError
 from scaling.trackers import TRACKERS
 
@@ -46,7 +46,7 @@ def compact(folder: Path = FOLDER, *, output: Output) -> None:
 def check(
     folder: Path = FOLDER,
     *,
-    output: TableOutput,
+    output: Output,
 ) -> None:
     """Verify the checksum of every file. Exits 3 if any is corrupt; `scaling run` then retrains
     those runs.
@@ -63,9 +63,8 @@ def check(
     counts = Counter(item.state for item in checks)
     corrupt = [item for item in checks if item.state == "corrupt"]
     listed = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
-    rows = [{"file": item.path, "state": item.state, "reason": item.reason} for item in checks]
+    suspect = [vars(item) for item in checks if item.state != "whole"]
     title = f"{folder}: {listed}"
-    suspect = [row for row in rows if row["state"] != "whole"]
     table = record_table("files", title, suspect, max_rows=SHOWN)
     output.emit(
         {
@@ -73,9 +72,7 @@ def check(
             "corrupt": [{"file": item.path, "reason": item.reason} for item in corrupt],
         },
         lambda: page(table) if table else title,
-        rows=lambda: rows,
-        columns=("file", "state", "reason"),
-        next_command=f"scaling run {quoted}/sweep.toml" if corrupt else f"scaling status {quoted}",
+        f"scaling run {quoted}/sweep.toml" if corrupt else f"scaling status {quoted}",
     )
     if corrupt:
         raise typer.Exit(RUNS_FAILED)

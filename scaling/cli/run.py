@@ -108,7 +108,7 @@ def run(
                 "script": str(array.path),
             }
             text = f"{outcome.folder.path}: job {array.job_id} with {array.elements} elements\n"
-            text += f"next: scaling status {shlex.quote(str(outcome.folder.path))} --watch"
+            text += f"next: scaling status {shlex.quote(str(outcome.folder.path))}"
     else:
         document = outcome.status.to_dict()
         again = f"scaling run {shell_words}{to_out}"

@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import shlex
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scaling.cli.output import (
-    TableOutput,
-    argument,
-    console,
-    echo_err,
-    flag,
-    is_interactive,
-    option,
-    page,
-)
+from scaling.cli.output import TableOutput, argument, echo_err, page
 from scaling.errors import ScalingError
 from scaling.formatting import format_flops, format_seconds
 
@@ -27,15 +16,12 @@ if TYPE_CHECKING:
     from scaling.execute.status import Status
     from scaling.execute.sweep_folder import SweepFolder
 
-LOG_SECONDS = 60.0
 SHOWN = 1000  # rows of the table
 STYLES = {"done": "green", "running": "cyan", "failed": "red", "missing": "dim"}
 
 
 def status(
     target: Path = argument("SWEEP|DIR", "A sweep file or a sweep's folder."),
-    watch: bool = flag("Keep updating until training ends."),
-    every: float = option("Seconds between updates with --watch.", min=0.2, max=3600, default=2.0),
     *,
     output: TableOutput,
 ) -> None:
@@ -55,22 +41,15 @@ def status(
             remedy="name a sweep file, or a folder made by `scaling run`",
         )
     folder = SweepFolder(target) if target.is_dir() else folder_of(load_sweep(target), None, target)
-    if watch and (output.as_json or output.as_csv):
-        form = "--json" if output.as_json else "--csv"
-        raise ScalingError(
-            f"--watch and {form} exclude each other",
-            remedy=f"call `scaling status {form}` again and again",
-        )
-    if watch:
-        return _watch(_in_training(folder), every)
     status = read_status(_in_training(folder))
     for warning in status.warnings:
         echo_err(f"warning: {warning}")
-    return output.emit(
-        status.to_dict() | ({} if output.as_json else {"warnings": []}),  # printed already
+    document = status.to_dict() | ({} if output.as_json else {"warnings": []})  # printed already
+    output.emit_table(
+        document,
+        lambda: document["runs"],
         lambda: status_text(status),
-        rows=lambda: status.to_dict()["runs"],
-        next_command=_next_command(status, folder.path),
+        _next_command(status, folder.path),
     )
 
 
@@ -79,7 +58,7 @@ def _next_command(status: Status, folder: Path) -> str:
 
     quoted = shlex.quote(str(folder))
     if status.processes:
-        return f"scaling status {quoted} --watch"
+        return f"scaling report {quoted} --watch"
     if status.counts.missing or status.counts.failed:
         simulated = f" --simulate {status.simulated}" if status.simulated else ""
         return f"scaling run {shlex.quote(str(folder / 'sweep.toml'))}{simulated}"
@@ -97,36 +76,6 @@ def _in_training(folder: SweepFolder) -> SweepFolder:
         return folder
     echo_err(f"{folder.path} is being tuned; this is {stages[-1].parent}")
     return SweepFolder(stages[-1].parent)
-
-
-def _watch(folder: SweepFolder, every: float) -> None:
-    """Update the table until no process trains here; in a log, a line per minute and the table at
-    the end.
-    """
-    from rich.live import Live
-
-    from scaling.execute.lease import HeartbeatMonitor
-    from scaling.execute.status import read_status
-
-    monitor, terminal, last_line = HeartbeatMonitor(), console(), -math.inf
-    status = read_status(folder, monitor)
-    if not is_interactive(terminal):
-        while status.processes:
-            if time.monotonic() - last_line > LOG_SECONDS:
-                last_line = time.monotonic()
-                eta = f", {format_seconds(status.eta_seconds)} left" if status.eta_seconds else ""
-                echo_err(f"{folder.path}: {status.summary}{eta}")
-            time.sleep(every)
-            status = read_status(folder, monitor)
-        return terminal.print(status_text(status))
-    with Live(
-        status_text(status), console=terminal, auto_refresh=False, vertical_overflow="visible"
-    ) as live:
-        while status.processes:
-            time.sleep(every)
-            status = read_status(folder, monitor)
-            live.update(status_text(status), refresh=True)
-    return None
 
 
 def status_text(status: Status) -> RenderableType:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from scaling.cli.options import CLUSTER, OUT, OVERRIDES, SWEEP, TrainingOptions
-from scaling.cli.output import TableOutput, choice, echo_err, option, page
+from scaling.cli.output import Output, choice, option, page
 from scaling.formatting import format_count
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def tune(
     ),
     executor: str = choice("local ray", "Where to train.", CLUSTER, default="local"),
     training: TrainingOptions,
-    output: TableOutput,
+    output: Output,
 ) -> None:
     """Tune the fields of a sweep's [[tuning]] tables and write the sweep with the measured rules.
 
@@ -48,7 +48,7 @@ def tune(
     from scaling.tuning.document import check_target
 
     source = as_shell_words(sweep, overrides or ())
-    monitor = partial(Display, to_stderr=output.as_json or output.as_csv)
+    monitor = partial(Display, to_stderr=output.as_json)
     options = training.run_options(executor, source, monitor)
     loaded = load_with_overrides(sweep, overrides or ())
     folder = folder_of(loaded, out, sweep)
@@ -57,25 +57,15 @@ def tune(
     outcome = tune_sweep(loaded, folder, options, tuned_file)
     if outcome.stopped is not None:
         text = stopped_text(outcome.stopped)
-        if output.as_csv:
-            echo_err(text)
-        else:
-            output.emit(outcome.stopped.status.to_dict(), lambda: text)
+        output.emit(outcome.stopped.status.to_dict(), lambda: text)
         raise typer.Exit(outcome.stopped.exit_code)
     assert outcome.result is not None
     result = outcome.result
     target = shlex.quote(str(tuned_file or folder.path / TUNED_FILE))
     output.emit(
-        result.to_dict() | ({"warnings": []} if output.as_csv else {}),  # printed already
+        result.to_dict(),
         lambda: tuning_text(result),
-        rows=lambda: [
-            {"field": field.field, "n_params": size.n_params, "tokens": size.tokens}
-            | value.model_dump()
-            for field in result.fields
-            for size in field.sizes
-            for value in size.values
-        ],
-        next_command=f"scaling run {target}" + (f" --out {shlex.quote(str(out))}" if out else ""),
+        f"scaling run {target}" + (f" --out {shlex.quote(str(out))}" if out else ""),
     )
 
 

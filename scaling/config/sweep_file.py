@@ -16,7 +16,6 @@ from pydantic import BaseModel, ValidationError
 
 from scaling import files
 from scaling.config import Design, RunConfig, Sweep, TaskConfig
-from scaling.config.base import SLUG
 from scaling.errors import ScalingError, closest_match
 from scaling.formatting import sanitize
 
@@ -49,7 +48,7 @@ FORMS = (
 
 def load_sweep(path: Path) -> Sweep:
     """Read a sweep file. Raises ScalingError that names the file and every mistake in it."""
-    return _sweep(read_toml(path), str(path))
+    return as_sweep(read_toml(path), str(path))
 
 
 def sweep_in(folders: Iterable[str | Path]) -> Sweep | None:
@@ -60,10 +59,11 @@ def sweep_in(folders: Iterable[str | Path]) -> Sweep | None:
 
 def parse_sweep(text: str, where: str) -> Sweep:
     """The sweep of a TOML text. Raises ScalingError that names `where` and every mistake."""
-    return _sweep(tomllib.loads(text), where)
+    return as_sweep(tomllib.loads(text), where)
 
 
-def _sweep(data: dict[str, Any], where: str) -> Sweep:
+def as_sweep(data: dict[str, Any], where: str) -> Sweep:
+    """The sweep of a file's tables. Raises ScalingError that names `where` and every mistake."""
     try:
         return Sweep.model_validate(data)
     except ValidationError as error:
@@ -179,19 +179,14 @@ def _locate_stores(data: Any, folder: Path) -> None:
                 data[key] = str(store)
 
 
-def validation_error(
-    error: ValidationError, model: type[BaseModel], where: str, *, within: Sequence[str] = ()
-) -> ScalingError:
-    """All mistakes that pydantic lists (at the keys `within` and below), as one error."""
-    items: list[dict[str, Any]] = [
-        dict(item)
-        for item in error.errors(include_url=False)
-        if keys_of(item["loc"])[: len(within)] == list(within)
-    ]
+def validation_error(error: ValidationError, model: type[BaseModel], where: str) -> ScalingError:
+    """All mistakes that pydantic lists, as one error."""
+    items: list[dict[str, Any]] = [dict(item) for item in error.errors(include_url=False)]
     mistakes = [item for item in items if not _is_wrong_union_branch(item)]
-    inside = {tuple(item["loc"])[:-1] for item in mistakes}  # too short for want of a right one
-    mistakes = [
-        item for item in mistakes if item["type"] != "too_short" or item["loc"] not in inside
+    mistakes = [  # of a list with wrong values pydantic says too that it is short of right ones
+        item
+        for item in mistakes
+        if item["type"] != "too_short" or len(item["input"]) < item["ctx"]["min_length"]
     ]
     what = "; ".join(dict.fromkeys(_sentence(item, model) for item in mistakes[:MOST_SHOWN]))
     if len(mistakes) > 1:
@@ -204,33 +199,16 @@ def validation_error(
 
 
 def _sentence(item: dict[str, Any], model: type[BaseModel]) -> str:
-    location = keys_of(item["loc"])
+    *outer, key = location = keys_of(item["loc"]) or ["the file"]
     parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
-    name = "".join(parts).removeprefix(".") or "the file"
-    kind, message, value = item["type"], item["msg"], item.get("input")
-    if kind == "extra_forbidden":
-        key = str(location[-1])
-        guess = closest_match(key, _known(model, location[:-1]) - {key})
+    name, value = "".join(parts).removeprefix("."), item.get("input")
+    if item["type"] == "extra_forbidden":
+        guess = closest_match(str(key), _known(model, outer) - {key})
         return f"{name} is not a known key" + (f" (did you mean {guess}?)" if guess else "")
-    if kind == "missing":
-        return f"{name} is missing"
-    if kind == "union_tag_invalid":
-        word, known = str(item["ctx"]["tag"]), item["ctx"]["expected_tags"].replace("'", "")
-        guess = closest_match(word, known.split(", "))
-        hint = f" (did you mean {guess}?)" if guess else ""
-        return f"{name}.kind = {json.dumps(word)[:80]}: should be one of {known}{hint}"
-    if kind == "too_short":
-        return f"{name} needs {item['ctx']['min_length']} or more values"
-    if kind == "tuple_type":
-        message = "should be a list"
-    if kind == "union_tag_not_found":
-        return f"{name}.kind is missing"
-    if kind == "string_pattern_mismatch" and item["ctx"]["pattern"] == SLUG:
-        message = (
-            "may hold letters, digits, dots, dashes and underscores,"
-            " a letter or digit first, 64 at most"
-        )
-    message = message.removeprefix("Value error, ").removeprefix("Input ")
+    if item["type"] in ("missing", "union_tag_not_found"):
+        return f"{name}{'.kind' if item['type'] != 'missing' else ''} is missing"
+    message = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    message = message.replace("a valid tuple", "a list").removeprefix("Tuple ")
     if isinstance(value, (Mapping, BaseModel)) or message.startswith(repr(value)[:60]):
         return f"{name}: {message}"
     return f"{name} = {json.dumps(value, default=str)[:80]}: {message}"

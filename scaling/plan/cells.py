@@ -9,8 +9,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
 from scaling.config import (
     Axis,
+    Base,
     EpochsDesign,
     GridDesign,
     IsoflopDesign,
@@ -20,12 +23,11 @@ from scaling.config import (
     Sweep,
     TaskConfig,
 )
+from scaling.config.base import validation_messages
 from scaling.errors import ScalingError, unknown_choice
 from scaling.formatting import format_count, format_flops
 
 Measure = Literal["flops", "tokens", "tokens_per_param"]
-# fields whose values are words
-WORDS = ("model.norm", "model.pos", "model.ffn", "optim.name", "optim.schedule", "task.operation")
 # of a task: a sweep asks one question of one corpus
 NOT_VARIED = {"kind", "corpus", "digest", "unique_tokens"}
 
@@ -131,8 +133,8 @@ def _without_replicates(sweep: Sweep) -> Iterator[CellRequest]:
 def check_axes(
     task: TaskConfig, axes: tuple[Axis, ...], cells: Iterable[tuple[tuple[str, Any], ...]] = ()
 ) -> None:
-    """Raises ScalingError for an axis, or what a cell sets, of an unknown field, of words where
-    numbers belong, or that stands twice.
+    """Raises ScalingError for an axis, or what a cell sets, of an unknown field, with a value that
+    the field cannot take, or that stands twice.
     """
     names = [axis.field for axis in axes]
     chosen = [("axis", "axes", axis.field, value) for axis in axes for value in axis.values]
@@ -145,18 +147,18 @@ def check_axes(
     for what, where, field, value in chosen:
         if field not in known:
             raise unknown_choice(f"{what} field", field, known, where=where)
-        problem, remedy = "", "write numbers"
-        if isinstance(value, str) and field not in WORDS:
-            problem = f"{what} {field} has the value {value!r}, which is not a number"
-        elif field == "batch_size" and (type(value) is not int or value < 1):
-            problem = (
-                f"{what} batch_size has the value {value!r}, which is not a number of sequences"
-            )
-            remedy = "write whole numbers from 1 on"
-        elif what == "setting" and field in names:
+        problem, remedy = "", "docs/sweep-files.md lists every key with its range"
+        table, _, name = field.rpartition(".")
+        changed: dict[str, Any] = {table: {name: value}} if table else {name: value}
+        changed["task"] = task.model_dump() | changed.get("task", {})
+        try:
+            Base.model_validate(changed)
+        except ValidationError as error:
+            problem = f"{what} {validation_messages(error)}, not {value!r}"
+        if not problem and what == "setting" and field in names:
             problem = f"{field} is set by cells and by an axis"
             remedy = "leave out one of the two"
-        elif len(set(names)) < len(names):
+        elif not problem and len(set(names)) < len(names):
             problem = f"an axis field stands twice: {', '.join(names)}"
             remedy = "give each field one axis"
         if problem:

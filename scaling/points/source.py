@@ -190,7 +190,6 @@ def _without_highest(source: Source, count: int) -> Source:
     return replace(
         source,
         points=source.points.take(keep, reason),
-        kaplan=source.kaplan and source.kaplan.take(keep, reason),
         runs=None if source.runs is None else source.runs[keep].reset_index(drop=True),
     )
 
@@ -249,13 +248,10 @@ def _from_results(
         table = table[keep]
     source = assemble(table, sweeps, options)
 
-    def counted(part: Points) -> Points:
-        return replace(part, excluded=(*(each for each in excluded if each[1]), *part.excluded))
-
+    filtered_out = (each for each in excluded if each[1])
     return replace(
         source,
-        points=counted(source.points),
-        kaplan=source.kaplan and counted(source.kaplan),
+        points=replace(source.points, excluded=(*filtered_out, *source.points.excluded)),
         notes=(f"losses on the evaluation set {options.eval_set}",) if options.eval_set else (),
         warnings=(*warnings, *source.warnings),
         model={

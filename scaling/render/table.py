@@ -113,11 +113,9 @@ class Table:
         return to_latex(self, width)
 
 
-def records_to_csv(records: Iterable[Mapping[str, Any]], columns: Sequence[str] = ()) -> str:
+def records_to_csv(records: Iterable[Mapping[str, Any]]) -> str:
     """Records of a JSON document as CSV: nested fields become columns named `a.b`, lists one cell
     of JSON.
-
-    `columns` is the header where there is no record.
     """
     flat = [
         {
@@ -126,7 +124,7 @@ def records_to_csv(records: Iterable[Mapping[str, Any]], columns: Sequence[str] 
         }
         for row in records
     ]
-    names = list(dict.fromkeys(name for row in flat for name in row)) or list(columns)
+    names = list(dict.fromkeys(name for row in flat for name in row))
     return csv_text([names, *([row.get(name) for name in names] for row in flat)])
 
 

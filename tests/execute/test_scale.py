@@ -74,10 +74,3 @@ def test_many_single_files_are_compacted_on_resume(tmp_path, monkeypatch):
     assert len(missing) == 2
     assert run_files.run_files(tmp_path) == []
     assert len(run_files.finished_run_ids(tmp_path)) == 10
-
-
-def test_status_watch_ends_when_no_process_trains(folder):
-    done = scaling("status", folder, "--watch")
-    assert done.returncode == 0
-    assert "simulated from published:hoffmann2022" in done.stdout
-    assert scaling("status", folder, "--watch", "--json").returncode == 2
