@@ -39,8 +39,8 @@ def test_doctor_prints_json_and_tables(healthy, tmp_path):
     assert not (tmp_path / "cache").exists()
     page = StringIO()
     Console(file=page, width=1000).print(doctor.render(healthy))
-    assert "platform cpu, kind cpu; platform cpu, kind cpu" in page.getvalue()
-    assert "exists False, writable True" in page.getvalue()
+    assert "backend cpu, devices.cpu 2" in page.getvalue()
+    assert "writable True" in page.getvalue()
 
 
 @pytest.mark.slow
