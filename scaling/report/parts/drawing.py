@@ -10,10 +10,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from scaling.fit.result import FitResult, SourceInfo
-from scaling.points.units import read_header
 from scaling.predict.comparison import ComparedSource
 from scaling.predict.law_source import FittedLaw
 from scaling.render.figure import Axis
+from scaling.units import read_header
 
 POINTS_SHOWN = 2000
 FORECAST_FACTOR = 10.0  # times the largest budget: where fits and reports answer
