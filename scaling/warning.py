@@ -49,13 +49,11 @@ class WarningCode(StrEnum):
     NOT_IDENTIFIED = "not_identified"
     FAILED_RESAMPLES = "failed_resamples"
     NO_INTERVALS = "no_intervals"
-    KAPLAN_UNAVAILABLE = "kaplan_unavailable"
     # its diagnostics
     LACK_OF_FIT = "lack_of_fit"
     RUNS_ABOVE_LAW = "runs_above_law"
     FAR_OFF_LAW = "far_off_law"
     FLAGGED_POINTS_DECIDE = "flagged_points_decide"
-    CURVE_DEVIATES = "curve_deviates"
     # the approaches to the frontier
     BUDGET_UNAVAILABLE = "budget_unavailable"
     FEW_BUDGETS = "few_budgets"

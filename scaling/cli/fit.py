@@ -11,7 +11,6 @@ from scaling.cli.output import (
     argument,
     choice,
     echo_err,
-    flag,
     option,
     page,
     typed_command,
@@ -65,12 +64,6 @@ class FitArguments:
         MODEL,
     )
     fix: str | None = option('Fixed parameters: "alpha=0.35,ln A=6.26".', MODEL, "NAME=VALUE,...")
-    one_sided: float = option(
-        "Weight of runs above the law, in (0, 1]: badly tuned runs are only ever worse.",
-        MODEL,
-        "W",
-        default=1.0,
-    )
     columns: str | None = option(
         "Column names: N=params, D=tokens, C=flops, L=loss.", DATA, "N=...,D=..."
     )
@@ -106,7 +99,6 @@ class FitArguments:
     holdout: str | None = option(
         "Number of largest budgets (or names of curves) held out; default 1.", INTERVALS, "K|none"
     )
-    rollout: bool = flag("Also predict each size from the smaller ones.", INTERVALS)
     bootstrap: int = BOOTSTRAP
     resample: str = choice(
         "auto pairs clusters residual",

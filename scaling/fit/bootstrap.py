@@ -38,7 +38,6 @@ def fit_law(data: Dataset, law: Law, options: FitOptions, resamples: int | None 
         options.objective or law.default_objective,
         options.delta,
         fixed=options.fixed() if law.name == options.law else {},
-        one_sided=options.one_sided,
     )
     count = options.bootstrap if resamples is None else min(resamples, options.bootstrap)
     return (
@@ -47,8 +46,8 @@ def fit_law(data: Dataset, law: Law, options: FitOptions, resamples: int | None 
 
 
 def bootstrap(fit: LawFit, resamples: int, seed: int = 0, kind: str = "auto") -> Draws:
-    """Resample and refit. `auto` draws clusters where the runs have groups, errors below 100 runs
-    (of a penalty that knows no side), and pairs else. Raises ScalingError for an unknown kind, and
+    """Resample and refit. `auto` draws clusters where the runs have groups, errors below 100 runs,
+    and pairs else. Raises ScalingError for an unknown kind, and
     for clusters of unlabelled runs.
     """
     if kind not in RESAMPLE_KINDS:
@@ -70,7 +69,7 @@ def bootstrap(fit: LawFit, resamples: int, seed: int = 0, kind: str = "auto") ->
             remedy="name their column: --cluster seed",
         )
     if kind == "auto":
-        few = len(points) < FEW and fit.one_sided == 1.0 and bool((points.loss > 0).all())
+        few = len(points) < FEW and bool((points.loss > 0).all())
         kind = "clusters" if group is not None else "residual" if few else "pairs"
     if kind == "residual" and not (points.loss > 0).all():
         raise ScalingError(

@@ -34,7 +34,6 @@ def estimate(
     delta: float | None = DELTA,
     *,
     fixed: Mapping[str, float] | None = None,
-    one_sided: float = 1.0,
     where: str = "",
     near: Mapping[str, float] | None = None,
 ) -> LawFit:
@@ -48,7 +47,7 @@ def estimate(
     """
     data, fixed = Dataset.of(data), dict(fixed or {})
     data_warnings = identifiability.check(law, data, objective, fixed, where)
-    problem = problem_of(law, data, objective, delta or DELTA, fixed, one_sided)
+    problem = problem_of(law, data, objective, delta or DELTA, fixed)
     best, starts, converged = multistart(problem, None if near is None else law.theta(near))
     warnings, status = _diagnose(problem, best, starts, converged)
     if identifiability.collinear(problem.logs) and status is FitStatus.OK:
@@ -64,16 +63,13 @@ def estimate(
         warnings=(*data_warnings, *warnings),
         starts=starts,
         fixed=fixed,
-        one_sided=one_sided,
     )
     if delta is None and problem.objective.kind == "huber" and len(data) < FEW_RUNS:
         inside = int((np.abs(problem.residual(best)) <= DELTA).sum())
         wide = WIDE_DELTA * fit.noise.sd
         wide *= 1.0 if problem.objective.log else float(problem.loss.mean())
         if inside < MIN_WITHIN_DELTA * fit.n_free and wide > DELTA:
-            wider = estimate(
-                law, data, objective, wide, fixed=fixed, one_sided=one_sided, where=where
-            )
+            wider = estimate(law, data, objective, wide, fixed=fixed, where=where)
             return replace(wider, delta_from_noise=True)
     return fit
 
@@ -88,7 +84,6 @@ def refit(fit: LawFit, points: Points, near: Mapping[str, float] | None = None) 
         fit.objective,
         fit.delta,
         fixed=fit.fixed,
-        one_sided=fit.one_sided,
         near=near,
     )
 

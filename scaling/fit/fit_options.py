@@ -42,8 +42,6 @@ class FitOptions:
     where: str | None = None
     drop_highest: int = 0
     holdout: str | int | None = None
-    rollout: bool = False
-    one_sided: float = 1.0
     fix: str | None = None
     resample: str = "auto"
     bootstrap: int = 1000
@@ -92,12 +90,6 @@ class FitOptions:
                     where=where,
                     remedy=f"give a number between {low} and {high}, ends excluded",
                 )
-        if not 0 < self.one_sided <= 1:
-            raise ScalingError(
-                f"must be above 0 and at most 1, not {self.one_sided}",
-                where="--one-sided",
-                remedy="1 weighs both sides alike, 0.5 halves the weight of runs above the law",
-            )
         self.n_holdout_budgets()
         self.fixed()
         if self.formula is None and self.start is not None:
@@ -112,7 +104,7 @@ class FitOptions:
         """The options with a law in the place of `auto`; `combined` where no law was named."""
         if self.law != AUTO:
             return self
-        is_open = self.approach == "parametric" and self.fix is None and self.one_sided == 1.0
+        is_open = self.approach == "parametric" and self.fix is None
         return replace(self, law=HEADLINE_LAW, combined=is_open)
 
     def changed(self) -> dict[str, Any]:

@@ -39,8 +39,7 @@ class Draws:
 class LawFit:
     """A law fitted to `data`. `theta` (P,) are internal coordinates; `value` is the objective
     there, a sum over points; `status` and `warnings` say how far to trust it. `fixed` holds the
-    reported parameters that were not fitted, `one_sided` the weight of runs above the law, `draws`
-    its bootstrap.
+    reported parameters that were not fitted, `draws` its bootstrap.
     """
 
     law: Law
@@ -53,7 +52,6 @@ class LawFit:
     warnings: tuple[ResultWarning, ...]
     starts: Starts
     fixed: Mapping[str, float] = field(default_factory=dict)
-    one_sided: float = 1.0
     draws: Draws | None = None
     delta_from_noise: bool = False
 
@@ -83,9 +81,7 @@ class LawFit:
     @cached_property
     def problem(self) -> Problem:
         """What was minimised."""
-        return problem_of(
-            self.law, self.data, self.objective, self.delta, self.fixed, self.one_sided
-        )
+        return problem_of(self.law, self.data, self.objective, self.delta, self.fixed)
 
     @cached_property
     def noise(self) -> Noise:

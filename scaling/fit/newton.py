@@ -120,20 +120,14 @@ def problem_of(
     objective: str,
     delta: float,
     fixed: Mapping[str, float] | None = None,
-    one_sided: float = 1.0,
 ) -> Problem:
-    """The problem of fitting a law to runs, some reported parameters `fixed`, runs above the law
-    counting `one_sided`. Raises ScalingError for unknown names and values out of range.
+    """The problem of fitting a law to runs, some reported parameters `fixed`. Raises
+    ScalingError for unknown names and values out of range.
     """
     if not (np.isfinite(delta) and delta > 0):
         what = f"delta = {delta:g} is not a positive number"
         raise ScalingError(what, remedy="the usual delta is 1e-3, in log loss")
-    if not 0 < one_sided <= 1:
-        raise ScalingError(
-            f"one_sided = {one_sided:g} is not above 0 and at most 1",
-            remedy="1 weighs both sides alike",
-        )
-    penalty = replace(objective_named(objective), above=one_sided)
+    penalty = objective_named(objective)
     if law.signed:  # residuals are differences of what `bind` gives, as those of logs are
         penalty = replace(penalty, log=True)
     logs = law.logs(data.points.inputs(law.inputs))

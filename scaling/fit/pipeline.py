@@ -16,15 +16,13 @@ from scaling.fit.bootstrap import fit_law
 from scaling.fit.dataset import Dataset
 from scaling.fit.diagnostics import repeated_data
 from scaling.fit.diagnostics.flagged_points import flag_points
-from scaling.fit.diagnostics.holdout import holdout, rollout
-from scaling.fit.diagnostics.loss_curve_collapse import collapse
-from scaling.fit.diagnostics.runs_above_law import frontier_gap, runs_above_law
+from scaling.fit.diagnostics.holdout import holdout
+from scaling.fit.diagnostics.runs_above_law import runs_above_law
 from scaling.fit.document import FitStatus, estimates, evenly, subsample_draws
 from scaling.fit.estimate import DELTA
 from scaling.fit.fit_options import TABLE_LAWS, TWO_STAGE, FitOptions
 from scaling.fit.frontier.approaches import agreement, estimate_frontiers
 from scaling.fit.frontier.estimate import FrontierEstimate
-from scaling.fit.frontier.frontier import cap_resamples
 from scaling.fit.frontier.isoflop import grid_bias
 from scaling.fit.law_fit import LawFit
 from scaling.fit.law_weights import origin_warnings, weigh_laws
@@ -42,7 +40,6 @@ from scaling.fit.result import (
     Excluded,
     FitResult,
     Identification,
-    KaplanFit,
     ModelContext,
     Objective,
     SourceInfo,
@@ -56,7 +53,6 @@ from scaling.warning import ResultWarning, WarningCode, warn
 
 __all__ = ["FitOptions", "FitResult", "fit"]
 
-KAPLAN_RESAMPLES = 100
 MAX_FAILED = 0.05  # of the refits, before a warning
 Fields = dict[str, Any]  # of a FitResult, which checks them
 
@@ -155,7 +151,6 @@ def _result(
         headline, head_warnings = _law_headline(fit, options)
     else:
         headline, head_warnings = _frontier_headline(approach, frontiers[approach], options)
-    kaplan, kaplan_warnings = _kaplan(source, options)
     entropy, cost = None, data.cost
     if source.runs is not None:
         from scaling.fit.diagnostics.synthetic_floor import known_entropy
@@ -177,7 +172,6 @@ def _result(
             *source.warnings,
             *warnings,
             *repeated_data.repeat_warning(data, options.law),
-            *kaplan_warnings,
         ),
         source=_source_info(source, options),
         ci=options.ci,
@@ -189,7 +183,6 @@ def _result(
         repeats=repeats,
         repeats_law=repeats_law,
         known_entropy=entropy,
-        kaplan=kaplan,
         accuracy=accuracy,
     )
 
@@ -266,13 +259,12 @@ def _analyses(
     """What is said of the runs by a fitted law, which knows its data."""
     data, ci = fit.data, options.ci
     noise = noise_result(data, fit.residuals, fit.noise, fit.n_free, ci)
-    above, curves, run_warnings = None, None, noise_warnings(noise)
+    above, run_warnings = None, noise_warnings(noise)
     if source.runs is not None and source.evaluations is not None:
         above, above_warnings = runs_above_law(
             fit, source.runs, source.evaluations, source.diverged
         )
-        curves, curve_warnings = collapse(data, source.evaluations, fit.values.get("E", 0.0))
-        run_warnings += above_warnings + curve_warnings
+        run_warnings += above_warnings
     flagged, without_flagged, deciding = flag_points(fit, isoflop.minima)
     combination = None
     if options.combined and not repeated_data.is_repeated(data).any():
@@ -281,45 +273,17 @@ def _analyses(
     held_out, out_warnings = holdout(fit, budgets, ci, options.seed, combination)
     return {
         "noise": noise,
-        "frontier_gap": frontier_gap(data, fit),
         "runs_above_law": above,
-        "loss_curve_collapse": curves,
         "flagged": flagged,
         "fit_without_flagged": without_flagged,
         "combination": combination,
         "holdout": held_out,
-        "rollout": rollout(fit, ci, options.seed) if options.rollout else None,
     }, [*deciding, *run_warnings, *out_warnings, *origin_warnings(combination)]
-
-
-def _kaplan(source: Source, options: FitOptions) -> tuple[KaplanFit | None, list[ResultWarning]]:
-    """Kaplan's L(N, D) on the same runs, by Kaplan's counting where the source allows it; or why
-    there is none.
-    """
-    data, inputs = Dataset(source.kaplan or source.points), LAWS[options.law].inputs
-    if options.law == "kaplan" or not data.has("ND") or not {"N", "D"} <= set(inputs):
-        return None, []
-    resamples = cap_resamples(KAPLAN_RESAMPLES, len(data))
-    try:
-        fit = fit_law(data, LAWS["kaplan"], options, resamples)
-    except ScalingError as error:
-        message = f"Kaplan's L(N, D) is not fitted: {error.what}"
-        return None, [warn(WarningCode.KAPLAN_UNAVAILABLE, message)]
-    return KaplanFit(
-        law="kaplan",
-        params=fit.params(options.ci),
-        convention=Convention(**data.points.convention),
-        objective=fit.objective_result(),
-        status=fit.status,
-        warnings=fit.warnings,
-        goodness=fit.goodness(),
-        **(fit.optimum.exponents(fit.optimum_draws, options.ci) if fit.optimum else {}),
-    ), []
 
 
 def _source_info(source: Source, options: FitOptions) -> SourceInfo:
     chosen = ("where", "drop_highest", "cluster", "readout", "eval_set")
-    names = (*chosen, "minimum", "fix", "one_sided", "resample")
+    names = (*chosen, "minimum", "fix", "resample")
     changed = options.changed()
     return SourceInfo(
         paths=source.paths,

@@ -16,16 +16,13 @@ from scaling import files
 from scaling.errors import ScalingError
 from scaling.fit.combination import Combination
 from scaling.fit.diagnostics.results import (
-    CurveCollapse,
     FitWithoutFlagged,
     FlaggedPoints,
-    FrontierGap,
     Holdout,
     KnownEntropy,
     NoiseResult,
     RepeatedDataLaw,
     RepeatedRuns,
-    RolloutStep,
     RunAboveLaw,
 )
 from scaling.fit.document import (
@@ -40,14 +37,13 @@ from scaling.fit.document import (
 )
 from scaling.fit.frontier.frontier import Cost
 from scaling.fit.special.results import (
-    CoverageCurve,
     CoverageGroup,
     CurveErrors,
     ScheduleErrors,
 )
 from scaling.warning import ResultWarning, WarningCode
 
-SCHEMA = 2
+SCHEMA = 3
 MAX_POINTS = 5000  # kept in a document
 MAX_DIGITS = 300  # of a whole number that a float can still hold
 WRITE_AGAIN = "write it with: scaling fit SOURCE --out FIT.json"
@@ -248,20 +244,6 @@ class ApproachAgreement(Document):
     message: str
 
 
-class KaplanFit(Document):
-    """Kaplan's L(N, D) on the same runs, counted his way where the source allows it."""
-
-    law: str
-    params: dict[str, Estimate]
-    convention: Convention
-    objective: Objective
-    status: FitStatus
-    warnings: Warnings
-    goodness: Goodness | None = None
-    a: Estimate | None = None
-    b: Estimate | None = None
-
-
 class AccuracyStage(Document):
     """The sigmoid from loss to accuracy of a two-stage fit."""
 
@@ -303,20 +285,15 @@ class FitResult(Document):
     identification: Identification | None = None
     bootstrap: Bootstrap | None = None
     noise: NoiseResult | None = None
-    frontier_gap: list[FrontierGap] | None = None
     runs_above_law: list[RunAboveLaw] | None = None
-    loss_curve_collapse: CurveCollapse | None = None
     flagged: list[FlaggedPoints] = []
     fit_without_flagged: FitWithoutFlagged | None = None
     repeats: list[RepeatedRuns] | None = None
     repeats_law: RepeatedDataLaw | None = None
     known_entropy: KnownEntropy | None = None
-    rollout: list[RolloutStep] | None = None
-    kaplan: KaplanFit | None = None
     combination: Combination | None = None
     accuracy: AccuracyStage | None = None
     groups: list[CoverageGroup] | None = None
-    curves: list[CoverageCurve] | None = None
     schedules: list[ScheduleErrors] | None = None
     test: CurveErrors | None = None
 

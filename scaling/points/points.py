@@ -113,8 +113,8 @@ class Source:
     """What was read.
 
     `folders` are the results folders that rows come from, also through a table in memory;
-    `kaplan` holds the same runs by Kaplan's counting; `curves` every intermediate evaluation where
-    those compete with finished runs; `evaluations` all evaluations; `runs` one row for each point
+    `curves` holds every intermediate evaluation where those compete with finished runs;
+    `evaluations` all evaluations; `runs` one row for each point
     and `diverged` one for each run that diverged; `model` the vocab_size and seq_len that all runs
     share (all of results folders). `columns` maps letters to the columns used, `notes` say what was
     guessed, converted or derived.
@@ -127,7 +127,6 @@ class Source:
     columns: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     warnings: tuple[ResultWarning, ...] = ()
-    kaplan: Points | None = None
     curves: Points | None = None
     model: Mapping[str, int] = field(default_factory=dict)
     evaluations: Points | None = None

@@ -43,13 +43,6 @@ def assemble(table: pd.DataFrame, sweeps: Sequence[Path], options: SourceOptions
     points, runs = final_runs(table, params, flops)
     group, group_warnings = _groups(runs, options.cluster)
     points = replace(points, group=group)
-    nonembedding = runs["n_params_nonembedding"].to_numpy(float)
-    kaplan = replace(  # N without embeddings and C = 6 N D (Kaplan 2020, section 2.1)
-        points,
-        n=nonembedding,
-        c=6.0 * nonembedding * np.asarray(points.d),
-        convention={"params": "nonembedding", "flops": "kaplan"},
-    )
     diverged = table[table["metric"] == rows.DIVERGED].drop_duplicates("run_id")
     planned = counted_runs(diverged, params, flops)
     configs = [planned[run_id] for run_id in diverged["run_id"]]
@@ -64,7 +57,6 @@ def assemble(table: pd.DataFrame, sweeps: Sequence[Path], options: SourceOptions
     evaluations = curves(table, params, flops)
     return Source(
         points.take(keep, reason),
-        kaplan=kaplan.take(keep, reason),
         evaluations=evaluations,
         curves=None if decayed else evaluations,
         runs=runs.iloc[keep].reset_index(drop=True),

@@ -20,9 +20,7 @@ from scaling.fit.bootstrap import fit_law
 from scaling.fit.dataset import Dataset
 from scaling.fit.document import Document, Estimate, Real
 from scaling.fit.fit_options import FitOptions
-from scaling.fit.frontier.approaches import estimate_frontiers
 from scaling.fit.frontier.frontier import PowerSum, fit_power
-from scaling.fit.law_fit import LawFit
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.result import FitResult
 from scaling.points.points import Points
@@ -38,30 +36,21 @@ KAPLAN_FLOPS = np.logspace(12.95, 20.7, 100)
 TOTAL_FLOPS = np.logspace(14, 20.7, 100)
 LABELS = {
     "total": "all parameters, C = 6 N D (Hoffmann)",
-    "with_head": "N with the head, exact FLOPs",
     "nonembedding": "N without embeddings, C = 6 N D (Kaplan)",
 }
 
 
-class CountedExponents(Document):
-    """The exponents of N* ~ C^a and D* ~ C^b by one approach, or why there are none; `params` are
-    those of a fitted law.
+class CountedRuns(Document):
+    """The exponents of N* ~ C^a and D* ~ C^b of the law fitted to the runs by one way of counting,
+    or why there are none.
     """
 
+    counting: str
+    label: str
     unavailable: str | None = None
     a: Estimate | None = None
     b: Estimate | None = None
     params: dict[str, Real] | None = None
-
-
-class CountedRuns(Document):
-    """The runs by one way of counting, under the three approaches."""
-
-    counting: str
-    label: str
-    parametric: CountedExponents
-    isoflop: CountedExponents
-    envelope: CountedExponents
 
 
 class StudyExponents(Document):
@@ -105,16 +94,11 @@ def reconcile(source: str, options: FitOptions, omega: float = OMEGA) -> Reconci
             source=source, omega=omega, countings=[], studies=studies, messages=[]
         )
     points, omega, share = _countings(Path(source), options, omega)
-    rows = [_counted(name, counted, options) for name, counted in points.items()]
-    fits = {row.counting: row.parametric for row in rows}
-    total, bare = fits["total"], fits["nonembedding"]
-    message = (
-        "The countings cannot be compared: the parametric law is unavailable under one of them."
-    )
-    messages = [message]
+    total, bare = (_counted(name, counted, options) for name, counted in points.items())
+    messages = ["The countings cannot be compared: the law is unavailable under one of them."]
     if total.a and bare.a and total.a.value is not None and bare.a.value is not None:
         messages = [
-            f"Counting alone moves the parametric exponent by {bare.a.value - total.a.value:+.3f}, "
+            f"Counting alone moves the exponent by {bare.a.value - total.a.value:+.3f}, "
             f"from {total.a.value:.3f} to {bare.a.value:.3f}: embeddings are "
             f"{100 * share[0]:.0f} % of the smallest model and {100 * share[1]:.0f} % of the "
             "largest.",
@@ -124,7 +108,7 @@ def reconcile(source: str, options: FitOptions, omega: float = OMEGA) -> Reconci
         source=source,
         omega=omega,
         embedding_share=share,
-        countings=rows,
+        countings=[total, bare],
         studies=_studies(options.law, total.params, omega, source) if total.params else None,
         messages=messages,
     )
@@ -153,27 +137,26 @@ def _countings(
             remedy='name them: --columns "N=...,D=..."',
         )
     n = np.asarray(points.n)
-    if read.kaplan is not None:
-        whole = read_source([path], replace(options.source(), params="total")).points
-        bare = read.kaplan
-        total, n = np.asarray(whole.n), np.asarray(bare.n)
-        omega = float(np.exp(np.median(np.log(total - n) - np.log(n) / 3)))
+    if read.runs is not None:
+        counted = (replace(options.source(), params=name) for name in ("total", "nonembedding"))
+        whole, bare = (np.asarray(read_source([path], each).points.n) for each in counted)
+        omega = float(np.exp(np.median(np.log(whole - bare) - np.log(bare) / 3)))
     elif points.convention.get("params") == "nonembedding":
-        whole, bare = replace(points, n=n + omega * np.cbrt(n)), points
+        whole, bare = n + omega * np.cbrt(n), n
     else:
-        whole, bare = points, replace(points, n=without_embeddings(n, omega))
-    total = np.asarray(whole.n)
-    share = 1 - np.asarray(bare.n) / total
-    ends = [float(share[np.argmin(total)]), float(share[np.argmax(total)])]
-    counted = {"total": _as_6nd(whole, "total")}
-    if read.kaplan is not None:
-        counted["with_head"] = points
-    return {**counted, "nonembedding": _as_6nd(bare, "nonembedding")}, omega, ends
-
-
-def _as_6nd(points: Points, name: str) -> Points:
-    c = 6.0 * np.asarray(points.n) * np.asarray(points.d)
-    return replace(points, c=c, convention={"params": name, "flops": "6nd"})
+        whole, bare = n, without_embeddings(n, omega)
+    share = 1 - bare / whole
+    ends = [float(share[np.argmin(whole)]), float(share[np.argmax(whole)])]
+    by_counting = {
+        name: replace(
+            points,
+            n=size,
+            c=6.0 * size * np.asarray(points.d),
+            convention={"params": name, "flops": "6nd"},
+        )
+        for name, size in (("total", whole), ("nonembedding", bare))
+    }
+    return by_counting, omega, ends
 
 
 def without_embeddings(total: np.ndarray, omega: float) -> np.ndarray:
@@ -187,23 +170,14 @@ def without_embeddings(total: np.ndarray, omega: float) -> np.ndarray:
 
 
 def _counted(name: str, points: Points, options: FitOptions) -> CountedRuns:
-    """The three approaches under one counting; an unavailable one says why."""
-    data = Dataset(points)
+    """The exponents of the fitted law under one counting; an unavailable one says why."""
+    counted = CountedRuns(counting=name, label=LABELS[name])
     try:
-        fit: LawFit | str = fit_law(data, LAWS[options.law], options)
+        fit = fit_law(Dataset(points), LAWS[options.law], options)
     except ScalingError as error:
-        fit = error.what
-    by_approach = {
-        approach: CountedExponents(
-            unavailable=None if estimate.frontier else estimate.unavailable,
-            **estimate.exponents(options.ci),
-            params=fit.values
-            if isinstance(fit, LawFit) and estimate.frontier and approach == "parametric"
-            else None,
-        )
-        for approach, estimate in estimate_frontiers(data, None, fit, options).items()
-    }
-    return CountedRuns(counting=name, label=LABELS[name], **by_approach)
+        return counted.model_copy(update={"unavailable": error.what})
+    exponents = fit.optimum.exponents(fit.optimum_draws, options.ci) if fit.optimum else {}
+    return counted.model_copy(update={**exponents, "params": fit.values})
 
 
 def _studies(law: str, values: Mapping[str, float], omega: float, where: str) -> StudyExponents:

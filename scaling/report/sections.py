@@ -110,7 +110,7 @@ def build_report(
             *([_models(fit, law)] if models and law and law.optimum else []),
             *_law(fit, inputs),
         ]
-        tested = checks.checks(fit, law, published(fit))
+        tested = checks.checks(fit, law)
     elif not checked:
         lead, curves = [curves], None
     if inputs.rows is not None and find_spec("scaling.studies"):  # it can be left out
@@ -191,7 +191,7 @@ def _models(fit: FitResult, law: FittedLaw) -> Section:
 def _law(fit: FitResult, inputs: ReportInputs) -> list[Section]:
     published_laws = fit_tables.laws(inputs.fits, published(fit)) if fit.approaches else None
     compared = fit_tables.compared(inputs.fits)
-    tables = [*fit_tables.law_tables(fit), compared, published_laws, fit_tables.kaplan(fit)]
+    tables = [*fit_tables.law_tables(fit), compared, published_laws]
     repeats = [repeated_data.figure(fit)], [repeated_data.repeats(fit)]
     return [
         section("law", "The law", [law_plots.contours(fit, inputs.law)], tables),

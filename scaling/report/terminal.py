@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def fit_parts(fit: FitResult, saved: str | None = None, command: str = "") -> list[Part]:
-    """A fit: five lines, header, parameters, the three approaches, Kaplan, hold-out, warnings.
+    """A fit: five lines, header, parameters, the three approaches, hold-out, warnings.
 
     `saved` is the file that it was written to, `command` what was typed.
     """
@@ -43,7 +43,6 @@ def fit_parts(fit: FitResult, saved: str | None = None, command: str = "") -> li
             for name, frontier in fit.approaches.items()
             if frontier.unavailable and frontier.unavailable not in agreement
         ),
-        fit_tables.kaplan(fit),
         summary.holdout_sentence(fit),
         *diagnostics.check_tables(fit),
         *fit.warnings,

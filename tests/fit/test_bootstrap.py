@@ -1,8 +1,5 @@
-"""Bootstrap kinds, large tables, one-sided penalties and the rollout: right where the truth is
-known.
-"""
+"""Bootstrap kinds and large tables: right where the truth is known."""
 
-import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +8,6 @@ import pytest
 from benchmarks.simulated_sweeps import DESIGNS, SURFACES, sweep, trials
 from scaling.errors import ScalingError
 from scaling.fit.bootstrap import LARGE, bootstrap
-from scaling.fit.diagnostics.holdout import rollout
 from scaling.fit.estimate import estimate
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.profile import profile
@@ -76,38 +72,3 @@ def test_a_large_table_is_resampled_by_a_part_of_it():
     np.testing.assert_allclose(draws.theta.std(0), exact, rtol=0.35)
     alpha = profile(fitted, 0.95)["alpha"]
     np.testing.assert_allclose((alpha.hi - alpha.lo) / 2, 1.96 * exact[3], rtol=0.2)
-
-
-def test_one_sided_penalty_follows_the_lower_edge():
-    points = simulated(200)
-    rng = np.random.default_rng(1)
-    late = rng.random(200) < 0.4
-    untuned = Points(
-        points.loss * np.where(late, np.exp(rng.exponential(0.08, 200)), 1.0),
-        points.n,
-        points.d,
-        points.c,
-    )
-    both = estimate(LAW, untuned, "mse-log")
-    edge = estimate(LAW, untuned, "mse-log", one_sided=0.02)
-    x = {"N": np.array([1e9]), "D": np.array([2e10])}
-    truth = LAW.log_predict(LAW.theta(CHINCHILLA.values), x)[0]
-    assert (
-        abs(LAW.log_predict(edge.theta, x)[0] - truth)
-        < abs(LAW.log_predict(both.theta, x)[0] - truth) / 3
-    )
-    assert bootstrap(edge, 10).kind == "pairs"
-    with pytest.raises(ScalingError, match="is not above 0 and at most 1"):
-        estimate(LAW, points, one_sided=0.0)
-
-
-@pytest.mark.slow
-def test_rollout_predicts_each_size_from_the_smaller_ones():
-    points = simulated(50)
-    rows = rollout(estimate(LAW, points), 0.95, 0)
-    assert len(rows) >= 5
-    assert all(
-        row.n_params < after.n_params and row.n_train < after.n_train
-        for row, after in itertools.pairwise(rows)
-    )
-    assert rows[-1].mean_abs_rel_error < 0.05

@@ -84,12 +84,6 @@ def test_largest_budget_is_held_out(document):
     assert holdout["covered"] >= 4 / 7
 
 
-def test_kaplan_is_fitted_too(document):
-    assert document["kaplan"]["convention"]["params"] == "as given"
-    assert set(document["kaplan"]["params"]) == {"alpha_N", "alpha_D", "N_c", "D_c"}
-    assert 0.2 < document["kaplan"]["a"]["value"] < 0.8
-
-
 @pytest.mark.parametrize("approach", ["isoflop", "envelope"])
 def test_other_approaches_can_head_the_document(tmp_path, approach):
     got = fit(

@@ -77,8 +77,6 @@ def test_any_table_is_fitted_or_rejected(tmp_path, seed):
         approach=str(rng.choice(["parametric", "parametric", "isoflop", "envelope"])),
         objective=str(rng.choice(list(OBJECTIVES))),
         bootstrap=int(rng.choice([0, 20])),
-        rollout=bool(rng.random() < 0.2),
-        one_sided=float(rng.choice([1.0, 1.0, 0.1])),
     )
     document = answered(lambda: fit([path], options))
     if document is None:

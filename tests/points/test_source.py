@@ -259,7 +259,7 @@ def publish(folder, run, losses, diverged=False):
     write_run(folder, rows("s", run, measured, Provenance("cpu", "c", "0")))
 
 
-def test_results_folder_gives_points_curves_and_kaplan(tmp_path):
+def test_results_folder_gives_points_and_curves(tmp_path):
     publish(tmp_path, run_config(16, 100), {10: 4.0, 100: 3.0})
     publish(tmp_path, run_config(16, 200), {10: 4.0, 200: 2.8})
     publish(tmp_path, run_config(32, 100), {10: 3.9, 100: 2.7})
@@ -279,8 +279,6 @@ def test_results_folder_gives_points_curves_and_kaplan(tmp_path):
     assert len(every) == 7
     last = np.isclose(every.loss[:, None], source.points.loss).any(1)
     np.testing.assert_allclose(np.sort(every.c[last]), np.sort(source.points.c))
-    assert np.all(source.kaplan.n < source.points.n)
-    assert source.kaplan.loss.tolist() == source.points.loss.tolist()
     again = read_source([tmp_path], SourceOptions(where="d_model > 16"))
     assert again.points.excluded == (("--where d_model > 16", 2), ("diverged", 1))
 

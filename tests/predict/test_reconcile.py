@@ -29,7 +29,7 @@ def test_embeddings_are_taken_off():
 
 def test_runs_are_counted_in_both_ways(tmp_path):
     found = reconcile(str(simulated(tmp_path / "runs.csv")), FitOptions(bootstrap=20))
-    a = {row.counting: row.parametric.a.value for row in found.countings}
+    a = {row.counting: row.a.value for row in found.countings}
     assert set(a) == {"total", "nonembedding"}
     assert a["nonembedding"] > a["total"]
     assert "Counting alone moves" in found.messages[0]
@@ -56,6 +56,6 @@ def test_a_column_without_embeddings_is_not_reduced_again(tmp_path):
     table = pd.DataFrame({"non_embedding_params": n, "tokens": d, "val_loss": loss})
     table.to_csv(tmp_path / "runs.csv", index=False)
     document = reconcile(str(tmp_path / "runs.csv"), FitOptions(law="chinchilla", bootstrap=0))
-    a = {row.counting: row.parametric.a.value for row in document.countings}
+    a = {row.counting: row.a.value for row in document.countings}
     assert abs(a["nonembedding"] - 0.46875) < 2e-3
     assert a["total"] < a["nonembedding"] - 0.02

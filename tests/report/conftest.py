@@ -104,7 +104,7 @@ def document() -> dict[str, Any]:
     }
     held = [i for i, (budget, _) in enumerate(runs) if budget == BUDGETS[-1]]
     return {
-        "schema": 2,
+        "schema": 3,
         "law": "chinchilla",
         "approach": "parametric",
         "objective": {"name": "huber-log", "delta": 1e-3, "value": 8.4e-4},
@@ -168,15 +168,6 @@ def document() -> dict[str, Any]:
         "approaches_agree": {
             "verdict": "agree",
             "message": "The approaches agree: a lies between 0.50 and 0.55.",
-        },
-        "kaplan": {
-            "law": "kaplan",
-            "params": {"alpha_N": interval(0.08), "alpha_D": interval(0.1)},
-            "a": interval(0.62),
-            "convention": {"params": "nonembedding", "flops": "kaplan"},
-            "objective": {"name": "huber-log", "delta": 1e-3, "value": None},
-            "status": "ok",
-            "warnings": [],
         },
     }
 

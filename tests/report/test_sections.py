@@ -57,7 +57,6 @@ def test_law_of_one_input_reports_that_it_has_no_frontier(document, composed):
         "law": "kaplan-d",
         "params": {"alpha_D": interval(0.1), "D_c": interval(1e13)},
         "derived": {},
-        "kaplan": None,
         "holdout": None,
         "approaches": {
             name: {"unavailable": "the table lacks N, D or C", "warnings": []}

@@ -12,7 +12,7 @@ from scaling.errors import ScalingError
 from scaling.fit.bootstrap import bootstrap
 from scaling.fit.combination import Combination
 from scaling.fit.dataset import Dataset
-from scaling.fit.diagnostics.results import Holdout, HoldoutRow, RolloutStep
+from scaling.fit.diagnostics.results import Holdout, HoldoutRow
 from scaling.fit.document import FitStatus, evenly
 from scaling.fit.estimate import refit
 from scaling.fit.frontier.frontier import cap_resamples
@@ -29,8 +29,6 @@ ROUNDING = 1e-6  # an interval is never narrower than this, relative to the loss
 ROWS_KEPT = 200
 SIGNIFICANT = 0.01  # level at which the coverage of a hold-out is tested
 MIN_MISSES = 3  # of one sign, to be worth a warning
-ROLLOUT_FROM = 3  # sizes that the first fit of a rollout sees
-ROLLOUT_STEPS = 12
 
 
 def split(data: Dataset, count: int = 1) -> tuple[Array, float] | None:
@@ -144,26 +142,3 @@ def _tested(
         "mean_abs_rel_error": np.abs(predicted / loss - 1).mean(),
         "covered": np.mean((lo <= loss) & (loss <= hi)),
     }
-
-
-def rollout(fit: LawFit, ci: float, seed: int) -> list[RolloutStep]:
-    """Fit the k smallest sizes and predict the next one, for every k that identifies the law: does
-    the law hold as N grows?
-
-    The bias of a step is the mean of predicted / measured - 1.
-    """
-    points, steps = fit.data.points, []
-    if not fit.data.has("N"):
-        return []
-    sizes = int(fit.data.size.max()) + 1
-    n_steps = min(ROLLOUT_STEPS, max(0, sizes - ROLLOUT_FROM))
-    for step in np.unique(np.linspace(ROLLOUT_FROM, sizes - 1, n_steps).astype(int)):
-        test = Dataset(points.take(fit.data.size == step))
-        try:
-            smaller = refit(fit, points.take(fit.data.size < step))
-        except ScalingError:
-            continue  # too few points of too few sizes: the next step has more
-        (predicted, *_), score = _tested(smaller, test, ci, seed)
-        size, bias = np.exp(np.log(test.n).mean()), (predicted / test.points.loss - 1).mean()
-        steps.append(RolloutStep(n_params=size, bias=bias, **score))
-    return steps

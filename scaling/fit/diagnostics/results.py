@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from scaling.fit.document import Column, Document, Estimate, FitStatus, Integer, Number, Real
+from scaling.fit.document import Document, Estimate, FitStatus, Integer, Number, Real
 
 
 class LackOfFit(Document):
@@ -30,16 +30,6 @@ class NoiseResult(Document):
     lack_of_fit: LackOfFit | None = None
 
 
-class FrontierGap(Document):
-    """How far the best run of a budget lies above the fitted L*(C), relative to it."""
-
-    flops: Real
-    n_params: Real
-    loss: Real
-    optimal_loss: Number
-    excess: Number
-
-
 class RunAboveLaw(Document):
     """A run whose loss lies above the law, with the likely cause; a diverged run has no loss."""
 
@@ -49,29 +39,6 @@ class RunAboveLaw(Document):
     loss: Number
     excess: Number
     cause: str
-
-
-class NormalizedCurve(Document):
-    """The normalised loss curve of a run, and how far it lies from the others'."""
-
-    run_id: str
-    n_params: Real
-    tokens: Real
-    y: Column
-    deviation: Number
-    flagged: bool
-
-
-class CurveCollapse(Document):
-    """Normalised loss curves of the best run of each budget over shares of training."""
-
-    floor: Number
-    shares: Column
-    median: Column
-    spread: Number
-    closest_floor: Number
-    closest_spread: Number
-    curves: list[NormalizedCurve]
 
 
 class FlaggedPoint(Document):
@@ -125,17 +92,6 @@ class Holdout(Document):
     mean_abs_rel_error: Number
     covered: Number
     by: str | None = None  # the law, or `combination`
-
-
-class RolloutStep(Document):
-    """The next size predicted from the smaller ones."""
-
-    n_params: Real
-    n_train: Integer
-    n_test: Integer
-    mean_abs_rel_error: Number
-    bias: Number
-    covered: Number
 
 
 class RepeatedRuns(Document):

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from scaling.fit.dataset import Dataset
-from scaling.fit.diagnostics.results import FrontierGap, RunAboveLaw
+from scaling.fit.diagnostics.results import RunAboveLaw
 from scaling.fit.law_fit import LawFit
 from scaling.points.points import Points
 from scaling.warning import ResultWarning, WarningCode, warn
@@ -20,25 +20,6 @@ OTHER_BATCH = 3.0
 ROSE = 0.005  # relative, from the lowest evaluation to the last
 NEIGHBOURS = 6
 SHOWN = 50
-
-
-def frontier_gap(data: Dataset, fit: LawFit) -> list[FrontierGap]:
-    """For each budget how far its best run lies above the fitted L*(C)."""
-    rows = best_of_budgets(data)
-    optimal = fit.optimum.loss(data.c[rows]) if fit.optimum and rows else None
-    if optimal is None:
-        return []
-    loss = data.points.loss[rows]
-    columns = zip(data.c[rows], data.n[rows], loss, optimal, loss / optimal - 1, strict=True)
-    return [
-        FrontierGap(flops=c, n_params=n, loss=measured, optimal_loss=best, excess=excess)
-        for c, n, measured, best, excess in columns
-    ]
-
-
-def best_of_budgets(data: Dataset) -> list[int]:
-    """The run of lowest loss of each budget."""
-    return [int(index[np.argmin(data.points.loss[index])]) for index in data.budgets]
 
 
 def runs_above_law(

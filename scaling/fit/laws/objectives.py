@@ -25,16 +25,11 @@ MANY = 20_000  # or more: then the points within VERTEX settle the fit already
 
 @dataclass(frozen=True)
 class Objective:
-    """`kind` huber | lad | mse, of the residuals of log losses where `log`, else of losses.
-
-    Runs that lie `above` the law count by that weight: an under-tuned run can only be worse than
-    the law (asymmetric Huber).
-    """
+    """`kind` huber | lad | mse, of the residuals of log losses where `log`, else of losses."""
 
     name: str
     kind: str
     log: bool
-    above: float = 1.0
 
     def residual(self, log_predicted: Array, loss: Array, log_loss: Array) -> Array:
         """Predicted minus observed (..., n)."""
@@ -64,9 +59,8 @@ class Objective:
         scale = {"huber": 1.0, "lad": 1 / delta, "mse": 2.0}[self.kind]
         width = 1e300 if self.kind == "mse" else delta
         inner, size = np.minimum(np.maximum(residual, -width), width), np.abs(residual)
-        side = scale if self.above == 1.0 else scale * np.where(residual < 0, self.above, 1.0)
-        slope = side * inner
-        curve, above = side * (size <= width), scale * width / np.maximum(size, width)
+        slope = scale * inner
+        curve, above = scale * (size <= width), scale * width / np.maximum(size, width)
         return slope * (residual - inner / 2), slope, curve, above
 
 

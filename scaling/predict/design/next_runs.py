@@ -17,7 +17,7 @@ from scaling.fit.document import Document, FitStatus, Real
 from scaling.fit.frontier.budgets import groups_by_gap
 from scaling.fit.frontier.frontier import Cost
 from scaling.fit.result import WRITE_AGAIN, FitResult
-from scaling.formatting import count_option, format_flops
+from scaling.formatting import format_flops
 from scaling.plan import plan
 from scaling.predict.design.law_model import (
     RHO,
@@ -29,6 +29,7 @@ from scaling.predict.design.law_model import (
 )
 from scaling.predict.design.selection import Belief, choose, precisions
 from scaling.predict.law_source import FittedLaw, load_law, sweep_of
+from scaling.units import flops_option
 from scaling.warning import ResultWarning, WarningCode, warn
 
 SIZES, RATIOS = 48, 17  # of the candidates: of models, and of tokens per parameter of each
@@ -185,8 +186,8 @@ def next_runs(
     run; `out` becomes the sweep of the runs. Raises ScalingError.
     """
     path = _fit_path(source)
-    spend, goal = count_option(budget, "--budget"), count_option(target, "--target")
-    most = None if largest is None else count_option(largest, "--largest")
+    spend, goal = flops_option(budget, "--budget"), flops_option(target, "--target")
+    most = None if largest is None else flops_option(largest, "--largest")
     fit, result, parent = load_law(str(path)), FitResult.load(path), sweep_of(source)
     law, vocab_size = LinearizedLaw.of_fit(fit), fit.model.vocab_size
     runs, scatter = _runs_of(path, law, result)

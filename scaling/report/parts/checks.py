@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -18,31 +18,26 @@ from scaling.report.parts import diagnostics, law_plots
 from scaling.report.parts.drawing import fitted_points
 from scaling.report.parts.fit_tables import unidentified
 
-MAX_SPREAD = 0.05  # of normalised loss curves that coincide
 MAX_EXCESS = 0.02  # of the best run of a budget over L*(C)
 MAX_RATIO = 1.25  # of N* by two approaches
 MIN_COVERED = 0.8
 SIGNIFICANT = 0.001  # p: many things are tested
 
 
-def checks(
-    fit: FitResult, law: FittedLaw | None, published: Mapping[str, Mapping[str, float]]
-) -> list[Section]:
+def checks(fit: FitResult, law: FittedLaw | None) -> list[Section]:
     """Every check that the fit allows, those of the answer first."""
-    residuals, collapse = law_plots.residuals(fit, law), diagnostics.collapse(fit)
-    cloud, above = law_plots.bootstrap_cloud(fit, published), diagnostics.above(fit)
+    residuals = law_plots.residuals(fit, law)
+    above = diagnostics.above(fit)
     best, flagged = diagnostics.over_frontier(fit, law), diagnostics.flagged(fit)
     held_out = diagnostics.holdout_figure(fit), diagnostics.holdout(fit)
     rows: list[tuple[str, str, Judged, Figure | None, Table | None]] = [
         ("holdout", "Hold-out", _holdout(fit), *held_out),
         ("residuals", "Residuals of the law", _residuals(fit, law), residuals, None),
-        ("collapse", "Loss-curve collapse", _collapse(fit), collapse, None),
-        ("parameters", "Parameters", _parameters(fit), cloud, diagnostics.minima(fit)),
+        ("parameters", "Parameters", _parameters(fit), None, diagnostics.minima(fit)),
         ("approaches", "Three approaches", _approaches(fit), None, None),
         ("best-runs", "Best runs", _best_runs(best), None, best),
         ("above", "Runs above the law", _count(above, "run", "check"), None, above),
         ("flagged", "Suspicious points", _count(flagged, "kind", "see"), None, flagged),
-        ("rollout", "Rollout", _rollout(fit), None, diagnostics.rollout(fit)),
         ("noise", "Noise", _noise(fit), None, diagnostics.noise(fit)),
     ]
     return [
@@ -93,20 +88,6 @@ def _residuals(fit: FitResult, law: FittedLaw | None) -> Judged:
     return Verdict.OK, f"{rms}, without a bend or slope along size or compute (p = {p:.1g})."
 
 
-def _collapse(fit: FitResult) -> Judged:
-    result = fit.loss_curve_collapse
-    if not result or result.spread is None:
-        return None
-    spread, text = result.spread, f"the curves differ by {100 * result.spread:.1f} %"
-    if any(curve.flagged for curve in result.curves):
-        return Verdict.LOOK, f"{text}, and one lies off the others whatever the floor."
-    if spread <= MAX_SPREAD:
-        return Verdict.OK, f"{text}: all sizes learn alike."
-    closest, floor = result.closest_spread or 0.0, result.closest_floor or 0.0
-    text = f"{text}, so they do not coincide with the law's E = {result.floor or 0.0:.3g} "
-    return Verdict.LOOK, f"{text}({100 * closest:.1f} % with E = {floor:.3g}): E is uncertain."
-
-
 def _parameters(fit: FitResult) -> Judged:
     if names := ", ".join(unidentified(fit)):
         bad = fit.combination is None
@@ -140,16 +121,6 @@ def _count(table: Table | None, word: str, verb: str) -> Judged:
         return None
     count = len(table.rows)
     return Verdict.LOOK, f"{count} {word}{'s' if count > 1 else ''}; {verb} the table."
-
-
-def _rollout(fit: FitResult) -> Judged:
-    errors = [step.mean_abs_rel_error for step in fit.rollout or () if step.mean_abs_rel_error]
-    if not errors:
-        return None
-    text = (
-        f"each size predicted from the smaller ones, the last within {format_percent(errors[-1])}."
-    )
-    return Verdict.OK if errors[-1] <= summary.MAX_HOLDOUT_ERROR else Verdict.LOOK, text
 
 
 def _noise(fit: FitResult) -> Judged:

@@ -1,5 +1,5 @@
 """What checks a fit, as tables and figures: forecasts against measurements, hold-out, seed noise,
-runs above the law, loss-curve collapse.
+runs above the law.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scaling.fit.result import FitResult
-from scaling.formatting import format_count, format_flops
-from scaling.render.figure import Axis, Band, ColorScale, Figure, Line, Markers, Trace
+from scaling.formatting import format_flops
+from scaling.render.figure import Axis, Band, Figure, Line, Markers, Trace
 from scaling.render.table import Table, number, pairs, record_table
-from scaling.report.parts.drawing import answer_curve, answer_name, n_axis, notes
+from scaling.report.parts.drawing import answer_curve, answer_name, n_axis
 
 if TYPE_CHECKING:
     from scaling.predict.law_source import FittedLaw
@@ -28,7 +28,7 @@ HOLDOUT_SHOWN = 300
 
 def check_tables(fit: FitResult) -> list[Table | None]:
     """The diagnostics that the page and the terminal show."""
-    return [noise(fit), above(fit), minima(fit), rollout(fit), flagged(fit)]
+    return [noise(fit), above(fit), minima(fit), flagged(fit)]
 
 
 def forecasts(checked: Sequence[CheckedForecast]) -> Table | None:
@@ -66,11 +66,10 @@ def forecast_figure(checked: Sequence[CheckedForecast]) -> Figure | None:
     sizes, losses = zip(
         *((item.n_params, loss) for item in ordered for loss in item.losses), strict=True
     )
-    measured = notes(n=sizes, loss=losses)
     traces: tuple[Trace, ...] = (
         Band(n, lo, hi, 0),
         Line(n, loss, "predicted", 0, "dash"),
-        Markers(sizes, losses, "measured", 1, "circle", 9, notes=measured),
+        Markers(sizes, losses, "measured", 1, "circle", 9),
     )
     caption = (
         f"At {format_flops(predicted[0][1].flops)} FLOPs. The band is the interval for one run; "
@@ -121,59 +120,23 @@ def above(fit: FitResult) -> Table | None:
 
 def over_frontier(fit: FitResult, law: FittedLaw | None) -> Table | None:
     """How far the best run of each budget lies above L*(C) as the fit answers."""
-    gaps = fit.frontier_gap
-    flops = np.array([gap.flops for gap in gaps or ()])
+    isoflop = fit.approaches.get("isoflop")
+    budgets = [each for each in isoflop.minima if each.loss] if isoflop else []
+    flops = np.array([each.flops for each in budgets])
     best = answer_curve(law, "loss_star", flops) if len(flops) else None
-    if not gaps or law is None or best is None or not np.isfinite(best.value).all():
+    if law is None or best is None or not np.isfinite(best.value).all():
         return None
-    rows = [
-        {
-            "C": gap.flops,
-            "N of the best run": gap.n_params,
-            "its loss": gap.loss,
-            "L*(C)": loss,
-            "excess": gap.loss / loss - 1,
-        }
-        for gap, loss in zip(gaps, best.value.tolist(), strict=True)
-    ]
+    rows = []
+    for budget, optimal in zip(budgets, best.value.tolist(), strict=True):
+        loss, n = min(zip(budget.loss or [], budget.n_params or [], strict=True))
+        cells = {"C": budget.flops, "N of the best run": n, "its loss": loss}
+        rows.append({**cells, "L*(C)": optimal, "excess": loss / optimal - 1})
     caption = (
         f"L*(C) by {answer_name(law)}. Far above it, no size of that budget was well tuned or "
         "well chosen."
     )
     title, count = "Best runs over the frontier", ("N of the best run",)
     return record_table("over-frontier", title, rows, caption, count=count)
-
-
-def collapse(fit: FitResult) -> Figure | None:
-    """The normalised loss curves of the best run of each budget."""
-    result = fit.loss_curve_collapse
-    if not result:
-        return None
-    sizes = [curve.n_params for curve in result.curves]
-    ramp = ColorScale.of(sizes)
-    traces: list[Trace] = [
-        Line(
-            result.shares,
-            curve.y,
-            "",
-            ramp.at(curve.n_params),
-            "dot" if curve.flagged else "solid",
-            1.8,
-            f"{format_count(curve.n_params)} parameters, {100 * (curve.deviation or 0):+.1f} % "
-            f"off, run {curve.run_id}",
-        )
-        for curve in result.curves
-    ]
-    traces.append(Line(result.shares, result.median, "median", "ink", "dash", 1.4))
-    caption = (
-        f"(L - E) / (final L - E) of the best run of each budget before the cooldown, with the "
-        f"law's E = {result.floor or 0.0:.3g}. If all sizes are tuned equally well the curves "
-        "coincide. Dashed: their median."
-    )
-    if any(curve.flagged for curve in result.curves):
-        caption += " Dotted curves lie off even then."
-    axes = Axis("share of the run", True), Axis("normalised loss", True)
-    return Figure("collapse", "Loss-curve collapse", caption, *axes, traces, ramp)
 
 
 def flagged(fit: FitResult) -> Table | None:
@@ -212,26 +175,6 @@ def minima(fit: FitResult) -> Table | None:
     return record_table("minima", title, starts.minima[:8], columns=columns, number=number)
 
 
-def rollout(fit: FitResult) -> Table | None:
-    """Each size predicted from the smaller ones."""
-    columns = {
-        "n_params": "size N",
-        "n_train": "runs fitted",
-        "mean_abs_rel_error": "mean error",
-        "bias": "bias",
-        "covered": "inside",
-    }
-    return record_table(
-        "rollout",
-        "Rollout: each size from the smaller ones",
-        fit.rollout,
-        columns=columns,
-        count=("size N",),
-        percent=("mean error",),
-        short=("inside",),
-    )
-
-
 def holdout(fit: FitResult) -> Table | None:
     """The runs of the budget that was left out, predicted from the others."""
     result = fit.holdout
@@ -266,15 +209,14 @@ def holdout_figure(fit: FitResult) -> Figure | None:
     if result is None or not known:
         return None
     rows = [known[i] for i in thinned(len(known), HOLDOUT_SHOWN)]
-    columns = [(row.n_params, row.loss, row.predicted, row.lo, row.hi) for row in rows]
-    n, measured, predicted, low, high = np.array(columns, float).T
+    columns = [(row.loss, row.predicted, row.lo, row.hi) for row in rows]
+    measured, predicted, low, high = np.array(columns, float).T
     both = np.concatenate([measured, predicted, low, high])
     start, end = float(np.nanmin(both)), float(np.nanmax(both))
     margin = 0.06 * (end - start) or 0.05 * end
     limits = (start - margin, end + margin)
     diagonal = np.array(limits)
     lo, hi = (low, high) if np.isfinite(both).all() else (None, None)
-    at = notes(n=n, loss=measured, predicted=predicted)
     traces = (
         Band(diagonal, diagonal * 0.99, diagonal * 1.01, "muted"),
         Line(limits, limits, "exact", "muted", "dash", 1.4),
@@ -287,7 +229,6 @@ def holdout_figure(fit: FitResult) -> Figure | None:
             9,
             lo,
             hi,
-            at,
         ),
     )
     caption = (

@@ -147,26 +147,16 @@ def known_entropy(fit: FitResult) -> Table | None:
 
 
 def coverage(fit: FitResult) -> Table | None:
-    """Coverage by model: the line, the beta distribution's answer, and the forecast from few
-    samples.
-    """
+    """Coverage by model: the line, and the exponent that follows from a beta distribution."""
     columns = {
         "model": "model",
         "a": "a",
         "b": "b",
         "r2": "R2",
         "beta_binomial.b": "b by beta-binomial",
-        "forecast.beta_binomial": "forecast by it",
-        "forecast.line": "by the line",
-        "forecast.measured": "measured",
     }
-    forecasts = [group.forecast for group in fit.groups or ()]
-    caption = "".join(
-        f"Forecasts are of pass@{at.k} from {at.samples} samples a problem." for at in forecasts[:1]
-    )
-    rough = ("a", "b", "forecast by it", "by the line", "measured")
     title = "Coverage, -log pass@k = a k^-b"
-    return record_table("groups", title, fit.groups, caption, columns=columns, rough=rough)
+    return record_table("groups", title, fit.groups, columns=columns, rough=("a", "b"))
 
 
 def schedules(fit: FitResult) -> Table | None:
@@ -286,18 +276,6 @@ def compared(fits: Mapping[str, FitResult]) -> Table | None:
     return table and replace(table, name="laws-compared")
 
 
-def kaplan(fit: FitResult) -> Table | None:
-    """Kaplan's L(N, D) on the same runs, counted as he counts."""
-    law = fit.kaplan
-    if law is None:
-        return None
-    ends = {name: entry for name, entry in (("a", law.a), ("b", law.b)) if entry}
-    counted = f"N = {law.convention.params or '?'}, C = {law.convention.flops or '?'}"
-    caption = f"L = ((N_c/N)^(alpha_N/alpha_D) + D_c/D)^alpha_D; {counted}."
-    title = "Kaplan's law on the same runs"
-    return estimated("kaplan", title, {**law.params, **ends}, caption)
-
-
 def facts(fit: FitResult) -> Iterator[tuple[str, str]]:
     """What was fitted to what, in pairs."""
     from scaling.fit.fit_options import TABLE_LAWS
@@ -341,8 +319,8 @@ def provenance(fit: FitResult) -> Table:
 
 def reconciled(result: Reconciliation) -> list[Table | None]:
     """The tables of `scaling reconcile`: runs by counting, and Kaplan's study on one law."""
-    columns = {"label": "counting", **{f"{name}.a": name for name in APPROACHES}}
-    title = "The same runs, counted in two ways: a of N* ~ C^a"
+    columns = {"label": "counting", "a": "a of N* ~ C^a", "b": "b of D* ~ C^b"}
+    title = "The same runs, counted in two ways"
     countings = record_table("countings", title, result.countings, columns=columns)
     studies = result.studies
     if studies is None:

@@ -10,24 +10,10 @@ from scaling.render.section import Verdict
 from scaling.report.parts.checks import checks, worst
 from tests.documents import as_fit
 
-COLLAPSE = {
-    "floor": 1.1,
-    "shares": [0.1, 0.5],
-    "median": [1.5, 1.2],
-    "spread": 0.105,
-    "closest_floor": 0.0,
-    "closest_spread": 0.018,
-    "curves": [
-        {"run_id": "a", "n_params": n, "tokens": 1e6, "y": [1.5, 1.2], "deviation": 0.01}
-        | {"flagged": False}
-        for n in (1e4, 2e4)
-    ],
-}
-
 
 def judged(document, **changes):
     fit = as_fit(copy.deepcopy(document) | changes)
-    return {part.title: part for part in checks(fit, load_law(fit), {})}
+    return {part.title: part for part in checks(fit, load_law(fit))}
 
 
 def test_a_hold_out_is_judged_by_its_error_and_its_intervals(document):
@@ -49,14 +35,6 @@ def test_residuals_with_a_bend_are_to_be_looked_at(document):
     assert "wrong form" in part.notes[0]
 
 
-def test_curves_that_do_not_coincide_say_so(document):
-    part = judged(document, loss_curve_collapse=COLLAPSE)["Loss-curve collapse"]
-    assert part.verdict is Verdict.LOOK
-    assert part.notes[0].startswith("the curves differ by 10.5 %, so they do not coincide")
-    alike = COLLAPSE | {"spread": 0.02}
-    assert judged(document, loss_curve_collapse=alike)["Loss-curve collapse"].verdict is Verdict.OK
-
-
 @pytest.mark.parametrize(
     ("lo", "verdict"), [(0.99, Verdict.BAD), (0.0, Verdict.BAD)], ids=["inside", "at zero"]
 )
@@ -69,7 +47,7 @@ def test_parameters_that_are_not_identified_are_bad_without_other_laws(document,
 
 
 def test_the_worst_check_is_named(document):
-    parts = list(judged(document, loss_curve_collapse=COLLAPSE).values())
+    parts = list(judged(document).values())
     text, where = worst(parts)
     assert text.endswith("look first at: parameters.")
     assert where == "check-parameters"
