@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from scaling.cli.output import TableOutput, argument, echo_err, option
 from scaling.errors import ScalingError
-from scaling.formatting import count_option
+from scaling.units import flops_option
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -54,7 +54,7 @@ def next_runs(
     if pool is not None:
         from scaling.predict.design.pool_next import next_from_pool
 
-        limit = None if budget is None else count_option(budget, "--budget")
+        limit = None if budget is None else flops_option(budget, "--budget")
         picks = next_from_pool(pool, Path(target), cost, formula or law, columns, limit, count)
         document = picks.to_dict()
         return output.emit_table(document, lambda: document["runs"], lambda: pool_text(picks))

@@ -36,7 +36,6 @@ from scaling.fit.document import (
 )
 from scaling.fit.frontier.frontier import Cost
 from scaling.fit.special.results import (
-    CoverageCurve,
     CoverageGroup,
     CurveErrors,
     ScheduleErrors,
@@ -293,7 +292,6 @@ class FitResult(Document):
     combination: Combination | None = None
     accuracy: AccuracyStage | None = None
     groups: list[CoverageGroup] | None = None
-    curves: list[CoverageCurve] | None = None
     schedules: list[ScheduleErrors] | None = None
     test: CurveErrors | None = None
 

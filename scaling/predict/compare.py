@@ -24,7 +24,7 @@ from scaling.fit.frontier.frontier import Frontier
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.result import FitResult
 from scaling.fit.significance import holm, open_interval, two_sided
-from scaling.points.comparability import comparable
+from scaling.points.comparability import LossComparability, comparable
 from scaling.predict.comparison import (
     ComparedSweep,
     Comparison,
@@ -32,7 +32,6 @@ from scaling.predict.comparison import (
     ComputeRow,
     DifferenceTest,
     GainCurve,
-    LossComparability,
     check_comparable,
     compared_fit,
     compared_sweep,
@@ -64,9 +63,8 @@ def compare(
     random = np.random.default_rng(seed)
     losses, multipliers = {}, {}
     for other in others:
-        said = comparable(first.fit.to_dict(), other.fit.to_dict())
-        losses[other.name] = LossComparability(compare=said.compare, why=said.why)
-        if said.compare is not False:
+        losses[other.name] = comparable(first.fit.to_dict(), other.fit.to_dict())
+        if losses[other.name].compare is not False:
             multipliers[other.name] = _multiplier(first, other, budgets, random)
     tests = [
         test

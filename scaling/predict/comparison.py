@@ -15,6 +15,7 @@ from scaling.errors import ScalingError
 from scaling.fit.document import Column, Document, Estimate, FitStatus, Interval, Real
 from scaling.fit.frontier.frontier import Frontier
 from scaling.fit.result import Approach, FitResult, SourceInfo
+from scaling.points.comparability import LossComparability
 from scaling.predict.law_source import FittedLaw, load_law
 
 Array = np.ndarray
@@ -34,13 +35,6 @@ class ComparedFit(Document):
     range: dict[str, tuple[Real, Real]]
     source: SourceInfo
     objective: str
-
-
-class LossComparability(Document):
-    """Whether the losses of two sweeps compare (null: not known), and why."""
-
-    compare: bool | None
-    why: str
 
 
 class DifferenceTest(Document):

@@ -31,6 +31,7 @@ OPERATIONS: dict[Any, tuple[Callable[..., Any], ...]] = {
     "ln": (np.log, lambda x, y: 1 / x),
     "log10": (np.log10, lambda x, y: 1 / (x * np.log(10))),
     "exp": (np.exp, lambda x, y: y),
+    "expm1": (np.expm1, lambda x, y: y + 1),
     "sqrt": (np.sqrt, lambda x, y: 0.5 / y),
     "tanh": (np.tanh, lambda x, y: 1 - y * y),
     "abs": (np.abs, lambda x, y: np.sign(x)),

@@ -78,8 +78,7 @@ class Law:
     `reference` names paper and equation; `inputs` the letters that `Points.inputs` serves;
     `derived` what follows from the reported parameters at C = 6 N D. `allows_zero` says that what
     is fitted (an accuracy) may be 0, `linear` names the parameters in which a written law is
-    jointly affine, `start` more values from which its fit starts. `analytic_derivatives` is what
-    `bind` returns where digits and speed need derivatives by hand.
+    jointly affine, `start` more values from which its fit starts.
     """
 
     name: str
@@ -92,7 +91,6 @@ class Law:
     root: str = ""
     derived: Callable[[Inputs], dict[str, Array]] | None = None
     expressions: Mapping[str, ast.expr] = field(default_factory=dict, repr=False)
-    analytic_derivatives: Callable[[Inputs], Bound] | None = field(default=None, repr=False)
     default_objective: str = "huber-log"
     allows_zero: bool = False
     signed: bool = False  # losses may be negative: `bind` gives the loss itself, not its log
@@ -180,8 +178,6 @@ class Law:
 
     def bind(self, logs: Inputs) -> Bound:
         """The law at fixed log inputs {letter: (n,)}, as a function of theta (R, P)."""
-        if self.analytic_derivatives:
-            return self.analytic_derivatives(logs)
         if self.expressions:
             x = {name: np.exp(log) for name, log in logs.items()} if self.terms else logs
             return by_differences(lambda theta: self._log_gradient(theta, x))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from scaling.fit.laws.derivatives import Array, Inputs, data_constrained
+from scaling.fit.laws.derivatives import Array, Inputs
 from scaling.fit.laws.expression import PRODUCT, SUM, flatten, parse
 from scaling.fit.laws.formula import AS_WRITTEN, parse_formula
 from scaling.fit.laws.law import Law, Param, Term
@@ -213,10 +213,12 @@ _ALL = (
         terms=(Term("A", {"alpha": {"N": -1}}, "of_n"), Term("B", {"beta": {"D": -1}}, "of_d")),
         floor="E",
         derived=_gain,
-        analytic_derivatives=data_constrained,
-        expressions=_parsed(  # where a fit begins: N' = N
-            of_n="N^-alpha",
-            of_d="(min(U, D) * (1 + R_D*(1 - exp((1 - D/min(U, D))/R_D))))^-beta",
+        expressions=_parsed(  # `of_n` is where a fit begins: N' = N
+            unique="min(U, D)",
+            of_n="exp(-alpha*log(N))",
+            of_d="exp(-beta*log(unique * (1 - R_D*expm1((1 - D/unique)/R_D))))",
+            n_unique="min(exp((log(alpha*A/(beta*B)) + beta*log(unique))/alpha), N)",
+            loss="E + A*exp(-alpha*log(n_unique * (1 - R_N*expm1((1 - N/n_unique)/R_N)))) + B*of_d",
         ),
     ),
     _broken_law("bnsl", "C"),

@@ -23,26 +23,16 @@ from scaling.fit.result import Starts
 from scaling.fit.special.results import CurveErrors
 
 Array = np.ndarray
+LINEAR, SHAPE = ("L0", "A", "B"), ("alpha", "C", "beta", "gamma")
 NAMES = ("L0", "A", "alpha", "B", "C", "beta", "gamma")
-LINEAR = [0, 1, 3]  # L0, A and B
-GRID = (
-    (0.2, 0.4, 0.7),
-    (0.3, 1.0, 3.0, 10.0),
-    (0.3, 0.6, 1.0),
-    (0.2, 0.5, 0.8),
-)  # alpha, C, beta, gamma
+GRID = ((0.2, 0.4, 0.7), (0.3, 1.0, 3.0, 10.0), (0.3, 0.6, 1.0), (0.2, 0.5, 0.8))  # of SHAPE
 POLISHED = 6
 MIN_CURVES = 2
 SAME = 1e-3  # of the objective: starts that ended this close agree
 BOUNDS = (
-    (0.0, 20.0),
-    (-7.0, 7.0),
-    (-4.0, 1.5),
-    (-7.0, 15.0),
-    (-12.0, 12.0),
-    (-4.0, 3.0),
-    (-4.0, 1.0),
-)  # L0 and logs of the others
+    *((0.0, 20.0), (-7.0, 7.0), (-7.0, 15.0)),  # L0, and the logs of the others
+    *((-4.0, 1.5), (-12.0, 12.0), (-4.0, 3.0), (-4.0, 1.0)),
+)
 
 
 @dataclass(frozen=True)
@@ -78,60 +68,38 @@ def areas(step: Array, lr: Array) -> _Areas:
     The learning rate is taken to change at each step that is listed, and to hold until then.
     """
     s1 = lr[0] * step[0] / 2 + np.concatenate([[0.0], np.cumsum(lr[1:] * np.diff(step))])
-    drop = -np.diff(lr)
-    moved = np.flatnonzero(drop != 0)
-    after = np.maximum(
-        s1[None] - s1[moved, None], 0.0
-    )  # eta_k counts from the step at which it begins
-    log_lr, used = np.log(np.maximum(lr[1:][moved], 1e-30)), s1 > 0
-    return _Areas(np.log(s1[used]), drop[moved], log_lr, after[:, used], used)
+    drop, used = -np.diff(lr), s1 > 0
+    moved = np.flatnonzero(drop != 0)  # eta_k counts from the step at which it begins
+    after = np.maximum(s1[used] - s1[moved, None], 0.0)
+    log_lr = np.log(np.maximum(lr[1:][moved], 1e-30))
+    return _Areas(np.log(s1[used]), drop[moved], log_lr, after, used)
 
 
 def predict_curve(values: Mapping[str, float], step: Array, lr: Array) -> Array:
     """The loss (T,) at the steps of a schedule; infinite before the learning rate first moved."""
     curve_areas, loss = areas(step, lr), np.full(len(step), np.inf)
-    theta = np.r_[values["L0"], np.log([values[name] for name in NAMES[1:]])]
-    loss[curve_areas.used] = _evaluate(theta, [curve_areas])[0]
+    shape = np.log([values[name] for name in SHAPE])
+    loss[curve_areas.used] = _columns(shape, [curve_areas]) @ [values[name] for name in LINEAR]
     return loss
 
 
-def _evaluate(theta: Array, curve_areas: Sequence[_Areas]) -> tuple[Array, Array]:
-    """The losses (T,) of all curves at L0 and the logs of the other parameters, and their slopes
-    (T, P) in these.
-    """
-    a, alpha, b, c, beta, gamma = np.exp(theta[1:])
-    parts = []
+def _columns(log_shape: Array, curve_areas: Sequence[_Areas]) -> Array:
+    """What L0, A and B multiply (T, 3), all curves together, at logs of alpha, C, beta, gamma."""
+    alpha, c, beta, gamma = np.exp(log_shape)
+    columns = []
     for each in curve_areas:
         scaled = c * np.exp(-gamma * each.log_lr)[:, None] * each.after
-        left = np.exp(-beta * np.log1p(scaled))
-        bend, power = beta * left * scaled / (1 + scaled), a * np.exp(-alpha * each.log_s1)
-        slopes = (
-            np.ones_like(power),
-            power,
-            -power * alpha * each.log_s1,
-            -b * (each.drop @ (1 - left)),
-            -b * (each.drop @ bend),
-            -b * beta * (each.drop @ (left * np.log1p(scaled))),
-            b * gamma * ((each.drop * each.log_lr) @ bend),
-        )
-        parts.append(np.stack(slopes, 1))
-    joined = np.concatenate(parts)
-    return theta[0] + joined[:, 1] + joined[:, 3], joined
+        fallen = each.drop @ -np.expm1(-beta * np.log1p(scaled))
+        power = np.exp(-alpha * each.log_s1)
+        columns.append(np.stack([np.ones_like(power), power, -fallen], 1))
+    return np.concatenate(columns)
 
 
-@dataclass(frozen=True)
-class Annealing:
-    """The fitted law: reported parameters, the objective (a sum over evaluations), and how the
-    starts ended.
-    """
-
-    values: Mapping[str, float]
-    value: float
-    starts: Starts
-
-
-def fit_annealing(curves: Sequence[Curve], delta: float = 1e-3) -> Annealing:
-    """Minimise the summed Huber loss of log losses over all evaluations of all curves.
+def fit_annealing(
+    curves: Sequence[Curve], delta: float = 1e-3
+) -> tuple[dict[str, float], float, Starts]:
+    """The parameters that minimise the summed Huber loss of log losses over all evaluations of all
+    curves, that sum, and how the starts ended.
 
     Raises ScalingError when there are fewer than two curves, or none of them decays: then B, C,
     beta and gamma are unknown.
@@ -143,20 +111,17 @@ def fit_annealing(curves: Sequence[Curve], delta: float = 1e-3) -> Annealing:
     pairs = zip(curves, curve_areas, strict=True)
     loss = np.concatenate([curve.loss[each.used] for curve, each in pairs])
 
-    def residual(theta: Array) -> Array:
-        return np.log(np.maximum(_evaluate(theta, curve_areas)[0], 1e-9) / loss)
-
-    def log_slopes(theta: Array) -> Array:
-        predicted, slopes = _evaluate(theta, curve_areas)
-        return slopes / np.maximum(predicted, 1e-9)[:, None]
+    def residual(theta: Array) -> Array:  # L0, then logs of the others
+        predicted = _columns(theta[3:], curve_areas) @ [theta[0], *np.exp(theta[1:3])]
+        return np.log(np.maximum(predicted, 1e-9) / loss)
 
     lower, upper = np.transpose(BOUNDS)
     ends = [
         least_squares(
             residual,
             np.clip(start, lower, upper),
-            log_slopes,
-            (lower, upper),
+            jac="3-point",
+            bounds=(lower, upper),
             loss="huber",
             f_scale=delta,
             x_scale="jac",
@@ -171,7 +136,7 @@ def fit_annealing(curves: Sequence[Curve], delta: float = 1e-3) -> Annealing:
     agree = sum(end.cost <= best.cost * (1 + SAME) + 1e-12 for end in ends)
     starts = Starts(tried=len(ends), converged=len(ends), agree=agree)
     values = (float(value) for value in (best.x[0], *np.exp(best.x[1:])))
-    return Annealing(dict(zip(NAMES, values, strict=True)), float(best.cost), starts)
+    return dict(zip((*LINEAR, *SHAPE), values, strict=True)), float(best.cost), starts
 
 
 def _check(curves: Sequence[Curve]) -> None:
@@ -211,12 +176,11 @@ def _check(curves: Sequence[Curve]) -> None:
 def _starts(curve_areas: Sequence[_Areas], loss: Array) -> list[Array]:
     """The best of the grid, L0, A and B solved for exactly at each of its points."""
     start_points = []
-    for alpha, *inner in np.log(list(product(*GRID))):
-        theta = np.array([0.0, 0.0, alpha, 0.0, *inner])  # A = B = 1
-        columns = _evaluate(theta, curve_areas)[1][:, LINEAR] / loss[:, None]
+    for log_shape in np.log(list(product(*GRID))):
+        columns = _columns(log_shape, curve_areas) / loss[:, None]
         solution, *_ = np.linalg.lstsq(columns, np.ones_like(loss), rcond=None)
         if (solution[1:] > 0).all():
-            theta[LINEAR] = solution[0], *np.log(solution[1:])
+            theta = np.array([solution[0], *np.log(solution[1:]), *log_shape])
             start_points.append((float(np.sum((columns @ solution - 1) ** 2)), theta))
     if not start_points:
         raise ScalingError(

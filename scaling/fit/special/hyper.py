@@ -8,7 +8,7 @@ the best of many runs) is then averaged over. Cells are resampled whole.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -74,7 +74,7 @@ def fit_hyper(source: Source, options: FitOptions) -> dict[str, Any]:
         if len(np.unique(group_within_1_percent(values[rows]))) > 1
     }
     target = np.log(points.loss[rows] / best[rows])
-    powers, rmse = _minima(logs, sizes, target, label, options.bootstrap, options.seed)
+    params, rmse = _minima(logs, sizes, target, label, options)
     warnings = [*source.warnings, *_at_ends(points, cell, kept, varied)]
     if len(sizes) < 2:
         message = f"{' and '.join({'N', 'D'} - set(sizes))} takes one value: no power of it"
@@ -84,7 +84,7 @@ def fit_hyper(source: Source, options: FitOptions) -> dict[str, Any]:
     excluded = [*points.excluded, (reason, len(points) - len(rows))]
     return {
         "objective": Objective(name=name, delta=None, value=rmse),
-        "params": _estimates(powers, sizes, options.ci),
+        "params": params,
         "n_points": len(rows),
         "excluded": [Excluded(reason=why, count=count) for why, count in excluded if count],
         "warnings": tuple(warnings),
@@ -92,75 +92,66 @@ def fit_hyper(source: Source, options: FitOptions) -> dict[str, Any]:
     }
 
 
-def _estimates(
-    powers: Mapping[str, tuple[Array, Array]], sizes: Iterable[str], ci: float
-) -> dict[str, Estimate]:
-    """The coefficient and the powers of each hyper-parameter, with intervals of their draws."""
-    params = {}
-    for letter, (values, draws) in powers.items():
-        name = LETTERS[letter]
-        log_coef = Estimate.of(values[0], draws[:, 0], ci)
-        ends = (log_coef.value, log_coef.lo, log_coef.hi)
-        value, lo, hi = (None if end is None else float(np.exp(end)) for end in ends)
-        params[f"{name}_coef"] = Estimate(value=value, se=None, lo=lo, hi=hi)
-        for index, size in enumerate(sizes, start=1):
-            params[f"{name}_{size}"] = Estimate.of(values[index], draws[:, index], ci)
-    return params
-
-
 def _minima(
     logs: dict[str, Array],
     sizes: dict[str, Array],
     target: Array,
     label: Array,
-    resamples: int,
-    seed: int,
-) -> tuple[dict[str, tuple[Array, Array]], float]:
-    """The moving minimum of one parabola, each cell with a level of its own; cells resampled.
-
-    By letter the log coefficient and powers, and their draws (R, 1 + sizes); and the root mean
-    square that the parabolas leave.
+    options: FitOptions,
+) -> tuple[dict[str, Estimate], float]:
+    """The moving minimum of one parabola, each cell with a level of its own: the coefficient and
+    the powers of each letter, with intervals of cells resampled; and the root mean square that the
+    parabola leaves.
     """
     means = {name: values.mean() for name, values in (logs | sizes).items()}
     x = [values - means[name] for name, values in logs.items()]
     z = [np.ones(len(target)), *(values - means[name] for name, values in sizes.items())]
-    count, width = len(x), len(z)
+    count, n_cells = len(x), int(label.max()) + 1
     pairs = [(i, j) for i in range(count) for j in range(i, count)]
     squares = [x[i] * x[j] for i, j in pairs]
-    features = np.column_stack([*squares, *(each * by for each in x for by in z), target])
-    n_cells = int(label.max()) + 1
-    sums = np.zeros((n_cells, features.shape[1]))
-    np.add.at(sums, label, features)
-    features = features - (sums / np.bincount(label)[:, None])[label]
-    products = np.zeros((n_cells, features.shape[1], features.shape[1]))
-    np.add.at(products, label, features[:, :, None] * features[:, None, :])
-    random = np.random.default_rng(seed)
-    weights = random.multinomial(n_cells, np.full(n_cells, 1 / n_cells), size=resamples)
-    weights = np.concatenate([np.ones((1, n_cells)), weights])
-    normal = np.einsum("rc,cij->rij", weights, products)
-    ridge = 1e-12 * np.eye(features.shape[1] - 1) * np.trace(normal[0]) / features.shape[1]
-    solved = np.linalg.solve(normal[:, :-1, :-1] + ridge, normal[:, :-1, -1:])[..., 0]
-    curvature = np.empty((len(solved), count, count))
-    for place, (i, j) in enumerate(pairs):
-        share = 2.0 if i == j else 1.0
-        curvature[:, i, j] = curvature[:, j, i] = share * solved[:, place]
-    slopes = solved[:, len(squares) :].reshape(len(solved), count, width)
-    is_convex = np.asarray((np.linalg.eigvalsh(curvature) > 0).all(axis=1))
-    if not is_convex[0]:
+    features = pd.DataFrame([*squares, *(each * by for each in x for by in z), target]).T
+    columns = (features - features.groupby(label).transform("mean")).to_numpy()
+
+    def solve(weight: Array) -> tuple[Array, Array | None]:
+        """The coefficients of the parabola, and the minimum (letters, 1 + sizes) of one that has
+        one.
+        """
+        weighted = columns * np.sqrt(weight[label, None])
+        solution, *_ = np.linalg.lstsq(weighted[:, :-1], weighted[:, -1], rcond=None)
+        curvature = np.zeros((count, count))
+        for (i, j), square in zip(pairs, solution, strict=False):
+            curvature[i, j] += square
+            curvature[j, i] += square
+        slopes = solution[len(pairs) :].reshape(count, len(z))
+        is_convex = bool((np.linalg.eigvalsh(curvature) > 0).all())
+        return solution, -np.linalg.solve(curvature, slopes) if is_convex else None
+
+    solution, minimum = solve(np.ones(n_cells))
+    if minimum is None:
         raise ScalingError(
             f"the loss has no minimum in {' and '.join(LETTERS[each] for each in logs)} near the "
             "best runs",
             remedy="widen the grid, so that both ends are worse than the middle",
         )
-    minima = -np.linalg.solve(curvature[is_convex], slopes[is_convex])
-    powers = {}
+    weights = np.random.default_rng(options.seed).multinomial(
+        n_cells, np.full(n_cells, 1 / n_cells), size=options.bootstrap
+    )
+    refits = [refit for weight in weights if (refit := solve(weight)[1]) is not None]
+    draws = np.array([minimum, *refits])
+    draws[:, :, 0] += [means[name] for name in logs]
+    draws[:, :, 0] -= draws[:, :, 1:] @ np.array([means[name] for name in sizes])
+    params = {}
     for index, letter in enumerate(logs):
-        rows = minima[:, index, :].copy()
-        rows[:, 0] += means[letter] - rows[:, 1:] @ np.array([means[name] for name in sizes])
-        powers[letter] = (rows[0], rows[1:])
-    left = normal[0, -1, -1] - solved[0] @ normal[0, :-1, -1]
-    freedom = max(1, len(target) - n_cells - solved.shape[1])
-    return powers, float(np.sqrt(max(left, 0.0) / freedom))
+        values, name = draws[:, index].T, LETTERS[letter]
+        log_coef = Estimate.of(float(values[0, 0]), values[0, 1:], options.ci)
+        ends = (log_coef.value, log_coef.lo, log_coef.hi)
+        value, lo, hi = (None if end is None else float(np.exp(end)) for end in ends)
+        params[f"{name}_coef"] = Estimate(value=value, se=None, lo=lo, hi=hi)
+        for size, power in zip(sizes, values[1:], strict=True):
+            params[f"{name}_{size}"] = Estimate.of(float(power[0]), power[1:], options.ci)
+    left = columns[:, -1] - columns[:, :-1] @ solution
+    freedom = max(1, len(target) - n_cells - len(solution))
+    return params, float(np.sqrt(left @ left / freedom))
 
 
 def _at_ends(points: Points, cell: Array, kept: Array, varied: list[str]) -> list[ResultWarning]:

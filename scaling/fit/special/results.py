@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scaling.fit.document import Column, Document, Estimate, Integer, Number
+from scaling.fit.document import Document, Estimate, Integer, Number
 
 
 class BetaBinomial(Document):
@@ -11,19 +11,6 @@ class BetaBinomial(Document):
     alpha: Number
     beta: Number
     b: Number
-
-
-class CoverageForecast(Document):
-    """pass@k from `samples` of each problem, by two distributions of success rates and by the
-    straight line, and as measured.
-    """
-
-    k: Integer
-    samples: Integer
-    beta_binomial: Number
-    logit_normal: Number
-    line: Number
-    measured: Number
 
 
 class CoverageGroup(Document):
@@ -35,16 +22,6 @@ class CoverageGroup(Document):
     b: Estimate
     r2: Number
     beta_binomial: BetaBinomial
-    forecast: CoverageForecast
-
-
-class CoverageCurve(Document):
-    """pass@k (K,) of one model, measured and by the beta-binomial."""
-
-    model: str
-    k: Column
-    pass_at_k: Column
-    beta_binomial: Column
 
 
 class CurveErrors(Document):

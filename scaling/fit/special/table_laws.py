@@ -29,7 +29,7 @@ from scaling.fit.result import (
 )
 from scaling.fit.special.annealing import NAMES, Curve, fit_annealing, goodness, left_out
 from scaling.fit.special.hyper import FORMULA, REFERENCE, fit_hyper, recipe_notes
-from scaling.fit.special.pass_at_k import Counts, fit_coverage
+from scaling.fit.special.pass_at_k import fit_coverage
 from scaling.fit.special.results import ScheduleErrors
 from scaling.points.cells import numeric
 from scaling.points.columns import column_named, list_names, parse_columns
@@ -159,10 +159,13 @@ def coverage(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitRe
     and model where there are several.
     """
     tables, digest = _tables(paths, options)
-    groups = [counts for path, table in tables for counts in _counts(path, table)]
-    fitted = [fit_coverage(each, options.bootstrap, options.seed, options.ci) for each in groups]
+    groups = [
+        fit_coverage(*counts, options.bootstrap, options.seed, options.ci)
+        for path, table in tables
+        for counts in _counts(path, table)
+    ]
     params: dict[str, Estimate] = {}
-    for group, _ in fitted:
+    for group in groups:
         tail = f"[{group.model}]" if len(groups) > 1 else ""
         params |= {f"a{tail}": group.a, f"b{tail}": group.b}
     name = "least squares of log(-log pass@k) on log k"
@@ -173,14 +176,15 @@ def coverage(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitRe
         "problems",
         objective=Objective(name=name, delta=None, value=None),
         params=params,
-        n_points=sum(len(counts.n) for counts in groups),
-        groups=[group for group, _ in fitted],
-        curves=[curve for _, curve in fitted],
+        n_points=sum(group.problems for group in groups),
+        groups=groups,
     )
 
 
-def _counts(path: Path, table: pd.DataFrame) -> list[Counts]:
-    """Counts by model. Raises ScalingError where more are right than were drawn."""
+def _counts(path: Path, table: pd.DataFrame) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """Each model with the samples n and the right ones c of its problems. Raises ScalingError where
+    more are right than were drawn.
+    """
     columns = []
     for names in (("n", "samples", "num_samples"), ("c", "correct", "num_correct")):
         column = _column(path, table, names)
@@ -197,7 +201,7 @@ def _counts(path: Path, table: pd.DataFrame) -> list[Counts]:
         what = f"row {row + 1} has {c[row]} right of {n[row]} samples"
         raise ScalingError(what, where=path, remedy="fix the row")
     groups = _rows_by_label(path, table, ["model"])
-    return [Counts(model, n[rows], c[rows]) for model, rows in groups.items()]
+    return [(model, n[rows], c[rows]) for model, rows in groups.items()]
 
 
 def annealing(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitResult:
@@ -212,24 +216,24 @@ def annealing(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitR
     out, delta = left_out(curves, options.holdout), options.delta or DELTA
     train = [curve for curve in curves if curve.name not in out]
     test = [curve for curve in curves if curve.name in out]
-    fitted = fit_annealing(train, delta)
-    errors = {curve.name: goodness([curve], fitted.values).to_dict() for curve in curves}
+    values, value, starts = fit_annealing(train, delta)
+    errors = {curve.name: goodness([curve], values).to_dict() for curve in curves}
     message = f"{len(train)} curves are too few to resample: no intervals"
-    warnings, starts = [warn(WarningCode.NO_INTERVALS, message)], fitted.starts
+    warnings = [warn(WarningCode.NO_INTERVALS, message)]
     if starts.agree < 2:
         warnings.append(starts_disagree(starts))
     return _document(
         paths,
         digest,
         options,
-        objective=Objective(name="huber-log", delta=delta, value=fitted.value),
-        params={name: Estimate.of(fitted.values[name], None, options.ci) for name in NAMES},
+        objective=Objective(name="huber-log", delta=delta, value=value),
+        params={name: Estimate.of(values[name], None, options.ci) for name in NAMES},
         warnings=tuple(warnings),
         n_points=sum(len(curve.loss) for curve in train),
         schedules=[
             ScheduleErrors(name=name, held_out=name in out, **each) for name, each in errors.items()
         ],
-        test=goodness(test, fitted.values) if test else None,
+        test=goodness(test, values) if test else None,
         identification=Identification(profile={}, starts=starts),
     )
 

@@ -17,7 +17,7 @@ from scaling.fit.document import Document, FitStatus, Integer, Real
 from scaling.fit.frontier.budgets import groups_by_gap
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.result import WRITE_AGAIN, FitResult
-from scaling.formatting import count_option, format_flops
+from scaling.formatting import format_flops
 from scaling.predict.design.candidates import COOLDOWN, ModelBuilder, candidates
 from scaling.predict.design.law_model import (
     RHO,
@@ -28,6 +28,7 @@ from scaling.predict.design.law_model import (
 )
 from scaling.predict.design.selection import MOST_COPIES, DesignState, choose
 from scaling.predict.law_source import load_law, sweep_of
+from scaling.units import flops_option
 from scaling.warning import ResultWarning, WarningCode, warn
 
 # in log N: runs this near are of one size, and of one prefix where prefixes are shared
@@ -162,7 +163,7 @@ def next_runs(
     run. Raises ScalingError.
     """
     path = _fit_path(Path(source))
-    spend, goal = count_option(budget, "--budget"), count_option(target, "--target")
+    spend, goal = flops_option(budget, "--budget"), flops_option(target, "--target")
     if not 0 <= rho < 1:
         raise ScalingError(
             f"must be from 0 to below 1, not {rho}",
@@ -173,7 +174,7 @@ def next_runs(
     law, n, d = _law(path, result)
     builder = _builder(Path(source), result)
     shared = builder is not None and builder.schedule != "cosine"
-    most = None if largest is None else count_option(largest, "--largest")
+    most = None if largest is None else flops_option(largest, "--largest")
     noise = result.noise.sd if result.noise else None
     if not noise:  # then the residuals tell it
         predicted = law.law.log_predict(law.theta, {"N": n, "D": d})

@@ -147,26 +147,16 @@ def known_entropy(fit: FitResult) -> Table | None:
 
 
 def coverage(fit: FitResult) -> Table | None:
-    """Coverage by model: the line, the beta distribution's answer, and the forecast from few
-    samples.
-    """
+    """Coverage by model: the line, and the exponent that follows from a beta distribution."""
     columns = {
         "model": "model",
         "a": "a",
         "b": "b",
         "r2": "R2",
         "beta_binomial.b": "b by beta-binomial",
-        "forecast.beta_binomial": "forecast by it",
-        "forecast.line": "by the line",
-        "forecast.measured": "measured",
     }
-    forecasts = [group.forecast for group in fit.groups or ()]
-    caption = "".join(
-        f"Forecasts are of pass@{at.k} from {at.samples} samples a problem." for at in forecasts[:1]
-    )
-    rough = ("a", "b", "forecast by it", "by the line", "measured")
     title = "Coverage, -log pass@k = a k^-b"
-    return record_table("groups", title, fit.groups, caption, columns=columns, rough=rough)
+    return record_table("groups", title, fit.groups, columns=columns, rough=("a", "b"))
 
 
 def schedules(fit: FitResult) -> Table | None:
