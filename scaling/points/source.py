@@ -47,12 +47,6 @@ def read_source(sources: Sequence[Input], options: SourceOptions) -> Source:
             remedy="name a results folder or a table, for example results/demo",
         )
     rows, foreign, digest = read_rows(sources)
-    if rows and foreign:
-        raise ScalingError(
-            "results of this program and foreign tables do not mix",
-            where=foreign[0][0],
-            remedy="fit them one by one",
-        )
     if rows:
         with with_location(source_label(sources)):
             source = _from_results(sources, rows, options)
@@ -97,6 +91,12 @@ def read_rows(
         if path.is_dir() and run_files.has_runs(path):
             rows.append(run_files.load(path, planned_only=True))
             digest.update(_content(rows[-1]))
+    if rows and foreign:
+        raise ScalingError(
+            "results of this program and foreign tables do not mix",
+            where=foreign[0][0],
+            remedy="fit them one by one",
+        )
     return list(map(_with_experts, rows)), foreign, digest.hexdigest()
 
 
