@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Union
 
 import pandas as pd
 
+from scaling.accounting import DeviceTime as DeviceTime
 from scaling.config import Sweep
 from scaling.errors import ScalingError, unknown_choice
 from scaling.fit.fit_options import FitOptions

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +15,6 @@ from scaling.cli.output import (
     echo_err,
     option,
     page,
-    typed_command,
 )
 from scaling.errors import ScalingError
 
@@ -179,5 +180,5 @@ def fit(
             document.get("groups")  # of coverage: one row per model
             or [{"parameter": name} | entry for name, entry in estimates.items()]
         ),
-        lambda: fit_text(result, None if out is None else str(out), typed_command()),
+        lambda: fit_text(result, str(out) if out else None, shlex.join(["scaling", *sys.argv[1:]])),
     )
