@@ -89,11 +89,6 @@ class FitArguments:
         default="auto",
     )
     drop_highest: int = option("Leave out the K highest losses.", DATA, "K", min=0, default=0)
-    readout: str | None = choice(
-        "constant averaged",
-        "Fit constant-LR (or averaged-weight) losses instead of those after the cooldown.",
-        DATA,
-    )
     eval_set: str | None = option(
         "Fit the losses on an evaluation set of the sweep (`evals.sets`).", DATA, "NAME"
     )
@@ -168,7 +163,7 @@ def fit(
     if out is None and len(source) == 1 and (source[0] / "runs").is_dir():
         name = "formula" if "=" in document["law"] else document["law"]
         name = name if arguments.approach == "parametric" else arguments.approach
-        name = "-".join(filter(None, (name, arguments.readout, arguments.eval_set)))
+        name = "-".join(filter(None, (name, arguments.eval_set)))
         out = source[0] / "fits" / f"{name}.json"
     if out is not None:
         result.save(out)

@@ -195,7 +195,7 @@ def _from_results(
             "--columns is for foreign tables; a results folder has its own",
             remedy="use --params and --flops",
         )
-    from scaling.points.run_tables import assemble, constant_lr_losses
+    from scaling.points.run_tables import assemble
 
     origins = [origin(part) if isinstance(part, pd.DataFrame) else part for part in sources]
     folders = tuple(folder for folder in origins if folder is not None)
@@ -221,8 +221,6 @@ def _from_results(
         warnings.append(warn(WarningCode.UNFINISHED_SWEEP, message, runs=count))
     if options.eval_set:
         table = losses_of_eval_set(table, options.eval_set)
-    if options.readout:
-        table = constant_lr_losses(table, options.readout)
     filtered = 0
     if options.where:
         from scaling.points.row_filter import select_rows
@@ -265,9 +263,9 @@ def _from_tables(tables: list[tuple[Path, pd.DataFrame]], options: SourceOptions
     from scaling.points.user_table import read_user_table
 
     with with_location(", ".join(str(path) for path, _ in tables)):
-        if options.readout or options.eval_set:
+        if options.eval_set:
             raise ScalingError(
-                f"--{'readout' if options.readout else 'eval-set'} is for results folders",
+                "--eval-set is for results folders",
                 remedy="name the column of the loss with --columns",
             )
         parts = []
