@@ -106,25 +106,7 @@ def fit_annealing(
     """
     from scipy.optimize import least_squares
 
-    if len(curves) < MIN_CURVES:
-        raise ScalingError(
-            f"{len(curves)} curve{'s' * (len(curves) != 1)} to fit: at least {MIN_CURVES} are needed",
-            remedy="give one file a run, or a folder of them; leave fewer out with --holdout",
-        )
-    for curve in curves:
-        is_rising = len(curve.step) >= len(NAMES) and (np.diff(curve.step) > 0).all()
-        if not (is_rising and (curve.loss > 0).all() and (curve.lr >= 0).all()):
-            raise ScalingError(
-                "a curve needs at least 7 evaluations at rising steps, with losses above 0 and "
-                "learning rates of at least 0",
-                where=curve.name,
-                remedy="fix the rows, or sort them by step",
-            )
-    if not any((np.diff(curve.lr) < 0).any() for curve in curves):
-        raise ScalingError(
-            "no curve decays its learning rate: what a decay takes off the loss cannot be known",
-            remedy="add a run with a cosine, wsd or two-stage schedule",
-        )
+    _check(curves)
     curve_areas = [areas(curve.step, curve.lr) for curve in curves]
     pairs = zip(curves, curve_areas, strict=True)
     loss = np.concatenate([curve.loss[each.used] for curve, each in pairs])
@@ -155,6 +137,28 @@ def fit_annealing(
     starts = Starts(tried=len(ends), converged=len(ends), agree=agree)
     values = (float(value) for value in (best.x[0], *np.exp(best.x[1:])))
     return dict(zip((*LINEAR, *SHAPE), values, strict=True)), float(best.cost), starts
+
+
+def _check(curves: Sequence[Curve]) -> None:
+    if len(curves) < MIN_CURVES:
+        raise ScalingError(
+            f"at least {MIN_CURVES} curves are needed to fit, not {len(curves)}",
+            remedy="give one file a run, or a folder of them; leave fewer out with --holdout",
+        )
+    for curve in curves:
+        is_rising = len(curve.step) >= len(NAMES) and (np.diff(curve.step) > 0).all()
+        if not (is_rising and (curve.loss > 0).all() and (curve.lr >= 0).all()):
+            raise ScalingError(
+                "a curve needs at least 7 evaluations at rising steps, with losses above 0 and "
+                "learning rates of at least 0",
+                where=curve.name,
+                remedy="fix the rows, or sort them by step",
+            )
+    if not any((np.diff(curve.lr) < 0).any() for curve in curves):
+        raise ScalingError(
+            "no curve decays its learning rate: what a decay takes off the loss cannot be known",
+            remedy="add a run with a cosine, wsd or two-stage schedule",
+        )
 
 
 def _starts(curve_areas: Sequence[_Areas], loss: Array) -> list[Array]:
