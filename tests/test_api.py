@@ -70,7 +70,7 @@ def test_importing_the_package_imports_nothing_else():
         "flops=1e21); "
     )
     code += (
-        "print({'jax', 'scipy', 'matplotlib', 'plotly', 'rich', 'jinja2', 'typer'} & "
+        "print({'jax', 'scipy', 'matplotlib', 'rich', 'jinja2', 'typer'} & "
         "set(sys.modules))"
     )
     assert (

@@ -39,7 +39,6 @@ KINDS: dict[FileKind, tuple[str, str]] = {
 }
 # where temporary files may be left by a kill
 WRITTEN = ("", "merged", "fits", *(folder for folder, _ in KINDS.values()))
-CHECKPOINTS = (".npz", ".previous.npz", ".sharded")  # suffixes of a run's checkpoints
 
 
 class CorruptPlan(ScalingError):
@@ -60,19 +59,16 @@ class SweepFolder:
     def has_checkpoint(self, run_id: str) -> bool:
         """Whether training of the run (or of the pack of that name) has begun."""
         path = self.path_of("checkpoint", run_id)
-        return any(path.with_suffix(suffix).exists() for suffix in CHECKPOINTS)
+        return path.exists() or path.with_suffix(".previous.npz").exists()
 
     def reuse_prefix_state(self, run_id: str) -> bool:
         """Make the kept state of a run its checkpoint; whether there was one."""
         target = self.path_of("checkpoint", run_id)
         with files.as_disk_error(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-            for suffix in CHECKPOINTS:
+            for item in self.path_of("prefix", run_id).parent.glob(f"{run_id}.*npz"):
                 with contextlib.suppress(FileNotFoundError):
-                    os.replace(
-                        self.path_of("prefix", run_id).with_suffix(suffix),
-                        target.with_suffix(suffix),
-                    )
+                    os.replace(item, target.with_name(item.name))
         return self.has_checkpoint(run_id)
 
     def check_same_sweep(self, sweep: Sweep, simulated: str | None = None) -> None:

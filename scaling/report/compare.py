@@ -196,7 +196,7 @@ def _frontiers(
     if sum(isinstance(trace, Band) for trace in lines) < 2 and quantity == "loss":
         return None
     axes = c_axis(*sources), axis(*sources)
-    return Figure(name, title, f"{caption} {DASHED}", *axes, (*runs, *lines), size="wide")
+    return Figure(name, title, f"{caption} {DASHED}", *axes, (*runs, *lines))
 
 
 def _frontier(comparison: Comparison, colour: int, curve: Curve) -> list[Trace]:
@@ -214,7 +214,7 @@ def _frontier(comparison: Comparison, colour: int, curve: Curve) -> list[Trace]:
     )
     beyond = f"{side.name}, beyond its budgets"
     drawn = [
-        Line(flops[part], line[part], label, colour, dash, note="" if label else beyond)
+        Line(flops[part], line[part], label, colour, dash, name="" if label else beyond)
         for part, label, dash in parts
         if len(flops[part]) > 1
     ]
@@ -251,7 +251,7 @@ def _multiplier(comparison: Comparison) -> Figure | None:
     x_axis = c_axis(comparison.sides[0].source, of=f" of {first}")
     axes = x_axis, Axis("compute multiplier at equal loss", log=True)
     title = f"Compute multiplier over {first}"
-    return Figure("compare-multiplier", title, caption, *axes, traces, size="wide")
+    return Figure("compare-multiplier", title, caption, *axes, traces)
 
 
 def _spending(comparison: Comparison) -> Table | None:

@@ -110,7 +110,7 @@ def build_report(
             *([_models(fit, law)] if models and law and law.optimum else []),
             *_law(fit, inputs),
         ]
-        tested = checks.checks(fit, law, published(fit))
+        tested = checks.checks(fit, law)
     elif not checked:
         lead, curves = [curves], None
     if inputs.rows is not None and find_spec("scaling.studies"):  # it can be left out

@@ -191,7 +191,7 @@ def figures(curves: Sequence[PositionCurve]) -> Iterator[Figure]:
         "E + A T^-g, fitted to each size by itself."
     )
     axes = Axis("tokens before the predicted one, T", log=True), Axis("loss, nats")
-    yield Figure("context", "Loss by position", caption, *axes, traces, ramp, "wide")
+    yield Figure("context", "Loss by position", caption, *axes, traces, ramp)
 
 
 def tables(curves: Sequence[PositionCurve]) -> Iterator[Table | None]:

@@ -290,7 +290,7 @@ def figures(study: EmergenceStudy) -> Iterator[Figure]:
         "that at the largest (1). Lines join medians over seeds, points are runs."
     )
     title, y = "One ladder, several metrics", Axis("share of the change")
-    yield Figure("emergence-metrics", title, caption, N_AXIS, y, traces, size="wide")
+    yield Figure("emergence-metrics", title, caption, N_AXIS, y, traces)
     sigmoid, power_law = (fit.formula for fit in study.curve_fits)
     caption = f"{sigmoid} and {power_law} by least squares on all runs, two free parameters each."
     traces = [
@@ -314,8 +314,7 @@ def figures(study: EmergenceStudy) -> Iterator[Figure]:
     ramp, curve, traces = ColorScale.of(points["n"].to_numpy()), study.likelihood_curve, []
     for size, of_size in points.groupby("n"):
         nll, of_runs = of_size[["nll", "exact_match"]].to_numpy(float).T
-        tooltips = [f"step {step}" for step in of_size["step"]]
-        traces.append(Markers(nll, of_runs, "", ramp.at(size), "circle", 6, notes=tooltips))
+        traces.append(Markers(nll, of_runs, "", ramp.at(size), "circle", 6))
     grid = np.linspace(0.0, float(points["nll"].max()), 80)
     answer = np.exp(-int(final["digits"].iloc[0]) * grid)
     traces += [
@@ -344,7 +343,7 @@ def _seeds(study: EmergenceStudy) -> Figure:
         (spread[~is_threshold], Markers([], [], "other sizes", 0, "circle", 6)),
     ):
         x, y = of_kind[["x", "exact_match"]].to_numpy(float).T
-        traces.append(replace(look, x=x, y=y, notes=[f"seed {seed}" for seed in of_kind["seed"]]))
+        traces.append(replace(look, x=x, y=y))
     bimodality = "the seeds do not differ"
     if np.isfinite(seeds.sarle):
         uniform = f"(two points 1, uniform {sharpness.UNIFORM_SARLE:.2f})"

@@ -331,7 +331,7 @@ def figures(study: GrokkingStudy) -> Iterator[Figure]:
             "the order of a and b does not matter brings accuracy there and no further."
         )
     title, axes = "Train and test accuracy", (Axis("step", log=True, unit="count"), ACCURACY_AXIS)
-    yield Figure("grokking", title, caption, *axes, traces, size="wide")
+    yield Figure("grokking", title, caption, *axes, traces)
     if (law := study.by_fraction) is not None:
         title, x = "the share of equations trained on", Axis("share f of equations trained on")
         letter = "f" if law.pole.lo <= 0 else "(f - f_c)"

@@ -125,7 +125,7 @@ def figures(curves: DataFrame) -> Iterator[Figure]:
     )
     axes = Axis("step", log=True, unit="count"), Axis("loss (nats per symbol)")
     title = "Copied and fresh symbols"
-    yield Figure("induction", title, caption, *axes, traces, size="wide")
+    yield Figure("induction", title, caption, *axes, traces)
 
 
 def tables(curves: DataFrame) -> Iterator[Table | None]:

@@ -298,12 +298,11 @@ def figures(study: KaplanStudy) -> Iterator[Figure]:
     for index, law in enumerate(study.laws):
         alpha = law.exponent.value
         x = np.geomspace(law.x.min(), law.x.max(), 60)
-        tooltips = [f"{100 * residual:+.2g} % off the line" for residual in law.residuals]
         published = law.y[0] / (law.x[0] / x) ** -law.published  # from the first point on
         traces = (
             Line(x, law.predict(x), f"alpha = {alpha:.3g}", "ink", "dash", 1.6),
             Line(x, published, f"Kaplan's slope, {law.published:g}", "muted", "dot", 1.4),
-            Markers(law.x, law.y, "runs", 0, notes=tooltips),
+            Markers(law.x, law.y, "runs", 0),
         )
         caption = (
             f"{law.letter}: {law.counted}. R2 {law.r2:.3f} in logs, largest residual "

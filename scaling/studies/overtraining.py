@@ -15,7 +15,6 @@ from scaling.fit.estimate import estimate
 from scaling.fit.frontier.budgets import groups_by_gap
 from scaling.fit.law_fit import LawFit
 from scaling.fit.laws.laws import LAWS
-from scaling.formatting import format_count
 from scaling.points.comparability import supports_one_law
 from scaling.points.points import Points
 from scaling.predict.law_source import load_law
@@ -184,7 +183,7 @@ def figures(study: OvertrainingStudy) -> Iterator[Figure]:
     """
     ladder, loss = study.ladder, study.ladder.points.loss
     ratios, columns = ladder.ratios, ladder.points.inputs("NDC")
-    n, d, c = columns.values()
+    n, c = columns["N"], columns["C"]
     ramp = ColorScale("tokens per parameter", float(ratios[0]), float(ratios[-1]), "number")
     for law, fit in study.laws.items():
         traces: list[Trace] = []
@@ -199,22 +198,10 @@ def figures(study: OvertrainingStudy) -> Iterator[Figure]:
                 for letter, values in columns.items()
             }
             law_loss, colour = fit.law.predict(fit.theta, inputs), ramp.at(float(ratio))
-            tooltips = [
-                f"{format_count(n[run])} parameters, {format_count(d[run])} tokens: {loss[run]:.4f}"
-                for run in among
-            ]
             label, dash, symbol = LOOKS[bool(ladder.is_fitted[index])]
             traces += [
                 Line(inputs["C"], law_loss, "", colour, dash, 1.8),
-                Markers(
-                    c[among],
-                    loss[among],
-                    f"D/N = {ratio:.0f}{label}",
-                    colour,
-                    symbol,
-                    8,
-                    notes=tooltips,
-                ),
+                Markers(c[among], loss[among], f"D/N = {ratio:.0f}{label}", colour, symbol, 8),
             ]
         caption = (
             f"The law {law}, fitted to the filled runs: solid where it was fitted, dashed where it "

@@ -299,8 +299,7 @@ def figures(study: SamplingStudy) -> Iterator[Figure]:
         traces = [Line(ends, ends, "forecast = exact", "muted", "dash", 1.2)]
         for colour, (name, label) in enumerate(FORECASTERS.items()):
             x, y = ahead[["exact", name]].to_numpy().T
-            names = ahead["model"].tolist()
-            traces.append(Markers(x, y, label, colour, SYMBOLS[colour], 8, notes=names))
+            traces.append(Markers(x, y, label, colour, SYMBOLS[colour], 8))
         caption = (
             f"From {FORECAST_FROM} samples of each problem to pass@{MOST_K}: means of {DRAWS} "
             "forecasts from other samples. On the dashed line the forecast is exact."
@@ -312,9 +311,9 @@ def figures(study: SamplingStudy) -> Iterator[Figure]:
         return
     queries, traces = np.geomspace(QUERIES[0], QUERIES[-1], 80), []
     for model in table_rows(study.candidates):
-        note = f"N {format_count(model.N)}, D {format_count(model.D)}, k {model.k}"
+        name = f"N {format_count(model.N)}, D {format_count(model.D)}, k {model.k}"
         total = model.training + queries * model.query
-        traces.append(Line(queries, total, "", ramp.at(model.N), width=1.3, note=note))
+        traces.append(Line(queries, total, "", ramp.at(model.N), width=1.3, name=name))
     least = cheapest(study.candidates, queries)["total"].to_numpy()
     traces.append(Line(queries, least, "cheapest", "ink", "dash", 2.2))
     caption = (

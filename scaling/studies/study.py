@@ -74,9 +74,9 @@ def run_lines(
     legend.
     """
     for index, (_, run) in enumerate(curves.groupby("run_id", sort=False)):
-        note = f"seed {run['seed'].iloc[0]}"
+        name = f"seed {run['seed'].iloc[0]}"
         x, y = (run[name].to_numpy() for name in ("step", column))
-        yield Line(x, y, "" if index else label, colour, dash, width, note)
+        yield Line(x, y, "" if index else label, colour, dash, width, name)
 
 
 @dataclass(frozen=True)

@@ -286,7 +286,7 @@ def figure(name: str, comparison: VariantComparison, kind: VariantKind) -> Figur
     markers = Markers(x, means, "mean, one standard error", 0, "circle", 9, lo, hi)
     axes = Axis(label, log=is_attention, range=limits), Axis("loss, nats")
     traces: tuple[Trace, ...] = (*lines, markers, *names)
-    return Figure(name, title, caption, *axes, traces, size="half" if is_attention else "wide")
+    return Figure(name, title, caption, *axes, traces)
 
 
 def notes(comparison: VariantComparison, kind: VariantKind) -> list[str]:

@@ -284,16 +284,6 @@ class Sharder:
 
         return jax.tree_util.tree_map_with_path(one, state)
 
-    def abstract_state(self, shapes: Any) -> Any:
-        """The shapes of a state with their shardings: what a checkpoint is restored into."""
-        if not self.is_sharded:
-            return shapes
-        return jax.tree.map(
-            lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
-            shapes,
-            self.shardings(shapes),
-        )
-
     def init_sharded(self, draw: Any, *args: Any) -> Any:
         """The state `draw(*args)`, computed on the devices that keep it.
 

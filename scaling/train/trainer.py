@@ -18,7 +18,7 @@ from scaling.config import Execution, RunConfig
 from scaling.config.run_groups import RunGroup
 from scaling.store.rows import measurement_steps
 from scaling.tasks import Task
-from scaling.train import checkpointing, optim
+from scaling.train import checkpoint_files, checkpointing, optim
 from scaling.train.data_loader import NextBatches, dispatch_steps, prefetch_batches
 from scaling.train.distributed import broadcast_from_host0
 from scaling.train.evaluate import Evaluator
@@ -131,9 +131,10 @@ class Trainer:
         seq_len = self.config.task.seq_len
         self.token_flops = accounting.train_flops(self.config.model, seq_len, 1, "exact")
         path = self.checkpoint_path(group)
-        restored = checkpointing.restore_or_init(path, group, self.execution, allow_changes)
-        self.metrics = restored.metrics
-        self.state: TrainState = self.key.sharder.put_state(restored.state)
+        state, self.metrics = checkpointing.restore_or_init(
+            path, group, self.execution, allow_changes
+        )
+        self.state: TrainState = self.key.sharder.put_state(state)
         step = int(np.ravel(self.state.step)[0])
         self.following = {group: self.config.n_steps}
         for other in (*group.branches, *group.extensions):
@@ -146,7 +147,7 @@ class Trainer:
         parts = self.key.sharder.batch_parts(self.config.batch_size)
         with prefetch_batches(self.config, self.task, step, *parts) as next_batches:
             step = self._train_loop(step, next_batches)
-        checkpointing.wait_until_saved(path, self.execution)
+        checkpoint_files.wait()
         if self._all_diverged():
             ended = self._unfinished_group().all_runs()
             return {run.run_id: self.metrics[run.run_id].outcome() for run in ended}
@@ -284,14 +285,14 @@ class Trainer:
         for group in [group for group, end in self.following.items() if end == step]:
             if group is not self.group:
                 self._save(group)
-                checkpointing.wait_until_saved(self.checkpoint_path(group), self.execution)
+                checkpoint_files.wait()
                 del self.following[group]
                 if group in self.group.branches:
                     self.callbacks.on_branch_saved(group)
 
     def _save(self, group: RunGroup) -> None:
-        state = checkpointing.TrainingState(self.state, self.metrics)
-        checkpointing.save(self.checkpoint_path(group), group, state, self.execution)
+        path = self.checkpoint_path(group)
+        checkpointing.save(path, group, self.state, self.metrics, self.execution)
 
 
 class _Timer:

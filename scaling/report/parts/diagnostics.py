@@ -13,7 +13,7 @@ from scaling.fit.result import FitResult
 from scaling.formatting import format_flops
 from scaling.render.figure import Axis, Band, Figure, Line, Markers, Trace
 from scaling.render.table import Table, number, pairs, record_table
-from scaling.report.parts.drawing import answer_curve, answer_name, n_axis, notes
+from scaling.report.parts.drawing import answer_curve, answer_name, n_axis
 
 if TYPE_CHECKING:
     from scaling.predict.law_source import FittedLaw
@@ -66,11 +66,10 @@ def forecast_figure(checked: Sequence[CheckedForecast]) -> Figure | None:
     sizes, losses = zip(
         *((item.n_params, loss) for item in ordered for loss in item.losses), strict=True
     )
-    measured = notes(n=sizes, loss=losses)
     traces: tuple[Trace, ...] = (
         Band(n, lo, hi, 0),
         Line(n, loss, "predicted", 0, "dash"),
-        Markers(sizes, losses, "measured", 1, "circle", 9, notes=measured),
+        Markers(sizes, losses, "measured", 1, "circle", 9),
     )
     caption = (
         f"At {format_flops(predicted[0][1].flops)} FLOPs. The band is the interval for one run; "
@@ -210,15 +209,14 @@ def holdout_figure(fit: FitResult) -> Figure | None:
     if result is None or not known:
         return None
     rows = [known[i] for i in thinned(len(known), HOLDOUT_SHOWN)]
-    columns = [(row.n_params, row.loss, row.predicted, row.lo, row.hi) for row in rows]
-    n, measured, predicted, low, high = np.array(columns, float).T
+    columns = [(row.loss, row.predicted, row.lo, row.hi) for row in rows]
+    measured, predicted, low, high = np.array(columns, float).T
     both = np.concatenate([measured, predicted, low, high])
     start, end = float(np.nanmin(both)), float(np.nanmax(both))
     margin = 0.06 * (end - start) or 0.05 * end
     limits = (start - margin, end + margin)
     diagonal = np.array(limits)
     lo, hi = (low, high) if np.isfinite(both).all() else (None, None)
-    at = notes(n=n, loss=measured, predicted=predicted)
     traces = (
         Band(diagonal, diagonal * 0.99, diagonal * 1.01, "muted"),
         Line(limits, limits, "exact", "muted", "dash", 1.4),
@@ -231,7 +229,6 @@ def holdout_figure(fit: FitResult) -> Figure | None:
             9,
             lo,
             hi,
-            at,
         ),
     )
     caption = (

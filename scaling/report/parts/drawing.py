@@ -1,16 +1,15 @@
-"""What the figures of a report share: axes, how many points are drawn, the notes of points, and the
+"""What the figures of a report share: axes, how many points are drawn, and the
 answer of a fit as curves: by the combination of laws where it has one, else by its law.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from scaling.fit.result import FitResult, SourceInfo
-from scaling.formatting import format_count, format_flops
 from scaling.points.units import read_header
 from scaling.predict.comparison import ComparedSource
 from scaling.predict.law_source import FittedLaw
@@ -18,15 +17,6 @@ from scaling.render.figure import Axis
 
 POINTS_SHOWN = 2000
 FORECAST_FACTOR = 10.0  # times the largest budget: where fits and reports answer
-WORDS: dict[str, Callable[[float], str]] = {
-    "n": lambda n: f"{format_count(n)} parameters",
-    "d": lambda d: f"{format_count(d)} tokens",
-    "c": lambda c: f"{format_flops(c)} FLOPs",
-    "loss": "loss {:.4g}".format,
-    "predicted": "predicted {:.4g}".format,
-    "error": "{:+.2%}".format,
-}
-
 
 Source = SourceInfo | ComparedSource
 COUNTED = {"with_head": "with head", "nonembedding": "without embeddings", "6nd": "6ND"}
@@ -77,16 +67,6 @@ def thinned(count: int, limit: int) -> np.ndarray:
 def drawn_share_note(drawn: int, count: int) -> str:
     """What a caption says of a picture that shows some of the runs."""
     return "" if drawn >= count else f" {drawn:,} of {count:,} runs are drawn."
-
-
-def notes(**columns: Iterable[float]) -> list[str]:
-    """What points say when they are pointed at: `notes(n=sizes, loss=losses)` gives "30k
-    parameters, loss 2.34" for each.
-    """
-    return [
-        ", ".join(WORDS[name](value) for name, value in zip(columns, values, strict=True))
-        for values in zip(*columns.values(), strict=True)
-    ]
 
 
 def fitted_points(fit: FitResult, *names: str) -> list[np.ndarray] | None:

@@ -5,7 +5,6 @@ them, the optima, and the answer.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -34,7 +33,6 @@ from scaling.report.parts.drawing import (
     fitted_points,
     loss_axis,
     n_axis,
-    notes,
     thinned,
 )
 
@@ -74,7 +72,7 @@ def isoflop_curves(fit: FitResult, law: FittedLaw | None) -> Figure | None:
     caption += drawn_share_note(np.minimum(counts, most).sum(), counts.sum())
     axes = n_axis(fit.source), loss_axis(fit.source)
     title = "Loss against size at fixed compute"
-    return Figure("isoflop-curves", title, caption, *axes, traces, ramp, size="wide")
+    return Figure("isoflop-curves", title, caption, *axes, traces, ramp)
 
 
 def _farthest(fit: FitResult, law: FittedLaw) -> str:
@@ -112,14 +110,13 @@ def _budget(
         traces.append(Line(x, y, label, colour, "solid", 2.4, f"law at {budget}"))
     if curve.curve:
         dash: Dash = "solid" if y is None else "dot"
-        through, note = curve.curve, f"parabola through the runs of {budget}"
+        through, name = curve.curve, f"parabola through the runs of {budget}"
         label = "parabola through these runs" if is_named else ""
-        traces.append(Line(through.n_params, through.loss, label, colour, dash, 1.5, note))
+        traces.append(Line(through.n_params, through.loss, label, colour, dash, 1.5, name))
     kept = thinned(len(sizes), most)
-    at = notes(n=sizes[kept], loss=losses[kept], c=[curve.flops] * len(kept))
     symbol: Symbol = "open" if curve.unavailable else "circle"
-    named: dict[str, Any] = {"notes": at, "name": f"runs of {budget}"}
-    traces.append(Markers(sizes[kept], losses[kept], "", colour, symbol, 7, **named))
+    name = f"runs of {budget}"
+    traces.append(Markers(sizes[kept], losses[kept], "", colour, symbol, name=name))
     return format_flops(curve.flops), colour, traces
 
 
@@ -155,10 +152,9 @@ def _optima(fit: FitResult, law: FittedLaw, budgets: np.ndarray) -> list[Trace]:
     n, last = size.value, slice(-1, None)
     on_curve = fitted_loss(law, n, law.cost.tokens(n, flops))
     y = loss.value if on_curve is None else np.append(on_curve[:-1], loss.value[-1])
-    at = notes(n=n, loss=y, c=flops)
     traces: list[Trace] = [
         Line(n, y, "N*(C)", "muted", "dot", 1.4),
-        Markers(n[:-1], y[:-1], "N* of a budget", "ink", "star", 12, notes=at[:-1]),
+        Markers(n[:-1], y[:-1], "N* of a budget", "ink", "star", 12),
     ]
     if np.isfinite(size.lo[-1]):
         reach = [size.lo[-1], size.hi[-1]]
@@ -166,14 +162,14 @@ def _optima(fit: FitResult, law: FittedLaw, budgets: np.ndarray) -> list[Trace]:
     label = f"the answer at {format_flops(flops[-1])} FLOPs"
     known = np.isfinite(loss.lo[-1] + loss.hi[-1])
     lo, hi = (loss.lo[last], loss.hi[last]) if known else (None, None)
-    return [*traces, Markers(n[last], y[last], label, 1, "star", 15, lo, hi, at[-1:])]
+    return [*traces, Markers(n[last], y[last], label, 1, "star", 15, lo, hi)]
 
 
 def _minima(curves: Sequence[BudgetMinimum]) -> list[Trace]:
     """The minima of the curves themselves."""
-    known = [(c.n_star, c.loss_star, c.flops) for c in curves if c.n_star and c.loss_star]
+    known = [(c.n_star, c.loss_star) for c in curves if c.n_star and c.loss_star]
     if not known:
         return []
-    n, loss, flops = np.array(known, float).T
-    stars = Markers(n, loss, "minimum", "ink", "star", 13, notes=notes(n=n, c=flops))
+    n, loss = np.array(known, float).T
+    stars = Markers(n, loss, "minimum", "ink", "star", 13)
     return [Line(n, loss, "", "muted", "dot", 1.4, "N* and L*"), stars]

@@ -130,12 +130,7 @@ def figure(fit: FitResult) -> Figure | None:
         columns = [(row.n_params, row.epochs, row.ratio, row.lo, row.hi) for row in series]
         n, x, y, low, high = np.array(columns, float).T
         lo, hi = (low, high) if np.isfinite(low + high).all() else (None, None)
-        notes = [
-            f"{format_count(row.n_params)} parameters, {row.epochs:.3g} epochs, loss "
-            f"{row.loss:.4g}: worth {row.ratio:.3g} x U"
-            for row in series
-        ]
-        traces.append(Markers(x, y, label, ramp.at(n), symbol, 8, lo, hi, notes))
+        traces.append(Markers(x, y, label, ramp.at(n), symbol, 8, lo, hi))
     caption = (
         "Fresh tokens that would have given the same loss, for each unique token, against how "
         "often these were read. On the dashed line a repeated token is worth a new one."
@@ -143,4 +138,4 @@ def figure(fit: FitResult) -> Figure | None:
     n_beyond = sum(bool(row.extrapolated) for row in runs)
     caption += f" Rings lie beyond the fresh runs ({n_beyond})." if n_beyond else ""
     axes = Axis("epochs D/U", log=True), Axis("effective epochs D'/U", log=True)
-    return Figure("repeats", TITLE, caption, *axes, traces, ramp, "wide")
+    return Figure("repeats", TITLE, caption, *axes, traces, ramp)

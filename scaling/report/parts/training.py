@@ -25,7 +25,7 @@ from scaling.render.figure import (
     Trace,
 )
 from scaling.render.table import Table, pairs, record_table
-from scaling.report.parts.drawing import c_axis, drawn_share_note, n_axis, notes, thinned
+from scaling.report.parts.drawing import c_axis, drawn_share_note, n_axis, thinned
 from scaling.tuning.document import FieldResult, Optimum, SizeResult, TuningResult
 
 CURVES_SHOWN = 240
@@ -72,8 +72,7 @@ def training_curves(curves: Points | None, source: SourceInfo | None = None) -> 
         c, loss = (run[column].to_numpy(float) for column in ("c", "loss"))
         read = np.interp(np.log(grid), np.log(c), np.log(loss), left=np.inf, right=np.inf)
         lowest = np.fmin(lowest, np.exp(read))
-        (note,), colour = notes(n=run["n"][-1:], d=run["d"][-1:]), ramp.at(run["n"].iloc[0])
-        lines.append(Line(c, loss, "", colour, "solid", 1.3, f"{note}, run {name}"))
+        lines.append(Line(c, loss, "", ramp.at(run["n"].iloc[0]), "solid", 1.3, f"run {name}"))
     reached = np.isfinite(lowest)
     front = Line(grid[reached], lowest[reached], "lowest curve", "ink", "dash", 1.8)
     caption = (
@@ -139,11 +138,7 @@ def noise_figure(measured: pd.DataFrame | None) -> Figure | None:
         return None
     n, loss, noise = (measured[name].to_numpy(float) for name in ("n_params", "loss", METRIC))
     ramp = ColorScale.of(n)
-    notes = [
-        f"{format_count(size)}: loss {at:.4g}, {format_count(scale)} tokens"
-        for size, at, scale in zip(n, loss, noise, strict=True)
-    ]
-    traces: list[Trace] = [Markers(loss, noise, "", ramp.at(n), notes=notes)]
+    traces: list[Trace] = [Markers(loss, noise, "", ramp.at(n))]
     caption = (
         "Each point is one evaluation; the line across is the smallest batch that was trained with."
     )
@@ -243,10 +238,8 @@ def _traces(size: SizeResult, best: Optimum, colour: float) -> list[Trace]:
         runs = [(value, loss) for value, loss in tried if loss is not None]
         if runs:
             x, y = np.array(runs, float).T
-            n = format_count(size.n_params)
-            notes = [f"{n}: {value:.3g}, loss {loss:.4f}" for value, loss in runs]
             above = y - (best.loss if key == "loss" else y.min())
-            traces.append(Markers(x, above, "", colour, symbol, 7, notes=notes))
+            traces.append(Markers(x, above, "", colour, symbol, 7))
     if best.curvature is not None:
         away = np.linspace(-REACH, REACH, 41)
         x, y = best.value * np.exp(away), best.curvature / 2 * away**2
