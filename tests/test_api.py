@@ -69,10 +69,7 @@ def test_importing_the_package_imports_nothing_else():
         "import sys; from scaling import fit, load, predict; predict('published:besiroglu2024', "
         "flops=1e21); "
     )
-    code += (
-        "print({'jax', 'scipy', 'matplotlib', 'rich', 'jinja2', 'typer'} & "
-        "set(sys.modules))"
-    )
+    code += "print({'jax', 'scipy', 'matplotlib', 'rich', 'jinja2', 'typer'} & set(sys.modules))"
     assert (
         subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True
