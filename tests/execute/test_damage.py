@@ -392,7 +392,7 @@ def test_folders_in_place_of_state_files_stop_no_reader(copy):
     document = status(out)
     assert document["counts"]["done"] == 18
     messages = {item["code"]: item["message"] for item in document["warnings"]}
-    assert messages.keys() == {"corrupt_file", "corrupt_lease"}
+    assert messages.keys() == {"corrupt_file"}
     assert "columns missing" in messages["corrupt_file"]
 
 
