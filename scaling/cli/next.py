@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scaling.cli.output import TableOutput, argument, echo_err, option
+from scaling.cli.output import TableOutput, argument, echo_err, option, page
 from scaling.errors import ScalingError
 from scaling.formatting import count_option
 
@@ -65,7 +65,7 @@ def next_runs(
         )
     from scaling.predict.design import next_runs as propose
     from scaling.predict.design import write_sweep
-    from scaling.report.terminal import next_text
+    from scaling.report.terminal import next_parts
 
     proposal = propose(folder, budget, target, largest, rho)
     next_command = "the same command with --out SWEEP.toml writes these runs as a sweep"
@@ -75,15 +75,12 @@ def next_runs(
         next_command = f"scaling run {shlex.quote(str(out))}"
     document = proposal.to_dict()
     return output.emit_table(
-        document, lambda: document["runs"], lambda: next_text(proposal), next_command
+        document, lambda: document["runs"], lambda: page(*next_parts(proposal)), next_command
     )
 
 
 def pool_text(proposal: PoolProposal) -> RenderableType:
     """The runs of a pool that are proposed, and how far they narrow the prediction."""
-    from rich.console import Group
-    from rich.text import Text
-
     from scaling.render.table import record_table
 
     rows = [
@@ -102,4 +99,4 @@ def pool_text(proposal: PoolProposal) -> RenderableType:
         narrowed = f"{proposal.rms_sd:.4g} to {proposal.rms_sd_after:.4g}"
         sentence += f" The standard error of the target falls from {narrowed}."
     table = record_table("next", "Runs to train next", rows, rough=rough)
-    return Group(*([table.to_rich()] if table else []), Text(sentence))
+    return page(table, sentence)
