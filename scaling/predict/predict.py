@@ -17,7 +17,6 @@ from scaling.errors import ScalingError
 from scaling.fit.document import Interval
 from scaling.fit.result import FitResult
 from scaling.formatting import format_count, format_flops
-from scaling.points.units import Quantity, parse_quantity
 from scaling.predict import one_law, several_laws
 from scaling.predict.iso_loss import check_reachable, fractions_of, prices, with_demand
 from scaling.predict.law_source import FittedLaw, load_law
@@ -29,6 +28,7 @@ from scaling.predict.question import (
     option_of,
     parse_question,
 )
+from scaling.units import Quantity, parse_quantity
 from scaling.warning import ResultWarning, WarningCode, warn
 
 LAW_FORM_DECADES = 0.3  # of extrapolation: the backtest scores intervals of one law from 2 C on

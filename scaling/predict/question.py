@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from scaling.errors import ScalingError
 from scaling.fit.frontier.frontier import Cost
-from scaling.points.units import QUANTITIES, Quantity, parse_quantity
+from scaling.units import QUANTITIES, Quantity, parse_quantity
 
 OPTIONS = {
     "flops": "C",

@@ -5,6 +5,8 @@ other, and whether they differ significantly.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
@@ -12,6 +14,7 @@ from scaling.fit.document import FitStatus
 from scaling.fit.result import FitResult
 from scaling.formatting import format_flops, format_percent
 from scaling.predict.comparison import Comparison, ComputeMultiplier, DifferenceTest
+from scaling.predict.law_source import load_law
 from scaling.render.figure import Axis, Band, Figure, Line, Markers, ReferenceLine, Trace
 from scaling.render.section import section
 from scaling.render.table import (
@@ -20,10 +23,19 @@ from scaling.render.table import (
     number,
     record_table,
 )
-from scaling.report.parts.drawing import c_axis, fitted_points, loss_axis, n_axis, thinned
+from scaling.report.parts.drawing import (
+    answer_curve,
+    c_axis,
+    fitted_points,
+    loss_axis,
+    n_axis,
+    thinned,
+)
 from scaling.report.sections import Report
 
-POINTS_SHOWN = 1000
+Quantity = Literal["n_star", "loss_star"]
+QUANTITIES: tuple[Quantity, Quantity] = ("loss_star", "n_star")
+POINTS_SHOWN, CURVE = 1000, 60
 LOSS_CAPTION = (
     "Lines: the loss that each law expects of a compute-optimal run, with its interval. Rings: "
     "the runs; those of any other size lie above."
@@ -47,7 +59,7 @@ def compose(
     they were fitted.
     """
     first = comparison.baseline
-    losses, sizes = (_frontiers(comparison, fits, quantity) for quantity in ("loss", "n_star"))
+    losses, sizes = (_frontiers(comparison, fits, quantity) for quantity in QUANTITIES)
     sections = (
         section(
             "compute",
@@ -169,33 +181,34 @@ def _reach(comparison: Comparison) -> list[str]:
 
 
 def _frontiers(
-    comparison: Comparison, fits: Mapping[str, FitResult], quantity: str
+    comparison: Comparison, fits: Mapping[str, FitResult], quantity: Quantity
 ) -> Figure | None:
-    """`n_star`(C) of all sweeps, or `loss` of those whose losses compare with the first's, with the
-    runs themselves.
+    """`n_star`(C) of all sweeps, or `loss_star` of those whose losses compare with the first's,
+    with the runs themselves, each by the law that heads its fit, over the budgets of all and ten
+    times beyond the largest.
     """
     runs, lines, sides = list[Trace](), list[Trace](), comparison.sides
-    sources = [side.source for side in sides]
+    sources, is_loss = [side.source for side in sides], quantity == "loss_star"
+    lowest, highest = np.array([side.range["flops"] for side in sides]).T
+    budgets = np.geomspace(lowest.min(), 10 * highest.max(), CURVE)
     for index, side in enumerate(sides):
-        frontiers = comparison.frontiers[side.name]
-        curve = getattr(frontiers, quantity)
-        comparable = comparison.losses.get(side.name)
-        if curve is None or (quantity == "loss" and comparable and comparable.compare is False):
+        law = replace(load_law(fits[side.name]), combination=None)
+        curve, comparable = answer_curve(law, quantity, budgets), comparison.losses.get(side.name)
+        if curve is None or (is_loss and comparable and comparable.compare is False):
             continue
-        flops, value, lo, hi = np.array((frontiers.flops, curve.value, curve.lo, curve.hi), float)
         lines += [
-            Band(flops, lo, hi, index, f"interval of {side.name}"),
-            Line(flops, value, side.name, index),
+            Band(budgets, curve.lo, curve.hi, index, f"interval of {side.name}"),
+            Line(budgets, curve.value, side.name, index),
         ]
-        points = fitted_points(fits[side.name], "flops", "loss") if quantity == "loss" else None
+        points = fitted_points(fits[side.name], "flops", "loss") if is_loss else None
         if points:  # a fit need not keep the C of its runs
             flops, loss = (column[thinned(len(column), POINTS_SHOWN)] for column in points)
             runs.append(Markers(flops, loss, f"runs of {side.name}", index, "open", 4.5))
     name, title, axis, caption = {
-        "loss": ("compare-loss", "Compute-optimal loss L*(C)", loss_axis, LOSS_CAPTION),
+        "loss_star": ("compare-loss", "Compute-optimal loss L*(C)", loss_axis, LOSS_CAPTION),
         "n_star": ("compare-size", "Compute-optimal size N*(C)", n_axis, SIZE_CAPTION),
     }[quantity]
-    if len(lines) < 4 and quantity == "loss":
+    if sum(isinstance(trace, Band) for trace in lines) < 2 and is_loss:
         return None
     axes = c_axis(*sources), axis(*sources)
     return Figure(name, title, caption, *axes, (*runs, *lines))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from scaling.fit.result import FitResult
-from scaling.formatting import format_flops, format_percent
 from scaling.predict.prediction import PredictionResult
-from scaling.render.table import Table, number, pairs, record_table
+from scaling.render.table import Table, pairs, record_table
 from scaling.report import headline, summary
 from scaling.report.parts import diagnostics, fit_tables, prediction_tables, repeated_data
 from scaling.warning import ResultWarning
@@ -17,7 +15,6 @@ from scaling.warning import ResultWarning
 Part = Table | ResultWarning | str | None
 
 if TYPE_CHECKING:
-    from scaling.predict.design.next_runs import Proposal
     from scaling.predict.named_models import NamedModels
     from scaling.predict.reconcile import Reconciliation
 
@@ -81,37 +78,6 @@ def predictions_parts(predictions: Sequence[PredictionResult]) -> list[Part]:
 def models_parts(models: NamedModels) -> list[Part]:
     """Named models against the optimum of a law, without a prediction."""
     return [models.table(), models.comparable, models.basis, *models.warnings]
-
-
-def next_parts(proposal: Proposal) -> list[Part]:
-    """What `scaling next` proposes: the runs, what they cost, and how much they narrow N* and L* at
-    the target.
-    """
-    runs = [{**run.to_dict(), "prefix": run.prefix or "alone"} for run in proposal.runs]
-    columns = {
-        "n_params": "parameters",
-        "tokens": "tokens",
-        "flops": "FLOPs",
-        "copies": "seeds",
-        "prefix": "shared prefix",
-    }
-    counts = ("parameters", "tokens")
-    size, loss = proposal.sd_log_n_star, proposal.sd_log_loss
-    before, after = (f"a factor of {number(math.exp(sd), 3)}" for sd in (size.before, size.after))
-    losses = " to ".join(format_percent(sd) for sd in (loss.before, loss.after))
-    sentence = (
-        f"The standard error of N* at {format_flops(proposal.target)} FLOPs falls from {before} "
-        f"to {after}, that of L* from {losses}, for {format_flops(proposal.spent)} of "
-        f"{format_flops(proposal.budget)} FLOPs."
-    )
-    alone = format_flops(proposal.cost.alone)
-    shared = f"Runs of one size share their prefix; separate runs would cost {alone}."
-    return [
-        record_table("next", "The most informative runs", runs, columns=columns, count=counts),
-        sentence,
-        shared if proposal.shared else None,
-        *proposal.warnings,
-    ]
 
 
 def reconcile_parts(result: Reconciliation) -> list[Part]:
