@@ -61,8 +61,8 @@ def predict(
     `question.OPTIONS` (flops, n_params, tokens, unique_tokens, ...), or by their letter.
     `inference_tokens` adds the size that costs least FLOPs when it also serves them; with a size
     alone it asks for the tokens at which that size is the cheapest. `smaller` ("0.5,0.3", shares of
-    N) adds what smaller models of the same loss cost, `devices` the time of training, `with_model` a model that can be built, which is there anyway where the fit knows its
-    vocabulary.
+    N) adds what smaller models of the same loss cost, `devices` the time of training, `with_model`
+    a model that can be built, which is there anyway where the fit knows its vocabulary.
 
     Raises ScalingError for a missing source, for text that is no quantity, and for more or fewer
     than one question.
