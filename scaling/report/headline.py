@@ -127,6 +127,7 @@ def title(prediction: PredictionResult) -> str:
         QuestionKind.BUDGET: "Compute-optimal training",
         QuestionKind.SIZE: f"The budget that {n} parameters are compute-optimal for",
         QuestionKind.TOKENS: f"The budget that {d} tokens are compute-optimal for",
+        QuestionKind.SERVED_SIZE: f"Tokens at which {n} parameters cost least to train and serve",
         QuestionKind.LOSS: "The least compute that reaches this loss",
         QuestionKind.INPUT: "What reaches this loss",
         QuestionKind.INPUTS: "What the law gives at these inputs",
