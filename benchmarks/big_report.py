@@ -165,7 +165,7 @@ def browse(page: Path) -> dict[str, float]:
         tab.set_default_timeout(300_000)
         begin = time.monotonic()
         tab.goto(page.resolve().as_uri())
-        tab.wait_for_function("() => document.querySelector('.canvas .main-svg')")
+        tab.wait_for_function("() => document.images[0].complete")
         drawn = time.monotonic() - begin
         gaps = tab.evaluate(SCROLL)
         browser.close()

@@ -23,7 +23,7 @@ from __future__ import annotations
 import argparse
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -33,10 +33,10 @@ from scaling.fit.frontier.frontier import Cost
 from scaling.fit.law_fit import LawFit
 from scaling.fit.laws.laws import LAWS
 from scaling.points.points import Points
-from scaling.predict.design import DesignConstraints, Runs, designed
-from scaling.predict.design.candidates import COOLDOWN
-from scaling.predict.design.law_model import RHO, LinearizedLaw
+from scaling.predict.design.law_model import RHO, LinearizedLaw, Runs
+from scaling.predict.design.next_runs import candidates, designed
 
+COOLDOWN = 0.2  # a branch's share of its own cost
 LARGEST = 1e21
 TARGET = 10 * LARGEST
 PILOTS = {  # largest budget, decades, budgets, sizes of each
@@ -68,6 +68,11 @@ class Cells:
             return float(price.sum())
         longest = sum(price[self.prefix == label].max() for label in np.unique(self.prefix))
         return float(COOLDOWN * price.sum() + (1 - COOLDOWN) * longest)
+
+    def runs(self, shared: bool) -> Runs:
+        """The same as runs of a design."""
+        prefix = self.prefix if shared else np.arange(len(self.n))
+        return Runs(self.n, self.d, 6 * self.n * self.d, prefix)
 
     def joined(self, other: Cells) -> Cells:
         """These and others, which share no prefix with them."""
@@ -179,8 +184,7 @@ class Pilot:
             self.found.theta, {"N": self.cells.n, "D": self.cells.d}
         )
         noise = float(np.sqrt(np.sum(residual**2) / (len(residual) - len(self.found.theta))))
-        n, d = self.cells.n, self.cells.d
-        return Runs(n, d, 6 * n * d, self.cells.prefix if shared else None), noise
+        return self.cells.runs(shared), noise
 
 
 def by_pilot(surface: Surface, shared: bool, rng: np.random.Generator, kind: str = "far") -> Pilot:
@@ -201,8 +205,13 @@ def by_design(
     """Errors of a pilot, `designed` and a refit, for `money` FLOPs altogether."""
     law = LAWS[surface.law]
     theta = np.asarray(law.theta(surface.values), float) if oracle else first.found.theta
-    terms = DesignConstraints(money - first.cells.cost(shared), TARGET, LARGEST, shared)
-    chosen = designed(LinearizedLaw(law, theta, Cost()), *first.runs(shared), terms).runs
+    left = money - first.cells.cost(shared)
+    pool = candidates(first.cells.n, first.cells.d, Cost())
+    if not shared:
+        pool = replace(pool, prefix=np.arange(len(pool.n)))
+    cooldown = COOLDOWN if shared else 1.0
+    believed = LinearizedLaw(law, theta, Cost())
+    chosen = designed(believed, *first.runs(shared), pool, left, TARGET, LARGEST, cooldown).runs
     then = Cells(chosen.n, chosen.d, np.unique(chosen.prefix, return_inverse=True)[1])
     both = first.cells.joined(then)
     if both.cost(shared) > money * 1.001 or (6 * both.n * both.d).max() > LARGEST * 1.001:

@@ -5,7 +5,7 @@
 ScaleBench (Li et al. 2026, arXiv:2604.22753): 8 tasks, 65 laws, a pool of runs with costs, and
 a target region that costs more. R2 of the prediction of the target (all groups of a task together,
 cut at -1) after given shares of the pool's cost. The choice and the fit of `scaling next --pool`
-know no chance, so one repeat is the mean of ten. The settings of scaling/predict/design/pool.py
+know no chance, so one repeat is the mean of ten. The settings of scaling/predict/design
 were chosen on laws 2, 4, 6, ... of each task (`tuning`) alone.
 """
 
@@ -25,7 +25,7 @@ import pandas as pd
 
 from scaling.fit.laws.formula import parse_formula
 from scaling.fit.laws.law import Law
-from scaling.predict.design import pool
+from scaling.predict.design import posterior, selection
 from scaling.predict.design.pool import PoolDesign
 
 BEST = {  # the best figure of any method in their table 2
@@ -112,7 +112,7 @@ def score(task: Task, laws: list[Law], train: pd.DataFrame, test: pd.DataFrame) 
             while True:
                 left = share * cost.sum() - cost[rows].sum()
                 few = max(1, min(len(rows) // 6, 60)) if design.posteriors else 4
-                more = [row for row, _ in design.choose(rows, left, few)]
+                more = [row for row, *_ in design.choose(rows, left, few)]
                 rows += more
                 if not more:
                     break
@@ -145,7 +145,8 @@ def main() -> None:
     args = parser.parse_args()
     for pair in args.set:
         name, _, value = pair.partition("=")
-        setattr(pool, name, float(value))
+        module = posterior if hasattr(posterior, name) else selection
+        setattr(module, name, float(value))
     print(f"{'task':<18}{'laws':>5}   R2 at the three budgets   best published     seconds")
     means = []
     for task in tasks():

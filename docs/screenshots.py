@@ -42,11 +42,7 @@ FIGURES = [
 ]
 MOST_BYTES = 250_000
 COLUMNS, GAP = 110, 12
-# figures are drawn when they come into sight
-IN_SIGHT = """() => [...document.querySelectorAll('.canvas')].every((canvas) => {
-  const { top, bottom } = canvas.getBoundingClientRect();
-  return canvas.querySelector('.main-svg') || bottom <= 0 || top >= innerHeight;
-})"""
+IN_SIGHT = "() => [...document.images].every((image) => image.complete)"
 
 
 @dataclass(frozen=True)

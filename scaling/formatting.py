@@ -1,60 +1,10 @@
-"""Counts as people write them: `70B`, `1.4e12`, `2T`, `1_000`."""
+"""Numbers as people read them, and text that cannot harm a terminal."""
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
-
-from scaling.errors import ScalingError
-
-SUFFIXES = {
-    "": 1,
-    "K": 10**3,
-    "M": 10**6,
-    "B": 10**9,
-    "G": 10**9,
-    "T": 10**12,
-    "P": 10**15,
-    "E": 10**18,
-}
-COUNT_FORM = 'write it as 1e13 or "10T" (suffixes K, M, B, T, P, E)'
-_PATTERN = re.compile(
-    r"^\s*([+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([kKmMbBgGtTpPE]?)\s*$"
-)
-
-
-def parse_count(value: object) -> float:
-    """A positive finite number from a number or from text with an optional suffix K, M, B (or G),
-    T, P, E.
-
-    Raises ValueError with a message that names the value.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise ValueError(f"{value!r} is not a number")
-    if isinstance(value, str):
-        match = _PATTERN.match(value) if len(value) <= 64 else None
-        if match is None:
-            raise ValueError(f"{value[:64]!r} is not a number")
-        number = float(match[1].replace("_", "")) * SUFFIXES[match[2].upper()]
-    elif isinstance(value, int) and abs(value) > 10**30:
-        raise ValueError("the number is above 1e30")
-    else:
-        number = float(value)
-    if not math.isfinite(number) or number <= 0:
-        raise ValueError(f"{value!r} is not a positive finite number")
-    if number > 1e30:
-        raise ValueError(f"{value!r} is above 1e30")
-    return number
-
-
-def count_option(value: object, where: str) -> float:
-    """The count that an option was given. Raises ScalingError that names the option."""
-    try:
-        return parse_count(value)
-    except ValueError as error:
-        raise ScalingError(str(error), where=where, remedy=COUNT_FORM) from None
 
 
 def format_count(value: float, digits: int = 3) -> str:

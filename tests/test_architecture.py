@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "scaling"
-BASE = {"errors", "formatting", "version", "warning"}
+BASE = {"errors", "formatting", "units", "version", "warning"}
 CONFIG = {*BASE, "files", "config"}
 ALLOWED = {  # LAYOUT: the pipeline, left to right
     "errors": set(),
     "version": set(),
     "warning": set(),
-    "formatting": {"errors"},
+    "formatting": set(),
+    "units": {"errors"},
     "files": BASE,
     "config": {*BASE, "files", "accounting"},  # the names of its conventions
     "accounting": CONFIG,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def doctor(output: Output) -> None:
-    """Show devices, versions, allocator, cache and optional tools of this machine, and problems.
+    """Show devices, versions, memory, cache and optional tools of this machine, and problems.
 
     Example: scaling doctor --json
     """
@@ -28,10 +28,6 @@ def render(document: Mapping[str, Any]) -> RenderableType:
     problems = [f"! {problem['what']}\n    {problem['remedy']}" for problem in document["problems"]]
     shown = {name: value for name, value in document.items() if name != "problems"}
     shown["packages"] = {
-        item["name"]: item["installed"] or "missing" for item in document["packages"]
-    }
-    shown["tools"] = {
-        name: f"{tool['path'] or 'missing'} ({tool['for']})"
-        for name, tool in document["tools"].items()
+        name: package["installed"] or "missing" for name, package in document["packages"].items()
     }
     return page(facts("machine", shown), *(problems or ["nothing is wrong"]))

@@ -65,7 +65,8 @@ def init(
     from scaling import files
     from scaling.config.sweep_file import schema_comment
     from scaling.execute import first_sweep
-    from scaling.formatting import count_option, format_count, format_flops
+    from scaling.formatting import format_count, format_flops
+    from scaling.units import flops_option
 
     def check_device(text: str) -> str:
         first_sweep.device_kind(text)
@@ -86,7 +87,7 @@ def init(
         budget = repr(times.flops_of(hours))
     flops = 0.0
     if minutes is None:
-        flops = _answer("budget", budget, yes, lambda text: count_option(text, "--budget"))
+        flops = _answer("budget", budget, yes, lambda text: flops_option(text, "--budget"))
     is_described = data is not None and (budget is not None or minutes is not None)
     name = _answer("device", device, yes or is_described, check_device)
     kind = first_sweep.device_kind(name)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scaling.cli.output import TableOutput, argument, echo_err, option
+from scaling.cli.output import TableOutput, argument, echo_err, option, page
 from scaling.errors import ScalingError
-from scaling.formatting import count_option
+from scaling.formatting import format_flops, format_percent
+from scaling.units import flops_option
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from scaling.predict.design.pool_next import PoolProposal
+    from scaling.predict.design.next_runs import Proposal
+    from scaling.predict.design.pool import PoolProposal
 
 POOL = "Runs of a pool"
 
@@ -34,9 +37,8 @@ def next_runs(
     formula: str | None = option('A law of your own: "L = E + A/N^alpha".', POOL, "TEXT|law.toml"),
     columns: str | None = option("Columns of both tables.", POOL, "N=...,L=..."),
     count: int = option("Number of runs proposed.", POOL, min=1, max=1000, default=5),
-    largest: str | None = option("Maximum cost of one run; default --budget.", metavar="FLOPS"),
-    rho: float = option(
-        "Noise correlation in [0, 1) between runs that share a prefix.", default=0.5
+    largest: str | None = option(
+        "Maximum cost of one run; default half of --budget.", metavar="FLOPS"
     ),
     out: Path | None = option(
         "Write the proposal as a sweep that `scaling run` takes.", "Output", "SWEEP.toml"
@@ -52,9 +54,9 @@ def next_runs(
     Example: scaling next --pool candidates.csv --target target.csv --cost "6*N*D" --law chinchilla
     """
     if pool is not None:
-        from scaling.predict.design.pool_next import next_from_pool
+        from scaling.predict.design.pool import next_from_pool
 
-        limit = None if budget is None else count_option(budget, "--budget")
+        limit = None if budget is None else flops_option(budget, "--budget")
         picks = next_from_pool(pool, Path(target), cost, formula or law, columns, limit, count)
         document = picks.to_dict()
         return output.emit_table(document, lambda: document["runs"], lambda: pool_text(picks))
@@ -64,13 +66,10 @@ def next_runs(
             remedy="name a results folder and --budget FLOPS, or --pool POOL.csv",
         )
     from scaling.predict.design import next_runs as propose
-    from scaling.predict.design import write_sweep
-    from scaling.report.terminal import next_text
 
-    proposal = propose(folder, budget, target, largest, rho)
+    proposal = propose(folder, budget, target, largest, out)
     next_command = "the same command with --out SWEEP.toml writes these runs as a sweep"
     if out:
-        write_sweep(proposal, folder, out)
         echo_err(f"written: {out}")
         next_command = f"scaling run {shlex.quote(str(out))}"
     document = proposal.to_dict()
@@ -79,27 +78,40 @@ def next_runs(
     )
 
 
+def next_text(proposal: Proposal) -> RenderableType:
+    """The runs, what they cost, and how much they narrow N* and L* at the target."""
+    from scaling.render.table import record_table
+
+    columns = {"n_params": "parameters", "tokens": "tokens", "flops": "FLOPs"}
+    rows = [run.to_dict() for run in proposal.runs]
+    size, loss = proposal.sd_log_n_star, proposal.sd_log_loss
+    before, after = (f"a factor of {math.exp(sd):.3g}" for sd in (size.before, size.after))
+    losses = " to ".join(format_percent(sd) for sd in (loss.before, loss.after))
+    sentence = (
+        f"The standard error of N* at {format_flops(proposal.target)} FLOPs falls from {before} "
+        f"to {after}, that of L* from {losses}, for {format_flops(proposal.spent)} of "
+        f"{format_flops(proposal.budget)} FLOPs."
+    )
+    if proposal.spent < proposal.flops_alone:
+        alone = format_flops(proposal.flops_alone)
+        sentence += f" Runs of one size share their prefix; separate runs would cost {alone}."
+    title, counts = "The most informative runs", ("parameters", "tokens")
+    table = record_table("next", title, rows, columns=columns, count=counts)
+    return page(table, sentence, *proposal.warnings)
+
+
 def pool_text(proposal: PoolProposal) -> RenderableType:
     """The runs of a pool that are proposed, and how far they narrow the prediction."""
-    from rich.console import Group
-    from rich.text import Text
-
     from scaling.render.table import record_table
 
     rows = [
-        {
-            "row of the pool": run.row,
-            **run.inputs,
-            "cost": run.cost,
-            "share of variance": run.gain,
-        }
+        {"row of the pool": run.row, **run.inputs, "cost": run.cost, "share of variance": run.gain}
         for run in proposal.runs
     ]
-    rough = tuple(rows[0])[1:] if rows else ()
     counted = f"{proposal.trained} runs trained, {proposal.candidates} candidates"
     sentence = f"{counted}; these cost {proposal.spent:.4g}."
     if proposal.rms_sd is not None and proposal.rms_sd_after is not None:
         narrowed = f"{proposal.rms_sd:.4g} to {proposal.rms_sd_after:.4g}"
         sentence += f" The standard error of the target falls from {narrowed}."
-    table = record_table("next", "Runs to train next", rows, rough=rough)
-    return Group(*([table.to_rich()] if table else []), Text(sentence))
+    rough = tuple(rows[0])[1:] if rows else ()
+    return page(record_table("next", "Runs to train next", rows, rough=rough), sentence)

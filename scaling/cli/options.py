@@ -7,7 +7,7 @@ the command line.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from scaling.cli.output import argument, choice, echo_err, flag, option
 from scaling.errors import ScalingError
@@ -114,12 +114,13 @@ class TrainingOptions(ExecutionOptions):
     """Where and how `run` and `tune` train."""
 
     workers: int | None = WORKERS
-    pack: str = option(
-        "vmap several runs of one shape into one program: auto (small runs on an accelerator) "
-        "or at most N.",
+    pack: int = option(
+        "vmap at most N runs of one shape into one program.",
         DEVICE,
-        "auto|N",
-        default="auto",
+        "N",
+        min=1,
+        max=MAX_PACK,
+        default=1,
     )
     max_runs: int | None = option("Train at most this many runs now.", BUDGET, min=1)
     resources: str | None = option(
@@ -144,7 +145,7 @@ class TrainingOptions(ExecutionOptions):
         from scaling.execute.options import Executor, RunOptions
 
         fields = {name: value for name, value in vars(self).items() if name not in EXECUTION}
-        fields |= {"execution": self.execution(), "pack": parse_pack(self.pack)} | more
+        fields |= {"execution": self.execution()} | more
         return RunOptions(
             executor=Executor(executor),
             source=source,
@@ -152,15 +153,3 @@ class TrainingOptions(ExecutionOptions):
             monitor=monitor,
             **fields,
         )
-
-
-def parse_pack(text: str) -> int | Literal["auto"]:
-    """`--pack` as "auto" or a number of runs. Raises ScalingError for anything else."""
-    if text == "auto":
-        return "auto"
-    if not (text.isascii() and text.isdigit() and len(text) < 6 and 1 <= int(text) <= MAX_PACK):
-        raise ScalingError(
-            f"--pack = {text[:40]!r} is not a number of runs",
-            remedy=f'write "auto", or a number from 1 to {MAX_PACK}',
-        )
-    return int(text)

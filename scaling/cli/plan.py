@@ -18,12 +18,12 @@ from scaling.cli.options import (
 )
 from scaling.cli.output import TableOutput, echo_err, option, page
 from scaling.formatting import (
-    count_option,
     format_bytes,
     format_count,
     format_flops,
     format_seconds,
 )
+from scaling.units import flops_option
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -80,7 +80,7 @@ def plan(
     chosen = execution.execution()
     n_workers = resolve_workers(workers, chosen)
     memory = device_memory(device, n_workers) if device else None
-    goal = None if target is None else count_option(target, "--target")
+    goal = None if target is None else flops_option(target, "--target")
     planned = plan_sweep(sweep, overrides=overrides or (), on_message=echo_err)
     check_mesh(planned.runs, chosen)
     if probe:
@@ -164,7 +164,7 @@ def plan_text(document: dict[str, Any]) -> RenderableType:
         )
     if "device" in document:
         parts.append(_device_fit(document))
-    title = f"\ninfeasible: {len(infeasible)} cells"
+    title = f"infeasible: {len(infeasible)} cells"
     parts.append(record_table("infeasible", title, infeasible, max_rows=SHOWN_CELLS))
     if document["seconds"] is not None:
         parts.append(

@@ -65,7 +65,7 @@ def report(
     Example: scaling report results/base results/longer --out comparison --budgets 1e13,1e14
     """
     from scaling import files
-    from scaling.formatting import count_option
+    from scaling.units import flops_option
 
     if watch:
         if (
@@ -87,7 +87,7 @@ def report(
     from scaling.report.inputs import is_comparison
     from scaling.report.page import COMPARISON, write_report
 
-    flops = [count_option(part, "--budgets") for part in (budgets or "").split(",") if part]
+    flops = [flops_option(part, "--budgets") for part in (budgets or "").split(",") if part]
     if any(budget < 1 for budget in flops):
         raise ScalingError(
             "a budget is at least one FLOP", where="--budgets", remedy="write --budgets 1e13,10T"

@@ -80,7 +80,7 @@ def run(
     from scaling.config.overrides import as_shell_words, load_with_overrides
     from scaling.execute.planning import folder_of
     from scaling.execute.run_sweep import run_sweep
-    from scaling.formatting import count_option
+    from scaling.units import flops_option
 
     shell_words = as_shell_words(sweep, overrides or ())
     limit, settings = training.max_flops, {}
@@ -92,7 +92,7 @@ def run(
         executor,
         shell_words,
         partial(Display, to_stderr=output.as_json),
-        max_flops=limit and count_option(limit, "--max-flops"),
+        max_flops=limit and flops_option(limit, "--max-flops"),
         slurm=settings,
         trackers=tuple(training.trackers or ()),
     )

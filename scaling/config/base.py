@@ -19,7 +19,7 @@ from pydantic import (
 
 from scaling.accounting import FlopsConvention as FlopsConvention
 from scaling.accounting import NConvention as NConvention
-from scaling.formatting import COUNT_FORM, parse_count
+from scaling.units import COUNT_FORM, Quantity, positive
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -41,18 +41,18 @@ def _only_false(value: bool) -> bool:
 
 def _count(value: object) -> float:
     try:
-        return parse_count(value)
+        return positive(value, Quantity.FLOPS)
     except ValueError as error:
         raise ValueError(f"{error}; {COUNT_FORM}") from None
 
 
-_COUNT = {  # the JSON Schema of a count; `parse_count` decides
+_COUNT = {  # the JSON Schema of a count; `positive` decides
     "anyOf": [
         {"type": "number", "exclusiveMinimum": 0, "maximum": 1e30},
         {
             "type": "string",
-            "pattern": r"^\s*\+?([0-9][0-9_]*\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
-            r"\s*[kKmMbBgGtTpPE]?\s*$",
+            "pattern": r"^\s*\+?(\d[\d_]*\.?\d*|\.\d+)([eE][+-]?\d+)?"
+            r"(\s*[kKmMbBgGtTpPE]?|\s+[A-Za-z].*)\s*$",
         },
     ]
 }

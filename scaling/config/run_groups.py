@@ -11,7 +11,7 @@ from __future__ import annotations
 import gc
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -154,8 +154,8 @@ def _by_prefix(runs: Sequence[RunConfig]) -> list[list[RunConfig]]:
     return [sorted(members, key=lambda run: run.n_steps) for members in prefixes.values()]
 
 
-def pack_groups(groups: Sequence[RunGroup], size: Callable[[RunGroup], int]) -> list[RunGroup]:
-    """Groups of one shape (seeds, learning rates) joined into packs of <= `size(group)` runs.
+def pack_groups(groups: Sequence[RunGroup], size: int) -> list[RunGroup]:
+    """Groups of one shape (seeds, learning rates) joined into packs of <= `size` runs.
 
     A group that keeps its state for a `extensions` run, which is resumed alone, stays alone.
     """
@@ -164,8 +164,7 @@ def pack_groups(groups: Sequence[RunGroup], size: Callable[[RunGroup], int]) -> 
         alike[_pack_key(group)].append(group)
     packs = []
     for members in alike.values():
-        step = size(members[0])
-        packs += [_joined(members[i : i + step]) for i in range(0, len(members), step)]
+        packs += [_joined(members[i : i + size]) for i in range(0, len(members), size)]
     return packs
 
 

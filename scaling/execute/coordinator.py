@@ -26,7 +26,7 @@ from scaling.execute.ledger import Ledger
 from scaling.execute.local import ExitReason, Worker
 from scaling.execute.options import RunOptions
 from scaling.execute.progress import ENDED, SweepProgress
-from scaling.execute.run_queue import PackLimit, RunQueue
+from scaling.execute.run_queue import RunQueue
 from scaling.execute.signals import Signals, exit_code
 from scaling.execute.sweep_folder import SweepFolder
 from scaling.execute.worker import REQUESTS, TrainRequest
@@ -101,7 +101,6 @@ class Coordinator:
     on_event: OnEvent
     start: Callable[[int], Worker]
     workers: int
-    pack_limit: PackLimit
     flops_left: float | None = None
     deadline: float | None = None
 
@@ -112,7 +111,7 @@ class Coordinator:
             self.lease,
             self.plan,
             {planned.run_id: planned.flops for planned in self.runs},
-            self.pack_limit,
+            self.options.pack,
             lambda run_id: self.events.put(events.RunEndedByOtherProcess(run_id=run_id)),
         )
         self.ledger = Ledger(self.folder.path, self.lease.name)
@@ -250,7 +249,6 @@ class Coordinator:
             execution=self.options.execution,
             notes={
                 "pack": len(group.runs),
-                "pack_limit": self.pack_limit(group.runs[0]),
                 "branches": [branch.name for branch in group.branches],
             },
             allow_changes=self.options.allow_changes,

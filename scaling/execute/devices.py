@@ -136,19 +136,15 @@ def check_mesh(
 
 def check_devices(
     runs: Sequence[PlannedRun], execution: Execution, workers: int, hosts: int = 1
-) -> DeviceMemory | None:
-    """The memory of each worker; None where there are no runs.
-
-    Raises ScalingError where a run does not fit this machine: devices, divisions, memory. The
+) -> None:
+    """Raise ScalingError where a run does not fit this machine: devices, divisions, memory. The
     devices of several hosts are counted as those of this one.
     """
     if not runs:
-        return None
+        return
     if execution.mesh.n_devices == 1:
         check_mesh(runs, execution)
     else:
         devices = local_devices()
         check_mesh(runs, execution, hosts * len(devices), devices[0]["kind"])
-    memory = local_memory(workers)
-    check_fits([planned.run for planned in runs], execution, memory)
-    return memory
+    check_fits([planned.run for planned in runs], execution, local_memory(workers))

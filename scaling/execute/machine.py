@@ -6,8 +6,8 @@ import contextlib
 import os
 import platform
 import shutil
-import subprocess
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -15,11 +15,10 @@ from typing import Any
 
 from scaling import __version__
 from scaling.execute import devices
-from scaling.execute.environment import ALLOCATOR, cores, has_accelerator, memory_bytes, quota_cores
+from scaling.execute.environment import cores, has_accelerator, memory_bytes, quota_cores
 from scaling.formatting import format_bytes
 from scaling.store.cache import cache_root
 
-_ISA = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_tile", "asimd", "sve")
 _VARIABLES = [
     "XLA_FLAGS",
     "JAX_PLATFORMS",
@@ -29,46 +28,44 @@ _VARIABLES = [
     "SCALING_CACHE",
     "JAX_COMPILATION_CACHE_DIR",
 ]
-_TOOLS = {  # programs, and what they are for
-    ("chromium", "chromium-browser", "google-chrome"): "looks at reports in the browser tests",
-    ("sbatch",): "scaling run --executor slurm",
-    ("ray",): "scaling run --executor ray",
-    ("git",): "writes the commit into the rows",
+_TOOLS = {  # programs that are of use: in browser tests, as executors, for the commit in the rows
+    "chromium": ("chromium", "chromium-browser", "google-chrome"),
+    "sbatch": ("sbatch",),
+    "ray": ("ray",),
+    "git": ("git",),
 }
-# A buffer that the C library keeps costs page faults once; one that it returns, each time.
-_ASK_ALLOCATOR = """
-import resource
-def faults(size):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    b"x" * size
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-first, second = faults(2**26), faults(2**26)
-print(int(second * 4 < first))
-"""
 
 
 def examine() -> dict[str, Any]:
     """Everything `scaling doctor` says, as JSON-ready data; `problems` lists what is wrong, each
     with its remedy.
     """
+    jax = devices.ask_devices()
+    cache = cache_root().absolute()
+    standing = next(folder for folder in (cache, *cache.parents) if folder.exists())
     facts: dict[str, Any] = {
         "python": {
             "version": platform.python_version(),
             "executable": sys.executable,
             "platform": platform.platform(),
+            "libc": " ".join(platform.libc_ver()).strip(),
         },
         "packages": _packages(),
-        "cpu": _cpu(),
+        "cpu": {
+            "architecture": platform.machine(),
+            "cores": os.cpu_count(),
+            "usable_cores": cores(),
+            "quota_cores": quota_cores(),
+        },
         "memory": memory_bytes(),
         "disk": {"folder": str(Path.cwd()), "free_bytes": shutil.disk_usage(Path.cwd()).free},
-        "cache": _cache(cache_root()),
-        "allocator": _allocator(),
+        "cache": {"folder": str(cache), "writable": os.access(standing, os.W_OK | os.X_OK)},
         "environment": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
         "accelerator_driver": has_accelerator(),
-        "jax": devices.ask_devices(),
+        "jax": jax | {"devices": dict(Counter(d["kind"] for d in jax.get("devices", ())))},
         "tools": {
-            programs[0]: {"path": next(filter(None, map(shutil.which, programs)), None), "for": use}
-            for programs, use in _TOOLS.items()
+            name: next(filter(None, map(shutil.which, programs)), None)
+            for name, programs in _TOOLS.items()
         },
     }
     return facts | {
@@ -76,97 +73,44 @@ def examine() -> dict[str, Any]:
     }
 
 
-def _packages() -> list[dict[str, Any]]:
-    """Each package that scaling needs: `installed` version (None: missing), what is `wanted`, and
-    whether that fits.
+def _packages() -> dict[str, dict[str, Any]]:
+    """Of each package that scaling needs: `installed` version (None: missing), what is `wanted`,
+    and whether that fits.
     """
     from packaging.requirements import Requirement
 
     needed = [Requirement(f"scaling-sweeps=={__version__}")]
     with contextlib.suppress(metadata.PackageNotFoundError):
         needed += map(Requirement, metadata.requires("scaling-sweeps") or [])
-    rows = []
+    packages = {}
     for item in needed:
         if item.marker is not None and not item.marker.evaluate({"extra": ""}):
             continue
         installed: str | None = None
         with contextlib.suppress(metadata.PackageNotFoundError):
             installed = metadata.version(item.name)
-        rows.append(
-            {
-                "name": item.name.removesuffix("-sweeps"),
-                "installed": installed,
-                "wanted": str(item.specifier),
-                "fits": installed is not None and item.specifier.contains(installed, True),
-            }
-        )
-    return rows
-
-
-def _cpu() -> dict[str, Any]:
-    path = Path("/proc/cpuinfo")  # absent where the system is not Linux
-    lines = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    pairs = [line.partition(":") for line in lines.splitlines()]
-    fields = {name.strip(): value.strip() for name, _, value in pairs}
-    flags = (fields.get("flags") or fields.get("Features") or "").split()
-    return {
-        "model": fields.get("model name") or platform.processor() or platform.machine(),
-        "architecture": platform.machine(),
-        "cores": os.cpu_count(),
-        "usable_cores": cores(),
-        "quota_cores": quota_cores(),
-        "isa": [name for name in _ISA if name in flags] if flags else None,
-    }
-
-
-def _cache(folder: Path) -> dict[str, Any]:
-    """The state of the cache folder, or of the folder above that it would be made in."""
-    parents = (folder.absolute(), *folder.absolute().parents)
-    standing = next(parent for parent in parents if parent.exists())
-    status, exists = standing.stat(), folder.exists()
-    own = status.st_uid == os.getuid()
-    return {
-        "folder": str(folder),
-        "exists": exists,
-        "writable": standing.is_dir() and os.access(standing, os.W_OK | os.X_OK),
-        "private": (own and not status.st_mode & 0o077) if exists else None,
-        "own": own if exists else None,
-    }
-
-
-def _allocator() -> dict[str, Any]:
-    """`variables` as they are set for training processes, and whether such a process does keep its
-    memory (None: unknown).
-    """
-    environment, keeps = ALLOCATOR | dict(os.environ), None
-    if sys.platform == "linux":
-        with contextlib.suppress(subprocess.SubprocessError):
-            command = [sys.executable, "-c", _ASK_ALLOCATOR]
-            keeps = subprocess.check_output(command, timeout=30, env=environment).strip() == b"1"
-    return {
-        "libc": " ".join(platform.libc_ver()).strip(),
-        "here": {name: os.environ.get(name) for name in ALLOCATOR},
-        "workers": {name: environment[name] for name in ALLOCATOR},
-        "workers_keep_memory": keeps,
-    }
+        packages[item.name.removesuffix("-sweeps")] = {
+            "installed": installed,
+            "wanted": str(item.specifier),
+            "fits": installed is not None and item.specifier.contains(installed, True),
+        }
+    return packages
 
 
 def problems(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(what, remedy) for everything in an examination that hinders or slows the work."""
-    cpu, memory, cache, jax = (facts[name] for name in ("cpu", "memory", "cache", "jax"))
+    cpu, memory, jax = (facts[name] for name in ("cpu", "memory", "jax"))
     usable, quota = cpu["usable_cores"], cpu["quota_cores"]
     threads = facts["environment"].get("NPROC")
     free_bytes = facts["disk"]["free_bytes"]
     available = min(filter(None, (memory["available_bytes"], memory["limit_bytes"])), default=2**62)
-    is_x86 = cpu["architecture"] in ("x86_64", "AMD64")
     checks = [
         (
             not package["fits"],
-            f"{package['name']} {package['installed'] or 'is missing'}; wanted: "
-            f"{package['wanted']}",
+            f"{name} {package['installed'] or 'is missing'}; wanted: {package['wanted']}",
             "in a checkout, `make test` installs what is pinned",
         )
-        for package in facts["packages"]
+        for name, package in facts["packages"].items()
     ] + [
         (
             "error" in jax,
@@ -177,11 +121,6 @@ def problems(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
             facts["accelerator_driver"] and jax.get("backend") == "cpu",
             "an accelerator is here, but jax uses the CPU",
             "install jax for it, for example: pip install 'jax[cuda12]'",
-        ),
-        (
-            is_x86 and cpu["isa"] is not None and "avx2" not in cpu["isa"],
-            "the processor has no AVX2",
-            "training works, several times slower; use another machine for long sweeps",
         ),
         (
             quota is not None and quota < usable,
@@ -204,14 +143,9 @@ def problems(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
             "end other programs, or run with --workers 1",
         ),
         (
-            not cache["writable"] or cache["own"] is False,
-            f"the cache {cache['folder']} is not yours to write",
+            not facts["cache"]["writable"],
+            f"the cache {facts['cache']['folder']} is not yours to write",
             "set SCALING_CACHE to a folder of your own",
-        ),
-        (
-            facts["allocator"]["workers_keep_memory"] is False,
-            "training processes return their memory at every step: about half the speed",
-            "use glibc, or preload tcmalloc (LD_PRELOAD)",
         ),
     ]
     return [(what, remedy) for applies, what, remedy in checks if applies]

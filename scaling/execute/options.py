@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal
 
 from scaling.config import Execution
 from scaling.errors import ScalingError
@@ -38,8 +37,7 @@ class RunOptions:
         execution: mesh, micro-batch and rematerialisation of each run.
         workers: parallel training processes; default one per core, one per accelerator, what the
             Ray cluster can hold, or one element of a Slurm array.
-        pack: runs of one model shape in one program: at most this many, or "auto" (small runs on
-            an accelerator, as far as memory reaches).
+        pack: runs of one model shape in one program, at most.
         hosts: hosts that train one run together, inside a Slurm job.
         max_runs, max_flops, max_seconds: budgets of this call; what is left can be run later.
         retries: of a run whose worker or device failed, from its checkpoint.
@@ -62,7 +60,7 @@ class RunOptions:
     executor: Executor = Executor.LOCAL
     execution: Execution = field(default_factory=Execution)
     workers: int | None = None
-    pack: int | Literal["auto"] = "auto"
+    pack: int = 1
     hosts: int = 1
     max_runs: int | None = None
     max_flops: float | None = None
@@ -104,6 +102,11 @@ class RunOptions:
                 self.hosts > 1 and self.keep_weights,
                 f"weights that are spread over {self.hosts} hosts are not kept",
                 "leave out --keep-weights, or train on the devices of one host",
+            ),
+            (
+                self.pack > 1 and self.execution.mesh.n_devices > 1,
+                f"a pack of {self.pack} runs and a mesh exclude each other",
+                "leave out --pack or --mesh",
             ),
             (
                 bool(self.slurm) and self.executor != Executor.SLURM,

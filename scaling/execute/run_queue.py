@@ -16,12 +16,11 @@ import threading
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 
-from scaling import accounting, files
-from scaling.config import Execution, RunConfig
+from scaling import files
+from scaling.config import RunConfig
 from scaling.config.run_groups import (
     RunGroup,
     constant_lr_eval_steps,
@@ -29,47 +28,12 @@ from scaling.config.run_groups import (
     group_runs,
     pack_groups,
 )
-from scaling.errors import ScalingError
 from scaling.execute.lease import Lease
 from scaling.execute.sweep_folder import SweepFolder
 from scaling.plan import Plan
-from scaling.plan.device_fit import DeviceMemory
 
 POLL_SECONDS = 0.5  # between two looks at what others have claimed
-
-MAX_AUTO_PACK = 8
-MEMORY_SHARE = 0.5  # of a device, that a pack may need
-BUSY_FLOPS = 1e12  # of a step that keeps an accelerator busy: 2.5 ms of an H100 at 40 %
 CORRUPT = (files.ChecksumError, ValueError, LookupError, zipfile.BadZipFile)  # of a checkpoint
-PackLimit = Callable[[RunConfig], int]  # the most runs of a run's shape in one program
-
-
-def pack_limit(
-    pack: int | Literal["auto"], execution: Execution, device: DeviceMemory | None
-) -> PackLimit:
-    """Packs of a given size, or with "auto" as many small runs as fit half of an accelerator.
-
-    An accelerator is idle most of the time on a small model, so runs in one program cost little
-    more than one; a CPU core is busy with one. Raises ScalingError for a pack on a mesh.
-    """
-    if pack != "auto":
-        if pack > 1 and execution.mesh.n_devices > 1:
-            raise ScalingError(
-                f"a pack of {pack} runs and a mesh exclude each other",
-                where="--pack",
-                remedy="leave out one of the two",
-            )
-        return lambda run: pack
-    if device is None or device.kind == "cpu" or execution.mesh.n_devices > 1:
-        return lambda run: 1
-
-    def limit(run: RunConfig) -> int:
-        step = accounting.train_flops(run.model, run.task.seq_len, run.batch_tokens, "exact")
-        capacity = MEMORY_SHARE * device.capacity_bytes
-        fitting = int(capacity / device.required_bytes(run, execution))
-        return max(1, min(MAX_AUTO_PACK, fitting, int(BUSY_FLOPS / step)))
-
-    return limit
 
 
 @dataclass
@@ -79,6 +43,7 @@ class RunQueue:
     Args:
         plan: of the whole sweep.
         cost: FLOPs of the runs to train, by run_id.
+        pack: runs of one shape in one program, at most.
         on_ended_elsewhere: called with each run that another process has finished, or failed at.
     """
 
@@ -86,7 +51,7 @@ class RunQueue:
     lease: Lease
     plan: Plan
     cost: Mapping[str, float]
-    pack_limit: PackLimit
+    pack: int
     on_ended_elsewhere: Callable[[str], None]
     _waiting: list[tuple[float, int, RunGroup]] = field(default_factory=list)
     _elsewhere: list[RunGroup] = field(default_factory=list)
@@ -170,7 +135,7 @@ class RunQueue:
         has_checkpoint = self.folder.has_checkpoint
         begun = [group for group in groups if has_checkpoint(group.name)]
         others = [group for group in groups if not has_checkpoint(group.name)]
-        packed = begun + pack_groups(others, lambda group: self.pack_limit(group.runs[0]))
+        packed = begun + pack_groups(others, self.pack)
         branches = [b for group in packed for b in group.branches if has_checkpoint(b.name)]
         gone = [run.run_id for branch in branches for run in branch.runs]
         return stopped + [group.without(gone) for group in packed] + branches

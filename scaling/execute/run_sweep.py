@@ -26,7 +26,6 @@ from scaling.execute.planning import (
     with_eval_sets,
 )
 from scaling.execute.prepare_folder import compact_many, origin, prepare
-from scaling.execute.run_queue import pack_limit
 from scaling.execute.signals import Signals, exit_code
 from scaling.execute.status import Status, read_status
 from scaling.execute.sweep_folder import SweepFolder
@@ -205,7 +204,7 @@ class SweepTrainer:
         """Train what `folder` lacks of a plan, as far as the budgets reach."""
         options, simulated = self.options, self.options.simulate
         count = 1 if simulated else resolve_workers(options.workers, options.execution)
-        cluster = device = None
+        cluster = None
         with contextlib.ExitStack() as stack:
             if options.executor == Executor.RAY:
                 from scaling.execute.ray import RayCluster
@@ -213,8 +212,7 @@ class SweepTrainer:
                 cluster = stack.enter_context(contextlib.closing(RayCluster(options)))
             elif simulated is None:
                 unfinished = [item for item in plan.runs if not folder.is_finished(item.run_id)]
-                device = check_devices(unfinished, options.execution, count, options.hosts)
-            limit = pack_limit(options.pack, options.execution, device)
+                check_devices(unfinished, options.execution, count, options.hosts)
             signals = stack.enter_context(Signals())
             lease = stack.enter_context(Lease(folder.path))
             missing = prepare(
@@ -266,7 +264,6 @@ class SweepTrainer:
                         on_event=on_event,
                         start=start,
                         workers=count,
-                        pack_limit=limit,
                         flops_left=None if left is None else left - self.flops,
                         deadline=None if max_seconds is None else self.began + max_seconds,
                     ).run()

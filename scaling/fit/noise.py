@@ -24,9 +24,8 @@ ALPHA = 0.01  # chance that any point of a table without outliers is accused
 SUSPECTS = 0.25  # of the degrees of freedom: so many points at most are outliers
 MAX_SUSPECTS = 200
 EXACT = 1e-10  # residuals below this are rounding
+MAX_LEVERAGE = 1 - 1e-6  # of a run that may be an outlier
 MAX_LACK_OF_FIT_P = 0.01  # below it a warning is due
-# times the median distance of a normal variable from its median is its standard deviation
-ROBUST = 1.4826
 
 
 @dataclass(frozen=True)
@@ -38,12 +37,6 @@ class Noise:
     sd: float
     freedom: int
     outliers: Array
-
-    def difference(self, pairs: int) -> float:
-        """The difference of two runs that one of `pairs` pairs reaches by chance in ALPHA of the
-        tables.
-        """
-        return float(np.sqrt(2)) * self.sd * student(1 - ALPHA / max(pairs, 1), self.freedom)
 
     def excess(self, runs: int) -> float:
         """How far the highest of `runs` runs is above the law by chance in ALPHA of the tables."""
@@ -60,8 +53,8 @@ def orthonormal(design: Array) -> Array:
     return left[:, singular > 1e-8 * singular.max(initial=0.0)]
 
 
-def deviates(residual: Array, basis: Array, max_leverage: float = 1 - 1e-6) -> Noise:
-    """Noise and outliers of residuals about the span of an orthonormal basis (n, P); runs of more
+def deviates(residual: Array, basis: Array) -> Noise:
+    """Noise and outliers of residuals about the span of an orthonormal basis (n, P); runs of full
     leverage are no outliers: they decide the fit themselves.
     """
     n, p = basis.shape
@@ -77,7 +70,7 @@ def deviates(residual: Array, basis: Array, max_leverage: float = 1 - 1e-6) -> N
         estimates.append((np.sqrt(squares / max(freedom, 1)), freedom))
         if len(order) == most or freedom < 2 or squares < EXACT**2 * n:
             break
-        squared = kept * error**2 / np.where(leverage < max_leverage, 1 - leverage, np.inf)
+        squared = kept * error**2 / np.where(leverage < MAX_LEVERAGE, 1 - leverage, np.inf)
         row = int(np.argmax(squared))
         order.append(row)
         variance = max(squares - squared[row], 1e-300) / (freedom - 1)

@@ -158,7 +158,7 @@ def _result(
 
         cost = planned_cost(cost, data.points, source.folders, source.model)
         entropy = known_entropy(source.runs, headline["params"].get("E"))
-    repeats, repeats_law = repeated_data.repeated_data(data, fit, options)
+    r_d = fit.values.get("R_D") if fit else None
     return FitResult(
         schema_version=SCHEMA,
         version=scaling.__version__,
@@ -180,8 +180,7 @@ def _result(
             name: each.result(options.ci, options.bootstrap) for name, each in frontiers.items()
         },
         approaches_agree=agreement(frontiers, data.points, options.ci),
-        repeats=repeats,
-        repeats_law=repeats_law,
+        repeats=repeated_data.repeated_runs(data, options.ci, r_d) or None,
         known_entropy=entropy,
         accuracy=accuracy,
     )

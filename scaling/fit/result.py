@@ -21,7 +21,6 @@ from scaling.fit.diagnostics.results import (
     Holdout,
     KnownEntropy,
     NoiseResult,
-    RepeatedDataLaw,
     RepeatedRuns,
     RunAboveLaw,
 )
@@ -289,7 +288,6 @@ class FitResult(Document):
     flagged: list[FlaggedPoints] = []
     fit_without_flagged: FitWithoutFlagged | None = None
     repeats: list[RepeatedRuns] | None = None
-    repeats_law: RepeatedDataLaw | None = None
     known_entropy: KnownEntropy | None = None
     combination: Combination | None = None
     accuracy: AccuracyStage | None = None

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from scaling.errors import ScalingError
-from scaling.points.units import (
+from scaling.units import (
     MAX_VALUE,
     NOUNS,
     QUANTITIES,

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from scaling.errors import ScalingError, closest_match, unknown_choice
-from scaling.points.units import (
+from scaling.units import (
     QUALIFIERS,
     QUANTITIES,
     Header,

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from scaling.config.base import Document
 from scaling.points.points import data_id
 
 if TYPE_CHECKING:
@@ -19,11 +19,8 @@ if TYPE_CHECKING:
 UNIT = "nats per token"
 
 
-@dataclass(frozen=True)
-class Comparability:
-    """Whether the losses of two fits compare (None: the fits do not say), and the sentence that
-    says why.
-    """
+class LossComparability(Document):
+    """Whether the losses of two sweeps compare (null: not known), and why."""
 
     compare: bool | None
     why: str
@@ -57,48 +54,36 @@ def eval_sets(run: RunConfig) -> dict[str, str]:
     return {item.name: item.digest for item in run.evals.sets if item.digest}
 
 
-def comparable(one: Mapping[str, Any], two: Mapping[str, Any]) -> Comparability:
+def comparable(one: Mapping[str, Any], two: Mapping[str, Any]) -> LossComparability:
     """Whether the losses of two fit documents compare."""
-    (ours, theirs), (model, other) = (
-        [(each["source"].get(name) or {}) for each in (one, two)]
-        for name in ("evaluation", "model")
+    (ours, theirs), models = (
+        [each["source"].get(name) or {} for each in (one, two)] for name in ("evaluation", "model")
     )
     if not ours or not theirs:
-        return Comparability(
-            None,
-            "It is not known on what the losses were measured. What follows on compute "
-            "holds only if both sweeps were "
-            "evaluated on the same text, in the same tokens and the same unit.",
+        why = (
+            "It is not known on what the losses were measured. What follows on compute holds only "
+            "if both sweeps were evaluated on the same text, in the same tokens and the same unit."
         )
-    if ours.get("unit") != theirs.get("unit"):
-        return Comparability(
-            False,
-            f"Losses are not comparable: they are in {ours.get('unit')} and in "
-            f"{theirs.get('unit')}.",
-        )
+        return LossComparability(compare=None, why=why)
+    for name, differing in (("unit", "in other units"), ("corpus", "on different data")):
+        values = [str(each.get(name)) for each in (ours, theirs)]
+        if values[0] != values[1]:
+            shown = " and ".join(value[:16] for value in values)
+            why = f"Losses are not comparable: they were measured {differing} ({shown})."
+            return LossComparability(compare=False, why=why)
     if bool(ours.get("simulated")) != bool(theirs.get("simulated")):
-        return Comparability(
-            False, "Losses are not comparable: one sweep was trained, the other simulated."
-        )
+        why = "Losses are not comparable: one sweep was trained, the other simulated."
+        return LossComparability(compare=False, why=why)
+    why = "Both sweeps were evaluated on the same corpus in the same tokens."
+    lengths = [each.get("seq_len") or "several" for each in models]
     if ours.get("simulated"):
-        return Comparability(
-            True,
-            f"Both sweeps are simulated, from {ours['simulated']} and "
-            f"{theirs['simulated']}: nothing was trained.",
+        why = f"Both sweeps are simulated, from {ours['simulated']} and {theirs['simulated']}."
+    elif lengths[0] != lengths[1]:
+        why = (
+            f"Same corpus, but contexts of {lengths[0]} and {lengths[1]} tokens: the longer one "
+            "has an easier evaluation."
         )
-    if ours.get("corpus") != theirs.get("corpus"):
-        corpora = " and ".join(str(each.get("corpus"))[:12] for each in (ours, theirs))
-        return Comparability(
-            False, f"Losses are not comparable: they were measured on different data ({corpora})."
-        )
-    if model.get("seq_len") != other.get("seq_len"):
-        lengths = " and ".join(str(each.get("seq_len") or "several") for each in (model, other))
-        return Comparability(
-            True,
-            f"Same corpus, but contexts of {lengths} tokens: the longer one has an easier "
-            f"evaluation.",
-        )
-    return Comparability(True, "Both sweeps were evaluated on the same corpus in the same tokens.")
+    return LossComparability(compare=True, why=why)
 
 
 LAW_TASKS = {"text", "synthetic"}

@@ -15,7 +15,7 @@ from scaling.points.cells import numeric
 from scaling.points.columns import Columns, candidates, column_named
 from scaling.points.points import Points
 from scaling.points.table_rows import TableRows
-from scaling.points.units import FLOPS_SCALES, PF_DAY
+from scaling.units import FLOPS_SCALES, PF_DAY
 from scaling.warning import WarningCode
 
 MAX_FACTOR = 10.0  # a column C this many times off 6 N D counts other things than training

@@ -13,7 +13,7 @@ from scaling.formatting import format_percent
 from scaling.points.columns import last_name
 from scaling.points.repeated_rows import group_within_1_percent, seed_column
 from scaling.points.table_rows import TableRows
-from scaling.points.units import word_set
+from scaling.units import word_set
 from scaling.warning import WarningCode
 
 DATA_WORDS = word_set(  # several values of such columns say: do not compare

@@ -7,6 +7,8 @@ asked for. What a table cannot be read for is refused with the file's name and t
 
 from __future__ import annotations
 
+import gzip
+import io
 import zlib
 from collections import Counter
 from collections.abc import Iterable
@@ -37,7 +39,6 @@ READERS = {  # module:function that makes a table of the decoded text
 }
 PARQUET = (".parquet", ".pq")
 PICKLES = (".pkl", ".pickle", ".npy", ".npz", ".pt", ".pth")
-WORKBOOKS = (".xlsx", ".xls", ".ods", ".numbers")
 ONLY_NEEDED = "at most 2 GiB: keep only the columns a fit needs"
 
 
@@ -75,9 +76,7 @@ def read_table(path: Path, data: bytes) -> pd.DataFrame:
     suffix, encoding = suffix_of(path), ""
     with with_location(path):
         if not is_table_file(path):
-            why = "is of unknown form"
-            why = "may run code when it is opened" if suffix in PICKLES else why
-            why = "is a workbook: export the sheet as CSV" if suffix in WORKBOOKS else why
+            why = "may run code when it is opened" if suffix in PICKLES else "is of unknown form"
             raise ScalingError(f"a {suffix or 'nameless'} file {why}", remedy=f"give {FORMS}")
         data = _decompress(data)
         if not data.strip():
@@ -94,8 +93,6 @@ def read_table(path: Path, data: bytes) -> pd.DataFrame:
             table = getattr(import_module(f"scaling.points.{module}"), function)(text)
         _check_header(table.columns)
         _check_rows(len(table))
-        if table.empty:
-            raise ScalingError("holds a header and no rows", remedy="it needs one row for each run")
     if encoding:
         table.attrs[ENCODING] = f"{path.name} is read as {encoding}"
     return table
@@ -103,18 +100,15 @@ def read_table(path: Path, data: bytes) -> pd.DataFrame:
 
 def _decompress(data: bytes) -> bytes:
     """The content of a gzip file of bounded size; other files as they are."""
-    content, rest, ended = b"", data, True
+    if not data.startswith(b"\x1f\x8b"):
+        return data
     try:
-        while rest.startswith(b"\x1f\x8b"):
-            unpacker = zlib.decompressobj(wbits=31)
-            content += unpacker.decompress(rest, MAX_BYTES)
-            rest, ended = unpacker.unused_data, unpacker.eof
-    except zlib.error as error:
+        content = gzip.GzipFile(fileobj=io.BytesIO(data)).read(MAX_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
         raise ScalingError(f"not a readable gzip file: {error}", remedy="write it again") from None
-    if not ended:
-        what = "is cut off" if len(content) < MAX_BYTES else "unpacks to more than 2 GiB"
-        raise ScalingError(f"the gzip file {what}", remedy="write it again")
-    return content if data.startswith(b"\x1f\x8b") else data
+    if len(content) > MAX_BYTES:
+        raise ScalingError("the gzip file unpacks to more than 2 GiB", remedy=ONLY_NEEDED)
+    return content
 
 
 def normalize_frame(frame: pd.DataFrame) -> pd.DataFrame:
@@ -126,8 +120,7 @@ def normalize_frame(frame: pd.DataFrame) -> pd.DataFrame:
     labelled = [name for name in frame.index.names if name is not None]
     with with_location(IN_MEMORY):
         _check_header([*labelled, *frame.columns])
-        if frame.empty:
-            raise ScalingError("holds no rows", remedy="it needs one row for each run")
+        _check_rows(len(frame))
     table = frame.reset_index(drop=not labelled)
     return table.set_axis([str(name) for name in table.columns], axis=1)
 
@@ -166,10 +159,9 @@ def _check_header(columns: Iterable[object]) -> None:
 
 
 def _check_rows(count: int) -> None:
-    if count > MAX_ROWS:
-        raise ScalingError(
-            f"{count:,} rows; the limit is {MAX_ROWS:,}", remedy="keep one row for each run"
-        )
+    if not 0 < count <= MAX_ROWS:
+        what = f"{count:,} rows; the limit is {MAX_ROWS:,}" if count else "holds no rows"
+        raise ScalingError(what, remedy="it needs one row for each run")
 
 
 def _parquet(data: bytes) -> pd.DataFrame:

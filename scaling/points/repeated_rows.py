@@ -13,7 +13,7 @@ import pandas as pd
 from scaling.errors import ScalingError
 from scaling.points.columns import column_named, last_name
 from scaling.points.table_rows import TableRows
-from scaling.points.units import word_set
+from scaling.units import word_set
 from scaling.warning import WarningCode
 
 RUN_NAMES = word_set("run_id run run_name runid display_name trial trial_id name")

@@ -11,7 +11,7 @@ import pandas as pd
 from scaling.errors import ScalingError
 from scaling.points.columns import last_name
 from scaling.points.table_rows import TableRows
-from scaling.points.units import word_set
+from scaling.units import word_set
 from scaling.warning import WarningCode
 
 STATE_WORDS = word_set("state status lifecycle phase outcome completion result")

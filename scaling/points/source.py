@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from scaling.points.readers import (
     DOCUMENTS,
     ENCODING,
     IN_MEMORY,
+    MAX_ROWS,
     is_table_file,
     normalize_frame,
     origin,
@@ -45,11 +46,6 @@ def read_source(sources: Sequence[Input], options: SourceOptions) -> Source:
             "no source is given",
             remedy="name a results folder or a table, for example results/demo",
         )
-    if options.drop_highest < 0:
-        raise ScalingError(
-            f"--drop-highest {options.drop_highest} is negative",
-            remedy="give the number of runs to leave out",
-        )
     rows, foreign, digest = read_rows(sources)
     if rows and foreign:
         raise ScalingError(
@@ -59,20 +55,7 @@ def read_source(sources: Sequence[Input], options: SourceOptions) -> Source:
         )
     if rows:
         with with_location(source_label(sources)):
-            origins = [origin(part) if isinstance(part, pd.DataFrame) else part for part in sources]
-            folders = tuple(folder for folder in origins if folder is not None)
-            sweeps = [folder / "sweep.toml" for folder in folders]
-            source = replace(_from_results(sweeps, rows, options), folders=folders)
-            texts = list(map(run_files.planned_text, folders))
-            sizes = [text.train_tokens for text in texts if text is not None]
-            largest = 0.0 if source.points.d is None else max(source.points.d, default=0.0)
-            if sizes and (passes := largest / max(sizes)) > 1:
-                message = (
-                    f"the largest run reads the text {passes:.3g} times, and the laws count every "
-                    "token as new"
-                )
-                repeated = warn(WarningCode.REPEATED_DATA, message, passes=float(passes))
-                source = replace(source, warnings=(*source.warnings, repeated))
+            source = _from_results(sources, rows, options)
     else:
         source = _from_tables(foreign, options)
     return replace(
@@ -205,19 +188,22 @@ def losses_of_eval_set(table: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def _from_results(
-    sweeps: Sequence[Path], rows: list[pd.DataFrame], options: SourceOptions
+    sources: Sequence[Input], rows: list[pd.DataFrame], options: SourceOptions
 ) -> Source:
     if options.columns:
         raise ScalingError(
             "--columns is for foreign tables; a results folder has its own",
             remedy="use --params and --flops",
         )
+    from scaling.points.run_tables import assemble, constant_lr_losses
+
+    origins = [origin(part) if isinstance(part, pd.DataFrame) else part for part in sources]
+    folders = tuple(folder for folder in origins if folder is not None)
     table = pd.concat(rows, ignore_index=True)
     corrupt, unplanned, unfinished = (
         [each for part in rows for each in part.attrs.get(name, ())]
         for name in ("corrupt", "unplanned", "unfinished")
     )
-    excluded = [("no longer in the plan", len(unplanned)), ("in a corrupt file", len(corrupt))]
     warnings = [
         warn(
             WarningCode.CORRUPT_FILE,
@@ -235,23 +221,36 @@ def _from_results(
         warnings.append(warn(WarningCode.UNFINISHED_SWEEP, message, runs=count))
     if options.eval_set:
         table = losses_of_eval_set(table, options.eval_set)
-    from scaling.points.run_tables import assemble, constant_lr_losses
-
     if options.readout:
         table = constant_lr_losses(table, options.readout)
+    filtered = 0
     if options.where:
         from scaling.points.row_filter import select_rows
 
         keep = select_rows(options.where, {str(name): table[name] for name in table.columns})
         filtered = table["run_id"].nunique() - table.loc[keep, "run_id"].nunique()
-        excluded.append((f"--where {options.where}", filtered))
         table = table[keep]
-    source = assemble(table, sweeps, options)
+    source = assemble(table, [folder / "sweep.toml" for folder in folders], options)
+    excluded = (
+        ("no longer in the plan", len(unplanned)),
+        ("in a corrupt file", len(corrupt)),
+        (f"--where {options.where}", filtered),
+    )
 
+    texts = [text for text in map(run_files.planned_text, folders) if text is not None]
+    if texts and source.points.d is not None:
+        passes = float(source.points.d.max()) / max(text.train_tokens for text in texts)
+        if passes > 1:
+            message = (
+                f"the largest run reads the text {passes:.3g} times, and the laws count every "
+                "token as new"
+            )
+            warnings.append(warn(WarningCode.REPEATED_DATA, message, passes=passes))
     filtered_out = (each for each in excluded if each[1])
     return replace(
         source,
         points=replace(source.points, excluded=(*filtered_out, *source.points.excluded)),
+        folders=folders,
         notes=(f"losses on the evaluation set {options.eval_set}",) if options.eval_set else (),
         warnings=(*warnings, *source.warnings),
         model={
@@ -297,21 +296,19 @@ def _concatenated(parts: Sequence[Points]) -> Points:
     if len(parts) == 1:
         return parts[0]
 
-    def joined(values: Iterable[np.ndarray | None]) -> Any:
-        arrays = list(values)
-        present = [array for array in arrays if array is not None]
-        return np.concatenate(present) if len(present) == len(arrays) else None
+    def joined(arrays: list[Any]) -> Any:
+        return None if any(array is None for array in arrays) else np.concatenate(arrays)
 
-    starts = np.cumsum([0, *(0 if part.cell is None else part.cell.max() + 1 for part in parts)])
     names = ("loss", "n", "d", "c", "weight", "group", "budget")
+    cells = [
+        None if part.cell is None else part.cell + MAX_ROWS * place
+        for place, part in enumerate(parts)
+    ]
     return replace(
         parts[0],
-        **{name: joined(getattr(part, name) for part in parts) for name in names},
-        others={name: joined(part.others[name] for part in parts) for name in parts[0].others},
+        **{name: joined([getattr(part, name) for part in parts]) for name in names},
+        others={name: joined([part.others[name] for part in parts]) for name in parts[0].others},
         excluded=tuple(item for part in parts for item in part.excluded),
         row=None,
-        cell=joined(
-            None if part.cell is None else part.cell + start
-            for part, start in zip(parts, starts, strict=False)
-        ),
+        cell=joined(cells),
     )

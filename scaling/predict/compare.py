@@ -24,17 +24,14 @@ from scaling.fit.frontier.frontier import Frontier
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.result import FitResult
 from scaling.fit.significance import holm, open_interval, two_sided
-from scaling.points.comparability import comparable
+from scaling.points.comparability import LossComparability, comparable
 from scaling.predict.comparison import (
-    Band,
     ComparedSweep,
     Comparison,
     ComputeMultiplier,
     ComputeRow,
     DifferenceTest,
-    FrontierCurves,
     GainCurve,
-    LossComparability,
     check_comparable,
     compared_fit,
     compared_sweep,
@@ -66,9 +63,8 @@ def compare(
     random = np.random.default_rng(seed)
     losses, multipliers = {}, {}
     for other in others:
-        said = comparable(first.fit.to_dict(), other.fit.to_dict())
-        losses[other.name] = LossComparability(compare=said.compare, why=said.why)
-        if said.compare is not False:
+        losses[other.name] = comparable(first.fit.to_dict(), other.fit.to_dict())
+        if losses[other.name].compare is not False:
             multipliers[other.name] = _multiplier(first, other, budgets, random)
     tests = [
         test
@@ -88,7 +84,6 @@ def compare(
             for test, p in zip(tests, adjusted, strict=True)
         ],
         multipliers=multipliers,
-        frontiers={side.name: _curves(side, sides) for side in sides},
         notes=[note for side in others for note in fitting_notes(first, side)],
     )
 
@@ -110,7 +105,7 @@ def _tests(
         names += [
             param.name
             for param in law.params
-            if not (param.log or param.crossing or param.place)
+            if not (param.log or param.place)
             and (losses.compare is not False or param.name != law.floor)
         ]
     for name in names:
@@ -182,14 +177,20 @@ def _multiplier(
     p = two_sided(np.log(np.maximum(drawn[top], 1e-300)), pairs)
     line = np.geomspace(lowest, 10 * high, CURVE)
     share, drawn = _shares(first, other, line, BAND_PAIRS, random)
-    gain = _band(1 / share, 1 / drawn, first.law.ci, "inverted_cdf")
+    levels = [(1 - first.law.ci) / 2, (1 + first.law.ci) / 2]
+    gain, ends = 1 / share, np.quantile(1 / drawn, levels, axis=1, method="inverted_cdf")
     return ComputeMultiplier(
         both_trained=max(first.budgets[0], other.budgets[0])
         <= min(first.budgets[1], other.budgets[1]),
         range=(low, high),
         at_top=rows[top].model_copy(update={"p": p}),
         rows=rows,
-        curve=GainCurve(flops=line.tolist(), gain=gain.value, lo=gain.lo, hi=gain.hi),
+        curve=GainCurve(
+            flops=line.tolist(),
+            gain=gain.tolist(),
+            lo=np.minimum(ends[0], gain).tolist(),
+            hi=np.maximum(ends[1], gain).tolist(),
+        ),
     )
 
 
@@ -246,27 +247,3 @@ def _row(
         never=None if np.isfinite(share) else f"{other.name} {NEVER}",
         unreached=np.mean(~np.isfinite(drawn)),
     )
-
-
-def _band(value: Array, drawn: Array, ci: float, method: str = "linear") -> Band:
-    """A curve (K,) with the central interval of its draws (K, M), widened to hold the curve."""
-    ends = [(1 - ci) / 2, (1 + ci) / 2]
-    lo, hi = np.quantile(drawn, ends, axis=1, method=method)  # type: ignore[call-overload]
-    return Band(
-        value=value.tolist(), lo=np.minimum(lo, value).tolist(), hi=np.maximum(hi, value).tolist()
-    )
-
-
-def _curves(side: ComparedSweep, sides: Sequence[ComparedSweep]) -> FrontierCurves:
-    """L*(C) and N*(C) with bands, over the budgets of all sides and ten times beyond
-    the largest.
-    """
-    lowest, highest = np.array([each.budgets for each in sides]).T
-    line = np.geomspace(lowest.min(), 10 * highest.max(), CURVE)
-    bands: dict[str, Band] = {}
-    for name in ("n_star", "loss"):
-        value, drawn = getattr(side.optimum, name)(line), getattr(side.draws, name)(line[:, None])
-        if value is not None:
-            whole = drawn[:, np.isfinite(drawn).all(axis=0)]
-            bands[name] = _band(value, whole if whole.size else value[:, None], side.law.ci)
-    return FrontierCurves(flops=line.tolist(), n_star=bands.get("n_star"), loss=bands.get("loss"))

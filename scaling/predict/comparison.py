@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field
@@ -14,22 +14,12 @@ from pydantic import Field
 from scaling.errors import ScalingError
 from scaling.fit.document import Column, Document, Estimate, FitStatus, Interval, Real
 from scaling.fit.frontier.frontier import Frontier
-from scaling.fit.result import Approach, Convention, FitResult, ModelContext
+from scaling.fit.result import Approach, FitResult, SourceInfo
+from scaling.points.comparability import LossComparability
 from scaling.predict.law_source import FittedLaw, load_law
 
 Array = np.ndarray
 UNKNOWN = "as given"
-
-
-class ComparedSource(Document):
-    """What one of the fits rests on."""
-
-    paths: list[str]
-    digest: str
-    convention: Convention
-    model: ModelContext
-    evaluation: dict[str, Any] | None
-    filters: dict[str, Any]
 
 
 class ComparedFit(Document):
@@ -43,15 +33,8 @@ class ComparedFit(Document):
     params: dict[str, Estimate]
     derived: dict[str, Estimate]
     range: dict[str, tuple[Real, Real]]
-    source: ComparedSource
+    source: SourceInfo
     objective: str
-
-
-class LossComparability(Document):
-    """Whether the losses of two sweeps compare (null: not known), and why."""
-
-    compare: bool | None
-    why: str
 
 
 class DifferenceTest(Document):
@@ -84,7 +67,7 @@ class ComputeRow(Document):
 
 
 class GainCurve(Document):
-    """The compute multiplier over budgets of the first sweep, with its band (all (K,))."""
+    """The compute multiplier over budgets of the first sweep, with its interval (all (K,))."""
 
     flops: Column
     gain: Column
@@ -102,22 +85,6 @@ class ComputeMultiplier(Document):
     curve: GainCurve
 
 
-class Band(Document):
-    """A curve with its interval (all (K,))."""
-
-    value: Column
-    lo: Column
-    hi: Column
-
-
-class FrontierCurves(Document):
-    """N*(C) and L*(C) of one sweep."""
-
-    flops: Column
-    n_star: Band | None = None
-    loss: Band | None = None
-
-
 class Comparison(Document):
     """The comparison of the first fit with each other one."""
 
@@ -129,7 +96,6 @@ class Comparison(Document):
     losses: dict[str, LossComparability]
     tests: list[DifferenceTest]
     multipliers: dict[str, ComputeMultiplier | None]
-    frontiers: dict[str, FrontierCurves]
     notes: list[str]
 
 
@@ -247,10 +213,5 @@ def _counting(side: ComparedSweep, quantity: str) -> str:
 def compared_fit(side: ComparedSweep) -> ComparedFit:
     """What the comparison writes of a sweep."""
     own = {"name": side.name, "objective": objective_text(side)}
-    source = _fields_of(ComparedSource, side.fit.source)
-    return ComparedFit(**_fields_of(ComparedFit, side.fit) | own | {"source": source})
-
-
-def _fields_of(model: type[Document], document: Document) -> dict[str, Any]:
-    """What a document holds of the fields of another."""
-    return {name: value for name, value in document if name in model.model_fields}
+    fields = {name: value for name, value in side.fit if name in ComparedFit.model_fields}
+    return ComparedFit(**fields | own)

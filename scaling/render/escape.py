@@ -67,16 +67,12 @@ _LATEX = {
 }
 
 
-def for_plotly(text: object) -> str:
-    """Text that plotly draws as it stands: it would read `<b>` and `<a href>` as markup."""
-    return html.escape(sanitize(text), quote=False)
-
-
 def for_markdown(text: object) -> str:
     """One line of Markdown that shows the text itself: no markup, no HTML, no table cell ended
     early.
     """
-    return _MARKDOWN.sub(r"\\\1", for_plotly(" ".join(sanitize(text).split())))
+    line = html.escape(" ".join(sanitize(text).split()), quote=False)
+    return _MARKDOWN.sub(r"\\\1", line)
 
 
 def for_csv(cell: object) -> object:

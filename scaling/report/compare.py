@@ -5,15 +5,17 @@ other, and whether they differ significantly.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
 from scaling.fit.document import FitStatus
 from scaling.fit.result import FitResult
-from scaling.formatting import format_count, format_flops, format_percent
-from scaling.predict.comparison import Band as Curve
+from scaling.formatting import format_flops, format_percent
 from scaling.predict.comparison import Comparison, ComputeMultiplier, DifferenceTest
-from scaling.render.figure import Axis, Band, Dash, Figure, Line, Markers, ReferenceLine, Trace
+from scaling.predict.law_source import load_law
+from scaling.render.figure import Axis, Band, Figure, Line, Markers, ReferenceLine, Trace
 from scaling.render.section import section
 from scaling.render.table import (
     Table,
@@ -21,12 +23,19 @@ from scaling.render.table import (
     number,
     record_table,
 )
-from scaling.report.parts.drawing import c_axis, fitted_points, loss_axis, n_axis, thinned
+from scaling.report.parts.drawing import (
+    answer_curve,
+    c_axis,
+    fitted_points,
+    loss_axis,
+    n_axis,
+    thinned,
+)
 from scaling.report.sections import Report
-from scaling.report.summary import COUNTED
 
-POINTS_SHOWN = 1000
-DASHED = "Dashed: beyond the largest budget that the sweep trained."
+Quantity = Literal["n_star", "loss_star"]
+QUANTITIES: tuple[Quantity, Quantity] = ("loss_star", "n_star")
+POINTS_SHOWN, CURVE = 1000, 60
 LOSS_CAPTION = (
     "Lines: the loss that each law expects of a compute-optimal run, with its interval. Rings: "
     "the runs; those of any other size lie above."
@@ -50,7 +59,7 @@ def compose(
     they were fitted.
     """
     first = comparison.baseline
-    losses, sizes = (_frontiers(comparison, fits, quantity) for quantity in ("loss", "n_star"))
+    losses, sizes = (_frontiers(comparison, fits, quantity) for quantity in QUANTITIES)
     sections = (
         section(
             "compute",
@@ -60,7 +69,7 @@ def compose(
         ),
         section("exponents", "Exponents", [], [_estimates(comparison), _tests(comparison)]),
         section("size", "Compute-optimal size", [sizes] if losses else []),
-        section("provenance", "Data and provenance", [], [_sweeps(comparison)], commands=[command]),
+        section("provenance", "Provenance", commands=[command]),
     )
     apart = {name: item.why for name, item in comparison.losses.items() if item.compare is False}
     caveats = [item.why for name, item in comparison.losses.items() if name not in apart]
@@ -172,53 +181,37 @@ def _reach(comparison: Comparison) -> list[str]:
 
 
 def _frontiers(
-    comparison: Comparison, fits: Mapping[str, FitResult], quantity: str
+    comparison: Comparison, fits: Mapping[str, FitResult], quantity: Quantity
 ) -> Figure | None:
-    """`n_star`(C) of all sweeps, or `loss` of those whose losses compare with the first's, with the
-    runs themselves.
+    """`n_star`(C) of all sweeps, or `loss_star` of those whose losses compare with the first's,
+    with the runs themselves, each by the law that heads its fit, over the budgets of all and ten
+    times beyond the largest.
     """
     runs, lines, sides = list[Trace](), list[Trace](), comparison.sides
-    sources = [side.source for side in sides]
+    sources, is_loss = [side.source for side in sides], quantity == "loss_star"
+    lowest, highest = np.array([side.range["flops"] for side in sides]).T
+    budgets = np.geomspace(lowest.min(), 10 * highest.max(), CURVE)
     for index, side in enumerate(sides):
-        curve = getattr(comparison.frontiers[side.name], quantity)
-        comparable = comparison.losses.get(side.name)
-        if curve is None or (quantity == "loss" and comparable and comparable.compare is False):
+        law = replace(load_law(fits[side.name]), combination=None)
+        curve, comparable = answer_curve(law, quantity, budgets), comparison.losses.get(side.name)
+        if curve is None or (is_loss and comparable and comparable.compare is False):
             continue
-        lines += _frontier(comparison, index, curve)
-        points = fitted_points(fits[side.name], "flops", "loss") if quantity == "loss" else None
+        lines += [
+            Band(budgets, curve.lo, curve.hi, index, f"interval of {side.name}"),
+            Line(budgets, curve.value, side.name, index),
+        ]
+        points = fitted_points(fits[side.name], "flops", "loss") if is_loss else None
         if points:  # a fit need not keep the C of its runs
             flops, loss = (column[thinned(len(column), POINTS_SHOWN)] for column in points)
             runs.append(Markers(flops, loss, f"runs of {side.name}", index, "open", 4.5))
     name, title, axis, caption = {
-        "loss": ("compare-loss", "Compute-optimal loss L*(C)", loss_axis, LOSS_CAPTION),
+        "loss_star": ("compare-loss", "Compute-optimal loss L*(C)", loss_axis, LOSS_CAPTION),
         "n_star": ("compare-size", "Compute-optimal size N*(C)", n_axis, SIZE_CAPTION),
     }[quantity]
-    if sum(isinstance(trace, Band) for trace in lines) < 2 and quantity == "loss":
+    if sum(isinstance(trace, Band) for trace in lines) < 2 and is_loss:
         return None
     axes = c_axis(*sources), axis(*sources)
-    return Figure(name, title, f"{caption} {DASHED}", *axes, (*runs, *lines), size="wide")
-
-
-def _frontier(comparison: Comparison, colour: int, curve: Curve) -> list[Trace]:
-    """A curve of one side, solid over the budgets that it trained."""
-    side = comparison.sides[colour]
-    columns = comparison.frontiers[side.name].flops, curve.value, curve.lo, curve.hi
-    flops, line, lo, hi = np.array(columns, float)
-    low, top = side.range["flops"]
-    inside = np.flatnonzero((flops >= low / 1.05) & (flops <= top * 1.05))
-    first, last = (inside[0], inside[-1]) if inside.size else (0, 0)
-    parts: tuple[tuple[slice, str, Dash], ...] = (
-        (slice(first, last + 1), side.name, "solid"),
-        (slice(0, first + 1), "", "dash"),
-        (slice(last, None), "", "dash"),
-    )
-    beyond = f"{side.name}, beyond its budgets"
-    drawn = [
-        Line(flops[part], line[part], label, colour, dash, note="" if label else beyond)
-        for part, label, dash in parts
-        if len(flops[part]) > 1
-    ]
-    return [Band(flops, lo, hi, colour, f"interval of {side.name}"), *drawn]
+    return Figure(name, title, caption, *axes, (*runs, *lines))
 
 
 def _multiplier(comparison: Comparison) -> Figure | None:
@@ -251,7 +244,7 @@ def _multiplier(comparison: Comparison) -> Figure | None:
     x_axis = c_axis(comparison.sides[0].source, of=f" of {first}")
     axes = x_axis, Axis("compute multiplier at equal loss", log=True)
     title = f"Compute multiplier over {first}"
-    return Figure("compare-multiplier", title, caption, *axes, traces, size="wide")
+    return Figure("compare-multiplier", title, caption, *axes, traces)
 
 
 def _spending(comparison: Comparison) -> Table | None:
@@ -331,28 +324,3 @@ def _tests(comparison: Comparison) -> Table | None:
     return record_table(
         "tests", "Test of difference", rows, caption, rough=(difference,), short=("p", "p, Holm")
     )
-
-
-def _sweeps(comparison: Comparison) -> Table | None:
-    """What each sweep is and how it was fitted."""
-    rows = []
-    for side in comparison.sides:
-        counted = side.source.convention
-        size = COUNTED.get(counted.params or "", counted.params or "as given")
-        c, n = (
-            " to ".join(map(form, side.range[name])) if name in side.range else "–"
-            for name, form in (("flops", format_flops), ("n_params", format_count))
-        )
-        rows.append(
-            {
-                "sweep": side.name,
-                "runs": side.n_points,
-                "C trained": c,
-                "N trained": n,
-                "law": side.law,
-                "fitted by": f"{side.approach}, {side.objective}",
-                "N and C counted": f"{size}; {counted.flops or 'as given'}",
-                "source": ", ".join(side.source.paths),
-            }
-        )
-    return record_table("sweeps", "The sweeps", rows)

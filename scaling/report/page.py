@@ -19,7 +19,7 @@ from typing import Any
 
 from scaling.errors import DISK, ScalingError
 from scaling.files import ChecksumError, read_json, write_atomically, write_json, write_text
-from scaling.render import matplotlib_backend, plotly_backend
+from scaling.render import matplotlib_backend
 from scaling.render.escape import environment, for_markdown, sanitize
 from scaling.render.matplotlib_backend import SCREEN, Style
 from scaling.report.inputs import is_comparison, load_fits, load_inputs
@@ -108,18 +108,20 @@ def _write(report: Report, target: Path, style: Style) -> set[str]:
     """All files of a report but its numbers; the names of its figures and tables."""
     names = [f"figures/{each.name}.{kind}" for each in report.figures for kind in FILES]
     names += [f"tables/{each.name}.{kind}" for each in report.tables for kind in ("csv", "tex")]
+    svgs = {}
     for figure in report.figures:
         canvas = matplotlib_backend.draw(figure, style)
         path = target / "figures" / figure.name
         for kind in PICTURES:
             write = partial(matplotlib_backend.save, canvas, kind, style=style)
             write_atomically(path.with_suffix(f".{kind}"), write)
+        svgs[figure.name] = path.with_suffix(".svg").read_text(encoding="utf-8")
         write_text(path.with_suffix(".csv"), figure.to_csv())
     for table in report.tables:
         write_text(target / "tables" / f"{table.name}.csv", table.to_csv())
-        write_text(target / "tables" / f"{table.name}.tex", table.to_latex(style.width))
+        write_text(target / "tables" / f"{table.name}.tex", table.to_latex())
     write_text(target / "report.md", markdown(report))
-    write_text(target / "index.html", html(report))
+    write_text(target / "index.html", html(report, svgs=svgs))
     return set(names)
 
 
@@ -149,25 +151,20 @@ class Live:
     lines: Sequence[str]
 
 
-def html(report: Report, live: Live | None = None) -> str:
+def html(report: Report, live: Live | None = None, svgs: Mapping[str, str] | None = None) -> str:
     """The whole page as one string; nothing in it asks for another file, and only our own scripts
-    may run. A `live` one asks the server that it comes from whether there is a newer one.
+    may run. `svgs` are its figures by name, drawn here where they are not given. A `live` page asks
+    the server that it comes from whether there is a newer one.
     """
     from jinja2.utils import htmlsafe_json_dumps
     from markupsafe import Markup
 
-    figures: dict[str, Any] = {
-        figure.name: plotly_backend.to_plotly(figure) for figure in report.figures
-    }
-    parts = {"page.js": figures, "predictor.js": report.predictor, "watch.js": live}
-    scripts = [plotly_backend.plotly_js()] if figures else []
-    scripts += [_template(name) for name, part in parts.items() if part]
+    if svgs is None:
+        svgs = {figure.name: matplotlib_backend.to_svg(figure) for figure in report.figures}
+    predictor = report.predictor
+    parts = {"page.js": True, "predictor.js": predictor, "watch.js": live}
     # with the line ends that an HTML parser gives them, so that their hashes hold
-    scripts = [text.replace("\r\n", "\n").strip() for text in scripts]
-    data: dict[str, Any] = (
-        {"figures": {**figures, "config": plotly_backend.CONFIG}} if figures else {}
-    )
-    data |= {"predictor-data": report.predictor.data} if report.predictor else {}
+    scripts = [_template(name).replace("\r\n", "\n").strip() for name, on in parts.items() if on]
     template = environment(TEMPLATES, html=lambda table: table.to_html())
     return str(
         template.get_template("index.html.j2").render(
@@ -177,7 +174,8 @@ def html(report: Report, live: Live | None = None) -> str:
             kinds=() if live else FILES,
             table_kinds=() if live else ("csv", "tex"),
             style=Markup(_template("style.css")),
-            data={name: htmlsafe_json_dumps(value, **JSON) for name, value in data.items()},
+            images={n: Markup(base64.b64encode(svg.encode()).decode()) for n, svg in svgs.items()},
+            predictor_data=predictor and htmlsafe_json_dumps(predictor.data, **JSON),
             scripts=[Markup(text) for text in scripts],
         )
     )

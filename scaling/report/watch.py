@@ -84,7 +84,6 @@ def forecast_history(forecasts: Sequence[tuple[int, PredictionResult]]) -> Figur
         Axis("runs fitted", unit="count"),
         Axis("parameters N*", log=True, unit="count"),
         (Line(runs, n, "", 0), dots),
-        size="wide",
     )
 
 

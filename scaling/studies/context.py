@@ -1,6 +1,4 @@
-"""How the loss falls with the number of tokens before the predicted one, by model size: L(T) = E +
-A T^-g.
-"""
+"""How the loss falls with the tokens before the predicted one, by model size: E + A T^-g."""
 
 from __future__ import annotations
 
@@ -14,7 +12,6 @@ import pandas as pd
 from scaling.errors import ScalingError
 from scaling.fit.document import FitStatus
 from scaling.fit.estimate import estimate
-from scaling.fit.law_fit import LawFit
 from scaling.fit.laws.law import Law, Param, Term
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.newton import continuation
@@ -64,21 +61,11 @@ class PositionCurve:
     unavailable: str = ""
 
     @property
-    def first_loss(self) -> float:
-        """The loss after one token, nats."""
-        return float(self.loss[0])
-
-    @property
     def gain(self) -> float:
-        """How much lower the loss is in the second half of the window than after the first token,
-        nats.
+        """How much lower the mean loss is in the second half of the window than the loss after the
+        first token, nats: one late position alone is noisy.
         """
-        return self.first_loss - self.late_loss
-
-    @property
-    def late_loss(self) -> float:
-        """The mean loss in the second half of the window, nats: one position alone is noisy."""
-        return float(self.loss[len(self.loss) // 2 :].mean())
+        return float(self.loss[0] - self.loss[len(self.loss) // 2 :].mean())
 
 
 def analyze(rows: pd.DataFrame) -> list[PositionCurve] | None:
@@ -120,11 +107,14 @@ def _fit_curve(cell: pd.DataFrame) -> PositionCurve:
     residual = (points.loss - predicted) / stderr
     squares, n_free = float(residual @ residual), len(residual) - len(LAW.params)
     noise = stderr * max(1.0, math.sqrt(squares / n_free)) * _correlated_noise(residual)
-    return replace(
-        curve,
-        params=_intervals(fit, points, np.maximum(predicted + noise, MIN_LOSS)),
-        chi2=squares / n_free,
-    )
+    # a parametric bootstrap (Efron and Tibshirani 1993, section 6.5): refits to drawn losses
+    shift = np.log(np.maximum(predicted + noise, MIN_LOSS)) - np.log(points.loss)
+    problem = fit.problem
+    starts = np.repeat(problem.centred(fit.theta)[None], RESAMPLES, 0)
+    refits = continuation(problem.resampled(shift=shift), starts, fit.delta)
+    draws = LAW.values(problem.raw(refits.theta[refits.converged]))
+    params = {name: Interval.of_draws(value, draws[name]) for name, value in fit.values.items()}
+    return replace(curve, params=params, chi2=squares / n_free)
 
 
 def _correlated_noise(residual: Array) -> Array:
@@ -139,22 +129,8 @@ def _correlated_noise(residual: Array) -> Array:
     return noise
 
 
-def _intervals(fit: LawFit, points: Points, losses: Array) -> dict[str, Interval]:
-    """95 % intervals by a parametric bootstrap (Efron and Tibshirani 1993, section 6.5): refits to
-    drawn losses (RESAMPLES, n).
-    """
-    problem = fit.problem
-    starts = np.repeat(problem.centred(fit.theta)[None], RESAMPLES, 0)
-    shift = np.log(losses) - np.log(points.loss)
-    refits = continuation(problem.resampled(shift=shift), starts, fit.delta)
-    draws = LAW.values(problem.raw(refits.theta[refits.converged]))
-    return {name: Interval.of_draws(value, draws[name]) for name, value in fit.values.items()}
-
-
 def claims(curves: Sequence[PositionCurve]) -> Iterator[Claim]:
-    """For each size the exponent with its interval and the fit of the law; whether larger models
-    gain more from context.
-    """
+    """The exponent of each size; whether larger models gain more from context."""
     for curve in curves:
         measured, holds = f"not fitted: {curve.unavailable}", None
         if curve.params:
@@ -191,57 +167,33 @@ def figures(curves: Sequence[PositionCurve]) -> Iterator[Figure]:
         "E + A T^-g, fitted to each size by itself."
     )
     axes = Axis("tokens before the predicted one, T", log=True), Axis("loss, nats")
-    yield Figure("context", "Loss by position", caption, *axes, traces, ramp, "wide")
+    yield Figure("context", "Loss by position", caption, *axes, traces, ramp)
 
 
-def tables(curves: Sequence[PositionCurve]) -> Iterator[Table | None]:
-    """Every size: its losses and its law."""
-    columns = {
-        "n_params": "N",
-        "tokens": "D",
-        "seeds": "seeds",
-        "first_loss": "loss after 1 token",
-        "late_loss": "in the second half",
-        **{f"params.{name}": name for name in LAW.names},
-        "chi2": "chi2 per position",
-        "unavailable": "note",
-    }
+def table(curves: Sequence[PositionCurve]) -> Table | None:
+    """Every size and its law."""
+    columns = {"n_params": "N", "tokens": "D", "seeds": "seeds", "gain": "gain, nats"}
+    columns |= {f"params.{name}": name for name in LAW.names}
+    columns |= {"chi2": "chi2 per position", "unavailable": "note"}
     caption = (
-        "N counts all parameters. Positions weigh by their variance over windows. Intervals of "
-        "95 % are from a parametric bootstrap: errors as large as over windows (or as the "
-        "residuals, if larger), and correlated between neighbouring positions as the residuals "
-        "are. All seeds see the same windows; chi2 is the squared residual in standard errors."
+        "N counts all parameters. Gain: the loss after one token less that in the second half of "
+        "the window. Positions weigh by their variance over windows, which all seeds share. "
+        "Intervals of 95 % are from a parametric bootstrap with errors correlated as the residuals."
     )
-    title = "Loss by position, L(T) = E + A T^-g"
-    short = ("chi2 per position",)
-    yield record_table(
+    title, short = "Loss by position, L(T) = E + A T^-g", ("chi2 per position",)
+    return record_table(
         "context", title, curves, caption, None, columns, short=short, interval=LAW.names
     )
 
 
 def notes(curves: Sequence[PositionCurve]) -> list[str]:
-    """Three sentences: what is shown, the exponents, which size gains more from context."""
-    largest, smallest = curves[-1], curves[0]
-    shown = (
-        f"The model of {format_count(largest.n_params)} parameters has a loss of "
-        f"{largest.loss[0]:.2f} nats after one token, and of {largest.late_loss:.2f} in the second "
-        f"half of its window of {largest.context[-1]:.0f}."
-    )
-    law = "No power law of the context could be fitted."
-    fitted = [curve.params for curve in curves if curve.params]
-    if fitted:
-        g = ", ".join(f"{params['g']:.2f}" for params in fitted)
-        which = f"exponents g of {g} from the smallest size to the largest"
-        law = (
-            "The loss falls as a power of the context toward a floor, with "
-            f"{which if len(fitted) > 1 else f'the exponent g of {g}'}."
-        )
-    gained = f"The rest of the window lowers the loss by {largest.gain:.2f} nats"
-    if largest is smallest:
-        return [shown, law, f"{gained}."]
-    more = "more" if largest.gain > smallest.gain else "less"
-    gained += f" for the largest size and {smallest.gain:.2f} for the smallest"
-    return [shown, law, f"{gained}, so the larger gains {more}."]
+    """The exponents, and how much the rest of the window gives."""
+    g = ", ".join(f"{curve.params['g']:.2f}" for curve in curves if curve.params)
+    gains = ", ".join(f"{curve.gain:.2f}" for curve in curves)
+    said = f"The loss falls as a power g of the context: {g}, from the smallest size to the largest"
+    if not g:
+        said = "No power law of the context could be fitted"
+    return [f"{said}; after one token the rest of the window lowers it by {gains} nats."]
 
 
-STUDY = Study("context", "Loss by position", analyze, claims, figures, tables, notes)
+STUDY = Study("context", "Loss by position", analyze, claims, figures, table, notes)

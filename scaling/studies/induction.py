@@ -84,28 +84,16 @@ def claims(curves: DataFrame) -> Iterator[Claim]:
 
 
 def notes(curves: DataFrame) -> list[str]:
-    """Three sentences that say no more than these runs show."""
-    said = [
-        "Each window repeats a random segment of random length, so the next symbol can be known "
-        "only by copying what followed the same symbol before."
-    ]
+    """How many runs learn it."""
     table = ends(curves)
     copies = table["copied loss"] < half_of_chance(curves)
     deep, shallow = copies[table["layers"] > 1], copies[table["layers"] == 1]
-    if len(deep):
-        said.append(
-            f"Of the runs with two layers or more, {sum(deep)} of {len(deep)} learn it: the "
-            "loss stays flat, then falls quickly once a head marks each position with the symbol "
-            "before it and a head of a later layer looks for that mark (the induction head of "
-            "Olsson 2022)."
-        )
-    if len(shallow):
-        said.append(
-            f"Of the runs with one layer, {sum(shallow)} of {len(shallow)} get that far: heads of "
-            "one layer read the embeddings and not each other's output, so the loss falls only by "
-            "what the symbols so far say about those to come."
-        )
-    return said
+    return [
+        f"Of the runs with two layers or more {sum(deep)} of {len(deep)} learn to copy what "
+        "followed the same symbol before: one head marks each position with the symbol before it, "
+        "a head of a later layer looks for that mark (Olsson 2022). Of those with one layer, whose "
+        f"heads do not read each other's output, {sum(shallow)} of {len(shallow)} do."
+    ]
 
 
 def figures(curves: DataFrame) -> Iterator[Figure]:
@@ -125,19 +113,18 @@ def figures(curves: DataFrame) -> Iterator[Figure]:
     )
     axes = Axis("step", log=True, unit="count"), Axis("loss (nats per symbol)")
     title = "Copied and fresh symbols"
-    yield Figure("induction", title, caption, *axes, traces, size="wide")
+    yield Figure("induction", title, caption, *axes, traces)
 
 
-def tables(curves: DataFrame) -> Iterator[Table | None]:
+def table(curves: DataFrame) -> Table | None:
     """Each run at its end, and its largest drop."""
     caption = (
         "Losses at the end in nats; the drop is the largest of the copied loss within a third of "
         "the steps so far."
     )
-    yield record_table(
-        "induction", "Losses and drops by run", ends(curves).to_dict("records"), caption
-    )
+    records = ends(curves).to_dict("records")
+    return record_table("induction", "Losses and drops by run", records, caption)
 
 
 TITLE = "Induction: copying earlier symbols"
-STUDY = Study("induction", TITLE, analyze, claims, figures, tables, notes)
+STUDY = Study("induction", TITLE, analyze, claims, figures, table, notes)

@@ -15,21 +15,9 @@ from scaling.fit.estimate import estimate
 from scaling.fit.frontier.budgets import groups_by_gap
 from scaling.fit.law_fit import LawFit
 from scaling.fit.laws.laws import LAWS
-from scaling.formatting import format_count
 from scaling.points.comparability import supports_one_law
 from scaling.points.points import Points
-from scaling.predict.law_source import load_law
-from scaling.predict.named_models import compare_named_models
-from scaling.render.figure import (
-    Axis,
-    ColorScale,
-    Dash,
-    Figure,
-    Line,
-    Markers,
-    Symbol,
-    Trace,
-)
+from scaling.render.figure import Axis, ColorScale, Figure, Line, Markers, Trace
 from scaling.render.table import Table
 from scaling.studies import runs
 from scaling.studies.study import Claim, Study, record_table
@@ -41,11 +29,6 @@ EXTRAPOLATION = 4.0  # the largest ratio over the largest that is fitted, at lea
 SAME_RATIO = 0.05  # ratios this near in ln(D/N) are one: D is a whole number of steps
 MIN_RATIOS, MIN_SIZES = 4, 3
 MAX_ERROR = 0.02  # expected of the held-out loss, relative
-LOOKS: dict[bool, tuple[str, Dash, Symbol]] = {
-    True: ("", "solid", "circle"),
-    False: (", held out", "dash", "open"),
-}
-PUBLISHED = "published:besiroglu2024"
 
 
 @dataclass(frozen=True)
@@ -150,71 +133,35 @@ def claims(study: OvertrainingStudy) -> Iterator[Claim]:
 
 
 def notes(study: OvertrainingStudy) -> list[str]:
-    """What is seen, in three sentences."""
-    ratios, is_fitted = study.ladder.ratios, study.ladder.is_fitted
-    top = f"{ratios[-1]:.0f}"
-    errors = {law: study.error(law)[study.ladder.runs_at(-1)] for law in study.laws}
-    first = (
-        "Each line is one number of tokens per parameter D/N: the laws were fitted to the runs up "
-        f"to D/N = {ratios[is_fitted][-1]:.0f} (filled); the open marks, up to {top}, were "
-        "held out."
+    """How far each law misses the largest ratio."""
+    ratios, held_out = study.ladder.ratios, study.ladder.runs_at(-1)
+    missed = " and ".join(
+        f"the law {law} by {np.abs(study.error(law)[held_out]).mean():.1%}" for law in study.laws
     )
-    if not errors:
-        return [
-            first,
-            "Neither law could be fitted to so few runs.",
-            "So this section predicts no loss of over-trained models.",
-        ]
-    mean_errors = " and ".join(
-        f"the law {law} by {np.abs(error).mean():.1%} on average" for law, error in errors.items()
-    )
-    second = f"The loss at D/N = {top} is missed by {mean_errors}."
-    exact = [law for law, error in errors.items() if np.abs(error).max() <= MAX_ERROR]
-    if exact:
-        laws = " and by the law ".join(exact)
-        third = f"Every over-trained run is predicted within {MAX_ERROR:.0%} by the law {laws}."
-    else:
-        third = f"Single runs lie more than {MAX_ERROR:.0%} off: the prediction is only rough here."
-    return [first, second, third]
+    fitted = f"Fitted to up to {ratios[study.ladder.is_fitted][-1]:.0f} tokens per parameter, "
+    if not missed:
+        return [f"{fitted}neither law has enough runs."]
+    return [f"{fitted}the loss at {ratios[-1]:.0f} is missed by {missed} on average."]
 
 
 def figures(study: OvertrainingStudy) -> Iterator[Figure]:
-    """By each law loss against C: the runs, and the law at each D/N, through sizes and FLOPs
-    between those of the runs.
-    """
+    """By each law loss against C: the runs, and the law at each D/N through the sizes."""
     ladder, loss = study.ladder, study.ladder.points.loss
-    ratios, columns = ladder.ratios, ladder.points.inputs("NDC")
-    n, d, c = columns.values()
-    ramp = ColorScale("tokens per parameter", float(ratios[0]), float(ratios[-1]), "number")
+    columns = ladder.points.inputs("NDC")
+    n, c = columns["N"], columns["C"]
+    ramp = ColorScale.of(ladder.ratios, "tokens per parameter", "number")
     for law, fit in study.laws.items():
         traces: list[Trace] = []
-        for index, ratio in enumerate(ratios):
-            among = ladder.runs_at(index)
+        for index, ratio in enumerate(ladder.ratios):
+            among, is_fitted = ladder.runs_at(index), ladder.is_fitted[index]
             among = among[np.argsort(n[among], kind="stable")]
             first_of_size = among[np.unique(n[among], return_index=True)[1]]
-            log_n = np.log(n[first_of_size])
-            between = np.linspace(log_n[0], log_n[-1], 40)
-            inputs = {
-                letter: np.exp(np.interp(between, log_n, np.log(values[first_of_size])))
-                for letter, values in columns.items()
-            }
+            inputs = {letter: values[first_of_size] for letter, values in columns.items()}
             law_loss, colour = fit.law.predict(fit.theta, inputs), ramp.at(float(ratio))
-            tooltips = [
-                f"{format_count(n[run])} parameters, {format_count(d[run])} tokens: {loss[run]:.4f}"
-                for run in among
-            ]
-            label, dash, symbol = LOOKS[bool(ladder.is_fitted[index])]
+            label = f"D/N = {ratio:.0f}{'' if is_fitted else ', held out'}"
             traces += [
-                Line(inputs["C"], law_loss, "", colour, dash, 1.8),
-                Markers(
-                    c[among],
-                    loss[among],
-                    f"D/N = {ratio:.0f}{label}",
-                    colour,
-                    symbol,
-                    8,
-                    notes=tooltips,
-                ),
+                Line(inputs["C"], law_loss, "", colour, "solid" if is_fitted else "dash", 1.8),
+                Markers(c[among], loss[among], label, colour, "circle" if is_fitted else "open"),
             ]
         caption = (
             f"The law {law}, fitted to the filled runs: solid where it was fitted, dashed where it "
@@ -225,8 +172,8 @@ def figures(study: OvertrainingStudy) -> Iterator[Figure]:
         yield Figure(f"overtraining-{law}", title, caption, *axes, traces, ramp)
 
 
-def tables(study: OvertrainingStudy) -> Iterator[Table | None]:
-    """Every held-out run: measured, predicted by each law, relative error; and named models."""
+def table(study: OvertrainingStudy) -> Table | None:
+    """Every held-out run: measured, predicted by each law, relative error."""
     ladder = study.ladder
     n, d, c = ladder.points.inputs("NDC").values()
     table = {"N": n, "D/N": d / n, "C": c, "measured": ladder.points.loss}
@@ -239,8 +186,7 @@ def tables(study: OvertrainingStudy) -> Iterator[Table | None]:
     percent = [f"error of {law}" for law in study.laws]
     rough = ("D/N",)
     title = "Held-out runs"
-    yield record_table("overtraining", title, records, caption, rough=rough, percent=percent)
-    yield compare_named_models(load_law(PUBLISHED)).table()
+    return record_table("overtraining", title, records, caption, rough=rough, percent=percent)
 
 
-STUDY = Study("overtraining", "Over-training", analyze, claims, figures, tables, notes)
+STUDY = Study("overtraining", "Over-training", analyze, claims, figures, table, notes)

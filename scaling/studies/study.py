@@ -1,21 +1,24 @@
-"""The template of a study: rows -> analysis -> expected results, figures, tables and notes."""
+"""The template of a study: rows -> analysis -> expected results, figures, table and notes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 from pandas import DataFrame
+from scipy import stats
 
 from scaling.render.figure import Colour, Dash, Figure, Line
 from scaling.render.section import Section, section
 from scaling.render.table import Table
 from scaling.render.table import record_table as record_table  # studies take it from here
 
+Array = np.ndarray
 T = TypeVar("T")
 CI = 0.95
+MIN_SIZES = 3  # different x of a power law
 ANSWERS = {True: "yes", False: "no", None: "not settled"}
 
 
@@ -30,15 +33,46 @@ class Interval(NamedTuple):
         value, lo, hi = (format(part, spec) for part in self)
         return f"{value} [{lo}, {hi}]"
 
+    def __neg__(self) -> Interval:
+        return Interval(-self.value, -self.hi, -self.lo)
+
     @classmethod
-    def of_draws(cls, value: float, draws: np.ndarray) -> Interval:
+    def of_draws(cls, value: float, draws: Array) -> Interval:
         """The central 95 % of draws."""
         return cls(value, *np.quantile(draws, [(1 - CI) / 2, (1 + CI) / 2]).tolist())
 
-    @classmethod
-    def of_range(cls, values: Sequence[float] | np.ndarray) -> Interval:
-        """The mean with the smallest and the largest value."""
-        return cls(float(np.mean(values)), float(np.min(values)), float(np.max(values)))
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """y = exp(level) x^slope through points x, y (n,), by least squares in logs; the slope has
+    Student's interval of 95 %, for the line alone: it does not account for curvature.
+    """
+
+    x: Array
+    y: Array
+    slope: Interval
+    level: float
+    r2: float
+
+    def __str__(self) -> str:
+        return f"{-self.slope:.2f}, R2 {self.r2:.3f}"
+
+    def predict(self, x: Array) -> Array:
+        """The line."""
+        return np.asarray(np.exp(self.level) * x**self.slope.value)
+
+
+def fit_power_law(x: Array, y: Array) -> PowerLaw | None:
+    """The power law through positive points (n,); None where y is constant, and unless x takes
+    `MIN_SIZES` values.
+    """
+    if len(np.unique(x)) < MIN_SIZES or np.ptp(y) == 0.0:
+        return None
+    line = stats.linregress(np.log(x), np.log(y))
+    reach = float(stats.t.ppf((1 + CI) / 2, len(x) - 2) * line.stderr)
+    value = float(line.slope)
+    slope = Interval(value, value - reach, value + reach)
+    return PowerLaw(x, y, slope, float(line.intercept), float(line.rvalue) ** 2)
 
 
 class Claim(NamedTuple):
@@ -57,11 +91,6 @@ class Claim(NamedTuple):
         return ANSWERS[self.holds]
 
 
-def table_rows(table: DataFrame) -> list[Any]:
-    """The rows of a table, with their columns as attributes."""
-    return list(table.itertuples(index=False))
-
-
 def run_lines(
     curves: DataFrame,
     column: str,
@@ -74,23 +103,29 @@ def run_lines(
     legend.
     """
     for index, (_, run) in enumerate(curves.groupby("run_id", sort=False)):
-        note = f"seed {run['seed'].iloc[0]}"
+        name = f"seed {run['seed'].iloc[0]}"
         x, y = (run[name].to_numpy() for name in ("step", column))
-        yield Line(x, y, "" if index else label, colour, dash, width, note)
+        yield Line(x, y, "" if index else label, colour, dash, width, name)
+
+
+def left_out_note(n_runs: int) -> list[str]:
+    """The sentence about runs that a study does not show; none for no runs."""
+    what = "of another setting, or that lack rows, are not in these figures"
+    return [f"Runs {what}: {n_runs}."] if n_runs else []
 
 
 @dataclass(frozen=True)
 class Study(Generic[T]):
     """A study. `analyze` is None for rows that show nothing of it; the other functions say and draw
-    what it measured. `name` is the section's id and the file name of its first table.
+    what it measured. `name` is the section's id and the file name of its table.
     """
 
     name: str
     title: str
     analyze: Callable[[DataFrame], T | None]
     claims: Callable[[T], Iterable[Claim]]
-    figures: Callable[[T], Iterable[Figure | None]]
-    tables: Callable[[T], Iterable[Table | None]]
+    figures: Callable[[T], Iterable[Figure]]
+    table: Callable[[T], Table | None]
     notes: Callable[[T], Sequence[str]]
 
     def section(self, rows: DataFrame) -> Section | None:
@@ -115,7 +150,7 @@ class Study(Generic[T]):
             self.name,
             self.title,
             self.figures(analysis),
-            (expected, *self.tables(analysis)),
+            (expected, self.table(analysis)),
             notes,
             summary=" ".join([lead, count, *notes[:1]]),
         )

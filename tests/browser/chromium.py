@@ -14,14 +14,10 @@ FLAGS = (
     "--disable-sync",
 )
 PLACES = ("/usr/bin/chromium", "chromium", "chromium-browser", "google-chrome")
-# Figures are drawn when they are scrolled to: opens every part of the page, goes to the next figure
-# that is not drawn yet, and at last back to the top.
+# opens every part of the page, and says whether its figures are drawn
 DRAWN = """() => {
   for (const part of document.querySelectorAll('details')) part.open = true;
-  const canvases = [...document.querySelectorAll('.canvas')];
-  const next = canvases.find((canvas) => !canvas.querySelector('.main-svg'));
-  if (next) next.scrollIntoView(); else scrollTo(0, 0);
-  return !next;
+  return [...document.images].every((image) => image.complete);
 }"""
 
 

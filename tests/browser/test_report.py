@@ -2,40 +2,21 @@
 narrow, dark, on paper, and safe.
 """
 
-import math
-
 import pytest
 
 from tests.browser.reports import HOSTILE, HOSTILE_NAME, WRITERS
 
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]
-DRAWN = """() => [...document.querySelectorAll('.canvas')].map((canvas) => ({
-  name: canvas.dataset.figure,
-  traces: canvas.querySelectorAll('.scatterlayer .trace').length,
-  paths: [...canvas.querySelectorAll('.scatterlayer path')].map(
-    (path) => path.getAttribute('d') + path.getAttribute('transform')),
-  titles: [...canvas.querySelectorAll('.xtitle, .ytitle')].filter(
-    (title) => title.textContent).length,
-  ticks: [...canvas.querySelectorAll('.xtick, .ytick')].map((tick) => tick.textContent),
-  width: canvas.querySelector('.main-svg').getBoundingClientRect().width,
-  room: canvas.clientWidth,
-  ink: canvas.querySelector('.ytitle')?.style.fill,
+DRAWN = """() => [...document.images].map((image) => ({
+  name: image.alt,
+  pixels: image.naturalWidth,
+  width: image.getBoundingClientRect().width,
+  height: image.getBoundingClientRect().height,
+  share: image.getBoundingClientRect().width / image.parentElement.clientWidth,
+  filter: getComputedStyle(image).filter,
 }))"""
-CUT = """() => {
-  const out = [];
-  for (const canvas of document.querySelectorAll('.canvas')) {
-    const frame = canvas.getBoundingClientRect();
-    for (const word of canvas.querySelectorAll('text')) {
-      const box = word.getBoundingClientRect();
-      const gone = box.left < frame.left - 1 || box.right > frame.right + 1
-        || box.top < frame.top - 1 || box.bottom > frame.bottom + 1;
-      if (box.width && gone) out.push(canvas.dataset.figure + ': ' + word.textContent);
-    }
-  }
-  return out;
-}"""
 WIDER = """() => [...document.querySelectorAll('body *')]
-  .filter((one) => !one.closest('.scroll, nav, .skip, .canvas')
+  .filter((one) => !one.closest('.scroll, nav, .skip')
     && one.getBoundingClientRect().right > innerWidth + 1)
   .map((one) => one.tagName + ' ' + one.className + ' ' + one.textContent.slice(0, 40))"""
 FOCUSED = """() => {
@@ -47,7 +28,7 @@ FOCUSED = """() => {
     && box.top >= 0 && box.bottom <= innerHeight;
   // a long table needs no more than its upper edge in sight
   const tall = box.height > innerHeight || one.matches('.scroll');
-  return {what: [one.tagName, name, one.closest('.canvas')?.id ?? ''].join(' ').trim(),
+  return {what: [one.tagName, name].join(' '),
           seen: style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 1
             && (inside || tall)};
 }"""
@@ -76,20 +57,6 @@ def page(opened):
     assert (opened.said, opened.asked) == ([], [])
 
 
-LIGHT, DARK = "rgb(27, 31, 36)", "rgb(232, 234, 237)"
-
-
-def redrawn(page, ink=None):
-    """The figures, once plotly has followed a change of the window, and of its colours if asked."""
-    page.wait_for_function(
-        "(ink) => [...document.querySelectorAll('.canvas')].every((one) => "
-        "Math.abs(one.querySelector('.main-svg').getBoundingClientRect().width - "
-        "one.clientWidth) < 2 && (!ink || one.querySelector('.ytitle').style.fill === ink))",
-        arg=ink,
-    )
-    return page.evaluate(DRAWN)
-
-
 def violations(page, kind="tag", values=RULES):
     from axe_playwright_python.sync_playwright import Axe
 
@@ -103,17 +70,11 @@ def violations(page, kind="tag", values=RULES):
 
 
 @of(*WRITERS)
-def test_every_figure_is_drawn(page):
-    for figure in redrawn(page):
-        assert figure["traces"] > 0, figure["name"]
-        assert figure["paths"], figure["name"]
-        assert not any(
-            word in path for path in figure["paths"] for word in ("NaN", "Infinity", "undefined")
-        ), figure["name"]
-        assert figure["titles"] == 2, figure["name"]
-        assert len(figure["ticks"]) >= 4, figure["name"]
-        assert math.isclose(figure["width"], figure["room"], abs_tol=2), figure["name"]
-    assert page.evaluate(CUT) == []
+def test_every_figure_is_drawn_and_fills_its_place(page):
+    for figure in page.evaluate(DRAWN):
+        assert figure["pixels"] > 300, figure["name"]
+        assert 0.5 < figure["share"] <= 1.001, figure["name"]
+        assert 0.5 < figure["height"] / figure["width"] < 1.5, figure["name"]
 
 
 @of("reference", "lawless")
@@ -141,32 +102,25 @@ def test_report_passes_accessibility_rules_in_light_and_dark(page):
     page.emulate_media(color_scheme="light")
     assert violations(page) == []
     page.emulate_media(color_scheme="dark")
-    redrawn(page, DARK)
+    assert all("invert" in figure["filter"] for figure in page.evaluate(DRAWN))
     assert violations(page, "rule", ["color-contrast"]) == [], "the rest is the same page"
 
 
 @of("reference", "table", "laboratory")
 def test_report_fits_a_phone(page):
     page.set_viewport_size({"width": 390, "height": 844})
-    assert all(figure["traces"] for figure in redrawn(page))
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.evaluate(WIDER) == []
-    assert page.evaluate(CUT) == []
 
 
 @of("reference")
 def test_printed_report_has_light_figures_that_fit(page):
     page.emulate_media(media="print", color_scheme="dark")
     page.set_viewport_size({"width": 690, "height": 1000})  # A4 between margins of 1.4 cm
-    page.wait_for_function(
-        "(ink) => [...document.querySelectorAll('.canvas')].every((one) => "
-        "!one.clientWidth || one.querySelector('.ytitle')?.style.fill === ink)",
-        arg=DARK,
-    )
     page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
     for figure in page.evaluate(DRAWN):
-        assert figure["ink"] == LIGHT, figure["name"]
-        assert figure["width"] == 660, figure["name"]
+        assert figure["filter"] == "none", figure["name"]
+        assert 0 < figure["width"] <= 690, figure["name"]
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.evaluate("document.documentElement.scrollWidth") <= 690
 
@@ -179,7 +133,7 @@ def test_hostile_text_is_shown_and_not_executed(page):
     )
     assert HOSTILE_NAME in page.inner_text("#table-laws + .scroll")
     assert page.evaluate("window.ran") is None
-    assert page.query_selector("img, a[href^='javascript']") is None
+    assert page.query_selector("img:not([src^='data:image/svg']), a[href^='javascript']") is None
 
 
 @of("table")

@@ -24,7 +24,7 @@ try:
     scaling.cli.main()
 except SystemExit:
     pass
-heavy = {"jax", "flax", "optax", "pandas", "scipy", "matplotlib", "plotly", "pyarrow"}
+heavy = {"jax", "flax", "optax", "pandas", "scipy", "matplotlib", "pyarrow"}
 print(sorted(heavy & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -59,7 +59,7 @@ FIT = "fit FOLDER --bootstrap 0 --holdout none --out OUT.json"
     ("command", "also"),
     [
         ("run DEMO --out FOLDER", {"scaling.report", "scaling.fit", "scipy", "matplotlib"}),
-        (FIT, {"matplotlib", "plotly", "scaling.studies", "scaling.plan", "scaling.execute"}),
+        (FIT, {"matplotlib", "scaling.studies", "scaling.plan", "scaling.execute"}),
         ("predict FIT --flops 1e14", {"pandas", "pyarrow", "scaling.plan", "scaling.studies"}),
         ("report FOLDER", {"scaling.execute.coordinator", "scaling.execute.local"}),
     ],

@@ -34,19 +34,13 @@ def test_doctor_prints_json_and_tables(healthy, tmp_path):
     assert json.loads(json.dumps(healthy, allow_nan=False)) == healthy
     assert healthy["disk"]["free_bytes"] > 0
     assert healthy["cpu"]["usable_cores"] >= 1
-    assert {one["name"]: one["fits"] for one in healthy["packages"]}["jax"]
-    assert healthy["cache"] == {
-        "folder": str(tmp_path / "cache"),
-        "exists": False,
-        "writable": True,
-        "private": None,
-        "own": None,
-    }
+    assert healthy["packages"]["jax"]["fits"]
+    assert healthy["cache"] == {"folder": str(tmp_path / "cache"), "writable": True}
     assert not (tmp_path / "cache").exists()
     page = StringIO()
     Console(file=page, width=1000).print(doctor.render(healthy))
-    assert "platform cpu, kind cpu; platform cpu, kind cpu" in page.getvalue()
-    assert "exists False, writable True" in page.getvalue()
+    assert "backend cpu, devices.cpu 2" in page.getvalue()
+    assert "writable True" in page.getvalue()
 
 
 @pytest.mark.slow
@@ -54,14 +48,12 @@ def test_doctor_prints_json_and_tables(healthy, tmp_path):
     ("part", "change", "expected"),
     [
         ("jax", {"error": "no answer within 90 s"}, "jax does not start: no answer"),
-        ("cpu", {"isa": ["fma"], "architecture": "x86_64"}, "no AVX2"),
         ("cpu", {"quota_cores": 0.5}, "may use 0.5"),
         ("disk", {"free_bytes": 1000}, "1000 B free"),
         ("memory", {"limit_bytes": 2**30}, "1 GiB of memory"),
         ("cache", {"writable": False}, "not yours to write"),
         ("environment", {"NPROC": "many"}, "NPROC = 'many'"),
         ("environment", {"NPROC": "100000"}, "NPROC = '100000'"),
-        ("allocator", {"workers_keep_memory": False}, "return their memory"),
     ],
 )
 def test_doctor_reports_problems_with_a_remedy(healthy, part, change, expected):
@@ -75,7 +67,7 @@ def test_doctor_reports_problems_with_a_remedy(healthy, part, change, expected):
 
 @pytest.mark.slow
 def test_doctor_reports_missing_packages_and_unused_accelerators(healthy):
-    healthy["packages"].append({"name": "optax", "installed": None, "wanted": ">=9", "fits": False})
+    healthy["packages"]["optax"] = {"installed": None, "wanted": ">=9", "fits": False}
     assert "optax is missing; wanted: >=9" in told(healthy)
     healthy["accelerator_driver"] = True
     assert "an accelerator is here, but jax uses the CPU" in told(healthy)

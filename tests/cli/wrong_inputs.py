@@ -219,7 +219,7 @@ LINES: list[list[str]] = [
     ["results", "export-model", "nothing", "0123456789ab", "--out", "model"],
     ["fit", FIT],
     ["predict", FIT, "--flops", "1e21", "--inference-tokens", "many"],
-    ["next", FIT, "--budget", "1e12", "--target", "1e13", "--rho", "2"],
+    ["next", FIT, "--budget", "1e12", "--target", "-1"],
     ["next", FIT, "--target", "1e13"],
     ["next", "--pool", "runs.csv", "--target", "runs.csv", "--cost", "6*X"],
     ["reconcile", "nothing"],

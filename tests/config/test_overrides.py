@@ -132,7 +132,7 @@ REFUSED = {
     "evals.points=[4,8]": "evals.points",
     "evals.points=0": "evals.points = 0: should be greater than or equal to 1",
     "desing.sizes=[1k]": "desing is not a known key (did you mean design?)",
-    "design.sizes=[2kk]": "'2kk' is not a number",
+    "design.sizes=[2kk]": "'kk' is not a unit",
     "axes.field=x": "axes",
     "name=../x": "name",
     "name=tiny": None,

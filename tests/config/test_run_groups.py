@@ -59,8 +59,8 @@ def test_every_run_is_in_exactly_one_group():
     wanted = runs(base=optim(), design=THREE, axes=axes, seeds=[0, 1])
     for found in (
         group_runs(wanted),
-        pack_groups(group_runs(wanted), lambda family: 4),
-        pack_groups(group_runs(wanted), lambda family: 1),
+        pack_groups(group_runs(wanted), 4),
+        pack_groups(group_runs(wanted), 1),
     ):
         assert sorted(run.run_id for family in found for run in family.all_runs()) == sorted(
             run.run_id for run in wanted
@@ -69,9 +69,7 @@ def test_every_run_is_in_exactly_one_group():
 
 def test_packs_join_seeds_and_rates_of_one_shape_with_their_branches():
     axes = [{"field": "optim.lr", "values": [1e-3, 2e-3]}]
-    found = pack_groups(
-        group_runs(runs(base=optim(), design=THREE, axes=axes, seeds=[0, 1])), lambda family: 4
-    )
+    found = pack_groups(group_runs(runs(base=optim(), design=THREE, axes=axes, seeds=[0, 1])), 4)
     assert [len(family.runs) for family in found] == [4, 4]
     for family in found:
         assert len({run.model for run in family.all_runs()}) == 1
@@ -82,7 +80,7 @@ def test_packs_join_seeds_and_rates_of_one_shape_with_their_branches():
             ]
     assert sorted(
         len(family.runs)
-        for family in pack_groups(group_runs(runs(base=optim(), seeds=[0, 1, 2])), lambda family: 2)
+        for family in pack_groups(group_runs(runs(base=optim(), seeds=[0, 1, 2])), 2)
     ) == [1, 1, 2, 2]
 
 

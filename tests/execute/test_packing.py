@@ -1,4 +1,4 @@
-"""Runs of one shape share a program as far as memory and FLOPs allow, and their rows say so."""
+"""Runs of one shape share a program where it is asked for, and their rows say so."""
 
 import json
 import os
@@ -13,48 +13,16 @@ from scaling.config import Execution, MeshShape
 from scaling.config.sweep_file import dump_sweep
 from scaling.errors import ScalingError
 from scaling.execute.ledger import summarize
-from scaling.execute.run_queue import pack_limit
-from scaling.plan import plan
-from scaling.plan.device_fit import DeviceMemory
+from scaling.execute.options import RunOptions
 from scaling.store import run_files
-from scaling.tasks import open_task
 from tests import command_line
 from tests.execute.sweeping import WAIT, AtASave, command, numbers, scaling, wait_for
 from tests.sweep_files import tiny
 
 
-def runs(**changes):
-    sweep = tiny(seeds=[0, 1, 2, 3, 4, 5, 6, 7], **changes)
-    return [
-        item.run
-        for item in plan(sweep, sweep.base.task, open_task(sweep.base.task).vocab_size).runs
-    ]
-
-
-def test_auto_packs_small_runs_on_an_accelerator_as_far_as_its_memory_reaches():
-    run = runs()[0]
-    need = DeviceMemory("gpu", "gpu", 1).required_bytes(run, Execution())
-    for capacity, expected in ((1.5 * need, 1), (6.5 * need, 3), (1e3 * need, 8)):
-        device = DeviceMemory("a GPU", "gpu", int(capacity))
-        assert pack_limit("auto", Execution(), device)(run) == expected
-
-
-def test_auto_packs_no_run_that_keeps_an_accelerator_busy():
-    large = runs()[0].model_copy(update={"batch_size": 10_000_000})
-    device = DeviceMemory("a GPU", "gpu", 10**18)
-    assert pack_limit("auto", Execution(), device)(large) == 1
-
-
-def test_auto_packs_neither_on_a_cpu_nor_on_a_mesh_nor_on_a_cluster():
-    gpu, cpu = DeviceMemory("a GPU", "gpu", 10**12), DeviceMemory("here", "cpu", 10**12)
-    mesh = Execution(mesh=MeshShape(data=2))
-    for execution, device in ((mesh, gpu), (Execution(), cpu), (Execution(), None)):
-        assert pack_limit("auto", execution, device)(runs()[0]) == 1
-
-
 def test_a_pack_and_a_mesh_exclude_each_other():
     with pytest.raises(ScalingError, match="a pack of 2 runs and a mesh"):
-        pack_limit(2, Execution(mesh=MeshShape(data=2)), None)
+        RunOptions(pack=2, execution=Execution(mesh=MeshShape(data=2)))
 
 
 @pytest.mark.slow
@@ -69,7 +37,7 @@ def test_a_packed_sweep_says_so_in_its_rows_and_shares_programs(tmp_path):
     for file in (out / "runs").iterdir():
         metadata = pq.read_metadata(file).metadata
         notes = json.loads(metadata[b"scaling.execution"])
-        assert (notes["pack"], notes["pack_limit"]) == (2, 2)
+        assert notes["pack"] == 2
         assert json.loads(metadata[b"scaling.fingerprint"])["pack"] == 2
     assert list((out / "checkpoints").glob("*")) == []
 

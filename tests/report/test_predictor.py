@@ -103,6 +103,6 @@ def test_a_combination_travels_as_frontiers_with_weights(results_folder, tmp_pat
 
 def test_a_page_without_a_predictor_carries_none_of_it():
     page = html(Report("bare", "", ()))
-    assert "script-src 'none'" in page.replace("&#39;", "'")
+    assert page.count("<script>") == 1, "that of the page itself"
     body = page.partition("</style>")[2]
     assert "predict" not in body

@@ -1,16 +1,20 @@
 """Addition ladders whose digits are known: what is sharp by the metric, and what by the model."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from scaling.config import ArithmeticTask, ModelConfig, OptimConfig, RunConfig
 from scaling.store.rows import Measurement
-from scaling.studies import emergence, sharpness
+from scaling.studies import emergence
 from scaling.studies.emergence import STUDY
+from scaling.studies.study import Interval
 from tests.studies.tables import table_of
 
 WIDTHS = (8, 12, 16, 24, 32, 48)
+TRANSITION = emergence.DECISIONS[1][0]
 DIGITS = 4  # so an answer has five
 
 
@@ -85,63 +89,58 @@ def at_16(width):
     return 5 if width == 16 else 2
 
 
+def sharpness_of(study, metric):
+    medians = study.final.groupby("n")[metric].median()
+    return emergence.sharpness(np.log2(medians.index.to_numpy()), medians.to_numpy())
+
+
 def test_a_smooth_improvement_is_a_metric_effect():
-    found = emergence.analyze(ladder(smooth))
-    exact, nll = found.trends["exact_match"], found.trends["token_accuracy"]
-    assert exact.sharpness > nll.sharpness
-    even = 1 / np.log2(exact.n[-1] / exact.n[0])
-    assert (
-        even < nll.sharpness < 1.3 * even
-    )  # N grows a little less than with the square of the width
-    assert exact.halfway > nll.halfway
-    assert not found.trends["token_accuracy"].sharpness > sharpness.TRANSITION_SHARE
+    study = emergence.analyze(ladder(smooth))
+    n = study.final["n"]
+    even = 1 / np.log2(n.max() / n.min())
+    accuracy = sharpness_of(study, "token_accuracy")
+    assert sharpness_of(study, "exact_match") > accuracy
+    assert even < accuracy < 1.3 * even  # N grows a little less than with the square of the width
+    assert accuracy < dict(emergence.DECISIONS)[TRANSITION]
+
+
+def answers(study):
+    """Of the metric effect and the transition: the last word of what was measured."""
+    return [claim.measured.rpartition(": ")[2] for claim in list(emergence.claims(study))[-2:]]
 
 
 @pytest.mark.slow
 def test_a_sudden_model_is_a_transition_not_a_metric_effect():
-    found = emergence.analyze(ladder(sudden, at_16))
-    assert found.transition.verdict is True
-    assert found.metric_effect.verdict is False
-    assert (found.n_settled, found.n_digits) == (75, 75)
-    n = found.trends["nll"].n
-    assert found.trends["nll"].sharpness == pytest.approx(
+    study = emergence.analyze(ladder(sudden, at_16))
+    assert answers(study) == ["no", "yes"]
+    n = np.sort(study.final["n"].unique())
+    assert study.decisions[1].value == pytest.approx(
         1 / np.log2(n[3] / n[2])
     )  # three of five fail at 16: all of it from 16 to 24
-    told = STUDY.section(ladder(sudden, at_16)).notes
-    assert "a transition of the model itself" in told[2]
-    assert "adds little" in told[1]
 
 
 @pytest.mark.slow
-def test_jump_of_exact_match_alone_is_a_metric_effect(monkeypatch):
+def test_jump_of_exact_match_alone_is_a_metric_effect():
     """Log-likelihood that falls evenly and an exact match that jumps: the metric's effect, and no
     transition.
     """
     table = ladder(smooth, lambda width: 2, exact=lambda accuracy: float(accuracy[:4].mean() > 0.6))
     even = table["metric"] == "answer_nll"
     table.loc[even, "value"] = 8.0 - np.log(table.loc[even, "n_params"])
-    found = emergence.analyze(table)
-    assert found.metric_effect.verdict is True
-    assert found.transition.verdict is False
-    assert found.n_settled < found.n_digits
-    told = STUDY.section(table).notes
-    assert len(told) == 3
-    assert "the metric adds to the jump" in told[1]
-    assert "improves smoothly" in told[2]
-    assert "half-learned" in told[2]
+    assert answers(emergence.analyze(table)) == ["yes", "no"]
+    assert [note.rpartition(": ")[2] for note in STUDY.section(table).notes] == ["yes.", "no."]
 
 
-def test_one_seed_per_size_leaves_verdicts_undecided():
-    found = emergence.analyze(ladder(sudden))
-    assert found.metric_effect.verdict is found.transition.verdict is None
-    told = [one for one in emergence.claims(found) if "one seed" in one.measured]
-    assert [one.holds for one in told] == [None, None]
+def test_one_seed_per_size_leaves_decisions_open():
+    claims = list(emergence.claims(emergence.analyze(ladder(sudden))))[-2:]
+    assert [claim.holds for claim in claims] == [None, None]
+    assert all("one seed" in claim.measured for claim in claims)
 
 
 @pytest.mark.slow
-def test_disagreeing_seeds_leave_verdicts_undecided():
-    """Each size has seeds that learned and seeds that did not, the more of them
-    the larger it is.
+def test_disagreeing_seeds_leave_decisions_open():
+    """Each size has seeds that learned and seeds that did not, the more of them the larger it
+    is.
     """
     lucky = ladder(
         lambda width, seed, over: np.full(
@@ -149,106 +148,57 @@ def test_disagreeing_seeds_leave_verdicts_undecided():
         ),
         lambda width: 5,
     )
-    found = emergence.analyze(lucky)
-    for one in (found.metric_effect, found.transition):
-        assert one.lo <= one.value <= one.hi
-    assert sharpness.Decision(0.6, 0.4, 0.9, 0.5).verdict is None
-    assert sharpness.Decision(0.6, 0.5, 0.9, 0.5).verdict is True
-    assert sharpness.Decision(0.4, 0.3, 0.49, 0.5).verdict is False
-    assert (
-        emergence.analyze(lucky).metric_effect == found.metric_effect
-    )  # the same resamples every time
+    study = emergence.analyze(lucky)
+    for decision in study.decisions:
+        assert decision.lo <= decision.value <= decision.hi
+    assert emergence.analyze(lucky).decisions == study.decisions  # the same resamples every time
+
+
+@pytest.mark.parametrize(
+    ("interval", "holds"),
+    [((0.6, 0.4, 0.9), None), ((0.6, 0.5, 0.9), True), ((0.4, 0.3, 0.49), True)],
+)
+def test_a_decision_is_settled_where_its_interval_is_on_one_side(interval, holds):
+    study = emergence.analyze(ladder(smooth))
+    study = replace(study, decisions=[study.decisions[0], Interval(*interval)])
+    assert list(emergence.claims(study))[-1].holds is holds
 
 
 def test_the_product_law_holds_for_independent_digits_and_the_mean_misses():
-    found = emergence.analyze(
+    study = emergence.analyze(
         ladder(
             lambda width, seed, over: np.append(
                 np.full(2, 0.999), np.full(3, 0.3 + 0.6 * (width > 16))
             )
         )
     )
-    ends = found.final
+    ends = study.final
     assert (ends["product"] - ends["exact_match"]).abs().max() < 1e-12
     assert (ends["power"] - ends["exact_match"]).abs().max() > 0.03
-    told = {one.quantity: one for one in emergence.claims(found)}
-    assert told["product of per-position accuracies minus exact match"].holds
-    assert told["(mean token accuracy)^digits minus exact match"].holds
+    assert next(emergence.claims(study)).holds
 
 
 def test_the_product_law_fails_where_digits_fail_together():
     """All digits right in half of the answers, all wrong in the others."""
-    found = emergence.analyze(ladder(smooth, exact=lambda accuracy: float(accuracy.mean())))
-    told = {one.quantity: one for one in emergence.claims(found)}
-    assert not told["product of per-position accuracies minus exact match"].holds
-
-
-def test_sigmoid_or_power_law_has_the_lower_aic_where_it_is_true():
-    n = np.geomspace(1e3, 6e4, 12)
-    for true, first in ((1 / (1 + (8e3 / n) ** 3.0), 0), (2e-4 * n**0.75, 1)):
-        ends = pd.DataFrame({"n": n, "exact_match": true})
-        found = emergence.fit_curves(ends)
-        assert found[first].rss < 1e-8
-        assert found[first].aic < found[1 - first].aic - 20
-    zeros = emergence.fit_curves(pd.DataFrame({"n": n, "exact_match": np.where(n > 8e3, 1.0, 0.0)}))
-    assert zeros[0].rss < 1e-3 < zeros[1].rss
-
-
-def test_sarles_coefficient():
-    """1 for two points in any proportion; 5/9 and 1/3 for the even and the normal distribution; by
-    hand for 0, 0, 1, 3.
-    """
-    for two in ([0, 0, 0, 1, 1], [0.2, 0.7, 0.7, 0.7, 0.7]):
-        assert sharpness.sarle(np.array(two)) == pytest.approx(1.0)
-    assert sharpness.sarle(np.linspace(0, 1, 20_001)) == pytest.approx(5 / 9, abs=1e-3)
-    assert sharpness.sarle(np.random.default_rng(0).normal(size=20_000)) == pytest.approx(
-        1 / 3, abs=0.02
-    )
-    assert sharpness.sarle(np.array([0, 0, 1, 3.0])) == pytest.approx(
-        (1.5**2 / 1.5**3 + 1) * 1.5**2 / 4.5
-    )
-    for undecided in (np.ones(5), np.array([0, 1, 0.0])):
-        assert np.isnan(sharpness.sarle(undecided))
-
-
-@pytest.mark.slow
-def test_threshold_is_the_most_seeded_size_nearest_one_half():
-    seeds = emergence.analyze(ladder(sudden, at_16)).threshold
-    assert len(seeds.values) == 5
-    assert sorted(seeds.values) == pytest.approx([0.1**5] * 3 + [0.995**5] * 2)
-    assert seeds.sarle > sharpness.UNIFORM_SARLE
-    assert seeds.sarle == pytest.approx(1.0)
-    assert seeds.chance < 0.01
-    both = sharpness.threshold_seeds(
-        pd.DataFrame(
-            {
-                "n": [1.0] * 5 + [2.0] * 5,
-                "exact_match": [0.0, 0, 0, 0, 0.1, 0.2, 0.9, 0.4, 0.5, 0.6],
-            }
-        )
-    )
-    assert both.n == 2.0
-    assert emergence.analyze(ladder(sudden)).threshold.values.size == 1
+    study = emergence.analyze(ladder(smooth, exact=lambda accuracy: float(accuracy.mean())))
+    assert not next(emergence.claims(study)).holds
 
 
 def test_along_training_exact_match_is_one_curve_where_it_follows_log_likelihood():
-    found = emergence.analyze(ladder(smooth))
-    assert found.likelihood_curve.r2 > 0.99
-    assert len(found.likelihood_curve.x) == 3 * len(WIDTHS)
+    study = emergence.analyze(ladder(smooth))
+    assert study.curve_r2 > 0.99
+    assert study.n_checkpoints == 3 * len(WIDTHS)
     noise = np.random.default_rng(0)
-    assert (
-        emergence.analyze(ladder(smooth, exact=lambda accuracy: noise.random())).likelihood_curve.r2
-        < emergence.MIN_CURVE_R2
-    )
+    study = emergence.analyze(ladder(smooth, exact=lambda accuracy: noise.random()))
+    assert study.curve_r2 < emergence.MIN_CURVE_R2
 
 
 def test_unmeasured_metrics_and_other_tasks_are_left_out():
-    with_distance, without = (emergence.analyze(ladder(smooth, end=end)) for end in (True, False))
-    assert "edit_distance" in with_distance.trends
-    assert "edit_distance" not in without.trends
-    first = next(emergence.claims(without))
-    assert not first.holds
-    assert first.measured.startswith("4: ")
+    lines = [
+        [trace.label for trace in STUDY.section(ladder(smooth, end=end)).figures[0].traces]
+        for end in (True, False)
+    ]
+    assert ["edit distance" in labels for labels in lines] == [True, False]
     assert emergence.analyze(ladder(smooth, length_power=2.0)) is None
     assert STUDY.section(ladder(lambda *_: np.full(5, 0.5))) is None  # exact match does not change
     two = ladder(smooth)
@@ -256,23 +206,14 @@ def test_unmeasured_metrics_and_other_tasks_are_left_out():
     assert STUDY.section(two[two["task"] == "text"]) is None
 
 
-def test_the_section_has_its_pictures_and_tables():
-    found = STUDY.section(ladder(sudden, at_16))
-    assert [figure.name for figure in found.figures] == [
-        "emergence-metrics",
-        "emergence-fits",
-        "emergence-seeds",
-        "emergence-product",
-        "emergence-training",
-    ]
-    assert [table.name for table in found.tables] == [
-        "expected-emergence",
-        "emergence-metrics",
-        "emergence-sizes",
-    ]
-    assert {row[-1] for row in found.tables[0].rows} == {"yes"}
-    assert "cannot settle" in found.figures[2].caption
-    assert len(found.figures[2].traces[0].x) == 5
+def test_the_section_has_its_figure_and_tables():
+    section = STUDY.section(ladder(sudden, at_16))
+    assert [figure.name for figure in section.figures] == ["emergence"]
+    assert [table.name for table in section.tables] == ["expected-emergence", "emergence"]
+    assert {row[-1] for row in section.tables[0].rows} == {"yes"}
+    assert [row[1] for row in section.tables[1].rows] == [2, 2, 5, 2, 2, 2]
+    at_threshold = section.tables[1].rows[2][2]
+    assert at_threshold[1:] == pytest.approx((0.1**5, 0.995**5))
 
 
 def test_runs_that_differ_in_more_than_the_seed_are_excluded():
@@ -281,10 +222,8 @@ def test_runs_that_differ_in_more_than_the_seed_are_excluded():
     longer = table_of([(longest, measured(200, np.full(5, 0.999), end=True))], "ladder")
     other = ladder(smooth, reverse=False)
     mixed = pd.concat([alike, longer, other], ignore_index=True)
-    found, alone = emergence.analyze(mixed), emergence.analyze(alike)
-    assert found.n_excluded == 1 + other["run_id"].nunique()
-    assert {str(one) for one in emergence.claims(found)} == {
-        str(one) for one in emergence.claims(alone)
-    }
-    assert "more than the seed" in STUDY.section(mixed).notes[-1]
-    assert len(STUDY.section(alike).notes) == 3
+    study, alone = emergence.analyze(mixed), emergence.analyze(alike)
+    assert study.n_excluded == 1 + other["run_id"].nunique()
+    assert list(emergence.claims(study)) == list(emergence.claims(alone))
+    assert STUDY.section(mixed).notes[-1].endswith(f": {study.n_excluded}.")
+    assert len(STUDY.section(alike).notes) == 2

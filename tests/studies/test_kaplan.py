@@ -3,11 +3,15 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from scipy import stats
 
 from scaling import accounting
+from scaling.fit.special.critical_batch import ALPHA_B
 from scaling.store.rows import Measurement
 from scaling.studies import kaplan
+from scaling.studies.study import fit_power_law
 from tests.studies.tables import runs_of, table_of
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"
@@ -61,54 +65,49 @@ def limited():
 
 def test_kaplan_exponents_of_a_grid_are_recovered(grid):
     found = kaplan.analyze(grid)
-    laws = {(law.letter, "with head" in law.counted): law for law in found.laws}
+    laws = {(law.letter, "with head" in law.counted): law for law in found.laws[:4]}
     assert set(laws) == {("N", False), ("N", True), ("D", False), ("C", False)}
     assert laws["N", False].exponent == pytest.approx((0.1, 0.1, 0.1))
     assert laws["D", False].exponent == pytest.approx((0.05, 0.05, 0.05))
     assert laws["N", True].exponent[0] > 0.1  # head and embeddings flatten N where models are small
     assert 0.05 <= laws["C", False].exponent[0] <= 0.1  # along the edge both N and D grow
-    law = laws["N", False]
-    assert law.predict(np.array([law.scale])) == pytest.approx(1.0)
-    assert [law.published for law in found.laws] == [0.076, 0.076, 0.095, 0.050]
+    assert [law.published for law in found.laws] == [0.076, 0.076, 0.095, 0.050, 1 / ALPHA_B]
 
 
 def test_critical_batch_is_fitted_to_the_ends_of_runs(grid):
-    batch = kaplan.analyze(grid).batch
-    assert len(batch.x) == 25
-    assert len(kaplan.analyze(grid).loss_before) == 0  # within the warm-up
-    later = grid.copy()
-    later.loc[later["step"] == 20, "step"] = 60
-    assert len(kaplan.analyze(later).loss_before) == 5  # branches of a trunk measured it once
-    assert kaplan.analyze(later).batch.slope == batch.slope
+    batch = kaplan.analyze(grid).laws[-1]
+    assert (batch.name, len(batch.line.x)) == ("B(L)", 25)
     assert batch.exponent == pytest.approx((2.5, 2.5, 2.5))
-    assert batch.scale == pytest.approx(500 * 3**2.5)
+    loss, noise = batch.line.x, batch.line.predict(batch.line.x)
+    np.testing.assert_allclose(noise, 500 * (loss / 3) ** -2.5)
 
 
 def test_lower_edge_keeps_points_that_no_cheaper_run_beats():
-    c, loss = np.array([4.0, 1.0, 2.0, 3.0, 2.0]), np.array([2.0, 5.0, 4.0, 4.5, 4.2])
-    assert kaplan._lower_edge(c, loss).tolist() == [True, True, True, False, False]
+    c, loss = [4.0, 1.0, 2.0, 3.0, 2.0], [2.0, 5.0, 4.0, 4.5, 4.2]
+    edge = kaplan.lower_edge(pd.DataFrame({"c": c, "loss": loss}))
+    assert edge[["c", "loss"]].to_numpy().tolist() == [[1.0, 5.0], [2.0, 4.0], [4.0, 2.0]]
 
 
-def test_power_fit_has_students_interval():
-    """Against scipy's own regression."""
-    from scipy.stats import linregress, t
-
-    rng = np.random.default_rng(0)
+def test_power_law_has_students_interval():
+    """By hand: slope and standard error of a regression in logs."""
     x = np.geomspace(1, 1e3, 9)
-    y = x**-0.2 * np.exp(rng.normal(0, 0.05, 9))
-    found, right = kaplan.fit_line("N", "", 0.076, x, y), linregress(np.log(x), np.log(y))
-    assert found.slope.value == pytest.approx(right.slope)
-    assert found.slope.hi - found.slope.value == pytest.approx(t.ppf(0.975, 7) * right.stderr)
-    assert found.r2 == pytest.approx(right.rvalue**2)
-    assert kaplan.fit_line("N", "", 0.076, x[:3], y[:3]) is None
+    y = x**-0.2 * np.exp(np.random.default_rng(0).normal(0, 0.05, 9))
+    law = fit_power_law(x, y)
+    (slope, level), covariance = np.polyfit(np.log(x), np.log(y), 1, cov=True)
+    assert (law.slope.value, law.level) == pytest.approx((slope, level))
+    reach = stats.t.ppf(0.975, 7) * np.sqrt(covariance[0, 0])
+    assert law.slope.hi - law.slope.value == pytest.approx(reach)
+    assert law.r2 == pytest.approx(np.corrcoef(np.log(x), np.log(y))[0, 1] ** 2)
+    assert fit_power_law(x[:2].repeat(2), y[:4]) is None
+    assert fit_power_law(x, np.ones(9)) is None
 
 
 def test_limited_text_uses_the_best_loss_of_each_run(limited):
     found = kaplan.analyze(limited)
     (law,) = found.laws
-    assert (law.letter, law.counted, found.batch) == ("D", kaplan.EARLY_STOPPED, None)
+    assert (law.letter, law.counted) == ("D", kaplan.EARLY_STOPPED)
     assert law.exponent == pytest.approx((0.08, 0.08, 0.08), abs=1e-6)
-    np.testing.assert_allclose(law.x, [8192, 16384, 32768, 65536, 131072])
+    np.testing.assert_allclose(law.line.x, [8192, 16384, 32768, 65536, 131072])
 
 
 def test_share_of_still_improving_runs_is_reported(limited):
@@ -152,12 +151,12 @@ def test_the_sections_show_every_law(grid, limited):
         "kaplan-n-2",
         "kaplan-d-3",
         "kaplan-c-4",
-        "kaplan-batch",
+        "kaplan-b-5",
     ]
-    assert len(found.notes) == 3
+    assert len(found.notes) == 1
     assert len(found.tables[1].rows) == 5
     assert [figure.name for figure in kaplan.STUDY.section(limited).figures] == ["kaplan-d-1"]
-    assert "D lies in its interval" not in kaplan.STUDY.section(limited).notes[0]
+    assert "interval of these runs: none, of 1" in kaplan.STUDY.section(limited).notes[0]
 
 
 def test_runs_on_several_corpora_have_no_laws(grid):

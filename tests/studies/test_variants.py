@@ -15,7 +15,8 @@ from scaling import accounting
 from scaling.config import ModelConfig, OptimConfig, RunConfig, TextTask
 from scaling.points.comparability import supports_one_law
 from scaling.store.rows import Measurement
-from scaling.studies import paired, runs, variants
+from scaling.studies import runs, variants
+from scaling.studies.paired import paired_differences
 from scaling.studies.variants import ATTENTION, NORM, POSITION, claims, compare
 from scaling.train.model.generate import empty_caches
 from scaling.train.model.operations import Compute
@@ -63,60 +64,60 @@ def swept(changes, noise=0.001, seeds=5, gap=0.02):
     )
 
 
+def difference(comparison, first, second):
+    pairs = {(pair.first, pair.second): pair for pair in comparison.differences}
+    return pairs[first, second]
+
+
 def test_differences_are_paired_t_tests_and_narrower_than_unpaired():
-    found = compare(swept(HEADS.values()), ATTENTION)
-    assert [variant.name for variant in found.variants] == ["MHA", "GQA-2", "MQA"]
-    pair = found.between("MQA", "MHA")
-    by_seed = np.array(
-        [found.get("MQA").losses[seed] - found.get("MHA").losses[seed] for seed in range(5)]
-    )
-    told = stats.ttest_1samp(by_seed, 0.0)
-    assert (pair.better, pair.worse, pair.count) == ("MHA", "MQA", 5)
-    np.testing.assert_allclose((pair.mean, pair.p), (by_seed.mean(), told.pvalue))
-    np.testing.assert_allclose((pair.lo, pair.hi), told.confidence_interval(0.95))
-    assert found.get("MHA").stderr == pytest.approx(stats.sem(list(found.get("MHA").losses)))
+    comparison = compare(swept(HEADS.values()), ATTENTION)
+    losses = comparison.losses
+    assert list(losses) == ["MHA", "GQA-2", "MQA"]
+    pair = difference(comparison, "MQA", "MHA")
+    by_hand = stats.ttest_rel(losses["MQA"], losses["MHA"])
+    assert (pair.seeds, pair.interval.value) == (5, (losses["MQA"] - losses["MHA"]).mean())
+    np.testing.assert_allclose(pair.interval[1:], by_hand.confidence_interval(0.95))
+    p = [stats.ttest_rel(losses[a], losses[b]).pvalue for a, b in itertools.combinations(losses, 2)]
+    assert pair.p == pytest.approx(by_hand.pvalue * (3 - sorted(p).index(by_hand.pvalue)))
     assert pair.is_significant
-    assert pair.stderr < 0.05 * pair.unpaired
-    assert paired.pairing_gain(found.differences) < 0.05
-    assert (
-        "pairing by seed changes it by a factor of 0.0"
-        in paired.pairs_table("attention", found.differences).caption
-    )
+    unpaired = np.sqrt((losses[["MHA", "MQA"]].var() / 5).sum())
+    assert pair.interval.hi - pair.interval.lo < 0.2 * unpaired
 
 
 def test_significance_is_holm_adjusted_over_all_pairs():
-    """Holm: the smallest p against 5 % / 3, the next against 5 % / 2."""
-    pairs = [
-        paired.Difference(str(place), "x", 5, 0.1, p=p)
-        for place, p in enumerate((0.030, 0.004, 0.027))
-    ]
-    assert [pair.is_significant for pair in paired.mark_significant(pairs)] == [
-        False,
-        True,
-        False,
-    ]
-    pairs = [
-        paired.Difference(str(place), "x", 5, 0.1, p=p)
-        for place, p in enumerate((0.030, 0.004, 0.024))
-    ]
-    assert [pair.is_significant for pair in paired.mark_significant(pairs)] == [True, True, True]
-    alike = compare(swept([{"pos": pos} for pos in POS], noise=0.02, gap=0.0), POSITION)
-    assert len(alike.not_significant) == 3
-    assert variants.significance_note(alike) == "No pair differs significantly."
+    """One pair of three differs by more than its seeds do; alone, p = 0.03 would be significant,
+    of three it is not.
+    """
+    noise = np.array([0.0, 1.0, -1.0, 2.0, -2.0])
+    losses = pd.DataFrame({"a": np.zeros(5), "b": 1.2 + 0.6 * noise, "c": 2.0 + noise[::-1]})
+    alone = paired_differences(losses[["a", "b"]], last="a")
+    together = {pair.first + pair.second: pair for pair in paired_differences(losses, last="a")}
+    assert alone[0].is_significant
+    assert not together["ba"].is_significant
+    p = sorted(stats.ttest_1samp(losses[x] - losses[y], 0).pvalue for x, y in ("ba", "ca", "bc"))
+    adjusted = np.maximum.accumulate(np.minimum(np.array(p) * [3, 2, 1], 1.0))
+    assert sorted(pair.p for pair in together.values()) == pytest.approx(adjusted)
+
+
+def test_pairs_that_do_not_differ_are_named():
+    alike = swept([{"pos": pos} for pos in POS], noise=0.02, gap=0.0)
+    (note,) = variants.POSITION_STUDY.section(alike).notes
+    assert note.startswith("0 of 3 pairs differ significantly")
+    assert note.count(" and ") == 3
 
 
 def test_one_seed_gives_a_difference_without_significance():
-    found = compare(swept([{"pos": pos} for pos in POS], seeds=1), POSITION)
-    assert not any(pair.is_significant for pair in found.differences)
-    assert found.variants[0].stderr is None
-    assert paired.pairing_gain(found.differences) is None
-    assert {finding.holds for finding in claims(found, POSITION)} == {None}
+    comparison = compare(swept([{"pos": pos} for pos in POS], seeds=1), POSITION)
+    assert not any(pair.is_significant for pair in comparison.differences)
+    assert np.isnan(comparison.variants[0]["standard error"])
+    assert {claim.holds for claim in claims(comparison, POSITION)} == {None}
+    assert variants.POSITION_STUDY.section(swept([{"pos": pos} for pos in POS], seeds=1))
 
 
 def test_only_runs_that_differ_in_the_variant_alone_are_compared():
     other_rate = [(run(seed, lr=0.01, pos="none"), 9.0) for seed in range(3)]
     table = pd.concat([swept([{"pos": "rope"}, {"pos": "alibi"}], seeds=3), measured(*other_rate)])
-    assert {variant.name for variant in compare(table, POSITION).variants} == {"RoPE", "ALiBi"}
+    assert set(compare(table, POSITION).losses) == {"RoPE", "ALiBi"}
     assert compare(measured(*other_rate), POSITION) is None
     assert compare(table, NORM) is None
     assert compare(table, ATTENTION) is None
@@ -126,42 +127,29 @@ def test_runs_without_a_final_loss_are_counted_and_left_out():
     table = swept([{"pos": "rope"}, {"pos": "alibi"}])
     gone = (table["seed"] == 2) & (table["pos"] == "alibi") & (table["step"] == 100)
     found = compare(table[~gone], POSITION)
-    assert found.n_unfinished == 1
-    assert found.between("RoPE", "ALiBi").count == 4
-    assert (
-        "Runs without a final loss, left out: 1."
-        in variants.POSITION_STUDY.section(table[~gone]).notes
-    )
+    assert found.n_left_out == 1
+    assert difference(found, "ALiBi", "RoPE").seeds == 4
+    assert variants.POSITION_STUDY.section(table[~gone]).notes[-1].endswith(": 1.")
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize(("name", "share"), [("MHA", 1.0), ("GQA-2", 0.5), ("MQA", 0.25)])
 def test_reported_cache_bytes_equal_those_of_real_arrays(name, share, precision):
-    found = compare(swept(HEADS.values(), seeds=2), ATTENTION)
-    variant, length, batch = found.get(name), 10, 3
-    held = sum(
-        leaf.nbytes
-        for leaf in jax.tree.leaves(empty_caches(variant.model, batch, length, Compute(precision)))
-    )
+    comparison = compare(swept(HEADS.values(), seeds=2), ATTENTION)
+    reported = {row["form"]: row["cache bytes per token"] for row in comparison.variants}
+    model, length, batch = run(**HEADS[name]).model, 10, 3
+    caches = empty_caches(model, batch, length, Compute(precision))
+    real = sum(leaf.nbytes for leaf in jax.tree.leaves(caches))
     width = accounting.BYTES[precision]
-    assert held == accounting.kv_cache_bytes(variant.model, length, batch, width)
-    assert held == variant.cache_bytes * length * batch * width // variants.CACHE_BYTES_PER_VALUE
-    assert variant.cache_bytes == share * found.get("MHA").cache_bytes
+    assert real == accounting.kv_cache_bytes(model, length, batch, width)
+    assert real == reported[name] * length * batch * width // accounting.BYTES["bfloat16"]
+    assert reported[name] == share * reported["MHA"]
 
 
 def test_attention_claims_report_parameter_balance_and_loss_difference():
-    told = {
-        one.quantity: one for one in claims(compare(swept(HEADS.values()), ATTENTION), ATTENTION)
-    }
-    equal = told["parameters of the forms, largest over smallest"]
+    equal, *costs = claims(compare(swept(HEADS.values()), ATTENTION), ATTENTION)
     assert (equal.measured, equal.holds) == ("0.00 % apart", True)
-    cache = told["KV cache of MQA per token, bfloat16"]
-    assert (cache.expected, cache.measured, cache.holds) == (
-        "25 % of 256 bytes (1 of 4 heads)",
-        "64 bytes, 25 %",
-        True,
-    )
-    cost = told["loss of MQA minus MHA, nats"].measured
+    cost = {claim.quantity: claim.measured for claim in costs}["loss of MQA minus MHA, nats"]
     assert float(cost.split()[0]) == pytest.approx(0.04, abs=0.003)
     assert cost.endswith("5 seeds: significant")
     unequal = next(
@@ -172,16 +160,14 @@ def test_attention_claims_report_parameter_balance_and_loss_difference():
 
 def test_attention_with_lower_loss_than_mha_has_a_negative_difference():
     table = swept([HEADS["MQA"], HEADS["MHA"]])
-    found = list(claims(compare(table, ATTENTION), ATTENTION))
-    assert next(one for one in found if one.quantity.startswith("loss of MQA")).measured.startswith(
-        "-0.02"
-    )
+    (_, cost) = claims(compare(table, ATTENTION), ATTENTION)
+    assert cost.quantity == "loss of MQA minus MHA, nats"
+    assert cost.measured.startswith("-0.02")
     section = variants.ATTENTION_STUDY.section(table)
-    assert len(section.notes) == 3
-    assert "% of MHA's, and its loss is 0.02" in section.notes[1]
-    assert section.notes[1].endswith("lower.")
-    value, lo, hi = section.tables[1].rows[1][8]
-    assert lo < value < hi < 0
+    assert section.notes == [
+        "1 of 1 pairs differ significantly (by seed, 5 % after Holm's correction)."
+    ]
+    assert [row[0] for row in section.tables[1].rows] == ["MQA", "MHA"]
 
 
 def test_one_law_spans_sizes_but_not_variants():
@@ -202,8 +188,8 @@ def test_variant_with_two_models_is_not_compared():
 
 def test_variants_without_a_common_seed_have_no_significance():
     found = compare(measured((run(0, pos="rope"), 1.9), (run(1, pos="none"), 2.0)), POSITION)
-    (told,) = claims(found, POSITION)
-    assert (told.holds, told.measured) == (None, "+0.1000, no seed in common")
+    (claim,) = claims(found, POSITION)
+    assert (claim.holds, claim.measured) == (None, "+0.1000, no seed in common")
 
 
 def test_norms_are_named_by_what_they_leave_out():

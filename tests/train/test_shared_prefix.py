@@ -188,7 +188,7 @@ def test_a_pack_gives_the_losses_of_its_runs_alone_and_resumes_to_the_bit(tmp_pa
         tokens=["8k", "16k"], seeds=[0, 1], axes=[{"field": "optim.lr", "values": [3e-3, 1e-2]}]
     )
     alone = train_all(group_runs(wanted), tmp_path / "alone")
-    (pack,) = pack_groups(group_runs(wanted), lambda group: 4)
+    (pack,) = pack_groups(group_runs(wanted), 4)
     together = train_all([pack], tmp_path / "pack")
     assert final_losses(together) == pytest.approx(final_losses(alone), rel=1e-4)
     assert len(set(final_losses(together).values())) == len(wanted)
@@ -216,7 +216,7 @@ def test_one_run_of_a_pack_may_diverge_without_the_others(tmp_path):
         model={"qk_norm": False},
         axes=axes,
     )
-    (pack,) = pack_groups(group_runs(wanted), lambda group: 2)
+    (pack,) = pack_groups(group_runs(wanted), 2)
     outcomes = train_all([pack], tmp_path)
     assert sorted(outcome.kind for outcome in outcomes.values()) == ["diverged", "done"]
     good = next(run for run in wanted if run.optim.lr == 1e-2)

@@ -12,17 +12,12 @@ from scaling.errors import ScalingError
 from scaling.fit.diagnostics.results import FitWithoutFlagged, FlaggedPoint, FlaggedPoints
 from scaling.fit.estimate import refit
 from scaling.fit.law_fit import LawFit
-from scaling.fit.noise import deviates, orthonormal
 from scaling.fit.result import BudgetMinimum, MinimumFault
 from scaling.fit.significance import f_tail
 from scaling.points.points import Points
 from scaling.warning import ResultWarning, WarningCode, warn
 
 Array = np.ndarray
-SAME_RUN = 0.01  # N and D of two runs that count as one
-MIN_SIZES = 7  # of a budget, for a cubic to be checked against the runs left out of it
-MAX_LEVERAGE = 0.8  # of a run on the cubic: an end decides its own curve
-OFF_LAW = 2.0  # noises that a run off its curve is off the law, too
 MAX_POINTS = 20_000  # beyond which single ones decide nothing
 SHOWN = 50
 ROUNDING = 1e-8  # noise of a log loss below which a table is taken to be without noise
@@ -44,9 +39,6 @@ def flags(fit: LawFit, minima: Sequence[BudgetMinimum]) -> dict[str, Array]:
     reasons = {
         "fewer tokens than parameters (D/N below 1)": data.d < data.n,
         "a budget whose minimum lies at the edge of its sizes (off-centre)": off_centre,
-        f"near duplicates: all inputs within {SAME_RUN:.0%} of another run's, the loss further "
-        "off than noise": _duplicates(fit),
-        "off the curve of its budget by more than noise": _off_curve(fit),
         "off the fitted law by more than noise": fit.noise.outliers,
     }
     return {reason: mask for reason, mask in reasons.items() if mask.any()}
@@ -55,50 +47,6 @@ def flags(fit: LawFit, minima: Sequence[BudgetMinimum]) -> dict[str, Array]:
 def far_off(fit: LawFit) -> Array:
     """The outliers (mask) whose loss is twice, or half, what the law says, or further off."""
     return fit.noise.outliers & (np.abs(fit.residuals) > FAR_OFF)
-
-
-def _duplicates(fit: LawFit) -> Array:
-    """Runs at the N and D of another whose losses differ by more than noise."""
-    data, mask = fit.data, np.zeros(len(fit.data), bool)
-    columns = [data.n, data.d, *data.points.others.values()]  # unique tokens, steps, ...
-    pairs = _close_pairs(np.log(np.maximum(np.stack(columns, 1), 1e-300)), SAME_RUN)
-    gaps = np.abs(np.diff(data.log_loss[pairs], axis=1)[:, 0])
-    mask[pairs[gaps > max(fit.noise.difference(len(pairs)), 1e-6)].ravel()] = True
-    return mask
-
-
-def _close_pairs(rows: Array, reach: float) -> Array:
-    """The pairs (M, 2) of rows (R, K) no two of whose values differ by more than `reach`.
-
-    Sorted along a direction in which no grid is degenerate; scipy's KD tree takes 0.2 s to import.
-    """
-    direction = np.sqrt(np.arange(1, rows.shape[1] + 1))
-    along = rows @ direction
-    order = np.argsort(along, kind="stable")
-    along = along[order]
-    near = np.searchsorted(along, along + reach * direction.sum(), "right") - np.arange(len(rows))
-    pairs = [np.empty((0, 2), int)]
-    for step in range(1, near.max(initial=1)):
-        first = np.flatnonzero(near > step)
-        both = np.stack([order[first], order[first + step]], 1)
-        pairs.append(both[np.abs(np.diff(rows[both], axis=1)[:, 0]).max(1) <= reach])
-    return np.concatenate(pairs)
-
-
-def _off_curve(fit: LawFit) -> Array:
-    """Runs off the cubic through the runs of their budget, and off the law: a cubic is no law."""
-    mask = np.zeros(len(fit.data), bool)
-    groups = [index for index in fit.data.budgets if len(index) >= MIN_SIZES]
-    if not groups:
-        return mask
-    rows, log_n = np.concatenate(groups), np.log(fit.data.n)
-    cubics = [orthonormal(np.vander(log_n[index] - log_n[index].mean(), 4)) for index in groups]
-    left = np.cumsum([0, *(cubic.shape[1] for cubic in cubics)])  # one block for each budget
-    padded = zip(cubics, left[:-1], left[-1] - left[1:], strict=True)
-    basis = np.concatenate([np.pad(cubic, ((0, 0), (lo, hi))) for cubic, lo, hi in padded])
-    noise = deviates(fit.data.log_loss[rows], basis, MAX_LEVERAGE)
-    mask[rows] = noise.outliers
-    return mask & (np.abs(fit.residuals) > OFF_LAW * fit.noise.sd)
 
 
 def flag_points(

@@ -125,7 +125,7 @@ def _tested(
     own uncertainty and the scatter of its residuals; and how well they do.
     """
     if combination:
-        predicted, lo, hi = combination.losses(test.n, test.d, ci)
+        predicted, lo, hi = combination.losses(test.n, test.d).ends(ci)
     else:
         rng, count = np.random.default_rng(seed), len(fit.data)
         scatter = fit.residuals * np.sqrt(count / max(1, count - len(fit.theta)))

@@ -9,30 +9,21 @@ D' also holds what that law books on N' (R_N).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from scaling.errors import ScalingError
-from scaling.fit.bootstrap import fit_law
 from scaling.fit.dataset import Dataset
-from scaling.fit.diagnostics.results import RepeatedDataLaw, RepeatedRuns
-from scaling.fit.document import Estimate
-from scaling.fit.fit_options import FitOptions
-from scaling.fit.frontier.frontier import cap_resamples
-from scaling.fit.law_fit import LawFit
+from scaling.fit.diagnostics.results import RepeatedRuns
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.noise import seed_noise
 from scaling.fit.significance import student
 from scaling.warning import ResultWarning, WarningCode, warn
 
 LAW = "data-constrained"
-LAW_RESAMPLES = 100  # of the law where another one heads the result
 REPEATED = 1.01  # D / U from which a run counts as repeated
 SAME = 1e-3  # of a log: sizes and tokens this close are one
-R_RANGE = (1e-2, 1e4)
 
 Array = np.ndarray
 
@@ -84,41 +75,14 @@ def fresh_curve(tokens: Array, loss: Array) -> FreshCurve | None:
     return FreshCurve(knots[0], knots[1], float(counts.mean())) if len(weight) > 1 else None
 
 
-def repeated_data(
-    data: Dataset, fit: LawFit | None, options: FitOptions
-) -> tuple[list[RepeatedRuns] | None, RepeatedDataLaw | None]:
-    """A row for each repeated size, U and D, and the law of repeated data; None where no run
-    repeats.
-    """
-    repeats = rows(data, options.ci)
-    if not repeats:
-        return None, None
-    by_runs = estimate_repeat_constant(repeats)
-    try:
-        if fit is None or options.law != LAW:
-            fit = fit_law(data, LAWS[LAW], options, cap_resamples(LAW_RESAMPLES, len(data)))
-    except ScalingError as error:
-        law = RepeatedDataLaw(law=LAW, R_D=None, unavailable=error.what, R_D_from_runs=by_runs)
-        return repeats, law
-    r_d = Estimate.of(fit.values["R_D"], fit.drawn.get("R_D"), options.ci)
-    law = RepeatedDataLaw(law=LAW, R_D=r_d, status=fit.status, R_D_from_runs=by_runs)
-    if not r_d.value:
-        return repeats, law
-    ratios = [float(effective_epochs(row.epochs, r_d.value)) for row in repeats]
-    return [
-        row.model_copy(update={"predicted_ratio": ratio})
-        for row, ratio in zip(repeats, ratios, strict=True)
-    ], law
-
-
 def effective_epochs(epochs: Array | float, r_d: float) -> Any:
     """D'/U after a number of epochs on the unique tokens (Muennighoff 2023, eq. 5)."""
     return 1.0 - r_d * np.expm1(-(np.asarray(epochs, float) - 1.0) / r_d)
 
 
-def rows(data: Dataset, ci: float = 0.95) -> list[RepeatedRuns]:
+def repeated_runs(data: Dataset, ci: float, r_d: float | None = None) -> list[RepeatedRuns]:
     """Each repeated size, U and D, seeds averaged, with its D'; `ratio` D'/U with an interval where
-    seeds were replicated.
+    seeds were replicated, `predicted_ratio` by the fitted R_D where there is one.
 
     `effective_tokens` is None for a size without fresh runs at two amounts; `extrapolated` where D'
     lies beyond them.
@@ -157,7 +121,7 @@ def rows(data: Dataset, ci: float = 0.95) -> list[RepeatedRuns]:
                 lo=lo,
                 hi=hi,
                 extrapolated=extrapolated,
-                predicted_ratio=None,
+                predicted_ratio=r_d and float(effective_epochs(d / u, r_d)),
             )
         )
     return repeats
@@ -169,23 +133,6 @@ def is_repeated(data: Dataset) -> Array:
     if unique is None or not data.has("D"):
         return np.zeros(len(data), bool)
     return data.d > REPEATED * unique
-
-
-def estimate_repeat_constant(repeats: Sequence[RepeatedRuns]) -> float | None:
-    """R_D from the D'/U themselves, by least squares in their logs; None without two rows inside
-    the fresh runs.
-    """
-    from scipy.optimize import minimize_scalar
-
-    inside = [(row.epochs, row.ratio) for row in repeats if row.ratio and not row.extrapolated]
-    if len(inside) < 2:
-        return None
-    epochs, ratio = np.array(inside).T
-
-    def miss(log_r: float) -> float:
-        return float((np.log(effective_epochs(epochs, math.exp(log_r)) / ratio) ** 2).sum())
-
-    return math.exp(minimize_scalar(miss, bounds=tuple(np.log(R_RANGE)), method="bounded").x)
 
 
 def repeat_warning(data: Dataset, law: str) -> list[ResultWarning]:

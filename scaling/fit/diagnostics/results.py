@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from scaling.fit.document import Document, Estimate, FitStatus, Integer, Number, Real
+from scaling.fit.document import Document, FitStatus, Integer, Number, Real
 
 
 class LackOfFit(Document):
@@ -111,16 +111,6 @@ class RepeatedRuns(Document):
     hi: Number
     extrapolated: bool | None
     predicted_ratio: Number
-
-
-class RepeatedDataLaw(Document):
-    """R_D of the data-constrained law, and R_D read from the runs themselves."""
-
-    law: str
-    R_D: Estimate | None
-    status: FitStatus | None = None
-    unavailable: str | None = None
-    R_D_from_runs: Number
 
 
 class KnownEntropy(Document):

@@ -1,22 +1,14 @@
 """Which runs to train: `scaling next` chooses them, `scaling plan` says beforehand what a plan will
 be able to tell.
 
-`law_model` is the law that a design rests on, and the delta method; `candidates` the runs that
-could be trained and what they cost; `selection` picks among them; `next_runs` turns a fit into the
-proposal and the sweep file of `scaling next`; `expected_precision` is what `scaling plan` shows;
-`pool` and `pool_next` choose from a table of runs.
+`selection` is the one engine that picks runs: `next_runs` gives it candidates that a sweep can
+build and the law of a fit, `pool` the rows of a table and the `posterior` of any law.
+`expected_precision` is what `scaling plan` shows; it and `next_runs` rest on `law_model`, the delta
+method.
 """
 
 from scaling.predict.design.expected_precision import expected, expected_of_plan
 from scaling.predict.design.law_model import Runs
-from scaling.predict.design.next_runs import DesignConstraints, designed, next_runs, write_sweep
+from scaling.predict.design.next_runs import candidates, designed, next_runs
 
-__all__ = [
-    "DesignConstraints",
-    "Runs",
-    "designed",
-    "expected",
-    "expected_of_plan",
-    "next_runs",
-    "write_sweep",
-]
+__all__ = ["Runs", "candidates", "designed", "expected", "expected_of_plan", "next_runs"]

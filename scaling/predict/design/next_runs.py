@@ -1,42 +1,45 @@
-"""`scaling next`: the runs that most reduce the uncertainty of N* and L* at a target budget, for
-what they cost, and the sweep file that trains them.
+"""`scaling next DIR`: the runs that most reduce the uncertainty of N* and L* at a target budget,
+for what they cost, and the sweep file that trains them.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
+from scipy.linalg import block_diag
 
-from scaling.config import ListDesign, ListedCell, NConvention, Sweep, sweep_file
+from scaling.config import ListDesign, ListedCell, Sweep, sweep_file
 from scaling.errors import ScalingError
-from scaling.fit.document import Document, FitStatus, Integer, Real
+from scaling.fit.document import Document, FitStatus, Real
 from scaling.fit.frontier.budgets import groups_by_gap
-from scaling.fit.laws.laws import LAWS
+from scaling.fit.frontier.frontier import Cost
 from scaling.fit.result import WRITE_AGAIN, FitResult
-from scaling.formatting import count_option, format_flops
-from scaling.predict.design.candidates import COOLDOWN, ModelBuilder, candidates
+from scaling.formatting import format_flops
+from scaling.plan import plan
 from scaling.predict.design.law_model import (
     RHO,
     LinearizedLaw,
     Runs,
+    covariance,
     inflation,
     standard_errors,
 )
-from scaling.predict.design.selection import MOST_COPIES, DesignState, choose
-from scaling.predict.law_source import load_law, sweep_of
+from scaling.predict.design.selection import Belief, choose, precisions
+from scaling.predict.law_source import FittedLaw, load_law, sweep_of
+from scaling.units import flops_option
 from scaling.warning import ResultWarning, WarningCode, warn
 
-# in log N: runs this near are of one size, and of one prefix where prefixes are shared
-SAME_SIZE = 1e-3
-# the largest run costs up to this part of the money, unless such a run exists or another limit is
-# set
-ANCHOR = 0.5
-SIMILAR = 0.5  # a run that cost this part of the anchor before makes another one needless
-LONGEST_NAME = 64
+SIZES, RATIOS = 48, 17  # of the candidates: of models, and of tokens per parameter of each
+LARGER = 100  # times the largest size so far is the largest candidate
+# no run is cheaper than this part of the budget: a hundred tiny runs would rest on the law being
+# exact
+CHEAPEST = 64
+LARGEST_SHARE = 0.5  # of the budget is the most that one run costs, unless another limit is set
+MAX_RUNS = 64
+SAME_SIZE = 1e-3  # in log N: runs this near are of one size, and of one prefix
 
 
 class BeforeAfter(Document):
@@ -46,29 +49,18 @@ class BeforeAfter(Document):
     after: Real
 
 
-class ProposalCost(Document):
-    """FLOPs of the proposal as its runs share prefixes, and of each run alone."""
-
-    as_planned: Real
-    alone: Real
-
-
 class ProposedRun(Document):
-    """A cell to train once for each seed; `flops` is what one of its runs costs alone, `prefix`
-    names the cells that share one, seed by seed.
-    """
+    """A run to train; `flops` is what it costs alone."""
 
     n_params: Real
     tokens: Real
     flops: Real
-    copies: Integer
-    seeds: list[Integer]
-    prefix: str | None
 
 
 class Proposal(Document):
-    """What `scaling next` proposes to train for at most `budget` FLOPs, cheapest cells first, with
-    the standard errors of log N*, log L* and a at `target`.
+    """What `scaling next` proposes to train for at most `budget` FLOPs, cheapest runs first, with
+    the standard errors of log N*, log L* and a at `target`; `flops_alone` is what the runs cost
+    without shared prefixes.
     """
 
     source: str
@@ -76,154 +68,176 @@ class Proposal(Document):
     budget: Real
     target: Real
     spent: Real
+    flops_alone: Real
     noise: Real
     sd_log_n_star: BeforeAfter
     sd_log_loss: BeforeAfter
     sd_a: BeforeAfter
-    schedule: str | None
-    shared: bool
-    rho: Real
-    cost: ProposalCost
-    params: NConvention | None
     runs: list[ProposedRun]
     warnings: list[ResultWarning]
 
 
 @dataclass(frozen=True)
-class DesignConstraints:
-    """What the next runs may cost together and each (`largest`; None: no limit of its own), the
-    budget they are to tell of, and whether runs of one size share a prefix, with the share
-    `rho` of their noise.
-    """
-
-    budget: float
-    target: float
-    largest: float | None = None
-    shared: bool = True
-    rho: float = RHO
-
-
-@dataclass(frozen=True)
 class Designed:
-    """The runs chosen, one by one, and as `copies` (K,) of each candidate of `pool`; what they cost
-    as they share prefixes, and the standard errors (3,) of log N*, log L* and a at the target,
-    before and after.
+    """The runs chosen, cheapest first, what they cost as they share prefixes, and the standard
+    errors (3,) of log N*, log L* and a at the target, before and after.
     """
 
     runs: Runs
-    pool: Runs
-    copies: np.ndarray
     spent: float
     before: np.ndarray
     after: np.ndarray
+
+
+def candidates(n: np.ndarray, d: np.ndarray, cost: Cost) -> Runs:
+    """Runs from the smallest size trained upwards, at the D/N of the runs so far (n,): beyond it
+    the law has not been seen to hold. Those of one size share a prefix.
+    """
+    ratios = d / n
+    sizes, ratios = (
+        grid.ravel()
+        for grid in np.meshgrid(
+            np.geomspace(n.min(), n.max() * LARGER, SIZES),
+            np.geomspace(ratios.min(), ratios.max(), RATIOS),
+            indexing="ij",
+        )
+    )
+    prefix = np.repeat(np.arange(SIZES), RATIOS)
+    return Runs(sizes, sizes * ratios, cost.flops(sizes, sizes * ratios), prefix)
 
 
 def designed(
     law: LinearizedLaw,
     runs: Runs,
     noise: float,
-    terms: DesignConstraints,
-    builder: ModelBuilder | None = None,
+    pool: Runs,
+    budget: float,
+    target: float,
+    largest: float | None = None,
+    cooldown: float = 1.0,
 ) -> Designed:
-    """The runs to train after `runs`, by the law fitted to them, `noise` the sd of a run's log
-    loss. Raises ScalingError when none is affordable.
+    """The runs of a pool to train after `runs`, whose log losses have the sd `noise`, for `budget`
+    FLOPs together and `largest` each. Of runs that share a prefix all but the longest cost the
+    share `cooldown` of theirs. Raises ScalingError when none is affordable.
     """
-    most = min(terms.budget, terms.largest or terms.budget)
-    pool = candidates(runs.n, runs.d, law.cost, terms.budget, most, builder, terms.shared)
-    gradients, rho = law.gradients(terms.target), terms.rho if terms.shared else 0.0
-    cooldown = builder.optim("cooldown_frac", COOLDOWN) if builder else COOLDOWN
-    design = DesignState.start(pool, cooldown, law, runs, noise, gradients[:, :2], rho)
-    anchor = most if terms.largest else ANCHOR * terms.budget
-    if runs.flops.max() >= SIMILAR * anchor:
-        anchor = 0.0  # there is a run about as large
-    choose(design, terms.budget, anchor, law.optimum().n_star(pool.flops))
-    cell, seed = np.array(sorted(design.taken)).T
-    assert pool.prefix is not None
-    prefix = pool.prefix[cell] + 1_000_000 * seed
-    chosen = Runs(pool.n[cell], pool.d[cell], pool.flops[cell], prefix)
-    seen = law.rows(runs.n, runs.d)
-    old = np.arange(len(seen)) if runs.prefix is None else runs.prefix
-    new = prefix if terms.shared else np.arange(len(cell))
-    rows = np.concatenate([seen, law.rows(chosen.n, chosen.d)])
-    both = np.concatenate([old, new + old.max() + 1])
-    before = standard_errors(seen, gradients, noise, runs.prefix, rho)
-    after = standard_errors(rows, gradients, noise, both, rho)
-    return Designed(chosen, pool, design.copies, design.spent, before, after)
+    lowest, highest = budget / CHEAPEST, min(budget, largest or LARGEST_SHARE * budget)
+    pool = pool.take((pool.flops >= lowest) & (pool.flops <= highest * (1 + 1e-9)))
+    if not len(pool.n):
+        raise ScalingError(
+            f"no run of a size that was trained costs between {lowest:.3g} and {highest:.3g} FLOPs",
+            where="--budget",
+            remedy="give a budget nearer to that of the runs",
+        )
+    gradients, known, optimum = law.gradients(target), law.rows(runs), law.optimum()
+    there = {
+        "N": np.atleast_1d(optimum.n_star(target)),
+        "D": np.atleast_1d(optimum.d_star(target)),
+    }
+    old, new = (precisions({"N": each.n, "D": each.d}, there) for each in (runs, pool))
+    before = standard_errors(known, gradients, noise, runs.prefix)
+    # what the runs of a prefix have in common is one more unknown
+    labels, prefix = np.unique(pool.prefix, return_inverse=True)
+    is_shared = len(labels) < len(prefix)
+    rho, common = (
+        (RHO, np.eye(len(labels))[prefix]) if is_shared else (0.0, np.zeros((len(prefix), 0)))
+    )
+    slopes = np.concatenate([law.rows(pool), common], 1)
+    unknown = block_diag(covariance(known, old), rho * np.eye(common.shape[1]))
+    asked = np.zeros((slopes.shape[1], 2))
+    asked[: len(gradients)] = gradients[:, :2] / before[:2]
+    belief = Belief(
+        weight=np.ones(1),
+        covariance=noise**2 * unknown[None],
+        noise=noise * (1 - rho) ** 0.5,
+        value=np.zeros((1, len(slopes))),
+        slopes=slopes.T[None],
+        target_value=np.zeros((1, 2)),
+        target_slopes=asked[None],
+    )
+
+    def costs(chosen: list[int]) -> np.ndarray:
+        """Of each candidate: a longer run of a prefix costs what it adds."""
+        longest = np.zeros(len(labels))
+        np.maximum.at(longest, prefix[chosen], pool.flops[chosen])
+        longest = longest[prefix]
+        added = pool.flops - (1 - cooldown) * longest
+        return np.where(pool.flops > longest, added, cooldown * pool.flops)
+
+    picks = choose([belief], new, costs, budget, MAX_RUNS)
+    chosen = pool.take(np.array(sorted((pick.row for pick in picks), key=pool.flops.__getitem__)))
+    rows = np.concatenate([known, law.rows(chosen)])
+    both = np.r_[runs.prefix, chosen.prefix + runs.prefix.max() + 1]
+    after = standard_errors(rows, gradients, noise, both)
+    return Designed(chosen, sum(pick.cost for pick in picks), before, after)
 
 
 def next_runs(
-    source: Path, budget: object, target: object, largest: object = None, rho: float = RHO
+    source: Path,
+    budget: object,
+    target: object,
+    largest: object = None,
+    out: Path | None = None,
 ) -> Proposal:
-    """Cells to train for `budget` FLOPs, with the expected standard errors at `target` before and
+    """Runs to train for `budget` FLOPs, with the expected standard errors at `target` before and
     after.
 
     `source` is a fit document or a results folder that holds one; the folder's sweep.toml says how
     models are built and whether runs of a size share prefixes. `largest` limits the cost of one
-    run. Raises ScalingError.
+    run; `out` becomes the sweep of the runs. Raises ScalingError.
     """
-    path = _fit_path(Path(source))
-    spend, goal = count_option(budget, "--budget"), count_option(target, "--target")
-    if not 0 <= rho < 1:
-        raise ScalingError(
-            f"must be from 0 to below 1, not {rho}",
-            where="--rho",
-            remedy="0 treats the noise of all runs as independent",
-        )
-    result = FitResult.load(path)
-    law, n, d = _law(path, result)
-    builder = _builder(Path(source), result)
-    shared = builder is not None and builder.schedule != "cosine"
-    most = None if largest is None else count_option(largest, "--largest")
-    noise = result.noise.sd if result.noise else None
-    if not noise:  # then the residuals tell it
-        predicted = law.law.log_predict(law.theta, {"N": n, "D": d})
-        residual = np.log(np.array(result.data["loss"], float)) - predicted
-        noise = float(np.sqrt(np.sum(residual**2) / max(1, len(n) - len(law.theta))))
-    sizes = groups_by_gap(np.log(n), SAME_SIZE) if shared else None  # one size, one prefix
-    runs = Runs(n, d, law.cost.flops(n, d), sizes)
-    terms = DesignConstraints(spend, goal, most, shared, rho)
-    chosen = designed(law, runs, noise, terms, builder)
+    path = _fit_path(source)
+    spend, goal = flops_option(budget, "--budget"), flops_option(target, "--target")
+    most = None if largest is None else flops_option(largest, "--largest")
+    fit, result, parent = load_law(str(path)), FitResult.load(path), sweep_of(source)
+    law, vocab_size = LinearizedLaw.of_fit(fit), fit.model.vocab_size
+    runs, scatter = _runs_of(path, law, result)
+    noise = fit.noise or scatter
+    pool, cooldown = candidates(runs.n, runs.d, law.cost), 1.0
+    if parent is not None and vocab_size is not None:
+        sweep = _next_sweep(parent, fit, pool, goal).model_copy(update={"axes": ()})
+        planned = plan(sweep, sweep.base.task, vocab_size)
+        pool, cooldown = Runs.of_plan(planned), planned.runs[0].run.optim.cooldown_frac
+    else:  # whether runs share prefixes is not known
+        pool = replace(pool, prefix=np.arange(len(pool.n)))
+    is_shared = len(np.unique(pool.prefix)) < len(pool.prefix)
+    if is_shared:
+        runs = replace(runs, prefix=groups_by_gap(np.log(runs.n), SAME_SIZE))
+    design = designed(law, runs, noise, pool, spend, goal, most, cooldown)
+    if out is not None:
+        if parent is None or vocab_size is None:
+            raise ScalingError(
+                "no sweep.toml, or a fit that does not say how its models were counted: they "
+                "cannot be built again",
+                where=source,
+                remedy="leave out --out, or fit the folder of `scaling run` again: scaling fit DIR",
+            )
+        sweep = _next_sweep(parent, fit, design.runs, goal)
+        head = f"{sweep.question}\n\n  scaling run {out}\n\nWritten by `scaling next`: "
+        sweep_file.write_sweep(sweep, out, f"{head}{format_flops(design.spent)} FLOPs.")
     wide = inflation(result.objective.name, result.objective.delta or 0.0, noise)
     errors = [
         BeforeAfter(before=wide * before, after=wide * after)
-        for before, after in zip(chosen.before, chosen.after, strict=True)
+        for before, after in zip(design.before, design.after, strict=True)
     ]
     return Proposal(
         source=str(path),
         law=law.law.name,
         budget=spend,
         target=goal,
-        spent=chosen.spent,
+        spent=design.spent,
+        flops_alone=float(design.runs.flops.sum()),
         noise=noise,
         sd_log_n_star=errors[0],
         sd_log_loss=errors[1],
         sd_a=errors[2],
-        schedule=builder.schedule if builder else None,
-        shared=shared,
-        rho=rho if shared else 0.0,
-        cost=ProposalCost(as_planned=chosen.spent, alone=float(chosen.copies @ chosen.pool.flops)),
-        params=builder.params if builder else None,
-        runs=_cells(chosen, shared, _first_seed(builder.sweep) if builder else 0),
-        warnings=_warnings(result, errors[0].before, builder),
+        runs=[
+            ProposedRun(n_params=size, tokens=tokens, flops=flops)
+            for size, tokens, flops in zip(
+                design.runs.n, design.runs.d, design.runs.flops, strict=True
+            )
+        ],
+        warnings=_warnings(result, errors[0].before, parent),
     )
-
-
-def _cells(chosen: Designed, shared: bool, first_seed: int) -> list[ProposedRun]:
-    pool, copies = chosen.pool, chosen.copies
-    assert pool.prefix is not None
-    labels = dict.fromkeys(pool.prefix[copies > 0]) if shared else {}
-    names = {label: f"t{place}" for place, label in enumerate(labels)}
-    return [
-        ProposedRun(
-            n_params=pool.n[row],
-            tokens=pool.d[row],
-            flops=pool.flops[row],
-            copies=copies[row],
-            seeds=list(range(first_seed, first_seed + copies[row])),
-            prefix=names.get(pool.prefix[row]),
-        )
-        for row in sorted(np.flatnonzero(copies), key=lambda row: pool.flops[row])
-    ]
 
 
 def _fit_path(source: Path) -> Path:
@@ -238,66 +252,40 @@ def _fit_path(source: Path) -> Path:
     return path
 
 
-def _law(path: Path, result: FitResult) -> tuple[LinearizedLaw, np.ndarray, np.ndarray]:
-    """The fitted law with its cost, and N and D of its runs. Raises ScalingError for a document
-    without a parametric law of N and D, or without its runs.
+def _runs_of(path: Path, law: LinearizedLaw, result: FitResult) -> tuple[Runs, float]:
+    """The runs of a fit, each alone, and their scatter about its law."""
+    n, d, loss = (
+        np.array(result.data.get(name) or (), float) for name in ("n_params", "tokens", "loss")
+    )
+    if not len(n) == len(d) == len(loss) > 0:
+        raise ScalingError("does not hold its runs", where=path, remedy=WRITE_AGAIN)
+    runs = Runs(n, d, law.cost.flops(n, d), np.arange(len(n)))
+    residual = np.log(loss) - law.law.log_predict(law.theta, {"N": n, "D": d})
+    return runs, float(np.sqrt(np.sum(residual**2) / max(1, len(n) - len(law.theta))))
+
+
+def _next_sweep(parent: Sweep, fit: FittedLaw, runs: Runs, target: float) -> Sweep:
+    """The sweep of some runs. Task, model, optimiser, recipe, axes and evaluation are those of its
+    parent, with the rules that were tuned for it; the seed is a new one, since a run of a seed
+    already trained would repeat its noise.
     """
-    law, data = LAWS.get(result.law), result.data
-    is_law = law is not None and set(law.inputs) == {"N", "D"} and result.approach == "parametric"
-    if law is None or not is_law or not all(map(data.get, ("n_params", "tokens", "loss"))):
-        raise ScalingError(
-            f"no parametric law of N and D ({result.law}, {result.approach})",
-            where=path,
-            remedy="fit with: --law chinchilla --approach parametric",
-        )
-    try:
-        values = {name: np.asarray(entry.value, float) for name, entry in result.params.items()}
-        theta = np.asarray(law.theta(values), float)
-    except KeyError as error:
-        raise ScalingError(
-            f"the parameter {error} is missing", where=path, remedy=WRITE_AGAIN
-        ) from None
-    n, d = (np.array(data[name], float) for name in ("n_params", "tokens"))
-    with np.errstate(all="ignore"):
-        predicted = law.log_predict(theta, {"N": n, "D": d})
-    if not (np.isfinite(predicted).all() and np.isfinite(theta).all()):
-        raise ScalingError(
-            "its law gives no number for its own runs",
-            where=path,
-            remedy="fit again, with more runs",
-        )
-    return LinearizedLaw(law, theta, load_law(str(path)).cost), n, d
+    used = {*parent.seeds, *(seed for more in parent.replicates for seed in more.seeds)}
+    used |= {seed for cell in getattr(parent.design, "cells", ()) for seed in cell.seeds or ()}
+    cells = tuple(
+        ListedCell(size=size, tokens=tokens)
+        for size, tokens in zip(runs.n.tolist(), runs.d.tolist(), strict=True)
+    )
+    return Sweep(
+        name=f"{parent.name[:59]}-next",
+        question="The runs that say most about the optimum at "
+        f"{format_flops(target)} FLOPs after {parent.name}.",
+        design=ListDesign(kind="list", cells=cells, params=fit.counting()[0]),
+        seeds=((max(used) + 1) % 2**32,),
+        **{name: getattr(parent, name) for name in ("base", "recipe", "axes", "evals")},
+    )
 
 
-def _builder(source: Path, result: FitResult) -> ModelBuilder | None:
-    """How the folder's sweep builds its models; None for a bare fit, or where the fit does not say
-    how its models were read.
-    """
-    sweep, model = sweep_of(source), result.source.model
-    params = next((p for p in get_args(NConvention) if p == result.source.convention.params), None)
-    if sweep is None or model.vocab_size is None or model.seq_len is None or params is None:
-        return None
-    return ModelBuilder(sweep, model.vocab_size, model.seq_len, params)
-
-
-def _first_seed(sweep: Sweep) -> int:
-    """One more than every seed of the sweep: a run of a seed already trained would repeat its
-    noise.
-    """
-    used = {*sweep.seeds, *(seed for more in sweep.replicates for seed in more.seeds)}
-    used |= {seed for cell in getattr(sweep.design, "cells", ()) for seed in cell.seeds or ()}
-    if max(used) + 1 + MOST_COPIES >= 2**32:
-        raise ScalingError(
-            f"the seeds of the sweep reach {max(used)}, and new ones would pass 2^32",
-            where=sweep.name,
-            remedy="train the sweep with smaller seeds",
-        )
-    return max(used) + 1
-
-
-def _warnings(
-    result: FitResult, before: float, builder: ModelBuilder | None
-) -> list[ResultWarning]:
+def _warnings(result: FitResult, before: float, parent: Sweep | None) -> list[ResultWarning]:
     warnings = []
     if result.status is not FitStatus.OK:
         message = f"the fit's status is {result.status.value!r}: the proposal rests on it"
@@ -308,52 +296,8 @@ def _warnings(
             "are rough"
         )
         warnings.append(warn(WarningCode.IMPRECISE_TARGET, message))
-    axes = math.prod(len(axis.values) for axis in builder.sweep.axes) if builder else 1
+    axes = math.prod(len(axis.values) for axis in parent.axes) if parent else 1
     if axes > 1:
         message = f"the axes of the sweep train every cell {axes} times: so much more is the cost"
         warnings.append(warn(WarningCode.AXES_MULTIPLY_COST, message, runs=axes))
     return warnings
-
-
-def write_sweep(proposal: Proposal, source: Path, out: Path) -> None:
-    """Write the proposal of `next_runs` for `source` as a sweep that `scaling plan` and `scaling
-    run` accept.
-
-    Task, model, optimiser, recipe, axes and evaluation are those of the source's sweep, with the
-    rules that were tuned for it. Raises ScalingError without a sweep, and where `out` is there
-    already.
-    """
-    parent = sweep_of(source)
-    if parent is None:
-        raise ScalingError(
-            f"{source} has no sweep.toml, so how its models are built is not known",
-            where="--out",
-            remedy="leave out --out, or name a results folder of `scaling run`",
-        )
-    if proposal.params is None:
-        raise ScalingError(
-            "the fit does not say how its N, vocabulary and window were",
-            where=proposal.source,
-            remedy="fit the results folder again: scaling fit DIR",
-        )
-    cells = tuple(
-        ListedCell(size=run.n_params, tokens=run.tokens, seeds=tuple(run.seeds))
-        for run in proposal.runs
-    )
-    stem, _, tail = parent.name.rpartition("-next")
-    is_next = stem and (not tail or tail.isdigit())  # <source>-next, -next2, -next3
-    sweep = Sweep(
-        name=f"{stem}-next{int(tail or 1) + 1}"[:LONGEST_NAME]
-        if is_next
-        else f"{parent.name[: LONGEST_NAME - 5]}-next",
-        question="The runs that say most about the optimum at "
-        f"{format_flops(proposal.target)} FLOPs after {parent.name}.",
-        design=ListDesign(kind="list", cells=cells, params=proposal.params),
-        seeds=(proposal.runs[0].seeds[0],),
-        **{name: getattr(parent, name) for name in ("base", "recipe", "axes", "evals")},
-    )
-    head = (
-        f"{sweep.question}\n\n  scaling run {out}\n\nWritten by `scaling next`: "
-        f"{format_flops(proposal.spent)} FLOPs."
-    )
-    sweep_file.write_sweep(sweep, out, head)

@@ -1,267 +1,57 @@
-"""Which runs of a pool next: those that most narrow what a formula predicts for a target.
-
-A law given few runs is a posterior: a Gaussian prior on its parameters that follows from their
-place in the formula and from the inputs of the pool, Gaussian noise, and the minima of many starts
-as modes, each with its Laplace evidence (MacKay 1992, chapter 4). A run is worth the variance that
-it takes from the predictions of the target: within each mode (V-optimal design, Atkinson and Donev
-1992) and between modes, per cost^COST_POWER.
-"""
+"""`scaling next --pool`: the runs of a table that most improve what a law predicts for a target."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
+from scaling.errors import ScalingError, with_location
+from scaling.fit.document import Column, Document, Integer, Real
 from scaling.fit.laws.derivatives import Array, Inputs
-from scaling.fit.laws.formula_starts import draw, solve_linear
+from scaling.fit.laws.expression import evaluate_text
+from scaling.fit.laws.formula import read_formula
 from scaling.fit.laws.law import Law
-
-COST_POWER = 0.5
-STARTS, LATER_STARTS, STEPS, ROUNDS = 24, 8, 60, 4
-DRAWS = 600
-PRIOR_WIDTH = 1.5  # of a drawn parameter, in robust standard deviations of its draws
-TERM_WIDTH = 3.0  # of a term of the law, in standard deviations of the losses
-TARGET_WIDTH = 1.0  # of the loss of the target about the least seen, in the same
-NOISE, NOISE_RUNS = 0.02, 2.0  # of one run, in the same, and how many runs that counts for
-OUTLIER = 4.0  # a run further off than this many standard deviations counts for less
-MOST_MODES = 6
-DISTANCE = 0.5  # error of the law's form a decade outside the target, in units of the noise
-REFERENCE, TARGETS = 300, 5  # inputs at which terms are measured; those with a vague loss
+from scaling.fit.laws.laws import LAWS
+from scaling.points.cells import numeric
+from scaling.points.columns import LETTERS, list_names, parse_columns, resolve
+from scaling.points.readers import read_bytes, read_table
+from scaling.predict.design.posterior import Posterior, Prior, posterior, take
+from scaling.predict.design.selection import Pick, choose, precisions
 
 
-class Prior:
-    """What is known of a law before any run: mean and standard deviation (P,) of the drawn
-    parameters, draws (G, P), which parameters the law is affine in, inputs of pool and target at
-    which the size of a term is measured, and a few of the target's.
+class PoolRun(Document):
+    """A run to train: its row in the pool (from 1), its inputs, its cost, and the share of the
+    target's variance that it takes away, null before the first run.
     """
 
-    def __init__(self, law: Law, pool: Inputs, target: Inputs) -> None:
-        both = {name: np.concatenate([pool[name], target[name]]) for name in pool}
-        self.law, self.affine = law, np.isin(law.names, law.linear)
-        self.reference, self.target = _subsample(both, REFERENCE), _subsample(target, TARGETS)
-        self.draws = draw(law, self.reference, np.random.default_rng(0), DRAWS)
-        middle = np.median(self.draws, axis=0)
-        width = 1.4826 * np.median(np.abs(self.draws - middle), axis=0)
-        self.width = PRIOR_WIDTH * np.maximum(width, 1e-6 * np.abs(middle) + 1e-12)
-        self.mean = np.where(self.affine, 0.0, middle)
-
-    def precision(self, theta: Array, spread: float) -> Array:
-        """The prior precision (S, P) at theta (S, P): of an affine parameter by how far its term
-        varies, in units of the spread of the losses; a constant may cancel the means of the others.
-        """
-        precision = np.broadcast_to(self.width**-2.0, theta.shape).copy()
-        columns = np.clip(
-            self.law.gradient(theta, self.reference)[1][:, self.affine], -1e100, 1e100
-        )
-        mean, varies = np.abs(columns.mean(2)), columns.std(2)
-        is_constant = varies <= 1e-9 * mean
-        others = np.where(is_constant, 0.0, mean / np.where(is_constant, 1.0, varies))
-        size = np.where(is_constant, mean / np.sqrt(1 + (others**2).sum(1))[:, None], varies)
-        scaled = (size / (TERM_WIDTH * spread)) ** 2
-        precision[:, self.affine] = np.nan_to_num(scaled, posinf=1e200) + 1e-300
-        return precision
+    row: Integer
+    inputs: dict[str, Real]
+    cost: Real
+    gain: Real | None
 
 
-def _subsample(x: Inputs, count: int) -> dict[str, Array]:
-    """At most `count` of the inputs, evenly picked."""
-    size = len(next(iter(x.values())))
-    return take(x, np.unique(np.linspace(0, size - 1, min(size, count)).astype(int)))
-
-
-@dataclass(frozen=True)
-class Posterior:
-    """Modes (K, P) of a law given runs, their weights (K,) and covariances (K, P, P); `noise` is
-    the standard deviation of one run.
+class PoolProposal(Document):
+    """What `scaling next --pool` proposes. `predicted` and `sd` are of each row of the target from
+    the runs trained so far, null before the first; `rms_sd` is over all of it, `rms_sd_after` what
+    is expected once `runs` are trained.
     """
 
-    law: Law
-    theta: Array
-    weight: Array
-    covariance: Array
-    noise: float
-
-    def predict(self, x: Inputs) -> tuple[Array, Array]:
-        """Mean and standard deviation (n,) of the loss, without the noise of a run."""
-        value, slopes = self.law.gradient(self.theta, x)
-        inside = np.einsum("kpn,kpq,kqn->kn", slopes, self.covariance, slopes)
-        mean = self.weight @ value
-        return mean, np.sqrt(self.weight @ (inside + (value - mean) ** 2))
-
-
-def posterior(
-    prior: Prior, x: Inputs, loss: Array, run_precision: Array, extra_starts: Array | None = None
-) -> Posterior:
-    """The posterior given runs (n,) whose errors have variance / `run_precision`; `extra_starts`
-    (K, P) are added to those drawn.
-
-    The target's loss is vaguely known: about the least seen, as far off as losses scatter, counted
-    as one observation.
-    """
-    law, count = prior.law, len(loss)
-    low, high = bounds = np.array([param.bounds for param in law.params]).T
-    level = float(np.abs(loss).mean())
-    spread = max(float(np.std(loss)), 0.01 * level, 1e-12)
-    theta, cost = solve_linear(law, prior.draws, x, loss, run_precision, low, high, ridge=1e-4)
-    count_starts = STARTS if extra_starts is None else LATER_STARTS
-    theta = theta[np.argsort(cost, kind="stable")[:count_starts]]
-    theta = theta if extra_starts is None else np.concatenate([theta, extra_starts])
-    vague = len(next(iter(prior.target.values())))
-    x = {name: np.concatenate([x[name], prior.target[name]]) for name in x}
-    known = np.concatenate([loss, np.full(vague, loss.min())])
-    far = np.full(vague, 1 / (vague * (TARGET_WIDTH * spread) ** 2))
-    noise, trust = NOISE * spread, run_precision
-    for stage in range(ROUNDS):
-        precision = prior.precision(theta, max(spread, 0.3 * level))
-        weight = np.concatenate([trust / noise**2, far])
-        steps = STEPS if stage else 2 * STEPS
-        theta, value = _descend(law, theta, x, known, weight, prior.mean, precision, bounds, steps)
-        best = [int(np.argmin(value))]
-        predicted, slopes = (part[..., :count] for part in law.gradient(theta[best], x))
-        inner = (slopes[0] * trust) @ slopes[0].T / noise**2
-        ridge = np.diag(precision[best[0]] + 1e-12 * np.diag(inner))
-        used = float(np.trace(np.linalg.lstsq(inner + ridge, inner, rcond=None)[0]))
-        freedom = max(count - used, 0.0) + NOISE_RUNS
-        off = np.abs(predicted[0] - loss) * np.sqrt(run_precision)
-        typical = max(1.4826 * float(np.median(off)) * np.sqrt(count / freedom), NOISE * spread)
-        trust = run_precision * np.minimum(1.0, OUTLIER * typical / np.maximum(off, 1e-300))
-        squares = float(trust / run_precision @ off**2) + NOISE_RUNS * (NOISE * spread) ** 2
-        noise = float(np.sqrt(squares / freedom))
-    _, slopes = law.gradient(theta, x)
-    size = theta.shape[1]
-    hessian = (slopes * weight) @ slopes.transpose(0, 2, 1)
-    hessian[:, range(size), range(size)] += precision
-    scale = 1 / np.sqrt(np.einsum("kpp->kp", hessian))
-    scaled = hessian * scale[:, :, None] * scale[:, None, :] + 1e-10 * np.eye(size)
-    _, log_det = np.linalg.slogdet(scaled)
-    evidence = -value / 2 - log_det / 2 + np.log(scale * np.sqrt(precision)).sum(1)
-    evidence = np.where(np.isfinite(evidence), evidence, -np.inf)
-    keep = _modes(law, theta, evidence, prior.reference, noise)
-    share = np.exp(evidence[keep] - evidence[keep].max())
-    inverse = np.linalg.inv(scaled[keep]) * scale[keep, :, None] * scale[keep, None, :]
-    return Posterior(law, theta[keep], share / share.sum(), inverse, noise)
-
-
-def _modes(law: Law, theta: Array, evidence: Array, x: Inputs, noise: float) -> list[int]:
-    """The best row of each group of rows that predict the same, the best first."""
-    value = law.gradient(theta, x)[0]
-    kept: list[int] = []
-    for row in np.argsort(-evidence, kind="stable"):
-        if len(kept) == MOST_MODES or not np.isfinite(value[row]).all():
-            continue
-        apart = [np.sqrt(np.mean((value[row] - value[other]) ** 2)) > noise / 3 for other in kept]
-        if all(apart) and (not kept or evidence[row] > evidence[kept[0]] - 8):
-            kept.append(int(row))
-    return kept or [int(np.argmax(evidence))]
-
-
-def _descend(
-    law: Law,
-    theta: Array,
-    x: Inputs,
-    loss: Array,
-    weight: Array,
-    mean: Array,
-    precision: Array,
-    bounds: Array,
-    steps: int,
-) -> tuple[Array, Array]:
-    """Levenberg-Marquardt for S starts at once: theta (S, P) and the penalised sum of squares
-    (S,).
-    """
-    theta = np.clip(theta, *bounds)
-    size = theta.shape[1]
-
-    def value_of(at: Array) -> tuple[Array, Array, Array]:
-        predicted, slopes = law.gradient(at, x)
-        residual = predicted - loss
-        with np.errstate(all="ignore"):
-            total = (residual**2 * weight).sum(1) + ((at - mean) ** 2 * precision).sum(1)
-        bad = ~np.isfinite(total) | ~np.isfinite(slopes).all((1, 2))
-        return np.where(bad, np.inf, total), residual, slopes
-
-    damping = np.full(len(theta), 1e-3)
-    total, residual, slopes = value_of(theta)
-    for _ in range(steps):
-        going = np.isfinite(total)
-        if not going.any():
-            break
-        slopes = np.where(going[:, None, None], slopes, 0.0)
-        hessian = (slopes * weight) @ slopes.transpose(0, 2, 1)
-        hessian[:, range(size), range(size)] += precision
-        gradient = ((slopes * weight) @ np.where(going[:, None], residual, 0.0)[:, :, None])[..., 0]
-        gradient += (theta - mean) * precision
-        scale = 1 / np.sqrt(np.maximum(np.einsum("spp->sp", hessian), 1e-300))
-        scaled = hessian * scale[:, :, None] * scale[:, None, :]
-        scaled = np.where(np.isfinite(scaled), scaled, 0.0)
-        scaled += (damping[:, None, None] + 1e-14) * np.eye(size)
-        step = -np.linalg.solve(scaled, (gradient * scale)[..., None])[..., 0] * scale
-        tried = np.clip(theta + np.nan_to_num(step), *bounds)
-        new = value_of(tried)
-        better = new[0] < total
-        theta = np.where(better[:, None], tried, theta)
-        moved = better & (total - new[0] > 1e-9 * total)
-        total = np.where(better, new[0], total)
-        residual = np.where(better[:, None], new[1], residual)
-        slopes = np.where(better[:, None, None], new[2], slopes)
-        damping = np.clip(np.where(better, damping / 10, damping * 5), 1e-12, 1e12)
-        if not (moved | (damping < 1e6)).any():
-            break
-    return theta, total
-
-
-class _LookaheadPosterior:
-    """A posterior while runs are chosen whose losses are not known yet: its modes stay, their
-    covariances narrow. `slopes` (K, P, c) and `value` (K, c) are those of the candidates,
-    `target_slopes` and `target_value` those of the target.
-    """
-
-    def __init__(self, belief: Posterior, candidates: Inputs, target: Inputs) -> None:
-        self.weight, self.noise, self.covariance = belief.weight, belief.noise, belief.covariance
-        self.value, self.slopes = belief.law.gradient(belief.theta, candidates)
-        self.target_value, self.target_slopes = belief.law.gradient(belief.theta, target)
-
-    def gain(self, run_precision: Array) -> Array:
-        """What one more run at each candidate (c,) takes from the variance of the target, within
-        modes and between them.
-        """
-        narrowed = self.covariance @ self.slopes
-        moved = self.target_slopes.transpose(0, 2, 1) @ narrowed
-        variance = (narrowed * self.slopes).sum(1) + self.noise**2 / run_precision
-        shares = self.weight
-        total = shares @ np.nan_to_num((moved**2).mean(1) / variance)
-        for k, other in itertools.combinations(range(len(shares)), 2):
-            apart = (self.value[k] - self.value[other]) ** 2 / (variance[k] + variance[other])
-            far = np.mean((self.target_value[k] - self.target_value[other]) ** 2)
-            total += np.nan_to_num(shares[k] * shares[other] * far * -np.expm1(-apart / 2))
-        return total
-
-    def add(self, row: int, run_precision: float) -> None:
-        """Plan the run of a candidate."""
-        slopes = self.slopes[:, :, row]
-        moved = np.einsum("kpq,kq->kp", self.covariance, slopes)
-        variance = (moved * slopes).sum(1) + self.noise**2 / run_precision
-        outer = moved[:, :, None] * moved[:, None, :]
-        self.covariance = self.covariance - outer / variance[:, None, None]
-
-
-def take(x: Inputs, rows: Array | Sequence[int]) -> dict[str, Array]:
-    """The inputs of some runs."""
-    return {name: np.asarray(values)[np.asarray(rows, int)] for name, values in x.items()}
-
-
-def decades_outside(pool: Inputs, target: Inputs) -> Array:
-    """How far each run (n,) lies outside the box of the target, in decades of its positive
-    inputs.
-    """
-    square = np.zeros(len(next(iter(pool.values()))))
-    for name, values in pool.items():
-        if (values > 0).all() and (target[name] > 0).all():
-            logs, ends = np.log10(values), np.log10(target[name])
-            square += np.maximum(np.maximum(ends.min() - logs, logs - ends.max()), 0.0) ** 2
-    return np.sqrt(square)
+    law: str
+    trained: Integer
+    candidates: Integer
+    budget: Real
+    spent: Real
+    noise: Real | None
+    rms_sd: Real | None
+    rms_sd_after: Real | None
+    predicted: Column
+    sd: Column
+    runs: list[PoolRun]
 
 
 @dataclass
@@ -279,60 +69,118 @@ class PoolDesign:
     def __post_init__(self) -> None:
         self.priors = [Prior(law, self.pool, self.target) for law in self.laws]
         self.posteriors: list[Posterior] = []
-        self.run_precision = 1 / (1 + (DISTANCE * decades_outside(self.pool, self.target)) ** 2)
+        self.precision = precisions(self.pool, self.target)
 
     @np.errstate(all="ignore")
     def fit(self, rows: Sequence[int]) -> list[Posterior]:
         """The posteriors given the losses of some runs."""
-        extra_starts: Sequence[Array | None] = [belief.theta for belief in self.posteriors]
-        extra_starts = extra_starts or [None] * len(self.laws)
         x, index = take(self.pool, rows), list(rows)
+        starts: list[Array | None] = [None] * len(self.laws)
+        if self.posteriors:
+            starts = [belief.theta for belief in self.posteriors]
         self.posteriors = [
-            posterior(prior, x, loss[index], self.run_precision[index], start)
-            for prior, loss, start in zip(self.priors, self.losses, extra_starts, strict=True)
+            posterior(prior, x, loss[index], self.precision[index], start)
+            for prior, loss, start in zip(self.priors, self.losses, starts, strict=True)
         ]
         return self.posteriors
 
-    def unfitted(self) -> list[Posterior]:
-        """Beliefs before any run: draws of the prior, their affine parameters of the size of a
-        loss.
-        """
-        posteriors = []
-        for prior in self.priors:
-            theta, affine = prior.draws[:64].copy(), prior.affine
-            _, slopes = prior.law.gradient(theta, prior.reference)
-            size = np.sqrt(np.mean(slopes**2, axis=2))
-            sound = np.isfinite(size).all(1) & (size > 0).all(1)
-            theta, size = theta[sound][:8], size[sound][:8]
-            theta[:, affine] = 1 / size[:, affine]
-            width = np.where(affine, TERM_WIDTH / size, prior.width)
-            covariance = np.einsum("kp,pq->kpq", width**2, np.eye(theta.shape[1]))
-            weight = np.full(len(theta), 1 / max(1, len(theta)))
-            posteriors.append(Posterior(prior.law, theta, weight, covariance, NOISE))
-        return posteriors
-
     @np.errstate(all="ignore")
-    def choose(self, rows: Sequence[int], budget: float, count: int) -> list[tuple[int, float]]:
-        """At most `count` further runs for at most `budget`, in the order in which they are worth
-        most, each with the variance of the target that it takes away.
-        """
-        plans = [
-            _LookaheadPosterior(belief, self.pool, self.target)
-            for belief in self.posteriors or self.unfitted()
-        ]
-        chosen: list[int] = []
-        variance_reductions: list[float] = []
-        for _ in range(count):
-            left = budget - self.cost[chosen].sum()
-            is_open = self.cost <= left * (1 + 1e-12)
-            is_open[[*rows, *chosen]] = False
-            if not is_open.any():
-                break
-            worth = np.sum([plan.gain(self.run_precision) for plan in plans], axis=0)
-            rate = np.where(is_open, worth / self.cost**COST_POWER, -1.0)
-            row = int(np.argmax(rate))
-            chosen.append(row)
-            variance_reductions.append(float(worth[row]))
-            for plan in plans:
-                plan.add(row, float(self.run_precision[row]))
-        return list(zip(chosen, variance_reductions, strict=True))
+    def choose(self, rows: Sequence[int], budget: float, count: int) -> list[Pick]:
+        """At most `count` runs for at most `budget` after those in `rows`."""
+        known = self.posteriors or [prior.before_any_run() for prior in self.priors]
+        beliefs = [law.belief(self.pool, self.target) for law in known]
+        return choose(beliefs, self.precision, lambda _: self.cost, budget, count, rows)
+
+
+def next_from_pool(
+    pool: Path,
+    target: Path,
+    cost: str,
+    law: str,
+    columns: str | None = None,
+    budget: float | None = None,
+    count: int = 5,
+) -> PoolProposal:
+    """At most `count` runs of the pool for at most `budget` (by default without limit).
+
+    Rows of the pool that have a loss are trained, the others are candidates. `law` is a formula, a
+    law.toml or the name of a law; `cost` a formula of its inputs and of columns. Raises
+    ScalingError.
+    """
+    if law in LAWS:
+        law = LAWS[law].formula
+    table = read_table(pool, read_bytes(pool))
+    chosen = replace(read_formula(law, None, columns, list(map(str, table))), signed=True)
+    with with_location(pool):
+        x, loss = _inputs(table, chosen, columns)
+    with with_location(target):
+        there, _ = _inputs(read_table(target, read_bytes(target)), chosen, columns)
+    known = {
+        str(name): pd.to_numeric(table[name], errors="coerce").to_numpy(float) for name in table
+    }
+    price = np.broadcast_to(evaluate_text(cost, {**known, **x}, "--cost"), len(loss)).astype(float)
+    wrong = np.flatnonzero(~(np.isfinite(price) & (price > 0)))
+    if len(wrong):
+        what = f"the cost of row {wrong[0] + 1} is not finite and positive"
+        raise ScalingError(what, where=pool, remedy="fix the row, or --cost")
+    trained = np.flatnonzero(np.isfinite(loss)).tolist()
+    design = PoolDesign([chosen], x, price, there, [loss])
+    predicted = sd = np.full(len(next(iter(there.values()))), np.nan)
+    if trained:
+        predicted, sd = design.fit(trained)[0].predict(there)
+    picks = design.choose(trained, np.inf if budget is None else budget, count)
+    before = float(np.mean(sd**2))
+    after = max(0.0, before - sum(pick.gain for pick in picks))
+    return PoolProposal(
+        law=chosen.name,
+        trained=len(trained),
+        candidates=len(loss) - len(trained),
+        budget=float(price.sum()) if budget is None else budget,
+        spent=sum(pick.cost for pick in picks),
+        noise=design.posteriors[0].noise if trained else None,
+        rms_sd=before**0.5 if trained else None,
+        rms_sd_after=after**0.5 if trained else None,
+        predicted=predicted.tolist(),
+        sd=sd.tolist(),
+        runs=[
+            PoolRun(
+                row=pick.row + 1,
+                inputs={name: float(values[pick.row]) for name, values in x.items()},
+                cost=pick.cost,
+                gain=pick.gain / before if trained and before > 0 else None,
+            )
+            for pick in picks
+        ],
+    )
+
+
+def _inputs(
+    table: pd.DataFrame, law: Law, columns: str | None
+) -> tuple[Mapping[str, Array], Array]:
+    """The inputs of a law, all finite, and the losses, NaN where there is none."""
+    names = [str(name) for name in table.columns]
+    given = parse_columns(columns, custom=True) if columns else {}
+    given = {
+        name: given.get(name, name) for name in (*law.inputs, "L") if name in given or name in names
+    }
+    if "L" not in given and not any(re.fullmatch("(?i)l|.*loss.*", name) for name in names):
+        table = table.assign(L=np.nan)
+        names, given = [*names, "L"], {**given, "L": "L"}
+    resolved = resolve(table, given, law.inputs)
+    if lacking := [name for name in law.inputs if name not in resolved.names]:
+        raise ScalingError(
+            f"no column {lacking[0]!r}",
+            remedy=f'name it: --columns "{lacking[0]}=..."; columns: {list_names(names)}',
+        )
+    values = {
+        name: numeric(
+            table, resolved.names[name], name, resolved.unit(name), signed=name not in LETTERS
+        )
+        for name in law.inputs
+    }
+    for name, column in values.items():
+        wrong = np.flatnonzero(~np.isfinite(column))
+        if len(wrong):
+            what = f"row {wrong[0] + 1} has no {name}"
+            raise ScalingError(what, remedy="fix it or leave it out")
+    return values, numeric(table, resolved.names["L"], "L", resolved.unit("L"), signed=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -24,18 +24,15 @@ MIN_COVERED = 0.8
 SIGNIFICANT = 0.001  # p: many things are tested
 
 
-def checks(
-    fit: FitResult, law: FittedLaw | None, published: Mapping[str, Mapping[str, float]]
-) -> list[Section]:
+def checks(fit: FitResult, law: FittedLaw | None) -> list[Section]:
     """Every check that the fit allows, those of the answer first."""
     residuals = law_plots.residuals(fit, law)
-    cloud, above = law_plots.bootstrap_cloud(fit, published), diagnostics.above(fit)
+    above = diagnostics.above(fit)
     best, flagged = diagnostics.over_frontier(fit, law), diagnostics.flagged(fit)
-    held_out = diagnostics.holdout_figure(fit), diagnostics.holdout(fit)
     rows: list[tuple[str, str, Judged, Figure | None, Table | None]] = [
-        ("holdout", "Hold-out", _holdout(fit), *held_out),
+        ("holdout", "Hold-out", _holdout(fit), None, diagnostics.holdout(fit)),
         ("residuals", "Residuals of the law", _residuals(fit, law), residuals, None),
-        ("parameters", "Parameters", _parameters(fit), cloud, diagnostics.minima(fit)),
+        ("parameters", "Parameters", _parameters(fit), None, None),
         ("approaches", "Three approaches", _approaches(fit), None, None),
         ("best-runs", "Best runs", _best_runs(best), None, best),
         ("above", "Runs above the law", _count(above, "run", "check"), None, above),

@@ -1,54 +1,42 @@
-"""What the figures of a report share: axes, how many points are drawn, the notes of points, and the
+"""What the figures of a report share: axes, how many points are drawn, and the
 answer of a fit as curves: by the combination of laws where it has one, else by its law.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from scaling.fit.result import FitResult, SourceInfo
-from scaling.formatting import format_count, format_flops
-from scaling.points.units import read_header
-from scaling.predict.comparison import ComparedSource
 from scaling.predict.law_source import FittedLaw
 from scaling.render.figure import Axis
+from scaling.units import read_header
 
 POINTS_SHOWN = 2000
 FORECAST_FACTOR = 10.0  # times the largest budget: where fits and reports answer
-WORDS: dict[str, Callable[[float], str]] = {
-    "n": lambda n: f"{format_count(n)} parameters",
-    "d": lambda d: f"{format_count(d)} tokens",
-    "c": lambda c: f"{format_flops(c)} FLOPs",
-    "loss": "loss {:.4g}".format,
-    "predicted": "predicted {:.4g}".format,
-    "error": "{:+.2%}".format,
-}
 
-
-Source = SourceInfo | ComparedSource
 COUNTED = {"with_head": "with head", "nonembedding": "without embeddings", "6nd": "6ND"}
 
 
-def n_axis(*sources: Source) -> Axis:
+def n_axis(*sources: SourceInfo) -> Axis:
     """Sizes, as these sources count them."""
     return Axis(_label("parameters N", [each.convention.params for each in sources]), True, "count")
 
 
-def c_axis(*sources: Source, of: str = "") -> Axis:
+def c_axis(*sources: SourceInfo, of: str = "") -> Axis:
     """Budgets, as these sources count them."""
     label = _label(f"training FLOPs C{of}", [each.convention.flops for each in sources])
     return Axis(label, True, "flops")
 
 
-def loss_axis(*sources: Source, name: str = "loss", log: bool = True) -> Axis:
+def loss_axis(*sources: SourceInfo, name: str = "loss", log: bool = True) -> Axis:
     """Losses in the unit that the sources say."""
     return Axis(_label(name, [loss_unit(source) for source in sources]), log)
 
 
-def loss_unit(source: Source | None) -> str:
+def loss_unit(source: SourceInfo | None) -> str:
     """The unit of a loss, where the source or the name of a column says it."""
     if source is None or source.evaluation:
         return str((source.evaluation or {}).get("unit", "")) if source else ""
@@ -77,16 +65,6 @@ def thinned(count: int, limit: int) -> np.ndarray:
 def drawn_share_note(drawn: int, count: int) -> str:
     """What a caption says of a picture that shows some of the runs."""
     return "" if drawn >= count else f" {drawn:,} of {count:,} runs are drawn."
-
-
-def notes(**columns: Iterable[float]) -> list[str]:
-    """What points say when they are pointed at: `notes(n=sizes, loss=losses)` gives "30k
-    parameters, loss 2.34" for each.
-    """
-    return [
-        ", ".join(WORDS[name](value) for name, value in zip(columns, values, strict=True))
-        for values in zip(*columns.values(), strict=True)
-    ]
 
 
 def fitted_points(fit: FitResult, *names: str) -> list[np.ndarray] | None:
@@ -118,7 +96,7 @@ def answer_curve(
     if law is None:
         return None
     if law.combination is not None:
-        return AnswerCurve(*law.combination.optima(flops, quantity, law.ci))
+        return AnswerCurve(*law.combination.optima(flops, quantity).ends(law.ci))
     method = quantity.replace("loss_star", "loss")
     value = None if law.optimum is None else getattr(law.optimum, method)(flops)
     if value is None or law.optimum_draws is None:
@@ -136,7 +114,7 @@ def fitted_loss(law: FittedLaw | None, n: np.ndarray, d: np.ndarray) -> np.ndarr
     if law is None:
         return None
     if law.combination is not None:
-        return law.combination.losses(n, d, law.ci)[0]
+        return law.combination.losses(n, d).ends(law.ci)[0]
     is_of_both = law.formula is not None and set(law.formula.inputs) <= {"N", "D"}
     if not is_of_both or not np.isfinite(list(law.values.values())).all():
         return None

@@ -96,15 +96,15 @@ def weights(fit: FitResult) -> Table | None:
     combined = load_law(fit).combination  # at the cost of its answers
     assert combined is not None
     flops = answer_budget(fit)
-    size, loss = (combined.optimum(flops, name, fit.ci) for name in ("n_star", "loss_star"))
+    size, loss = (combined.each(combined.optima(flops, q)) for q in ("n_star", "loss_star"))
     rows = []
     for candidate in sorted(combined.candidates, key=lambda c: -c.weights.get("n_star", 0.0)):
         name, weights = candidate.name, candidate.weights
         if weights.keys() & {"n_star", "loss_star"}:
             error = candidate.errors.get("loss")
             row: dict[str, Any] = {"law or approach": name, "weight of N*": weights.get("n_star")}
-            row |= {"N*": size.each.get(name), "weight of L*": weights.get("loss_star")}
-            row |= {"L*": loss.each.get(name), "loss error %": error and 100 * error}
+            row |= {"N*": size.get(name), "weight of L*": weights.get("loss_star")}
+            row |= {"L*": loss.get(name), "loss error %": error and 100 * error}
             rows.append(row)
     caption = (
         "The answer is the weighted mean; each column of weights sums to 1. The less a candidate "

@@ -1,8 +1,7 @@
-"""Figures of the fitted law: its frontier, contours, residuals and bootstrap."""
+"""Figures of the fitted law: its frontier, contours and residuals."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 
@@ -35,7 +34,6 @@ from scaling.report.parts.drawing import (
     fitted_points,
     loss_axis,
     n_axis,
-    notes,
     thinned,
 )
 from scaling.report.parts.fit_tables import APPROACHES, power_law
@@ -67,8 +65,8 @@ def frontier_size(fit: FitResult, law: FittedLaw | None) -> Figure | None:
         dots = [(m.flops, m.n_star) for m in result.minima if m.n_star and not m.unavailable]
         if dots:  # many small ones lie under the few of the isoFLOP curves
             c, n = np.array(dots, float).T
-            few, at = len(dots) < 12, notes(n=n, c=c)
-            marks = Markers(c, n, MINIMA[name], colour, size=8 if few else 3, notes=at)
+            few = len(dots) < 12
+            marks = Markers(c, n, MINIMA[name], colour, size=8 if few else 3)
             points.insert(len(points) if few else 0, marks)
     traces += [*points, *lines]
     if not traces:
@@ -101,8 +99,8 @@ def published_frontiers(fit: FitResult, law: FittedLaw) -> Figure | None:
             if entry.flops_range:
                 low, high = entry.flops_range
                 inside = (flops >= low) & (flops <= high)
-                note = f"{name}, budgets that it was fitted to"
-                traces.append(Line(flops[inside], n[inside], "", colour, "solid", 2.6, note))
+                label = f"{name}, budgets that it was fitted to"
+                traces.append(Line(flops[inside], n[inside], "", colour, "solid", 2.6, label))
     models = Markers(
         [6 * model.n_params * model.tokens for model in NAMED],
         [model.n_params for model in NAMED],
@@ -110,14 +108,13 @@ def published_frontiers(fit: FitResult, law: FittedLaw) -> Figure | None:
         "ink",
         "diamond",
         8,
-        notes=[f"{model.name}: {model.source}" for model in NAMED],
     )
     caption = (
         "Solid: the budgets that a published law was fitted to, where they are known. Each law "
         "and model counts N and C in its own convention, and was trained on its own data."
     )
     title, traces = "This frontier and published ones", [*traces, models, _edge(fit)]
-    return Figure("models", title, caption, *_axes(fit), traces, size="wide")
+    return Figure("models", title, caption, *_axes(fit), traces)
 
 
 def frontier_loss(fit: FitResult, law: FittedLaw | None) -> Figure | None:
@@ -189,15 +186,14 @@ def contours(fit: FitResult, law: FittedLaw | None) -> Figure | None:
     traces: list[Trace] = []
     for level in levels:
         for along, up in (np.exp(np.asarray(line)).T for line in generator.lines(level)):
-            note = f"loss {level:.3g}"
-            traces.append(Line(along, up, "", ramp.at(level), width=1.4, note=note))
+            name = f"loss {level:.3g}"
+            traces.append(Line(along, up, "", ramp.at(level), width=1.4, name=name))
     frontier = fit.approaches.get("parametric")
     if frontier and frontier.n_star:
         best = power_law(frontier.n_star, x)
         traces.append(Line(x, best, "efficient frontier", 1, "solid", 2.6))
     kept = thinned(len(sizes), POINTS_SHOWN)
-    at = notes(n=sizes[kept], c=budgets[kept], loss=runs_loss[kept])
-    traces.append(Markers(budgets[kept], sizes[kept], "runs", "ink", "circle", 6, notes=at))
+    traces.append(Markers(budgets[kept], sizes[kept], "runs", "ink", "circle", 6))
     caption = (
         f"Lines of equal loss by the law {law.law} alone; along the frontier the loss is the "
         "lowest for its compute. Dots are the fitted runs."
@@ -233,12 +229,11 @@ def residuals(fit: FitResult, law: FittedLaw | None) -> Figure | None:
     points, error = fitted_points(fit, "n_params", "tokens", "loss"), log_residuals(fit, law)
     if points is None or error is None:
         return None
-    n, d, loss = points
+    n, _, loss = points
     predicted, kept = loss / np.exp(error), thinned(len(loss), POINTS_SHOWN)
     ramp = ColorScale.of(n, n_axis(fit.source).label)
-    at = notes(n=n[kept], d=d[kept], error=error[kept])
     reach = max(float(np.abs(error).max()) * 1.15, 1e-6)
-    runs = Markers(predicted[kept], error[kept], "", ramp.at(n[kept]), "circle", 7, notes=at)
+    runs = Markers(predicted[kept], error[kept], "", ramp.at(n[kept]), "circle", 7)
     rms = fit.goodness and fit.goodness.rmse_percent
     spread = "" if rms is None else f", errors {rms:.3g} % root mean square"
     caption = (
@@ -249,42 +244,3 @@ def residuals(fit: FitResult, law: FittedLaw | None) -> Figure | None:
     axes = loss_axis(fit.source, name="predicted loss"), Axis("log residual", range=(-reach, reach))
     traces = (ReferenceLine(y=0.0), runs)
     return Figure("residuals", "Residuals of the law", caption, *axes, traces, ramp)
-
-
-def bootstrap_cloud(fit: FitResult, published: Mapping[str, Mapping[str, float]]) -> Figure | None:
-    """The bootstrap's (alpha, beta), the fit, and the published laws."""
-    draws = fit.bootstrap.draws if fit.bootstrap else {}
-    if not draws.get("alpha") or not draws.get("beta"):
-        return None
-    alpha, beta = (np.asarray(draws[name], float) for name in ("alpha", "beta"))
-    kept = thinned(len(alpha), POINTS_SHOWN)
-    a, b = (float(fit.params[name].value or np.nan) for name in ("alpha", "beta"))
-    laws = {name: law for name, law in published.items() if {"alpha", "beta"} <= law.keys()}
-    x_axis = _cloud_axis("α, of size", alpha, [a, *(law["alpha"] for law in laws.values())])
-    y_axis = _cloud_axis("β, of tokens", beta, [b, *(law["beta"] for law in laws.values())])
-    close: dict[tuple[float, float], list[str]] = {}  # share a label, not a place
-    for name, law in laws.items():
-        close.setdefault((round(law["alpha"], 2), round(law["beta"], 2)), []).append(name)
-    span = x_axis.range or (0.0, 1.0)
-    traces: list[Trace] = [
-        Markers(alpha[kept], beta[kept], "bootstrap refits", 0, "open", 4.5),
-        Line(span, span, "α = β (a = ½)", "muted", "dash", 1.2),
-    ]
-    for index, names in enumerate(close.values()):
-        x, y = ([laws[name][exponent] for name in names] for exponent in ("alpha", "beta"))
-        label = ", ".join(names)
-        traces.append(Markers(x, y, label, 2 + index, "diamond", 10, notes=names))
-    traces.append(Markers([a], [b], "this fit", 1, "star", 15))
-    caption = (
-        "Each ring is one refit to resampled runs. A narrow cloud means that α and β are "
-        "settled; a ridge, that one trades against the other."
-    )
-    title = "Bootstrap cloud of the exponents"
-    return Figure("bootstrap-cloud", title, caption, x_axis, y_axis, traces)
-
-
-def _cloud_axis(label: str, values: np.ndarray, others: list[float]) -> Axis:
-    ends = [*np.quantile(values, [0.005, 0.995]), *others]
-    low, high = float(min(ends)), float(max(ends))
-    margin = 0.08 * (high - low) or 0.05
-    return Axis(f"exponent {label}", range=(low - margin, high + margin))

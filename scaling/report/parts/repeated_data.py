@@ -4,8 +4,6 @@ and the law.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from scaling.fit.document import FitStatus
@@ -16,7 +14,6 @@ from scaling.render.table import Table, format_estimate, number, record_table
 
 PUBLISHED = "muennighoff2023"
 TITLE = "The value of repeated tokens"
-SHOWN = 24  # rows in a terminal
 SYMBOLS: tuple[Symbol, ...] = ("circle", "diamond", "star", "cross")
 
 
@@ -50,42 +47,16 @@ def repeats(fit: FitResult) -> Table | None:
     )
 
 
-def short(fit: FitResult) -> Table | None:
-    """The same in 80 columns: the cells whose D' is known, and no more of them than fit a
-    screen.
-    """
-    table = repeats(fit)
-    if table is None:
-        return None
-    unknown = sum(row.ratio is None for row in fit.repeats or ())
-    known = [cells for cells in table.rows if cells[-1] != "no fresh runs"]
-    table = replace(table, rows=tuple(known[:SHOWN])).without("D", "loss", "fresh D'")
-    if len(table.rows) == unknown + len(known):
-        return table
-    caption = (
-        f"{len(table.rows)} of {unknown + len(known)} cells; the document holds all, and "
-        f"{unknown} have no fresh runs of their size. {table.caption}"
-    )
-    return replace(table, caption=caption) if known else None
-
-
 def explanation(fit: FitResult) -> str:
-    """How D' is known, and what R_D the law and the table itself give."""
-    law = fit.repeats_law
+    """How D' is known, and what R_D the law has."""
     text = (
         "D' is the number of fresh tokens with the same loss, read off the fresh runs of the size. "
     )
-    if law is None:
-        return text
-    if law.R_D is None or law.R_D.value is None:
-        text += f"The law {law.law} is not fitted: {law.unavailable}. "
-    else:
-        status = "" if law.status is FitStatus.OK else f" ({law.status})"
-        value = format_estimate(law.R_D)
-        text += f"The law {law.law} fitted to all runs has R_D = {value}{status}. "
-    if law.R_D_from_runs:
-        text += f"Fitted to this table alone, R_D = {number(law.R_D_from_runs, 3)}. "
-    return f"{text}Muennighoff et al. 2023 have {number(_published(), 3)}."
+    if "R_D" in fit.params:
+        status = "" if fit.status is FitStatus.OK else f" ({fit.status})"
+        value = format_estimate(fit.params["R_D"])
+        text += f"The law {fit.law} has R_D = {value}{status}. "
+    return f"{text}Muennighoff et al. 2023 have R_D = {number(_published(), 3)}."
 
 
 def _published() -> float:
@@ -103,12 +74,10 @@ def figure(fit: FitResult) -> Figure | None:
     runs = [row for row in fit.repeats or [] if row.ratio]
     if not runs:
         return None
-    law = fit.repeats_law
     epochs = np.geomspace(1.0, max(row.epochs for row in runs) * 1.15, 60)
     traces: list[Trace] = [Line(epochs, epochs, "as good as new", "muted", "dash", 1.6)]
     for value, label, *style in (
-        (law.R_D.value if law and law.R_D else None, "law fitted to all runs", 0),
-        (law.R_D_from_runs if law else None, "fitted to these points", 1),
+        (fit.params["R_D"].value if "R_D" in fit.params else None, f"law {fit.law}", 0),
         (_published(), "Muennighoff 2023", "ink", "dot", 1.6),
     ):
         if value:
@@ -130,12 +99,7 @@ def figure(fit: FitResult) -> Figure | None:
         columns = [(row.n_params, row.epochs, row.ratio, row.lo, row.hi) for row in series]
         n, x, y, low, high = np.array(columns, float).T
         lo, hi = (low, high) if np.isfinite(low + high).all() else (None, None)
-        notes = [
-            f"{format_count(row.n_params)} parameters, {row.epochs:.3g} epochs, loss "
-            f"{row.loss:.4g}: worth {row.ratio:.3g} x U"
-            for row in series
-        ]
-        traces.append(Markers(x, y, label, ramp.at(n), symbol, 8, lo, hi, notes))
+        traces.append(Markers(x, y, label, ramp.at(n), symbol, 8, lo, hi))
     caption = (
         "Fresh tokens that would have given the same loss, for each unique token, against how "
         "often these were read. On the dashed line a repeated token is worth a new one."
@@ -143,4 +107,4 @@ def figure(fit: FitResult) -> Figure | None:
     n_beyond = sum(bool(row.extrapolated) for row in runs)
     caption += f" Rings lie beyond the fresh runs ({n_beyond})." if n_beyond else ""
     axes = Axis("epochs D/U", log=True), Axis("effective epochs D'/U", log=True)
-    return Figure("repeats", TITLE, caption, *axes, traces, ramp, "wide")
+    return Figure("repeats", TITLE, caption, *axes, traces, ramp)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from scaling.fit.document import Estimate
-from scaling.formatting import format_count, format_flops, format_percent
+from scaling.formatting import format_count, format_flops
 from scaling.predict.law_source import FittedLaw, with_draws
 from scaling.render.figure import Axis, Band, Figure, Line, Markers, ReferenceLine, Trace
 from scaling.render.table import format_estimate
@@ -74,8 +74,7 @@ def figure(penalty: SizePenalty | None) -> Figure | None:
     waste = 100 * penalty.waste
 
     def marks(label: str, symbol: Any, size: float, *at: int) -> Markers:
-        notes = [f"{SHARES[i]:.2g} N*: {format_percent(waste[i] / 100)} wasted" for i in at]
-        return Markers(SHARES[[*at]], waste[[*at]], label, 1, symbol, size, notes=notes)
+        return Markers(SHARES[[*at]], waste[[*at]], label, 1, symbol, size)
 
     traces: list[Trace] = [
         Line(SHARES, waste, "", 0),

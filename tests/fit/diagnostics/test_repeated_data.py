@@ -8,13 +8,10 @@ import pytest
 from scaling.fit.dataset import Dataset
 from scaling.fit.diagnostics.repeated_data import (
     effective_epochs,
-    estimate_repeat_constant,
     fresh_curve,
     repeat_warning,
-    repeated_data,
-    rows,
+    repeated_runs,
 )
-from scaling.fit.fit_options import FitOptions
 from scaling.points.points import Points
 
 R_D, UNIQUE, EPOCHS = 6.0, 65_536.0, (2, 4, 8, 16)
@@ -54,14 +51,13 @@ def runs(
 
 
 def test_effective_tokens_are_read_off_the_fresh_runs():
-    result = rows(Dataset(runs(uniques=(UNIQUE, 2 * UNIQUE))))
+    result = repeated_runs(Dataset(runs(uniques=(UNIQUE, 2 * UNIQUE))), 0.95)
     assert len(result) == 3 * 2 * 4
     for row in result:
         assert row.ratio == pytest.approx(float(effective_epochs(row.epochs, R_D)), rel=0.01)
         assert row.effective_tokens == pytest.approx(row.ratio * row.unique_tokens)
         assert not row.extrapolated
         assert row.lo is None, "nothing is known of seeds"
-    assert estimate_repeat_constant(result) == pytest.approx(R_D, rel=0.03)
 
 
 def test_muennighoffs_equation():
@@ -71,7 +67,7 @@ def test_muennighoffs_equation():
 
 
 def test_an_interval_comes_from_replicates_and_holds_the_truth():
-    result = rows(Dataset(runs(seeds=3, noise=0.004)))
+    result = repeated_runs(Dataset(runs(seeds=3, noise=0.004)), 0.95)
     assert {row.runs for row in result} == {3}
     inside = [row.lo <= float(effective_epochs(row.epochs, R_D)) <= row.hi for row in result]
     assert np.mean(inside) >= 10 / 12
@@ -87,7 +83,9 @@ def test_overfit_runs_are_worth_less_and_extrapolation_is_marked():
     loss[best] = loss_of(31e3, UNIQUE * 40)
     by_epochs = {
         round(row.epochs): row
-        for row in rows(Dataset(Points(loss, points.n, points.d, others=points.others)))
+        for row in repeated_runs(
+            Dataset(Points(loss, points.n, points.d, others=points.others)), 0.95
+        )
     }
     assert by_epochs[16].extrapolated
     assert by_epochs[16].ratio < 0.6
@@ -99,7 +97,7 @@ def test_overfit_runs_are_worth_less_and_extrapolation_is_marked():
 def test_a_size_without_fresh_runs_has_no_effective_tokens():
     points = runs(sizes=(15e3, 31e3))
     kept = points.take((points.n > 20e3) | (points.d > 1.01 * points.others["U"]))
-    result = {(row.n_params, row.ratio is None) for row in rows(Dataset(kept))}
+    result = {(row.n_params, row.ratio is None) for row in repeated_runs(Dataset(kept), 0.95)}
     assert result == {(15e3, True), (31e3, False)}
 
 
@@ -113,34 +111,9 @@ def test_fresh_runs_that_do_not_fall_are_pooled():
     )  # all one point: nothing falls
 
 
-def test_the_document_has_the_law_and_what_was_read():
-    repeats, law = repeated_data(
-        Dataset(runs(noise=0.001, seeds=2, uniques=(UNIQUE, 2 * UNIQUE))),
-        None,
-        FitOptions(bootstrap=20),
-    )
-    assert law.law == "data-constrained"
-    assert law.R_D_from_runs == pytest.approx(R_D, rel=0.1)
-    assert law.R_D.value == pytest.approx(R_D, rel=0.25)
-    for row in repeats:
-        assert row.predicted_ratio == pytest.approx(
-            float(effective_epochs(row.epochs, law.R_D.value))
-        )
-
-
-def test_one_size_cannot_identify_the_law_and_still_has_effective_tokens():
-    repeats, law = repeated_data(
-        Dataset(runs(sizes=(31e3,), uniques=(UNIQUE, 2 * UNIQUE))), None, FitOptions(bootstrap=0)
-    )
-    assert law.R_D is None
-    assert "N takes 1 distinct value" in law.unavailable
-    assert law.R_D_from_runs == pytest.approx(R_D, rel=0.03)
-    assert all(row.predicted_ratio is None and row.ratio for row in repeats)
-
-
 def test_without_repeats_the_document_has_no_field():
     plain = runs(epochs=())
-    assert repeated_data(Dataset(plain), None, FitOptions(bootstrap=0)) == (None, None)
+    assert repeated_runs(Dataset(plain), 0.95) == []
     assert repeat_warning(Dataset(plain), "chinchilla") == []
     (warning,) = repeat_warning(Dataset(runs()), "chinchilla")
     assert (warning.code, warning.data) == ("repeated_data", {"runs": 12})

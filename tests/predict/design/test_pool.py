@@ -9,8 +9,7 @@ import pytest
 
 from scaling.errors import ScalingError
 from scaling.fit.laws.formula import parse_formula
-from scaling.predict.design.pool import PoolDesign
-from scaling.predict.design.pool_next import next_from_pool
+from scaling.predict.design.pool import PoolDesign, next_from_pool
 from tests.command_line import scaling
 
 FORMULA = "L = E + A/N^alpha + B/D^beta"
@@ -31,7 +30,7 @@ def design() -> PoolDesign:
 def test_chosen_runs_predict_the_target_for_a_tenth_of_the_cost(design: PoolDesign) -> None:
     budget, rows = 0.1 * design.cost.sum(), []
     while picks := design.choose(rows, budget - design.cost[rows].sum(), 3):
-        rows += [row for row, _ in picks]
+        rows += [pick.row for pick in picks]
         design.fit(rows)
     assert design.cost[rows].sum() <= budget
     assert len(set(rows)) == len(rows)
@@ -42,18 +41,18 @@ def test_chosen_runs_predict_the_target_for_a_tenth_of_the_cost(design: PoolDesi
 
 
 def test_the_standard_error_of_the_target_falls_with_every_run(design: PoolDesign) -> None:
-    rows = [row for row, _ in design.choose([], np.inf, 8)]
+    rows = [row for row, *_ in design.choose([], np.inf, 8)]
     before = design.fit(rows)[0].predict(design.target)[1].mean()
-    more = [row for row, _ in design.choose(rows, np.inf, 12)]
+    more = [row for row, *_ in design.choose(rows, np.inf, 12)]
     after = design.fit(rows + more)[0].predict(design.target)[1].mean()
     assert after < 0.7 * before
 
 
 def test_a_run_next_to_the_target_is_worth_more_than_a_small_one(design: PoolDesign) -> None:
-    rows = [row for row, _ in design.choose([], np.inf, 10)]
+    rows = [row for row, *_ in design.choose([], np.inf, 10)]
     design.fit(rows)
     design.cost = np.ones_like(design.cost)  # when all cost the same
-    (row, gain), *_ = design.choose(rows, np.inf, 1)
+    (row, gain, _), *_ = design.choose(rows, np.inf, 1)
     assert design.pool["N"][row] * design.pool["D"][row] > 1e18
     assert gain > 0
 

@@ -13,7 +13,7 @@ from tests.documents import as_fit
 
 def judged(document, **changes):
     fit = as_fit(copy.deepcopy(document) | changes)
-    return {part.title: part for part in checks(fit, load_law(fit), {})}
+    return {part.title: part for part in checks(fit, load_law(fit))}
 
 
 def test_a_hold_out_is_judged_by_its_error_and_its_intervals(document):

@@ -17,7 +17,7 @@ from scaling.plan import plan
 from scaling.render.figure import Line, Markers
 from scaling.report.page import write_report
 from scaling.report.parts import fit_tables, repeated_data
-from scaling.report.terminal import fit_text
+from scaling.report.terminal import fit_parts
 from scaling.store.rows import Measurement, Provenance, rows
 from scaling.store.run_files import write_run
 from tests.documents import as_fit, dump, fit
@@ -70,7 +70,12 @@ def test_chinchilla_on_repeats_warns_and_the_other_law_fits(folder, document):
     constrained = fit([folder], FitOptions(law="data-constrained", bootstrap=50))
     assert not any(warning["code"] == "repeated_data" for warning in constrained["warnings"])
     assert constrained["params"]["R_D"]["value"] == pytest.approx(R_D, rel=0.25)
-    assert constrained["repeats_law"]["R_D"] == constrained["params"]["R_D"]
+    for row in constrained["repeats"]:
+        ratio = effective_epochs(row["epochs"], constrained["params"]["R_D"]["value"])
+        assert row["predicted_ratio"] == pytest.approx(float(ratio))
+    labels = [trace.label for trace in repeated_data.figure(as_fit(constrained)).traces]
+    assert any(label.startswith("law data-constrained, R_D = ") for label in labels)
+    assert "The law data-constrained has R_D = " in repeated_data.explanation(as_fit(constrained))
     assert constrained["repeats"][0]["ratio"] == document["repeats"][0]["ratio"]
     assert len(document["data"]["U"]) == len(document["data"]["loss"]) == 84
 
@@ -81,7 +86,6 @@ def test_document_lists_each_repeated_cell(document):
     for row in document["repeats"]:
         assert row["ratio"] == pytest.approx(float(effective_epochs(row["epochs"], R_D)), rel=0.08)
         assert row["lo"] < row["ratio"] < row["hi"]
-    assert document["repeats_law"]["R_D_from_runs"] == pytest.approx(R_D, rel=0.2)
 
 
 def test_the_picture_has_every_cell_the_identity_and_the_laws(document):
@@ -89,12 +93,10 @@ def test_the_picture_has_every_cell_the_identity_and_the_laws(document):
     lines = [trace for trace in figure.traces if isinstance(trace, Line)]
     assert [line.label.split(",")[0] for line in lines] == [
         "as good as new",
-        "law fitted to all runs",
-        "fitted to these points",
         "Muennighoff 2023",
     ]
     assert list(lines[0].x) == list(lines[0].y)
-    assert "R_D = 15.4" in lines[3].label
+    assert "R_D = 15.4" in lines[1].label
     drawn = [
         (x, y)
         for trace in figure.traces
@@ -111,20 +113,9 @@ def test_unknown_effective_tokens_are_reported(document):
         ("ratio", "lo", "hi", "effective_tokens", "extrapolated", "predicted_ratio")
     )
     second["extrapolated"] = True
-    changed["repeats_law"] = {
-        "law": "data-constrained",
-        "R_D": None,
-        "unavailable": "N takes 1 distinct value",
-        "R_D_from_runs": None,
-    }
     table = repeated_data.repeats(as_fit(changed))
     assert [row[-1] for row in table.rows[:3]] == ["no fresh runs", "beyond the fresh runs", ""]
     assert table.formatted()[0][6] == "–"
-    assert "is not fitted: N takes 1 distinct value." in table.caption
-    assert len(repeated_data.short(as_fit(changed)).rows) == 23
-    assert repeated_data.short(as_fit(changed)).caption.startswith(
-        "23 of 24 cells; the document holds all, and 1 have no fresh runs of their size."
-    )
     figure = repeated_data.figure(as_fit(changed))
     assert "Rings lie beyond the fresh runs (1)" in figure.caption
     assert (
@@ -134,7 +125,7 @@ def test_unknown_effective_tokens_are_reported(document):
 
 
 def test_a_fit_without_repeats_has_neither_picture_nor_table(document):
-    bare = as_fit({**document, "repeats": None, "repeats_law": None})
+    bare = as_fit({**document, "repeats": None})
     assert repeated_data.figure(bare) is repeated_data.repeats(bare) is None
     assert fit_tables.known_entropy(bare) is None
 
@@ -154,10 +145,9 @@ def test_the_report_has_a_section_and_the_terminal_a_table(document, tmp_path, m
         .splitlines()[0]
         .startswith("N,unique U,epochs,D,loss,fresh D',D'/U,D'/U lo")
     )
-    shown = printed(fit_text(as_fit(document)), monkeypatch)
+    shown = printed(fit_parts(as_fit(document)), monkeypatch)
     assert all(len(line) <= 80 for line in shown.splitlines())
-    assert "The value of repeated tokens" in shown
-    assert "Muennighoff et al. 2023 have 15.4" in " ".join(shown.split())
+    assert "Muennighoff et al. 2023 have R_D = 15.4" in " ".join(shown.split())
 
 
 TRUTH = {
@@ -191,6 +181,6 @@ def test_known_entropy_is_reported_with_the_distance_of_the_floor(monkeypatch, d
     assert alone.caption == "The 90 % interval of E holds the true floor."
     assert len(alone.rows) == 2
     assert "No interval" in table_of(covers=None).caption
-    shown = printed(fit_text(as_fit(document | {"known_entropy": TRUTH})), monkeypatch)
+    shown = printed(fit_parts(as_fit(document | {"known_entropy": TRUTH})), monkeypatch)
     assert "entropy of the language" in shown
     assert all(len(line) <= 80 for line in shown.splitlines())

@@ -66,7 +66,7 @@ def test_figure_and_sentence_say_the_same(path):
     np.testing.assert_allclose([*dots.x, *star.x], [0.5, 2.0, 1.0])
     assert star.y[0] == pytest.approx(0, abs=1e-9)
     half, twice = 100 * penalty.waste[[12, 36]]
-    assert dots.notes[0] == f"0.5 N*: {half:.2g} % wasted"
+    np.testing.assert_allclose(dots.y, [half, twice])
     said = wrong_size.sentence(penalty)
     assert f"half the best size wastes {half:.2g} [" in said
     assert f"twice the size {twice:.2g} [" in said

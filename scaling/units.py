@@ -6,20 +6,24 @@ a loss may be in bits, per byte or per token, or a perplexity, whose logarithm i
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import unicodedata
 from collections.abc import KeysView
 from dataclasses import dataclass, replace
 from enum import StrEnum
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from scaling.errors import ScalingError
+
+if TYPE_CHECKING:  # configuration is read without numpy
+    import numpy as np
 
 PF_DAY = 8.64e19  # FLOPs
 LN2 = math.log(2)
 MAX_VALUE = 1e30
+COUNT_FORM = 'write it as 1e13 or "10T" (suffixes K, M, B, T, P, E)'
 
 
 def word_set(text: str) -> KeysView[str]:
@@ -100,6 +104,8 @@ class Unit:
     def to_plain(self, values: np.ndarray) -> np.ndarray:
         """Values in plain units; of perplexities the logarithm."""
         if self.is_perplexity:
+            import numpy as np
+
             with np.errstate(divide="ignore", invalid="ignore"):
                 return np.asarray(np.log(values))
         return values * self.factor
@@ -173,23 +179,33 @@ def parse_cell(text: str, quantity: Quantity) -> tuple[float, Unit | None]:
     unit = parse_unit(match[2], quantity)
     if unit is None:
         raise UnknownUnit(f"{match[2][:40]!r} is not a unit of {quantity}")
-    return float(unit.to_plain(np.asarray(value))), unit
+    return float(math.log(value) if unit.is_perplexity else value * unit.factor), unit
+
+
+def positive(value: object, quantity: Quantity) -> float:
+    """A positive number up to 1e30, or the text of one, in plain units. Raises ValueError."""
+    number = math.nan
+    with contextlib.suppress(OverflowError):
+        if isinstance(value, str):
+            number, _ = parse_cell(value, quantity)
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            number = float(value)
+    if not 0 < number <= MAX_VALUE:
+        raise ValueError(f"{str(value)[:40]!r} is not a positive number up to 1e30")
+    return number
 
 
 def parse_quantity(value: object, quantity: Quantity, where: str, remedy: str) -> float:
     """The positive number of an option, in plain units. Raises ScalingError naming it."""
-    number = math.nan
     try:
-        if isinstance(value, str):
-            number, _ = parse_cell(value.strip(), quantity)
-        elif isinstance(value, (int, float)) and not isinstance(value, bool):
-            number = float(value)
-        what = f"{str(value)[:40]!r} is not a positive number up to 1e30"
-    except (ValueError, OverflowError) as error:
-        what = str(error)
-    if not 0 < number <= MAX_VALUE:
-        raise ScalingError(what, where=where, remedy=remedy)
-    return number
+        return positive(value, quantity)
+    except ValueError as error:
+        raise ScalingError(str(error), where=where, remedy=remedy) from None
+
+
+def flops_option(value: object, where: str) -> float:
+    """The FLOPs that an option was given. Raises ScalingError that names the option."""
+    return parse_quantity(value, Quantity.FLOPS, where, COUNT_FORM)
 
 
 QUALIFIERS = word_set(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scaling.errors import ScalingError
-from scaling.points.units import (
+from scaling.units import (
     PF_DAY,
     QUANTITIES,
     Quantity,
