@@ -184,7 +184,7 @@ def test_a_published_law_predicts_and_shows_itself():
     assert "besiroglu2024" in page.words
     assert "A model that can be built" in page.words
     assert answer.document["inference"]["demand_tokens"] == 2e12
-    assert "Compute-optimal training" in repr(answer)
+    assert "answer    5.76e23 FLOPs" in repr(answer)
     assert "\x1b" not in repr(answer)
 
 

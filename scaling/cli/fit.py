@@ -19,7 +19,6 @@ from scaling.cli.output import (
 from scaling.errors import ScalingError
 
 DATA, MODEL = "Data", "Law and estimator"
-COLUMN = 3.25  # inches, of a paper
 
 
 def complete_law(incomplete: str) -> list[str]:
@@ -47,7 +46,7 @@ class FitArguments:
         default="parametric",
     )
     minimum: str = choice(
-        "parabola cubic akima",
+        "parabola akima",
         "Interpolation of each isoFLOP curve.",
         MODEL,
         "interpolation",
@@ -137,7 +136,7 @@ def fit(
     from scaling.fit.pipeline import FitOptions
     from scaling.fit.pipeline import fit as run_fit
     from scaling.report.parts import candidate_laws
-    from scaling.report.terminal import fit_text
+    from scaling.report.terminal import fit_parts
 
     given = vars(arguments)
     by_name = {**given, "formula": None, "start": None} if law else given
@@ -152,10 +151,10 @@ def fit(
         fits = (run_fit(source, each) for each in options)
         judged = [candidate_laws.JudgedLaw.of(each) for each in fits]
         table, rows = candidate_laws.compared(judged), [each.to_dict() for each in judged]
-        shown = page(table, table and table.caption)
+        shown = page(table)
         if out is not None and table is not None:
             is_csv = out.suffix == ".csv"
-            write_text(out, table.to_csv() if is_csv else table.to_latex(COLUMN))
+            write_text(out, table.to_csv() if is_csv else table.to_latex())
             echo_err(f"written: {out}")
         return output.emit_table({"laws": rows}, lambda: rows, lambda: shown)
     result = run_fit(source, options[0])
@@ -175,5 +174,7 @@ def fit(
             document.get("groups")  # of coverage: one row per model
             or [{"parameter": name} | entry for name, entry in estimates.items()]
         ),
-        lambda: fit_text(result, str(out) if out else None, shlex.join(["scaling", *sys.argv[1:]])),
+        lambda: page(
+            *fit_parts(result, str(out) if out else None, shlex.join(["scaling", *sys.argv[1:]]))
+        ),
     )

@@ -158,21 +158,10 @@ def facts(title: str, document: Mapping[str, Any]) -> Table:
 
 
 def page(*parts: object) -> RenderableType:
-    """Tables (with a line where rows are left out), sentences and other parts below each other."""
-    from rich.console import Group
-    from rich.text import Text
+    """Tables, sentences and other parts below each other."""
+    from scaling.render import rich_table
 
-    from scaling.render.table import Table
-
-    shown: list[Any] = []
-    for part in parts:
-        if isinstance(part, Table):
-            shown.append(part.to_rich(ruled=False))
-            more = len(part.rows) - (part.max_rows or len(part.rows))
-            shown += [Text(f"... and {more:,} more (--json lists all)")] if more > 0 else []
-        elif part is not None:
-            shown.append(Text(sanitize(part, 20_000)) if isinstance(part, str) else part)
-    return Group(*shown)
+    return rich_table.page(*parts)
 
 
 def console(stderr: bool = False) -> Console:
