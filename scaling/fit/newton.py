@@ -163,7 +163,7 @@ def _with_fixed(problem: Problem, fixed: Mapping[str, float]) -> Problem:
     needed = {law.names[j] for j in np.flatnonzero(problem.centre[is_fixed].any(0))}
     for name in fixed:
         param = law.params[law.index(name)]
-        needed |= {param.crossing, param.scaled_by} - {""}
+        needed |= {param.scaled_by} - {""}
     loose = [name for name in law.names if name in needed and name not in fixed]
     if loose:
         raise ScalingError(

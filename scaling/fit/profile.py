@@ -125,7 +125,7 @@ def _of_a_part(fit: LawFit, ci: float) -> dict[str, ProfileInterval]:
     share, profiles = np.sqrt(PART / count), {}
     for name, each in profile(near, ci).items():
         param = fit.law.params[fit.law.index(name)]
-        to, back = (np.log, np.exp) if param.log or param.crossing else (float, float)
+        to, back = (np.log, np.exp) if param.log else (float, float)
         best, at = (to(one.values[name]) for one in (fit, near))
         lo, hi = (
             None if end is None else float(back(best + share * (to(end) - at)))
@@ -174,7 +174,7 @@ class _Profiler:
         """
         problem, raw = self.problem, self.problem.raw(self.best)
         param, centred = problem.law.params[place], np.count_nonzero(row) > 1
-        scale = "" if centred else param.crossing or param.scaled_by
+        scale = "" if centred else param.scaled_by
         exponent = problem.law.index(scale) if scale else None
         at = row @ raw if exponent is None else raw[place] / raw[exponent]
         slope = row.copy()
@@ -249,11 +249,11 @@ def _read(fit: LawFit, down: _Ray, up: _Ray) -> tuple[ProfileInterval, bool]:
     """
     param = fit.law.params[down.place]
     lo, hi = down.crossing(), up.crossing()
-    if param.log or param.crossing:
+    if param.log:
         lo, hi = (None if end is None else float(np.exp(min(end, 700.0))) for end in (lo, hi))
-    widest = WIDE["crossing" if param.crossing else "coefficient" if param.log else "value"]
+    kind = ("crossing" if param.scaled_by else "coefficient") if param.log else "value"
     closed = lo is not None and hi is not None
-    identified = lo is not None and hi is not None and lo > 0 and hi / lo < widest
+    identified = lo is not None and hi is not None and lo > 0 and hi / lo < WIDE[kind]
     best = fit.starts.minima[0].value or 0.0
     rivals = [
         float(one.params[param.name] or 0.0)

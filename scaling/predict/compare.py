@@ -105,7 +105,7 @@ def _tests(
         names += [
             param.name
             for param in law.params
-            if not (param.log or param.crossing or param.place)
+            if not (param.log or param.place)
             and (losses.compare is not False or param.name != law.floor)
         ]
     for name in names:

@@ -18,7 +18,7 @@ from scaling.formatting import flatten, format_bytes, format_count, format_flops
 from scaling.render.escape import csv_text, environment, sanitize
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    pass
 
 Kind = Literal[
     "text", "number", "count", "flops", "integer", "percent", "short", "rough", "bytes", "seconds"
@@ -91,12 +91,6 @@ class Table:
         ]
         return csv_text([spread(names), *map(spread, self.rows)])
 
-    def to_rich(self, *, ruled: bool = True) -> RenderableType:
-        """The table for a terminal, no number cut; `ruled` draws lines around the heading."""
-        from scaling.render.rich_table import to_rich
-
-        return to_rich(self, ruled=ruled)
-
     def to_html(self, *, inline_style: bool = False) -> str:
         """A `<table>` with every text escaped; `inline_style` is for pages without a style sheet of
         ours.
@@ -104,13 +98,11 @@ class Table:
         template = environment(Path(__file__).parent).get_template("table.html.j2")
         return str(template.render(table=self, inline_style=inline_style)).rstrip()
 
-    def to_latex(self, width: float | None = None) -> str:
-        """A LaTeX tabular with booktabs rules, for a table environment of your own, `width` inches
-        wide.
-        """
+    def to_latex(self) -> str:
+        """A LaTeX tabular with booktabs rules, for a table environment of your own."""
         from scaling.render.latex import to_latex
 
-        return to_latex(self, width)
+        return to_latex(self)
 
 
 def records_to_csv(records: Iterable[Mapping[str, Any]]) -> str:

@@ -119,7 +119,7 @@ def _write(report: Report, target: Path, style: Style) -> set[str]:
         write_text(path.with_suffix(".csv"), figure.to_csv())
     for table in report.tables:
         write_text(target / "tables" / f"{table.name}.csv", table.to_csv())
-        write_text(target / "tables" / f"{table.name}.tex", table.to_latex(style.width))
+        write_text(target / "tables" / f"{table.name}.tex", table.to_latex())
     write_text(target / "report.md", markdown(report))
     write_text(target / "index.html", html(report, svgs=svgs))
     return set(names)

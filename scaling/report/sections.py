@@ -174,7 +174,6 @@ def _frontier(
     tables = [
         prediction_tables.predictions(forecasts[:2]),
         prediction_tables.model(answer) if answer else None,
-        prediction_tables.price(inputs.law, flops),
         fit_tables.approaches(fit),
     ]
     notes = [summary.growth(fit, forecasts), wrong_size.sentence(penalty)]
@@ -209,14 +208,13 @@ def _background(inputs: ReportInputs, curves: Figure | None, command: str) -> li
         text = run_list.text_table(inputs.folder, float(rows["tokens"].max()))
     elif fit is not None:
         runs = run_list.points_table(fit, inputs.law)
-    figures = [curves, *training.ladders(tuned), training.noise_figure(noise)]
-    tables = [*training.optima(tuned), training.noise_table(noise)]
+    figures = [curves, training.noise_figure(noise)]
     failures = run_list.failures_table(inputs.folder) if inputs.folder else None
     listed = [text, fit_tables.exclusions(fit), failures, runs]
     origins = [fit_tables.provenance(fit) if fit else None, origin]
     commands = [fit_command(fit), command] if fit else [command]
     return [
-        section("training", "Training", figures, tables, folded=True),
+        section("training", "Training", figures, training.optima(tuned), folded=True),
         section("data", "Data", [], listed, folded=fit is not None),
         section("provenance", "Provenance", [], origins, commands=commands, folded=True),
     ]

@@ -45,7 +45,6 @@ def test_fit_of_one_approach_is_reported(document, composed):
     assert {figure.name for figure in report.figures} == {
         "isoflop-curves",
         "frontier-size",
-        "holdout",
     }
     parameters = next(table for table in report.tables if table.name == "parameters")
     assert [row[0] for row in parameters.rows] == ["a", "n_coef", "b", "d_coef"], "each once"

@@ -42,16 +42,14 @@ FAR = 300.0  # a log loss in the place of one that is not finite: no step goes t
 @dataclass(frozen=True)
 class Param:
     """A parameter by its reported name. `bounds` and `grid` (where starts are sought) are of the
-    internal coordinate in centred units: the value itself, its log where `log`, the log times the
-    exponent named `crossing`, or the value times the parameter named `scaled_by`. The log of a
-    `place` is counted from the unit of that input; bounds `of_loss` are counted from the mean log
-    loss.
+    internal coordinate in centred units: the value itself, or its log where `log`, times the
+    parameter named `scaled_by`. The log of a `place` is counted from the unit of that input; bounds
+    `of_loss` are counted from the mean log loss.
     """
 
     name: str
     bounds: tuple[float, float]
     log: bool = False
-    crossing: str = ""
     grid: tuple[float, ...] = ()
     place: str = ""
     scaled_by: str = ""
@@ -261,11 +259,9 @@ class Law:
         theta, values = np.asarray(theta, float), {}
         for i, param in enumerate(self.params):
             value = theta[..., i]
-            if scale := param.crossing or param.scaled_by:
-                value = np.asarray(value / theta[..., self.index(scale)])
-            if param.crossing or param.log:
-                value = np.exp(np.minimum(value, 700.0) if param.crossing else value)
-            values[param.name] = value
+            if param.scaled_by:
+                value = np.asarray(value / theta[..., self.index(param.scaled_by)])
+            values[param.name] = np.exp(np.minimum(value, 700.0)) if param.log else value
         return values
 
     def theta(self, values: Mapping[str, Array | float]) -> Array:
@@ -275,9 +271,8 @@ class Law:
         inner = []
         for param in self.params:
             value = np.asarray(values[param.name], float)
-            other = param.crossing or param.scaled_by
-            scale = np.asarray(values[other], float) if other else 1.0
-            inner.append(scale * (np.log(value) if param.log or param.crossing else value))
+            scale = np.asarray(values[param.scaled_by], float) if param.scaled_by else 1.0
+            inner.append(scale * (np.log(value) if param.log else value))
         return np.stack(np.broadcast_arrays(*inner), -1)
 
     def centring(self, units: Mapping[str, float]) -> Array:

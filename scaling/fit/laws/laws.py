@@ -29,7 +29,7 @@ def _coefficient(name: str) -> Param:
 
 
 def _ratio(name: str, exponent: str) -> Param:
-    return Param(name, (-30.0, 30.0), crossing=exponent, of_loss=True)
+    return Param(name, (-30.0, 30.0), log=True, scaled_by=exponent, of_loss=True)
 
 
 def _parsed(**quantities: str) -> dict[str, ast.expr]:

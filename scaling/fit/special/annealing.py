@@ -10,9 +10,9 @@ a grid, and the whole is then polished.
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from itertools import product
 
 import numpy as np
@@ -142,29 +142,17 @@ def fit_annealing(
 def _check(curves: Sequence[Curve]) -> None:
     if len(curves) < MIN_CURVES:
         raise ScalingError(
-            (
-                f"{len(curves)} curve{'s' * (len(curves) != 1)} to fit: at least {MIN_CURVES} "
-                "are needed"
-            ),
+            f"at least {MIN_CURVES} curves are needed to fit, not {len(curves)}",
             remedy="give one file a run, or a folder of them; leave fewer out with --holdout",
         )
     for curve in curves:
-        if len(curve.step) < len(NAMES) or not (np.diff(curve.step) > 0).all():
+        is_rising = len(curve.step) >= len(NAMES) and (np.diff(curve.step) > 0).all()
+        if not (is_rising and (curve.loss > 0).all() and (curve.lr >= 0).all()):
             raise ScalingError(
-                "a curve needs at least 7 evaluations at rising steps",
+                "a curve needs at least 7 evaluations at rising steps, with losses above 0 and "
+                "learning rates of at least 0",
                 where=curve.name,
-                remedy="sort it by step",
-            )
-        if not (
-            np.isfinite(curve.loss).all()
-            and (curve.loss > 0).all()
-            and np.isfinite(curve.lr).all()
-            and (curve.lr >= 0).all()
-        ):
-            raise ScalingError(
-                "a loss is not finite and positive, or a learning rate is negative",
-                where=curve.name,
-                remedy="fix the rows",
+                remedy="fix the rows, or sort them by step",
             )
     if not any((np.diff(curve.lr) < 0).any() for curve in curves):
         raise ScalingError(
@@ -205,25 +193,23 @@ def goodness(curves: Sequence[Curve], values: Mapping[str, float]) -> CurveError
 
 
 def left_out(curves: Sequence[Curve], holdout: str | int | None) -> set[str]:
-    """The names of the curves that are held out. Raises ScalingError for a name that
-    matches none.
+    """The names of the curves that are held out: none, the K longest, or those that match patterns.
+    Raises ScalingError for a pattern that matches none.
     """
     text = "1" if holdout is None else str(holdout).strip()
     if text.lower() == "none":
         return set()
     if text.isdigit():
         longest = sorted(curves, key=lambda curve: -float(curve.step[-1]))
-        return (
-            {curve.name for curve in longest[: int(text)]} if len(curves) > int(text) + 1 else set()
-        )
-    names: set[str] = set()
-    for pattern in (part.strip() for part in text.split(",")):
-        matched = {curve.name for curve in curves if fnmatch(curve.name, pattern)}
-        if not matched:
+        enough = len(curves) > int(text) + 1
+        return {curve.name for curve in longest[: int(text)] if enough}
+    names, matched = [curve.name for curve in curves], set[str]()
+    for pattern in map(str.strip, text.split(",")):
+        if not (new := fnmatch.filter(names, pattern)):
             raise ScalingError(
                 f"no curve is named {pattern!r}",
                 where="--holdout",
-                remedy=f"curves: {', '.join(c.name for c in curves)[:200]}",
+                remedy=f"curves: {', '.join(names)[:200]}",
             )
-        names |= matched
-    return names
+        matched |= set(new)
+    return matched

@@ -8,7 +8,7 @@ the best of many runs) is then averaged over. Cells are resampled whole.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from scaling.errors import ScalingError
 from scaling.fit.document import Estimate
 from scaling.fit.fit_options import FitOptions
 from scaling.fit.result import Excluded, Objective
-from scaling.points.points import Points, Source
+from scaling.points.points import Source
 from scaling.points.repeated_rows import group_within_1_percent
 from scaling.warning import ResultWarning, WarningCode, warn
 
@@ -36,142 +36,117 @@ def fit_hyper(source: Source, options: FitOptions) -> dict[str, Any]:
     no minimum.
     """
     points = source.points
-    if points.n is None or points.d is None:
-        raise ScalingError("the table has no N and D", remedy='name them: --columns "N=...,D=..."')
-    if not set(LETTERS) & set(points.others):
+    letters = [letter for letter in LETTERS if letter in points.others]
+    if points.n is None or points.d is None or not letters:
+        missing = "column of learning rates or batches" if not letters else "N and D"
         raise ScalingError(
-            "the table has no column of learning rates or batches",
+            f"the table has no {missing}",
             remedy='name them: --columns "lr=...,B=...,N=...,D=...,L=loss"',
         )
-    counts = {"n_params": points.n, "tokens": points.d}
-    keys = pd.DataFrame({name: group_within_1_percent(each) for name, each in counts.items()})
-    cell = np.asarray(keys.groupby(list(counts), sort=False).ngroup())
-    best = pd.Series(points.loss).groupby(cell).transform("min").to_numpy()
-    varied = [
-        letter
-        for letter in LETTERS
-        if letter in points.others
-        and pd.Series(points.others[letter]).groupby(cell).nunique().max() > 2
-    ]
+    columns = {"N": points.n, "D": points.d, **{name: points.others[name] for name in letters}}
+    runs = pd.DataFrame({**columns, "loss": points.loss})
+    by_cell = runs.groupby([group_within_1_percent(points.n), group_within_1_percent(points.d)])
+    runs["cell"] = by_cell.ngroup()
+    runs["above_best"] = runs["loss"] / by_cell["loss"].transform("min")
+    varied = [letter for letter in letters if by_cell[letter].nunique().max() > 2]
     if not varied:
         raise ScalingError(
             "no cell of one N and D holds three learning rates or batches",
             remedy="give the runs of a grid: several lr or B at each N and D",
         )
-    near = pd.Series(points.loss <= best * (1 + NEAR_BEST))
-    rows = np.flatnonzero(near & (near.groupby(cell).transform("sum") >= MIN_ROWS))
-    kept, label = np.unique(cell[rows], return_inverse=True)
-    if len(kept) < MIN_CELLS:
+    near = runs[runs["above_best"] <= 1 + NEAR_BEST]
+    near = near[near.groupby("cell")["loss"].transform("size") >= MIN_ROWS]
+    if (n_cells := near["cell"].nunique()) < MIN_CELLS:
         raise ScalingError(
-            f"{len(kept)} cells of one N and D hold {MIN_ROWS} runs within "
+            f"{n_cells} cells of one N and D hold {MIN_ROWS} runs within "
             f"{100 * NEAR_BEST:g} % of their best",
             remedy=f"{MIN_CELLS} are needed: train finer grids near the best settings",
         )
-    logs = {letter: np.log(points.others[letter][rows]) for letter in varied}
-    sizes = {
-        name: np.log(values[rows])
-        for name, values in zip("ND", counts.values(), strict=True)
-        if len(np.unique(group_within_1_percent(values[rows]))) > 1
-    }
-    target = np.log(points.loss[rows] / best[rows])
-    params, rmse = _minima(logs, sizes, target, label, options)
-    warnings = [*source.warnings, *_at_ends(points, cell, kept, varied)]
+    sizes = [
+        name for name in "ND" if len(np.unique(group_within_1_percent(near[name].to_numpy()))) > 1
+    ]
+    draws, rmse = _minima(near, varied, sizes, options)
+    params = {}
+    for letter, draws_of_letter in zip(varied, draws, strict=True):
+        log_coef, *powers = (
+            Estimate.of(float(each[0]), each[1:], options.ci) for each in draws_of_letter
+        )
+        ends = (log_coef.value, log_coef.lo, log_coef.hi)
+        value, lo, hi = (None if end is None else float(np.exp(end)) for end in ends)
+        name = LETTERS[letter]
+        params[f"{name}_coef"] = Estimate(value=value, se=None, lo=lo, hi=hi)
+        params |= {f"{name}_{size}": power for size, power in zip(sizes, powers, strict=True)}
+    warnings = [*source.warnings, *_at_ends(runs[runs["cell"].isin(near["cell"])], varied)]
     if len(sizes) < 2:
         message = f"{' and '.join({'N', 'D'} - set(sizes))} takes one value: no power of it"
         warnings.append(warn(WarningCode.NOT_IDENTIFIED, message))
     name = "least squares of log loss about a moving minimum"
     reason = f"more than {100 * NEAR_BEST:g} % above the best of their N and D"
-    excluded = [*points.excluded, (reason, len(points) - len(rows))]
+    excluded = [*points.excluded, (reason, len(runs) - len(near))]
+    spans = {"n_params": points.n, "tokens": points.d}
     return {
         "objective": Objective(name=name, delta=None, value=rmse),
         "params": params,
-        "n_points": len(rows),
+        "n_points": len(near),
         "excluded": [Excluded(reason=why, count=count) for why, count in excluded if count],
         "warnings": tuple(warnings),
-        "range": {name: (each.min(), each.max()) for name, each in counts.items()},
+        "range": {name: (each.min(), each.max()) for name, each in spans.items()},
     }
 
 
 def _minima(
-    logs: dict[str, Array],
-    sizes: dict[str, Array],
-    target: Array,
-    label: Array,
-    options: FitOptions,
-) -> tuple[dict[str, Estimate], float]:
-    """The moving minimum of one parabola, each cell with a level of its own: the coefficient and
-    the powers of each letter, with intervals of cells resampled; and the root mean square that the
-    parabola leaves.
+    near: pd.DataFrame, varied: Sequence[str], sizes: Sequence[str], options: FitOptions
+) -> tuple[Array, float]:
+    """The moving minimum of one parabola, each cell with a level of its own: the log coefficient
+    and the powers of each letter (K, 1 + sizes, 1 + R), as fitted and with cells resampled; and the
+    root mean square that the parabola leaves.
     """
-    means = {name: values.mean() for name, values in (logs | sizes).items()}
-    x = [values - means[name] for name, values in logs.items()]
-    z = [np.ones(len(target)), *(values - means[name] for name, values in sizes.items())]
-    count, n_cells = len(x), int(label.max()) + 1
-    pairs = [(i, j) for i in range(count) for j in range(i, count)]
-    squares = [x[i] * x[j] for i, j in pairs]
-    features = pd.DataFrame([*squares, *(each * by for each in x for by in z), target]).T
+    x = np.log(near[varied].to_numpy())
+    z = np.column_stack([np.ones(len(near)), np.log(near[sizes].to_numpy())])
+    products = [(x[:, :, None] * each[:, None]).reshape(len(near), -1) for each in (x, z)]
+    label, cells = pd.factorize(near["cell"])
+    features = pd.DataFrame(np.column_stack([*products, np.log(near["above_best"])]))
     columns = (features - features.groupby(label).transform("mean")).to_numpy()
+    count, n_cells = len(varied), len(cells)
 
-    def solve(weight: Array) -> tuple[Array, Array | None]:
-        """The coefficients of the parabola, and the minimum (letters, 1 + sizes) of one that has
-        one.
-        """
-        weighted = columns * np.sqrt(weight[label, None])
-        solution, *_ = np.linalg.lstsq(weighted[:, :-1], weighted[:, -1], rcond=None)
-        curvature = np.zeros((count, count))
-        for (i, j), square in zip(pairs, solution, strict=False):
-            curvature[i, j] += square
-            curvature[j, i] += square
-        slopes = solution[len(pairs) :].reshape(count, len(z))
+    def minimum(weight: Array) -> tuple[Array | None, float, int]:
+        """The minimum (K, 1 + sizes) where there is one, the squares left, and the rank."""
+        scaled = columns * np.sqrt(weight[label, None])
+        solution, _, rank, _ = np.linalg.lstsq(scaled[:, :-1], scaled[:, -1], rcond=None)
+        left = scaled[:, -1] - scaled[:, :-1] @ solution
+        curvature = 2 * solution[: count**2].reshape(count, count)
+        slopes = solution[count**2 :].reshape(count, -1)
         is_convex = bool((np.linalg.eigvalsh(curvature) > 0).all())
-        return solution, -np.linalg.solve(curvature, slopes) if is_convex else None
+        return -np.linalg.solve(curvature, slopes) if is_convex else None, left @ left, rank
 
-    solution, minimum = solve(np.ones(n_cells))
-    if minimum is None:
+    fitted, squares, rank = minimum(np.ones(n_cells))
+    if fitted is None:
         raise ScalingError(
-            f"the loss has no minimum in {' and '.join(LETTERS[each] for each in logs)} near the "
+            f"the loss has no minimum in {' and '.join(LETTERS[each] for each in varied)} near the "
             "best runs",
             remedy="widen the grid, so that both ends are worse than the middle",
         )
     weights = np.random.default_rng(options.seed).multinomial(
         n_cells, np.full(n_cells, 1 / n_cells), size=options.bootstrap
     )
-    refits = [refit for weight in weights if (refit := solve(weight)[1]) is not None]
-    draws = np.array([minimum, *refits])
-    draws[:, :, 0] += [means[name] for name in logs]
-    draws[:, :, 0] -= draws[:, :, 1:] @ np.array([means[name] for name in sizes])
-    params = {}
-    for index, letter in enumerate(logs):
-        values, name = draws[:, index].T, LETTERS[letter]
-        log_coef = Estimate.of(float(values[0, 0]), values[0, 1:], options.ci)
-        ends = (log_coef.value, log_coef.lo, log_coef.hi)
-        value, lo, hi = (None if end is None else float(np.exp(end)) for end in ends)
-        params[f"{name}_coef"] = Estimate(value=value, se=None, lo=lo, hi=hi)
-        for size, power in zip(sizes, values[1:], strict=True):
-            params[f"{name}_{size}"] = Estimate.of(float(power[0]), power[1:], options.ci)
-    left = columns[:, -1] - columns[:, :-1] @ solution
-    freedom = max(1, len(target) - n_cells - len(solution))
-    return params, float(np.sqrt(left @ left / freedom))
+    refits = [refit for weight in weights if (refit := minimum(weight)[0]) is not None]
+    rmse = np.sqrt(squares / max(1, len(near) - n_cells - rank))
+    return np.stack([fitted, *refits], -1), float(rmse)
 
 
-def _at_ends(points: Points, cell: Array, kept: Array, varied: list[str]) -> list[ResultWarning]:
+def _at_ends(runs: pd.DataFrame, varied: Sequence[str]) -> list[ResultWarning]:
     """A warning for each hyper-parameter whose best value lies at the end of most cells' grids."""
-    frame = pd.DataFrame({"cell": cell, "loss": points.loss})
-    best = frame.loc[frame["cell"].isin(kept)].groupby("cell")["loss"].idxmin()
-    warnings = []
+    by_cell, warnings = runs.groupby("cell"), []
+    best = runs.loc[by_cell["loss"].idxmin()].set_index("cell")
     for letter in varied:
-        values = pd.Series(points.others[letter])
-        ends = values.groupby(cell).agg(["min", "max"]).loc[best.index]
-        chosen = values.loc[best].to_numpy()
-        at_end = int(((chosen == ends["min"]) | (chosen == ends["max"])).sum())
+        ends, name = by_cell[letter].agg(["min", "max"]), LETTERS[letter]
+        at_end = int((ends.eq(best[letter], axis=0)).any(axis=1).sum())
         if 4 * at_end > len(best):
             message = (
-                f"the best {LETTERS[letter]} lies at the end of its grid in {at_end} of "
-                f"{len(best)} cells: widen the grid"
+                f"the best {name} lies at the end of its grid in {at_end} of {len(best)} cells: "
+                "widen the grid"
             )
-            warnings.append(
-                warn(WarningCode.GRID_EDGE, message, field=LETTERS[letter], at_edge=at_end)
-            )
+            warnings.append(warn(WarningCode.GRID_EDGE, message, field=name, at_edge=at_end))
     return warnings
 
 

@@ -38,17 +38,9 @@ from scaling.points.row_filter import select
 from scaling.points.source import SourceOptions, read_rows, read_source
 from scaling.warning import WarningCode, warn
 
-Rows = list[tuple[Path, pd.DataFrame]]
-NOT_HERE = (
-    "columns",
-    "drop_highest",
-    "approach",
-    "minimum",
-    "objective",
-    "fix",
-    "resample",
-    "cluster",
-)
+COUNTS = (("n", "samples", "num_samples"), ("c", "correct", "num_correct"))
+CURVES = (("step", "steps"), ("lr", "learning_rate"), ("loss", "val_loss", "train_loss"))
+USED = {"law", "where", "holdout", "delta", "bootstrap", "ci", "seed"}  # options of all these laws
 
 
 @dataclass(frozen=True)
@@ -64,8 +56,7 @@ class Special:
 
 def _check_options(options: FitOptions, used: str = "") -> None:
     """Raise ScalingError for an option that the law would ignore."""
-    changed = options.changed()
-    unused = [name.replace("_", "-") for name in NOT_HERE if name in changed and name != used]
+    unused = [name.replace("_", "-") for name in options.changed() if name not in {*USED, used}]
     if unused:
         raise ScalingError(
             f"--{', --'.join(unused)} means nothing to the law {options.law}",
@@ -73,48 +64,45 @@ def _check_options(options: FitOptions, used: str = "") -> None:
         )
 
 
-def _tables(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> tuple[Rows, str]:
-    """The tables of all sources after `--where`, and the digest of their bytes.
+def _read(
+    paths: Sequence[Path | pd.DataFrame],
+    options: FitOptions,
+    columns: Sequence[Sequence[str]],
+    label: Sequence[str],
+) -> tuple[list[tuple[Path, np.ndarray, np.ndarray]], str]:
+    """Of each table, after `--where`: its path, the columns (K, n) that go by one of some names
+    each, and the label of each row (n,), or else the file's name. And the digest of all bytes.
 
     Raises ScalingError, also for options that such a table cannot follow.
     """
     _check_options(options)
-    ours, rows, digest = read_rows(paths)
-    rows += [(IN_MEMORY, table) for table in ours]
-    if options.where:
-        rows = [
-            (file, table[select(options.where, {str(name): table[name] for name in table})])
-            for file, table in rows
-        ]
-    rows = [(file, table) for file, table in rows if len(table)]
-    if not rows:
+    ours, foreign, digest = read_rows(paths)
+    tables = []
+    for path, table in [*foreign, *((IN_MEMORY, rows) for rows in ours)]:
+        if options.where:
+            table = table[select(options.where, {str(name): table[name] for name in table})]
+        if not len(table):
+            continue
+        values = []
+        for names in columns:
+            column = column_named(table, names)
+            if column is None:
+                raise ScalingError(
+                    f"no column {names[0]!r}",
+                    where=path,
+                    remedy=f"rename one; columns: {list_names(list(map(str, table.columns)))}",
+                )
+            values.append(numeric(table, column, allow_zero=names[0] != "loss"))
+        named = column_named(table, label)
+        labels = [path.stem] * len(table) if named is None else table[named].astype(str)
+        tables.append((path, np.array(values), np.array(labels, str)))
+    if not tables:
         raise ScalingError(
             "no table, or no row left",
             where=source_label(paths),
             remedy="name tables, or loosen --where",
         )
-    return rows, digest
-
-
-def _column(path: Path, table: pd.DataFrame, names: Sequence[str]) -> str:
-    """The first of the names that the table has. Raises ScalingError that lists its columns."""
-    column = column_named(table, names)
-    if column is None:
-        raise ScalingError(
-            f"no column {names[0]!r}",
-            where=path,
-            remedy=f"rename one; columns: {list_names(list(map(str, table.columns)))}",
-        )
-    return column
-
-
-def _rows_by_label(path: Path, table: pd.DataFrame, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """The rows of each label in the first column so named, or of the whole file."""
-    column = column_named(table, names)
-    if column is None:
-        return {path.stem: np.arange(len(table))}
-    labels = table[column].astype(str).to_numpy(str)
-    return {str(label): np.flatnonzero(labels == label) for label in dict.fromkeys(labels)}
+    return tables, digest
 
 
 def _document(
@@ -158,12 +146,24 @@ def coverage(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitRe
     """-log pass@k = a k^-b of each model in tables of counts: columns n (samples) and c (right),
     and model where there are several.
     """
-    tables, digest = _tables(paths, options)
-    groups = [
-        fit_coverage(*counts, options.bootstrap, options.seed, options.ci)
-        for path, table in tables
-        for counts in _counts(path, table)
-    ]
+    tables, digest = _read(paths, options, COUNTS, ["model"])
+    groups = []
+    for path, (n, c), models in tables:
+        if not (np.isfinite(n + c) & (n + c == np.round(n) + np.round(c))).all():
+            raise ScalingError(
+                "a column of counts holds what is not a count",
+                where=path,
+                remedy="give whole numbers of at least 0 in n and c",
+            )
+        for row in np.flatnonzero((c > n) | (n < 1)):
+            what = f"row {row + 1} has {c[row]:g} right of {n[row]:g} samples"
+            raise ScalingError(what, where=path, remedy="fix the row")
+        for model in dict.fromkeys(models):
+            drawn, right = (each[models == model].astype(int) for each in (n, c))
+            fit = fit_coverage(
+                str(model), drawn, right, options.bootstrap, options.seed, options.ci
+            )
+            groups.append(fit)
     params: dict[str, Estimate] = {}
     for group in groups:
         tail = f"[{group.model}]" if len(groups) > 1 else ""
@@ -181,29 +181,6 @@ def coverage(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitRe
     )
 
 
-def _counts(path: Path, table: pd.DataFrame) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """Each model with the samples n and the right ones c of its problems. Raises ScalingError where
-    more are right than were drawn.
-    """
-    columns = []
-    for names in (("n", "samples", "num_samples"), ("c", "correct", "num_correct")):
-        column = _column(path, table, names)
-        values = pd.to_numeric(table[column], errors="coerce").to_numpy(float)
-        if not (np.isfinite(values) & (values >= 0) & (values == np.round(values))).all():
-            raise ScalingError(
-                f"column {column!r} holds what is not a count",
-                where=path,
-                remedy="give whole numbers of at least 0",
-            )
-        columns.append(values.astype(int))
-    n, c = columns
-    for row in np.flatnonzero((c > n) | (n < 1)):
-        what = f"row {row + 1} has {c[row]} right of {n[row]} samples"
-        raise ScalingError(what, where=path, remedy="fix the row")
-    groups = _rows_by_label(path, table, ["model"])
-    return [(model, n[rows], c[rows]) for model, rows in groups.items()]
-
-
 def annealing(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitResult:
     """The multi-power law of learning-rate schedules, one curve a file (or a `run` column): columns
     step, lr, loss.
@@ -211,8 +188,14 @@ def annealing(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitR
     `--holdout` leaves out the K longest curves (1 by default), or those whose names match
     (`constant_72000,wsd_*`).
     """
-    tables, digest = _tables(paths, options)
-    curves = [curve for path, table in tables for curve in _curves(path, table)]
+    tables, digest = _read(paths, options, CURVES, ["run", "run_id", "curve"])
+    curves = []
+    for _, columns, names in tables:
+        measured = np.isfinite(columns).all(0)
+        curves += [
+            Curve(str(name), *columns[:, measured & (names == name)])
+            for name in dict.fromkeys(names[measured])
+        ]
     out, delta = left_out(curves, options.holdout), options.delta or DELTA
     train = [curve for curve in curves if curve.name not in out]
     test = [curve for curve in curves if curve.name in out]
@@ -236,20 +219,6 @@ def annealing(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitR
         test=goodness(test, values) if test else None,
         identification=Identification(profile={}, starts=starts),
     )
-
-
-def _curves(path: Path, table: pd.DataFrame) -> list[Curve]:
-    aliases = (("step", "steps"), ("lr", "learning_rate"), ("loss", "val_loss", "train_loss"))
-    columns = np.array(
-        [
-            numeric(table, _column(path, table, names), allow_zero=names[0] != "loss")
-            for names in aliases
-        ]
-    )
-    measured = np.isfinite(columns).all(0)
-    columns, table = columns[:, measured], table[measured]
-    groups = _rows_by_label(path, table, ["run", "run_id", "curve"])
-    return [Curve(name, *columns[:, rows]) for name, rows in groups.items()]
 
 
 def hyper_parameters(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitResult:
