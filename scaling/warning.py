@@ -19,7 +19,6 @@ class WarningCode(StrEnum):
     SKIPPED_FILES = "skipped_files"
     # the tables and folders that were read
     CORRUPT_FILE = "corrupt_file"
-    CORRUPT_LEASE = "corrupt_lease"
     CORRUPT_LEDGER = "corrupt_ledger"
     FEW_PREFIXES = "few_prefixes"
     FLOPS_DISAGREE = "flops_disagree"

@@ -45,7 +45,7 @@ class FitArguments:
         default="parametric",
     )
     minimum: str = choice(
-        "parabola cubic akima",
+        "parabola akima",
         "Interpolation of each isoFLOP curve.",
         MODEL,
         "interpolation",

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from scaling.fit.document import Estimate
-from scaling.fit.result import Approach, FitResult, Power
+from scaling.fit.result import Approach, FitResult, FrontierResult
 from scaling.formatting import format_flops
 from scaling.render.table import (
     Column,
@@ -195,9 +195,11 @@ def accuracy(fit: FitResult) -> Table | None:
     return estimated("accuracy", title, stage.params, caption)
 
 
-def power_law(power: Power | None, flops: Any) -> Any:
-    """coef C^exponent at one or more budgets; None where it is unavailable."""
-    return None if power is None else power.coef * flops**power.exponent
+def size_at(result: FrontierResult | None, flops: Any) -> Any:
+    """N*(C) by one approach; None where it has none."""
+    powers = result.powers if result and result.powers else {}
+    coef, exponent = powers.get("n_coef"), powers.get("a")
+    return None if coef is None or exponent is None else coef * flops**exponent
 
 
 def approaches(fit: FitResult) -> Table | None:
@@ -207,7 +209,7 @@ def approaches(fit: FitResult) -> Table | None:
         result = fit.approaches.get(name)
         if result is None:
             continue
-        size = power_law(result.n_star, top)
+        size = size_at(result, top)
         exponents = {"a (N* ~ C^a)": result.a, "b (D* ~ C^b)": result.b}
         rows.append({"approach": title, **exponents, "N* at top budget": size})
         notes += [f"{name}: {result.unavailable}."] if result.unavailable else []
