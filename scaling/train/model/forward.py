@@ -51,10 +51,8 @@ def make_backbone(key: ProgramKey) -> Callable[[Any, Array], tuple[Array, Array,
             return constrain_activation(x_NM, BATCH), balance
 
         is_scanned = execution.layers == "scan"
-        if execution.remat != "none":
-            policy: Any = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
-            if execution.remat == "block":
-                policy = keeps_attention if context.fused else None
+        if execution.remat == "block":
+            policy: Any = keeps_attention if context.fused else None
             block = jax.checkpoint(block, prevent_cse=not is_scanned, policy=policy)
         x_NM, blocks = constrain_activation(x_NM, BATCH), params["blocks"]
         if is_scanned:
