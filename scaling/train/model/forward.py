@@ -91,15 +91,10 @@ def merge(
     cfg: ModelConfig, seq_len: int, compute: Compute, params: dict[str, Any]
 ) -> tuple[Transformer, Callable[[Any], Block]]:
     """The model without its blocks, and the function from the parameters of one block to it."""
-    outer, block = _graphdefs(cfg, seq_len, compute)
+    outer = nnx.graphdef(Transformer(cfg, seq_len, compute, with_blocks=False))
+    block = nnx.graphdef(Block(cfg, compute))
     rest = {name: value for name, value in params.items() if name != "blocks"}
     return nnx.merge(outer, rest), functools.partial(nnx.merge, block)
-
-
-@functools.lru_cache(maxsize=256)
-def _graphdefs(cfg: ModelConfig, seq_len: int, compute: Compute) -> tuple[Any, Any]:
-    outer = Transformer(cfg, seq_len, compute, with_blocks=False)
-    return nnx.graphdef(outer), nnx.graphdef(Block(cfg, compute))
 
 
 def stack(params: dict[str, Any]) -> dict[str, Any]:
