@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from scaling.fit.document import Estimate
-from scaling.fit.result import Approach, FitResult, Power
+from scaling.fit.result import Approach, FitResult, FrontierResult
 from scaling.formatting import format_flops
 from scaling.render.table import (
     Column,
@@ -195,9 +195,11 @@ def accuracy(fit: FitResult) -> Table | None:
     return estimated("accuracy", title, stage.params, caption)
 
 
-def power_law(power: Power | None, flops: Any) -> Any:
-    """coef C^exponent at one or more budgets; None where it is unavailable."""
-    return None if power is None else power.coef * flops**power.exponent
+def power_law(result: FrontierResult | None, coef_name: str, exponent_name: str, flops: Any) -> Any:
+    """N*(C) or D*(C) by one approach; None where it has none."""
+    powers = result.powers if result and result.powers else {}
+    coef, exponent = powers.get(coef_name), powers.get(exponent_name)
+    return None if coef is None or exponent is None else coef * flops**exponent
 
 
 def approaches(fit: FitResult, short: bool = False) -> Table | None:
@@ -220,8 +222,8 @@ def approaches(fit: FitResult, short: bool = False) -> Table | None:
             used = None if result.n_points is None else f"{result.n_points} of {fit.n_points}"
             row["runs"] = used
         else:
-            row["N* at top budget"] = power_law(result.n_star, top)
-            row["D* at top budget"] = power_law(result.d_star, top)
+            row["N* at top budget"] = power_law(result, "n_coef", "a", top)
+            row["D* at top budget"] = power_law(result, "d_coef", "b", top)
             if any(each.unavailable for each in fit.approaches.values()):
                 row["note"] = f"unavailable: {result.unavailable}" if result.unavailable else ""
             notes += [f"{name}: {warning.message}." for warning in result.warnings]
