@@ -84,4 +84,7 @@ def reconcile_parts(result: Reconciliation) -> list[Part]:
     """The result of `scaling reconcile`: exponents under each counting, and both studies on one
     law.
     """
-    return [*fit_tables.reconciled(result), *result.messages]
+    missing = [
+        f"{each.label}: {each.unavailable}." for each in result.countings if each.unavailable
+    ]
+    return [*fit_tables.reconciled(result), *missing]

@@ -155,22 +155,15 @@ def field_table(field: FieldResult, cost: str = "") -> Table:
 
 
 def rule(field: FieldResult) -> str:
-    """The rule that the optima of a field came to, and how they move with the tokens."""
-    fitted, horizon = field.rule, field.horizon_power
+    """The rule that the optima of a field came to."""
+    fitted = field.rule
     if fitted.n_range is None:
-        text = (
+        return (
             f"rule: {fitted.ratio:.3g} times the recipe's, from one size: how it moves with "
             "N is not measured."
         )
-    else:
-        low, high = map(format_count, fitted.n_range)
-        text = f"rule: {field.field} = {fitted.formula}, N from {low} to {high}."
-    if horizon is None:
-        return text
-    return (
-        f"{text} From the short runs' horizon to the whole the optimum moves as "
-        f"D^({horizon.value:.2f} ± {horizon.se:.2f}); the rule does not."
-    )
+    low, high = map(format_count, fitted.n_range)
+    return f"rule: {field.field} = {fitted.formula}, N from {low} to {high}."
 
 
 def cost(result: TuningResult) -> str:

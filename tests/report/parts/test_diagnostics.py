@@ -71,7 +71,6 @@ SIZE = {
         VALUE | {"index": 1, "value": 0.02, "short_run_loss": None, "loss": None},
     ],
     "excluded": [],
-    "horizon_power": None,
 }
 TUNING = TuningResult.model_validate(
     {
@@ -105,7 +104,6 @@ TUNING = TuningResult.model_validate(
                     "n_power_se": 0.05,
                     "n_range": [1e4, 1e5],
                 },
-                "horizon_power": None,
             }
         ],
     }
