@@ -203,11 +203,11 @@ def combination_answers(
         return Answer(logs[0, 0], logs[:, 1:])
 
     n, d = np.asarray(test.n), np.asarray(test.d)
-    result: dict[Quantity, Answer] = {"loss": answer(lambda ci: combination.losses(n, d, ci))}
+    result: dict[Quantity, Answer] = {"loss": answer(lambda ci: combination.losses(n, d).ends(ci))}
     if minima:
         flops = np.array([one.flops for one in minima])
-        result["n_star"] = answer(lambda ci: combination.optima(flops, "n_star", ci))
-        result["loss_star"] = answer(lambda ci: combination.optima(flops, "loss_star", ci))
+        result["n_star"] = answer(lambda ci: combination.optima(flops, "n_star").ends(ci))
+        result["loss_star"] = answer(lambda ci: combination.optima(flops, "loss_star").ends(ci))
     return result
 
 

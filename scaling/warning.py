@@ -19,7 +19,6 @@ class WarningCode(StrEnum):
     SKIPPED_FILES = "skipped_files"
     # the tables and folders that were read
     CORRUPT_FILE = "corrupt_file"
-    CORRUPT_LEASE = "corrupt_lease"
     CORRUPT_LEDGER = "corrupt_ledger"
     FEW_PREFIXES = "few_prefixes"
     FLOPS_DISAGREE = "flops_disagree"
@@ -86,7 +85,6 @@ class WarningCode(StrEnum):
     EDGE_OPTIMUM = "edge_optimum"
     GRID_OPTIMUM = "grid_optimum"
     UNCERTAIN_OPTIMUM = "uncertain_optimum"
-    OPTIMUM_MOVES_WITH_TOKENS = "optimum_moves_with_tokens"
 
 
 class ResultWarning(BaseModel):

@@ -72,7 +72,7 @@ def coord_check(
         )
         verdict = f"every |slope| < {MAX_FLAT_SLOPE:g}, but logits may fall as width^-0.5"
         verdict = f"not flat: {', '.join(not_flat)}" if not_flat else f"flat ({verdict})"
-        parts += [_table(series, measured, steps), f"{series.parametrisation}: {verdict}", ""]
+        parts += [_table(series, measured, steps), f"{series.parametrisation}: {verdict}"]
     document = {
         "sweep": loaded.name,
         "steps": steps,

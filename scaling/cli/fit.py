@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +15,10 @@ from scaling.cli.output import (
     echo_err,
     option,
     page,
-    typed_command,
 )
 from scaling.errors import ScalingError
 
 DATA, MODEL = "Data", "Law and estimator"
-COLUMN = 3.25  # inches, of a paper
 
 
 def complete_law(incomplete: str) -> list[str]:
@@ -46,7 +46,7 @@ class FitArguments:
         default="parametric",
     )
     minimum: str = choice(
-        "parabola cubic akima",
+        "parabola akima",
         "Interpolation of each isoFLOP curve.",
         MODEL,
         "interpolation",
@@ -88,11 +88,6 @@ class FitArguments:
         default="auto",
     )
     drop_highest: int = option("Leave out the K highest losses.", DATA, "K", min=0, default=0)
-    readout: str | None = choice(
-        "constant averaged",
-        "Fit constant-LR (or averaged-weight) losses instead of those after the cooldown.",
-        DATA,
-    )
     eval_set: str | None = option(
         "Fit the losses on an evaluation set of the sweep (`evals.sets`).", DATA, "NAME"
     )
@@ -141,7 +136,7 @@ def fit(
     from scaling.fit.pipeline import FitOptions
     from scaling.fit.pipeline import fit as run_fit
     from scaling.report.parts import candidate_laws
-    from scaling.report.terminal import fit_text
+    from scaling.report.terminal import fit_parts
 
     given = vars(arguments)
     by_name = {**given, "formula": None, "start": None} if law else given
@@ -156,10 +151,10 @@ def fit(
         fits = (run_fit(source, each) for each in options)
         judged = [candidate_laws.JudgedLaw.of(each) for each in fits]
         table, rows = candidate_laws.compared(judged), [each.to_dict() for each in judged]
-        shown = page(table, table and table.caption)
+        shown = page(table)
         if out is not None and table is not None:
             is_csv = out.suffix == ".csv"
-            write_text(out, table.to_csv() if is_csv else table.to_latex(COLUMN))
+            write_text(out, table.to_csv() if is_csv else table.to_latex())
             echo_err(f"written: {out}")
         return output.emit_table({"laws": rows}, lambda: rows, lambda: shown)
     result = run_fit(source, options[0])
@@ -167,7 +162,7 @@ def fit(
     if out is None and len(source) == 1 and (source[0] / "runs").is_dir():
         name = "formula" if "=" in document["law"] else document["law"]
         name = name if arguments.approach == "parametric" else arguments.approach
-        name = "-".join(filter(None, (name, arguments.readout, arguments.eval_set)))
+        name = "-".join(filter(None, (name, arguments.eval_set)))
         out = source[0] / "fits" / f"{name}.json"
     if out is not None:
         result.save(out)
@@ -179,5 +174,7 @@ def fit(
             document.get("groups")  # of coverage: one row per model
             or [{"parameter": name} | entry for name, entry in estimates.items()]
         ),
-        lambda: fit_text(result, None if out is None else str(out), typed_command()),
+        lambda: page(
+            *fit_parts(result, str(out) if out else None, shlex.join(["scaling", *sys.argv[1:]]))
+        ),
     )

@@ -97,7 +97,7 @@ def next_text(proposal: Proposal) -> RenderableType:
         sentence += f" Runs of one size share their prefix; separate runs would cost {alone}."
     title, counts = "The most informative runs", ("parameters", "tokens")
     table = record_table("next", title, rows, columns=columns, count=counts)
-    return page(table, sentence, *(f"warning: {each.message}" for each in proposal.warnings))
+    return page(table, sentence, *proposal.warnings)
 
 
 def pool_text(proposal: PoolProposal) -> RenderableType:

@@ -158,21 +158,10 @@ def facts(title: str, document: Mapping[str, Any]) -> Table:
 
 
 def page(*parts: object) -> RenderableType:
-    """Tables (with a line where rows are left out), sentences and other parts below each other."""
-    from rich.console import Group
-    from rich.text import Text
+    """Tables, sentences and other parts below each other."""
+    from scaling.render import rich_table
 
-    from scaling.render.table import Table
-
-    shown: list[Any] = []
-    for part in parts:
-        if isinstance(part, Table):
-            shown.append(part.to_rich(ruled=False))
-            more = len(part.rows) - (part.max_rows or len(part.rows))
-            shown += [Text(f"... and {more:,} more (--json lists all)")] if more > 0 else []
-        elif part is not None:
-            shown.append(Text(sanitize(part, 20_000)) if isinstance(part, str) else part)
-    return Group(*shown)
+    return rich_table.page(*parts)
 
 
 def console(stderr: bool = False) -> Console:
@@ -204,19 +193,6 @@ def print_csv(rows: Iterable[Mapping[str, Any]]) -> None:
     typer.echo(records_to_csv(rows), nl=False)
 
 
-def is_interactive(console: Console) -> bool:
-    """Whether lines may be overwritten: a real terminal; colours forced on a log do not count."""
-    return console.is_terminal and not console.is_dumb_terminal and console.file.isatty()
-
-
 def echo_err(text: str) -> None:
     """Print a line for people on stderr."""
     typer.echo(sanitize(text, 20_000), err=True)
-
-
-def typed_command() -> str:
-    """The command as it was typed, for the next one to be built on."""
-    import shlex
-    import sys
-
-    return shlex.join(["scaling", *sys.argv[1:]])

@@ -164,7 +164,7 @@ def plan_text(document: dict[str, Any]) -> RenderableType:
         )
     if "device" in document:
         parts.append(_device_fit(document))
-    title = f"\ninfeasible: {len(infeasible)} cells"
+    title = f"infeasible: {len(infeasible)} cells"
     parts.append(record_table("infeasible", title, infeasible, max_rows=SHOWN_CELLS))
     if document["seconds"] is not None:
         parts.append(

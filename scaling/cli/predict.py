@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling.cli.options import COUNT, HOURS, MFU, TIME, device_time
-from scaling.cli.output import TableOutput, argument, echo_err, flag, option
+from scaling.cli.output import TableOutput, argument, echo_err, flag, option, page
 from scaling.errors import ScalingError
 from scaling.formatting import format_flops, format_seconds
 
@@ -100,7 +100,7 @@ def predict(
     Example: scaling predict published:besiroglu2024 --models
     """
     from scaling.predict.predict import predict as run_predict
-    from scaling.report.terminal import models_text, prediction_text, predictions_text
+    from scaling.report.terminal import models_parts, prediction_parts, predictions_parts
 
     alone = device is not None and hours is None
     times = device_time(device, 1 if count is None and alone else count, mfu, hours)
@@ -150,11 +150,11 @@ def predict(
 
     def text() -> Any:
         if len(predictions) > 1:
-            return predictions_text(predictions)
+            return page(*predictions_parts(predictions))
         if not predictions and named_models is not None:
-            return models_text(named_models)
+            return page(*models_parts(named_models))
         command = next_command or _next_command(source, document)
-        return prediction_text(predictions[0], named_models, command)
+        return page(*prediction_parts(predictions[0], named_models, command))
 
     output.emit_table(
         document,

@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 
 from scaling.cli.options import BOOTSTRAP, CI
-from scaling.cli.output import Output, argument, option
+from scaling.cli.output import Output, argument, option, page
 
 
 def reconcile(
@@ -28,8 +28,8 @@ def reconcile(
     """
     from scaling.fit.fit_options import FitOptions
     from scaling.predict.reconcile import reconcile as run_reconcile
-    from scaling.report.terminal import reconcile_text
+    from scaling.report.terminal import reconcile_parts
 
     result = run_reconcile(source, FitOptions(columns=columns, bootstrap=bootstrap, ci=ci), omega)
     next_command = f"scaling fit {shlex.quote(source)}" if Path(source).exists() else None
-    output.emit(result.to_dict(), lambda: reconcile_text(result), next_command)
+    output.emit(result.to_dict(), lambda: page(*reconcile_parts(result)), next_command)

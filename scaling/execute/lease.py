@@ -59,10 +59,10 @@ Document = TypeVar("Document", bound=_Document)
 
 @dataclass(frozen=True)
 class OtherProcess:
-    """Another process's lease: its claims (None where the file is corrupt), and its progress."""
+    """Another process's lease: its claims and its progress."""
 
     name: str
-    claims: frozenset[str] | None
+    claims: frozenset[str]
     progress: ProgressFile
 
 
@@ -146,8 +146,6 @@ class Lease:
         while not self._over.wait(BEAT):
             try:
                 os.utime(self.path)
-                if _read(self.path, LeaseFile) is None:
-                    self._write()  # corrupt: the others wait for this
             except FileNotFoundError:
                 self.on_lost()
                 return
@@ -159,24 +157,14 @@ class Lease:
         """Alone in the folder: yields the runs that others have claimed, after ending the leases of
         dead processes.
 
-        A corrupt lease is written anew by its owner's next heartbeat, which is waited for, or it
-        expires. Raises ScalingError (75) when another process holds the folder for over a minute,
-        and when the folder is gone.
+        Raises ScalingError (75) when another process holds the folder for over a minute, and when
+        the folder is gone.
         """
         if not self.folder.exists():
             raise lost_error(self.path)
         with self._lock.hold():
-            deadline = time.monotonic() + EXPIRES
-            while True:
-                others = peers(self.sweep_folder, self.monitor, remove_expired=True)
-                corrupt = [peer for peer in others if peer.claims is None]
-                if not corrupt:
-                    break
-                if time.monotonic() > deadline:
-                    for peer in corrupt:
-                        _end(self.folder / f"{peer.name}.json")
-                time.sleep(0.2)
-            yield {run for peer in others if peer.name != self.name for run in peer.claims or ()}
+            others = peers(self.sweep_folder, self.monitor, remove_expired=True)
+            yield {run for peer in others if peer.name != self.name for run in peer.claims}
 
     def is_alone(self) -> bool:
         """Whether no other process trains here."""
@@ -212,7 +200,7 @@ class Lease:
 
 def lost_error(path: Path) -> ScalingError:
     """The error of a process whose lease was ended by another, or has gone with its folder."""
-    what = "no heartbeat of this process for too long (was it stopped?): others took over its runs"
+    what = "its lease has ended (was this process stopped for long?): others took over its runs"
     remedy = "run again: finished runs are kept"
     if not path.parent.exists():
         what = "the folder was moved or removed while its runs were trained"
@@ -224,7 +212,8 @@ def peers(
     sweep_folder: Path, monitor: HeartbeatMonitor, *, remove_expired: bool = False
 ) -> list[OtherProcess]:
     """The processes that train in a folder now. With `remove_expired` (inside `locked`) the files
-    of dead ones are removed.
+    of dead ones are removed, and a corrupt lease is ended: its process stops and can be started
+    again.
     """
     folder, alive = sweep_folder / "leases", []
     for path in files.list_files(folder, ".json"):
@@ -232,11 +221,11 @@ def peers(
             continue
         with contextlib.suppress(FileNotFoundError):  # ended meanwhile
             lease = _read(path, LeaseFile)
-            if monitor.is_alive(path, lease.boot if lease else None):
+            if lease and monitor.is_alive(path, lease.boot):
                 progress = None
                 with contextlib.suppress(OSError, ScalingError):  # the next second brings another
                     progress = _read(path.with_suffix(".live.json"), ProgressFile)
-                claims = frozenset(lease.runs) if lease else None
+                claims = frozenset(lease.runs)
                 alive.append(OtherProcess(path.stem, claims, progress or ProgressFile()))
             elif remove_expired:
                 _end(path)

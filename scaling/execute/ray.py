@@ -54,8 +54,7 @@ def parse_resources(text: str) -> dict[str, float]:
 
     Raises ScalingError for what Ray would not take: an amount is whole, or a fraction below 1.
     """
-    amounts: dict[str, float] = {}
-    problem = ""
+    amounts, problem = dict[str, float](), ""
     for part in text.split(","):
         name, _, number = (piece.strip() for piece in part.partition("="))
         name = SHORT_NAMES.get(name.lower(), name)
@@ -63,16 +62,11 @@ def parse_resources(text: str) -> dict[str, float]:
             amount = float(number)
         except ValueError:
             amount = -1.0
-        if not name or not number:
-            problem = f"{part[:40]!r} is not NAME=AMOUNT"
+        is_amount = 0 <= amount < 2**31 and (amount <= 1 or amount.is_integer())
+        if not name or name in INTERNAL or not is_amount:
+            problem = f"{part.strip()[:40]!r} is not NAME=AMOUNT"
         elif name in amounts:
             problem = f"{name} is given twice"
-        elif name in INTERNAL:
-            problem = f"{name} cannot be asked for"
-        elif not 0 <= amount < 2**31 or (amount > 1 and not amount.is_integer()):
-            problem = f"{part.strip()[:40]!r} is not an amount"
-        if problem:
-            break
         amounts[name] = amount
     resources = {name: amount for name, amount in ({"CPU": 1.0} | amounts).items() if amount}
     if problem or not resources:

@@ -7,19 +7,12 @@ is waited for, and taken over when they die. Branches are added when their check
 
 from __future__ import annotations
 
-import hashlib
 import heapq
-import io
 import itertools
-import json
 import threading
-import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-import numpy as np
-
-from scaling import files
 from scaling.config import RunConfig
 from scaling.config.run_groups import (
     RunGroup,
@@ -33,7 +26,6 @@ from scaling.execute.sweep_folder import SweepFolder
 from scaling.plan import Plan
 
 POLL_SECONDS = 0.5  # between two looks at what others have claimed
-CORRUPT = (files.ChecksumError, ValueError, LookupError, zipfile.BadZipFile)  # of a checkpoint
 
 
 @dataclass
@@ -66,6 +58,8 @@ class RunQueue:
         runs = list(self._planned.values())
         self._eval_steps = constant_lr_eval_steps(runs)
         self._extensions = extension_groups(runs, self.plan.extensions)
+        packs = pack_groups(group_runs(runs), self.pack) if self.pack > 1 else []
+        self._packs = [replace(pack, branches=()) for pack in packs if len(pack.runs) > 1]
         self._push(self._group([self._planned[run_id] for run_id in self.cost]))
 
     def _failure_time(self, run_id: str) -> int | None:
@@ -128,7 +122,8 @@ class RunQueue:
 
     def _group(self, runs: Sequence[RunConfig]) -> list[RunGroup]:
         """Shared prefixes with their branches, in packs; what has a checkpoint stays as it was."""
-        stopped = list(self._stopped_packs({run.run_id for run in runs}))
+        run_ids = {run.run_id for run in runs}
+        stopped = [pack for pack in self._packs if self._is_stopped(pack, run_ids)]
         in_stopped = {run.run_id for pack in stopped for run in pack.runs}
         alone = [run for run in runs if run.run_id not in in_stopped]
         groups = group_runs(alone, self._eval_steps, self._extensions)
@@ -140,25 +135,14 @@ class RunQueue:
         gone = [run.run_id for branch in branches for run in branch.runs]
         return stopped + [group.without(gone) for group in packed] + branches
 
-    def _stopped_packs(self, run_ids: set[str]) -> Iterator[RunGroup]:
-        """Packs that were stopped when some of their runs were published: only the whole pack can
+    def _is_stopped(self, pack: RunGroup, run_ids: set[str]) -> bool:
+        """Whether a pack was stopped when some of its runs were published: only the whole pack can
         resume its checkpoint, so it is trained again from there, finished runs included.
         """
-        for path in sorted((self.folder.path / "checkpoints").glob("pack-*.npz")):
-            try:
-                data = files.read_bytes(path)
-                files.verify_checksum(data)
-                with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-                    runs = json.loads(bytes(arrays["progress"]))["runs"]
-            except (*CORRUPT, FileNotFoundError):
-                continue
-            members = [hashlib.sha256(run.encode()).hexdigest()[:12] for run in runs]
-            unfinished = {run_id for run_id in members if not self.folder.is_finished(run_id)}
-            is_known = set(members) <= self._planned.keys() and unfinished <= run_ids
-            if is_known and 0 < len(unfinished) < len(members):
-                pack = RunGroup(tuple(self._planned[run_id] for run_id in members))
-                if pack.name == path.stem:
-                    yield pack
+        if not self.folder.has_checkpoint(pack.name):
+            return False
+        unfinished = {r.run_id for r in pack.runs if not self.folder.is_finished(r.run_id)}
+        return 0 < len(unfinished) < len(pack.runs) and unfinished <= run_ids
 
     def done(self, group: RunGroup, unfinished: Iterable[RunConfig] = ()) -> None:
         """A group is over: any process may claim its runs; `unfinished` of them wait here again."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from scaling.config import Execution
-from scaling.config.run_groups import RunGroup, constant_lr_eval_steps, extension_groups
+from scaling.config.run_groups import constant_lr_eval_steps, extension_groups, group_runs
 from scaling.errors import RUNS_FAILED, STOPPED, ScalingError
 from scaling.execute import worker
 from scaling.execute.devices import check_devices
@@ -90,15 +90,11 @@ def train_single_run(
                 lease.claim([run_id])
         if not folder.is_finished(run_id):
             runs = [item.run for item in plan.runs]
-            eval_steps = constant_lr_eval_steps(runs).get(run_id, ())
-            extensions = extension_groups(runs, plan.extensions).get(run_id, ())
+            eval_steps, kept = constant_lr_eval_steps(runs), extension_groups(runs, plan.extensions)
+            (group,) = group_runs([known[run_id].run], eval_steps, kept)
             request = worker.TrainRequest(
                 sweep=plan.sweep.name,
-                group=RunGroup(
-                    (known[run_id].run,),
-                    constant_lr_eval_steps=eval_steps,
-                    extensions=extensions,
-                ),
+                group=group,
                 execution=execution,
                 allow_changes=allow_changes,
                 lease=lease.name if lease else None,

@@ -116,7 +116,7 @@ def read_status(folder: SweepFolder, monitor: HeartbeatMonitor | None = None) ->
     losses, reasons, attempts = _val_losses(rows), folder.reasons(), summarize(folder.path)
     groups = [group for peer in training for group in peer.progress.runs]
     progress = {run_id: group for group in groups for run_id in group.run_ids}
-    claimed = {run_id for peer in training for run_id in peer.claims or ()}
+    claimed = {run_id for peer in training for run_id in peer.claims}
     corrupt = {run_id: file.reason for file in rows.corrupt_files for run_id in file.run_ids}
     tokens = {run.run_id: run.tokens for run in plan.runs}
 
@@ -160,9 +160,6 @@ def read_status(folder: SweepFolder, monitor: HeartbeatMonitor | None = None) ->
     if count := attempts.unreadable:
         message = f"ledger: {count} entries cannot be read: attempts and cost are too low by them"
         warnings.append(warn(WarningCode.CORRUPT_LEDGER, message, entries=count))
-    for name in (peer.name for peer in training if peer.claims is None):
-        message = f"leases/{name}.json is corrupt: which runs it has claimed is not known"
-        warnings.append(warn(WarningCode.CORRUPT_LEASE, message, lease=name))
     return Status(
         sweep=plan.sweep,
         counts=Counts(**counts),

@@ -1,6 +1,4 @@
-"""Speed of this machine: shapes timed under the conditions of the real runs (as many processes at
-once, the same threads). Cached.
-"""
+"""Speed of this machine: shapes timed in a process with the settings of the real runs. Cached."""
 
 from __future__ import annotations
 
@@ -9,7 +7,6 @@ import json
 import platform
 import subprocess
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from typing import Any
 
@@ -25,7 +22,7 @@ from scaling.store.cache import cache_folder
 
 
 def measure_speed(runs: Sequence[PlannedRun], workers: int, execution: Execution) -> Speed:
-    """Time the cheapest, a middle and the most expensive shape of a plan in `workers` processes."""
+    """Time the cheapest, a middle and the most expensive shape, in one of `workers` processes."""
     shapes = sorted({step_flops(item.run): item.run for item in runs}.items())
     picked = [shapes[i] for i in sorted({0, len(shapes) // 2, len(shapes) - 1})]
     flops, chosen = zip(*picked, strict=True)
@@ -35,13 +32,11 @@ def measure_speed(runs: Sequence[PlannedRun], workers: int, execution: Execution
     key = hashlib.sha256(json.dumps([trials, workers, machine, versions]).encode()).hexdigest()
     path = cache_folder("speed") / f"{key[:16]}.json"
     try:
-        means = np.array(json.loads(path.read_text()), float).reshape(len(chosen), 2)
+        times = np.array(json.loads(path.read_text()), float).reshape(len(chosen), 2)
     except (OSError, ValueError, TypeError):  # not measured yet, or no such file any more
-        with ThreadPoolExecutor(min(workers, cores())) as pool:  # at once, as the workers will run
-            answers = pool.map(lambda _: _time(trials, workers), range(min(workers, cores())))
-        means = np.mean(list(answers), axis=0)
-        write_text(path, json.dumps(means.tolist()))
-    compile_seconds, seconds = means.T.tolist()
+        times = np.array(_time(trials, workers))
+        write_text(path, json.dumps(times.tolist()))
+    compile_seconds, seconds = times.T.tolist()
     return Speed(flops, tuple(seconds), max(compile_seconds))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -62,20 +62,6 @@ class Candidate(Document):
         return None if self.powers is None else frontier_of_powers(self.powers, cost)
 
 
-class Forecast(Document):
-    """The answer for one quantity, with its interval and the parts of its standard error in logs;
-    `each` is what a candidate says.
-    """
-
-    value: float
-    lo: float
-    hi: float
-    noise: float
-    spread: float
-    distance: float
-    each: dict[str, float]
-
-
 class Mixture(NamedTuple):
     """The answers (rows,) in logs, and the parts of their standard errors, which add in squares:
     the spread of the candidates, the noise of what is measured, and the distance from the data;
@@ -93,20 +79,6 @@ class Mixture(NamedTuple):
         error = np.sqrt(self.spread**2 + self.noise**2 + self.distance**2)
         half = student(ci, FREEDOM) * error
         return np.exp(self.mean), np.exp(self.mean - half), np.exp(self.mean + half)
-
-    def forecast(self, names: Sequence[str], ci: float) -> Forecast:
-        """The first row, with what the candidates say."""
-        value, lo, hi = (float(end[0]) for end in self.ends(ci))
-        said = zip(names, self.each[0], strict=True)
-        return Forecast(
-            value=value,
-            lo=lo,
-            hi=hi,
-            noise=self.noise[0],
-            spread=self.spread[0],
-            distance=self.distance[0],
-            each={name: math.exp(log) for name, log in said if math.isfinite(log)},
-        )
 
 
 class Combination(Document):
@@ -127,22 +99,6 @@ class Combination(Document):
     missed_minima: int = 0
     cost: Cost = Cost()
 
-    def loss(self, n: float, d: float, ci: float) -> Forecast:
-        """The loss of a new run of N parameters on D tokens."""
-        return self._runs(np.array([n]), np.array([d])).forecast(self.names, ci)
-
-    def losses(self, n: Array, d: Array, ci: float) -> tuple[Array, Array, Array]:
-        """The losses (n,) of new runs and the ends of their intervals."""
-        return self._runs(n, d).ends(ci)
-
-    def optimum(self, flops: float, quantity: Quantity, ci: float) -> Forecast:
-        """N*(C) or L*(C) by `quantity`."""
-        return self._optima(np.array([flops]), quantity).forecast(self.names, ci)
-
-    def optima(self, flops: Array, quantity: Quantity, ci: float) -> tuple[Array, Array, Array]:
-        """N*(C) or L*(C) at budgets (n,) and the ends of their intervals."""
-        return self._optima(flops, quantity).ends(ci)
-
     @property
     def names(self) -> list[str]:
         """The names of the candidates."""
@@ -151,6 +107,11 @@ class Combination(Document):
     def weights(self, quantity: Quantity) -> Array:
         """The weights (candidates,) for a quantity."""
         return np.array([one.weights.get(quantity, 0.0) for one in self.candidates])
+
+    def each(self, mixture: Mixture) -> dict[str, float]:
+        """What the candidates say of the first row."""
+        said = zip(self.names, mixture.each[0], strict=True)
+        return {name: math.exp(log) for name, log in said if math.isfinite(log)}
 
     def is_not_contradicted(self, name: str) -> bool:
         """Whether the later budgets did not contradict what a candidate says of N*; True for an
@@ -188,18 +149,21 @@ class Combination(Document):
             logs,
         )
 
-    def _optima(self, flops: Array, quantity: Quantity) -> Mixture:
+    def optima(self, flops: Any, quantity: Quantity) -> Mixture:
+        """N*(C) or L*(C) at one or more budgets."""
+        flops = np.atleast_1d(flops)
         logs = log_optima(self.candidates, flops, quantity, self.cost)
         return self._mix(quantity, logs, flops)
 
-    def _runs(self, n: Array, d: Array) -> Mixture:
-        """The losses of runs: far from the optimum those of the laws, at (N*, D*) that of L*(C),
-        which approaches without a law know too; in between both, by the distance in log N. A run
-        has its noise everywhere.
+    def losses(self, n: Any, d: Any) -> Mixture:
+        """The losses of one or more new runs: far from the optimum those of the laws, at (N*, D*)
+        that of L*(C), which approaches without a law know too; in between both, by the distance in
+        log N. A run has its noise everywhere.
         """
+        n, d = np.atleast_1d(n), np.atleast_1d(d)
         flops = self.cost.flops(n, d)
         laws = self._mix("loss", log_losses(self.candidates, n, d), flops)
-        size, best = self._optima(flops, "n_star"), self._optima(flops, "loss_star")
+        size, best = self.optima(flops, "n_star"), self.optima(flops, "loss_star")
         n_star = np.exp(size.mean)
         there = log_losses(self.candidates, n_star, self.cost.tokens(n_star, flops))
         shift = best.mean - self._mix("loss", there, flops).mean

@@ -15,7 +15,7 @@ from scaling.config.task import TextFacts
 from scaling.plan import memory
 from scaling.plan.build import PlannedRun
 from scaling.plan.device_fit import DeviceMemory, suggest_execution, to_cli_flags
-from scaling.plan.plan import Plan
+from scaling.plan.plan import InfeasibleCell, Plan
 from scaling.warning import ResultWarning
 
 
@@ -70,13 +70,6 @@ class RunEntry(Document):
     fits: bool | None = None
     remedy: str | None = None
     device_memory_bytes: int | None = None
-
-
-class InfeasibleCell(Document):
-    """A cell of the design that cannot be trained."""
-
-    cell: str
-    reason: str
 
 
 class PlanDocument(Document):
@@ -162,14 +155,10 @@ def plan_file(plan: Plan, origin: RunOrigin) -> PlanFile:
             )
             for item in plan.runs
         ),
-        infeasible=_infeasible(plan),
+        infeasible=plan.infeasible,
         flops=plan.shared_flops,
         **origin.model_dump(),
     )
-
-
-def _infeasible(plan: Plan) -> tuple[InfeasibleCell, ...]:
-    return tuple(InfeasibleCell(cell=cell, reason=reason) for cell, reason in plan.infeasible)
 
 
 def plan_document(
@@ -199,7 +188,7 @@ def plan_document(
         sweep=plan.sweep.name,
         question=plan.sweep.question,
         runs=runs,
-        infeasible=_infeasible(plan),
+        infeasible=plan.infeasible,
         merged=plan.merged,
         warnings=plan.warnings,
         flops=plan.shared_flops,

@@ -3,16 +3,16 @@ term by term. No jax here.
 
 The terms are what XLA keeps (read from its buffer assignments on a CPU, and from the TPU compiler
 for what other devices keep), so they follow `train/model/`: a change of what a layer keeps for its
-backward pass changes `_layer_words` too; `tests/plan/test_memory_against_xla.py` compares both.
+backward pass changes `layer_words` too; `tests/plan/test_memory_against_xla.py` compares both.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 
 from scaling import accounting
-from scaling.config import EvalConfig, Execution, ModelConfig, Precision, RunConfig
+from scaling.config import Execution, RunConfig
 from scaling.config.resolve_execution import (
     EVAL_SEQUENCES,
     READ_AHEAD_BYTES,
@@ -64,8 +64,6 @@ class _DeviceShare:
     `tensor`: of all queries (`heads`), of all keys (`kv`), of the feed-forward part (`ffn`), of its
     first matrix (`inner`). `half` is the words of an operand of a product; `scores` the unmasked
     scores of a token in all heads, as blocks of queries compute them: none in fused attention.
-    `unrolled`: XLA on a CPU fuses as it likes among layers, and merges what is computed again with
-    the first time.
     """
 
     def __init__(self, run: RunConfig, execution: Execution, kind: Kind) -> None:
@@ -75,7 +73,6 @@ class _DeviceShare:
         self.blocks = attention_blocks(seq_len)
         self.tokens = (execution.micro_batch or run.batch_size) * seq_len / self.batch_shares
         self.half = 0.5 if run.precision == "bfloat16" else 1.0
-        self.unrolled = kind == "cpu" and execution.layers == "unrolled"
         self.heads = model.n_heads * model.d_head / self.tensor
         self.kv = model.n_kv_heads * model.d_head / self.tensor
         self.ffn = model.d_ff / self.tensor
@@ -100,75 +97,50 @@ class _DeviceShare:
         layer = 2 * (self.groups["attention"] + self.groups["ffn"]) / self.model.n_layers
         return (vocabulary + layer) / self.tensor
 
-    def cast_words(self) -> float:
-        """The blocks' matrices in the compute dtype, kept for the backward pass on accelerators."""
-        if self.half == 1 or self.execution.remat == "block":
-            return 0.0
-        return (self.groups["attention"] + self.groups["ffn"]) * self.half / self.tensor
+    def kept_words(self) -> float:
+        """Words that all layers keep for the backward pass.
 
-    def expert_words(self) -> float:
-        """Each expert's matrices for its three blocks, kept for the backward pass."""
-        copies = 3 * self.half if self.model.n_experts > 1 else 0.0
-        return copies * self.groups["ffn"] / self.tensor
-
-    def kernel_words(self) -> float:
-        """Words a token that splash attention leaves with `fsdp` on a TPU until the backward pass:
-        the sums of its softmax in 128 lanes, and three accumulators of one block of 512 queries.
+        Besides activations each expert's matrices for its three blocks and, on accelerators, the
+        blocks' matrices in the compute dtype. Splash attention with `fsdp` on a TPU leaves the sums
+        of its softmax in 128 lanes, and three accumulators of one block of 512 queries.
         """
-        if self.kind != "tpu" or self.execution.mesh.fsdp == 1 or not self.is_fused:
-            return 0.0
-        return self.model.n_heads / self.tensor * 128 * (1 + 3 * 512 / self.run.task.seq_len)
+        model, words = self.model, self.layer_words()
+        if self.kind == "tpu" and self.execution.mesh.fsdp > 1 and self.is_fused:
+            seq_len = self.run.task.seq_len
+            words += model.n_heads / self.tensor * 128 * (1 + 3 * 512 / seq_len)
+        matrices = 3 * self.groups["ffn"] if model.n_experts > 1 else 0
+        if self.kind != "cpu" and self.half < 1 and self.execution.remat != "block":
+            matrices += self.groups["attention"] + self.groups["ffn"]
+        return self.tokens * model.n_layers * words + matrices * self.half / self.tensor
 
     def layer_words(self) -> float:
         """Words a token that a layer keeps for its backward pass."""
+        is_again = self.execution.remat == "block"
         if self.kind != "cpu":
-            return self._accelerator_words(self.execution.remat)
-        if self.unrolled:
-            return self._unrolled_words()
-        if self.execution.remat == "block":
-            return self.model.d_model
-        if self.execution.remat == "products":
-            return 2 * self.model.d_model + self.heads + 2 * self.kv + self.inner
-        return self._differentiated_words(self.half)
+            return self._accelerator_words(is_again)
+        is_again = is_again and self.execution.layers == "scan"
+        return self.model.d_model if is_again else self._cpu_words()
 
-    def _operand(self, half: float) -> float:
-        """Words of what a product reads behind a norm: nothing where that is the norm's own result,
-        as it is and without a gain.
-        """
-        return half if self.model.gains or half < 1 else 0.0
-
-    def _differentiated_words(self, half: float) -> float:
-        """What differentiation keeps of a layer on a CPU: each residual is an operand of some
-        product, or the result of a non-linear step.
-        """
-        norms = 2 * self.model.d_model * (1 + self._operand(half))
-        qk_norm = self.heads + self.kv if self.model.qk_norm else 0.0
-        attention = self.heads * (1 + 2 * half) + 2 * self.kv * half + self.scores * half
-        activation = {"gelu": 5.0, "swiglu": 5.0, "relu2": 1.25}[self.model.ffn]
-        return norms + qk_norm + attention + self.ffn * (activation + half)
-
-    def _accelerator_words(self, remat: str) -> float:
+    def _accelerator_words(self, is_again: bool) -> float:
         """What a layer keeps on a GPU or a TPU, in the compute dtype: operands of products, and the
-        inputs of what is computed again (norms, rotations, activations).
+        inputs of what is computed again (norms, rotations, activations). Where the whole layer
+        `is_again`, its input and the result of fused attention.
         """
         d_model, half = self.model.d_model, self.half
         of_kernel = self.heads * half + self.model.n_heads / self.tensor if self.is_fused else 0.0
-        if remat == "block":
+        if is_again:
             return d_model * half + of_kernel
-        attention = self.heads + 2 * self.kv
-        products = attention + self.inner
-        if remat == "products":
-            return (2 * d_model + products) * half + of_kernel
         own = 0.0 if self.is_fused else self.scores * half + self.heads * (2 + half)
-        layer = 4 * d_model + self.expert_rows + products + attention + self.ffn
+        attention = self.heads + 2 * self.kv
+        layer = 4 * d_model + self.expert_rows + 2 * attention + self.inner + self.ffn
         return layer * half + of_kernel + own
 
-    def _unrolled_words(self) -> float:
-        """What XLA's CPU compiler keeps of an unrolled layer: it computes cheap steps again, and
-        copies what products read in blocks.
+    def _cpu_words(self) -> float:
+        """What XLA's CPU compiler keeps of a layer: it computes cheap steps again, and copies what
+        products read in blocks. Behind a norm without gain they read the norm's own result.
         """
         half = self.half
-        norms = self.model.d_model * (4 + 2 * self._operand(half))
+        norms = self.model.d_model * (4 + (2 * half if self.model.gains or half < 1 else 0.0))
         qk_norm = 2 * self.heads + 3 * self.kv if self.model.qk_norm else 0.0
         attention = self.heads * (1 + 2 * half) + self.scores * half
         attention += self.kv * (1 + self.blocks * half)
@@ -177,19 +149,15 @@ class _DeviceShare:
 
     def backward_words(self) -> float:
         """Words a token at the peak of the backward pass besides what is kept: gradients of
-        activations, and a layer computed again.
+        activations, and a layer computed again or, where layers are scanned on a CPU, copied out.
         """
-        d_model, half, remat = self.model.d_model, self.half, self.execution.remat
-        if self.unrolled:
-            return 2 * d_model + self.ffn * (2 - half)
+        d_model, half = self.model.d_model, self.half
         if self.kind != "cpu":
-            again = self._accelerator_words("none") - self._accelerator_words(remat)
+            again = self._accelerator_words(False) - self.layer_words()
             return again + half * (3 * d_model + self.ffn + self.inner)
-        if remat == "none":  # the layer's share of what is kept is copied out, in float32
-            return self._differentiated_words(1.0) * (0.7 if half == 1 else 1.0)
-        again = self._unrolled_words()
-        again += self.ffn if half < 1 or self.model.ffn == "relu2" else 0.0
-        return again - (self.inner + d_model if remat == "products" else 0.0)
+        if self.execution.layers == "unrolled":
+            return 2 * d_model + self.ffn * (2 - half)
+        return self._cpu_words()
 
     def loss_words(self) -> float:
         """Words of the head and its loss: the last norm, both gradients of the last product, and
@@ -226,23 +194,8 @@ class _DeviceShare:
             return 0.0
         changes = {"micro_batch": noise_group(self.run, self.execution)}
         group = _DeviceShare(self.run, self.execution.model_copy(update=changes), self.kind)
-        kept = group.tokens * self.model.n_layers * group.layer_words()
         peak = max(group.tokens * group.backward_words(), group.loss_words())
-        return 2 * group.own_words + group.gathered_words() + kept + peak
-
-
-@dataclass(frozen=True)
-class _Shape:
-    """All of a run that decides its memory: horizon, seed and optimiser do not. `run` is one run of
-    that shape.
-    """
-
-    model: ModelConfig
-    seq_len: int
-    batch_size: int
-    precision: Precision
-    evals: EvalConfig
-    run: RunConfig = field(compare=False, repr=False)
+        return 2 * group.own_words + group.gathered_words() + group.kept_words() + peak
 
 
 def estimate(
@@ -253,24 +206,19 @@ def estimate(
     Within 10 % of what XLA plans for the models of docs/memory.md. A process needs more: its code,
     the compiler, the batches read ahead; see `process_bytes`.
     """
-    return _estimated(
-        _Shape(run.model, run.task.seq_len, run.batch_size, run.precision, run.evals, run),
-        execution or Execution(),
-        kind,
-    )
+    shape = run.model_copy(update={"seed": 0, "n_steps": 0, "optim": None})  # of no weight here
+    return _estimated(shape, execution or Execution(), kind)
 
 
 @lru_cache(maxsize=8192)  # a large sweep has few shapes; each kept one weighs about 2 kB
-def _estimated(shape: _Shape, execution: Execution, kind: Kind) -> MemoryEstimate:
-    run = shape.run
+def _estimated(run: RunConfig, execution: Execution, kind: Kind) -> MemoryEstimate:
     part = _DeviceShare(run, resolve(run, execution, kind), kind)
     own, micro_batch = part.own_words, part.execution.micro_batch
     gradients = own * (2 if micro_batch and micro_batch < run.batch_size else 1)
     gradients += part.gathered_words()
-    kept = part.tokens * run.model.n_layers * part.layer_words() + part.expert_words()
+    kept = part.kept_words()
     backward, loss = part.tokens * part.backward_words(), part.loss_words()
-    if kind != "cpu":  # activations are freed while gradients grow, and matrices are cast once
-        kept += part.cast_words() + part.tokens * run.model.n_layers * part.kernel_words()
+    if kind != "cpu":  # activations are freed while gradients grow
         gradients = max(0.0, gradients + backward - kept - max(backward, loss))
     step = gradients + kept + max(backward, loss)
     update = own * (2 if part.execution.mesh.n_devices == 1 else 1)

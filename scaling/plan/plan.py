@@ -12,6 +12,7 @@ from functools import cached_property
 
 from scaling import accounting
 from scaling.config import RunConfig, Sweep, TaskConfig
+from scaling.config.base import Document
 from scaling.config.run_groups import RunGroup, gc_paused, group_runs
 from scaling.errors import ScalingError
 from scaling.plan.build import PlannedRun, RunBuilder
@@ -32,6 +33,13 @@ class EmptyPlan(ScalingError):
         self.reasons = reasons
 
 
+class InfeasibleCell(Document):
+    """A cell of the design that cannot be trained."""
+
+    cell: str
+    reason: str
+
+
 @dataclass(frozen=True, repr=False)
 class Plan:
     """All runs of a sweep in order of cost, the infeasible cells with the reason, the number of
@@ -40,7 +48,7 @@ class Plan:
 
     sweep: Sweep
     runs: tuple[PlannedRun, ...]
-    infeasible: tuple[tuple[str, str], ...]
+    infeasible: tuple[InfeasibleCell, ...]
     merged: int
     warnings: tuple[ResultWarning, ...] = ()
     extensions: tuple[RunConfig, ...] = ()
@@ -87,7 +95,7 @@ def plan(sweep: Sweep, task: TaskConfig, vocab_size: int, simulated: str | None 
         )
     check_axes(task, sweep.axes, (request.settings for request in requests))
     runs: dict[str, PlannedRun] = {}
-    infeasible: list[tuple[str, str]] = []
+    infeasible: list[InfeasibleCell] = []
     merged = 0
     builder = RunBuilder(sweep, task, vocab_size, simulated)
     for request, shared in itertools.product(requests, settings(sweep)):
@@ -96,13 +104,14 @@ def plan(sweep: Sweep, task: TaskConfig, vocab_size: int, simulated: str | None 
             planned_runs = builder.runs_of_cell(request, chosen)
         except ScalingError as error:
             for seed in request.seeds:
-                infeasible.append((request.describe(chosen.chosen, seed), error.what))
+                cell = request.describe(chosen.chosen, seed)
+                infeasible.append(InfeasibleCell(cell=cell, reason=error.what))
             continue
         for planned in planned_runs:
             merged += planned.run_id in runs
             runs[planned.run_id] = planned
     if not runs:
-        raise EmptyPlan("; ".join(dict.fromkeys(reason for _, reason in infeasible)))
+        raise EmptyPlan("; ".join(dict.fromkeys(cell.reason for cell in infeasible)))
     ordered = sorted(
         runs.values(),
         key=lambda planned: (

@@ -9,7 +9,7 @@ import math
 import re
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import tomli_w
@@ -23,10 +23,8 @@ from scaling.recipe.rules import PUBLISHED
 
 SPREAD = math.sqrt(10.0)  # sizes reach from the expected optimum / SPREAD to the optimum x SPREAD
 SIZE_STEP = 1.5  # from one size to the next
-MIN_SIZES, MIN_SPREAD = (
-    5,
-    3.0,
-)  # of every isoFLOP curve: sizes, and D/N on both sides of the optimum
+MIN_SIZES = 5  # of every isoFLOP curve
+MIN_SPREAD = 3.0  # of D/N on both sides of the optimum
 MAX_SHARE = 0.98  # of the budget that the sweep may plan to spend
 GOOD_SHARE = 0.78  # of the budget: a grid that spends this much is taken at once
 FAIR_SHARE = 0.6  # of the budget: with less, fewer or closer curves are tried too
@@ -132,49 +130,40 @@ def draft(request: StarterRequest, planned: Planner) -> StarterSweep:
 
     Raises BudgetTooSmall, with the smallest budget that suffices, for one that is too small.
     """
-    # at 32 to 64 times this, sizes on both sides of the smallest curve's optimum can be built: it
-    # is the budget at whose optimum the narrowest model has its output matrix and nothing else
-    matrix_only = 4.0 * 240.0 * (2.0 * request.vocab_size) ** 2
+    # the budget at whose optimum the narrowest model has its output matrix and nothing else; at 64
+    # times this, sizes on both sides of the smallest curve's optimum can be built
+    matrix_only = 4.0 * 240.0 * (2.0 * max(request.vocab_size, 256)) ** 2
     starter: StarterSweep | str = "no five models about the optimum of a curve can be built"
     if request.budget >= 16.0 * matrix_only:
         starter = _fit_budget(request, planned)
     if isinstance(starter, StarterSweep):
         return starter
-    budget = max(request.budget, 32.0 * matrix_only)  # is it enough, and 1.5 times as much?
-    while budget < 1e29:
-        requests = [replace(request, budget=budget * factor) for factor in (1.0, 1.5)]
-        if all(isinstance(_fit_budget(item, planned, True), StarterSweep) for item in requests):
-            break
-        budget *= 2.0
+    enough = max(64.0 * matrix_only, 2.0 * request.budget)
     error = BudgetTooSmall(
         f"{format_flops(request.budget)} FLOPs are too few for isoFLOP curves: {starter}",
         where="--budget",
-        remedy=f"about {format_flops(budget)} FLOPs are enough for a vocabulary of "
+        remedy=f"about {format_flops(enough)} FLOPs are enough for a vocabulary of "
         f"{request.vocab_size}",
     )
-    error.enough = budget
+    error.enough = enough
     raise error
 
 
-def _fit_budget(
-    request: StarterRequest, planned: Planner, is_rough: bool = False
-) -> StarterSweep | str:
-    """The best sweep within the budget, or why there is none; `is_rough`: of few grids.
+def _fit_budget(request: StarterRequest, planned: Planner) -> StarterSweep | str:
+    """The best sweep within the budget, or why there is none.
 
     Within a family of grids the spending falls with `top`, though not evenly: cells come and go at
     the limits. So every candidate is planned, and the first good one taken.
     """
     reason, best = "", None
-    families = list(itertools.product((False, True), ((4, 3.0), (4, 2.0), (3, 2.0))))
-    if is_rough:
-        families = families[-1:]  # the cheapest
+    families = itertools.product((False, True), ((4, 3.0), (4, 2.0), (3, 2.0)))
     for is_minimal, (n_budgets, apart) in families:
         if best is not None and best[0] >= FAIR_SHARE:
             break
         top = request.budget / 3.0
         while top > request.budget / 60.0:
             grid = _grid(_two_digits(top), n_budgets, apart, is_minimal, request.vocab_size)
-            top /= 1.06**4 if is_rough else 1.06
+            top /= 1.06
             try:
                 plan = planned(parse_sweep(_text(request, grid), str(request.path)))
             except ScalingError as error:
@@ -186,7 +175,7 @@ def _fit_budget(
                 continue
             if best is None or share > best[0]:
                 best = (share, grid, plan)
-            if share >= GOOD_SHARE or is_rough:
+            if share >= GOOD_SHARE:
                 return StarterSweep(_text(request, grid, plan), plan)
     if best is None:
         return reason or "no model can be built"

@@ -95,6 +95,30 @@ def at_size(law: FittedLaw, letter: str, value: float) -> Answer:
     return measures(law, flops, n, d, optimum.loss(flops))
 
 
+def served_size(law: FittedLaw, n: float, demand: float) -> tuple[Answer, Parts | None]:
+    """The tokens at which N is the cheapest size to train and to serve, and the loss there.
+
+    N is the size of least c0 N^p D + 2 N `demand` at its loss where the derivative along the curve
+    of equal loss is zero (Sardana 2024, eq. 3): c0 N^p (p D / N + dD/dN) + 2 `demand` = 0, with
+    dD/dN of a N^-alpha + b D^-beta = constant.
+    """
+    from scipy.optimize.elementwise import find_root
+
+    from scaling.predict.iso_loss import equal_loss
+
+    curve, (c0, p) = equal_loss(law.law, law.parameters, n, 1.0), law.cost.at(n)
+    slope = curve.a * curve.alpha / (curve.b * curve.beta) * n ** (-curve.alpha - 1)
+
+    def derivative(log_d: np.ndarray, slope: np.ndarray, beta: np.ndarray) -> np.ndarray:
+        d = np.exp(log_d)
+        return c0 * n**p * (p * d / n - slope * d ** (beta + 1)) + 2 * demand
+
+    d = np.exp(find_root(derivative, (0.0, np.log(MOST)), args=(slope, curve.beta)).x)
+    answer, parts = at_inputs(law, {"N": n, "D": float(d[0])})
+    values = {"tokens": d, "tokens_per_param": d / n, "flops": law.cost.flops(n, d)}
+    return answer | {name: _interval(law, each) for name, each in values.items()}, parts
+
+
 def input_for(law: FittedLaw, given: Mapping[str, float], loss: float) -> Answer:
     """The one input of the law that is left open, such that it reaches a loss."""
     assert law.formula is not None

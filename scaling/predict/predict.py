@@ -59,10 +59,10 @@ def predict(
 
     `source` is the file of a fit, its result, or `published:NAME`. `inputs` are named as in
     `question.OPTIONS` (flops, n_params, tokens, unique_tokens, ...), or by their letter.
-    `inference_tokens` adds the size that costs least FLOPs when it also serves them, `smaller`
-    ("0.5,0.3", shares of N) what smaller models of the same loss cost, `devices` the time of
-    training, `with_model` a model that can be built, which is there anyway where the fit knows its
-    vocabulary.
+    `inference_tokens` adds the size that costs least FLOPs when it also serves them; with a size
+    alone it asks for the tokens at which that size is the cheapest. `smaller` ("0.5,0.3", shares of
+    N) adds what smaller models of the same loss cost, `devices` the time of training, `with_model`
+    a model that can be built, which is there anyway where the fit knows its vocabulary.
 
     Raises ScalingError for a missing source, for text that is no quantity, and for more or fewer
     than one question.
@@ -77,11 +77,11 @@ def predict(
             demand = parse_quantity(inference_tokens, Quantity.TOKENS, where, remedy)
     times = DeviceTime(**devices) if isinstance(devices, Mapping) else devices
     law = load_law(source)
-    kind, answer, parts = _answer(law, question)
+    kind, answer, parts = _answer(law, question, demand)
     flops = answer["flops"].value
     model, no_model = _model(law, answer, with_model or law.model.vocab_size is not None)
     inference, far_served, smaller_models, time = None, [], None, None
-    if demand is not None:
+    if demand is not None and kind is not QuestionKind.SERVED_SIZE:
         inference = with_demand(law, *_size(answer, "--inference-tokens"), demand)
         far_served = _range_warnings(
             law, inference.n_params, inference.tokens, "the size that is cheapest to serve: "
@@ -133,7 +133,9 @@ def predict(
     )
 
 
-def _answer(law: FittedLaw, question: Question) -> tuple[QuestionKind, Answer, Parts | None]:
+def _answer(
+    law: FittedLaw, question: Question, demand: float | None
+) -> tuple[QuestionKind, Answer, Parts | None]:
     """What is asked, the answer, and what stands behind it where laws are combined."""
     given, letters = question.inputs, question.letters
     has_optimum, mixed = law.optimum is not None, law.combination
@@ -152,6 +154,8 @@ def _answer(law: FittedLaw, question: Question) -> tuple[QuestionKind, Answer, P
         return QuestionKind.BUDGET, one_law.at_flops(law, given["C"]), None
     elif has_optimum and letters == {"C", "U"} and law.formula and "U" in law.formula.inputs:
         return QuestionKind.BUDGET, one_law.at_limited_flops(law, given["C"], given["U"]), None
+    elif has_optimum and letters == {"N"} and demand:
+        return QuestionKind.SERVED_SIZE, *one_law.served_size(law, given["N"], demand)
     elif has_optimum and letters in ({"N"}, {"D"}):
         ((letter, value),) = given.items()
         kind = QuestionKind.SIZE if letter == "N" else QuestionKind.TOKENS

@@ -34,6 +34,7 @@ class QuestionKind(StrEnum):
     """What a prediction answers."""
 
     BUDGET = "budget"  # the compute-optimal N and D of C
+    SERVED_SIZE = "served_size"  # the D at which N is the cheapest size to train and serve
     SIZE = "size"  # the D and C for which N is compute-optimal
     TOKENS = "tokens"  # the N and C for which D is compute-optimal
     LOSS = "loss"  # the least C that reaches a loss

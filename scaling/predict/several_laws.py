@@ -1,5 +1,7 @@
 """The answers of several laws together (scaling.fit.combination) to each question of `scaling
 predict`; one_law.py has those of one.
+
+A quantity with its interval is an array (3,): its value and the two ends, NaN where one is open.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from scaling.errors import ScalingError
-from scaling.fit.combination import Combination, Forecast, Quantity
+from scaling.fit.combination import Combination, Mixture, Quantity
 from scaling.fit.document import Interval
 from scaling.fit.frontier.frontier import Cost
 from scaling.predict.law_source import FittedLaw
@@ -29,12 +31,12 @@ MIN_SIZE_DISAGREEMENT = 1.2  # of the largest N* over the smallest, for approach
 
 def at_flops(known: FittedLaw, combination: Combination, flops: float) -> tuple[Answer, Parts]:
     """The measures of the optimum at C, and their breakdowns."""
-    size = combination.optimum(flops, "n_star", known.ci)
-    loss = combination.optimum(flops, "loss_star", known.ci)
+    size, loss = (combination.optima(flops, quantity) for quantity in ("n_star", "loss_star"))
+    n, best = (np.concatenate(each.ends(known.ci)) for each in (size, loss))
     optimum, draws = known.optimum, known.optimum_draws
     sizes = None if optimum is None or draws is None else draws.n_star(flops)
     losses = None if optimum is None or draws is None else draws.loss(flops)
-    return {**_measures(known.cost, flops, _ends(size)), "loss": _ends(loss)}, {
+    return {**_measures(known.cost, flops, n), "loss": _interval(*best)}, {
         "n_params": _breakdown(combination, "n_star", size, sizes),
         "loss": _breakdown(combination, "loss_star", loss, losses),
     }
@@ -44,32 +46,33 @@ def at_inputs(
     known: FittedLaw, combination: Combination, n: float, d: float
 ) -> tuple[Answer, Parts]:
     """The loss of one run of N parameters on D tokens, and its breakdown."""
-    forecast, drawn = combination.loss(n, d, known.ci), None
+    loss, drawn = combination.losses(n, d), None
     if known.formula is not None and set(known.formula.inputs) == {"N", "D"}:
         drawn = known.outcomes({"N": np.array([n]), "D": np.array([d])})[1:]
     answer = {
-        "flops": _exactly(float(known.cost.flops(n, d))),
-        "n_params": _exactly(n),
-        "tokens": _exactly(d),
-        "loss": _ends(forecast),
-        "tokens_per_param": _exactly(d / n),
+        "flops": _interval(float(known.cost.flops(n, d))),
+        "n_params": _interval(n),
+        "tokens": _interval(d),
+        "loss": _interval(*np.concatenate(loss.ends(known.ci))),
+        "tokens_per_param": _interval(d / n),
     }
-    return answer, {"loss": _breakdown(combination, "loss", forecast, drawn)}
+    return answer, {"loss": _breakdown(combination, "loss", loss, drawn)}
 
 
 def at_loss(known: FittedLaw, combination: Combination, loss: float) -> tuple[Answer, Parts]:
     """The cheapest C that reaches a loss, and its N* and D*. Raises ScalingError for a loss that no
     C reaches.
     """
-    needed = _crossing(lambda flops: combination.optima(flops, "loss_star", known.ci), loss)
-    if needed.value is None:
-        least = combination.optimum(SEARCH_MAX, "loss_star", known.ci).value
+    flops = _crossing(lambda c: combination.optima(c, "loss_star").ends(known.ci), loss)
+    if math.isnan(flops[0]):
+        least = float(combination.optima(SEARCH_MAX, "loss_star").ends(known.ci)[0][0])
         raise ScalingError(
             f"--loss {loss:g} cannot be reached: the combined laws go down to {least:.4g}",
             remedy=f"ask for more than {least:.4g}",
         )
-    answer, parts = at_flops(known, combination, needed.value)
-    return {**answer, "flops": needed, "loss": _exactly(loss)}, {"n_params": parts["n_params"]}
+    answer, parts = at_flops(known, combination, float(flops[0]))
+    answer |= {"flops": _interval(*flops), "loss": _interval(loss)}
+    return answer, {"n_params": parts["n_params"]}
 
 
 def at_size(
@@ -77,28 +80,23 @@ def at_size(
 ) -> tuple[Answer, Parts]:
     """The C for which N (or D) is compute-optimal. Raises ScalingError where no C is."""
 
-    def optimum_reversed(n: Array, d: Array) -> tuple[Array, Array, Array]:
-        """The other way round, so that it falls as the other input grows, and the lower end
-        first.
+    def reversed_optimum(n: Array, d: Array) -> tuple[Array, Array, Array]:
+        """N* (or D*) at the cost of N and D the other way round, so that it falls as the other
+        input grows, and the lower end first.
         """
         flops = known.cost.flops(n, d)
-        n_star, low, high = combination.optima(flops, "n_star", known.ci)
+        size, low, high = combination.optima(flops, "n_star").ends(known.ci)
         if letter == "N":
-            return -n_star, -high, -low
-        return (
-            -known.cost.tokens(n_star, flops),
-            -known.cost.tokens(low, flops),
-            -known.cost.tokens(high, flops),
-        )
+            return -size, -high, -low
+        size, low, high = (-known.cost.tokens(each, flops) for each in (size, low, high))
+        return size, low, high
 
-    measures = _with_other(known.cost, letter, value, optimum_reversed, -value)
+    measures = _with_other(known.cost, letter, value, reversed_optimum, -value)
     if measures is None:
         what = "size" if letter == "N" else "number of tokens"
         what = f"no budget has {value:.3g} as its optimal {what}"
         raise ScalingError(what, remedy="give --flops")
-    flops = measures["flops"].value
-    assert flops is not None
-    answer, parts = at_flops(known, combination, flops)
+    answer, parts = at_flops(known, combination, measures["flops"].value or math.nan)
     return {**answer, **measures}, parts
 
 
@@ -110,18 +108,16 @@ def input_for(
     """
     ((letter, value),) = given.items()
     measures = _with_other(
-        known.cost, letter, value, lambda n, d: combination.losses(n, d, known.ci), loss
+        known.cost, letter, value, lambda n, d: combination.losses(n, d).ends(known.ci), loss
     )
     if measures is None:
         raise ScalingError(
             f"--loss {loss:g} cannot be reached with {letter} = {value:.3g}",
             remedy="ask for a higher loss, or give a larger one",
         )
-    n, d = measures["n_params"].value, measures["tokens"].value
-    assert n is not None
-    assert d is not None
+    n, d = (measures[name].value or math.nan for name in ("n_params", "tokens"))
     answer, parts = at_inputs(known, combination, n, d)
-    return {**answer, **measures, "loss": _exactly(loss)}, parts
+    return {**answer, **measures, "loss": _interval(loss)}, parts
 
 
 def _with_other(
@@ -140,93 +136,80 @@ def _with_other(
         return (given, other) if letter == "N" else (other, given)
 
     other = _crossing(lambda x: curve(*pair(x)), level)
-    if other.value is None:
+    if math.isnan(other[0]):
         return None
-
-    def measured(measure: Callable[[Array, Array], Array]) -> Interval:
-        ends = (other.lo, other.value, other.hi)
-        at = [None if end is None else float(measure(*pair(np.array(end)))) for end in ends]
-        low, middle, high = at
-        assert middle is not None
-        if (low or middle) > middle or (high or middle) < middle:  # it falls where the other grows
-            low, high = high, low
-        return Interval(value=middle, lo=low, hi=high)
-
-    n, d = (_exactly(value), other) if letter == "N" else (other, _exactly(value))
+    n, d = pair(other)
     return {
-        "n_params": n,
-        "tokens": d,
-        "flops": measured(cost.flops),
-        "tokens_per_param": measured(lambda n, d: d / n),
+        "n_params": _interval(value) if letter == "N" else _interval(*n),
+        "tokens": _interval(value) if letter == "D" else _interval(*d),
+        "flops": _interval(*cost.flops(n, d)),
+        "tokens_per_param": _interval(*(d / n)),
     }
 
 
-def _crossing(curve: Curve, level: float) -> Interval:
-    """The least inputs at which a curve and the ends of its interval have come down to a level,
-    None where they never do; an end may rise again far out.
+def _crossing(curve: Curve, level: float) -> Array:
+    """The least inputs (3,) at which a curve and the ends of its interval have come down to a
+    level, NaN where they never do; an end may rise again far out.
     """
     from scipy.optimize import brentq
 
     grid = np.geomspace(SEARCH_MIN, SEARCH_MAX, GRID)
-    crossings: list[float | None] = []
+    crossings = np.full(3, np.nan)
     for end, values in enumerate(curve(grid)):
         below = np.flatnonzero(values <= level)
         if not len(below) or below[0] == 0:
-            crossings.append(None)
             continue
 
         def above(log: float, end: int = end) -> float:
             return float(curve(np.exp([log]))[end][0]) - level
 
         low, high = np.log(grid[below[0] - 1 : below[0] + 1])
-        crossings.append(math.exp(brentq(above, low, high)) if above(low) > 0 else None)
-    value, lo, hi = crossings
-    return Interval(value=value, lo=lo, hi=hi)
+        if above(low) > 0:
+            crossings[end] = math.exp(brentq(above, low, high))
+    return crossings
 
 
-def _exactly(value: float) -> Interval:
-    return Interval(value=value, lo=None, hi=None)
+def _interval(value: float, *ends: float) -> Interval:
+    """A value with the ends of its interval, in either order."""
+    low, high = ends or (None, None)
+    if low is not None and high is not None and (low > value or high < value):
+        low, high = high, low
+    return Interval(value=value, lo=low, hi=high)
 
 
-def _ends(forecast: Forecast) -> Interval:
-    return Interval(value=forecast.value, lo=forecast.lo, hi=forecast.hi)
-
-
-def _measures(cost: Cost, flops: float, size: Interval) -> Answer:
-    """N, D and D/N at C: D is what C pays for at N, so its ends are those of N the other way
-    round.
-    """
-    low, middle, high = (float(end) for end in (size.lo, size.value, size.hi) if end is not None)
-    tokens = {n: float(cost.tokens(n, flops)) for n in (low, middle, high)}
+def _measures(cost: Cost, flops: float, n: Array) -> Answer:
+    """N, D and D/N at C for N and its ends (3,): D is what C pays for at N."""
+    d = cost.tokens(n, flops)
     return {
-        "flops": _exactly(flops),
-        "n_params": size,
-        "tokens": Interval(value=tokens[middle], lo=tokens[high], hi=tokens[low]),
-        "tokens_per_param": Interval(
-            value=tokens[middle] / middle, lo=tokens[high] / high, hi=tokens[low] / low
-        ),
+        "flops": _interval(flops),
+        "n_params": _interval(*n),
+        "tokens": _interval(*d),
+        "tokens_per_param": _interval(*(d / n)),
     }
 
 
 def _breakdown(
-    combination: Combination, quantity: Quantity, forecast: Forecast, draws: Array | None
+    combination: Combination, quantity: Quantity, mixture: Mixture, draws: Array | None
 ) -> CombinedAnswer:
     """The standard error taken apart; the spread of the draws of the headline law counts as its
     parameters, up to the whole spread.
     """
+    spread, noise, distance = (
+        float(part[0]) for part in (mixture.spread, mixture.noise, mixture.distance)
+    )
     logs = np.log(draws[np.isfinite(draws) & (draws > 0)]) if draws is not None else np.empty(0)
-    parameters = min(float(np.std(logs)), forecast.spread) if len(logs) > 1 else None
-    form = math.sqrt(max(forecast.spread**2 - (parameters or 0.0) ** 2, 0.0))
+    parameters = min(float(np.std(logs)), spread) if len(logs) > 1 else None
+    each = combination.each(mixture)
     weights = dict(zip(combination.names, combination.weights(quantity).tolist(), strict=True))
     return CombinedAnswer(
-        each=forecast.each,
-        weights={name: weights[name] for name in forecast.each},
+        each=each,
+        weights={name: weights[name] for name in each},
         parts=ErrorParts(
-            noise=forecast.noise,
+            noise=noise,
             parameters=parameters,
-            form=form,
-            distance=forecast.distance,
-            total=math.hypot(forecast.spread, forecast.noise, forecast.distance),
+            form=math.sqrt(max(spread**2 - (parameters or 0.0) ** 2, 0.0)),
+            distance=distance,
+            total=math.hypot(spread, noise, distance),
         ),
     )
 
@@ -270,5 +253,5 @@ def widen_to_include(known: FittedLaw, answer: Answer, sizes: Mapping[str, float
     size, flops = answer["n_params"], answer["flops"].value
     ends = [n for n in (*sizes.values(), size.lo, size.hi) if n is not None]
     assert flops is not None
-    wider = size.model_copy(update={"lo": min(ends), "hi": max(ends)})
-    return {**answer, **_measures(known.cost, flops, wider)}
+    n = np.array([size.value, min(ends), max(ends)], float)
+    return {**answer, **_measures(known.cost, flops, n)}

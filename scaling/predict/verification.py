@@ -214,8 +214,10 @@ def _forecast(
         "source": source[-4096:],
     }
     if fitted.combination is not None:
-        predicted = fitted.combination.loss(n, tokens, fitted.ci)
-        return Forecast(loss=predicted.value, lo=predicted.lo, hi=predicted.hi, **about)
+        loss, lo, hi = (
+            float(end[0]) for end in fitted.combination.losses(n, tokens).ends(fitted.ci)
+        )
+        return Forecast(loss=loss, lo=lo, hi=hi, **about)
     if fitted.formula is None or set(fitted.formula.inputs) != {"N", "D"}:
         raise ScalingError(
             f"the fit holds no law of the loss in N and D ({fitted.law})",

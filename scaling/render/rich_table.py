@@ -1,12 +1,13 @@
-"""A Table for a terminal: cells wrap at spaces only; where not even that fits, each row becomes a
-paragraph.
+"""Tables, sentences and warnings for a terminal. Cells wrap at spaces only; where not even that
+fits, each row becomes a paragraph: no number is cut.
+
+Foreign text enters only as rich `Text` of plain text, which knows no markup and no escape codes.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from rich import box
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table as RichTable
@@ -14,26 +15,40 @@ from rich.text import Text
 
 from scaling.render.escape import sanitize
 from scaling.render.table import PAIR, Table
+from scaling.warning import ResultWarning
+
+LONGEST = 20_000  # letters of a sentence
 
 
-def to_rich(table: Table, *, ruled: bool = True) -> RenderableType:
-    """Title and rows as rich `Text` of plain text, which knows no markup and no escape codes; pairs
-    need no heading.
+def page(*parts: object) -> RenderableType:
+    """Parts below each other: tables with their captions and what they leave out, sentences,
+    warnings and what rich knows; None is left out.
     """
+    shown: list[Any] = []
+    for part in parts:
+        if isinstance(part, ResultWarning):
+            shown.append(Text.assemble(("warning: ", "bold yellow"), sanitize(part.message)))
+        elif isinstance(part, Table):
+            more = len(part.rows) - (part.max_rows or len(part.rows))
+            left_out = f"... and {more:,} more (--json lists all)" if more > 0 else ""
+            below = [Text(sanitize(text)) for text in (left_out, part.caption) if text]
+            shown += [*([Text()] if shown and part.title else []), to_rich(part), *below]
+        elif part is not None:
+            shown.append(Text(sanitize(part, LONGEST)) if isinstance(part, str) else part)
+    return Group(*shown)
+
+
+def to_rich(table: Table) -> RenderableType:
+    """Title and rows; pairs need no heading."""
     heading = table.columns != PAIR
-    drawn = WrappingTable(
-        box=box.SIMPLE_HEAD if ruled and heading else None,
-        show_header=heading,
-        pad_edge=False,
-        padding=(0, 2 if ruled else 1, 0, 0),
-    )
+    drawn = WrappingTable(box=None, show_header=heading, pad_edge=False, padding=(0, 2, 0, 0))
     for index, column in enumerate(table.columns):
         drawn.add_column(
-            Text(sanitize(column.name), style="" if ruled else "bold"),
+            Text(sanitize(column.name), style="bold"),
             style="" if heading or index else "bold",
             justify="left" if column.is_text else "right",
             overflow="fold",
-            no_wrap=not column.is_text or (not ruled and index == 0),
+            no_wrap=not column.is_text or (heading and index == 0),
         )
     for row in table.formatted():
         cells = zip(row, table.columns, strict=True)
@@ -41,7 +56,7 @@ def to_rich(table: Table, *, ruled: bool = True) -> RenderableType:
             *(Text(sanitize(text), column.styles.get(text, "")) for text, column in cells)
         )
     title = [Text(sanitize(table.title), style="bold")] if table.title else []
-    return Group(*title, drawn, *([] if heading else [Text()]))
+    return Group(*title, drawn)
 
 
 class WrappingTable(RichTable):

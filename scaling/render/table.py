@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Union
@@ -18,7 +18,7 @@ from scaling.formatting import flatten, format_bytes, format_count, format_flops
 from scaling.render.escape import csv_text, environment, sanitize
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    pass
 
 Kind = Literal[
     "text", "number", "count", "flops", "integer", "percent", "short", "rough", "bytes", "seconds"
@@ -69,12 +69,6 @@ class Table:
             for row in self.rows[: self.max_rows]
         ]
 
-    def without(self, *names: str) -> Table:
-        """The table without these columns, for a narrow place."""
-        kept = [index for index, column in enumerate(self.columns) if column.name not in names]
-        rows = tuple(tuple(row[index] for index in kept) for row in self.rows)
-        return replace(self, columns=tuple(self.columns[index] for index in kept), rows=rows)
-
     def to_csv(self) -> str:
         """All rows with all digits; an interval takes three columns."""
 
@@ -91,12 +85,6 @@ class Table:
         ]
         return csv_text([spread(names), *map(spread, self.rows)])
 
-    def to_rich(self, *, ruled: bool = True) -> RenderableType:
-        """The table for a terminal, no number cut; `ruled` draws lines around the heading."""
-        from scaling.render.rich_table import to_rich
-
-        return to_rich(self, ruled=ruled)
-
     def to_html(self, *, inline_style: bool = False) -> str:
         """A `<table>` with every text escaped; `inline_style` is for pages without a style sheet of
         ours.
@@ -104,13 +92,11 @@ class Table:
         template = environment(Path(__file__).parent).get_template("table.html.j2")
         return str(template.render(table=self, inline_style=inline_style)).rstrip()
 
-    def to_latex(self, width: float | None = None) -> str:
-        """A LaTeX tabular with booktabs rules, for a table environment of your own, `width` inches
-        wide.
-        """
+    def to_latex(self) -> str:
+        """A LaTeX tabular with booktabs rules, for a table environment of your own."""
         from scaling.render.latex import to_latex
 
-        return to_latex(self, width)
+        return to_latex(self)
 
 
 def records_to_csv(records: Iterable[Mapping[str, Any]]) -> str:

@@ -12,10 +12,10 @@ import numpy as np
 
 from scaling.fit.document import FitStatus
 from scaling.fit.result import FitResult
-from scaling.formatting import format_count, format_flops, format_percent
+from scaling.formatting import format_flops, format_percent
 from scaling.predict.comparison import Comparison, ComputeMultiplier, DifferenceTest
 from scaling.predict.law_source import load_law
-from scaling.render.figure import Axis, Band, Dash, Figure, Line, Markers, ReferenceLine, Trace
+from scaling.render.figure import Axis, Band, Figure, Line, Markers, ReferenceLine, Trace
 from scaling.render.section import section
 from scaling.render.table import (
     Table,
@@ -24,7 +24,6 @@ from scaling.render.table import (
     record_table,
 )
 from scaling.report.parts.drawing import (
-    AnswerCurve,
     answer_curve,
     c_axis,
     fitted_points,
@@ -33,12 +32,10 @@ from scaling.report.parts.drawing import (
     thinned,
 )
 from scaling.report.sections import Report
-from scaling.report.summary import COUNTED
 
 Quantity = Literal["n_star", "loss_star"]
 QUANTITIES: tuple[Quantity, Quantity] = ("loss_star", "n_star")
 POINTS_SHOWN, CURVE = 1000, 60
-DASHED = "Dashed: beyond the largest budget that the sweep trained."
 LOSS_CAPTION = (
     "Lines: the loss that each law expects of a compute-optimal run, with its interval. Rings: "
     "the runs; those of any other size lie above."
@@ -72,7 +69,7 @@ def compose(
         ),
         section("exponents", "Exponents", [], [_estimates(comparison), _tests(comparison)]),
         section("size", "Compute-optimal size", [sizes] if losses else []),
-        section("provenance", "Data and provenance", [], [_sweeps(comparison)], commands=[command]),
+        section("provenance", "Provenance", commands=[command]),
     )
     apart = {name: item.why for name, item in comparison.losses.items() if item.compare is False}
     caveats = [item.why for name, item in comparison.losses.items() if name not in apart]
@@ -199,7 +196,10 @@ def _frontiers(
         curve, comparable = answer_curve(law, quantity, budgets), comparison.losses.get(side.name)
         if curve is None or (is_loss and comparable and comparable.compare is False):
             continue
-        lines += _frontier(comparison, index, budgets, curve)
+        lines += [
+            Band(budgets, curve.lo, curve.hi, index, f"interval of {side.name}"),
+            Line(budgets, curve.value, side.name, index),
+        ]
         points = fitted_points(fits[side.name], "flops", "loss") if is_loss else None
         if points:  # a fit need not keep the C of its runs
             flops, loss = (column[thinned(len(column), POINTS_SHOWN)] for column in points)
@@ -211,30 +211,7 @@ def _frontiers(
     if sum(isinstance(trace, Band) for trace in lines) < 2 and is_loss:
         return None
     axes = c_axis(*sources), axis(*sources)
-    return Figure(name, title, f"{caption} {DASHED}", *axes, (*runs, *lines))
-
-
-def _frontier(
-    comparison: Comparison, colour: int, flops: np.ndarray, curve: AnswerCurve
-) -> list[Trace]:
-    """A curve of one side, solid over the budgets that it trained."""
-    side = comparison.sides[colour]
-    line, lo, hi = curve
-    low, top = side.range["flops"]
-    inside = np.flatnonzero((flops >= low / 1.05) & (flops <= top * 1.05))
-    first, last = (inside[0], inside[-1]) if inside.size else (0, 0)
-    parts: tuple[tuple[slice, str, Dash], ...] = (
-        (slice(first, last + 1), side.name, "solid"),
-        (slice(0, first + 1), "", "dash"),
-        (slice(last, None), "", "dash"),
-    )
-    beyond = f"{side.name}, beyond its budgets"
-    drawn = [
-        Line(flops[part], line[part], label, colour, dash, name="" if label else beyond)
-        for part, label, dash in parts
-        if len(flops[part]) > 1
-    ]
-    return [Band(flops, lo, hi, colour, f"interval of {side.name}"), *drawn]
+    return Figure(name, title, caption, *axes, (*runs, *lines))
 
 
 def _multiplier(comparison: Comparison) -> Figure | None:
@@ -347,28 +324,3 @@ def _tests(comparison: Comparison) -> Table | None:
     return record_table(
         "tests", "Test of difference", rows, caption, rough=(difference,), short=("p", "p, Holm")
     )
-
-
-def _sweeps(comparison: Comparison) -> Table | None:
-    """What each sweep is and how it was fitted."""
-    rows = []
-    for side in comparison.sides:
-        counted = side.source.convention
-        size = COUNTED.get(counted.params or "", counted.params or "as given")
-        c, n = (
-            " to ".join(map(form, side.range[name])) if name in side.range else "–"
-            for name, form in (("flops", format_flops), ("n_params", format_count))
-        )
-        rows.append(
-            {
-                "sweep": side.name,
-                "runs": side.n_points,
-                "C trained": c,
-                "N trained": n,
-                "law": side.law,
-                "fitted by": f"{side.approach}, {side.objective}",
-                "N and C counted": f"{size}; {counted.flops or 'as given'}",
-                "source": ", ".join(side.source.paths),
-            }
-        )
-    return record_table("sweeps", "The sweeps", rows)

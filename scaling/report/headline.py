@@ -120,16 +120,17 @@ def _fit_answer(fit: FitResult, answer: PredictionResult | None) -> str:
     return listed + (", ..." if len(params) > MAX_PARAMS else "")
 
 
-def titles(prediction: PredictionResult) -> tuple[str, str]:
-    """What a prediction is about, and the mark of its N, D and L ("*" for an optimum)."""
+def title(prediction: PredictionResult) -> str:
+    """What a prediction is about."""
     n, d = (format_count(each.value or 0) for each in (prediction.n_params, prediction.tokens))
     return {
-        QuestionKind.BUDGET: ("Compute-optimal training", "*"),
-        QuestionKind.SIZE: (f"The budget that {n} parameters are compute-optimal for", "*"),
-        QuestionKind.TOKENS: (f"The budget that {d} tokens are compute-optimal for", "*"),
-        QuestionKind.LOSS: ("The least compute that reaches this loss", "*"),
-        QuestionKind.INPUT: ("What reaches this loss", ""),
-        QuestionKind.INPUTS: ("What the law gives at these inputs", ""),
+        QuestionKind.BUDGET: "Compute-optimal training",
+        QuestionKind.SIZE: f"The budget that {n} parameters are compute-optimal for",
+        QuestionKind.TOKENS: f"The budget that {d} tokens are compute-optimal for",
+        QuestionKind.SERVED_SIZE: f"Tokens at which {n} parameters cost least to train and serve",
+        QuestionKind.LOSS: "The least compute that reaches this loss",
+        QuestionKind.INPUT: "What reaches this loss",
+        QuestionKind.INPUTS: "What the law gives at these inputs",
     }[prediction.question]
 
 
@@ -150,6 +151,8 @@ def prediction_lines(prediction: PredictionResult, command: str = "") -> Lines:
     has_flops = prediction.flops.value is not None
     budget = f"{format_estimate(prediction.flops, 'flops')} FLOPs: " if has_flops else ""
     lines = [("answer", budget + ", ".join(parts))]
+    if prediction.question is not QuestionKind.BUDGET:
+        lines.append(("question", title(prediction)))
     if best := prediction.inference:
         demand, n, d = map(format_count, (best.demand_tokens, best.n_params, best.tokens))
         sentence = f"{demand} tokens: {n} parameters on {d} tokens cost least at the same loss"

@@ -29,10 +29,12 @@ def as_text(result: FitResult | PredictionResult) -> str:
     """Without colour."""
     from rich.console import Console
 
+    from scaling.render.rich_table import page
+
     plain = {"color_system": None, "force_jupyter": False, "force_terminal": False}
     console = Console(file=io.StringIO(), width=WIDTH, **plain)  # type: ignore[arg-type]
     with console.capture() as captured:
-        console.print(terminal.page(*_parts(result)))
+        console.print(page(*_parts(result)))
     return captured.get().rstrip()
 
 

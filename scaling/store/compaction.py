@@ -44,38 +44,34 @@ def compact(folder: Path) -> CompactionResult:
     single = run_files.run_files(folder)
     sources = [path for path in single if path.stem in merged]  # copies that a kill has left
     tables: list[pa.Table] = []
+    run_ids: list[str] = []
     corrupt: list[str] = []
-    shared: dict[str, int] = {}
-    index: dict[str, list[int]] = {}
     for path in [path for path in single if path.stem not in merged][:RUNS_PER_FILE]:
         try:
-            table = run_files.read_parquet(path)
-            tables.append(run_files.check_run(table, path))
+            tables.append(run_files.check_run(run_files.read_parquet(path), path))
         except files.DiskError:
             raise
         except ScalingError as error:
             corrupt.append(f"{path.parent.name}/{path.name}: {error.what}")
             continue
-        metadata = table.schema.metadata or {}
-        facts = [metadata.get(name, b"{}").decode() for name in run_files.FACTS]
-        index[path.stem] = [shared.setdefault(fact, len(shared)) for fact in facts]
+        run_ids.append(path.stem)
         sources.append(path)
 
     def write(path: Path) -> None:
         schema = SCHEMA.with_metadata({"scaling.schema": str(SCHEMA_VERSION)})
+        index = json.dumps({"runs": run_ids})
         starts = range(0, len(tables), RUNS_PER_GROUP)
         groups = (pa.concat_tables(tables[first : first + RUNS_PER_GROUP]) for first in starts)
-        text = json.dumps({"shared": list(shared), "runs": index})
         with open(path, "wb") as handle:  # Arrow takes no path that is not UTF-8
-            run_files.write_table(handle, groups, schema, **{run_files.INDEX.decode(): text})
+            run_files.write_table(handle, groups, schema, **{run_files.INDEX.decode(): index})
         files.append_checksum(path)
 
     if tables:
-        name = hashlib.sha256(os.fsencode(" ".join(index))).hexdigest()[:16]
+        name = hashlib.sha256(os.fsencode(" ".join(run_ids))).hexdigest()[:16]
         target = folder / run_files.MERGED / f"{name}.parquet"
         files.write_atomically(target, write)
         files.check_file(target)
     for path in sources:
         with files.as_disk_error(path, "remove"):
             path.unlink(missing_ok=True)
-    return CompactionResult(len(index), int(bool(tables)), len(sources), tuple(corrupt))
+    return CompactionResult(len(run_ids), int(bool(tables)), len(sources), tuple(corrupt))

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 RUNS, MERGED = "runs", "merged"
 MODEL_DESCRIPTION = "scaling.json"  # of the run, in a folder of its model in another layout
 RUN_ID = re.compile(r"[0-9a-f]{12}")
-INDEX, FACTS = b"scaling.runs", (b"scaling.fingerprint", b"scaling.execution")
+INDEX = b"scaling.runs"
 CHECKSUM_KEY = "scaling.checksum"
 LISTING_ATTEMPTS = 5  # a listing may be outdated by a compaction this often before we give up
 

@@ -17,10 +17,11 @@ import numpy as np
 from scaling.config import Execution, MeshShape
 from scaling.config.run_groups import RunGroup
 from scaling.errors import ScalingError
+from scaling.store.rows import Measurement
 from scaling.train import checkpoint_files, fingerprint
 from scaling.train.distributed import broadcast_from_host0
 from scaling.train.program import program_key
-from scaling.train.run_metrics import RunMetrics, load_metrics
+from scaling.train.run_metrics import RunMetrics
 from scaling.train.step import TrainState, change_layout, draw_state, initial_state, stack_runs
 
 Metrics = dict[str, RunMetrics]  # of the runs of a pack and of branches that have not left, by id
@@ -102,7 +103,10 @@ def _restore(
         return jax.eval_shape(lambda seed: stack_runs([draw_state(was, seed)] * n_runs), 0)
 
     state, progress = checkpoint_files.restore(path, saved_shapes)
-    metrics = {key: load_metrics(value) for key, value in progress["metrics"].items()}
+    metrics = {
+        run_id: RunMetrics(**(saved | {"measured": [Measurement(**m) for m in saved["measured"]]}))
+        for run_id, saved in progress["metrics"].items()
+    }
 
     def convert(state: TrainState) -> TrainState:
         return change_layout(was, now, state)

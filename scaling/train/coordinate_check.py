@@ -83,9 +83,8 @@ def curves(
 def slope(at: Sequence[int], sizes: Sequence[float] | np.ndarray) -> float:
     """Least-squares slope of log size on log width or depth; NaN if a size is 0 or not finite."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        x, y = np.log(np.asarray(at, float)), np.log(np.asarray(sizes, float))
-    x = x - x.mean()
-    return float((x * (y - y.mean())).sum() / (x * x).sum()) if np.isfinite(y).all() else math.nan
+        y = np.log(np.asarray(sizes, float))
+    return float(np.polyfit(np.log(at), y, 1)[0]) if np.isfinite(y).all() else math.nan
 
 
 def measure(run: RunConfig, task: Task, steps: int, seeds: int) -> np.ndarray:

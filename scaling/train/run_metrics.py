@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -63,14 +61,3 @@ class RunMetrics:
         if stopped:
             return Outcome("stopped", tuple(self.measured), stopped)
         return Outcome("diverged" if self.diverged else "done", tuple(self.measured), self.diverged)
-
-
-def load_metrics(data: dict[str, Any]) -> RunMetrics:
-    """The inverse of `dataclasses.asdict`."""
-    return RunMetrics(**(data | {"measured": [Measurement(**row) for row in data["measured"]]}))
-
-
-def first_diverged_step(losses: np.ndarray, vocab_size: int) -> int | None:
-    """Index of the first loss that is not finite, or more than 2 ln V + 1 nats."""
-    bad = ~np.isfinite(losses) | (losses > 2.0 * math.log(vocab_size) + 1.0)
-    return int(bad.argmax()) if bad.any() else None

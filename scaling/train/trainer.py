@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -24,7 +25,7 @@ from scaling.train.distributed import broadcast_from_host0
 from scaling.train.evaluate import Evaluator
 from scaling.train.fingerprint import peak_flops, pin_numerics, resolve_for_local_devices
 from scaling.train.program import program_key
-from scaling.train.run_metrics import Outcome, first_diverged_step
+from scaling.train.run_metrics import Outcome
 from scaling.train.step import TrainState, stack_runs, train_program
 
 DISPATCH_SECONDS = 0.5  # the longest dispatch, so that a signal is answered soon
@@ -126,7 +127,9 @@ class Trainer:
         """Restore or initialise, train, and return the outcomes of the runs that have ended."""
         group, self.runs, self.config = self.group, self.group.runs, self.group.runs[0]
         self.key = program_key(self.config, self.execution, len(self.runs))
-        self.timer = _Timer(self.execution)
+        self.step_seconds, self.saved_at = 0.0, time.monotonic()
+        is_sharded = self.execution.mesh.n_devices > 1
+        self.save_pause = MIN_SHARDED_SAVE_SECONDS if is_sharded else MIN_SAVE_SECONDS
         self.peak_flops = peak_flops(self.execution.mesh.n_devices)
         seq_len = self.config.task.seq_len
         self.token_flops = accounting.train_flops(self.config.model, seq_len, 1, "exact")
@@ -158,28 +161,33 @@ class Trainer:
         """Train from `step` to the end, to divergence or to a stop; returns the last step."""
         program, n_dispatches = train_program(self.key), 0
         hyper = stack_runs([optim.hyper(run.optim, run.n_steps) for run in self.runs])
-        self.state, *_ = program(
-            self.state, hyper, self._put_tokens(next_batches(0)), 0
-        )  # compiles it
-        boundaries = self._dispatch_boundaries()
+        tokens_KBT1 = self._put_tokens(next_batches(0))
+        self.state, *_ = program(self.state, hyper, tokens_KBT1, 0)  # compiles it
+        boundaries = set()  # where a dispatch must end
+        for group, last in self.following.items():
+            steps = {*measurement_steps(group.runs[0]), *group.constant_lr_eval_steps, last}
+            boundaries |= {end for end in steps if end <= last}
         self.began_at, self.began = step, time.monotonic()
         in_flight: list[_Dispatch] = []  # losses of one are read while the next one is computed
         with ExitStack() as trace:
             while step < self.config.n_steps and not self._all_diverged():
-                boundary = next(boundary for boundary in boundaries if boundary > step)
-                count = min(boundary - step, dispatch_steps(self.config), self.timer.max_steps())
-                stop, save, count = broadcast_from_host0(
-                    self.should_stop(), self.timer.save_is_due(), count
-                )
+                boundary, most = min(end for end in boundaries if end > step), FIRST_DISPATCH_STEPS
+                if self.step_seconds:
+                    most = max(1, int(DISPATCH_SECONDS / self.step_seconds))
+                count = min(boundary - step, dispatch_steps(self.config), most)
+                save_is_due = time.monotonic() - self.saved_at > self.save_pause
+                stop, save, count = broadcast_from_host0(self.should_stop(), save_is_due, count)
                 if stop or save:
                     self._read_losses(in_flight)
                     began = time.monotonic()
                     self._save(self._unfinished_group())
-                    self.timer.record_save(began)
+                    self.saved_at = time.monotonic()  # a slow disk is saved to less often
+                    pause = (self.saved_at - began) / MAX_SAVE_SHARE
+                    self.save_pause = max(self.save_pause, pause)
                 if stop:
                     break
-                if not in_flight:
-                    self.timer.start()
+                if not in_flight:  # the device has nothing to do: the next steps begin now
+                    self.dispatched_at = time.monotonic()
                 if self.profile and n_dispatches == 1:
                     trace.enter_context(jax.profiler.trace(str(self.profile)))
                 elif n_dispatches == 1 + PROFILED_DISPATCHES:
@@ -201,14 +209,6 @@ class Trainer:
     def _put_tokens(self, tokens: np.ndarray) -> Any:
         return self.key.sharder.put_tokens(tokens, self.config.batch_size)
 
-    def _dispatch_boundaries(self) -> list[int]:
-        """Steps at which a dispatch must end: evaluations, shorter budgets, leaving groups."""
-        boundaries = set()
-        for group, end in self.following.items():
-            steps = {*measurement_steps(group.runs[0]), *group.constant_lr_eval_steps, end}
-            boundaries |= {step for step in steps if 0 < step <= end}
-        return sorted(boundaries)
-
     def _all_diverged(self) -> bool:
         return all(self.metrics[run.run_id].diverged for run in self.runs)
 
@@ -220,16 +220,18 @@ class Trainer:
         losses_RK, norms_RK = (
             np.asarray(array).reshape(len(self.runs), -1)[:, :count] for array in arrays
         )
-        self.timer.record_steps(count)
-        seconds = self.timer.step_seconds * count / len(self.runs)
+        now = time.monotonic()
+        seconds, self.dispatched_at = now - self.dispatched_at, now
+        self.step_seconds = seconds / count
         for index, losses_K in enumerate(losses_RK):
-            bad = first_diverged_step(losses_K, self.config.model.vocab_size)
+            highest = 2.0 * math.log(self.config.model.vocab_size) + 1.0
+            bad = np.flatnonzero(~np.isfinite(losses_K) | (losses_K > highest))
             for run in (group.runs[index] for group in self.following):
                 metrics = self.metrics[run.run_id]
                 if not metrics.diverged:
-                    metrics.add(losses_K, norms_RK[index], seconds)
-                    if bad is not None:
-                        metrics.mark_diverged(run, step + bad + 1, float(losses_K[bad]))
+                    metrics.add(losses_K, norms_RK[index], seconds / len(self.runs))
+                    if len(bad):
+                        metrics.mark_diverged(run, step + int(bad[0]) + 1, float(losses_K[bad[0]]))
         tokens = len(self.runs) * (step + count - self.began_at) * self.config.batch_tokens
         tokens_per_second = tokens / (time.monotonic() - self.began)
         self.callbacks.on_progress(
@@ -251,7 +253,7 @@ class Trainer:
 
     def _evaluate(self, step: int) -> None:
         """Evaluate every run, and those that are still one with it, where a measurement is due."""
-        speed = len(self.runs) * self.config.batch_tokens / self.timer.step_seconds
+        speed = len(self.runs) * self.config.batch_tokens / self.step_seconds
         for index, run in enumerate(self.runs):
             state, evaluator, values = self.state, self.evaluator, None
             if len(self.runs) > 1:
@@ -261,8 +263,7 @@ class Trainer:
                 metrics = self.metrics[member.run_id]
                 if not metrics.diverged and step in measurement_steps(member):
                     if values is None:
-                        noise = evaluator.gradient_noise(state, run)
-                        values = [*evaluator.evaluate(state), *noise]
+                        values = evaluator.evaluate(state, run)
                     metrics.flush_window(step, speed, self._mfu(speed))
                     metrics.record(values, step)
                     if step == member.n_steps:
@@ -293,34 +294,3 @@ class Trainer:
     def _save(self, group: RunGroup) -> None:
         path = self.checkpoint_path(group)
         checkpointing.save(path, group, self.state, self.metrics, self.execution)
-
-
-class _Timer:
-    """How many steps fit in a dispatch, and when the next checkpoint is due."""
-
-    def __init__(self, execution: Execution) -> None:
-        self.step_seconds, self._began, self._saved = 0.0, time.monotonic(), time.monotonic()
-        is_sharded = execution.mesh.n_devices > 1
-        self._pause = MIN_SHARDED_SAVE_SECONDS if is_sharded else MIN_SAVE_SECONDS
-
-    def max_steps(self) -> int:
-        if not self.step_seconds:
-            return FIRST_DISPATCH_STEPS
-        return max(1, int(DISPATCH_SECONDS / self.step_seconds))
-
-    def start(self) -> None:
-        """The device has nothing to do: the next steps begin now."""
-        self._began = time.monotonic()
-
-    def record_steps(self, count: int) -> None:
-        """Steps ended; those that were handed over meanwhile begin."""
-        now = time.monotonic()
-        self.step_seconds, self._began = (now - self._began) / count, now
-
-    def save_is_due(self) -> bool:
-        return time.monotonic() - self._saved > self._pause
-
-    def record_save(self, began: float) -> None:
-        """A slow disk is saved to less often."""
-        self._saved = time.monotonic()
-        self._pause = max(self._pause, (self._saved - began) / MAX_SAVE_SHARE)

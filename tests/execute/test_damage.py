@@ -102,10 +102,7 @@ def test_compaction_changes_no_number_and_is_idempotent(copy):
     assert json.loads(scaling("results", "compact", out, "--json").stdout)["written"] == 0
     assert "0 runs to train" in scaling("run", path, "--out", out, "--simulate", LAW).stdout
     (merged,) = run_files.merged_files(out)
-    index = json.loads(run_files.read_parquet(merged).schema.metadata[run_files.INDEX])
-    assert set(index["runs"]) == set(run_files.index(merged)) == set(want["run_id"])
-    fingerprints = {index["shared"][places[0]] for places in index["runs"].values()}
-    assert {json.loads(text)["simulated"] for text in fingerprints} == {LAW}
+    assert set(run_files.index(merged)) == set(want["run_id"])
 
 
 def test_the_runs_of_a_corrupt_merged_file_are_trained_again(copy):
@@ -395,7 +392,7 @@ def test_folders_in_place_of_state_files_stop_no_reader(copy):
     document = status(out)
     assert document["counts"]["done"] == 18
     messages = {item["code"]: item["message"] for item in document["warnings"]}
-    assert messages.keys() == {"corrupt_file", "corrupt_lease"}
+    assert messages.keys() == {"corrupt_file"}
     assert "columns missing" in messages["corrupt_file"]
 
 

@@ -178,14 +178,16 @@ def test_first_of_two_results_is_kept(tmp_path):
     assert set(run_files.load(tmp_path)["device"]) == {"first"}
 
 
-def test_corrupt_lease_is_rewritten_by_its_owner(tmp_path, monkeypatch):
-    monkeypatch.setattr(leases, "BEAT", 0.3)
+def test_corrupt_lease_is_ended_and_its_process_told(tmp_path):
     with Lease(tmp_path) as theirs, Lease(tmp_path) as mine:
         with theirs.locked():
             theirs.claim(["aaa"])
         theirs.path.write_bytes(theirs.path.read_bytes().replace(b"aaa", b"aba"))
-        with mine.locked() as held:
-            assert held == {"aaa"}
+        with mine.locked() as claimed:
+            assert claimed == set()
+        with pytest.raises(files.ScalingError, match="its lease has ended") as caught:
+            theirs.release(["aaa"])
+        assert caught.value.exit_code == 75
 
 
 def test_stale_leases_of_killed_processes_are_removed(tmp_path):

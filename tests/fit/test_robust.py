@@ -13,7 +13,8 @@ from scaling.errors import ScalingError
 from scaling.fit.fit_options import FitOptions
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.laws.objectives import OBJECTIVES
-from scaling.report.terminal import fit_text
+from scaling.render.rich_table import page
+from scaling.report.terminal import fit_parts
 from tests.documents import as_fit, dump, fit, predict
 
 
@@ -81,7 +82,7 @@ def test_any_table_is_fitted_or_rejected(tmp_path, seed):
     document = answered(lambda: fit([path], options))
     if document is None:
         return
-    Console(file=io.StringIO()).print(fit_text(as_fit(document)))
+    Console(file=io.StringIO()).print(page(*fit_parts(as_fit(document))))
     dump(document, tmp_path / "fit.json")
     for question in ({"flops": 1e22}, {"n_params": 1e9, "tokens": 1e10}, {"loss": 2.2}):
         json.dumps(

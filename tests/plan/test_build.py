@@ -37,7 +37,7 @@ def test_isoflop_runs_cost_their_budget():
 def test_every_cell_is_a_run_or_infeasible():
     made = planned(design=ISOFLOP, seeds=[0, 1])
     assert len(made.runs) + len(made.infeasible) + made.merged == 3 * 2 * 2
-    assert all("tokens_per_param_range" in reason for _, reason in made.infeasible)
+    assert all("tokens_per_param_range" in cell.reason for cell in made.infeasible)
     assert {item.run.seed for item in made.runs} == {0, 1}
 
 
@@ -57,7 +57,7 @@ def test_infeasible_cells_have_their_reason():
     axes = [{"field": "model.n_kv_heads", "values": [1, 3]}]
     made = planned(axes=axes)
     assert len(made.runs) == 4
-    assert {reason for _, reason in made.infeasible} == {
+    assert {cell.reason for cell in made.infeasible} == {
         "n_heads = 1 is not a multiple of n_kv_heads = 3"
     }
 
@@ -110,7 +110,7 @@ def test_large_sizes_and_budgets_are_planned_without_building_them():
 def test_more_tokens_than_a_row_can_count_are_rejected():
     grid = {"kind": "grid", "sizes": ["1e12"], "tokens": ["1e18", "1e19"]}
     made = planned(design=grid, base={"task": TINY["base"]["task"], "batch_size": 2**30}, recipe={})
-    assert [reason for _, reason in made.infeasible] == [
+    assert [cell.reason for cell in made.infeasible] == [
         "1e+19 training tokens are more than a row can hold (9.22e+18)"
     ]
 

@@ -181,6 +181,16 @@ def test_steps_are_asked_of_the_law_that_has_them():
     np.testing.assert_allclose(back["loss"]["value"], 2.5, rtol=1e-6)
 
 
+def test_tokens_that_pay_off_for_a_size_that_is_served():
+    found = predict(BESIROGLU, n_params="1.3B", inference_tokens="1T")
+    d = found["tokens"]["value"]
+    assert found["question"] == "served_size"
+    again = predict(BESIROGLU, n_params=1.3e9, tokens=d, inference_tokens="1T")
+    np.testing.assert_allclose(again["inference"]["n_params"], 1.3e9, rtol=1e-3)
+    optimal = predict(BESIROGLU, n_params="1.3B")
+    assert d > optimal["tokens"]["value"]
+
+
 def test_limited_unique_tokens_move_the_optimum():
     source = "published:muennighoff2023"
     free = predict(source, flops=1e21)

@@ -82,7 +82,7 @@ def test_comparison_report_has_its_files_and_starts_with_the_compute_ratio(page)
     }
     tables = {
         f"tables/{name}.{kind}"
-        for name in ("compute", "estimates", "tests", "sweeps")
+        for name in ("compute", "estimates", "tests")
         for kind in ("csv", "tex")
     }
     assert names == figures | tables | {
@@ -182,7 +182,7 @@ def test_the_command_line_writes_the_same_bytes_gives_the_numbers_and_refuses_bu
     assert found["multipliers"]["better"]["rows"][-1]["flops"] == 1e14
     assert "checksum" not in found
     written = sorted(path for path in (tmp_path / "out").rglob("*.*") if path.is_file())
-    assert len(written) == 24
+    assert len(written) == 22
     for path in written:
         before = page.parent / path.relative_to(tmp_path / "out")
         assert path.read_bytes() == before.read_bytes(), path.name

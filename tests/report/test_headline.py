@@ -7,7 +7,7 @@ import pytest
 from scaling.fit.pipeline import FitOptions
 from scaling.fit.pipeline import fit as run_fit
 from scaling.predict.predict import predict
-from scaling.report.headline import fit_lines, prediction_lines, titles
+from scaling.report.headline import fit_lines, prediction_lines, title
 
 
 @pytest.fixture(scope="module")
@@ -32,13 +32,13 @@ def test_five_lines_of_a_fit_say_what_was_used_left_out_and_found(fit):
     assert saved["next"].startswith("scaling predict fit.json --flops ")
 
 
-def test_lines_and_titles_follow_the_question(fit):
+def test_lines_and_title_follow_the_question(fit):
     top = fit.range["flops"][1]
     budget = predict(fit, flops=top)
-    assert titles(budget) == ("Compute-optimal training", "*")
+    assert title(budget) == "Compute-optimal training"
     assert "parameters" in dict(prediction_lines(budget))["answer"]
     at = predict(fit, n_params=1e9, tokens=2e10)
-    assert titles(at) == ("What the law gives at these inputs", "")
+    assert title(at) == "What the law gives at these inputs"
     far = predict(fit, n_params=1e8, tokens=2e13)
     assert dict(prediction_lines(far))["trust"].startswith("with care: ")
     ten_times = prediction_lines(predict(fit, flops=10 * top))

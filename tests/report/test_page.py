@@ -107,14 +107,14 @@ def test_all_parts_are_written_and_no_half_file_is_left(folder):
         if path.is_file()
     }
     pictures = "training-curves isoflop-curves frontier-size frontier-loss contours residuals "
-    pictures += "holdout wrong-size"
+    pictures += "wrong-size"
     expected = {
         f"figures/{name}.{kind}"
         for name in pictures.split()
         for kind in ("svg", "pdf", "png", "csv")
     }
     listed = (
-        "predictions smaller approaches parameters laws laws-compared holdout exclusions "
+        "predictions approaches parameters laws laws-compared holdout exclusions "
         "over-frontier failures runs provenance training-origin"
     )
     expected |= {f"tables/{name}.{kind}" for name in listed.split() for kind in ("csv", "tex")} | {
@@ -123,23 +123,6 @@ def test_all_parts_are_written_and_no_half_file_is_left(folder):
         "manifest.json",
     }
     assert names == expected
-
-
-@pytest.mark.slow
-def test_a_new_report_removes_the_figures_that_only_the_former_one_lists(folder, tmp_path):
-    out, outside = tmp_path / "out", tmp_path / "kept.svg"
-    write_report(folder, out, models=True)
-    outside.write_text("a stranger's")
-    (out / "figures" / "mine.svg").write_text("a stranger's")
-    listed = files.read_json(out / "manifest.json")["files"]
-    assert "figures/models.svg" in listed
-    files.write_json(out / "manifest.json", {"files": [*listed, "figures/../../kept.svg"]})
-    write_report(folder, out)
-    assert not (out / "figures" / "models.svg").exists()
-    assert not (out / "tables" / "models.tex").exists()
-    assert outside.exists()
-    assert (out / "figures" / "mine.svg").exists()
-    assert (out / "figures" / "isoflop-curves.svg").exists()
 
 
 def test_the_points_and_lines_of_a_figure_are_a_table(folder, document):
@@ -213,7 +196,7 @@ def test_the_summary_says_what_was_trained_and_what_follows(text):
 def test_markdown_links_its_figures_and_has_no_html(folder):
     text = (folder / "report" / "report.md").read_text(encoding="utf-8")
     links = re.findall(r"(?<!\\)!\[[^\]]*\]\(([^)]*)\)", text)
-    assert len(links) == 8
+    assert len(links) == 7
     assert all((folder / "report" / link).is_file() for link in links)
     prose = [
         line for line in text.splitlines() if not line.startswith("    ")

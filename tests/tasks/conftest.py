@@ -33,13 +33,9 @@ def make_store(tmp_path) -> Callable[..., Path]:
             Chunk("train", tokens(n_train, "train"), n_train, 3),
             Chunk("val", tokens(n_val, "val"), n_val, 1),
         ]
-        write_store(
-            tmp_path / name,
-            chunks,
-            facts,
-            split_rule="test",
-            sources=[Source(path="test", n_files=4, n_bytes=n_train + n_val)],
-        )
+        source = Source(path="test", n_files=4, n_bytes=n_train + n_val)
+        described = {"tokenizer": facts, "split_rule": "test", "sources": [source]}
+        write_store(tmp_path / name, chunks, facts.vocab_size, lambda: described)
         return tmp_path / name
 
     return make

@@ -29,11 +29,10 @@ def checks(fit: FitResult, law: FittedLaw | None) -> list[Section]:
     residuals = law_plots.residuals(fit, law)
     above = diagnostics.above(fit)
     best, flagged = diagnostics.over_frontier(fit, law), diagnostics.flagged(fit)
-    held_out = diagnostics.holdout_figure(fit), diagnostics.holdout(fit)
     rows: list[tuple[str, str, Judged, Figure | None, Table | None]] = [
-        ("holdout", "Hold-out", _holdout(fit), *held_out),
+        ("holdout", "Hold-out", _holdout(fit), None, diagnostics.holdout(fit)),
         ("residuals", "Residuals of the law", _residuals(fit, law), residuals, None),
-        ("parameters", "Parameters", _parameters(fit), None, diagnostics.minima(fit)),
+        ("parameters", "Parameters", _parameters(fit), None, None),
         ("approaches", "Three approaches", _approaches(fit), None, None),
         ("best-runs", "Best runs", _best_runs(best), None, best),
         ("above", "Runs above the law", _count(above, "run", "check"), None, above),

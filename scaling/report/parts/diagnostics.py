@@ -18,9 +18,7 @@ from scaling.report.parts.drawing import answer_curve, answer_name, n_axis
 if TYPE_CHECKING:
     from scaling.predict.law_source import FittedLaw
     from scaling.predict.verification import CheckedForecast
-from dataclasses import replace
 
-from scaling.report.parts.drawing import drawn_share_note, loss_axis, thinned
 
 ROWS_LISTED = 200
 HOLDOUT_SHOWN = 300
@@ -28,7 +26,7 @@ HOLDOUT_SHOWN = 300
 
 def check_tables(fit: FitResult) -> list[Table | None]:
     """The diagnostics that the page and the terminal show."""
-    return [noise(fit), above(fit), minima(fit), flagged(fit)]
+    return [noise(fit), above(fit), flagged(fit)]
 
 
 def forecasts(checked: Sequence[CheckedForecast]) -> Table | None:
@@ -160,21 +158,6 @@ def flagged(fit: FitResult) -> Table | None:
     return record_table("flagged", "Suspicious points", rows, caption)
 
 
-def minima(fit: FitResult) -> Table | None:
-    """The local minima that the starts ended in, where there are several: none of them alone is the
-    answer.
-    """
-    starts = fit.identification.starts if fit.identification else None
-    if starts is None or len(starts.minima) < 2:
-        return None
-    names = starts.minima[0].params
-    varying = [n for n in names if len({minimum.params[n] for minimum in starts.minima}) > 1]
-    columns = {"value": "objective", "starts": "starts"}
-    columns |= {f"params.{name}": name for name in varying}
-    title, number = "Local minima that the starts ended in", ("objective", *varying)
-    return record_table("minima", title, starts.minima[:8], columns=columns, number=number)
-
-
 def holdout(fit: FitResult) -> Table | None:
     """The runs of the budget that was left out, predicted from the others."""
     result = fit.holdout
@@ -198,43 +181,3 @@ def holdout(fit: FitResult) -> Table | None:
     if listed < result.n_test:
         caption += f" {listed} of {result.n_test:,} runs are listed."
     return record_table("holdout", "Hold-out", rows, caption, ROWS_LISTED)
-
-
-def holdout_figure(fit: FitResult) -> Figure | None:
-    """Predicted against measured loss of the budget that was left out; on the diagonal the
-    prediction is exact.
-    """
-    result = fit.holdout
-    known = [row for row in result.rows if row.predicted is not None] if result else []
-    if result is None or not known:
-        return None
-    rows = [known[i] for i in thinned(len(known), HOLDOUT_SHOWN)]
-    columns = [(row.loss, row.predicted, row.lo, row.hi) for row in rows]
-    measured, predicted, low, high = np.array(columns, float).T
-    both = np.concatenate([measured, predicted, low, high])
-    start, end = float(np.nanmin(both)), float(np.nanmax(both))
-    margin = 0.06 * (end - start) or 0.05 * end
-    limits = (start - margin, end + margin)
-    diagonal = np.array(limits)
-    lo, hi = (low, high) if np.isfinite(both).all() else (None, None)
-    traces = (
-        Band(diagonal, diagonal * 0.99, diagonal * 1.01, "muted"),
-        Line(limits, limits, "exact", "muted", "dash", 1.4),
-        Markers(
-            measured,
-            predicted,
-            f"left-out runs, {100 * fit.ci:g} % intervals",
-            1,
-            "circle",
-            9,
-            lo,
-            hi,
-        ),
-    )
-    caption = (
-        f"The {format_flops(result.budget)}-FLOP runs were left out, then predicted from "
-        "the cheaper ones. The grey band is ±1 %." + drawn_share_note(len(rows), result.n_test)
-    )
-    measures = (loss_axis(fit.source, name=f"{name} loss") for name in ("measured", "predicted"))
-    x_axis, y_axis = (replace(axis, log=False, range=limits) for axis in measures)
-    return Figure("holdout", "Hold-out prediction", caption, x_axis, y_axis, traces)

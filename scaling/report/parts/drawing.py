@@ -96,7 +96,7 @@ def answer_curve(
     if law is None:
         return None
     if law.combination is not None:
-        return AnswerCurve(*law.combination.optima(flops, quantity, law.ci))
+        return AnswerCurve(*law.combination.optima(flops, quantity).ends(law.ci))
     method = quantity.replace("loss_star", "loss")
     value = None if law.optimum is None else getattr(law.optimum, method)(flops)
     if value is None or law.optimum_draws is None:
@@ -114,7 +114,7 @@ def fitted_loss(law: FittedLaw | None, n: np.ndarray, d: np.ndarray) -> np.ndarr
     if law is None:
         return None
     if law.combination is not None:
-        return law.combination.losses(n, d, law.ci)[0]
+        return law.combination.losses(n, d).ends(law.ci)[0]
     is_of_both = law.formula is not None and set(law.formula.inputs) <= {"N", "D"}
     if not is_of_both or not np.isfinite(list(law.values.values())).all():
         return None

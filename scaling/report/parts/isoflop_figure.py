@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from scaling.fit.result import BudgetMinimum, FitResult
-from scaling.formatting import format_count, format_flops
+from scaling.formatting import format_flops
 from scaling.predict.law_source import FittedLaw
 from scaling.render.figure import (
     ColorScale,
@@ -30,14 +30,10 @@ from scaling.report.parts.drawing import (
     c_axis,
     drawn_share_note,
     fitted_loss,
-    fitted_points,
     loss_axis,
     n_axis,
     thinned,
 )
-
-LABEL = 0.22, 0.06  # of a budget in the column of a paper: width and half its height
-Budget = tuple[str, Colour, list[Trace]]  # its name, its colour, and its curve before all else
 
 
 def isoflop_curves(fit: FitResult, law: FittedLaw | None) -> Figure | None:
@@ -53,17 +49,15 @@ def isoflop_curves(fit: FitResult, law: FittedLaw | None) -> Figure | None:
     most = max(2, POINTS_SHOWN // len(curves))
     top = max(float(np.max(np.asarray(curve.loss, float))) for curve in curves)
     budgets = [_budget(c, law, ramp.at(c.flops), most, top, c is curves[-1]) for c in curves]
-    traces = [trace for *_, drawn in budgets for trace in drawn]
+    traces = [trace for drawn in budgets for trace in drawn]
     has_law = any(isinstance(trace, Line) and trace.width > 2 for trace in traces)
     optima = _optima(fit, law, flops) if has_law and law else []
     traces += optima or _minima(curves)
-    traces += _labels(budgets, traces)
     caption = "Each colour is one compute budget in FLOPs: dots are runs, "
     if has_law and law:
         weighted = " (runs weighted by their FLOPs)" if law.combination else ""
         caption += f"solid lines {answer_name(law)}{weighted}, dotted ones the parabola through "
         caption += "the runs of that budget alone. Bars: intervals of the answer."
-        caption += _farthest(fit, law)
     else:
         caption += "lines the curve through them, stars its minimum N*."
     grey = [f"{format_flops(c.flops)}: {c.unavailable}" for c in curves if c.unavailable]
@@ -75,18 +69,6 @@ def isoflop_curves(fit: FitResult, law: FittedLaw | None) -> Figure | None:
     return Figure("isoflop-curves", title, caption, *axes, traces, ramp)
 
 
-def _farthest(fit: FitResult, law: FittedLaw) -> str:
-    """Which run lies farthest from the law's curves."""
-    points = fitted_points(fit, "n_params", "tokens", "flops", "loss")
-    predicted = fitted_loss(law, *points[:2]) if points else None
-    if points is None or predicted is None:
-        return ""
-    error = points[3] / predicted - 1
-    worst = int(np.argmax(abs(error)))
-    at = f"{format_count(points[0][worst])} parameters at {format_flops(points[2][worst])} FLOPs"
-    return f" Farthest from its curve: {at}, {100 * error[worst]:+.1f} %."
-
-
 def _budget(
     curve: BudgetMinimum,
     law: FittedLaw | None,
@@ -94,53 +76,32 @@ def _budget(
     most: int,
     top: float,
     is_named: bool,
-) -> Budget:
-    """The runs of a budget, and the law and the parabola through them up to the loss `top`; one of
-    the budgets names them for all.
+) -> list[Trace]:
+    """The runs of a budget, the law and the parabola through them up to the loss `top`, and the
+    budget after the right end; one of the budgets names them for all.
     """
     colour = "muted" if curve.unavailable else colour
-    label = answer_name(law) if law and is_named else ""
-    budget = f"{format_flops(curve.flops)} FLOPs"
+    budget = format_flops(curve.flops)
     sizes, losses = (np.asarray(values, float) for values in (curve.n_params, curve.loss))
     x = np.geomspace(sizes.min() * 0.9, sizes.max() * 1.1, 60)
     y = fitted_loss(law, x, law.cost.tokens(x, np.asarray(curve.flops))) if law else None
-    traces: list[Trace] = []
-    if y is not None:
-        x, y = (each[y <= max(top, y.min())] for each in (x, y))
-        traces.append(Line(x, y, label, colour, "solid", 2.4, f"law at {budget}"))
-    if curve.curve:
-        dash: Dash = "solid" if y is None else "dot"
-        through, name = curve.curve, f"parabola through the runs of {budget}"
-        label = "parabola through these runs" if is_named else ""
-        traces.append(Line(through.n_params, through.loss, label, colour, dash, 1.5, name))
     kept = thinned(len(sizes), most)
     symbol: Symbol = "open" if curve.unavailable else "circle"
-    name = f"runs of {budget}"
-    traces.append(Markers(sizes[kept], losses[kept], "", colour, symbol, name=name))
-    return format_flops(curve.flops), colour, traces
-
-
-def _labels(budgets: Sequence[Budget], drawn: Sequence[Trace]) -> list[Trace]:
-    """The budget of each curve after its right or before its left end, where it covers no run, no
-    optimum and no other budget; the largest budgets first.
-    """
-    markers = [trace for trace in drawn if isinstance(trace, Markers)]
-    columns = [np.concatenate([np.asarray(getattr(t, xy), float) for t in markers]) for xy in "xy"]
-    taken = np.log(np.column_stack(columns))
-    width, height = LABEL * np.ptp(taken, axis=0)
-    labels: list[Trace] = []
-    for budget, colour, (curve, *_) in reversed(budgets):
-        places = np.column_stack([np.asarray(getattr(curve, xy), float) for xy in "xy"])
-        for side in (1, -1):
-            place = places[np.argmax(side * places[:, 0])]
-            across, up = ((taken - np.log(place)) * (side, 1)).T
-            if not ((across >= 0) & (across < width) & (abs(up) < height)).any():
-                x, y = map(float, place * (1.03**side, 1))
-                labels.append(Text(x, y, budget, colour, "left" if side > 0 else "right"))
-                word = np.log(place) + np.outer(np.linspace(0, side * width, 5), (1, 0))
-                taken = np.concatenate([taken, word])
-                break
-    return labels
+    name = f"runs of {budget} FLOPs"
+    traces: list[Trace] = [Markers(sizes[kept], losses[kept], "", colour, symbol, name=name)]
+    end = float(sizes.max()), float(losses[np.argmax(sizes)])
+    if curve.curve:
+        dash: Dash = "solid" if y is None else "dot"
+        label = "parabola through these runs" if is_named else ""
+        through, name = curve.curve, f"parabola through the runs of {budget} FLOPs"
+        traces.insert(0, Line(through.n_params, through.loss, label, colour, dash, 1.5, name))
+        end = float(through.n_params[-1] or 0.0), float(through.loss[-1] or 0.0)
+    if y is not None and law:
+        x, y = (each[y <= max(top, y.min())] for each in (x, y))
+        label, name = answer_name(law) if is_named else "", f"law at {budget} FLOPs"
+        traces.insert(0, Line(x, y, label, colour, "solid", 2.4, name))
+        end = float(x[-1]), float(y[-1])
+    return [*traces, Text(1.04 * end[0], end[1], budget, colour, "left")]
 
 
 def _optima(fit: FitResult, law: FittedLaw, budgets: np.ndarray) -> list[Trace]:

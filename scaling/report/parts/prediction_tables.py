@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scaling.errors import ScalingError
 from scaling.formatting import format_count, format_flops, format_percent
-from scaling.predict.law_source import FittedLaw
 from scaling.predict.prediction import PredictionResult, SmallerModel
 from scaling.render.table import Table, number, pairs, record_table
 from scaling.report.parts.fit_tables import OPTIMUM
@@ -129,20 +127,3 @@ def smaller(models: Sequence[SmallerModel] | None, at: str = "") -> Table | None
         count=("parameters", "tokens"),
         rough=("D/N", "extra compute, %"),
     )
-
-
-def price(law: FittedLaw | None, flops: float | None) -> Table | None:
-    """What smaller models than the optimum of a budget cost by a law; None for a law that does not
-    say it.
-    """
-    from scaling.predict.iso_loss import prices
-
-    if law is None or law.optimum is None or flops is None:
-        return None
-    n, d = float(law.optimum.n_star(flops)), float(law.optimum.d_star(flops))
-    try:
-        rows = prices(law, n, d, FRACTIONS, flops)
-    except ScalingError:
-        return None  # a frontier, or a law in other inputs
-    at = f" as N = {format_count(n)}, the optimum of {format_flops(flops)} FLOPs by the law "
-    return smaller(rows, f"{at}{law.law}")

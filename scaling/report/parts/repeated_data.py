@@ -4,8 +4,6 @@ and the law.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from scaling.fit.document import FitStatus
@@ -16,7 +14,6 @@ from scaling.render.table import Table, format_estimate, number, record_table
 
 PUBLISHED = "muennighoff2023"
 TITLE = "The value of repeated tokens"
-SHOWN = 24  # rows in a terminal
 SYMBOLS: tuple[Symbol, ...] = ("circle", "diamond", "star", "cross")
 
 
@@ -48,25 +45,6 @@ def repeats(fit: FitResult) -> Table | None:
         count=("unique U", "fresh D'"),
         rough=("epochs", "D'/U", "D'/U by the law"),
     )
-
-
-def short(fit: FitResult) -> Table | None:
-    """The same in 80 columns: the cells whose D' is known, and no more of them than fit a
-    screen.
-    """
-    table = repeats(fit)
-    if table is None:
-        return None
-    unknown = sum(row.ratio is None for row in fit.repeats or ())
-    known = [cells for cells in table.rows if cells[-1] != "no fresh runs"]
-    table = replace(table, rows=tuple(known[:SHOWN])).without("D", "loss", "fresh D'")
-    if len(table.rows) == unknown + len(known):
-        return table
-    caption = (
-        f"{len(table.rows)} of {unknown + len(known)} cells; the document holds all, and "
-        f"{unknown} have no fresh runs of their size. {table.caption}"
-    )
-    return replace(table, caption=caption) if known else None
 
 
 def explanation(fit: FitResult) -> str:

@@ -5,8 +5,6 @@ takes twice the least tokens and twice the least steps; one far below wastes no 
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pandas as pd
 
@@ -21,31 +19,23 @@ from scaling.render.figure import (
     Line,
     Markers,
     ReferenceLine,
-    Symbol,
     Trace,
 )
 from scaling.render.table import Table, pairs, record_table
 from scaling.report.parts.drawing import c_axis, drawn_share_note, n_axis, thinned
-from scaling.tuning.document import FieldResult, Optimum, SizeResult, TuningResult
+from scaling.tuning.document import FieldResult, TuningResult
 
 CURVES_SHOWN = 240
 GRID = 400  # budgets at which the lowest of the loss curves is read
-REACH = math.log(3.0)  # how far a parabola is drawn to both sides of its minimum
 COLUMNS = {
     "n_params": "N",
-    "tokens": "D",
     "optimum": "optimum",
     "where": "where",
-    "optimum.loss": "loss there",
-    "recipe.value": "recipe's value",
     "recipe.excess_relative": "recipe costs",
-    "rule.value": "rule's value",
     "rule.excess_relative": "rule costs",
     "note": "note",
 }
-PAGE_ONLY = ("D", "loss there", "recipe's value", "rule's value")  # too wide for a terminal
 METRIC = "noise_scale"
-RUNS_SHOWN = 60
 MIN_MEASUREMENTS = 3  # for a line
 
 
@@ -100,36 +90,6 @@ def noise_scales(rows: pd.DataFrame) -> pd.DataFrame | None:
     return joined if len(joined) else None
 
 
-def noise_table(measured: pd.DataFrame | None) -> Table | None:
-    """Each run at its end: its noise scale, its batch, and their ratio."""
-    if measured is None:
-        return None
-    last = measured.groupby("run_id", sort=False).tail(1).head(RUNS_SHOWN)
-    last = last.assign(ratio=last["batch_tokens"] / last[METRIC])
-    columns = {
-        "run_id": "run",
-        "n_params": "N (total)",
-        "loss": "loss",
-        METRIC: "noise scale (tokens)",
-        "batch_tokens": "batch (tokens)",
-        "ratio": "batch over noise scale",
-    }
-    share = (measured["batch_tokens"] > measured[METRIC]).mean()
-    caption = (
-        f"{100 * share:.0f} % of the measurements have a batch above the noise scale, where a "
-        "larger batch saves few steps and costs tokens."
-    )
-    return record_table(
-        "noise-scale",
-        "Gradient noise scale at the end of each run",
-        last.to_dict("records"),
-        caption,
-        columns=columns,
-        count=("N (total)", "noise scale (tokens)", "batch (tokens)"),
-        rough=("batch over noise scale",),
-    )
-
-
 def noise_figure(measured: pd.DataFrame | None) -> Figure | None:
     """Noise scale against loss, coloured by size, the batch as a line, and B = B* L^(-1/alpha_B)
     through the points.
@@ -180,68 +140,24 @@ def field_table(field: FieldResult, cost: str = "") -> Table:
         rows.append({**dict(size), "where": where, "note": "; ".join(notes)})
     name, title = f"tuning-{field.field.replace('.', '-')}", f"Tuned: {field.field}"
     caption = f"{rule(field)} {cost}".strip()
-    rough, percent = ("optimum", "recipe's value", "rule's value"), ("recipe costs", "rule costs")
+    rough, percent = ("optimum",), ("recipe costs", "rule costs")
     table = record_table(name, title, rows, caption, columns=COLUMNS, rough=rough, percent=percent)
     return table or pairs(name, title, ())
 
 
 def rule(field: FieldResult) -> str:
-    """The rule that the optima of a field came to, and how they move with the tokens."""
-    fitted, horizon = field.rule, field.horizon_power
+    """The rule that the optima of a field came to."""
+    fitted = field.rule
     if fitted.n_range is None:
-        text = (
+        return (
             f"rule: {fitted.ratio:.3g} times the recipe's, from one size: how it moves with "
             "N is not measured."
         )
-    else:
-        low, high = map(format_count, fitted.n_range)
-        text = f"rule: {field.field} = {fitted.formula}, N from {low} to {high}."
-    if horizon is None:
-        return text
-    return (
-        f"{text} From the short runs' horizon to the whole the optimum moves as "
-        f"D^({horizon.value:.2f} ± {horizon.se:.2f}); the rule does not."
-    )
+    low, high = map(format_count, fitted.n_range)
+    return f"rule: {field.field} = {fitted.formula}, N from {low} to {high}."
 
 
 def cost(result: TuningResult) -> str:
     """What the tuning cost, compared with the sweep."""
     share = f"{result.share:.0%} of" if result.share < 2 else f"{result.share:.3g} times"
     return f"Tuning took {format_flops(result.flops)} FLOPs, {share} the sweep's."
-
-
-def ladders(result: TuningResult | None) -> list[Figure]:
-    """One picture a tuned field: the loss of every value, above the best of its size."""
-    figures = []
-    for field in result.fields if result else ():
-        sizes = [(size, size.optimum) for size in field.sizes if size.optimum]
-        ramp = ColorScale.of([size.n_params for size, _ in sizes] or [1.0])
-        traces: list[Trace] = []
-        for size, best in sizes:
-            traces += _traces(size, best, ramp.at(size.n_params))
-        caption = (
-            "Dots are whole runs, rings short runs; each is the loss above the lowest of its kind "
-            "and size. Stars mark the optima, curves the fitted parabolas."
-        )
-        unit = f" ({field.unit})" if field.unit else ""
-        axes = Axis(f"{field.field}{unit}", True), Axis("loss above the best (nats)")
-        name, title = f"tuning-{field.field.replace('.', '-')}", f"Tuning {field.field}"
-        figures.append(Figure(name, title, caption, *axes, traces, ramp))
-    return figures
-
-
-def _traces(size: SizeResult, best: Optimum, colour: float) -> list[Trace]:
-    traces: list[Trace] = []
-    kinds: tuple[tuple[str, Symbol], ...] = (("short_run_loss", "open"), ("loss", "circle"))
-    for key, symbol in kinds:
-        tried = ((item.value, getattr(item, key)) for item in size.values)
-        runs = [(value, loss) for value, loss in tried if loss is not None]
-        if runs:
-            x, y = np.array(runs, float).T
-            above = y - (best.loss if key == "loss" else y.min())
-            traces.append(Markers(x, above, "", colour, symbol, 7))
-    if best.curvature is not None:
-        away = np.linspace(-REACH, REACH, 41)
-        x, y = best.value * np.exp(away), best.curvature / 2 * away**2
-        traces.append(Line(x, y, "", colour, "solid", 1.4))
-    return [*traces, Markers([best.value], [0.0], "", colour, "star", 12)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import itertools
 import json
 import os
@@ -13,19 +12,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import BinaryIO, cast
 
-from scaling.errors import DISK, ScalingError, unknown_choice
+from scaling.errors import ScalingError, unknown_choice
 from scaling.files import check_local, disk_error
 from scaling.tasks.corpus.token_store import Source
 
 _BLOCK_BYTES = 2**20
-_MAX_ROW_BYTES = 2**28
 _SNIFFED_BYTES = 2**20
 _FILES_NAMED = 8  # in a message
 BOM = b"\xef\xbb\xbf"
-_LINES = {".jsonl", ".ndjson"}
-_NAMED_ROWS = {*_LINES, ".parquet"}  # their name alone says that they hold rows
+_NAMED_ROWS = {".jsonl", ".ndjson", ".parquet"}  # their name alone says that they hold rows
 _ROWS = {*_NAMED_ROWS, ".json"}
 _BINARY = ".pkl .pickle .npz .npy .pt .pth .bin .zip .gz .bz2 .xz .zst .tar .tgz .7z .safetensors"
 _NOT_TEXT = ".csv .tsv .html .htm .xml .xlsx .arrow .pdf"
@@ -50,32 +46,17 @@ _NAMES = "name text, .jsonl or .parquet files, or folders of them"
 
 @dataclass(frozen=True)
 class Document:
-    """A text file, or the text of a row as UTF-8 bytes; `where` names it in messages.
+    """A text as UTF-8 bytes: a whole file or that of a row; `where` names it in messages.
 
-    The text begins after `start` bytes (a byte order mark). The `sha256` of the text decides its
-    split, so that equal texts stand in one split.
+    Its `sha256` decides its split, so that equal texts stand in one split.
     """
 
     where: str
-    content: Path | bytes
-    n_bytes: int
-    start: int = 0
-
-    def open(self) -> BinaryIO:
-        """The bytes, from the beginning of the text on."""
-        if isinstance(self.content, bytes):
-            return io.BytesIO(self.content)
-        try:
-            handle = open(self.content, "rb")  # noqa: SIM115 - the caller closes it
-            handle.seek(self.start)
-            return handle
-        except OSError as error:
-            raise disk_error(error, self.content, "read") from error
+    text: bytes
 
     def sha256(self) -> bytes:
         """Of the text."""
-        with self.open() as handle:
-            return hashlib.file_digest(cast(io.BufferedReader, handle), "sha256").digest()
+        return hashlib.sha256(self.text).digest()
 
 
 @dataclass(frozen=True)
@@ -107,57 +88,56 @@ def list_files(
     files: dict[Path, list[Path]] = {source: [] for source in sources}
     for source in files:
         check_local(source)
-        every = _below(source, out.resolve() if out else None) if source.is_dir() else [source]
-        globs = patterns if source.is_dir() else ()
-        names = [path.relative_to(source).as_posix() for path in every]
-        matched = [not globs or any(fnmatch(name, glob) for glob in globs) for name in names]
-        below = list(itertools.compress(every, matched))
-        unmatched += len(every) - len(below)
-        if every and not below:
-            what = f"none of {len(every)} files matches {' or '.join(globs)}"
+        every = matched = [source]
+        if source.is_dir():
+            every = matched = _below(source, out.resolve() if out else None)
+            if patterns:
+                matched = [path for path in every if _matches(path.relative_to(source), patterns)]
+        unmatched += len(every) - len(matched)
+        if every and not matched:
+            what = f"none of {len(every)} files matches {' or '.join(patterns)}"
             remedy = "a pattern is one of paths below the folder: --glob '*.md', 'docs/*.txt'"
             raise ScalingError(what, where=source, remedy=remedy)
-        is_data_set = source.is_dir() and any(_suffix(path) in _NAMED_ROWS for path in below)
-        for path in below:
+        has_row_files = source.is_dir() and any(_suffix(path) in _NAMED_ROWS for path in matched)
+        for path in matched:
             name = path.name.lower()
-            if path != source and (
-                name in _METADATA or (is_data_set and name.partition(".")[0] in _DESCRIPTIONS)
-            ):
+            describes = has_row_files and name.partition(".")[0] in _DESCRIPTIONS
+            if path != source and (name in _METADATA or describes):
                 continue
-            try:
-                _check_readable(path)
-            except ScalingError as error:
-                if path == source or error.exit_code == DISK:
-                    raise
-                skipped[path] = error.what
+            if problem := _problem(path):
+                if path == source:
+                    raise ScalingError(problem[0], where=path, remedy=problem[1])
+                skipped[path] = problem[0]
                 continue
             if path.resolve() not in seen:
                 files[source].append(path)
             seen.add(path.resolve())
     if len(skipped) > len(seen):
-        raise ScalingError(
-            f"{len(skipped)} of {len(skipped) + len(seen)} files are no text: "
-            f"{describe_skipped(skipped)}",
-            where=sources[0],
-            remedy="leave them out, or name those that are: --glob '*.txt'",
-        )
+        n_files = len(skipped) + len(seen)
+        what = f"{len(skipped)} of {n_files} files are no text: {describe_skipped(skipped)}"
+        remedy = "leave them out, or name those that are: --glob '*.txt'"
+        raise ScalingError(what, where=sources[0], remedy=remedy)
     if not seen:
         what = "holds no text files: the corpus is empty"
         raise ScalingError(what, where=sources[0], remedy=_NAMES)
     return FileList(files, skipped, unmatched)
 
 
+def _matches(path: Path, patterns: Sequence[str]) -> bool:
+    return any(fnmatch(path.as_posix(), pattern) for pattern in patterns)
+
+
 def describe_skipped(skipped: Mapping[Path, str]) -> str:
     """The files that are no text by reason; of many the first."""
-
-    def listed(items: list[str]) -> str:
-        rest = len(items) - _FILES_NAMED
-        return ", ".join(items[:_FILES_NAMED]) + (f", {rest} more" if rest > 0 else "")
-
     reasons: dict[str, list[str]] = {}
     for path, why in skipped.items():
         reasons.setdefault(why, []).append(path.name)
-    return listed([f"{why} ({listed(names)})" for why, names in reasons.items()])
+    return _listed([f"{why} ({_listed(names)})" for why, names in reasons.items()])
+
+
+def _listed(items: list[str]) -> str:
+    rest = len(items) - _FILES_NAMED
+    return ", ".join(items[:_FILES_NAMED]) + (f", {rest} more" if rest > 0 else "")
 
 
 def describe_sources(files: Mapping[Path, Sequence[Path]]) -> list[Source]:
@@ -195,40 +175,38 @@ def _below(source: Path, out: Path | None) -> list[Path]:
     return sorted(paths, key=lambda path: path.relative_to(source).as_posix())
 
 
-def _check_readable(path: Path) -> None:
+def _problem(path: Path) -> tuple[str, str] | None:
+    """Why a file cannot be read as documents, and what helps; raises DiskError."""
     suffix = _suffix(path)
     if suffix in _BINARY.split():
         what = "archives, arrays and pickles are not read"
-        raise ScalingError(what, where=path, remedy="unpack it to .txt, .jsonl or .parquet")
+        return what, "unpack it to .txt, .jsonl or .parquet"
     if not path.is_file():
-        what = "not a regular file" if path.exists() else "no such file"
-        raise ScalingError(what, where=path, remedy=_NAMES)
+        return "not a regular file" if path.exists() else "no such file", _NAMES
     if suffix in _NOT_TEXT.split():
         remedy = "convert it to .jsonl or .parquet, or leave it out"
         if suffix == ".arrow":
             remedy = f"name the folder of save_to_disk as hf:{path.parent}, or convert it to .jsonl"
-        raise ScalingError(f"{suffix} files are not read as text", where=path, remedy=remedy)
+        return f"{suffix} files are not read as text", remedy
     try:
         with open(path, "rb") as handle:
             data = handle.read(_SNIFFED_BYTES)
     except OSError as error:
         raise disk_error(error, path, "read") from error
     head = data.removeprefix(BOM).lstrip()
-    start = re.sub(rb"^\[\s*{\s*", b"[{", head[:100].lower())
-    other = next((begin for begin in _OTHER_FORMATS if start.startswith(begin)), None)
     if suffix == ".json" and not _is_json_lines(head):
-        what = ".json files are read with one object per line"
         remedy = 'write it as lines like {"text": "..."}, or leave it out'
-        raise ScalingError(what, where=path, remedy=remedy)
-    if other is not None:
-        what, remedy = _OTHER_FORMATS[other]
-        raise ScalingError(f"is {what}", where=path, remedy=remedy)
-    if not has_rows(path):
-        if _is_json_lines(head):
-            what = "looks like JSON lines, not like text"
-            raise ScalingError(what, where=path, remedy="name it .jsonl")
-        is_cut = len(data) == _SNIFFED_BYTES
-        _check_text(data[: whole_characters(data)] if is_cut else data, str(path), 0)
+        return ".json files are read with one object per line", remedy
+    start = re.sub(rb"^\[\s*{\s*", b"[{", head[:100].lower())
+    for begin, (what, remedy) in _OTHER_FORMATS.items():
+        if start.startswith(begin):
+            return f"is {what}", remedy
+    if has_rows(path):
+        return None
+    if _is_json_lines(head):
+        return "looks like JSON lines, not like text", "name it .jsonl"
+    is_cut = len(data) == _SNIFFED_BYTES
+    return _text_problem(data[: whole_characters(data, len(data))] if is_cut else data)
 
 
 def _suffix(path: Path) -> str:
@@ -241,17 +219,11 @@ def has_rows(path: Path) -> bool:
 
 
 def _is_json_lines(head: bytes) -> bool:
-    """Whether the first two lines (or the only one) are JSON objects."""
-    is_cut = len(head) >= _SNIFFED_BYTES - len(BOM)
-    lines = [line for line in head.split(b"\n") if line.strip()]
-    if is_cut and len(lines) > 1:
-        lines.pop()
-    if not head.startswith(b"{"):
-        return False
+    """Whether the first line is a JSON object."""
     try:
-        return all(isinstance(json.loads(line), dict) for line in lines[:2])
+        return isinstance(json.loads(head.partition(b"\n")[0]), dict)
     except (ValueError, RecursionError):
-        return len(lines) == 1 and is_cut  # one object longer than that
+        return False
 
 
 def documents(paths: Iterable[Path], column: str) -> Iterator[Document]:
@@ -262,11 +234,11 @@ def documents(paths: Iterable[Path], column: str) -> Iterator[Document]:
                 rows = (_parquet if _suffix(path) == ".parquet" else _jsonl)(path, column)
                 yield from itertools.starmap(row, rows)
                 continue
-            with open(path, "rb") as handle:
-                start = len(BOM) if handle.read(len(BOM)) == BOM else 0
-            yield Document(str(path), path, path.stat().st_size, start)
+            text = path.read_bytes()
         except OSError as error:
             raise disk_error(error, path, "read") from error
+        _check_text(text, str(path))
+        yield Document(str(path), text.removeprefix(BOM))
 
 
 def row(where: str, text: object) -> Document:
@@ -278,39 +250,32 @@ def row(where: str, text: object) -> Document:
     try:
         data = text.encode()
     except UnicodeEncodeError as error:
-        raise ScalingError(
-            f"half a character (a lone surrogate) at {error.start}",
-            where=where,
-            remedy="write the text as UTF-8",
-        ) from None
-    return Document(where, data, len(data))
+        what, remedy = f"half a character (a lone surrogate) at {error.start}", "write UTF-8"
+        raise ScalingError(what, where=where, remedy=remedy) from None
+    _check_text(data, where)
+    return Document(where, data)
 
 
 def _jsonl(path: Path, column: str) -> Iterator[tuple[str, object]]:
     form = f'one object a line, like {{"{column}": "..."}}'
-    offset = 0  # of the line in its file
     with open(path, "rb") as handle:
-        for number, line in enumerate(iter(lambda: handle.readline(_MAX_ROW_BYTES), b""), 1):
+        for number, line in enumerate(handle, 1):
             where, text = f"{path} line {number}", line
             if number == 1:
                 text = line.removeprefix(BOM)
-            if len(line) == _MAX_ROW_BYTES:
-                what = f"a line of {_MAX_ROW_BYTES} bytes or more"
-                raise ScalingError(what, where=where, remedy=form)
-            if text.strip():
-                try:
-                    fields = json.loads(text.decode("utf-8"))
-                except UnicodeDecodeError as error:
-                    raise _not_utf8(where, offset + len(line) - len(text) + error.start) from None
-                except (ValueError, RecursionError) as error:
-                    what = f"not JSON: {str(error)[:80]}"
-                    raise ScalingError(what, where=where, remedy=form) from None
-                if not isinstance(fields, dict):
-                    raise ScalingError("not a JSON object", where=where, remedy=form)
-                if column not in fields:
-                    raise unknown_choice("field", column, fields, where=where)
-                yield where, fields[column]
-            offset += len(line)
+            if not text.strip():
+                continue
+            _check_text(text, where)
+            try:
+                fields = json.loads(text)
+            except (ValueError, RecursionError) as error:
+                what = f"not JSON: {str(error)[:80]}"
+                raise ScalingError(what, where=where, remedy=form) from None
+            if not isinstance(fields, dict):
+                raise ScalingError("not a JSON object", where=where, remedy=form)
+            if column not in fields:
+                raise unknown_choice("field", column, fields, where=where)
+            yield where, fields[column]
 
 
 def _parquet(path: Path, column: str) -> Iterator[tuple[str, object]]:
@@ -334,48 +299,39 @@ def _parquet(path: Path, column: str) -> Iterator[tuple[str, object]]:
             raise ScalingError(what, where=path, remedy=remedy) from error
 
 
-def blocks(handle: BinaryIO, start: int, stop: int, where: str) -> Iterator[bytes]:
-    """The bytes from start to stop, a MiB at a time.
-
-    Each block is whole UTF-8 text and ends with a line where it can.
-
-    Raises ScalingError that names the byte where the text is not UTF-8 or holds a zero.
-    """
-    handle.seek(start)
-    rest, offset, last = b"", start, False
-    while not last:
-        left = stop - offset - len(rest)
-        data = rest + handle.read(min(_BLOCK_BYTES, left))
-        last = left <= _BLOCK_BYTES or data == rest
-        cut = len(data) if last else data.rfind(b"\n") + 1 or whole_characters(data)
-        block, rest = data[:cut], data[cut:]
-        _check_text(block, where, offset)
-        yield block
-        offset += cut
+def blocks(text: bytes) -> Iterator[bytes]:
+    """UTF-8 text in parts of about a MiB, each of which ends with a line where it can."""
+    start = 0
+    for end in range(_BLOCK_BYTES, len(text) + _BLOCK_BYTES, _BLOCK_BYTES):
+        cut = len(text)
+        if end < len(text):
+            cut = text.rfind(b"\n", start, end) + 1 or whole_characters(text, end)
+        if cut > start:
+            yield text[start:cut]
+            start = cut
 
 
-def _check_text(block: bytes, where: str, offset: int) -> None:
-    """Raise ScalingError that names the byte where the block is not UTF-8 or holds a zero."""
+def whole_characters(text: bytes, end: int) -> int:
+    """A cut at or just before `end` that splits no UTF-8 character."""
+    start = end - 1
+    while start > end - 4 and text[start] & 0xC0 == 0x80:
+        start -= 1
+    return start if text[start] >= 0xC0 else end
+
+
+def _text_problem(text: bytes) -> tuple[str, str] | None:
+    """Where bytes are not UTF-8 text or hold a zero, and what helps."""
     try:
-        block.decode("utf-8")
+        text.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise _not_utf8(where, offset + error.start) from None
-    if (at := block.find(b"\0")) >= 0:
-        what = f"not text: a zero byte at byte {offset + at}"
+        remedy = "leave it out, or convert it (iconv -t UTF-8)"
+        return f"not UTF-8 text at byte {error.start}", remedy
+    if (at := text.find(b"\0")) >= 0:
         remedy = "leave it out, or convert it to UTF-8 text"
-        raise ScalingError(what, where=where, remedy=remedy)
+        return f"not text: a zero byte at byte {at}", remedy
+    return None
 
 
-def whole_characters(data: bytes) -> int:
-    """The largest cut near the end of `data` that splits no UTF-8 character."""
-    for back in range(1, min(4, len(data))):
-        if data[-back] < 0x80:
-            return len(data) - back + 1
-        if data[-back] >= 0xC0:
-            return len(data) - back
-    return len(data)
-
-
-def _not_utf8(where: str, offset: int) -> ScalingError:
-    remedy = "leave it out, or convert it (iconv -t UTF-8)"
-    return ScalingError(f"not UTF-8 text at byte {offset}", where=where, remedy=remedy)
+def _check_text(text: bytes, where: str) -> None:
+    if problem := _text_problem(text):
+        raise ScalingError(problem[0], where=where, remedy=problem[1])

@@ -85,7 +85,7 @@ class Corpus:
         try:
             for number, fields in enumerate(self.rows, 1):
                 document = row(f"{self.ref} row {number}", fields[self.column])
-                self.n_documents, self.n_bytes = number, self.n_bytes + document.n_bytes
+                self.n_documents, self.n_bytes = number, self.n_bytes + len(document.text)
                 yield document
         except (ScalingError, GeneratorExit):
             raise

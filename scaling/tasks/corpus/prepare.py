@@ -1,20 +1,19 @@
 """From a person's own files to a token store: `scaling data prepare`, and `scaling data info`.
 
-A corpus is never loaded whole. Documents go to train or val by a hash of their text, so that equal
-texts stand in one split. With fewer than `SMALL_CORPUS_DOCUMENTS` documents every document is cut
-instead: its last part, from the beginning of a line on, is the validation split.
+A document is loaded whole, a corpus never is. Documents go to train or val by a hash of their text,
+so that equal texts stand in one split. With fewer than `SMALL_CORPUS_DOCUMENTS` documents every one
+is cut instead: its last part, from the beginning of a line on, is the validation split.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 from array import array
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -55,8 +54,7 @@ _MAX_NEAR_BYTES = 2**20  # of a document are compared with others up to case, di
 _ENCODED_BYTES = 2**20
 
 
-@dataclass(frozen=True)
-class _Piece:
+class _Piece(NamedTuple):
     """A part of a document, at most a block; `ends` tells the last one of a document in a split."""
 
     split: Split
@@ -93,37 +91,31 @@ def prepare(
     reader = _Reader(sources, out, text_column, streaming, max_documents, patterns)
     first = itertools.islice(reader.documents(), SMALL_CORPUS_DOCUMENTS)
     is_small = len(list(first)) < SMALL_CORPUS_DOCUMENTS
-    excluded: Counter[str] = Counter()
-    duplicates = _Duplicates()
-
-    def pieces(seen: _Duplicates | None = None) -> Iterator[_Piece]:
-        excluded.clear()
-        left_out = {"files that are no text": len(reader.skipped)}
-        left_out["files that match no pattern"] = reader.unmatched
-        excluded.update({reason: count for reason, count in left_out.items() if count})
-        return _pieces(reader.documents(), val_frac, is_small, excluded, seen)
-
+    pieces = functools.partial(_pieces, reader, val_frac, is_small)
     train = (piece.text.decode() for piece in pieces() if piece.split == "train")
     encoder = _encoder(tokenizer, vocab_size, train, separator)
-    losses: list[bool] = []
+    duplicates, losses = _Duplicates(), list[bool]()
 
-    def final_facts() -> dict[str, Any]:
-        facts = encoder.facts.model_copy(update={"lossless": not any(losses)})
+    def facts() -> dict[str, Any]:
+        tokenizer_facts = encoder.facts.model_copy(update={"lossless": not any(losses)})
         counts = duplicates.counts()
-        warnings = tuple(_warnings(facts, counts, reader.skipped))
-        return {"tokenizer": facts, "duplicates": counts, "warnings": warnings}
+        excluded = {
+            "files that are no text": len(reader.listed.skipped),
+            "files that match no pattern": reader.listed.unmatched,
+            "empty documents": reader.n_empty,
+        }
+        by_hash = f"{val_frac:g} of the documents, by SHA-256"
+        return {
+            "tokenizer": tokenizer_facts,
+            "split_rule": f"the last {val_frac:g} of each document" if is_small else by_hash,
+            "sources": reader.sources(),
+            "excluded": {reason: count for reason, count in excluded.items() if count},
+            "duplicates": counts,
+            "warnings": tuple(_warnings(tokenizer_facts, counts, reader.listed.skipped)),
+        }
 
-    by_hash = f"{val_frac:g} of the documents, by SHA-256"
-    manifest = write_store(
-        out,
-        _chunks(pieces(duplicates), encoder, losses),
-        encoder.facts,
-        split_rule=f"the last {val_frac:g} of each document" if is_small else by_hash,
-        sources=reader.sources,
-        excluded=excluded,
-        tokenizer_json=encoder.json,
-        final_facts=final_facts,
-    )
+    chunks = _chunks(pieces(duplicates), encoder, losses)
+    manifest = write_store(out, chunks, encoder.facts.vocab_size, facts, encoder.json)
     return manifest.model_dump(mode="json", by_alias=True)
 
 
@@ -131,7 +123,7 @@ class _Reader:
     """The documents of files and data sets, pass after pass the same.
 
     Data sets come after files, each kind in the order it was named. At the end of a pass `sources`
-    says what it has read.
+    says what it has read, and `n_empty` how many documents were empty.
     """
 
     def __init__(
@@ -146,27 +138,34 @@ class _Reader:
         named = [str(source) for source in sources if str(source).startswith(hugging_face.PREFIX)]
         paths = [Path(source) for source in sources if str(source) not in named]
         refs = [hugging_face.parse(text) for text in named]
-        listed = list_files(paths, out, patterns) if paths or not refs else FileList({}, {})
-        self._files, self.skipped = listed.files, listed.skipped
-        self.unmatched = listed.unmatched
+        self.listed = FileList({}, {})
+        if paths or not refs:
+            self.listed = list_files(paths, out, patterns)
         self._corpora = [hugging_face.open_corpus(ref, column, streaming=streaming) for ref in refs]
-        self._paths = list(itertools.chain.from_iterable(self._files.values()))
+        self._paths = list(itertools.chain.from_iterable(self.listed.files.values()))
         if column != "text" and not refs and not any(map(has_rows, self._paths)):
             raise ScalingError(
                 f"--text-column {column} is for rows, and no file has rows",
                 where=paths[0],
                 remedy="leave it out, or name .jsonl or .parquet files",
             )
-        self._column, self._most = column, most
-        self.sources: list[Source] = []
+        self._column, self._most, self.n_empty = column, most, 0
 
     def documents(self) -> Iterator[Document]:
-        """All of them, or the first."""
+        """Those that are not empty, of all or of the first."""
+        self.n_empty = 0
         passes = [documents(self._paths, self._column)]
         passes += [corpus.documents() for corpus in self._corpora]
-        yield from itertools.islice(itertools.chain(*passes), self._most)
+        for document in itertools.islice(itertools.chain(*passes), self._most):
+            if document.text:
+                yield document
+            else:
+                self.n_empty += 1
+
+    def sources(self) -> list[Source]:
+        """What the last pass has read."""
         of_data_sets = [corpus.source for corpus in self._corpora]
-        self.sources[:] = [*describe_sources(self._files), *of_data_sets]
+        return [*describe_sources(self.listed.files), *of_data_sets]
 
 
 class _Duplicates:
@@ -177,10 +176,9 @@ class _Duplicates:
 
     def add(self, document: Document) -> None:
         """Count a document."""
-        with document.open() as handle:
-            head = handle.read(_MAX_NEAR_BYTES).decode(errors="replace")
+        head = document.text[:_MAX_NEAR_BYTES].decode(errors="replace")
         letters = "".join(filter(str.isalpha, head.casefold()))
-        near = hashlib.sha256(f"{letters or head} {document.n_bytes > len(head)}".encode())
+        near = hashlib.sha256(f"{letters or head} {len(document.text) > len(head)}".encode())
         self._exact.append(int.from_bytes(document.sha256()[:8]))
         self._near.append(int.from_bytes(near.digest()[:8]))
 
@@ -235,45 +233,35 @@ def info(corpus: str | Path) -> dict[str, Any]:
 
 
 def _pieces(
-    corpus_documents: Iterator[Document],
-    val_frac: float,
-    is_small: bool,
-    excluded: Counter[str],
-    duplicates: _Duplicates | None,
+    reader: _Reader, val_frac: float, is_small: bool, duplicates: _Duplicates | None = None
 ) -> Iterator[_Piece]:
-    for document in corpus_documents:
-        start, stop = document.start, document.n_bytes
-        if stop <= start:
-            excluded["empty documents"] += 1
-            continue
+    for document in reader.documents():
+        text = document.text
         if duplicates is not None:
             duplicates.add(document)
-        with document.open() as handle:
-            if is_small:
-                cut = _cut(handle, start + int((stop - start) * (1.0 - val_frac)), stop)
-            else:
-                is_val = int.from_bytes(document.sha256()[:8]) / 2**64 < val_frac
-                cut = start if is_val else stop
-            parts: list[tuple[Split, int, int]] = [("train", start, cut), ("val", cut, stop)]
-            for split, first, last in parts:
-                if first == last:
-                    continue
-                for text in blocks(handle, first, last, document.where):
-                    first += len(text)
-                    yield _Piece(split, text, first == last)
+        if is_small:
+            cut = _line_start(text, int(len(text) * (1.0 - val_frac)))
+        else:
+            is_val = int.from_bytes(document.sha256()[:8]) / 2**64 < val_frac
+            cut = 0 if is_val else len(text)
+        parts: tuple[tuple[Split, bytes], ...] = (("train", text[:cut]), ("val", text[cut:]))
+        for split, part in parts:
+            left = len(part)
+            for block in blocks(part):
+                left -= len(block)
+                yield _Piece(split, block, left == 0)
 
 
-def _cut(handle: BinaryIO, wanted: int, n_bytes: int) -> int:
-    """The first beginning of a line after `wanted`.
-
-    Inside a very long or last line, of a character.
+def _line_start(text: bytes, position: int) -> int:
+    """The first beginning of a line after a position, or in a very long or last line of a
+    character from there on.
     """
-    handle.seek(wanted)
-    line = handle.readline(_MAX_LINE)
-    if line.endswith(b"\n") and wanted + len(line) < n_bytes:
-        return wanted + len(line)
-    continuation = itertools.takewhile(lambda byte: byte & 0xC0 == 0x80, line[:4])
-    return wanted + len(list(continuation))
+    end = text.find(b"\n", position, position + _MAX_LINE) + 1
+    if 0 < end < len(text):
+        return end
+    while position < len(text) and text[position] & 0xC0 == 0x80:
+        position += 1
+    return position
 
 
 def _encoder(

@@ -136,11 +136,10 @@ def _build(files: dict[str, Path], folder: Path) -> None:
         for name, text in texts.items()
     )
     origin = f"standard library of {platform.python_implementation()} {platform.python_version()}"
-    write_store(
-        folder,
-        chunks,
-        BYTES,
-        split_rule=SPLIT_RULE,
-        sources=[Source(path=origin, n_files=len(texts), n_bytes=sum(sizes.values()))],
-        excluded={"empty documents": len(files) - len(texts)},
-    )
+    facts = {
+        "tokenizer": BYTES,
+        "split_rule": SPLIT_RULE,
+        "sources": [Source(path=origin, n_files=len(texts), n_bytes=sum(sizes.values()))],
+        "excluded": {"empty documents": len(files) - len(texts)},
+    }
+    write_store(folder, chunks, BYTES.vocab_size, lambda: facts)

@@ -16,10 +16,11 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Literal, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from pydantic import Field, Strict, ValidationError, model_validator
@@ -33,7 +34,6 @@ Split = Literal["train", "val"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 SCHEMA = 1
 MANIFEST, TOKENIZER = "manifest.json", "tokenizer.json"
-_MAX_MANIFEST_BYTES = 16 * 2**20
 _HASH_BYTES = 2**24
 # What is absent or empty is not written: old manifests stay as they were.
 _OMITTED = Field(exclude_if=lambda value: not value)
@@ -113,8 +113,7 @@ class Manifest(Frozen):
         return self
 
 
-@dataclass(frozen=True)
-class Chunk:
+class Chunk(NamedTuple):
     """Tokens to append to a split, with the bytes of text and the number of documents that they
     end.
     """
@@ -175,8 +174,6 @@ def _read_manifest(folder: Path) -> Manifest:
             what if folder.is_dir() else "no such token store", where=folder, remedy=remedy
         )
     try:
-        if path.stat().st_size > _MAX_MANIFEST_BYTES:
-            raise ValueError("it is too large")
         text = path.read_text(encoding="utf-8")
         written = json.loads(text)
         schema = written.get("schema") if isinstance(written, dict) else None
@@ -186,13 +183,12 @@ def _read_manifest(folder: Path) -> Manifest:
         return Manifest.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        field = ".".join(map(str, first["loc"])) or "the whole"
-        reason = f"{field}: {first['msg'].removeprefix('Value error, ')}"
-        raise _damaged(path, f"not the manifest of a token store: {reason}") from None
+        reason = f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}"
     except (ValueError, RecursionError) as error:
-        raise _damaged(path, f"not the manifest of a token store: {error}") from None
+        reason = str(error)
     except OSError as error:
         raise disk_error(error, path, "read") from error
+    raise _damaged(path, f"not the manifest of a token store: {reason}")
 
 
 def _damaged(path: Path, what: str) -> ScalingError:
@@ -226,54 +222,16 @@ def check_ids(highest: int, vocab_size: int, where: str) -> None:
         raise ScalingError(what, where=where, remedy=remedy)
 
 
-@dataclass
-class _Sink:
-    """One split while it is written."""
-
-    handle: BinaryIO
-    vocab_size: int
-    n_tokens: int = 0
-    n_documents: int = 0
-    n_bytes: int = 0
-    sha256: Any = field(default_factory=hashlib.sha256)
-
-    def add(self, chunk: Chunk) -> None:
-        if len(chunk.tokens):
-            check_ids(int(chunk.tokens.max()), self.vocab_size, "the tokenizer")
-            dtype = np.dtype(dtype_for(self.vocab_size)).newbyteorder("<")
-            narrow = np.ascontiguousarray(chunk.tokens, dtype)
-            self.sha256.update(narrow.data)
-            self.handle.write(narrow.data)
-        self.n_tokens += len(chunk.tokens)
-        self.n_documents += chunk.n_documents
-        self.n_bytes += chunk.n_bytes
-
-    def facts(self) -> SplitFacts:
-        return SplitFacts(
-            n_tokens=self.n_tokens,
-            n_documents=self.n_documents,
-            n_bytes=self.n_bytes,
-            bytes_per_token=self.n_bytes / self.n_tokens,
-            sha256=self.sha256.hexdigest(),
-        )
-
-
 def write_store(
     folder: Path,
     chunks: Iterable[Chunk],
-    tokenizer: TokenizerFacts,
-    *,
-    split_rule: str,
-    sources: Sequence[Source],
-    excluded: Mapping[str, int] | None = None,
+    vocab_size: int,
+    facts: Callable[[], Mapping[str, Any]],
     tokenizer_json: str | None = None,
-    final_facts: Callable[[], Mapping[str, Any]] = dict,
 ) -> Manifest:
-    """Write a store, whole or not at all.
-
-    `sources`, `excluded` and `final_facts()` (other fields of
-    the manifest) are read after the last chunk. Writing the same tokens again keeps the
-    old store.
+    """Write a store, whole or not at all. `facts()`, the fields of the manifest that do not follow
+    from the tokens, is called after the last chunk. Writing the same tokens again keeps the old
+    store.
 
     Raises ScalingError for an empty split, for a folder that holds something else, and (74) for
     disk or permissions.
@@ -285,23 +243,14 @@ def write_store(
         folder.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(building, ignore_errors=True)
         building.mkdir()
-        splits = _write_tokens(building, chunks, tokenizer.vocab_size)
-        fields: dict[str, Any] = {
-            "schema": SCHEMA,
-            "tokenizer": tokenizer,
-            "dtype": dtype_for(tokenizer.vocab_size),
-            "splits": splits,
-            "split_rule": split_rule,
-            "sources": tuple(sources),
-            "excluded": dict(excluded or {}),
-            "digest": splits_digest(splits),
-        }
-        manifest = Manifest.model_validate(fields | dict(final_facts()))
+        splits = _write_tokens(building, chunks, vocab_size)
+        computed = {"schema": SCHEMA, "dtype": dtype_for(vocab_size), "splits": splits}
+        digest = splits_digest(splits)
+        manifest = Manifest.model_validate({**computed, "digest": digest, **facts()})
         if tokenizer_json is not None:
             (building / TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
-        (building / MANIFEST).write_text(
-            manifest.model_dump_json(indent=1, by_alias=True) + "\n", encoding="utf-8"
-        )
+        text = manifest.model_dump_json(indent=1, by_alias=True)
+        (building / MANIFEST).write_text(text + "\n", encoding="utf-8")
         return _publish(building, folder, manifest)
     except OSError as error:
         raise disk_error(error, folder) from error
@@ -325,25 +274,39 @@ def check_overwritable(folder: Path) -> None:
 def _write_tokens(
     building: Path, chunks: Iterable[Chunk], vocab_size: int
 ) -> dict[Split, SplitFacts]:
+    dtype = np.dtype(dtype_for(vocab_size)).newbyteorder("<")
+    counts = {split: Counter[str]() for split in SPLITS}
+    digests = {split: hashlib.sha256() for split in SPLITS}
     with contextlib.ExitStack() as stack:
-        sinks = {
-            name: _Sink(stack.enter_context(open(building / f"{name}.bin", "wb")), vocab_size)
-            for name in SPLITS
+        files = {
+            split: stack.enter_context(open(building / f"{split}.bin", "wb")) for split in SPLITS
         }
-        for chunk in chunks:
-            sinks[chunk.split].add(chunk)
-    if not any(sink.n_bytes for sink in sinks.values()):
+        for split, tokens, n_bytes, n_documents in chunks:
+            if len(tokens):
+                check_ids(int(tokens.max()), vocab_size, "the tokenizer")
+                narrow = np.ascontiguousarray(tokens, dtype)
+                digests[split].update(narrow.data)
+                files[split].write(narrow.data)
+            counts[split].update(n_tokens=len(tokens), n_bytes=n_bytes, n_documents=n_documents)
+    if not any(count["n_bytes"] for count in counts.values()):
         raise ScalingError(
             "the corpus is empty: no document holds text", remedy="name files with text in them"
         )
-    for name, sink in sinks.items():
-        if sink.n_tokens == 0 or sink.n_documents == 0:
-            other = "raise" if name == "val" else "lower"
+    for split, count in counts.items():
+        if not (count["n_tokens"] and count["n_documents"]):
+            other = "raise" if split == "val" else "lower"
             raise ScalingError(
-                f"no document fell into the {name} split",
+                f"no document fell into the {split} split",
                 remedy=f"{other} --val-frac, or give more documents",
             )
-    return {name: sink.facts() for name, sink in sinks.items()}
+    return {
+        split: SplitFacts(
+            **count,
+            bytes_per_token=count["n_bytes"] / count["n_tokens"],
+            sha256=digests[split].hexdigest(),
+        )
+        for split, count in counts.items()
+    }
 
 
 def _publish(building: Path, folder: Path, manifest: Manifest) -> Manifest:

@@ -105,18 +105,14 @@ def row_sum(x: Array, on_cpu: bool = True) -> Array:
     return jnp.dot(x, jnp.ones((x.shape[-1], 1), x.dtype))
 
 
-def _row_mean(x: Array) -> Array:
+def row_mean(x: Array) -> Array:
+    """`x.mean(axis=-1, keepdims=True)`."""
     return row_sum(x) * (1.0 / x.shape[-1])
 
 
 def rms_normalize_reference(x: Array) -> Array:
     """x / sqrt(mean(x^2) + 1e-6) over the last axis (Zhang and Sennrich 2019, eq. 4)."""
     return x * jax.lax.rsqrt(jnp.square(x).mean(axis=-1, keepdims=True) + NORM_EPS)
-
-
-def layer_normalize_reference(x: Array) -> Array:
-    """(x - mean) / sqrt(variance + 1e-6) over the last axis (Ba 2016, eq. 4)."""
-    return rms_normalize_reference(x - x.mean(axis=-1, keepdims=True))
 
 
 @jax.custom_vjp
@@ -126,22 +122,17 @@ def rms_normalize(x: Array) -> Array:
 
 
 def _rms_forward(x: Array) -> tuple[Array, tuple[Array, Array]]:
-    scale = jax.lax.rsqrt(_row_mean(jnp.square(x)) + NORM_EPS)
+    scale = jax.lax.rsqrt(row_mean(jnp.square(x)) + NORM_EPS)
     y = x * scale
     return y, (y, scale)
 
 
 def _rms_backward(saved: tuple[Array, Array], grad: Array) -> tuple[Array]:
     y, scale = saved
-    return (scale * (grad - y * _row_mean(grad * y)),)
+    return (scale * (grad - y * row_mean(grad * y)),)
 
 
 rms_normalize.defvjp(_rms_forward, _rms_backward)
-
-
-def layer_normalize(x: Array) -> Array:
-    """`layer_normalize_reference` through `rms_normalize`."""
-    return rms_normalize(x - _row_mean(x))
 
 
 # Causal attention. Arrays are group-major: B batch, G key-value heads, J = H / G queries per key,

@@ -48,7 +48,7 @@ def token_nll(x_NM: Array, weight: Array, target_N: Array, head: LMHead) -> Arra
     """Negative log-likelihood in nats of each target, float32 (N,)."""
 
     def measure(x_NM: Array, target_N: Array) -> Array:
-        return _score_chunk(x_NM, weight, target_N, head).nll_N
+        return _score_chunk(x_NM, weight, target_N, head)[0]
 
     return _by_chunk(measure, x_NM, target_N, head)  # type: ignore[no-any-return]
 
@@ -68,11 +68,11 @@ def token_scores(
     """`TokenScores` of float32 (N,) each, a chunk of logits at a time."""
 
     def measure(x_NM: Array, target_N: Array) -> TokenScores:
-        chunk = _score_chunk(x_NM, weight, target_N, head)
-        p_NV = chunk.e_NV / chunk.sum_N1
-        picked_N = jnp.take_along_axis(chunk.e_NV, target_N[:, None], axis=1)[:, 0]
+        nll_N, _, e_NV, sum_N1 = _score_chunk(x_NM, weight, target_N, head)
+        p_NV = e_NV / sum_N1
+        picked_N = jnp.take_along_axis(e_NV, target_N[:, None], axis=1)[:, 0]
         square_N = jnp.square(p_NV).sum(axis=1)
-        return TokenScores(chunk.nll_N, picked_N >= 1.0, square_N, p_NV @ value_V)
+        return TokenScores(nll_N, picked_N >= 1.0, square_N, p_NV @ value_V)
 
     return _by_chunk(measure, x_NM, target_N, head)  # type: ignore[no-any-return]
 
@@ -96,21 +96,19 @@ def head_loss(
     return _forward(x_NM, weight, target_N, z_loss, head)[0]  # type: ignore[no-any-return]
 
 
-class _ChunkScores(NamedTuple):
-    nll_N: Array
-    partition_N: Array
-    e_NV: Array
-    sum_N1: Array
-
-
-def _score_chunk(x_NM: Array, weight: Array, target_N: Array, head: LMHead) -> _ChunkScores:
+def _score_chunk(
+    x_NM: Array, weight: Array, target_N: Array, head: LMHead
+) -> tuple[Array, Array, Array, Array]:
+    """NLL of the targets and log of the partition function (N,), exp(logits - max) (N, V) and its
+    sums (N, 1).
+    """
     scores_NV = logits_NV(x_NM, weight, head)
     picked_N = jnp.take_along_axis(scores_NV, target_N[:, None], axis=1)[:, 0]
     top_N1 = scores_NV.max(axis=1, keepdims=True)
     e_NV = jnp.exp(scores_NV - top_N1)
     sum_N1 = row_sum(e_NV, head.compute.on_cpu)
     partition_N = (jnp.log(sum_N1) + top_N1)[:, 0]
-    return _ChunkScores(partition_N - picked_N, partition_N, e_NV, sum_N1)
+    return partition_N - picked_N, partition_N, e_NV, sum_N1
 
 
 def _chunked(x_NM: Array, target_N: Array, head: LMHead) -> tuple[Array, Array]:
@@ -140,20 +138,16 @@ def _forward(x_NM, weight, target_N, z_loss, head):  # type: ignore[no-untyped-d
     def one(carry, part):  # type: ignore[no-untyped-def]
         nll, square, grad_MV = carry
         x, target = part
-        chunk = _score_chunk(x, weight, target, head)
-        scale_N1 = (1.0 + 2.0 * z_loss * chunk.partition_N[:, None]) / (chunk.sum_N1 * n)
-        hit_NV = jnp.arange(chunk.e_NV.shape[1], dtype=target.dtype) == target[:, None]
-        grad_NV = (chunk.e_NV * scale_N1 - jnp.where(hit_NV, 1.0 / n, 0.0)).astype(dtype)
+        nll_N, partition_N, e_NV, sum_N1 = _score_chunk(x, weight, target, head)
+        scale_N1 = (1.0 + 2.0 * z_loss * partition_N[:, None]) / (sum_N1 * n)
+        hit_NV = jnp.arange(e_NV.shape[1], dtype=target.dtype) == target[:, None]
+        grad_NV = (e_NV * scale_N1 - jnp.where(hit_NV, 1.0 / n, 0.0)).astype(dtype)
         grad_MV += product("mn,nv->mv", row_major(x.astype(dtype).T, on_cpu), grad_NV, on_cpu)
         if on_cpu:
             grad_x = product("nv,vm->nm", grad_NV, weight_VM)
         else:
             grad_x = jnp.dot(grad_NV, weight_VM, preferred_element_type=x.dtype)
-        return (
-            nll + chunk.nll_N.sum(),
-            square + jnp.square(chunk.partition_N).sum(),
-            grad_MV,
-        ), grad_x
+        return (nll + nll_N.sum(), square + jnp.square(partition_N).sum(), grad_MV), grad_x
 
     start = (jnp.float32(0.0), jnp.float32(0.0), jnp.zeros(weight_VM.shape[::-1], jnp.float32))
     (nll, square, grad_MV), grad_x_CNM = jax.lax.scan(one, start, _chunked(x_NM, target_N, head))

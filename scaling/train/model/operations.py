@@ -108,13 +108,13 @@ _device_matmul.defvjp(_device_matmul_forward, _device_matmul_backward)
 
 
 def normalize(x: Array, compute: Compute, centred: bool = False) -> Array:
-    """RMSNorm over the last axis, or LayerNorm if `centred`, without gain and bias; float32."""
+    """RMSNorm over the last axis, or LayerNorm (Ba 2016, eq. 4) if `centred`; float32, without gain
+    and bias.
+    """
     if compute.on_cpu:
-        return (cpu_kernels.layer_normalize if centred else cpu_kernels.rms_normalize)(x)
-    reference = (
-        cpu_kernels.layer_normalize_reference if centred else cpu_kernels.rms_normalize_reference
-    )
-    return reference(x.astype(jnp.float32))
+        return cpu_kernels.rms_normalize(x - cpu_kernels.row_mean(x) if centred else x)
+    x = x.astype(jnp.float32)
+    return cpu_kernels.rms_normalize_reference(x - x.mean(axis=-1, keepdims=True) if centred else x)
 
 
 def keeps_attention(primitive: Any, *_: Any, **__: Any) -> bool:

@@ -12,7 +12,7 @@ from scaling.points.run_tables import curves
 from scaling.predict.law_source import load_law
 from scaling.render.figure import Band, Line, Markers, ReferenceLine, Text
 from scaling.render.matplotlib_backend import draw
-from scaling.report.parts import diagnostics, fit_tables, isoflop_figure, law_plots, training
+from scaling.report.parts import fit_tables, isoflop_figure, law_plots, training
 from scaling.store import run_files
 from tests.documents import as_fit
 from tests.report.conftest import BUDGETS, WIDTHS, law
@@ -31,7 +31,6 @@ def kinds(figure, kind):
 def pictures(document, folder):
     """Every figure of the report of a folder."""
     runs = training.training_curves(curves(run_files.load(folder)))
-    fit = as_fit(document)
     of_law = (
         isoflop_figure.isoflop_curves,
         law_plots.frontier_size,
@@ -41,7 +40,6 @@ def pictures(document, folder):
     )
     return [
         runs,
-        diagnostics.holdout_figure(fit),
         *(drawn_by(draw, document) for draw in of_law),
     ]
 
@@ -49,7 +47,7 @@ def pictures(document, folder):
 def test_all_figures_are_there_and_finite(document, results_folder):
     found = pictures(document, results_folder)
     assert all(figure is not None for figure in found)
-    assert len({figure.name for figure in found}) == len(found) == 7
+    assert len({figure.name for figure in found}) == len(found) == 6
     for figure in found:
         for trace in figure.traces:
             for name in ("x", "y", "lo", "hi"):
@@ -92,10 +90,9 @@ def test_many_runs_are_thinned_and_the_caption_says_so(results_folder, monkeypat
     assert f"{lines} of 30 runs" in figure.caption
 
 
-def test_isoflop_residuals_and_held_out_runs_are_thinned_and_say_so(document, monkeypatch):
+def test_isoflop_curves_and_residuals_are_thinned_and_say_so(document, monkeypatch):
     monkeypatch.setattr(isoflop_figure, "POINTS_SHOWN", 15)
     monkeypatch.setattr(law_plots, "POINTS_SHOWN", 10)
-    monkeypatch.setattr(diagnostics, "HOLDOUT_SHOWN", 2)
     isoflop = drawn_by(isoflop_figure.isoflop_curves, document)
     dots = [trace for trace in kinds(isoflop, Markers) if trace.symbol in ("circle", "open")]
     assert [len(trace.x) for trace in dots] == [3] * len(BUDGETS), (
@@ -111,7 +108,6 @@ def test_isoflop_residuals_and_held_out_runs_are_thinned_and_say_so(document, mo
     monkeypatch.setattr(law_plots, "POINTS_SHOWN", 3)
     few = drawn_by(law_plots.residuals, document).caption
     assert few.split("wrong.")[0] == whole.split("wrong.")[0], "the error is that of all"
-    assert " 2 of 6 runs are drawn." in diagnostics.holdout_figure(as_fit(document)).caption
 
 
 def test_isoflop_figure_shows_law_optima_and_answer(document):
@@ -129,7 +125,7 @@ def test_isoflop_figure_shows_law_optima_and_answer(document):
     for line, budget in zip(solid, BUDGETS, strict=True):
         np.testing.assert_allclose(line.y, law(line.x, budget / (6 * line.x)), rtol=1e-9)
     words = [word.text for word in kinds(figure, Text)]
-    assert words == ["1e13", "3e12", "1e12", "3e11", "1e11"], "the largest is placed first"
+    assert words == ["1e11", "3e11", "1e12", "3e12", "1e13"]
 
 
 def test_budget_without_a_minimum_is_grey_and_named(document):
@@ -222,7 +218,6 @@ def test_figures_without_data_are_left_out(document):
     empty = {"n_params": None, "tokens": None, "flops": None, "loss": [1.0]}
     bare |= {"approaches": {}, "data": empty, "holdout": None, "range": {}}
     assert drawn_by(isoflop_figure.isoflop_curves, bare) is None
-    assert diagnostics.holdout_figure(as_fit(bare)) is None
     assert drawn_by(law_plots.frontier_size, bare) is None
     assert drawn_by(law_plots.contours, bare) is None
     assert drawn_by(law_plots.residuals, bare) is None
@@ -233,7 +228,7 @@ def test_two_fits_of_the_same_runs_stand_side_by_side_with_all_parameters(docume
     goodness = {"rmse_percent": 0.5, "r2_excess": 0.99, "aic": -100.0, "bic": -90.0}
     other = {**document, "law": "skaling", "params": skaling, "goodness": goodness}
     fits = {"one": as_fit(document), "two": as_fit(other)}
-    laws = fit_tables.laws(fits, {})
+    laws = fit_tables.laws(fits)
     assert "k" in [column.name for column in laws.columns]
     assert [row[-1] for row in laws.rows] == [(None, None, None), (0.379, None, None)]
     table = fit_tables.compared(fits)

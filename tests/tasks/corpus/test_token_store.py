@@ -19,7 +19,8 @@ SOURCES = [Source(path="x", n_files=1, n_bytes=4)]
 
 
 def write(folder, chunks, facts=BYTES):
-    return write_store(folder, chunks, facts, split_rule="test", sources=SOURCES)
+    described = {"tokenizer": facts, "split_rule": "test", "sources": SOURCES}
+    return write_store(folder, chunks, facts.vocab_size, lambda: described)
 
 
 @pytest.mark.parametrize(

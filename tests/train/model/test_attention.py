@@ -10,8 +10,8 @@ import pytest
 from scaling.config import Execution, ModelConfig
 from scaling.train.model import positions
 from scaling.train.model.attention import attend, attend_fused
-from scaling.train.model.cpu_kernels import layer_normalize, rms_normalize
 from scaling.train.model.forward import make_backbone
+from scaling.train.model.operations import Compute, normalize
 from scaling.train.model.transformer import init
 from scaling.train.program import ProgramKey
 from tests.train.model.variants import run_once
@@ -136,16 +136,20 @@ def test_alibi_slopes_are_the_published_ones():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("normalise", [rms_normalize, layer_normalize])
-def test_normalised_rows_and_their_gradient(normalise):
+@pytest.mark.parametrize("centred", [False, True])
+@pytest.mark.parametrize("kind", ["cpu", "gpu"])
+def test_normalised_rows_and_their_gradient(kind, centred):
     x_NM, w_NM = jax.random.normal(jax.random.key(0), (2, 7, 24)) * 3.0 + 0.5
 
     def plain(x_NM):
-        centred = x_NM - x_NM.mean(axis=-1, keepdims=True) if normalise is layer_normalize else x_NM
-        return centred / jnp.sqrt((centred**2).mean(axis=-1, keepdims=True) + 1e-6)
+        x_NM = x_NM - x_NM.mean(axis=-1, keepdims=True) if centred else x_NM
+        return x_NM / jnp.sqrt((x_NM**2).mean(axis=-1, keepdims=True) + 1e-6)
 
-    np.testing.assert_allclose(normalise(x_NM), plain(x_NM), rtol=1e-4, atol=1e-5)
-    ours, theirs = (jax.grad(lambda x, f=f: (f(x) * w_NM).sum())(x_NM) for f in (normalise, plain))
+    def ours(x_NM):
+        return normalize(x_NM, Compute(kind=kind), centred)
+
+    np.testing.assert_allclose(ours(x_NM), plain(x_NM), rtol=1e-4, atol=1e-5)
+    ours, theirs = (jax.grad(lambda x, f=f: (f(x) * w_NM).sum())(x_NM) for f in (ours, plain))
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
