@@ -8,7 +8,7 @@ Pearce and Song 2024), so every number of the project says which one it uses.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from scaling.errors import ScalingError, unknown_choice
 
@@ -167,19 +167,6 @@ class DeviceTime:
         return flops / self.flops_per_second / 3600.0
 
 
-def decode_seconds(
-    n: Any, cache_bytes: Any, attention_flops: Any, batch: int, device: Device, value_bytes: int = 2
-) -> tuple[Any, Any]:
-    """(arithmetic, reading) seconds of one step that decodes a token for each of `batch` sequences;
-    the slower one is the roofline.
-
-    `n` parameters are read once for all; `cache_bytes` and `attention_flops` are those of one
-    sequence. Numbers or arrays.
-    """
-    arithmetic = batch * (2 * n + attention_flops) / device.flops_per_second
-    return arithmetic, (n * value_bytes + batch * cache_bytes) / device.bytes_per_second
-
-
 def attention_flops(model: ModelConfig, tokens: int) -> int:
     """FLOPs of QK^T and attention x V for one new token after `tokens` others."""
     return 4 * model.n_layers * model.n_heads * model.d_head * tokens
@@ -188,15 +175,13 @@ def attention_flops(model: ModelConfig, tokens: int) -> int:
 def decode_tokens_per_second(
     model: ModelConfig, seq_len: int, batch: int, device: Device, value_bytes: int = 2
 ) -> float:
-    """Roofline of decoding one token a sequence: the slower of arithmetic and of reading the
-    weights and the cache.
+    """Roofline of decoding one token a sequence: the slower of arithmetic, and of reading the
+    weights once for all and the cache of each sequence.
     """
-    active, cache = (
-        n_params(model, seq_len, "active"),
-        kv_cache_bytes(model, seq_len, 1, value_bytes),
-    )
-    attention = attention_flops(model, seq_len)
-    return batch / max(decode_seconds(active, cache, attention, batch, device, value_bytes))
+    n = n_params(model, seq_len, "active")
+    read = n * value_bytes + kv_cache_bytes(model, seq_len, batch, value_bytes)
+    flops = batch * (2 * n + attention_flops(model, seq_len))
+    return batch / max(flops / device.flops_per_second, read / device.bytes_per_second)
 
 
 def attention_forms(model: ModelConfig) -> dict[str, ModelConfig]:

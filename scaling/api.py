@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Union
 
 import pandas as pd
 
-from scaling.accounting import DeviceTime
+from scaling.accounting import DeviceTime as DeviceTime
 from scaling.config import Sweep
 from scaling.errors import ScalingError, unknown_choice
 from scaling.fit.fit_options import FitOptions
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 PathText = Union[str, PathLike[str]]
 Source = Union[PathText, pd.DataFrame, Sequence[Union[PathText, pd.DataFrame]]]
-Number = Union[float, str]  # as a number, or as text: "70B", "1.4e12"
 OPTIONS = {item.name for item in fields(FitOptions)}
 
 
@@ -59,6 +58,9 @@ class _Result:
     def __repr__(self) -> str:
         return notebook_html.as_text(self.result)
 
+    def _repr_html_(self) -> str:
+        return notebook_html.as_html(self.result)
+
 
 @dataclass(frozen=True, repr=False)
 class Prediction(_Result):
@@ -75,9 +77,6 @@ class Prediction(_Result):
         names = ["flops", *(name for name, _, _ in OPTIMUM)]
         entries = {name: getattr(self.result, name) for name in names}
         return _frame(entries, "quantity", ["value", "lo", "hi"])
-
-    def _repr_html_(self) -> str:
-        return notebook_html.as_html(self.result)
 
 
 @dataclass(frozen=True, repr=False)
@@ -123,9 +122,6 @@ class Fit(_Result):
         self.result.save(Path(path))
         return Path(path)
 
-    def _repr_html_(self) -> str:
-        return notebook_html.as_html(self.result)
-
 
 def load(source: Source) -> pd.DataFrame:
     """Runs as a table. A results folder gives every measurement of every run, one row each; a file
@@ -136,12 +132,6 @@ def load(source: Source) -> pd.DataFrame:
     """
     sources = _sources(source)
     rows, foreign, _ = read_rows(sources)
-    if rows and foreign:
-        raise ScalingError(
-            "results of this program and foreign tables do not mix",
-            where=foreign[0][0],
-            remedy="load them one by one",
-        )
     if not rows:
         tables = [_numbers(table) for _, table in foreign]
         if any(list(table.columns) != list(tables[0].columns) for table in tables):
@@ -180,44 +170,27 @@ def fit(
     if wrong is not None:
         raise unknown_choice("option", wrong, OPTIONS, where="fit")
     changes |= {"law": law} if law is not None else {}
-    changes |= {"columns": _columns(columns)} if columns is not None else {}
+    if isinstance(columns, Mapping):
+        columns = ",".join(f"{letter}={column}" for letter, column in columns.items())
+    changes |= {"columns": columns} if columns is not None else {}
     return Fit(run_fit(_sources(source), replace(options or FitOptions(), **changes)))
 
 
-def predict(
-    source: Fit | FitResult | Mapping[str, Any] | PathText,
-    *,
-    loss: Number | None = None,
-    inference_tokens: Number | None = None,
-    smaller: str | None = None,
-    devices: DeviceTime | None = None,
-    with_model: bool = False,
-    **inputs: Number | None,
-) -> Prediction:
+def predict(source: Fit | FitResult | Mapping[str, Any] | PathText, **question: Any) -> Prediction:
     """The compute-optimal model for `flops`, the loss of `n_params` and `tokens`, or the budget
     that reaches a `loss`; `n_params` or `tokens` alone asks for which budget it is compute-optimal.
 
     `source` is what `fit` returned, a fit's document, the path of FIT.json, or "published:NAME".
-    `inputs` are flops, n_params, tokens, unique_tokens, steps, task_loss, as far as the law has
-    them; text such as "70B" or "0.5 PF-days" is read. `inference_tokens` adds the size that is
-    cheapest to train and serve, `smaller` ("0.5,0.3") what smaller models of the same loss cost,
+    The question has loss, flops, n_params, tokens, unique_tokens, steps, task_loss, as far as the
+    law has them; text such as "70B" or "0.5 PF-days" is read. `inference_tokens` adds the size that
+    is cheapest to train and serve, `smaller` ("0.5,0.3") what smaller models of the same loss cost,
     `devices` the time of training, `with_model` a model that can be built. Raises ScalingError.
     """
     if isinstance(source, Fit):
         source = source.result
     elif not isinstance(source, (FitResult, Mapping)):
         source = str(source)
-    return Prediction(
-        run_predict(
-            source,
-            loss=loss,
-            inference_tokens=inference_tokens,
-            smaller=smaller,
-            devices=devices,
-            with_model=with_model,
-            **inputs,
-        )
-    )
+    return Prediction(run_predict(source, **question))
 
 
 def plan(
@@ -310,25 +283,6 @@ def _sources(source: Source) -> list[Path | pd.DataFrame]:
                 remedy="give a path or a pandas DataFrame",
             )
     return [item if isinstance(item, pd.DataFrame) else Path(item) for item in items]
-
-
-def _columns(columns: str | Mapping[str, str] | None) -> str | None:
-    """The columns as the command line takes them. Raises ScalingError for a name that this form
-    cannot hold.
-    """
-    if columns is None or isinstance(columns, str):
-        return columns
-    from scaling.points.columns import parse_columns
-
-    text = ",".join(f"{letter}={column}" for letter, column in columns.items())
-    named = {str(letter).strip().upper(): str(column) for letter, column in columns.items()}
-    if parse_columns(text) != named:
-        raise ScalingError(
-            f"columns {dict(columns)} are ambiguous",
-            where="columns",
-            remedy="rename them in the table",
-        )
-    return text
 
 
 def _numbers(table: pd.DataFrame) -> pd.DataFrame:

@@ -85,7 +85,6 @@ class WarningCode(StrEnum):
     EDGE_OPTIMUM = "edge_optimum"
     GRID_OPTIMUM = "grid_optimum"
     UNCERTAIN_OPTIMUM = "uncertain_optimum"
-    OPTIMUM_MOVES_WITH_TOKENS = "optimum_moves_with_tokens"
 
 
 class ResultWarning(BaseModel):

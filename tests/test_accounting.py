@@ -11,7 +11,6 @@ from scaling.accounting import (
     DEVICES,
     attention_flops,
     attention_forms,
-    decode_seconds,
     decode_tokens_per_second,
     kv_cache_bytes,
     n_params,
@@ -258,12 +257,12 @@ def test_a_smaller_cache_decodes_faster_until_arithmetic_binds():
 
 def test_a_step_reads_weights_once_and_every_cache_and_is_bound_by_the_slower():
     device = DEVICES["a100"]
-    arithmetic, reading = decode_seconds(7e9, 1e9, 0.0, 4, device)
-    assert arithmetic == pytest.approx(4 * 14e9 / 312e12)
-    assert reading == pytest.approx((14e9 + 4e9) / 2.039e12)
-    n = n_params(GPT3, 2048)
-    step = decode_seconds(n, kv_cache_bytes(GPT3, 2048), attention_flops(GPT3, 2048), 8, device)
-    assert decode_tokens_per_second(GPT3, 2048, 8, device) == pytest.approx(8 / max(step))
+    n, cache = n_params(GPT3, 2048), kv_cache_bytes(GPT3, 2048)
+    for batch in (8, 4096):
+        arithmetic = batch * (2 * n + attention_flops(GPT3, 2048)) / 312e12
+        reading = (2 * n + batch * cache) / 2.039e12
+        step = batch / decode_tokens_per_second(GPT3, 2048, batch, device)
+        assert step == pytest.approx(max(arithmetic, reading))
 
 
 @pytest.mark.parametrize(

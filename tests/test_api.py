@@ -143,7 +143,6 @@ def load_numbers(table):
         ((TABLE,), {"lawn": "kaplan"}, "unknown option 'lawn'"),
         ((TABLE,), {"law": "kaplann"}, "did you mean kaplan-n?"),
         ((TABLE,), {"columns": {"N": "params"}}, "DataFrame: no column 'params'"),
-        ((TABLE,), {"columns": {"N": "N", "D": "x,L=y"}}, "are ambiguous"),
         ((TABLE.iloc[:0],), {}, "DataFrame: holds no rows"),
         ((TABLE.set_index("N", drop=False),), {}, "column 'N' stands twice"),
         ((TABLE.assign(loss=["low"] * len(TABLE)),), {}, "row 1: 'low'"),

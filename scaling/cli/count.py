@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from scaling import accounting
 from scaling.cli.output import Output, choice, echo_err, option, page
 from scaling.errors import ScalingError
-from scaling.formatting import format_bytes, format_count, format_flops
+from scaling.formatting import format_count
 
 if TYPE_CHECKING:
     from scaling.config import ModelConfig
@@ -71,21 +71,16 @@ def model_from_fields(text: str) -> ModelConfig:
     from pydantic import ValidationError
 
     from scaling.config import ModelConfig, Recipe
+    from scaling.config.overrides import parse
     from scaling.config.sweep_file import validation_error
     from scaling.recipe import shape
 
     fields: dict[str, Any] = {}
-    for part in filter(None, text.split(",")):
-        key, equals, value = (piece.strip() for piece in part.partition("="))
-        if not equals or key in fields:
-            raise ScalingError(
-                f"{part!r} is a repeated key or not of the form key=value",
-                where="--model",
-                remedy="write d_model=512,n_layers=8,...",
-            )
-        digits = value.replace("_", "")
-        is_number = digits.removeprefix("-").isdecimal() and len(digits) < 20
-        fields[key] = int(digits) if is_number else {"true": True, "false": False}.get(value, value)
+    for given in map(parse, filter(None, text.split(","))):
+        if given.field in fields:
+            remedy = "write d_model=512,n_layers=8,..."
+            raise ScalingError(f"{given.text!r} is a repeated key", where="--model", remedy=remedy)
+        fields[given.field] = given.value
     stand_ins = {"vocab_size": 256, "n_layers": 1, "d_model": 2, "n_heads": 1, "d_head": 2}
     stand_ins |= {"n_kv_heads": fields.get("n_heads", 1), "d_ff": 1}  # for what is left out
     try:
@@ -130,56 +125,46 @@ def _counts(
     }
 
 
-def _tables(counted: dict[str, Any], seq_len: int, conditions: str) -> list[Table]:
-    from scaling.render.table import Column, Table
+def _tables(counted: dict[str, Any], seq_len: int, conditions: str) -> list[Table | None]:
+    from scaling.render.table import record_table
 
     model, n_params = counted["model"], counted["n_params"]
     heads = f"{model['n_heads']} heads ({model['n_kv_heads']} kv) of {model['d_head']}"
     shape = f"{model['n_layers']} layers, width {model['d_model']}, {heads}"
     title = f"{shape}\nffn {model['ffn']} {model['d_ff']}, vocabulary {model['vocab_size']}"
     groups = [
-        (name, f"{value:,}", f"{value / n_params['total']:.1%}")
+        {"parameters": name, "count": f"{value:,}", "share": f"{value / n_params['total']:.1%}"}
         for name, value in counted["parameters"].items()
     ]
     groups += [
-        (f"N {name}", f"{n:,}", format_count(n))
+        {"parameters": f"N {name}", "count": f"{n:,}", "share": format_count(n)}
         for name, n in n_params.items()
         if name != "active" or model["n_experts"] > 1
     ]
     flops = [
-        (name, format_flops(value), f"{value / (6 * n_params['active']):.3f}")
+        {"convention": name, "count": value, "over 6 N": value / (6 * n_params["active"])}
         for name, value in counted["train_flops_per_token"].items()
     ]
     whole = counted["attention"]["MHA"]["kv_cache_bytes"]
     decoding = [
-        (
-            name,
-            form["n_kv_heads"],
-            format_bytes(form["kv_cache_bytes"]),
-            f"{form['kv_cache_bytes'] / whole:.2%}",
-            f"{form['decode_tokens_per_second']:,.0f}",
-        )
+        {
+            "form": name,
+            "kv heads": form["n_kv_heads"],
+            "KV cache": form["kv_cache_bytes"],
+            "of MHA": f"{form['kv_cache_bytes'] / whole:.2%}",
+            "tokens/s at most": round(form["decode_tokens_per_second"]),
+        }
         for name, form in counted["attention"].items()
     ]
-    specs = (
-        (title, ("parameters", "count", "share"), groups),
-        (
-            f"\ntraining FLOPs a token, sequences of {seq_len}",
-            ("convention", "count", "over 6 N"),
-            flops,
-        ),
-        (
-            f"\ndecoding at {seq_len} tokens, {conditions}",
-            ("form", "kv heads", "KV cache", "of MHA", "tokens/s at most"),
-            decoding,
-        ),
-    )
+    training = f"\ntraining FLOPs a token, sequences of {seq_len}"
     return [
-        Table(
-            names[0],
-            title,
-            (Column(names[0]), *(Column(name, "integer") for name in names[1:])),
-            tuple(rows),
-        )
-        for title, names, rows in specs
+        record_table("parameters", title, groups, integer=("count", "share")),
+        record_table("flops", training, flops, flops=("count",)),
+        record_table(
+            "decoding",
+            f"\ndecoding at {seq_len} tokens, {conditions}",
+            decoding,
+            integer=("of MHA",),
+            bytes=("KV cache",),
+        ),
     ]

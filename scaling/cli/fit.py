@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +15,6 @@ from scaling.cli.output import (
     echo_err,
     option,
     page,
-    typed_command,
 )
 from scaling.errors import ScalingError
 
@@ -45,7 +46,7 @@ class FitArguments:
         default="parametric",
     )
     minimum: str = choice(
-        "parabola cubic akima",
+        "parabola akima",
         "Interpolation of each isoFLOP curve.",
         MODEL,
         "interpolation",
@@ -87,11 +88,6 @@ class FitArguments:
         default="auto",
     )
     drop_highest: int = option("Leave out the K highest losses.", DATA, "K", min=0, default=0)
-    readout: str | None = choice(
-        "constant averaged",
-        "Fit constant-LR (or averaged-weight) losses instead of those after the cooldown.",
-        DATA,
-    )
     eval_set: str | None = option(
         "Fit the losses on an evaluation set of the sweep (`evals.sets`).", DATA, "NAME"
     )
@@ -166,7 +162,7 @@ def fit(
     if out is None and len(source) == 1 and (source[0] / "runs").is_dir():
         name = "formula" if "=" in document["law"] else document["law"]
         name = name if arguments.approach == "parametric" else arguments.approach
-        name = "-".join(filter(None, (name, arguments.readout, arguments.eval_set)))
+        name = "-".join(filter(None, (name, arguments.eval_set)))
         out = source[0] / "fits" / f"{name}.json"
     if out is not None:
         result.save(out)
@@ -178,5 +174,7 @@ def fit(
             document.get("groups")  # of coverage: one row per model
             or [{"parameter": name} | entry for name, entry in estimates.items()]
         ),
-        lambda: page(*fit_parts(result, None if out is None else str(out), typed_command())),
+        lambda: page(
+            *fit_parts(result, str(out) if out else None, shlex.join(["scaling", *sys.argv[1:]]))
+        ),
     )

@@ -63,7 +63,6 @@ def init(
     Example: scaling init sweeps/large.toml --device h100 --count 8 --hours 72 --mfu 0.4
     """
     from scaling import files
-    from scaling.config.sweep_file import schema_comment
     from scaling.execute import first_sweep
     from scaling.formatting import format_count, format_flops
     from scaling.units import flops_option
@@ -100,7 +99,7 @@ def init(
     first, warnings = first_sweep.first_sweep(path, flops, kind, corpus)
     planned = first.plan
     _check_free(path)
-    files.write_text(path, schema_comment(path) + first.text)
+    files.write_text(path, first.text)
     for warning in warnings:
         echo_err(f"warning: {warning}")
     per_day = 24.0 * times.flops_of(1.0) if times else first_sweep.device_flops(1440.0, name)
@@ -175,7 +174,7 @@ def schema(
     document = sweep_file.schema()
     if out is None:
         return print_json(document)
-    if out.exists() and not sweep_file.is_schema(out):
+    if out.exists() and sweep_file.SCHEMA_TITLE.encode() not in out.read_bytes():
         raise ScalingError(
             "exists already and is not a schema of sweep files",
             where=out,

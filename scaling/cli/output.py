@@ -193,19 +193,6 @@ def print_csv(rows: Iterable[Mapping[str, Any]]) -> None:
     typer.echo(records_to_csv(rows), nl=False)
 
 
-def is_interactive(console: Console) -> bool:
-    """Whether lines may be overwritten: a real terminal; colours forced on a log do not count."""
-    return console.is_terminal and not console.is_dumb_terminal and console.file.isatty()
-
-
 def echo_err(text: str) -> None:
     """Print a line for people on stderr."""
     typer.echo(sanitize(text, 20_000), err=True)
-
-
-def typed_command() -> str:
-    """The command as it was typed, for the next one to be built on."""
-    import shlex
-    import sys
-
-    return shlex.join(["scaling", *sys.argv[1:]])

@@ -1,4 +1,4 @@
-"""What `scaling run` shows while it trains: a live table on a terminal, plain lines in a log."""
+"""What `scaling run` shows while it trains: a live line on a terminal, plain lines in a log."""
 
 from __future__ import annotations
 
@@ -9,26 +9,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.live import Live
-from rich.progress_bar import ProgressBar
 from rich.text import Text
 
-from scaling.cli.output import is_interactive, page
 from scaling.execute import events
 from scaling.execute.events import OnEvent, Pace
 from scaling.execute.progress import SweepProgress
 from scaling.formatting import format_count, format_flops, format_seconds
 from scaling.plan import Plan, PlannedRun
-from scaling.render.table import Column, Table
 
 LINE_SECONDS = 15.0
 MANY = 500  # runs from which on a line per finished run is too much
-COLUMNS = (
-    Column("run"),
-    Column("N", "count"),
-    *(Column(name, "integer") for name in ("step", "train loss", "tokens/s", "GFLOP/s")),
-)
 
 
 class PipeSafeConsole(Console):
@@ -58,11 +50,11 @@ class Display:
         if self.plan.infeasible:
             text += f", {len(self.plan.infeasible)} infeasible cells (scaling plan gives reasons)"
         self._line(text)
-        if is_interactive(self.console) and self.tracker.runs:
+        console = self.console  # colours forced on a log make no terminal of it
+        is_terminal = console.is_terminal and not console.is_dumb_terminal
+        if is_terminal and console.file.isatty() and self.tracker.runs:
             self._line(f"in a browser: scaling report {shlex.quote(str(self.folder))} --watch")
-            self.live = Live(
-                self._table(), console=self.console, refresh_per_second=4, transient=True
-            )
+            self.live = Live(console=console, refresh_per_second=4, transient=True)
             self.live.__enter__()
         return self.handle
 
@@ -84,7 +76,7 @@ class Display:
             case events.RunWarning():
                 self._line(f"warning: {event.message}")
         if self.live:
-            self.live.update(self._table())
+            self.live.update(Text(self._summary()))
         elif time.monotonic() - self._last_line > LINE_SECONDS and self.tracker.running:
             self._line(self._summary())
 
@@ -113,18 +105,3 @@ class Display:
             f"{ended}/{len(tracker.runs)} runs, {tracker.share:.0%} of the FLOPs, train loss "
             f"{losses}, {Pace.of(running)}, {left} left"
         )
-
-    def _table(self) -> RenderableType:
-        rows = tuple(
-            (
-                run_id,
-                self.tracker.by_id[run_id].n_params["active"],
-                f"{event.step}/{event.n_steps}",
-                f"{event.loss:.3f}",
-                f"{event.tokens_per_second:,.0f}",
-                f"{event.flops_per_second / 1e9:.2f}",
-            )
-            for run_id, event in self.tracker.running.items()
-        )
-        bar = ProgressBar(total=1.0, completed=self.tracker.share, width=40)
-        return page(Table("running", "", COLUMNS, rows), bar, self._summary())

@@ -11,14 +11,12 @@ import typer
 
 from scaling.cli.options import CLUSTER, OUT, OVERRIDES, SWEEP, TrainingOptions
 from scaling.cli.output import Output, choice, option, page
-from scaling.formatting import format_count
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from scaling.execute.run_sweep import SweepOutcome
-    from scaling.render.table import Table
-    from scaling.tuning.document import FieldResult, TuningResult
+    from scaling.tuning.document import TuningResult
 
 
 def tune(
@@ -77,45 +75,15 @@ def stopped_text(outcome: SweepOutcome) -> str:
 
 
 def tuning_text(result: TuningResult) -> RenderableType:
-    """What `scaling tune` prints: for each field its values, optima and rule, and the cost."""
-    from scaling.report.parts.training import PAGE_ONLY, cost, field_table
+    """What `scaling tune` prints: for each field its optima and rule, and the cost."""
+    from scaling.report.parts.training import cost, field_table
 
     parts: list[object] = []
     for field in result.fields:
         unit, fraction = f" ({field.unit})" if field.unit else "", field.short_run_frac
         runs = f"short runs at {fraction:.0%} of D" if fraction else "no short runs"
-        values = _values_table(f"{field.field}{unit}: {runs}", field)
-        parts += [values, field_table(field).without(*PAGE_ONLY)]
+        parts += [f"{field.field}{unit}: {runs}", field_table(field)]
     parts.append(f"{cost(result)} {sum(field.runs for field in result.fields)} runs.")
     if result.simulated:
         parts.append(f"simulated from {result.simulated}: nothing was trained")
     return page(*parts)
-
-
-def _values_table(title: str, field: FieldResult) -> Table | None:
-    from scaling.render.table import record_table
-
-    rows = []
-    for size in field.sizes:
-        lowest = min((item.loss for item in size.values if item.loss is not None), default=None)
-        for row, item in enumerate(size.values):
-            notes = {
-                "best": item.loss is not None and item.loss == lowest,
-                "the recipe's": item.index == 0,
-                item.state: item.state != "trained",
-            }
-            short, whole = (
-                "" if loss is None else f"{loss:.4f}" for loss in (item.short_run_loss, item.loss)
-            )
-            rows.append(
-                {
-                    "N": "" if row else format_count(size.n_params),
-                    "D": "" if row else size.tokens,
-                    "value": format_count(item.value) if item.value >= 1 else f"{item.value:.2e}",
-                    "short run": short,
-                    "loss": whole,
-                    "": ", ".join(note for note, applies in notes.items() if applies),
-                }
-            )
-    right = ("value", "short run", "loss")
-    return record_table("values", title, rows, text=("N",), number=right)

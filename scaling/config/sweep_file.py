@@ -29,7 +29,7 @@ def models_in(annotation: Any) -> set[type[BaseModel]]:
 
 MAX_BYTES = 1_000_000
 MOST_SHOWN = 20  # mistakes in a message
-SCHEMA_FILE, SCHEMA_TITLE = "sweep.schema.json", "A sweep file of scaling"
+SCHEMA_TITLE = "A sweep file of scaling"
 # discriminators that pydantic inserts into a location, which are no keys of the file
 TAGS = {
     kind
@@ -80,27 +80,6 @@ def schema() -> dict[str, Any]:
         **document,
         "title": SCHEMA_TITLE,
     }
-
-
-def is_schema(path: Path) -> bool:
-    """Whether a file is a schema of sweep files, of this program or an older one."""
-    try:
-        document = json.loads(path.read_bytes()[:MAX_BYTES])
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(document, dict) and document.get("title") == SCHEMA_TITLE
-
-
-def schema_comment(sweep_file: Path) -> str:
-    """The line by which editors know the schema that lies in the folder of a sweep file, or in
-    docs/ of a folder above; empty where there is none.
-    """
-    folder = sweep_file.absolute().parent
-    for candidate in (folder, *(above / "docs" for above in (folder, *folder.parents))):
-        if is_schema(candidate / SCHEMA_FILE):
-            name = Path(os.path.relpath(candidate / SCHEMA_FILE, folder)).as_posix()
-            return f"#:schema {name if name.startswith('.') else f'./{name}'}\n"
-    return ""
 
 
 def dump_sweep(sweep: Sweep) -> str:

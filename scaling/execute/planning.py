@@ -115,18 +115,18 @@ def load_tuned_rules(
 
     if not is_pending(sweep):
         return sweep
-    cached = load_tuned(folder.path, sweep, simulated)
-    if cached.sweep is not None:
-        return cached.sweep
+    tuned, why = load_tuned(folder.path, sweep, simulated)
+    if tuned is not None:
+        return tuned
     if on_message is None:
         raise ScalingError(
-            f"the sweep must be tuned first, which an array of jobs cannot do: {cached.why}",
+            f"the sweep must be tuned first, which an array of jobs cannot do: {why}",
             where="tuning",
             remedy=f"scaling tune SWEEP --out {folder.path}, then submit again",
         )
     fields = ", ".join(dict.fromkeys(entry.field for entry in sweep.tuning))
     on_message(
-        f"warning: [[tuning]]: {cached.why}: {fields} and run ids are the recipe's guess "
+        f"warning: [[tuning]]: {why}: {fields} and run ids are the recipe's guess "
         "and will change after `scaling tune` (or `scaling run`)"
     )
     return sweep

@@ -29,7 +29,7 @@ from scaling.execute.prepare_folder import compact_many, origin, prepare
 from scaling.execute.signals import Signals, exit_code
 from scaling.execute.status import Status, read_status
 from scaling.execute.sweep_folder import SweepFolder
-from scaling.plan import Plan, PlannedRun
+from scaling.plan import Plan, PlannedRun, plan
 from scaling.tasks import open_task, resolve
 
 if TYPE_CHECKING:
@@ -149,15 +149,14 @@ def tune_sweep(
     sweep file (`emit`; default FOLDER/tuned.toml). A `trainer` goes on with its budgets.
     """
     from scaling.tuning.document import write_tuned_sweep
-    from scaling.tuning.field_tuning import planner
     from scaling.tuning.tune import tune
 
     folder = folder if isinstance(folder, SweepFolder) else SweepFolder(folder)
     trainer, asked = trainer or SweepTrainer(options), sweep
 
-    def train(path: Path, plan: Plan) -> None:
+    def train(path: Path, planned: Plan) -> None:
         stage = SweepFolder(path)
-        end = trainer.train(stage, plan)
+        end = trainer.train(stage, planned)
         stop = end.stop
         if stop is None and end.runs_left:
             stop = Stop(StopReason.MAX_RUNS, f"--max-runs {options.max_runs}")
@@ -173,7 +172,12 @@ def tune_sweep(
         with errors_name_file(options.source):
             task = resolve(sweep.base.task)
             sweep = with_eval_sets(sweep)
-            planned = planner(task, open_task(task).vocab_size, options.simulate)
+            planned = partial(
+                plan,
+                task=task,
+                vocab_size=open_task(task).vocab_size,
+                simulated=options.simulate,
+            )
             result = tune(sweep, planned, folder.path, train, options.simulate)
     except _TuningStopped as stopped:
         return TuneOutcome(sweep=asked, stopped=stopped.outcome)

@@ -28,9 +28,9 @@ FEW = 100  # points below which errors are drawn rather than points
 LARGE, PART = 20_000, 5_000  # a table larger than this is resampled by this many of its points
 
 
-def fit_law(data: Dataset, law: Law, options: FitOptions, resamples: int | None = None) -> LawFit:
-    """A law fitted and bootstrapped as the options say, with at most `resamples`. Raises
-    ScalingError when the data cannot identify it.
+def fit_law(data: Dataset, law: Law, options: FitOptions) -> LawFit:
+    """A law fitted and bootstrapped as the options say. Raises ScalingError when the data cannot
+    identify it.
     """
     fit = estimate(
         law,
@@ -39,10 +39,10 @@ def fit_law(data: Dataset, law: Law, options: FitOptions, resamples: int | None 
         options.delta,
         fixed=options.fixed() if law.name == options.law else {},
     )
-    count = options.bootstrap if resamples is None else min(resamples, options.bootstrap)
-    return (
-        replace(fit, draws=bootstrap(fit, count, options.seed, options.resample)) if count else fit
-    )
+    if not options.bootstrap:
+        return fit
+    draws = bootstrap(fit, options.bootstrap, options.seed, options.resample)
+    return replace(fit, draws=draws)
 
 
 def bootstrap(fit: LawFit, resamples: int, seed: int = 0, kind: str = "auto") -> Draws:

@@ -14,7 +14,7 @@ from scaling.fit.laws.law import Law
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.laws.objectives import OBJECTIVES
 from scaling.points.columns import check_letters, parse_columns
-from scaling.points.points import READ_OUTS, SourceOptions
+from scaling.points.points import SourceOptions
 
 APPROACHES = ("parametric", "isoflop", "envelope")
 TABLE_LAWS = ("coverage", "hyper", "lr-annealing")  # fitted to other tables than one row a run
@@ -48,7 +48,6 @@ class FitOptions:
     ci: float = 0.95
     seed: int = 0
     cluster: str | None = None
-    readout: str | None = None
     eval_set: str | None = None
     checkpoints: str = "auto"
     combined: bool = False
@@ -72,8 +71,6 @@ class FitOptions:
             is_formula = name == "law" and self.law in LAWS
             if value is not None and value not in words and not is_formula:
                 raise unknown_choice(name, value, words, where=f"--{name}")
-        if self.readout is not None and self.readout not in READ_OUTS:
-            raise unknown_choice("read-out", self.readout, READ_OUTS, where="--readout")
         limits = {
             "delta": (0, 1e6),
             "ci": (0, 1),
@@ -150,7 +147,7 @@ class FitOptions:
         """What concerns the reading of the source."""
         is_formula = self.written is not None or (self.law in LAWS and not LAWS[self.law].terms)
         columns = parse_columns(self.columns, custom=is_formula) if self.columns else {}
-        filters = (self.where, self.drop_highest, self.cluster, self.readout, self.eval_set)
+        filters = (self.where, self.drop_highest, self.cluster, self.eval_set)
         law = self.resolved().law
         inputs = ("N", "D", "X") if law == TWO_STAGE else LAWS[law].inputs if law in LAWS else ()
         if inputs:

@@ -281,7 +281,7 @@ def _analyses(
 
 
 def _source_info(source: Source, options: FitOptions) -> SourceInfo:
-    chosen = ("where", "drop_highest", "cluster", "readout", "eval_set")
+    chosen = ("where", "drop_highest", "cluster", "eval_set")
     names = (*chosen, "minimum", "fix", "resample")
     changed = options.changed()
     return SourceInfo(

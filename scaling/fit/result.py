@@ -168,13 +168,6 @@ class Bootstrap(Document):
     draws: Annotated[dict[str, Column], AfterValidator(equally_long)]
 
 
-class Power(Document):
-    """coef C^exponent."""
-
-    coef: Number
-    exponent: Number
-
-
 class Curve(Document):
     """The loss (k,) at sizes (k,) of the curve fitted to a budget."""
 
@@ -216,8 +209,6 @@ class FrontierResult(Document):
     b: Estimate | None = None
     powers: dict[str, Number] | None = None
     draws: dict[str, Column] | None = None
-    n_star: Power | None = None
-    d_star: Power | None = None
     a_plus_b: Number = None
     minima: list[BudgetMinimum] = []
     warnings: Warnings = ()

@@ -3,5 +3,3 @@
 from scaling.plan.build import PlannedRun
 from scaling.plan.cells import CellRequest
 from scaling.plan.plan import EmptyPlan, Plan, plan
-
-__all__ = ["CellRequest", "EmptyPlan", "Plan", "PlannedRun", "plan"]

@@ -154,10 +154,6 @@ def _bad_cells(cells: pd.Series, bad: Sequence[int], reason: ValueError | None) 
         remedy = "a cell holds a list, as of a curve: write its last value"
     elif any(re.fullmatch(r"\s*-?[\d.]+,\d+\s*", cell) for _, cell in rows):
         remedy = "write decimal points, not commas"
-    elif any(re.fullmatch(r"\s*-\d{17,}\s*", cell) for _, cell in rows):
-        remedy = (
-            "a product beyond 9.2e18 wrapped round in 64 bits: write it as a float, or leave it out"
-        )
     elif isinstance(reason, UnknownUnit):
         remedy = f"{reason}: write plain numbers"
     count = f"{len(rows)} cells that are not positive numbers up to 1e30"

@@ -10,7 +10,7 @@ import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scaling.errors import ScalingError, closest_match, unknown_choice
 from scaling.units import (
@@ -25,6 +25,7 @@ from scaling.units import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 LETTERS = {
@@ -112,6 +113,13 @@ class Columns:
     def unit(self, letter: str) -> Unit | None:
         """The unit that the header of a letter's column gives."""
         return self.headers[letter].unit if letter in self.headers else None
+
+    def numbers(self, table: pd.DataFrame, letter: str, **how: Any) -> np.ndarray:
+        """The column of a letter in plain units; `how` are options of `cells.numeric`."""
+        from scaling.points.cells import numeric
+
+        name = self.names[letter]
+        return numeric(table, name, letter_for_units(letter, name), self.unit(letter), **how)
 
     def notes(self, used: Sequence[str]) -> list[str]:
         """One note that names every column used, and one for each unit that was read."""
@@ -357,11 +365,6 @@ def _check_complete(
     known = [noun for letter in letters for noun in NOUNS[letter] if len(noun) > 2]
     near = [n for n in names if any(closest_match(w, known) for w in last_name(n).split("_"))]
     hint = f"nearest: {list_names(near)}; " if near else ""
-    if sum(name[:1].isdigit() for name in names) > 1:  # `1B tokens`, `2B tokens`, ...
-        raise ScalingError(
-            f"no column is known as {missing}: the names of columns are numbers",
-            remedy="give one row per run, with columns of N, D and loss (pandas: DataFrame.melt)",
-        )
     raise ScalingError(
         f"no column is known as {missing}",
         remedy=f'name them: --columns "N=...,D=...,L=..."; {hint}columns: {list_names(names)}',

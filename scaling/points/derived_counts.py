@@ -133,31 +133,27 @@ def _flops_disagree(rows: TableRows, log_ratio: np.ndarray, name: str, is_named:
     off = np.abs(log_ratio) > np.log(MAX_FACTOR)
     if not off.any():
         return False
-    middle, column, unit = float(np.median(log_ratio)), f"column {name!r}", ""
+    middle, unit = float(np.median(log_ratio)), ""
     what = (
-        f"{column} differs from 6 N D by more than {MAX_FACTOR:g} times "
+        f"column {name!r} differs from 6 N D by more than {MAX_FACTOR:g} times "
         f"in {off.sum()} of {len(log_ratio)} rows"
     )
     remedy = "leave C out of --columns (then C = 6 N D), or fix the rows"
     if off.all() and float(np.abs(log_ratio - middle).max()) < np.log(3):
-        larger, smaller = ("6 N D", column) if middle < 0 else (column, "6 N D")
-        times = f"{np.exp(abs(middle)):.2g} times"
-        what = f"{larger} is {times} {smaller} in all {len(log_ratio)} rows"
+        what = f"column {name!r} is {np.exp(middle):.2g} times 6 N D in all {len(log_ratio)} rows"
         units = UNITS_OF_FLOPS if middle < 0 else COUNT_WORDS
         distance = {word: abs(np.log(factor) - abs(middle)) for word, factor in units.items()}
         nearest = min(distance, key=distance.__getitem__)
-        unit = nearest if distance[nearest] <= np.log(3) else ""
-        if unit and middle < 0:
-            what += f": is it in {unit}?"
-            remedy = f'write --columns "C={name} [{unit}]", or leave C out (then C = 6 N D)'
-        elif unit:
-            what += f": are N or D in {unit}?"
-            remedy = 'give the unit of N or D, as in "N=NAME [M]", or leave C out (then C = 6 N D)'
+        if distance[nearest] <= np.log(3):
+            unit, wrong, example = nearest, "are N or D", "N=NAME [M]"
+            if middle < 0:
+                wrong, example = "is it", f"C={name} [{unit}]"
+            what += f" ({wrong} in {unit}?)"
+            remedy = f'give the unit, --columns "{example}", or leave C out (then C = 6 N D)'
     if is_named:
         raise ScalingError(what, remedy=remedy)
-    message = f"{what} It is not used, C = 6 N D" if unit else f"{what}: it is not used, C = 6 N D"
     data = {"column": name, "rows": int(off.sum()), "factor": float(np.exp(middle)), "unit": unit}
-    rows.warn(WarningCode.FLOPS_DISAGREE, message, **data)
+    rows.warn(WarningCode.FLOPS_DISAGREE, f"{what}: it is not used, C = 6 N D", **data)
     return True
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from scaling.store.run_files import MODEL_DESCRIPTION
 
 MAX_DIGITS = 300  # of a whole number that a float can still hold
 CURVE = "scaling.curve"  # the attribute of a table that is the loss curve of one run
+SCORE = re.compile(r"acc|exact_match|f1|mcc|bits_per|(word|byte)_perplexity")
 WRAPPERS = ("runs", "data", "rows", "results", "records", "points")
 
 
@@ -66,27 +66,27 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _not_json(line: str, error: Exception) -> ScalingError:
     return ScalingError(
-        f"{line}not valid JSON: {str(error)[:160]}", remedy="write one object for each run"
+        f"{line}not a table in JSON: {str(error)[:160]}", remedy="write one object for each run"
     )
 
 
 def _table(content: Any) -> pd.DataFrame:
     """The table that a document holds. Raises ScalingError where it holds none."""
-    if isinstance(content, list) and content:
-        if all(isinstance(record, dict) for record in content):
-            return pd.DataFrame(content)
-        header = content[0]
-        if all(isinstance(row, list) for row in content) and all(
-            isinstance(n, str) for n in header
-        ):
-            return pd.DataFrame(content[1:], columns=header)
+    table = None
     if isinstance(content, dict):
         table = _from_object(content)
-        if table is not None:
-            return table
-    raise ScalingError(
-        "not a list of objects", remedy='write [{"N": 1e6, "D": 2e7, "loss": 3.2}, ...]'
-    )
+    elif isinstance(content, list) and content:
+        header = content[0]
+        if all(isinstance(record, dict) for record in content):
+            table = pd.DataFrame(content)
+        elif all(isinstance(row, list) for row in content):
+            is_header = all(isinstance(name, str) for name in header)
+            table = pd.DataFrame(content[1:], columns=header) if is_header else None
+    if table is None:
+        raise ScalingError(
+            "not a list of objects", remedy='write [{"N": 1e6, "D": 2e7, "loss": 3.2}, ...]'
+        )
+    return table
 
 
 def _from_object(content: dict[str, Any]) -> pd.DataFrame | None:
@@ -100,39 +100,29 @@ def _from_object(content: dict[str, Any]) -> pd.DataFrame | None:
                 table[name] = content[name]
         table.attrs[CURVE] = "a Hugging Face trainer_state.json: the loss curve of one run"
         return table
-    results = content.get("results")
-    scores = results.values() if isinstance(results, Mapping) else ()
-    names = [str(name) for each in scores if isinstance(each, Mapping) for name in each]
-    is_score = re.compile(r"acc|exact_match|f1|mcc|bits_per|(word|byte)_perplexity").match
-    if any(map(is_score, names)) and not any("loss" in name for name in names):
+    objects = {name: value for name, value in content.items() if isinstance(value, dict)}
+    results = [each for each in objects.get("results", {}).values() if isinstance(each, dict)]
+    scores = [str(name) for each in results for name in each]
+    if any(map(SCORE.match, scores)) and not any("loss" in name for name in scores):
         return _evaluation(content)
     if {"columns", "data"} <= set(content) and isinstance(content["data"], list):
         return pd.DataFrame(content["data"], columns=content["columns"])
-    values = list(content.values())
-    wrapped = {
-        name: value
-        for name, value in content.items()
-        if isinstance(value, list) and value and isinstance(value[0], dict)
-    }
-    names = [name for name in WRAPPERS if name in wrapped] or list(wrapped)
-    if len(wrapped) == 1 or set(names) & set(WRAPPERS):
-        return _table(wrapped[names[0]])
-    if values and all(isinstance(column, list) for column in values):
-        lengths = sorted({len(column) for column in values})
-        if len(lengths) > 1:
-            raise ScalingError(
-                f"its columns have different lengths: {lengths}", remedy="one value for each run"
-            )
+    lists = {name: value for name, value in content.items() if isinstance(value, list) and value}
+    wrapped = [name for name, value in lists.items() if isinstance(value[0], dict)]
+    wrapped = [name for name in WRAPPERS if name in wrapped][:1] or wrapped
+    if len(wrapped) == 1:
+        return _table(lists[wrapped[0]])
+    if len(lists) == len(content):
         return pd.DataFrame(content)
-    objects = [value for value in values if isinstance(value, Mapping)]
-    keys = {frozenset(each) for each in objects}
-    if objects and len(objects) == len(values) and len(keys) == 1:
-        if any("loss" in str(key) for key in objects[0]) or {"N", "D"} & set(objects[0]):
+    has_loss = any("loss" in str(name) for name in content)
+    if len(objects) == len(content) and len(set(map(frozenset, objects.values()))) == 1:
+        names = set(next(iter(objects.values())))
+        if any("loss" in str(name) for name in names) or {"N", "D"} & names:
             return pd.DataFrame.from_dict(content, orient="index").reset_index(names="name")
         if len(objects) > 1:
             return pd.DataFrame(content)
-    inner = (_from_object(dict(each)) for each in objects)
-    whole = pd.DataFrame([content]) if any("loss" in str(key) for key in content) else None
+    inner = map(_from_object, objects.values())
+    whole = pd.DataFrame([content]) if has_loss else None
     return next((each for each in inner if each is not None), whole)
 
 

@@ -68,7 +68,7 @@ def warn_of_mixed_data(rows: TableRows, named: Sequence[str]) -> None:
     x, y, target = (np.log(numbers[letter]) for letter in "NDL")
     x, y = x - x.mean(), y - y.mean()
     surface = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], 1)
-    groups = [group_within_1_percent(np.exp(each)) for each in (x, y, x + y)]
+    places = [group_within_1_percent(np.exp(each)) for each in (x, y, x + y)]
     skipped = {*named, seed_column(table)}
     levels_of = {}
     for name in rows.free:
@@ -76,24 +76,22 @@ def warn_of_mixed_data(rows: TableRows, named: Sequence[str]) -> None:
         counts = texts.value_counts()
         if name in skipped or not 2 <= len(counts) <= len(table) // 6 or counts.min() < 3:
             continue
-        if all(texts.groupby(group).nunique().max() > 1 for group in groups):
-            levels_of[name] = pd.get_dummies(texts).to_numpy(float)
+        if all(texts.groupby(place).nunique().max() > 1 for place in places):
+            levels_of[name] = pd.get_dummies(texts).to_numpy(float)[:, 1:]
     for name, levels in levels_of.items():
-        design = np.concatenate([surface, levels[:, 1:]], 1)
-        (_, rss, rank, _), (coefficients, full, _, _) = (
-            np.linalg.lstsq(each, target, rcond=None) for each in (surface, design)
-        )
-        freedom = len(target) - design.shape[1]
-        effect = float(np.ptp([0.0, *coefficients[6:]]))
-        if not len(full) or not len(rss) or freedom < 3 or effect <= 0.01:
+        fits = [np.linalg.lstsq(each, target) for each in (surface, np.hstack([surface, levels]))]
+        (_, plain, rank, _), (coefficients, full, full_rank, _) = fits
+        freedom = len(target) - full_rank
+        effect = float(np.ptp([0.0, *coefficients[surface.shape[1] :]]))
+        if not plain.size or not full.size or freedom < 3 or effect <= 0.01:
             continue
-        ratio = (rss[0] - full[0]) / (levels.shape[1] - 1) / (full[0] / freedom)
         from scipy.special import fdtrc  # 0.15 s
 
-        if fdtrc(design.shape[1] - rank, freedom, ratio) * len(levels_of) < 1e-3:
+        ratio = float((plain[0] - full[0]) / levels.shape[1] / (full[0] / freedom))
+        if fdtrc(full_rank - rank, freedom, ratio) * len(levels_of) < 1e-3:
             message = (
-                f"losses differ by {format_percent(effect)} between the {levels.shape[1]} values "
-                f"of column {name!r} at equal N and D: they do not follow one law; "
+                f"losses differ by {format_percent(effect)} between the {levels.shape[1] + 1} "
+                f"values of column {name!r} at equal N and D: they do not follow one law; "
                 f"{_one_value(table, name)}"
             )
             rows.warn(WarningCode.MIXED_DATA, message, column=name, effect=effect)

@@ -20,7 +20,6 @@ if TYPE_CHECKING:  # a prediction needs no tables, a foreign table no configurat
     from scaling.config import FlopsConvention, NConvention, RunConfig, TaskConfig
     from scaling.warning import ResultWarning
 
-READ_OUTS = ("constant", "averaged")
 LAWS_OF_ONE = {"C": "power", "N": "kaplan-n", "D": "kaplan-d"}
 
 
@@ -101,7 +100,6 @@ class SourceOptions:
     where: str | None = None
     drop_highest: int = 0
     cluster: str | None = None
-    readout: str | None = None
     eval_set: str | None = None
     inputs: tuple[str, ...] = ()
     signed: bool = False  # losses below zero are no fault

@@ -180,30 +180,3 @@ def curves(
         group=losses["run_id"].to_numpy(str),
         convention={"params": params, "flops": flops},
     )
-
-
-def constant_lr_losses(table: pd.DataFrame, kind: str) -> pd.DataFrame:
-    """The rows of a results table in which each read-out is the final loss of a run of its own that
-    ends there.
-
-    Raises ScalingError where the runs hold none.
-    """
-    on_validation = table[table["split"] == "val"]
-    read = on_validation.loc[on_validation["metric"] == "constant_loss", ["run_id", "step"]]
-    readouts = on_validation[on_validation["metric"] == f"{kind}_loss"].merge(
-        read.drop_duplicates(), on=["run_id", "step"]
-    )
-    if readouts.empty:
-        is_mean = kind == "averaged"
-        recorded = ", with [evals] averaged = true" if is_mean else ""
-        raise ScalingError(
-            f"holds no {'averaged-weights' if is_mean else 'constant-rate'} read-outs",
-            remedy=f"read-outs are made where budgets share a prefix{recorded}: schedule wsd or "
-            "constant, several budgets of a size",
-        )
-    configs = [
-        json.dumps(json.loads(config) | {"n_steps": int(step)})
-        for config, step in zip(readouts["config"], readouts["step"], strict=True)
-    ]
-    names = readouts["run_id"] + "@" + readouts["step"].astype(str)
-    return readouts.assign(run_id=names, metric="loss", config=configs)

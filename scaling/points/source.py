@@ -47,12 +47,6 @@ def read_source(sources: Sequence[Input], options: SourceOptions) -> Source:
             remedy="name a results folder or a table, for example results/demo",
         )
     rows, foreign, digest = read_rows(sources)
-    if rows and foreign:
-        raise ScalingError(
-            "results of this program and foreign tables do not mix",
-            where=foreign[0][0],
-            remedy="fit them one by one",
-        )
     if rows:
         with with_location(source_label(sources)):
             source = _from_results(sources, rows, options)
@@ -97,6 +91,12 @@ def read_rows(
         if path.is_dir() and run_files.has_runs(path):
             rows.append(run_files.load(path, planned_only=True))
             digest.update(_content(rows[-1]))
+    if rows and foreign:
+        raise ScalingError(
+            "results of this program and foreign tables do not mix",
+            where=foreign[0][0],
+            remedy="fit them one by one",
+        )
     return list(map(_with_experts, rows)), foreign, digest.hexdigest()
 
 
@@ -195,7 +195,7 @@ def _from_results(
             "--columns is for foreign tables; a results folder has its own",
             remedy="use --params and --flops",
         )
-    from scaling.points.run_tables import assemble, constant_lr_losses
+    from scaling.points.run_tables import assemble
 
     origins = [origin(part) if isinstance(part, pd.DataFrame) else part for part in sources]
     folders = tuple(folder for folder in origins if folder is not None)
@@ -221,8 +221,6 @@ def _from_results(
         warnings.append(warn(WarningCode.UNFINISHED_SWEEP, message, runs=count))
     if options.eval_set:
         table = losses_of_eval_set(table, options.eval_set)
-    if options.readout:
-        table = constant_lr_losses(table, options.readout)
     filtered = 0
     if options.where:
         from scaling.points.row_filter import select_rows
@@ -265,9 +263,9 @@ def _from_tables(tables: list[tuple[Path, pd.DataFrame]], options: SourceOptions
     from scaling.points.user_table import read_user_table
 
     with with_location(", ".join(str(path) for path, _ in tables)):
-        if options.readout or options.eval_set:
+        if options.eval_set:
             raise ScalingError(
-                f"--{'readout' if options.readout else 'eval-set'} is for results folders",
+                "--eval-set is for results folders",
                 remedy="name the column of the loss with --columns",
             )
         parts = []

@@ -49,17 +49,31 @@ def _need(package: str, path: Path) -> ScalingError:
 
 def _wandb(path: Path) -> dict[str, Any]:
     """Configuration and last values of one offline run; a run that was cut off gives what it had
-    written.
+    written. Raises ScalingError where the file is none or the package is missing.
     """
+    try:
+        from google.protobuf import message
+        from wandb.proto import wandb_internal_pb2 as messages
+    except ImportError:
+        raise _need("wandb", path) from None
     row: dict[str, Any] = {}
-    for record in _wandb_records(path):
-        items = {
-            "run": record.run.config.update,
-            "config": record.config.update,
-            "history": record.history.item,
-            "summary": record.summary.update,
-        }
-        row |= _values(items.get(record.WhichOneof("record_type"), []))
+    try:
+        for payload in _records(path.read_bytes(), path):
+            record = messages.Record()
+            record.ParseFromString(payload)
+            items = {
+                "run": record.run.config.update,
+                "config": record.config.update,
+                "history": record.history.item,
+                "summary": record.summary.update,
+            }
+            row |= _values(items.get(record.WhichOneof("record_type"), []))
+    except (ValueError, OSError, message.DecodeError) as error:
+        raise ScalingError(
+            f"not a readable W&B file: {str(error)[:120]}",
+            where=path,
+            remedy="leave it out, or export a CSV table",
+        ) from None
     return row
 
 
@@ -76,28 +90,6 @@ def _values(items: Iterable[Any]) -> dict[str, Any]:
                 if isinstance(value, (int, float, str)) and not isinstance(value, bool)
             }
     return values
-
-
-def _wandb_records(path: Path) -> Iterator[Any]:
-    """The messages of an offline run. Raises ScalingError where the file is none or the package is
-    missing.
-    """
-    try:
-        from google.protobuf import message
-        from wandb.proto import wandb_internal_pb2 as messages
-    except ImportError:
-        raise _need("wandb", path) from None
-    try:
-        for payload in _records(path.read_bytes(), path):
-            record = messages.Record()
-            record.ParseFromString(payload)
-            yield record
-    except (ValueError, OSError, message.DecodeError) as error:
-        raise ScalingError(
-            f"not a readable W&B file: {str(error)[:120]}",
-            where=path,
-            remedy="leave it out, or export a CSV table",
-        ) from None
 
 
 def _records(data: bytes, path: Path) -> Iterator[bytes]:

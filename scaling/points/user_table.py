@@ -15,13 +15,11 @@ import numpy as np
 import pandas as pd
 
 from scaling.errors import ScalingError, unknown_choice
-from scaling.points.cells import numeric
 from scaling.points.columns import (
     LETTERS,
     Columns,
     candidates,
     last_name,
-    letter_for_units,
     resolve,
 )
 from scaling.points.derived_counts import nominal_groups, points_of_rows, with_tokens
@@ -64,13 +62,13 @@ def read_user_table(table: pd.DataFrame, options: SourceOptions) -> Source:
     columns = resolve(table, given, inputs)
     rows = TableRows(table, columns.names, notes=notes)
     if options.where:
-        known = {letter: table[name] for letter, name in columns.names.items()}
-        for letter in set(re.findall(r"\w+", options.where)) & known.keys():
-            quantity, unit = letter_for_units(letter, columns.names[letter]), columns.unit(letter)
-            plain = numeric(
-                table, columns.names[letter], quantity, unit, allow_zero=True, signed=True
+        letters = set(re.findall(r"\w+", options.where)) & set(columns.names)
+        known = {
+            letter: pd.Series(
+                columns.numbers(table, letter, allow_zero=True, signed=True), table.index
             )
-            known[letter] = pd.Series(plain, table.index)
+            for letter in letters
+        }
         known |= {str(name): table[name] for name in table.columns}
         rows.keep(select_rows(options.where, known), f"--where {options.where}")
     drop_unfinished(rows, options.where)
@@ -123,12 +121,10 @@ def _read_numbers(rows: TableRows, columns: Columns, signed: bool, is_c_given: b
     accuracies (the law sigmoid) are losses.
     """
     numbers = rows.numbers
-    for letter, name in columns.names.items():
-        numbers[letter] = numeric(
+    for letter in columns.names:
+        numbers[letter] = columns.numbers(
             rows.table,
-            name,
-            letter_for_units(letter, name),
-            columns.unit(letter),
+            letter,
             allow_zero=letter in ("Y", "W"),
             signed=letter not in LETTERS or (signed and letter == "L"),
             notes=rows.notes,

@@ -15,6 +15,7 @@ compute-equivalent gain (Davidson et al. 2023).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -207,7 +208,12 @@ def _shares(
 
     def picked(draws: Frontier) -> Frontier:
         rows = random.integers(0, np.size(draws.a), count)
-        return draws.map(lambda column: np.broadcast_to(column, draws.a.shape)[rows])
+        drawn: dict[str, Any] = {
+            name: np.broadcast_to(column, draws.a.shape)[rows]
+            for name, column in draws.columns.items()
+            if column is not None
+        }
+        return Frontier(**drawn)
 
     drawn = compute_ratio(picked(first.draws), picked(other.draws), flops[:, None])
     whole = drawn[:, ~np.isnan(drawn).any(axis=0)]

@@ -61,16 +61,14 @@ class StudyExponents(Document):
 
 
 class Reconciliation(Document):
-    """The exponents of one source under both countings; `embedding_share` is that of the smallest
-    and of the largest model.
+    """The exponents of one source under both countings, where it holds runs, and Kaplan's study on
+    its law.
     """
 
     source: str
     omega: Real
-    embedding_share: list[Real] | None = None
     countings: list[CountedRuns]
     studies: StudyExponents | None
-    messages: list[str]
 
 
 def reconcile(source: str, options: FitOptions, omega: float = OMEGA) -> Reconciliation:
@@ -90,27 +88,15 @@ def reconcile(source: str, options: FitOptions, omega: float = OMEGA) -> Reconci
     if source.startswith(PREFIX) or (source.endswith(".json") and _is_fit(Path(source))):
         law = load_law(source)
         studies = _studies(law.law, law.values, omega, source)
-        return Reconciliation(
-            source=source, omega=omega, countings=[], studies=studies, messages=[]
-        )
-    points, omega, share = _countings(Path(source), options, omega)
-    total, bare = (_counted(name, counted, options) for name, counted in points.items())
-    messages = ["The countings cannot be compared: the law is unavailable under one of them."]
-    if total.a and bare.a and total.a.value is not None and bare.a.value is not None:
-        messages = [
-            f"Counting alone moves the exponent by {bare.a.value - total.a.value:+.3f}, "
-            f"from {total.a.value:.3f} to {bare.a.value:.3f}: embeddings are "
-            f"{100 * share[0]:.0f} % of the smallest model and {100 * share[1]:.0f} % of the "
-            "largest.",
-            "What counting does not explain, tuning does (Porian et al. 2024).",
-        ]
+        return Reconciliation(source=source, omega=omega, countings=[], studies=studies)
+    points, omega = _countings(Path(source), options, omega)
+    countings = [_counted(name, counted, options) for name, counted in points.items()]
+    total = countings[0].params
     return Reconciliation(
         source=source,
         omega=omega,
-        embedding_share=share,
-        countings=[total, bare],
-        studies=_studies(options.law, total.params, omega, source) if total.params else None,
-        messages=messages,
+        countings=countings,
+        studies=_studies(options.law, total, omega, source) if total else None,
     )
 
 
@@ -122,12 +108,8 @@ def _is_fit(path: Path) -> bool:
     return True
 
 
-def _countings(
-    path: Path, options: FitOptions, omega: float
-) -> tuple[dict[str, Points], float, list[float]]:
-    """The runs by each counting, omega (of the runs themselves where they tell it), and the
-    embeddings' share at both ends.
-    """
+def _countings(path: Path, options: FitOptions, omega: float) -> tuple[dict[str, Points], float]:
+    """The runs by each counting, and omega, of the runs themselves where they tell it."""
     read = read_source([path], options.source())
     points = read.points
     if points.n is None or points.d is None:
@@ -145,8 +127,6 @@ def _countings(
         whole, bare = n + omega * np.cbrt(n), n
     else:
         whole, bare = n, without_embeddings(n, omega)
-    share = 1 - bare / whole
-    ends = [float(share[np.argmin(whole)]), float(share[np.argmax(whole)])]
     by_counting = {
         name: replace(
             points,
@@ -156,7 +136,7 @@ def _countings(
         )
         for name, size in (("total", whole), ("nonembedding", bare))
     }
-    return by_counting, omega, ends
+    return by_counting, omega
 
 
 def without_embeddings(total: np.ndarray, omega: float) -> np.ndarray:

@@ -15,19 +15,3 @@ from scaling.recipe.hyperparams import (
 )
 from scaling.recipe.rules import PUBLISHED
 from scaling.recipe.shapes import InfeasibleCell, model_for, shape
-
-__all__ = [
-    "MIN_BATCH_TOKENS",
-    "MIN_STEPS",
-    "PUBLISHED",
-    "InfeasibleCell",
-    "b2_of",
-    "batch_size",
-    "describe",
-    "learning_rate",
-    "model_for",
-    "optim_for",
-    "range_warnings",
-    "shape",
-    "warmup_steps",
-]

@@ -15,8 +15,6 @@ from scaling.errors import ScalingError
 from scaling.tasks.base import Scores, Task
 from scaling.tasks.corpus.token_store import Split
 
-__all__ = ["Scores", "Task", "open_task", "resolve"]
-
 TASKS = {  # module:class of each kind
     "text": "text:Text",
     "synthetic": "synthetic:Synthetic",

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +18,7 @@ from scaling.config.sweep_file import write_sweep
 from scaling.errors import ScalingError
 from scaling.warning import ResultWarning
 
-SCHEMA: Literal[2] = 2
+SCHEMA: Literal[3] = 3
 NAME = "tuning.json"
 MARK = "with the rules that `scaling tune` measured"  # in the head of every sweep file it writes
 
@@ -76,6 +75,9 @@ class Optimum(Document):
         return self
 
 
+KnownFrom = Literal["fit", "full_runs", "short_runs", "diverges", "unknown"]
+
+
 class Regret(Document):
     """The loss of a value above the optimum, in nats and relative to the loss there.
 
@@ -86,22 +88,14 @@ class Regret(Document):
     value: float | None = None
     excess: float | None = None
     excess_relative: float | None = None
-    known_from: Literal["fit", "full_runs", "short_runs", "diverges", "unknown"] = "unknown"
-
-
-class WithError(Document):
-    """A number with its standard error."""
-
-    value: float
-    se: float
+    known_from: KnownFrom = "unknown"
 
 
 class SizeResult(Document):
     """The grid of one size, its optimum (null where every value diverged), and the cost of the
     recipe's and of the rule's value.
 
-    `state` says whether the best value has a finite neighbour on both sides, `why` why not;
-    `horizon_power` is d log(optimum) / d log(tokens) from the short runs' horizon to the whole.
+    `state` says whether the best value has a finite neighbour on both sides, `why` why not.
     """
 
     size: float
@@ -116,7 +110,6 @@ class SizeResult(Document):
     optimum: Optimum | None
     recipe: Regret
     rule: Regret
-    horizon_power: WithError | None
 
 
 class MeasuredRule(Document):
@@ -164,13 +157,12 @@ class FieldResult(Document):
     flops: float
     sizes: tuple[SizeResult, ...]
     rule: MeasuredRule
-    horizon_power: WithError | None
 
 
 class TuningResult(Document):
     """What `scaling tune` writes; `flops` of the tuning, `sweep_flops` of the tuned sweep."""
 
-    schema_version: Literal[2] = Field(default=SCHEMA, alias="schema")
+    schema_version: Literal[3] = Field(default=SCHEMA, alias="schema")
     sweep: str
     digest: str
     simulated: str | None
@@ -226,29 +218,24 @@ def write_tuned_sweep(target: Path, sweep: Sweep) -> None:
     write_sweep(sweep, target, head, over=True)
 
 
-@dataclass(frozen=True)
-class CachedTuning:
-    """The tuned sweep that a folder holds for a sweep file; None with the reason if it has none."""
-
-    sweep: Sweep | None
-    why: str = ""
-
-
-def load_tuned(folder: Path, sweep: Sweep, simulated: str | None = None) -> CachedTuning:
-    """The tuned `sweep` of a folder. Raises ScalingError (74) where tuning.json cannot be read."""
+def load_tuned(
+    folder: Path, sweep: Sweep, simulated: str | None = None
+) -> tuple[Sweep | None, str]:
+    """The tuned `sweep` that a folder holds, or None with the reason. Raises ScalingError (74)
+    where tuning.json cannot be read.
+    """
     path = folder / NAME
     try:
         schema = files.read_json(path).get("schema")
         if schema != SCHEMA:
-            return CachedTuning(None, f"{path} has schema {schema}, this program reads {SCHEMA}")
+            return None, f"{path} has schema {schema}, this program reads {SCHEMA}"
         result = TuningResult.load(folder)
         if result.digest != digest(sweep):
-            return CachedTuning(None, f"{path} was measured for another version of the sweep file")
+            return None, f"{path} was measured for another version of the sweep file"
         if result.simulated != simulated:
-            kind = "simulated" if result.simulated else "not simulated"
-            return CachedTuning(None, f"{path} is {kind}")
-        return CachedTuning(result.tuned_sweep)
+            return None, f"{path} is {'simulated' if result.simulated else 'not simulated'}"
+        return result.tuned_sweep, ""
     except (FileNotFoundError, NotADirectoryError):
-        return CachedTuning(None, "not tuned yet")
+        return None, "not tuned yet"
     except (files.ChecksumError, ValidationError) as error:
-        return CachedTuning(None, f"{path} is corrupt: {str(error).splitlines()[0]}")
+        return None, f"{path} is corrupt: {str(error).splitlines()[0]}"

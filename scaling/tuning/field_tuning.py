@@ -6,21 +6,24 @@ finished tuning continues by asking again.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from scaling.config import ListDesign, ListedCell, Sweep, TaskConfig, Tuning
+import numpy as np
+
+from scaling.config import ListDesign, ListedCell, Sweep, Tuning
 from scaling.errors import RUNS_FAILED, ScalingError
 from scaling.formatting import format_count
-from scaling.plan import EmptyPlan, Plan, PlannedRun, plan
+from scaling.plan import EmptyPlan, Plan, PlannedRun
 from scaling.store import run_files
 from scaling.store.rows import DIVERGED
-from scaling.tuning.document import Optimum, WithError
+from scaling.tuning.document import Optimum
 from scaling.tuning.fields import FIELDS, Field
 from scaling.tuning.optimum import fit_optimum
 from scaling.tuning.value_grid import ValueGrid
@@ -29,12 +32,7 @@ from scaling.warning import ResultWarning, WarningCode, warn
 COLUMNS = ["run_id", "step", "split", "metric", "value"]
 # Trains the runs of a plan that a folder lacks; raises where it is stopped.
 Train = Callable[[Path, Plan], None]
-Planner = Callable[[Sweep], Plan]
-
-
-def planner(task: TaskConfig, vocab_size: int, simulated: str | None) -> Planner:
-    """Expands sweeps for one resolved task; `simulated` names a law."""
-    return lambda sweep: plan(sweep, task, vocab_size, simulated)
+Planner = Callable[[Sweep], Plan]  # of sweeps for one resolved task
 
 
 @dataclass(kw_only=True)
@@ -74,18 +72,6 @@ class SizeGrid(ValueGrid):
         """Why the optimum is not interior; empty where it is."""
         return self.edge_reason(self.full, self.short)
 
-    @cached_property
-    def horizon_power(self) -> WithError | None:
-        """How the optimum moves from the short runs, where it is interior too, to the whole
-        ones.
-        """
-        optimum, short = self.optimum, fit_optimum(self.short, self.log_values)
-        if not optimum or not short or self.why or self.edge_reason(self.short, {}):
-            return None
-        span = math.log(self.tokens / min(tokens for tokens, _ in self.runs))
-        se = math.hypot(optimum.se_log, short.se_log)
-        return WithError(value=(optimum.log_value - short.log_value) / span, se=se / span)
-
 
 @dataclass
 class FieldTuner:
@@ -103,13 +89,33 @@ class FieldTuner:
         return FIELDS[self.tuning.field]
 
     @cached_property
+    def design_horizons(self) -> dict[float, float]:
+        """By size of the design the geometric mean of the smallest and the largest number of tokens
+        that it asks for. A size whose every cell is infeasible is left out; the sweep's plan gives
+        the reason.
+        """
+        design: Any = self.sweep.design
+        plain = {"axes": (), "replicates": (), "seeds": self.sweep.seeds[:1]}
+        horizons = {}
+        for size in design.sizes:
+            only: dict[str, Any] = {"sizes": (size,)}
+            if isinstance(design, ListDesign):
+                only = {"cells": tuple(cell for cell in design.cells if cell.size == size)}
+            one = {**plain, "design": design.model_copy(update=only)}
+            with contextlib.suppress(ScalingError):
+                planned = self.planned(self.sweep.model_copy(update=one)).runs
+                tokens = [item.run.tokens for item in planned]
+                horizons[size] = math.sqrt(min(tokens) * max(tokens))
+        return horizons
+
+    @cached_property
     def sizes(self) -> list[SizeGrid]:
         """The sizes that are tuned, ascending: those of the table, or the smallest, the middle and
         the largest that the design trains. Raises ScalingError where one cannot be trained.
         """
         sizes = self.tuning.sizes
         if not sizes:
-            trained = [size for size in self.sweep.design.sizes if self._design_horizon(size)]
+            trained = self.design_horizons
             low, high = min(trained), max(trained)
             middle = math.sqrt(low * high)
             sizes = (low, min(trained, key=lambda size: abs(math.log(size / middle))), high)
@@ -163,48 +169,17 @@ class FieldTuner:
 
     def _horizon(self, size: float) -> float:
         """The tokens of a whole run of a size."""
-        design = self.sweep.design
         if self.tuning.tokens_per_param is not None:
-            cell = ListedCell(size=size, tokens=1000 * size)
-            plain = self._plain(ListDesign(kind="list", cells=(cell,), params=design.params))
-            n = float(self.planned(plain).runs[0].n_params[design.params])
+            sweep = self._cells_sweep([ListedCell(size=size, tokens=1000 * size)])
+            n = float(self.planned(sweep).runs[0].n_params[self.sweep.design.params])
             return self.tuning.tokens_per_param * n
-        tokens = self._design_horizon(size) if size in design.sizes else None
-        if tokens is None:
+        if size not in self.design_horizons:
             raise ScalingError(
                 f"the design trains nothing at {size:g} parameters, so the horizon is not known",
                 where="tuning",
                 remedy="set tokens_per_param, or choose sizes of the design",
             )
-        return tokens
-
-    def _design_horizon(self, size: float) -> float | None:
-        """The geometric mean of the smallest and the largest number of tokens that the design asks
-        of one of its sizes; None where every cell of it is infeasible, and the sweep's plan gives
-        the reason.
-        """
-        design: Any = self.sweep.design
-        sizes: dict[str, Any] = {"sizes": (size,)}
-        if isinstance(design, ListDesign):
-            sizes = {"cells": tuple(cell for cell in design.cells if cell.size == size)}
-        try:
-            runs = self.planned(self._plain(design.model_copy(update=sizes))).runs
-        except ScalingError:
-            return None
-        tokens = [item.run.tokens for item in runs]
-        return math.sqrt(min(tokens) * max(tokens))
-
-    def _plain(self, design: Any) -> Sweep:
-        """The sweep with another design, without axes and replicates."""
-        changes = {"design": design, "axes": (), "replicates": (), "seeds": self.sweep.seeds[:1]}
-        return self.sweep.model_copy(update=changes)
-
-    def planned_value(self, sweep: Sweep, size: SizeGrid) -> float:
-        """The value that another sweep's recipe gives at the size and horizon of a grid."""
-        other = replace(self, sweep=sweep)
-        settings = self._batch_of(size)
-        cell = ListedCell(size=size.size, tokens=size.tokens, settings=settings)
-        return self.field.now(other.planned(other._cells_sweep([cell])).runs[0].run)
+        return self.design_horizons[size]
 
     def _cells_sweep(self, cells: list[ListedCell]) -> Sweep:
         """The ordinary sweep of some cells."""
@@ -228,12 +203,10 @@ class FieldTuner:
         run = size.base.run
         n_steps = max(1, round(run.n_steps * tokens / size.tokens))
         like = run.model_copy(update={"n_steps": n_steps})
-        settings = self._batch_of(size) | self.field.settings(size.value_at(index), like)
+        settings = self.field.settings(size.value_at(index), like)
+        if self.tuning.batch_sizes:
+            settings = {"batch_size": run.batch_size} | settings
         return ListedCell(size=size.size, tokens=tokens, settings=settings)
-
-    def _batch_of(self, size: SizeGrid) -> dict[str, Any]:
-        """What a cell sets where sizes are tuned at several batches."""
-        return {"batch_size": size.base.run.batch_size} if self.tuning.batch_sizes else {}
 
     def run(self, train: Train) -> None:
         """Train until every grid is done; runs that the folder holds already are only read."""
@@ -305,8 +278,6 @@ def losses(folder: Path) -> dict[str, float]:
     rows = run_files.read_folder(folder, COLUMNS).table.to_pandas()
     rows = rows.sort_values("step", kind="stable")
     is_loss = (rows["split"] == "val") & (rows["metric"] == "loss")
-    ends = rows[is_loss].drop_duplicates("run_id", keep="last")
-    last = dict(zip(ends["run_id"], ends["value"], strict=True))
-    for run_id in rows.loc[rows["metric"] == DIVERGED, "run_id"]:
-        last[run_id] = math.inf
-    return {run_id: loss if math.isfinite(loss) else math.inf for run_id, loss in last.items()}
+    ends = rows[is_loss].drop_duplicates("run_id", keep="last").set_index("run_id")["value"]
+    diverged = rows.loc[rows["metric"] == DIVERGED, "run_id"]
+    return ends.where(np.isfinite(ends), np.inf).to_dict() | dict.fromkeys(diverged, math.inf)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from scaling import recipe
-from scaling.config import PowerRule, Recipe, RunConfig, Sweep
+from scaling.config import PowerRule, RunConfig, Sweep
 from scaling.recipe import PUBLISHED
 
 LN2 = math.log(2.0)
@@ -131,41 +131,25 @@ def with_rule(sweep: Sweep, name: str, changes: dict[str, Any]) -> Sweep:
 
 
 def scaled(sweep: Sweep, name: str, value: float, run: RunConfig, n: float) -> dict[str, Any]:
-    """Changes to the recipe that keep the form of its rule and pass through `value` at one run of N
-    parameters.
-
-    What the sweep gives as a constant stays one, under the name of the recipe.
+    """Changes to the recipe that keep the powers of its rule and pass through `value` at one run of
+    N parameters. What the sweep gives as a number stays one value for all sizes.
     """
-    rules, is_given = sweep.recipe, _is_given(sweep, name)
-    if name == "batch_size":
-        batch = rules.batch_rule
-        asked = recipe.batch_size(n, run.tokens, 1, Recipe(batch_rule=batch))
-        if is_given or asked <= recipe.MIN_BATCH_TOKENS:
-            return {"batch_tokens": value}  # a constant already: given, or the least one
-        if not isinstance(batch, PowerRule):
-            batch = _as_power(PUBLISHED[batch].batch_tokens)
-        return {"batch_rule": _through(batch, value, n, run.tokens, 1.0)}
-    if name != "optim.lr":  # a number or a rule
-        rule = getattr(rules, FIELDS[name].rule)
-        if is_given or not isinstance(rule, PowerRule):
-            return {FIELDS[name].rule: value}
-        tokens = 1.0 if name == "optim.b2" else run.tokens
-        return {FIELDS[name].rule: _through(rule, value, n, tokens, run.batch_tokens)}
-    rate = rules.lr_rule
-    if is_given:
-        return {"lr_rule": PowerRule(coef=value, n_range=(n, n))}
-    if rate == "width":
-        now = recipe.learning_rate(run.model, n, run.tokens, run.batch_tokens, rules)
+    key, rules = FIELDS[name].rule, sweep.recipe
+    rule, batch = getattr(rules, key), float(run.batch_tokens)
+    if _is_given(sweep, name):
+        rule = None
+    elif rule == "width":
+        now = recipe.learning_rate(run.model, n, run.tokens, batch, rules)
         return {"lr_width": rules.lr_width * value / now}
-    if not isinstance(rate, PowerRule):
-        rate = _as_power(PUBLISHED[rate].lr)
-    return {"lr_rule": _through(rate, value, n, run.tokens, run.batch_tokens)}
-
-
-def _through(rule: PowerRule, value: float, n: float, d: float, batch: float) -> PowerRule:
-    """A rule with the powers of one, through a value at N, D and a batch."""
-    coef = value / (n**rule.n_power * d**rule.d_power * batch**rule.batch_power)
-    return rule.model_copy(update={"coef": coef, "n_range": (n, n)})
+    elif isinstance(rule, str):
+        published = PUBLISHED[rule]
+        rule = _as_power(published.batch_tokens if name == "batch_size" else published.lr)
+    if not isinstance(rule, PowerRule):
+        return {key: PowerRule(coef=value, n_range=(n, n))}
+    tokens = 1.0 if name == "optim.b2" else run.tokens
+    powers = n**rule.n_power * tokens**rule.d_power
+    powers *= 1.0 if name == "batch_size" else batch**rule.batch_power
+    return {key: rule.model_copy(update={"coef": value / powers, "n_range": (n, n)})}
 
 
 def _as_power(formula: Callable[[float, float], float]) -> PowerRule:

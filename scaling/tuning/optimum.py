@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from scaling.tuning.document import MeasuredRule, Optimum, Regret, WithError
+from scaling.tuning.document import KnownFrom, MeasuredRule, Optimum, Regret
 
 # Relative, of one value: seeds differ by twice that (docs/LOG.md), but values share their seeds,
 # and what they share moves no optimum.
@@ -151,47 +151,30 @@ def regret(
 ) -> Regret:
     """The regret of a value: on the parabola inside its span, else interpolated in the grid."""
 
-    def regret_above(excess: float, lowest: float, known_from: Any) -> Regret:
-        return Regret(
-            value=math.exp(log_value),
-            excess=excess,
-            excess_relative=excess / lowest,
-            known_from=known_from,
-        )
+    def regret_of(excess: float, lowest: float, known_from: KnownFrom) -> Regret:
+        relative = excess / lowest
+        return Regret(value=value, excess=excess, excess_relative=relative, known_from=known_from)
 
-    best = best_index(full)
+    value, best = math.exp(log_value), best_index(full)
     if optimum.curvature is not None and best is not None:
         span = [log_values[index] for index in _parabola_indices(full, best)]
         if min(span) - 1e-9 <= log_value <= max(span) + 1e-9:
             rise = 0.5 * optimum.curvature * (log_value - optimum.log_value) ** 2
-            return regret_above(rise, optimum.loss, "fit")
-    loss = _between(log_value, full, log_values)
-    if loss is not None and math.isfinite(loss):
-        return regret_above(max(0.0, loss - optimum.loss), optimum.loss, "full_runs")
-    short_loss = _between(log_value, short, log_values)
-    if short_loss is not None and math.isfinite(short_loss):
-        lowest = min(means(short).values())
-        return regret_above(short_loss - lowest, lowest, "short_runs")
-    known_from = "unknown" if loss is None and short_loss is None else "diverges"
-    return Regret(value=math.exp(log_value), known_from=known_from)  # type: ignore[arg-type]
-
-
-def _between(log_value: float, losses: Losses, log_values: LogValues) -> float | None:
-    """The loss interpolated between the neighbours of a value; infinite where one diverged, None
-    outside the grid.
-    """
-    points = sorted((log_values[index], loss) for index, loss in means(losses).items())
-    below = [point for point in points if point[0] <= log_value + 1e-9]
-    above = [point for point in points if point[0] >= log_value - 1e-9]
-    if not below or not above:
-        return None
-    (low, loss), (high, other) = below[-1], above[0]
-    if low == high:
-        return loss
-    if not math.isfinite(loss + other):
-        return math.inf
-    share = (log_value - low) / (high - low)
-    return (1 - share) * loss + share * other
+            return regret_of(rise, optimum.loss, "fit")
+    is_inside = False
+    lowest_short = min(means(short).values(), default=math.inf)
+    sources: tuple[tuple[Losses, float, KnownFrom], ...] = (
+        (full, optimum.loss, "full_runs"),
+        (short, lowest_short, "short_runs"),
+    )
+    for losses, lowest, known_from in sources:
+        points = sorted((log_values[index], loss) for index, loss in means(losses).items())
+        if points and points[0][0] - 1e-9 <= log_value <= points[-1][0] + 1e-9:
+            is_inside = True
+            excess = float(np.interp(log_value, *np.array(points).T)) - lowest
+            if math.isfinite(excess):  # it is not next to a value that diverged
+                return regret_of(max(0.0, excess), lowest, known_from)
+    return Regret(value=value, known_from="diverges" if is_inside else "unknown")
 
 
 def power_rule(
@@ -206,9 +189,8 @@ def power_rule(
     From one optimum more than that, scatter beyond the standard errors widens those of the powers
     (Birge's ratio); it never narrows them.
     """
-    sizes, y = np.asarray(n, float), np.asarray(log_value, float)
-    weight = 1 / np.maximum(np.asarray(se, float), 1e-6) ** 2
-    logs = {"n_power": np.log(sizes)} if len(set(n)) > 1 else {}
+    y, weight = np.asarray(log_value, float), 1 / np.maximum(np.asarray(se, float), 1e-6) ** 2
+    logs = {"n_power": np.log(np.asarray(n, float))} if len(set(n)) > 1 else {}
     if len(batch_tokens):
         logs["batch_power"] = np.log(np.asarray(batch_tokens, float))
     centres = {name: float(np.average(log, weights=weight)) for name, log in logs.items()}
@@ -224,16 +206,7 @@ def power_rule(
     return MeasuredRule(
         kind="power",
         coef=math.exp(level - sum(powers[name] * centre for name, centre in centres.items())),
-        n_range=(float(sizes.min()), float(sizes.max())),
+        n_range=(float(min(n)), float(max(n))),
         sizes=len(set(n)),
         **powers,
     )
-
-
-def weighted_mean(values: Sequence[WithError]) -> WithError:
-    """The mean of values by their standard errors; scatter beyond them widens its own."""
-    value = np.array([each.value for each in values])
-    weight = 1 / np.maximum([each.se for each in values], 1e-12) ** 2
-    mean = float(np.average(value, weights=weight))
-    ratio = float(np.sum(weight * (value - mean) ** 2)) / max(1, len(value) - 1)
-    return WithError(value=mean, se=math.sqrt(max(1.0, ratio) / float(weight.sum())))

@@ -24,10 +24,9 @@ from scaling.tuning.document import (
 )
 from scaling.tuning.field_tuning import FieldTuner, Planner, SizeGrid, Train
 from scaling.tuning.fields import scaled, with_rule
-from scaling.tuning.optimum import means, power_rule, regret, weighted_mean
+from scaling.tuning.optimum import means, power_rule, regret
 from scaling.warning import ResultWarning, WarningCode, warn
 
-SIGNIFICANT_SIGMAS = 2.0
 FOLDER = "tuning"  # in the sweep's folder, next to its runs
 
 
@@ -124,15 +123,6 @@ def _summarize(tuner: FieldTuner) -> tuple[FieldResult, Sweep]:
         power = PowerRule.model_validate(rule.model_dump(include=shared))
         changes = {tuner.field.rule: power}
     tuned = with_rule(tuner.sweep, name, changes)
-    powers = [grid.horizon_power for grid in sizes if grid.horizon_power]
-    horizon = weighted_mean(powers) if powers else None
-    if horizon and abs(horizon.value) > SIGNIFICANT_SIGMAS * horizon.se:
-        message = (
-            f"the optimum moves with the tokens as D^({horizon.value:.2f} ± {horizon.se:.2f}), "
-            "which the rule leaves out: tune near the horizons that matter"
-        )
-        code = WarningCode.OPTIMUM_MOVES_WITH_TOKENS
-        tuner.warnings.append(warn(code, message, power=horizon.value))
     result = FieldResult(
         field=name,
         unit=tuner.field.unit,
@@ -142,9 +132,8 @@ def _summarize(tuner: FieldTuner) -> tuple[FieldResult, Sweep]:
         seeds=tuner.tuning.seeds,
         runs=len(tuner.runs),
         flops=sum(run.flops for run in tuner.runs),
-        sizes=tuple(_size_result(grid, tuner, tuned, rule) for grid in sizes),
+        sizes=tuple(_size_result(grid, tuner, rule) for grid in sizes),
         rule=rule,
-        horizon_power=horizon,
     )
     return result, tuned
 
@@ -166,11 +155,11 @@ def _warning(grid: SizeGrid) -> ResultWarning | None:
     return warn(code, f"N = {format_count(grid.n)}: {message}", n_params=grid.n) if code else None
 
 
-def _size_result(grid: SizeGrid, tuner: FieldTuner, tuned: Sweep, rule: MeasuredRule) -> SizeResult:
+def _size_result(grid: SizeGrid, tuner: FieldTuner, rule: MeasuredRule) -> SizeResult:
     """A size for the document, with the regrets of the recipe's value and of the rule's."""
     optimum, short, full = grid.optimum, means(grid.short), means(grid.full)
-    run, is_ratio = grid.base.run, rule.kind == "ratio"
-    ruled = tuner.planned_value(tuned, grid) if is_ratio else rule.at(grid.n, run.batch_tokens)
+    run = grid.base.run
+    ruled = rule.ratio * grid.value if rule.ratio else rule.at(grid.n, run.batch_tokens)
 
     def cost(value: float, actual: float) -> Regret:
         if optimum is None:
@@ -209,5 +198,4 @@ def _size_result(grid: SizeGrid, tuner: FieldTuner, tuned: Sweep, rule: Measured
         optimum=optimum,
         recipe=cost(grid.value, grid.actual.get(0, grid.value)),
         rule=cost(ruled, ruled),
-        horizon_power=grid.horizon_power,
     )

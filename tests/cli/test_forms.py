@@ -290,7 +290,6 @@ def test_choices_of_fit_in_help_are_those_that_it_accepts():
     from scaling.config import FlopsConvention, NConvention
     from scaling.fit import fit_options
     from scaling.fit.frontier.isoflop import METHODS
-    from scaling.points.points import READ_OUTS
 
     accepted = {
         "approach": fit_options.APPROACHES,
@@ -299,7 +298,6 @@ def test_choices_of_fit_in_help_are_those_that_it_accepts():
         "resample": fit_options.RESAMPLE_KINDS,
         "params": get_args(NConvention),
         "flops": get_args(FlopsConvention),
-        "readout": READ_OUTS,
     }
     offered = {item.name: item.default for item in fields(FitArguments)}
     for name, words in accepted.items():

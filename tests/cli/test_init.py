@@ -84,25 +84,6 @@ def test_the_schema_is_printed_or_written_over_an_older_one_only(tmp_path):
     assert out.read_text() == "mine"
 
 
-def test_a_new_file_names_the_schema_that_lies_beside_it_or_in_docs_above(place):
-    scaling("init", "bare.toml", "--yes", "--data", "store", code=0)
-    scaling("schema", "--out", "sweep.schema.json", code=0)
-    (place / "sweeps").mkdir()
-    (place / "docs").mkdir()
-    (place / "docs" / "sweep.schema.json").write_text((place / "sweep.schema.json").read_text())
-    for name in ("beside.toml", "sweeps/above.toml"):
-        scaling("init", name, "--yes", "--data", "store", code=0)
-    firsts = [
-        (place / name).read_text().splitlines()[0]
-        for name in ("bare.toml", "beside.toml", "sweeps/above.toml")
-    ]
-    assert firsts[0].startswith("# How large")
-    assert firsts[1:] == ["#:schema ./sweep.schema.json", "#:schema ../docs/sweep.schema.json"]
-    (place / "docs" / "sweep.schema.json").write_text("{}")
-    scaling("init", "sweeps/other.toml", "--yes", "--data", "store", code=0)
-    assert (place / "sweeps" / "other.toml").read_text().startswith("# How large")
-
-
 def test_a_folder_of_text_is_prepared_and_its_repetition_is_a_warning(place):
     (place / "notes").mkdir()
     (place / "text.txt").rename(place / "notes" / "a.txt")

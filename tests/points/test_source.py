@@ -142,7 +142,7 @@ def test_chinchilla_figure_keeps_240(shared_data):
         ("tiny.csv", "N,D,loss\n1e-200,1e-200,3\n", "C = 6 N D would be 0 in 1 rows"),
         ("bool.json", '[{"N": true, "D": 1e7, "loss": 3}]', "'True'"),
         ("keys.json", '[{"N": 1, "N": 2}]', "twice"),
-        ("deep.json", "[" * 100_000, "not valid JSON"),
+        ("deep.json", "[" * 100_000, "not a table in JSON"),
         ("list.json", "[1, 2]", "list of objects"),
         ("torn.jsonl", '{"N": 1}\n{"N": ', "line 2"),
         ("not.parquet", b"PAR1 and then nothing", "not a readable Parquet"),

@@ -183,8 +183,7 @@ def road(a: float, b: float, shift: float) -> dict[str, Any]:
         "b": interval(b),
         "a_plus_b": a + b,
         "warnings": [],
-        "n_star": {"coef": g * 6**-a, "exponent": a},
-        "d_star": {"coef": 6**-b / g, "exponent": b},
+        "powers": {"a": a, "n_coef": g * 6**-a, "b": b, "d_coef": 6**-b / g},
     }
 
 

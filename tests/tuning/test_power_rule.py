@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from scaling.tuning.document import WithError
-from scaling.tuning.optimum import power_rule, weighted_mean
+from scaling.tuning.optimum import power_rule
 
 SIZES = np.array([1e4, 1e5, 1e6])
 
@@ -40,10 +39,3 @@ def test_two_sizes_give_a_rule_with_the_error_of_both():
 def test_a_precise_optimum_weighs_more():
     found = power_rule(SIZES, [0.0, 0.0, 1.0], [0.01, 0.01, 10.0])
     assert found.n_power == pytest.approx(0.0, abs=0.01)
-
-
-def test_a_mean_by_errors():
-    assert weighted_mean([WithError(value=1.0, se=0.5)]) == WithError(value=1.0, se=0.5)
-    mean = weighted_mean([WithError(value=value, se=0.1) for value in (0.0, 1.0)])
-    assert mean.value == pytest.approx(0.5)
-    assert mean.se > 0.1 / np.sqrt(2)

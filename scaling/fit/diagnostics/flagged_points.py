@@ -84,16 +84,12 @@ def flag_points(
     except ScalingError as error:
         without = FitWithoutFlagged(n_points=len(rest), left_out=count, unavailable=error.what)
         return entries, without, warnings
-    a = n_star = None
-    if other.optimum is not None and rest.c is not None:
-        a, n_star = float(other.optimum.a), float(other.optimum.n_star(float(rest.c.max())))
     without = FitWithoutFlagged(
         n_points=len(rest),
         left_out=count,
         params=other.values,
         status=other.status,
-        a=a,
-        n_star_at_top=n_star,
+        a=float(other.optimum.a) if other.optimum is not None and rest.c is not None else None,
     )
     return entries, without, [*warnings, *_deciding(fit, other, np.flatnonzero(either).tolist())]
 

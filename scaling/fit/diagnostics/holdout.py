@@ -4,8 +4,6 @@ compare.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from scaling.errors import ScalingError
@@ -84,14 +82,17 @@ def holdout(
         return None, [warn(WarningCode.NO_HOLDOUT, message)]
     if combination:
         combination = weigh_laws(fitted.data, fit.objective, fit.delta, combination)
-    (predicted, lo, hi), score = _tested(fitted, test, ci, seed, combination)
+    predicted, lo, hi = _predicted(fitted, test, ci, seed, combination)
     loss = test.points.loss
     columns = np.array([test.n, test.d, test.c, loss, predicted, lo, hi])  # as HoldoutRow has them
     kept = columns[:, evenly(len(test), ROWS_KEPT)].T
     return Holdout(
         budget=budget,
         rows=[HoldoutRow(**dict(zip(HoldoutRow.model_fields, row, strict=True))) for row in kept],
-        **score,
+        n_train=len(fitted.data),
+        n_test=len(test),
+        mean_abs_rel_error=np.abs(predicted / loss - 1).mean(),
+        covered=float(np.mean((lo <= loss) & (loss <= hi))),
         by="combination" if combination else fit.law.name,
     ), coverage_warnings(loss < lo, loss > hi, ci)
 
@@ -118,11 +119,11 @@ def coverage_warnings(too_high: Array, too_low: Array, ci: float) -> list[Result
     return warnings
 
 
-def _tested(
-    fit: LawFit, test: Dataset, ci: float, seed: int, combination: Combination | None = None
-) -> tuple[tuple[Array, Array, Array], dict[str, Any]]:
+def _predicted(
+    fit: LawFit, test: Dataset, ci: float, seed: int, combination: Combination | None
+) -> tuple[Array, Array, Array]:
     """Predicted loss of `test` and the interval of a new run: that of the combination, or the law's
-    own uncertainty and the scatter of its residuals; and how well they do.
+    own uncertainty and the scatter of its residuals.
     """
     if combination:
         predicted, lo, hi = combination.losses(test.n, test.d).ends(ci)
@@ -134,11 +135,5 @@ def _tested(
         log_loss = log_loss + rng.choice(scatter, log_loss.shape)
         lo, hi = fit.law.from_log(np.quantile(log_loss, [(1 - ci) / 2, (1 + ci) / 2], axis=0))
         predicted = fit.law.from_log(fit.predict(test.points))
-    loss, away = test.points.loss, predicted * ROUNDING
-    lo, hi = np.minimum(lo, predicted - away), np.maximum(hi, predicted + away)
-    return (predicted, lo, hi), {
-        "n_train": len(fit.data),
-        "n_test": len(test),
-        "mean_abs_rel_error": np.abs(predicted / loss - 1).mean(),
-        "covered": np.mean((lo <= loss) & (loss <= hi)),
-    }
+    away = predicted * ROUNDING
+    return predicted, np.minimum(lo, predicted - away), np.maximum(hi, predicted + away)

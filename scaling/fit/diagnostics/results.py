@@ -67,7 +67,6 @@ class FitWithoutFlagged(Document):
     params: Mapping[str, Number] | None = None
     status: FitStatus | None = None
     a: Number = None
-    n_star_at_top: Number = None
 
 
 class HoldoutRow(Document):

@@ -8,7 +8,7 @@ from typing import Any
 
 from scaling.fit.document import Estimate, subsample_draws
 from scaling.fit.frontier.frontier import Frontier
-from scaling.fit.result import BudgetMinimum, FrontierResult, Power
+from scaling.fit.result import BudgetMinimum, FrontierResult
 from scaling.warning import ResultWarning, WarningCode, warn
 
 DRAWS_KEPT = 200  # so that a prediction can show all three approaches with intervals
@@ -50,8 +50,6 @@ class FrontierEstimate:
                 **self.exponents(ci),
                 "powers": powers,
                 "draws": subsample_draws(draws.powers(), DRAWS_KEPT) if draws else None,
-                "n_star": Power(coef=powers["n_coef"], exponent=powers["a"]),
-                "d_star": Power(coef=powers["d_coef"], exponent=powers["b"]),
                 "a_plus_b": float(frontier.a + frontier.b),
             }
         return FrontierResult(

@@ -188,13 +188,6 @@ class Frontier:
     def _at(self, flops: float | Array) -> Frontier:
         return self._where(lambda powers: np.exp(powers.log_n + powers.a * np.log(flops)))
 
-    def map(self, change: Callable[[Values], Values]) -> Frontier:
-        """A frontier of changed powers, as closed as this one."""
-        powers = self.columns
-        return Frontier(
-            **powers | {name: change(powers[name]) for name in powers if powers[name] is not None}
-        )
-
     def exponents(self, draws: Frontier | None, ci: float) -> dict[str, Estimate]:
         """The exponents {a, b} with their intervals."""
         values = {"a": float(self.a), "b": float(self.b)}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 
@@ -183,18 +182,14 @@ def hc2_residuals(x: Array, y: Array, method: str) -> tuple[Array, Array]:
     return (y if method == "akima" else fitted), residual
 
 
-def _polynomial(x: Array, y: Array, degree: int) -> tuple[Array, Array, Array]:
-    """Least squares in powers of x - mean(x), up to three. The minimum is the root of the
-    derivative at which the second derivative, 2 sqrt(c2^2 - 3 c1 c3), is positive.
-    """
-    coefficients = np.linalg.pinv(np.vander(x - x.mean(), degree + 1, increasing=True)) @ y.T
-    c0, c1, c2, c3 = coefficients if degree == 3 else (*coefficients, 0.0)
-    inner = c2**2 - 3 * c1 * c3
-    below = c2 + np.sqrt(np.where(inner > 0, inner, np.nan))
-    u = -c1 / np.where(below == 0, np.nan, below)
+def _parabola(x: Array, y: Array) -> tuple[Array, Array, Array]:
+    """Least squares of degree two in x - mean(x), which has a minimum where it bends upwards."""
+    coefficients = np.linalg.pinv(np.vander(x - x.mean(), 3, increasing=True)) @ y.T
+    c0, c1, c2 = coefficients
+    u = -c1 / np.where(c2 > 0, 2 * c2, np.nan)
     grid = np.linspace(x.min(), x.max(), GRID)
     curve = np.polynomial.polynomial.polyval(grid - x.mean(), coefficients[:, 0])
-    return u + x.mean(), c0 + u * (c1 + u * (c2 + u * c3)), np.array([grid, curve])
+    return u + x.mean(), c0 + u * (c1 + u * c2), np.array([grid, curve])
 
 
 def _akima(x: Array, y: Array) -> tuple[Array, Array, Array]:
@@ -213,7 +208,6 @@ def _akima(x: Array, y: Array) -> tuple[Array, Array, Array]:
 
 
 METHODS: dict[str, Callable[[Array, Array], tuple[Array, Array, Array]]] = {
-    "parabola": partial(_polynomial, degree=2),
-    "cubic": partial(_polynomial, degree=3),
+    "parabola": _parabola,
     "akima": _akima,
 }

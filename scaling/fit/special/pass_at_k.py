@@ -70,18 +70,6 @@ def expected_coverage(alpha: float, beta: float, k: Array | int) -> Array:
     return np.asarray(-np.expm1(betabinom.logpmf(0, k, alpha, beta)))
 
 
-def forecast(n: Array, c: Array, k: int, samples: int, seed: int = 0) -> dict[str, float]:
-    """pass@k as forecast by the line and by the beta-binomial from `samples` of each problem, drawn
-    from those at hand without replacement.
-    """
-    few = np.minimum(n, samples)
-    seen = np.random.default_rng(seed).hypergeometric(c, n - c, few)
-    reach = ks(int(few.min()))
-    a, b = line(reach, pass_at_k(few, seen, reach).mean(0))
-    by_shape = expected_coverage(*beta_binomial(few, seen), k)
-    return {"beta_binomial": float(by_shape), "line": float(np.exp(-a * float(k) ** -b))}
-
-
 def fit_coverage(
     model: str, n: Array, c: Array, resamples: int = 1000, seed: int = 0, ci: float = 0.95
 ) -> CoverageGroup:

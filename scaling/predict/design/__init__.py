@@ -10,5 +10,3 @@ method.
 from scaling.predict.design.expected_precision import expected, expected_of_plan
 from scaling.predict.design.law_model import Runs
 from scaling.predict.design.next_runs import candidates, designed, next_runs
-
-__all__ = ["Runs", "candidates", "designed", "expected", "expected_of_plan", "next_runs"]

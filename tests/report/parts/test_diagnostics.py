@@ -71,7 +71,6 @@ SIZE = {
         VALUE | {"index": 1, "value": 0.02, "short_run_loss": None, "loss": None},
     ],
     "excluded": [],
-    "horizon_power": None,
 }
 TUNING = TuningResult.model_validate(
     {
@@ -105,7 +104,6 @@ TUNING = TuningResult.model_validate(
                     "n_power_se": 0.05,
                     "n_range": [1e4, 1e5],
                 },
-                "horizon_power": None,
             }
         ],
     }
@@ -173,8 +171,8 @@ def test_runs_above_the_law_are_listed_with_their_cause(document):
 
 def test_tuning_section_shows_optimum_edge_and_regret():
     (table,) = training.optima(TUNING)
-    assert [row[3] for row in table.rows] == ["interior", "edge: the best value is the lowest"]
-    assert table.rows[0][6] == 0.018
+    assert [row[2] for row in table.rows] == ["interior", "edge: the best value is the lowest"]
+    assert table.rows[0][3] == 0.018
     assert "11 x N^(-0.670 ± 0.050), N from 10k to 100k" in table.caption
     assert "40% of the sweep's" in table.caption
     assert training.optima(None) == []
