@@ -71,7 +71,7 @@ class Case:
     model: str
     batch: int
     mesh: MeshShape = ONE_DEVICE
-    remat: Literal["none", "products", "block"] = "none"
+    remat: Literal["none", "block"] = "none"
     micro_batch: int | None = None
     experts: bool = False
     slices: int = 1

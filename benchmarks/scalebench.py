@@ -16,17 +16,19 @@ import itertools
 import re
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from scaling.fit.laws.derivatives import Array, Inputs
 from scaling.fit.laws.formula import parse_formula
 from scaling.fit.laws.law import Law
 from scaling.predict.design import posterior, selection
-from scaling.predict.design.pool import PoolDesign
+from scaling.predict.design.posterior import Posterior, Prior, take
+from scaling.predict.design.selection import Pick, choose, precisions
 
 BEST = {  # the best figure of any method in their table 2
     "lr_bsz": (-0.65, 0.00, 0.22),
@@ -89,6 +91,44 @@ def expand(text: str, inputs: dict[str, str], i: int) -> str:
     return re.sub(
         r"\{sum:(\w)\}", lambda m: " + ".join(f"{m[1]}{name[1:]}*{name}" for name in others), text
     )
+
+
+@dataclass
+class PoolDesign:
+    """A pool (n,), its target, and the runs that were trained so far: `losses` holds one array
+    (n,) for each law, NaN where not known.
+    """
+
+    laws: Sequence[Law]
+    pool: Inputs
+    cost: Array
+    target: Inputs
+    losses: Sequence[Array]
+
+    def __post_init__(self) -> None:
+        self.priors = [Prior(law, self.pool, self.target) for law in self.laws]
+        self.posteriors: list[Posterior] = []
+        self.precision = precisions(self.pool, self.target)
+
+    @np.errstate(all="ignore")
+    def fit(self, rows: Sequence[int]) -> list[Posterior]:
+        """The posteriors given the losses of some runs."""
+        x, index = take(self.pool, rows), list(rows)
+        starts: list[Array | None] = [None] * len(self.laws)
+        if self.posteriors:
+            starts = [belief.theta for belief in self.posteriors]
+        self.posteriors = [
+            posterior.posterior(prior, x, loss[index], self.precision[index], start)
+            for prior, loss, start in zip(self.priors, self.losses, starts, strict=True)
+        ]
+        return self.posteriors
+
+    @np.errstate(all="ignore")
+    def choose(self, rows: Sequence[int], budget: float, count: int) -> list[Pick]:
+        """At most `count` runs for at most `budget` after those in `rows`."""
+        known = self.posteriors or [prior.before_any_run() for prior in self.priors]
+        beliefs = [law.belief(self.pool, self.target) for law in known]
+        return choose(beliefs, self.precision, lambda _: self.cost, budget, count, rows)
 
 
 def score(task: Task, laws: list[Law], train: pd.DataFrame, test: pd.DataFrame) -> list[float]:

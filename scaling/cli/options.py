@@ -92,8 +92,8 @@ class ExecutionOptions:
         max=2**24,
     )
     remat: str = choice(
-        "none products block",
-        "Rematerialisation: products saves matmul outputs, block saves block inputs only.",
+        "none block",
+        "Rematerialisation: block saves block inputs only.",
         DEVICE,
         kind="way of rematerialisation",
         default="none",

@@ -76,13 +76,13 @@ def stopped_text(outcome: SweepOutcome) -> str:
 
 def tuning_text(result: TuningResult) -> RenderableType:
     """What `scaling tune` prints: for each field its optima and rule, and the cost."""
-    from scaling.report.parts.training import PAGE_ONLY, cost, field_table
+    from scaling.report.parts.training import cost, field_table
 
     parts: list[object] = []
     for field in result.fields:
         unit, fraction = f" ({field.unit})" if field.unit else "", field.short_run_frac
         runs = f"short runs at {fraction:.0%} of D" if fraction else "no short runs"
-        parts += [f"{field.field}{unit}: {runs}", field_table(field).without(*PAGE_ONLY)]
+        parts += [f"{field.field}{unit}: {runs}", field_table(field)]
     parts.append(f"{cost(result)} {sum(field.runs for field in result.fields)} runs.")
     if result.simulated:
         parts.append(f"simulated from {result.simulated}: nothing was trained")

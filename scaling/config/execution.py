@@ -26,17 +26,16 @@ class Execution(Frozen):
     """How a run is carried out, not what it computes: results agree to rounding, and a run's
     identity does not depend on it.
 
-    `micro_batch` sequences are processed at a time and their gradients summed; `remat` computes
-    activations again in the backward pass ("products": all but the results of matrix products);
-    `layers` are unrolled, or scanned as one (compilation does not grow with depth); `loss_chunk` is
-    the most tokens whose logits exist at once; `attention` is this program's own or the device's
-    fused one. `kind` is the kind of device that programs are compiled for, set when the other
-    choices are made.
+    `micro_batch` sequences are processed at a time and their gradients summed; `remat` computes the
+    activations of each block again in the backward pass, from its input; `layers` are unrolled, or
+    scanned as one (compilation does not grow with depth); `loss_chunk` is the most tokens whose
+    logits exist at once; `attention` is this program's own or the device's fused one. `kind` is the
+    kind of device that programs are compiled for, set when the other choices are made.
     """
 
     mesh: MeshShape = MeshShape()
     micro_batch: Positive | None = None
-    remat: Literal["none", "products", "block"] = "none"
+    remat: Literal["none", "block"] = "none"
     layers: Literal["auto", "unrolled", "scan"] = "auto"
     loss_chunk: Positive | None = None
     attention: Literal["auto", "own", "fused"] = "auto"

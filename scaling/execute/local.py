@@ -11,7 +11,7 @@ import signal
 import subprocess
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -137,31 +137,34 @@ class LocalWorker(Worker):
         return ExitReason(cause, end_of_log(self._log))
 
 
-class LocalLauncher:
-    """Starts workers as children of this process, each with its share of the cores; they hold its
-    lease. With several `hosts` a worker is one process on each node of the Slurm job.
+def launch_prefix(count: int) -> list[str]:
+    """What is put before a worker's command so that it starts once on each of the job's `count`
+    nodes; nothing for one.
+
+    srun gives every line of its stdin to all tasks and passes their lines on at once. Never send
+    srun a SIGTERM: it kills its tasks. SIGUSR1 and SIGUSR2 reach every task, and so does the end of
+    stdin.
     """
+    options = f"--nodes={count} --ntasks={count} --ntasks-per-node=1 --kill-on-bad-exit=1"
+    return ["srun", *options.split()] if count > 1 else []
 
-    def __init__(self, folder: Path, lease: Lease, workers: int, hosts: int = 1) -> None:
-        self.folder, self.lease, self.workers, self.hosts = folder, lease, workers, hosts
-        self._starting, self._count = threading.Lock(), itertools.count()
 
-    def start(self, index: int) -> LocalWorker:
-        """A new worker; `index` names its log."""
-        prefix: list[str] = []
-        if self.hosts > 1:
-            from scaling.execute.slurm import launch_prefix
+def local_launcher(
+    folder: Path, lease: Lease, workers: int, hosts: int = 1
+) -> Callable[[int], LocalWorker]:
+    """What starts workers as children of this process, each with its share of the cores; they hold
+    its lease, and their index names the log.
 
-            prefix = launch_prefix(self.hosts)
-        command = [*prefix, *python_module("scaling"), "train", "--serve", str(self.folder)]
-        command += ["--coordinator", "auto"] if self.hosts > 1 else []
-        name = f"{self.lease.name}-{index}-{next(self._count)}.log"
-        save = signal.SIGUSR1 if prefix else signal.SIGTERM  # srun kills its tasks at SIGTERM
-        with self._starting:
-            return LocalWorker(
-                command,
-                self.folder / "logs" / name,
-                worker_environment(self.workers),
-                [self.lease.lock_fd],
-                save,
-            )
+    With several `hosts` a worker is one process on each node of the Slurm job.
+    """
+    starting, count = threading.Lock(), itertools.count()
+    command = [*launch_prefix(hosts), *python_module("scaling"), "train", "--serve", str(folder)]
+    command += ["--coordinator", "auto"] if hosts > 1 else []
+    save = signal.SIGUSR1 if hosts > 1 else signal.SIGTERM  # srun kills its tasks at SIGTERM
+
+    def start(index: int) -> LocalWorker:
+        log = folder / "logs" / f"{lease.name}-{index}-{next(count)}.log"
+        with starting:
+            return LocalWorker(command, log, worker_environment(workers), [lease.lock_fd], save)
+
+    return start

@@ -17,7 +17,7 @@ from scaling.execute.coordinator import Coordinator, SessionEnd, Stop, StopReaso
 from scaling.execute.devices import check_devices, resolve_workers
 from scaling.execute.events import OnEvent, RunEvent
 from scaling.execute.lease import Lease
-from scaling.execute.local import LocalLauncher, Worker
+from scaling.execute.local import Worker, local_launcher
 from scaling.execute.options import Executor, RunOptions
 from scaling.execute.planning import (
     errors_name_file,
@@ -245,7 +245,7 @@ class SweepTrainer:
                 end = _train_on_cluster(cluster, folder, chosen, signals, on_event)
             else:
                 start: Callable[[int], Worker]
-                start = LocalLauncher(folder.path, lease, count, options.hosts).start
+                start = local_launcher(folder.path, lease, count, options.hosts)
                 if simulated:
                     from scaling.execute.simulated import SimulatedWorker
 

@@ -69,17 +69,10 @@ def simulatable_laws() -> tuple[str, ...]:
 @lru_cache(maxsize=16)
 def load_simulated_law(name: str) -> SimulatedLaw:
     """The law behind "published:NAME". Raises ScalingError that lists the usable names."""
-    short = name.removeprefix(PREFIX)
-    if not name.startswith(PREFIX) or short not in PUBLISHED:
+    if name not in simulatable_laws():
         raise unknown_choice("law to simulate", name, simulatable_laws())
-    entry = PUBLISHED[short]
-    law = LAWS.get(entry.law)
-    if law is None or name not in simulatable_laws():
-        inputs = f"is a law of {' and '.join(law.inputs)}, not of N and D" if law else ""
-        raise ScalingError(
-            f"{name} cannot be simulated: it {inputs or 'gives no loss'}",
-            remedy=f"usable: {', '.join(simulatable_laws())}",
-        )
+    entry = PUBLISHED[name.removeprefix(PREFIX)]
+    law = LAWS[entry.law]
     params: NConvention = "nonembedding" if entry.params == "nonembedding" else "total"
     return SimulatedLaw(law, law.theta(entry.values), params)
 

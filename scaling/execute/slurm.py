@@ -247,18 +247,6 @@ def limit_seconds(text: str) -> int | None:
     return first * 60 + second if in_minutes else days * 86_400 + first * 3600 + second * 60 + third
 
 
-def launch_prefix(count: int) -> list[str]:
-    """What is put before a worker's command so that it starts once on each of the job's `count`
-    nodes; nothing for one.
-
-    srun gives every line of its stdin to all tasks and passes their lines on at once. Never send
-    srun a SIGTERM: it kills its tasks. SIGUSR1 and SIGUSR2 reach every task, and so does the end of
-    stdin.
-    """
-    options = f"--nodes={count} --ntasks={count} --ntasks-per-node=1 --kill-on-bad-exit=1"
-    return ["srun", *options.split()] if count > 1 else []
-
-
 def find_sbatch() -> str:
     """Where sbatch is. Raises ScalingError where it is not."""
     sbatch = shutil.which("sbatch")

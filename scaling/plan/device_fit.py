@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scaling.config import Execution, RunConfig
@@ -16,7 +17,6 @@ from scaling.plan import memory
 
 # Of a device's memory: the rest is its context, buffers of collectives, and fragmentation.
 USABLE = 0.92
-REMATS = ("none", "products", "block")
 LARGEST_MESH = 4096
 
 
@@ -48,32 +48,25 @@ def suggest_execution(
 ) -> Execution | None:
     """The least change to `execution` under which all runs fit, if there is one.
 
-    First the largest micro-batch alone, then with products and with blocks computed again, then the
-    smallest mesh (`fsdp`) with any of these. A mesh adds devices, so it is none for a CPU.
+    First the largest micro-batch alone, then with blocks computed again, then the smallest mesh
+    (`fsdp`) with either. A mesh divides the batch and adds devices, so it is none for a CPU.
     """
-    return next(
-        (chosen for chosen in _choices(runs, execution, device.kind) if device.fits(runs, chosen)),
-        None,
-    )
-
-
-def _choices(runs: Sequence[RunConfig], execution: Execution, kind: Kind) -> Iterator[Execution]:
-    """Changes from the least on; a larger mesh divides the batch."""
     batch = math.gcd(*(run.batch_size for run in runs))
     now, data, most = execution.mesh.fsdp, execution.mesh.data, execution.micro_batch
-    largest = min(batch // data, LARGEST_MESH) if kind != "cpu" else 0
+    largest = min(batch // data, LARGEST_MESH) if device.kind != "cpu" else 0
     larger = [fsdp for fsdp in range(2 * now, largest + 1, now) if batch % (fsdp * data) == 0]
-    for fsdp in [now, *larger]:
+    for fsdp, remat in itertools.product([now, *larger], dict.fromkeys([execution.remat, "block"])):
         mesh = execution.mesh.model_copy(update={"fsdp": fsdp})
-        sizes = [
-            size for size in reversed(divisors(batch, data * fsdp)) if most is None or size <= most
-        ]
-        for remat in REMATS[REMATS.index(execution.remat) :]:
-            for size in sizes:
-                is_whole = most is None and all(size == run.batch_size for run in runs)
-                micro_batch = None if is_whole else size
-                update = {"mesh": mesh, "remat": remat, "micro_batch": micro_batch}
-                yield execution.model_copy(update=update)
+        for size in reversed(divisors(batch, data * fsdp)):
+            if most is not None and size > most:
+                continue
+            is_whole = most is None and all(size == run.batch_size for run in runs)
+            micro_batch = None if is_whole else size
+            update = {"mesh": mesh, "remat": remat, "micro_batch": micro_batch}
+            chosen = execution.model_copy(update=update)
+            if device.fits(runs, chosen):
+                return chosen
+    return None
 
 
 def to_cli_flags(chosen: Execution, execution: Execution) -> str:

@@ -115,28 +115,24 @@ class _DeviceShare:
 
     def layer_words(self) -> float:
         """Words a token that a layer keeps for its backward pass."""
+        is_again = self.execution.remat == "block"
         if self.kind != "cpu":
-            return self._accelerator_words(self.execution.remat)
-        if self.execution.layers == "scan" and self.execution.remat == "block":
-            return self.model.d_model
-        if self.execution.layers == "scan" and self.execution.remat == "products":
-            return 2 * self.model.d_model + self.heads + 2 * self.kv + self.inner
-        return self._cpu_words()
+            return self._accelerator_words(is_again)
+        is_again = is_again and self.execution.layers == "scan"
+        return self.model.d_model if is_again else self._cpu_words()
 
-    def _accelerator_words(self, remat: str) -> float:
+    def _accelerator_words(self, is_again: bool) -> float:
         """What a layer keeps on a GPU or a TPU, in the compute dtype: operands of products, and the
-        inputs of what is computed again (norms, rotations, activations).
+        inputs of what is computed again (norms, rotations, activations). Where the whole layer
+        `is_again`, its input and the result of fused attention.
         """
         d_model, half = self.model.d_model, self.half
         of_kernel = self.heads * half + self.model.n_heads / self.tensor if self.is_fused else 0.0
-        if remat == "block":
+        if is_again:
             return d_model * half + of_kernel
-        attention = self.heads + 2 * self.kv
-        products = attention + self.inner
-        if remat == "products":
-            return (2 * d_model + products) * half + of_kernel
         own = 0.0 if self.is_fused else self.scores * half + self.heads * (2 + half)
-        layer = 4 * d_model + self.expert_rows + products + attention + self.ffn
+        attention = self.heads + 2 * self.kv
+        layer = 4 * d_model + self.expert_rows + 2 * attention + self.inner + self.ffn
         return layer * half + of_kernel + own
 
     def _cpu_words(self) -> float:
@@ -155,13 +151,13 @@ class _DeviceShare:
         """Words a token at the peak of the backward pass besides what is kept: gradients of
         activations, and a layer computed again or, where layers are scanned on a CPU, copied out.
         """
-        d_model, half, remat = self.model.d_model, self.half, self.execution.remat
+        d_model, half = self.model.d_model, self.half
         if self.kind != "cpu":
-            again = self._accelerator_words("none") - self._accelerator_words(remat)
+            again = self._accelerator_words(False) - self.layer_words()
             return again + half * (3 * d_model + self.ffn + self.inner)
         if self.execution.layers == "unrolled":
             return 2 * d_model + self.ffn * (2 - half)
-        return self._cpu_words() - (self.inner + d_model if remat == "products" else 0.0)
+        return self._cpu_words()
 
     def loss_words(self) -> float:
         """Words of the head and its loss: the last norm, both gradients of the last product, and

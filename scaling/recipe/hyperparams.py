@@ -71,18 +71,10 @@ def warmup_steps(n: float, n_steps: int, batch_tokens: int, recipe: Recipe) -> i
     )
 
 
-def b2(n: float, batch_tokens: int, recipe: Recipe) -> float:
-    """The second moment forgets half within `b2_half_life` tokens whatever the batch (Marek 2025;
-    Porian 2024 raises b2 for small batches).
-    """
-    half = recipe.b2_half_life
-    if isinstance(half, PowerRule):
-        half = rules.evaluate(half, n, 1.0, batch_tokens)
-    return b2_of(batch_tokens, half)
-
-
 def b2_of(batch_tokens: int, half_life_tokens: float) -> float:
-    """The b2 of a step of so many tokens that forgets half within a half-life, inside B2_RANGE."""
+    """The b2 by which the second moment forgets half within a half-life whatever the batch, inside
+    B2_RANGE (Marek 2025; Porian 2024 raises b2 for small batches).
+    """
     low, high = B2_RANGE
     return round(min(high, max(low, 0.5 ** (batch_tokens / half_life_tokens))), 4)
 
@@ -91,10 +83,10 @@ def weight_decay(lr: float, n: float, n_steps: int, batch_tokens: float, recipe:
     """1 / (timescale x lr x steps): weights forget over that share of the run (Wang and Aitchison
     2024), which is B / (lr x decay x D); none without a timescale.
     """
-    timescale = recipe.decay_timescale
-    if isinstance(timescale, PowerRule):
-        timescale = rules.evaluate(timescale, n, n_steps * batch_tokens, batch_tokens)
-    return min(10.0, 1.0 / (timescale * lr * n_steps)) if timescale else 0.0
+    if not recipe.decay_timescale:
+        return 0.0
+    timescale = rules.evaluate(recipe.decay_timescale, n, n_steps * batch_tokens, batch_tokens)
+    return min(10.0, 1.0 / (timescale * lr * n_steps))
 
 
 def optim_for(
@@ -113,7 +105,7 @@ def optim_for(
     derived = {
         "lr": lr,
         "warmup_steps": warmup_steps(n, n_steps, batch_tokens, recipe),
-        "b2": b2(n, batch_tokens, recipe),
+        "b2": b2_of(batch_tokens, rules.evaluate(recipe.b2_half_life, n, 1.0, batch_tokens)),
         "weight_decay": weight_decay(lr, n, n_steps, batch_tokens, recipe),
     }
     try:

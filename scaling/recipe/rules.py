@@ -70,10 +70,12 @@ PUBLISHED = {
 }
 
 
-def evaluate(rule: PowerRule, n: float, d: float, batch_tokens: float = 1.0) -> float:
-    """A measured rule at N, D and the tokens of a step. Raises InfeasibleCell where its powers
-    leave all numbers.
+def evaluate(rule: PowerRule | float, n: float, d: float, batch_tokens: float = 1.0) -> float:
+    """A measured rule at N, D and the tokens of a step, or a number as it is. Raises InfeasibleCell
+    where its powers leave all numbers.
     """
+    if not isinstance(rule, PowerRule):
+        return rule
     try:
         value = rule.coef * n**rule.n_power * d**rule.d_power * batch_tokens**rule.batch_power
     except OverflowError:

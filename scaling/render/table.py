@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Union
@@ -68,12 +68,6 @@ class Table:
             [format_cell(cell, column) for cell, column in zip(row, self.columns, strict=True)]
             for row in self.rows[: self.max_rows]
         ]
-
-    def without(self, *names: str) -> Table:
-        """The table without these columns, for a narrow place."""
-        kept = [index for index, column in enumerate(self.columns) if column.name not in names]
-        rows = tuple(tuple(row[index] for index in kept) for row in self.rows)
-        return replace(self, columns=tuple(self.columns[index] for index in kept), rows=rows)
 
     def to_csv(self) -> str:
         """All rows with all digits; an interval takes three columns."""

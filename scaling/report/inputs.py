@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
@@ -236,8 +237,10 @@ def fit_paths(folder: Path) -> list[Path]:
 
 
 def _folder(folder: Path, out: Path, refit: bool) -> ReportInputs:
+    from scaling.fit.pipeline import FitOptions, fit
     from scaling.points.run_tables import curves
     from scaling.predict.verification import check_forecasts
+    from scaling.tuning.document import TuningResult
 
     path = folder / "sweep.toml"
     sweep = load_sweep(path) if path.exists() else None
@@ -258,10 +261,23 @@ def _folder(folder: Path, out: Path, refit: bool) -> ReportInputs:
     paths: list[Path] = [] if refit else fit_paths(folder)
     no_law: tuple[str, ...] = ()
     if not paths and supports_one_law(table):
-        no_law = _fit_here(folder, out)
-        paths = [] if no_law else [out]
+        try:
+            fit([folder], FitOptions()).save(out)
+            paths = [out]
+        except ScalingError as error:
+            if error.exit_code != BAD_INPUT:
+                raise
+            no_law = tuple(filter(None, (f"No law could be fitted. {error.what}", error.remedy)))
     fits = {path.stem if path != out else MAIN: FitResult.load(path) for path in paths}
-    tuning = _tuning(folder, notices)
+    tuning = None
+    try:
+        with suppress(FileNotFoundError):
+            tuning = TuningResult.load(folder)
+    except (files.ChecksumError, ValidationError) as error:
+        why = str(error).partition("\n")[0]
+        notices.append(
+            f"tuning.json is corrupt and left out: {why}. `scaling tune` writes it again."
+        )
     convention = next(iter(fits.values())).source.convention if fits else ()
     return replace(
         inputs,
@@ -274,31 +290,3 @@ def _folder(folder: Path, out: Path, refit: bool) -> ReportInputs:
         tuning=tuning,
         rows=table,
     )
-
-
-def _tuning(folder: Path, notices: list[str]) -> TuningResult | None:
-    """The tuning of the sweep's recipe; why it cannot be read is added to the notices."""
-    from scaling.tuning.document import TuningResult
-
-    try:
-        return TuningResult.load(folder)
-    except FileNotFoundError:
-        return None
-    except (files.ChecksumError, ValidationError) as error:
-        why = str(error).partition("\n")[0]
-        text = f"tuning.json is corrupt and left out: {why}. `scaling tune` writes it again."
-        notices.append(text)
-        return None
-
-
-def _fit_here(folder: Path, out: Path) -> tuple[str, ...]:
-    """Fit the folder with the default options, or say why no law can be fitted."""
-    from scaling.fit.pipeline import FitOptions, fit
-
-    try:
-        fit([folder], FitOptions()).save(out)
-    except ScalingError as error:
-        if error.exit_code != BAD_INPUT:
-            raise
-        return tuple(filter(None, (f"No law could be fitted. {error.what}", error.remedy)))
-    return ()

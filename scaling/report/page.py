@@ -30,9 +30,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 PICTURES = ("svg", "png", "pdf")
 FILES = (*PICTURES, "csv")  # of a figure
 COMPARISON = "comparison"
-MANIFEST = "manifest.json"  # of a report: its sources, figures and tables
+MANIFEST = "manifest.json"  # names the sources of a report
 JSON: Any = {"separators": (",", ":"), "allow_nan": False}  # on the page
-OWN = re.compile(r"(figures|tables)/[\w-]+\.(svg|png|pdf|csv|tex)")
 
 
 def write_report(
@@ -69,8 +68,10 @@ def write_report(
     if target.exists() and not target.is_dir():
         what, remedy = "is a file; a report is a folder", "name another folder with --out"
         raise ScalingError(what, where=target, remedy=remedy, exit_code=DISK)
-    names, before = [os.path.relpath(path, target) for path in sources], _manifest(target)
-    others = before["sources"] or names
+    names = [os.path.relpath(path, target) for path in sources]
+    others = names
+    with suppress(FileNotFoundError, NotADirectoryError, ChecksumError, KeyError, TypeError):
+        others = list(map(str, read_json(target / MANIFEST)["sources"])) or names
     if (out or many) and others != names and not force:
         what = f"holds the report of {', '.join(others)}"
         remedy = "name another folder with --out, or replace that report with --force"
@@ -86,28 +87,13 @@ def write_report(
     else:
         inputs = load_inputs(sources, target / "fit.json")
         report = build_report(inputs, None, command, models)
-    files = _write(report, target, style)
-    write_json(target / MANIFEST, {"sources": names, "files": sorted(files)}, indent=1)
-    for name in set(filter(OWN.fullmatch, before["files"])) - files:
-        (target / name).unlink(missing_ok=True)
+    _write(report, target, style)
+    write_json(target / MANIFEST, {"sources": names}, indent=1)
     return target / "index.html"
 
 
-def _manifest(target: Path) -> dict[str, list[str]]:
-    """The sources of the report in this folder, as paths from it, and its figures and tables; none
-    where it says none.
-    """
-    listed: Mapping[str, Any] = {}
-    with suppress(FileNotFoundError, NotADirectoryError, ChecksumError):
-        listed = read_json(target / MANIFEST)
-    parts = ((name, listed.get(name)) for name in ("sources", "files"))
-    return {name: list(map(str, part)) if isinstance(part, list) else [] for name, part in parts}
-
-
-def _write(report: Report, target: Path, style: Style) -> set[str]:
-    """All files of a report but its numbers; the names of its figures and tables."""
-    names = [f"figures/{each.name}.{kind}" for each in report.figures for kind in FILES]
-    names += [f"tables/{each.name}.{kind}" for each in report.tables for kind in ("csv", "tex")]
+def _write(report: Report, target: Path, style: Style) -> None:
+    """All files of a report but its numbers."""
     svgs = {}
     for figure in report.figures:
         canvas = matplotlib_backend.draw(figure, style)
@@ -122,7 +108,6 @@ def _write(report: Report, target: Path, style: Style) -> set[str]:
         write_text(target / "tables" / f"{table.name}.tex", table.to_latex())
     write_text(target / "report.md", markdown(report))
     write_text(target / "index.html", html(report, svgs=svgs))
-    return set(names)
 
 
 def _comparison(

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 
@@ -169,14 +168,14 @@ def _frontier(
     loss: Figure | None,
 ) -> Section:
     flops = answer.flops.value if answer else None
-    penalty = wrong_size.wrong_size(inputs.law, flops)
-    figures = [law_plots.frontier_size(fit, inputs.law), loss, wrong_size.figure(penalty)]
+    waste, wasted = wrong_size.wrong_size(inputs.law, flops) or (None, None)
+    figures = [law_plots.frontier_size(fit, inputs.law), loss, waste]
     tables = [
         prediction_tables.predictions(forecasts[:2]),
         prediction_tables.model(answer) if answer else None,
         fit_tables.approaches(fit),
     ]
-    notes = [summary.growth(fit, forecasts), wrong_size.sentence(penalty)]
+    notes = [summary.growth(fit, forecasts), wasted]
     return section("frontier", "Frontier", figures, tables, notes)
 
 
@@ -188,9 +187,11 @@ def _models(fit: FitResult, law: FittedLaw) -> Section:
 
 
 def _law(fit: FitResult, inputs: ReportInputs) -> list[Section]:
-    published_laws = fit_tables.laws(inputs.fits, published(fit)) if fit.approaches else None
-    compared = fit_tables.compared(inputs.fits)
-    tables = [*fit_tables.law_tables(fit), compared, published_laws]
+    tables = [
+        *fit_tables.law_tables(fit),
+        fit_tables.laws(inputs.fits),
+        fit_tables.compared(inputs.fits),
+    ]
     repeats = [repeated_data.figure(fit)], [repeated_data.repeats(fit)]
     return [
         section("law", "The law", [law_plots.contours(fit, inputs.law)], tables),
@@ -201,16 +202,15 @@ def _law(fit: FitResult, inputs: ReportInputs) -> list[Section]:
 def _background(inputs: ReportInputs, curves: Figure | None, command: str) -> list[Section]:
     """How the runs were trained, the runs themselves, and how to make all of it again."""
     fit, tuned, rows = inputs.main, inputs.tuning, inputs.rows
-    noise = runs = origin = text = None
+    noise = runs = origin = None
     if rows is not None and inputs.curves is not None:
         noise, origin = training.noise_scales(rows), run_list.training_origin(rows)
         runs = run_list.runs_table(rows, inputs.curves)
-        text = run_list.text_table(inputs.folder, float(rows["tokens"].max()))
     elif fit is not None:
         runs = run_list.points_table(fit, inputs.law)
     figures = [curves, training.noise_figure(noise)]
     failures = run_list.failures_table(inputs.folder) if inputs.folder else None
-    listed = [text, fit_tables.exclusions(fit), failures, runs]
+    listed = [fit_tables.exclusions(fit), failures, runs]
     origins = [fit_tables.provenance(fit) if fit else None, origin]
     commands = [fit_command(fit), command] if fit else [command]
     return [
@@ -218,21 +218,6 @@ def _background(inputs: ReportInputs, curves: Figure | None, command: str) -> li
         section("data", "Data", [], listed, folded=fit is not None),
         section("provenance", "Provenance", [], origins, commands=commands, folded=True),
     ]
-
-
-def published(fit: FitResult) -> dict[str, dict[str, float]]:
-    """Published laws that have a frontier: its a and b, and the parameters where the law is the
-    fit's own.
-    """
-    from scaling.fit.laws.published import PUBLISHED
-
-    items: dict[str, dict[str, float]] = {}
-    for name, entry in PUBLISHED.items():
-        with suppress(ScalingError):  # a law of one input has no frontier
-            frontier = entry.frontier()
-            shared = dict(entry.values) if entry.law == fit.law else {}
-            items[name] = shared | {"a": float(frontier.a), "b": float(frontier.b)}
-    return items
 
 
 def fit_command(fit: FitResult) -> str:

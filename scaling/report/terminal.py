@@ -24,18 +24,13 @@ def fit_parts(fit: FitResult, saved: str | None = None, command: str = "") -> li
 
     `saved` is the file that it was written to, `command` what was typed.
     """
-    agreement = fit.approaches_agree.message if fit.approaches_agree else ""
     return [
         pairs("headline", "", headline.fit_lines(fit, saved, command)),
         pairs("fit", "Fit", list(fit_tables.facts(fit))),
         *fit_tables.law_tables(fit),
         repeated_data.explanation(fit) if fit.repeats else None,
-        fit_tables.approaches(fit, short=True),
-        *(
-            f"{name}: {frontier.unavailable}."
-            for name, frontier in fit.approaches.items()
-            if frontier.unavailable and frontier.unavailable not in agreement
-        ),
+        fit_tables.approaches(fit),
+        fit.approaches_agree.message if fit.approaches_agree else None,
         summary.holdout_sentence(fit),
         *diagnostics.check_tables(fit),
         *fit.warnings,

@@ -53,8 +53,10 @@ class Evaluator:
         nll_MB, _ = eval_program(self._key)(params, windows)
         return mean_value(name, np.ravel(nll_MB))._replace(split=split)
 
-    def evaluate(self, state: TrainState) -> list[MetricValue]:
-        """Loss, bits per byte (of text), loss of the averaged weights, and the task's metrics."""
+    def evaluate(self, state: TrainState, run: RunConfig) -> list[MetricValue]:
+        """Loss, bits per byte (of text), loss of the averaged weights, the task's metrics, and the
+        gradient noise scale of `run`'s objective on training sequences, if configured.
+        """
         values = []
         for split, windows, bytes_per_token in self._sets:
             loss = self.loss(state.params, windows=windows, split=split)
@@ -67,11 +69,8 @@ class Evaluator:
         if self._run.model.n_experts > 1:  # 1 where the experts have equal shares
             _, balance_M = eval_program(self._key)(state.params, self._held_out)
             values.append(mean_value("load_balance", balance_M))
-        return values + self._token_metrics(state.params)
-
-    def gradient_noise(self, state: TrainState, run: RunConfig) -> list[MetricValue]:
-        """Gradient noise scale of `run`'s objective on training sequences, if configured."""
-        return self._noise.measure(state.params, run.optim.z_loss) if self._noise else []
+        values += self._token_metrics(state.params)
+        return values + (self._noise.measure(state.params, run.optim.z_loss) if self._noise else [])
 
     def evaluate_without_cooldown(self, state: TrainState) -> list[MetricValue]:
         """Loss at the constant learning rate, and of the averaged weights, at a shorter budget."""

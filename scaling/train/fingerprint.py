@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import platform
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -58,7 +59,16 @@ def _machine() -> dict[str, Any]:
     if n_processes > 1:
         facts["processes"] = n_processes
     if devices[0].platform == "cpu":
-        facts |= {"threads": threads(), "isa": _instruction_set(), "arch": platform.machine()}
+        here = (
+            os.sched_getaffinity(0)
+            if hasattr(os, "sched_getaffinity")
+            else range(os.cpu_count() or 1)
+        )
+        facts["threads"] = int(os.environ.get("NPROC") or len(here))
+        text = Path("/proc/cpuinfo").read_text("utf-8") if Path("/proc/cpuinfo").exists() else ""
+        flags = re.search(r"^(?:flags|Features)\b.*", text, re.MULTILINE)
+        isa = [name for name in _ISA if flags and name in flags[0].split()]  # what XLA would use
+        facts |= {"isa": " ".join(isa), "arch": platform.machine()}
     return facts
 
 
@@ -68,24 +78,6 @@ def pin_numerics() -> None:
     """
     for name, value in PINNED.items():
         jax.config.update(f"jax_{name}", value)
-
-
-def threads() -> int:
-    """Threads that XLA uses on a CPU: NPROC, or the cores this process may run on."""
-    allowed = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    return int(os.environ.get("NPROC") or allowed)
-
-
-def _instruction_set() -> str:
-    """The vector extensions that XLA would use, in a fixed order; empty if unknown."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return ""
-    line = next((line for line in text.splitlines() if line.startswith(("flags", "Features"))), "")
-    return " ".join(name for name in _ISA if name in line.split())
 
 
 def describe() -> str:

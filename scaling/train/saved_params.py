@@ -84,17 +84,18 @@ def unflatten(run: RunConfig, named: Mapping[str, np.ndarray]) -> dict[str, Any]
     """
     like = shapes(run.model, run.task.seq_len)
     wanted = dict(by_name(like))
-    if set(named) != set(wanted):
-        differing = sorted(set(named) ^ set(wanted))
+    wrong = [
+        name
+        for name in sorted({*named, *wanted})
+        if name not in named
+        or name not in wanted
+        or (named[name].shape, named[name].dtype) != (wanted[name].shape, wanted[name].dtype)
+    ]
+    if wrong:
         raise ScalingError(
-            f"missing or unknown parameters: {', '.join(differing[:5])}",
+            f"parameters are missing, unknown or of another shape: {', '.join(wrong[:5])}",
             remedy="export the run again",
         )
-    for name, leaf in wanted.items():
-        if named[name].shape != leaf.shape or named[name].dtype != leaf.dtype:
-            shape = f"{named[name].dtype}{named[name].shape}"
-            what = f"{name} is {shape}, the model has {leaf.dtype}{leaf.shape}"
-            raise ScalingError(what, remedy="export the run again")
     leaves = [jax.numpy.asarray(named[name]) for name in wanted]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)  # type: ignore[no-any-return]
 
@@ -104,22 +105,14 @@ def logits(run: RunConfig, params: Any, tokens_BT: np.ndarray) -> np.ndarray:
 
     Raises ScalingError for ids outside the vocabulary, or more tokens than learned positions.
     """
-    tokens_BT = np.asarray(tokens_BT)
-    vocab_size, seq_len = run.model.vocab_size, run.task.seq_len
-    if (
-        tokens_BT.ndim != 2
-        or tokens_BT.size == 0
-        or tokens_BT.min() < 0
-        or tokens_BT.max() >= vocab_size
-    ):
+    tokens_BT, seq_len = np.asarray(tokens_BT), run.task.seq_len
+    is_id = (tokens_BT >= 0) & (tokens_BT < run.model.vocab_size)
+    is_long = run.model.pos == "learned" and tokens_BT.shape[-1] > seq_len
+    if tokens_BT.ndim != 2 or not is_id.size or not is_id.all() or is_long:
         raise ScalingError(
             "tokens must be an array (batch, time) of ids of the vocabulary",
-            remedy=f"ids go from 0 to {vocab_size - 1}",
-        )
-    if run.model.pos == "learned" and tokens_BT.shape[1] > seq_len:
-        raise ScalingError(
-            f"{tokens_BT.shape[1]} tokens exceed the {seq_len} learned positions of the model",
-            remedy="shorten them",
+            remedy=f"ids go from 0 to {run.model.vocab_size - 1}"
+            + (f", learned positions to {seq_len}" if is_long else ""),
         )
     execution = Execution(layers="unrolled", kind=local_platform())
     program = jax.jit(make_forward(run.model, seq_len, run.precision, execution))

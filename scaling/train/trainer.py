@@ -263,8 +263,7 @@ class Trainer:
                 metrics = self.metrics[member.run_id]
                 if not metrics.diverged and step in measurement_steps(member):
                     if values is None:
-                        noise = evaluator.gradient_noise(state, run)
-                        values = [*evaluator.evaluate(state), *noise]
+                        values = evaluator.evaluate(state, run)
                     metrics.flush_window(step, speed, self._mfu(speed))
                     metrics.record(values, step)
                     if step == member.n_steps:

@@ -1,10 +1,8 @@
-"""plan.json names the text of a sweep, and the report shows it."""
+"""plan.json names the text of a sweep."""
 
 from scaling.config.task import TextFacts
 from scaling.execute.planning import make_plan
 from scaling.execute.prepare_folder import origin
-from scaling.execute.sweep_folder import SweepFolder
-from scaling.report.parts.run_list import text_table
 from scaling.tasks.corpus.prepare import prepare
 from tests.sweep_files import tiny
 
@@ -22,12 +20,3 @@ def test_the_plan_of_a_folder_names_its_text(tmp_path):
         train_tokens=34_220,
     )
     assert origin(plan, "published:hoffmann2022").text is None
-    SweepFolder(tmp_path).write_plan(plan, origin(plan))
-    table = text_table(tmp_path, 4 * 34_220)
-    assert [row[-1] for row in table.rows] == [
-        str(tmp_path / "notes.txt"),
-        "37.1 KiB, of which 3.69 KiB are held out",
-        "34.2k",
-        "4",
-    ]
-    assert text_table(tmp_path / "absent", 1.0) is None

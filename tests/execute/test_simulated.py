@@ -183,18 +183,18 @@ def test_budgets_of_the_largest_runs_are_simulated():
 
 
 @pytest.mark.parametrize(
-    ("name", "words"),
+    "name",
     [
-        ("published:kaplan2020-c", "is a law of C, not of N and D"),
-        ("published:kaplan2020-ns", "is a law of N and S"),
-        ("published:muennighoff2023", "is a law of N and D and U"),
-        ("published:porian2024", "gives no loss"),
-        ("published:chinchila", "unknown law to simulate"),
-        ("hoffmann2022", "unknown law to simulate"),
+        "published:kaplan2020-c",  # of C alone
+        "published:kaplan2020-ns",
+        "published:muennighoff2023",
+        "published:porian2024",  # gives no loss
+        "published:chinchila",
+        "hoffmann2022",
     ],
 )
-def test_laws_that_need_more_than_a_sweep_gives_are_rejected_with_the_usable_names(name, words):
-    with pytest.raises(ScalingError, match=words) as caught:
+def test_laws_that_need_more_than_a_sweep_gives_are_rejected_with_the_usable_names(name):
+    with pytest.raises(ScalingError, match="unknown law to simulate") as caught:
         load_simulated_law(name)
     assert all(usable in caught.value.remedy for usable in simulatable_laws())
 

@@ -15,9 +15,9 @@ import pytest
 
 from scaling.errors import ScalingError
 from scaling.execute import slurm
+from scaling.execute.local import launch_prefix
 from scaling.execute.slurm import (
     Job,
-    launch_prefix,
     limit_seconds,
     nodes,
     parse_settings,
@@ -80,7 +80,7 @@ out.write("end\\n")
 COORDINATOR = """
 import json, signal, subprocess, sys, time
 from pathlib import Path
-from scaling.execute.slurm import launch_prefix
+from scaling.execute.local import launch_prefix
 folder = sys.argv[sys.argv.index("--out") + 1]
 command = [*launch_prefix(2), sys.executable, folder + "/tasks.py", folder]
 worker = subprocess.Popen(command, stdin=-1, stdout=-1, text=True)

@@ -77,7 +77,7 @@ RUNS = st.builds(
 HOWS = st.builds(
     Execution,
     micro_batch=st.sampled_from([None, 1, 2, 8]),
-    remat=st.sampled_from(["none", "products", "block"]),
+    remat=st.sampled_from(["none", "block"]),
     layers=st.sampled_from(["auto", "scan"]),
 )
 
@@ -114,8 +114,7 @@ def test_memory_saving_options_never_need_more_memory(run, kind):
     def needs(**how):
         return memory.estimate(run, Execution(layers="scan", **how), kind)
 
-    for remat in ("products", "block"):
-        assert needs(remat=remat).activations <= needs().activations
+    assert needs(remat="block").activations <= needs().activations
     whole = needs()
     for size in (run.batch_size // 2, 1):
         part = needs(micro_batch=size)
@@ -172,7 +171,7 @@ def test_remat_is_suggested_before_more_devices():
     smallest = memory.estimate(run, Execution(micro_batch=1), "gpu").total
     room = DeviceMemory("a device", "gpu", smallest - 1)
     chosen = suggest_execution([run], how, room)
-    assert chosen.remat == "products"
+    assert chosen.remat == "block"
     assert room.fits([run], chosen)
     room = DeviceMemory("a device", "gpu", int(3 * memory.estimate(run, how, "gpu").parameters))
     chosen = suggest_execution([run], how, room)

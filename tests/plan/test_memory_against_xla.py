@@ -91,7 +91,6 @@ CASES = [
         {"remat": "block"},
     ),
     ({}, {"layers": "scan"}),
-    pytest.param({"seq_len": 512, "batch": 4}, {"remat": "products"}, marks=pytest.mark.exhaustive),
     pytest.param({"gains": False}, {}, marks=pytest.mark.exhaustive),
     pytest.param(
         {"gains": False, "precision": "bfloat16"}, {"layers": "scan"}, marks=pytest.mark.exhaustive

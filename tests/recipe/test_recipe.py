@@ -18,7 +18,7 @@ from scaling.recipe import (
     optim_for,
     range_warnings,
 )
-from scaling.recipe.hyperparams import b2, weight_decay
+from scaling.recipe.hyperparams import weight_decay
 from scaling.recipe.shapes import head_width
 from scaling.warning import WarningCode
 from tests.sweep_files import tiny
@@ -84,6 +84,10 @@ def test_transferred_model_has_the_learning_rate_of_its_base():
     model = model_for(3e4, transferred, vocab_size=256, seq_len=64)
     assert model.transfer == MuP(base_width=16)
     assert not model.gains
+
+
+def b2(n, batch_tokens, recipe):
+    return optim_for(MODEL, n, 1000, batch_tokens, recipe, {}).b2
 
 
 def test_beta2_half_life_is_given_in_tokens():

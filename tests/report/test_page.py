@@ -125,23 +125,6 @@ def test_all_parts_are_written_and_no_half_file_is_left(folder):
     assert names == expected
 
 
-@pytest.mark.slow
-def test_a_new_report_removes_the_figures_that_only_the_former_one_lists(folder, tmp_path):
-    out, outside = tmp_path / "out", tmp_path / "kept.svg"
-    write_report(folder, out, models=True)
-    outside.write_text("a stranger's")
-    (out / "figures" / "mine.svg").write_text("a stranger's")
-    listed = files.read_json(out / "manifest.json")["files"]
-    assert "figures/models.svg" in listed
-    files.write_json(out / "manifest.json", {"files": [*listed, "figures/../../kept.svg"]})
-    write_report(folder, out)
-    assert not (out / "figures" / "models.svg").exists()
-    assert not (out / "tables" / "models.tex").exists()
-    assert outside.exists()
-    assert (out / "figures" / "mine.svg").exists()
-    assert (out / "figures" / "isoflop-curves.svg").exists()
-
-
 def test_the_points_and_lines_of_a_figure_are_a_table(folder, document):
     path = folder / "report" / "figures" / "residuals.csv"
     rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))

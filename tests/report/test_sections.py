@@ -70,7 +70,7 @@ def test_law_of_one_input_reports_that_it_has_no_frontier(document, composed):
     notes = [text for part in report.sections for text in part.notes]
     assert "The law kaplan-d says nothing of the best size for a budget." in notes
     approaches = next(table for table in report.tables if table.name == "approaches")
-    assert [row[-1] for row in approaches.rows] == ["unavailable: the table lacks N, D or C"] * 3
+    assert approaches.caption.count("the table lacks N, D or C") == 3
 
 
 def test_status_other_than_ok_is_the_first_warning(document, composed):

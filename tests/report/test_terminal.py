@@ -38,7 +38,7 @@ def test_a_fit_fits_eighty_columns_without_colour(document, monkeypatch):
         "30 fitted",
         "2 diverged",
         "not identified",
-        "isoflop",
+        "isoFLOP",
         "0.550 [0.495, 0.605]",
     ):
         assert word in text, word

@@ -31,6 +31,7 @@ from scaling.formatting import format_count, format_flops
 from scaling.plan import Plan
 from scaling.points.points import Points
 from scaling.predict.design.law_model import (
+    NOISE,
     RHO,
     LinearizedLaw,
     Runs,
@@ -40,9 +41,6 @@ from scaling.predict.design.law_model import (
 from scaling.predict.law_source import load_law
 from scaling.warning import ResultWarning, WarningCode, warn
 
-# of log loss: replicates of sweeps/honest.toml differ by 1.0 %, at 10k and 40k parameters; without
-# them it is not known
-NOISE = 0.01
 LEAST_NOISE = 1e-9
 CI = 0.95
 OBJECTIVE, DELTA = "huber-log", 1e-3

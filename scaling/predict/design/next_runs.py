@@ -5,6 +5,7 @@ for what they cost, and the sweep file that trains them.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,13 +14,14 @@ from scipy.linalg import block_diag
 
 from scaling.config import ListDesign, ListedCell, Sweep, sweep_file
 from scaling.errors import ScalingError
-from scaling.fit.document import Document, FitStatus, Real
+from scaling.fit.document import Document, Real
 from scaling.fit.frontier.budgets import groups_by_gap
 from scaling.fit.frontier.frontier import Cost
 from scaling.fit.result import WRITE_AGAIN, FitResult
 from scaling.formatting import format_flops
 from scaling.plan import plan
 from scaling.predict.design.law_model import (
+    NOISE,
     RHO,
     LinearizedLaw,
     Runs,
@@ -190,53 +192,44 @@ def next_runs(
     most = None if largest is None else flops_option(largest, "--largest")
     fit, result, parent = load_law(str(path)), FitResult.load(path), sweep_of(source)
     law, vocab_size = LinearizedLaw.of_fit(fit), fit.model.vocab_size
-    runs, scatter = _runs_of(path, law, result)
-    noise = fit.noise or scatter
-    pool, cooldown = candidates(runs.n, runs.d, law.cost), 1.0
+    n, d = (np.array(result.data.get(name) or (), float) for name in ("n_params", "tokens"))
+    if not len(n) == len(d) > 0:
+        raise ScalingError("does not hold its runs", where=path, remedy=WRITE_AGAIN)
+    runs, noise = Runs(n, d, law.cost.flops(n, d), np.arange(len(n))), fit.noise or NOISE
+    pool, cooldown = candidates(n, d, law.cost), 1.0
     if parent is not None and vocab_size is not None:
         sweep = _next_sweep(parent, fit, pool, goal).model_copy(update={"axes": ()})
         planned = plan(sweep, sweep.base.task, vocab_size)
         pool, cooldown = Runs.of_plan(planned), planned.runs[0].run.optim.cooldown_frac
     else:  # whether runs share prefixes is not known
         pool = replace(pool, prefix=np.arange(len(pool.n)))
-    is_shared = len(np.unique(pool.prefix)) < len(pool.prefix)
-    if is_shared:
-        runs = replace(runs, prefix=groups_by_gap(np.log(runs.n), SAME_SIZE))
+    if len(np.unique(pool.prefix)) < len(pool.prefix):
+        runs = replace(runs, prefix=groups_by_gap(np.log(n), SAME_SIZE))
     design = designed(law, runs, noise, pool, spend, goal, most, cooldown)
     if out is not None:
-        if parent is None or vocab_size is None:
-            raise ScalingError(
-                "no sweep.toml, or a fit that does not say how its models were counted: they "
-                "cannot be built again",
-                where=source,
-                remedy="leave out --out, or fit the folder of `scaling run` again: scaling fit DIR",
-            )
-        sweep = _next_sweep(parent, fit, design.runs, goal)
-        head = f"{sweep.question}\n\n  scaling run {out}\n\nWritten by `scaling next`: "
-        sweep_file.write_sweep(sweep, out, f"{head}{format_flops(design.spent)} FLOPs.")
+        _write(out, source, parent if vocab_size else None, fit, design, goal)
     wide = inflation(result.objective.name, result.objective.delta or 0.0, noise)
     errors = [
         BeforeAfter(before=wide * before, after=wide * after)
         for before, after in zip(design.before, design.after, strict=True)
     ]
+    chosen = design.runs
     return Proposal(
         source=str(path),
         law=law.law.name,
         budget=spend,
         target=goal,
         spent=design.spent,
-        flops_alone=float(design.runs.flops.sum()),
+        flops_alone=float(chosen.flops.sum()),
         noise=noise,
         sd_log_n_star=errors[0],
         sd_log_loss=errors[1],
         sd_a=errors[2],
         runs=[
             ProposedRun(n_params=size, tokens=tokens, flops=flops)
-            for size, tokens, flops in zip(
-                design.runs.n, design.runs.d, design.runs.flops, strict=True
-            )
+            for size, tokens, flops in zip(chosen.n, chosen.d, chosen.flops, strict=True)
         ],
-        warnings=_warnings(result, errors[0].before, parent),
+        warnings=[*fit.warnings, *_warnings(errors[0].before, parent)],
     )
 
 
@@ -252,16 +245,19 @@ def _fit_path(source: Path) -> Path:
     return path
 
 
-def _runs_of(path: Path, law: LinearizedLaw, result: FitResult) -> tuple[Runs, float]:
-    """The runs of a fit, each alone, and their scatter about its law."""
-    n, d, loss = (
-        np.array(result.data.get(name) or (), float) for name in ("n_params", "tokens", "loss")
-    )
-    if not len(n) == len(d) == len(loss) > 0:
-        raise ScalingError("does not hold its runs", where=path, remedy=WRITE_AGAIN)
-    runs = Runs(n, d, law.cost.flops(n, d), np.arange(len(n)))
-    residual = np.log(loss) - law.law.log_predict(law.theta, {"N": n, "D": d})
-    return runs, float(np.sqrt(np.sum(residual**2) / max(1, len(n) - len(law.theta))))
+def _write(
+    out: Path, source: Path, parent: Sweep | None, fit: FittedLaw, design: Designed, target: float
+) -> None:
+    if parent is None:
+        raise ScalingError(
+            "no sweep.toml, or a fit that does not say how its models were counted: they cannot be "
+            "built again",
+            where=source,
+            remedy="leave out --out, or fit the folder of `scaling run` again: scaling fit DIR",
+        )
+    sweep = _next_sweep(parent, fit, design.runs, target)
+    head = f"{sweep.question}\n\n  scaling run {out}\n\nWritten by `scaling next`: "
+    sweep_file.write_sweep(sweep, out, f"{head}{format_flops(design.spent)} FLOPs.")
 
 
 def _next_sweep(parent: Sweep, fit: FittedLaw, runs: Runs, target: float) -> Sweep:
@@ -285,19 +281,14 @@ def _next_sweep(parent: Sweep, fit: FittedLaw, runs: Runs, target: float) -> Swe
     )
 
 
-def _warnings(result: FitResult, before: float, parent: Sweep | None) -> list[ResultWarning]:
-    warnings = []
-    if result.status is not FitStatus.OK:
-        message = f"the fit's status is {result.status.value!r}: the proposal rests on it"
-        warnings.append(warn(WarningCode.FIT_STATUS, message, status=result.status.value))
-    if before > 1:
+def _warnings(sd_log_n_star: float, parent: Sweep | None) -> Iterator[ResultWarning]:
+    if sd_log_n_star > 1:
         message = (
             "N* at the target is unknown by more than a factor of e: the first-order error bars "
             "are rough"
         )
-        warnings.append(warn(WarningCode.IMPRECISE_TARGET, message))
+        yield warn(WarningCode.IMPRECISE_TARGET, message)
     axes = math.prod(len(axis.values) for axis in parent.axes) if parent else 1
     if axes > 1:
         message = f"the axes of the sweep train every cell {axes} times: so much more is the cost"
-        warnings.append(warn(WarningCode.AXES_MULTIPLY_COST, message, runs=axes))
-    return warnings
+        yield warn(WarningCode.AXES_MULTIPLY_COST, message, runs=axes)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import pandas as pd
 
 from scaling.errors import ScalingError, with_location
 from scaling.fit.document import Column, Document, Integer, Real
-from scaling.fit.laws.derivatives import Array, Inputs
+from scaling.fit.laws.derivatives import Array
 from scaling.fit.laws.expression import evaluate_text
 from scaling.fit.laws.formula import read_formula
 from scaling.fit.laws.law import Law
@@ -20,8 +20,8 @@ from scaling.fit.laws.laws import LAWS
 from scaling.points.cells import numeric
 from scaling.points.columns import LETTERS, list_names, parse_columns, resolve
 from scaling.points.readers import read_bytes, read_table
-from scaling.predict.design.posterior import Posterior, Prior, posterior, take
-from scaling.predict.design.selection import Pick, choose, precisions
+from scaling.predict.design.posterior import Prior, posterior, take
+from scaling.predict.design.selection import choose, precisions
 
 
 class PoolRun(Document):
@@ -54,44 +54,7 @@ class PoolProposal(Document):
     runs: list[PoolRun]
 
 
-@dataclass
-class PoolDesign:
-    """A pool (n,), its target, and the runs that were trained so far: `losses` holds one array
-    (n,) for each law, NaN where not known.
-    """
-
-    laws: Sequence[Law]
-    pool: Inputs
-    cost: Array
-    target: Inputs
-    losses: Sequence[Array]
-
-    def __post_init__(self) -> None:
-        self.priors = [Prior(law, self.pool, self.target) for law in self.laws]
-        self.posteriors: list[Posterior] = []
-        self.precision = precisions(self.pool, self.target)
-
-    @np.errstate(all="ignore")
-    def fit(self, rows: Sequence[int]) -> list[Posterior]:
-        """The posteriors given the losses of some runs."""
-        x, index = take(self.pool, rows), list(rows)
-        starts: list[Array | None] = [None] * len(self.laws)
-        if self.posteriors:
-            starts = [belief.theta for belief in self.posteriors]
-        self.posteriors = [
-            posterior(prior, x, loss[index], self.precision[index], start)
-            for prior, loss, start in zip(self.priors, self.losses, starts, strict=True)
-        ]
-        return self.posteriors
-
-    @np.errstate(all="ignore")
-    def choose(self, rows: Sequence[int], budget: float, count: int) -> list[Pick]:
-        """At most `count` runs for at most `budget` after those in `rows`."""
-        known = self.posteriors or [prior.before_any_run() for prior in self.priors]
-        beliefs = [law.belief(self.pool, self.target) for law in known]
-        return choose(beliefs, self.precision, lambda _: self.cost, budget, count, rows)
-
-
+@np.errstate(all="ignore")
 def next_from_pool(
     pool: Path,
     target: Path,
@@ -115,20 +78,23 @@ def next_from_pool(
         x, loss = _inputs(table, chosen, columns)
     with with_location(target):
         there, _ = _inputs(read_table(target, read_bytes(target)), chosen, columns)
-    known = {
+    cells = {
         str(name): pd.to_numeric(table[name], errors="coerce").to_numpy(float) for name in table
     }
-    price = np.broadcast_to(evaluate_text(cost, {**known, **x}, "--cost"), len(loss)).astype(float)
+    price = np.broadcast_to(evaluate_text(cost, {**cells, **x}, "--cost"), len(loss)).astype(float)
     wrong = np.flatnonzero(~(np.isfinite(price) & (price > 0)))
     if len(wrong):
         what = f"the cost of row {wrong[0] + 1} is not finite and positive"
         raise ScalingError(what, where=pool, remedy="fix the row, or --cost")
     trained = np.flatnonzero(np.isfinite(loss)).tolist()
-    design = PoolDesign([chosen], x, price, there, [loss])
+    prior, precision = Prior(chosen, x, there), precisions(x, there)
+    known = prior.before_any_run()
     predicted = sd = np.full(len(next(iter(there.values()))), np.nan)
     if trained:
-        predicted, sd = design.fit(trained)[0].predict(there)
-    picks = design.choose(trained, np.inf if budget is None else budget, count)
+        known = posterior(prior, take(x, trained), loss[trained], precision[trained])
+        predicted, sd = known.predict(there)
+    limit = np.inf if budget is None else budget
+    picks = choose([known.belief(x, there)], precision, lambda _: price, limit, count, trained)
     before = float(np.mean(sd**2))
     after = max(0.0, before - sum(pick.gain for pick in picks))
     return PoolProposal(
@@ -137,7 +103,7 @@ def next_from_pool(
         candidates=len(loss) - len(trained),
         budget=float(price.sum()) if budget is None else budget,
         spent=sum(pick.cost for pick in picks),
-        noise=design.posteriors[0].noise if trained else None,
+        noise=known.noise if trained else None,
         rms_sd=before**0.5 if trained else None,
         rms_sd_after=after**0.5 if trained else None,
         predicted=predicted.tolist(),

@@ -195,48 +195,27 @@ def accuracy(fit: FitResult) -> Table | None:
     return estimated("accuracy", title, stage.params, caption)
 
 
-def power_law(result: FrontierResult | None, coef_name: str, exponent_name: str, flops: Any) -> Any:
-    """N*(C) or D*(C) by one approach; None where it has none."""
+def size_at(result: FrontierResult | None, flops: Any) -> Any:
+    """N*(C) by one approach; None where it has none."""
     powers = result.powers if result and result.powers else {}
-    coef, exponent = powers.get(coef_name), powers.get(exponent_name)
+    coef, exponent = powers.get("n_coef"), powers.get("a")
     return None if coef is None or exponent is None else coef * flops**exponent
 
 
-def approaches(fit: FitResult, short: bool = False) -> Table | None:
-    """The three estimates of the frontier and their optima at the largest budget; a `short` one
-    fits a terminal.
-    """
-    top, rows = fit.range.get("flops", (1.0, 1.0))[1], []
-    notes = [fit.approaches_agree.message] if short and fit.approaches_agree else []
+def approaches(fit: FitResult) -> Table | None:
+    """The three estimates of the frontier and their optima at the largest budget."""
+    top, rows, notes = fit.range.get("flops", (1.0, 1.0))[1], [], []
     for name, title in APPROACHES.items():
         result = fit.approaches.get(name)
         if result is None:
             continue
-        row: dict[str, Any] = {
-            "approach": name if short else title,
-            "a (N* ~ C^a)": result.a,
-            "b (D* ~ C^b)": result.b,
-            "a + b": result.a_plus_b,
-        }
-        if short:
-            used = None if result.n_points is None else f"{result.n_points} of {fit.n_points}"
-            row["runs"] = used
-        else:
-            row["N* at top budget"] = power_law(result, "n_coef", "a", top)
-            row["D* at top budget"] = power_law(result, "d_coef", "b", top)
-            if any(each.unavailable for each in fit.approaches.values()):
-                row["note"] = f"unavailable: {result.unavailable}" if result.unavailable else ""
-            notes += [f"{name}: {warning.message}." for warning in result.warnings]
-        rows.append(row)
-    return record_table(
-        "approaches",
-        "Three approaches to the frontier",
-        rows,
-        " ".join(notes),
-        rough=("a + b",),
-        count=("N* at top budget", "D* at top budget"),
-        text=("runs",),
-    )
+        size = size_at(result, top)
+        exponents = {"a (N* ~ C^a)": result.a, "b (D* ~ C^b)": result.b}
+        rows.append({"approach": title, **exponents, "N* at top budget": size})
+        notes += [f"{name}: {result.unavailable}."] if result.unavailable else []
+        notes += [f"{name}: {warning.message}." for warning in result.warnings]
+    title, counts = "Three approaches to the frontier", ("N* at top budget",)
+    return record_table("approaches", title, rows, " ".join(notes), count=counts)
 
 
 def exclusions(fit: FitResult | None) -> Table | None:
@@ -246,28 +225,16 @@ def exclusions(fit: FitResult | None) -> Table | None:
     return record_table("exclusions", title, left_out, columns=columns)
 
 
-def laws(
-    fits: Mapping[str, FitResult], published: Mapping[str, Mapping[str, float]]
-) -> Table | None:
-    """Fits and published laws, one a row, one parameter of the main fit a column."""
-    first, own = next(iter(fits.values())), fits if len(fits) > 1 else {}  # one has its own table
-    exponents = [name for name in first.params if own or name in ("alpha", "beta")]
-    exponents += [name for fit in own.values() for name in fit.params]
-    names = dict.fromkeys([name for name in "ab" if name in first.derived] + exponents)
-    entries: dict[str, Mapping[str, Any]] = {
-        **{title: {**fit.params, **fit.derived} for title, fit in own.items()},
-        **{
-            title: {name: (value, None, None) for name, value in values.items()}
-            for title, values in published.items()
-        },
-    }
+def laws(fits: Mapping[str, FitResult]) -> Table | None:
+    """Several fits of the same runs, one a row, one parameter a column."""
+    entries = {title: {**fit.params, **fit.derived} for title, fit in fits.items()}
+    names = dict.fromkeys(name for params in entries.values() for name in params)
     rows = [
-        {"law": title, **{name: values.get(name) for name in names}}
-        for title, values in entries.items()
+        {"law": title, **{name: params.get(name) for name in names}}
+        for title, params in entries.items()
     ]
-    caption = "Exponents can be compared; E, A and B depend on data and tokeniser."
-    title = f"{'These fits and published' if own else 'Published'} laws for comparison"
-    return record_table("laws", title, rows, caption, interval=tuple(names))
+    shown = rows if len(rows) > 1 else ()  # one has its own table
+    return record_table("laws", "These fits side by side", shown, interval=tuple(names))
 
 
 def compared(fits: Mapping[str, FitResult]) -> Table | None:

@@ -36,7 +36,7 @@ from scaling.report.parts.drawing import (
     n_axis,
     thinned,
 )
-from scaling.report.parts.fit_tables import APPROACHES, power_law
+from scaling.report.parts.fit_tables import APPROACHES, size_at
 
 TOKENS_PER_PARAM = 20.0
 MINIMA = {"isoflop": "isoFLOP minima", "envelope": "sizes on the envelope", "parametric": ""}
@@ -59,7 +59,7 @@ def frontier_size(fit: FitResult, law: FittedLaw | None) -> Figure | None:
         traces.append(Line(flops, answer.value, answer_name(law), "ink", "solid", 2.4))
     for colour, (name, title) in enumerate(APPROACHES.items()):
         result = fit.approaches.get(name)
-        best = power_law(result, "n_coef", "a", flops)
+        best = size_at(result, flops)
         if result is None or best is None:
             continue
         lines.append(Line(flops, best, title, colour, width=1.5))
@@ -190,7 +190,7 @@ def contours(fit: FitResult, law: FittedLaw | None) -> Figure | None:
             name = f"loss {level:.3g}"
             traces.append(Line(along, up, "", ramp.at(level), width=1.4, name=name))
     frontier = fit.approaches.get("parametric")
-    if (best := power_law(frontier, "n_coef", "a", x)) is not None:
+    if (best := size_at(frontier, x)) is not None:
         traces.append(Line(x, best, "efficient frontier", 1, "solid", 2.6))
     kept = thinned(len(sizes), POINTS_SHOWN)
     traces.append(Markers(budgets[kept], sizes[kept], "runs", "ink", "circle", 6))

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 
 from scaling.fit.result import FitResult
-from scaling.formatting import format_bytes, format_count, format_seconds
+from scaling.formatting import format_seconds
 from scaling.points.points import Points
 from scaling.predict.law_source import FittedLaw
 from scaling.render.table import Table, pairs, record_table
 from scaling.report.parts.drawing import answer_name, fitted_loss
-from scaling.store import rows, run_files
+from scaling.store import rows
 
 RUNS_LISTED = 200
 RUN_COLUMNS = {
@@ -89,26 +89,6 @@ def failures_table(folder: Path) -> Table | None:
         else "The full text lies in failures/."
     )
     return record_table("failures", "Failed runs", records, caption)
-
-
-def text_table(folder: Path | None, tokens: float) -> Table | None:
-    """What the runs of a folder read, the largest of them `tokens`; None where the plan does not
-    say.
-    """
-    text = run_files.planned_text(folder) if folder else None
-    if text is None:
-        return None
-    facts = [
-        ("source", text.source),
-        (
-            "size",
-            f"{format_bytes(text.n_bytes)}, of which {format_bytes(text.held_out_bytes)} "
-            "are held out",
-        ),
-        ("tokens to train on", format_count(text.train_tokens)),
-        ("passes of the largest run", f"{tokens / text.train_tokens:.3g}"),
-    ]
-    return pairs("text", "The text", facts)
 
 
 def training_origin(table: pd.DataFrame) -> Table:

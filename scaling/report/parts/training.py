@@ -5,8 +5,6 @@ takes twice the least tokens and twice the least steps; one far below wastes no 
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pandas as pd
 
@@ -29,22 +27,15 @@ from scaling.tuning.document import FieldResult, TuningResult
 
 CURVES_SHOWN = 240
 GRID = 400  # budgets at which the lowest of the loss curves is read
-REACH = math.log(3.0)  # how far a parabola is drawn to both sides of its minimum
 COLUMNS = {
     "n_params": "N",
-    "tokens": "D",
     "optimum": "optimum",
     "where": "where",
-    "optimum.loss": "loss there",
-    "recipe.value": "recipe's value",
     "recipe.excess_relative": "recipe costs",
-    "rule.value": "rule's value",
     "rule.excess_relative": "rule costs",
     "note": "note",
 }
-PAGE_ONLY = ("D", "loss there", "recipe's value", "rule's value")  # too wide for a terminal
 METRIC = "noise_scale"
-RUNS_SHOWN = 60
 MIN_MEASUREMENTS = 3  # for a line
 
 
@@ -149,7 +140,7 @@ def field_table(field: FieldResult, cost: str = "") -> Table:
         rows.append({**dict(size), "where": where, "note": "; ".join(notes)})
     name, title = f"tuning-{field.field.replace('.', '-')}", f"Tuned: {field.field}"
     caption = f"{rule(field)} {cost}".strip()
-    rough, percent = ("optimum", "recipe's value", "rule's value"), ("recipe costs", "rule costs")
+    rough, percent = ("optimum",), ("recipe costs", "rule costs")
     table = record_table(name, title, rows, caption, columns=COLUMNS, rough=rough, percent=percent)
     return table or pairs(name, title, ())
 

@@ -4,9 +4,6 @@ same FLOPs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
 
 from scaling.fit.document import Estimate
@@ -17,91 +14,62 @@ from scaling.render.table import format_estimate
 
 SHARES = np.geomspace(0.25, 4.0, 49)  # of N*
 HALF, BEST, TWICE = 12, 24, 36  # indices of 1/2, 1 and 2
-N_SHARE = Axis("size, as a multiple of N*", log=True, unit="times")
+AXES = Axis("size, as a multiple of N*", log=True, unit="times"), Axis("compute wasted, %")
 
 
-@dataclass(frozen=True)
-class SizePenalty:
-    """At `flops` FLOPs, for SHARES of N* (S,): the loss, and the `waste`, the share of these FLOPs
-    that the optimum of the same loss would not need; its `draws` (R, S), None without a bootstrap;
-    `ci` is the level of intervals.
+@np.errstate(all="ignore")  # draws of what is not identified overflow: left out of intervals
+def wasted(law: FittedLaw | None, flops: float | None) -> np.ndarray | None:
+    """For SHARES of N* at `flops`: the share of these FLOPs that the optimum of the same loss would
+    not need (1 + R, S), by the law and each draw; None for a law of other inputs than N and D, or
+    without a frontier.
 
     A draw keeps the size that the fit names: its waste is what this size would cost if the draw
     were the truth.
     """
-
-    law: str
-    flops: float
-    n_star: float
-    ci: float
-    loss: np.ndarray
-    waste: np.ndarray
-    draws: np.ndarray | None = None
-
-    def interval(self, index: int) -> Estimate:
-        """The waste in percent at a share, with its interval."""
-        drawn = None if self.draws is None else 100 * self.draws[:, index]
-        return Estimate.of(100 * float(self.waste[index]), drawn, self.ci)
-
-
-@np.errstate(all="ignore")  # draws of what is not identified overflow: left out of intervals
-def wrong_size(law: FittedLaw | None, flops: float | None) -> SizePenalty | None:
-    """What a law says of sizes about its N*; None for one of other inputs than N and D, or without
-    a frontier.
-    """
     if law is None or law.optimum is None or flops is None or law.formula is None:
         return None
-    n_star = float(law.optimum.n_star(flops))
-    n = n_star * SHARES
-    d = law.cost.tokens(n, np.asarray(flops))
     if not {*law.formula.inputs} <= {"N", "D", "U"}:
         return None
+    n = float(law.optimum.n_star(flops)) * SHARES
+    d = law.cost.tokens(n, np.asarray(flops))
     loss = law.outcomes({"N": n, "D": d, "U": d})  # all tokens are new
     needed = with_draws(law.optimum, law.optimum_draws).flops_for(loss.T).T  # draws last there
     waste = np.maximum(1 - needed / flops, 0.0)
-    if not np.isfinite(loss[0] + waste[0]).all():
-        return None  # nothing that could be drawn
-    drawn = waste[1:] if len(waste) > 1 else None
-    return SizePenalty(law.law, flops, n_star, law.ci, loss[0], waste[0], drawn)
+    return waste if np.isfinite(loss[0] + waste[0]).all() else None
 
 
-def figure(penalty: SizePenalty | None) -> Figure | None:
-    """Wasted compute against the size, with its band; a star at N*, dots at half and twice N*; the
-    losses as notes.
+def wrong_size(law: FittedLaw | None, flops: float | None) -> tuple[Figure, str] | None:
+    """Wasted compute against the size with its band, a star at N*, dots at half and twice N*; and
+    in words what half and twice the size cost.
     """
-    if penalty is None:
+    shares = wasted(law, flops)
+    if shares is None or law is None or law.optimum is None or flops is None:
         return None
-    waste = 100 * penalty.waste
-
-    def marks(label: str, symbol: Any, size: float, *at: int) -> Markers:
-        return Markers(SHARES[[*at]], waste[[*at]], label, 1, symbol, size)
-
-    traces: list[Trace] = [
-        Line(SHARES, waste, "", 0),
-        ReferenceLine(x=1.0, label="N*"),
-        marks("half and twice N*", "circle", 9, HALF, TWICE),
-        marks("N*", "star", 14, BEST),
+    percent, *draws = 100 * shares
+    drawn = np.array(draws).T if draws else [None] * len(SHARES)
+    ends = [
+        Estimate.of(float(value), each, law.ci) for value, each in zip(percent, drawn, strict=True)
     ]
     caption = (
-        f"At {format_flops(penalty.flops)} FLOPs, by the law {penalty.law} alone (its N* is "
-        f"{format_count(penalty.n_star)}): the share of the compute that the best size saves at "
-        "the same loss."
+        f"At {format_flops(flops)} FLOPs, by the law {law.law} alone (its N* is "
+        f"{format_count(float(law.optimum.n_star(flops)))}): the share of the compute that the "
+        "best size saves at the same loss."
     )
-    if penalty.draws is not None:
-        ends = [penalty.interval(index) for index in range(len(SHARES))]
-        band = Band(SHARES, [end.lo or 0.0 for end in ends], [end.hi or 0.0 for end in ends], 0)
-        traces.insert(0, band)
-        caption += f" Band: {100 * penalty.ci:g} % over bootstrap refits."
-    axes = N_SHARE, Axis("compute wasted, %")
-    return Figure("wrong-size", "Compute wasted by a wrong size", caption, *axes, traces)
-
-
-def sentence(penalty: SizePenalty | None) -> str | None:
-    """What half and twice the size cost, in numbers."""
-    if penalty is None:
-        return None
-    less, more = (format_estimate(penalty.interval(index), "short") for index in (HALF, TWICE))
-    return (
+    band: list[Trace] = []
+    if draws:
+        band = [Band(SHARES, [end.lo or 0.0 for end in ends], [end.hi or 0.0 for end in ends])]
+        caption += f" Band: {100 * law.ci:g} % over bootstrap refits."
+    dots = [HALF, TWICE]
+    traces = (
+        *band,
+        Line(SHARES, percent),
+        ReferenceLine(x=1.0, label="N*"),
+        Markers(SHARES[dots], percent[dots], "half and twice N*", 1, "circle", 9),
+        Markers(SHARES[[BEST]], percent[[BEST]], "N*", 1, "star", 14),
+    )
+    less, more = (format_estimate(ends[index], "short") for index in dots)
+    sentence = (
         f"A model of half the best size wastes {less} % of the compute, one of twice the size "
-        f"{more} % (by the law {penalty.law} alone)."
+        f"{more} % (by the law {law.law} alone)."
     )
+    return Figure("wrong-size", "Compute wasted by a wrong size", caption, *AXES, traces), sentence

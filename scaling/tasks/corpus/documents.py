@@ -299,16 +299,14 @@ def _parquet(path: Path, column: str) -> Iterator[tuple[str, object]]:
             raise ScalingError(what, where=path, remedy=remedy) from error
 
 
-def blocks(text: bytes) -> Iterator[bytes]:
-    """UTF-8 text in parts of about a MiB, each of which ends with a line where it can."""
-    start = 0
-    for end in range(_BLOCK_BYTES, len(text) + _BLOCK_BYTES, _BLOCK_BYTES):
-        cut = len(text)
-        if end < len(text):
+def blocks(text: bytes, start: int, stop: int) -> Iterator[bytes]:
+    """text[start:stop], UTF-8, in parts of about a MiB that end with a line where they can."""
+    while start < stop:
+        cut, end = stop, start + _BLOCK_BYTES
+        if end < stop:
             cut = text.rfind(b"\n", start, end) + 1 or whole_characters(text, end)
-        if cut > start:
-            yield text[start:cut]
-            start = cut
+        yield text[start:cut]
+        start = cut
 
 
 def whole_characters(text: bytes, end: int) -> int:

@@ -90,7 +90,7 @@ def prepare(
     check_overwritable(out)
     reader = _Reader(sources, out, text_column, streaming, max_documents, patterns)
     first = itertools.islice(reader.documents(), SMALL_CORPUS_DOCUMENTS)
-    is_small = len(list(first)) < SMALL_CORPUS_DOCUMENTS
+    is_small = sum(1 for _ in first) < SMALL_CORPUS_DOCUMENTS
     pieces = functools.partial(_pieces, reader, val_frac, is_small)
     train = (piece.text.decode() for piece in pieces() if piece.split == "train")
     encoder = _encoder(tokenizer, vocab_size, train, separator)
@@ -244,12 +244,11 @@ def _pieces(
         else:
             is_val = int.from_bytes(document.sha256()[:8]) / 2**64 < val_frac
             cut = 0 if is_val else len(text)
-        parts: tuple[tuple[Split, bytes], ...] = (("train", text[:cut]), ("val", text[cut:]))
-        for split, part in parts:
-            left = len(part)
-            for block in blocks(part):
-                left -= len(block)
-                yield _Piece(split, block, left == 0)
+        parts: tuple[tuple[Split, int, int], ...] = (("train", 0, cut), ("val", cut, len(text)))
+        for split, start, stop in parts:
+            for block in blocks(text, start, stop):
+                start += len(block)
+                yield _Piece(split, block, start == stop)
 
 
 def _line_start(text: bytes, position: int) -> int:

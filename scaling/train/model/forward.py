@@ -51,10 +51,8 @@ def make_backbone(key: ProgramKey) -> Callable[[Any, Array], tuple[Array, Array,
             return constrain_activation(x_NM, BATCH), balance
 
         is_scanned = execution.layers == "scan"
-        if execution.remat != "none":
-            policy: Any = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
-            if execution.remat == "block":
-                policy = keeps_attention if context.fused else None
+        if execution.remat == "block":
+            policy: Any = keeps_attention if context.fused else None
             block = jax.checkpoint(block, prevent_cse=not is_scanned, policy=policy)
         x_NM, blocks = constrain_activation(x_NM, BATCH), params["blocks"]
         if is_scanned:
@@ -93,15 +91,10 @@ def merge(
     cfg: ModelConfig, seq_len: int, compute: Compute, params: dict[str, Any]
 ) -> tuple[Transformer, Callable[[Any], Block]]:
     """The model without its blocks, and the function from the parameters of one block to it."""
-    outer, block = _graphdefs(cfg, seq_len, compute)
+    outer = nnx.graphdef(Transformer(cfg, seq_len, compute, with_blocks=False))
+    block = nnx.graphdef(Block(cfg, compute))
     rest = {name: value for name, value in params.items() if name != "blocks"}
     return nnx.merge(outer, rest), functools.partial(nnx.merge, block)
-
-
-@functools.lru_cache(maxsize=256)
-def _graphdefs(cfg: ModelConfig, seq_len: int, compute: Compute) -> tuple[Any, Any]:
-    outer = Transformer(cfg, seq_len, compute, with_blocks=False)
-    return nnx.graphdef(outer), nnx.graphdef(Block(cfg, compute))
 
 
 def stack(params: dict[str, Any]) -> dict[str, Any]:

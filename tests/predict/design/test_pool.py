@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.scalebench import PoolDesign
 from scaling.errors import ScalingError
 from scaling.fit.laws.formula import parse_formula
-from scaling.predict.design.pool import PoolDesign, next_from_pool
+from scaling.predict.design.pool import next_from_pool
 from tests.command_line import scaling
 
 FORMULA = "L = E + A/N^alpha + B/D^beta"

@@ -53,6 +53,7 @@ SIZE = {
     "why": None,
     "optimum": {
         "value": 0.01,
+        "log_value": -4.605170185988091,
         "se_log": 0.1,
         "lo": 0.008,
         "hi": 0.012,
@@ -171,8 +172,8 @@ def test_runs_above_the_law_are_listed_with_their_cause(document):
 
 def test_tuning_section_shows_optimum_edge_and_regret():
     (table,) = training.optima(TUNING)
-    assert [row[3] for row in table.rows] == ["interior", "edge: the best value is the lowest"]
-    assert table.rows[0][6] == 0.018
+    assert [row[2] for row in table.rows] == ["interior", "edge: the best value is the lowest"]
+    assert table.rows[0][3] == 0.018
     assert "11 x N^(-0.670 ± 0.050), N from 10k to 100k" in table.caption
     assert "40% of the sweep's" in table.caption
     assert training.optima(None) == []

@@ -228,7 +228,7 @@ def test_two_fits_of_the_same_runs_stand_side_by_side_with_all_parameters(docume
     goodness = {"rmse_percent": 0.5, "r2_excess": 0.99, "aic": -100.0, "bic": -90.0}
     other = {**document, "law": "skaling", "params": skaling, "goodness": goodness}
     fits = {"one": as_fit(document), "two": as_fit(other)}
-    laws = fit_tables.laws(fits, {})
+    laws = fit_tables.laws(fits)
     assert "k" in [column.name for column in laws.columns]
     assert [row[-1] for row in laws.rows] == [(None, None, None), (0.379, None, None)]
     table = fit_tables.compared(fits)

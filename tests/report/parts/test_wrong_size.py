@@ -21,42 +21,38 @@ def path(document, tmp_path_factory):
     return written
 
 
-def test_loss_and_waste_are_those_of_the_law_at_the_same_compute(path):
-    found = wrong_size.wrong_size(load_law(str(path)), FLOPS)
-    n = found.n_star * wrong_size.SHARES
-    np.testing.assert_allclose(found.loss, law(n, FLOPS / (6 * n)), rtol=1e-12)
+def test_waste_is_that_of_the_law_at_the_same_compute(path):
+    found = load_law(str(path))
+    n = float(found.optimum.n_star(FLOPS)) * wrong_size.SHARES
+    waste = wrong_size.wasted(found, FLOPS)[0]
+    loss = law(n, FLOPS / (6 * n))
     assert (wrong_size.SHARES[0], wrong_size.SHARES[-1]) == (0.25, 4.0)
-    assert found.waste.argmin() == len(n) // 2
-    for place in (
-        0,
-        12,
-        36,
-    ):  # the budget that is left after the waste reaches the same loss at its own optimum
-        enough = predict(str(path), flops=(1 - found.waste[place]) * FLOPS)
-        assert enough["loss"]["value"] == pytest.approx(found.loss[place], rel=1e-9)
+    assert waste.argmin() == len(n) // 2
+    for place in (0, 12, 36):  # what is left of the budget reaches the same loss at its own optimum
+        enough = predict(str(path), flops=(1 - waste[place]) * FLOPS)
+        assert enough["loss"]["value"] == pytest.approx(loss[place], rel=1e-9)
 
 
 def test_a_draw_keeps_the_size_that_the_fit_names(path, document):
-    found = wrong_size.wrong_size(load_law(str(path)), FLOPS)
+    found = load_law(str(path))
     drawn = {name: np.array(values) for name, values in document["bootstrap"]["draws"].items()}
-    n = found.n_star * wrong_size.SHARES
+    n = float(found.optimum.n_star(FLOPS)) * wrong_size.SHARES
     expected = (
         drawn["E"][0]
         + drawn["A"][0] / n ** drawn["alpha"][0]
         + drawn["B"][0] / (FLOPS / (6 * n)) ** drawn["beta"][0]
     )
-    spread = load_law(str(path)).optimum_draws
+    spread = found.optimum_draws
     needed = (spread.log_gap[0] - np.log(expected - spread.floor[0])) / spread.gamma[0]
-    waste = np.maximum(1 - np.exp(needed) / FLOPS, 0)
-    np.testing.assert_allclose(found.draws[0], waste, atol=1e-9)
-    assert found.draws.shape == (300, len(n))
-    assert (found.draws >= 0).all()
-    assert found.draws[0].argmin() != len(n) // 2, "the draw's own optimum lies elsewhere"
+    draws = wrong_size.wasted(found, FLOPS)[1:]
+    np.testing.assert_allclose(draws[0], np.maximum(1 - np.exp(needed) / FLOPS, 0), atol=1e-9)
+    assert draws.shape == (300, len(n))
+    assert (draws >= 0).all()
+    assert draws[0].argmin() != len(n) // 2, "the draw's own optimum lies elsewhere"
 
 
 def test_figure_and_sentence_say_the_same(path):
-    penalty = wrong_size.wrong_size(load_law(str(path)), FLOPS)
-    waste = wrong_size.figure(penalty)
+    waste, said = wrong_size.wrong_size(load_law(str(path)), FLOPS)
     line, band = (
         next(trace for trace in waste.traces if isinstance(trace, kind)) for kind in (Line, Band)
     )
@@ -65,9 +61,8 @@ def test_figure_and_sentence_say_the_same(path):
     dots, star = (trace for trace in waste.traces if isinstance(trace, Markers))
     np.testing.assert_allclose([*dots.x, *star.x], [0.5, 2.0, 1.0])
     assert star.y[0] == pytest.approx(0, abs=1e-9)
-    half, twice = 100 * penalty.waste[[12, 36]]
+    half, twice = 100 * wrong_size.wasted(load_law(str(path)), FLOPS)[0, [12, 36]]
     np.testing.assert_allclose(dots.y, [half, twice])
-    said = wrong_size.sentence(penalty)
     assert f"half the best size wastes {half:.2g} [" in said
     assert f"twice the size {twice:.2g} [" in said
 
@@ -77,9 +72,9 @@ def test_without_a_bootstrap_there_is_no_band_and_without_a_law_nothing(document
         {name: value for name, value in document.items() if name != "bootstrap"},
         tmp_path / "bare.json",
     )
-    found = wrong_size.wrong_size(load_law(str(tmp_path / "bare.json")), FLOPS)
-    assert not any(isinstance(trace, Band) for trace in wrong_size.figure(found).traces)
-    assert "[" not in wrong_size.sentence(found)
+    figure, said = wrong_size.wrong_size(load_law(str(tmp_path / "bare.json")), FLOPS)
+    assert not any(isinstance(trace, Band) for trace in figure.traces)
+    assert "[" not in said
     powers = {"a": 0.5, "n_coef": 1.0, "b": 0.5, "d_coef": 1 / 6}
     only = {
         **document,
@@ -95,4 +90,3 @@ def test_without_a_bootstrap_there_is_no_band_and_without_a_law_nothing(document
     )
     assert wrong_size.wrong_size(load_law(str(tmp_path / "isoflop.json")), FLOPS) is None
     assert wrong_size.wrong_size(None, FLOPS) is None
-    assert wrong_size.figure(None) is wrong_size.sentence(None) is None

@@ -121,7 +121,7 @@ def test_text_without_lines_is_cut_between_characters(tmp_path, monkeypatch, con
 def test_blocks_end_with_lines_or_characters(monkeypatch):
     monkeypatch.setattr(documents_module, "_BLOCK_BYTES", 10)
     data = "ab\ncdefgh\nij\u00e9\u4e2d\U0001f600\u00e9\u4e2d\U0001f600 tail".encode()
-    parts = list(blocks(data))
+    parts = list(blocks(data, 0, len(data)))
     assert b"".join(parts) == data
     assert parts[0] == b"ab\ncdefgh\n"
     assert [part.decode() for part in parts]
