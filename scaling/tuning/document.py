@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import math
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, PrivateAttr, ValidationError
+from pydantic import Field, ValidationError
 
 from scaling import files
 from scaling.config import Sweep
@@ -52,6 +51,7 @@ class Optimum(Document):
     """
 
     value: float
+    log_value: float  # as it was fitted: its last digit decides that of the rule
     se_log: float
     lo: float
     hi: float
@@ -61,18 +61,6 @@ class Optimum(Document):
     why: str | None
     noise: float
     noise_from: Literal["seeds", "residuals", "assumed"]
-
-    _log_value: float | None = PrivateAttr(default=None)
-
-    @property
-    def log_value(self) -> float:
-        """The log of the best value, as it was fitted: its last digit decides that of the rule."""
-        return math.log(self.value) if self._log_value is None else self._log_value
-
-    def with_log_value(self, log_value: float) -> Optimum:
-        """The optimum with its log as it was fitted."""
-        self._log_value = log_value
-        return self
 
 
 KnownFrom = Literal["fit", "full_runs", "short_runs", "diverges", "unknown"]

@@ -209,14 +209,29 @@ class FieldTuner:
         return ListedCell(size=size.size, tokens=tokens, settings=settings)
 
     def run(self, train: Train) -> None:
-        """Train until every grid is done; runs that the folder holds already are only read."""
+        """Train until every grid is done; runs that the folder holds already are only read. Raises
+        ScalingError (3) for a run that ended without a loss.
+        """
         known = losses(self.folder)
         while sum(map(self._plan_next, self.sizes)):  # of all sizes, so that they train in parallel
             cells = [self._cell(size, *key) for size in self.sizes for key in size.runs]
             if not {run.run_id for run in self.runs} <= known.keys():
                 train(self.folder, self.planned(self._cells_sweep(cells)))
                 known = losses(self.folder)
-            self._record_losses(known)
+            for size in self.sizes:
+                for (tokens, index), runs in size.runs.items():
+                    failed = [run.run_id for run in runs if run.run_id not in known]
+                    if failed:
+                        value = f"{self.field.name} {size.value_at(index):.3g}"
+                        raise ScalingError(
+                            f"run {failed[0]} ({value}) has failed, so its value cannot be judged",
+                            where=self.folder,
+                            remedy=f"scaling status {self.folder} gives the reason; fix it, tune "
+                            "again",
+                            exit_code=RUNS_FAILED,
+                        )
+                    target = size.full if tokens == size.tokens else size.short
+                    target[index] = [known[run.run_id] for run in runs]
 
     def _plan_next(self, size: SizeGrid) -> bool:
         """Plan what a grid asks for next; False when it is done.
@@ -249,22 +264,6 @@ class FieldTuner:
         size.runs[tokens, index] = runs
         size.actual[index] = self.field.now(runs[0].run)
         return True
-
-    def _record_losses(self, known: dict[str, float]) -> None:
-        """Put losses on their values. Raises ScalingError (3) for a run that ended without any."""
-        for size in self.sizes:
-            for (tokens, index), runs in size.runs.items():
-                failed = [run.run_id for run in runs if run.run_id not in known]
-                if failed:
-                    value = f"{self.field.name} {size.value_at(index):.3g}"
-                    raise ScalingError(
-                        f"run {failed[0]} ({value}) has failed, so its value cannot be judged",
-                        where=self.folder,
-                        remedy=f"scaling status {self.folder} gives the reason; fix it, tune again",
-                        exit_code=RUNS_FAILED,
-                    )
-                target = size.full if tokens == size.tokens else size.short
-                target[index] = [known[run.run_id] for run in runs]
 
     @property
     def runs(self) -> list[PlannedRun]:

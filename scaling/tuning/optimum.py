@@ -81,8 +81,9 @@ def fit_optimum(losses: Losses, log_values: LogValues) -> Optimum | None:
         else:
             vertex, se, loss, curvature = at, at_se, a - b**2 / (4 * c), 2 * c
     log_value, half_width = origin + vertex, NORMAL_95 * se
-    optimum = Optimum(
+    return Optimum(
         value=math.exp(log_value),
+        log_value=log_value,
         se_log=se,
         lo=math.exp(log_value - half_width),
         hi=math.exp(log_value + half_width),
@@ -93,7 +94,6 @@ def fit_optimum(losses: Losses, log_values: LogValues) -> Optimum | None:
         noise=noise,
         noise_from=source,
     )
-    return optimum.with_log_value(log_value)
 
 
 def _noise(

@@ -61,17 +61,14 @@ def unreadable(text: str, position: int, what: str, where: str = "--formula") ->
 
 def parse(text: str, offset: int = 0, where: str = "--formula") -> ast.expr:
     """The expression that stands at `offset` in a text. Raises ScalingError with its place."""
-    right = text[offset:]
-    code, positions = "", []  # a name such as lambda is none in Python
-    for token in re.finditer(r"\w+|\W", right):
-        text_of = "**" if token[0] == "^" else token[0] + RESERVED * keyword.iskeyword(token[0])
-        code += text_of
-        positions += [min(token.start() + i, token.end() - 1) for i in range(len(text_of))]
+    code = text[offset:].replace("^", "**")
+    for word in set(re.findall(r"\w+", code)):
+        if keyword.iskeyword(word):  # a name such as lambda is none in Python
+            code = re.sub(rf"\b{word}\b", word + RESERVED, code)
 
     def fault(column: int, what: str) -> ScalingError:
-        inside = positions[max(0, min(column, len(positions) - 1))] if positions else 0
-        place = offset + (inside if column < len(positions) else len(right))
-        return unreadable(text, place, what, where)
+        before = code[: max(0, column)].replace("**", "^").replace(RESERVED, "")
+        return unreadable(text, offset + len(before), what, where)
 
     if len(text) > MAX_LENGTH:
         raise fault(0, f"longer than {MAX_LENGTH:,} characters")

@@ -32,7 +32,7 @@ from scaling.fit.laws.derivatives import (
     by_differences,
     sum_of_powers,
 )
-from scaling.fit.laws.expression import ONE, Slopes, Value, evaluate
+from scaling.fit.laws.expression import ONE, Slopes, Value, evaluate, value_of
 
 UNIT_OF = {"U": "D"}  # unique tokens are counted in the unit of tokens
 UNSCALED = frozenset("X")  # a loss stands as it is in a sigmoid
@@ -71,7 +71,7 @@ class Term:
 @dataclass(frozen=True)
 class Law:
     """A law of the loss: a sum of `terms`, with a `floor` or under a `root`, or else written as
-    `expressions` of inputs and reported parameters: named quantities in order, the loss the last.
+    `expressions` of inputs and reported parameters: named quantities in order, one of them `loss`.
 
     `reference` names paper and equation; `inputs` the letters that `Points.inputs` serves;
     `derived` what follows from the reported parameters at C = 6 N D. `allows_zero` says that what
@@ -151,19 +151,18 @@ class Law:
         """N*(C), D*(C) and L*(C) at a cost. Raises ScalingError for a law without them."""
         if powers := self.power_sum(values):
             return powers.frontier(cost)
-        arrays = {name: np.asarray(value, float) for name, value in values.items()}
         if not self.has_frontier:
             raise ScalingError(
                 f"the law {self.name} has no compute-optimal N and D",
                 remedy="fit a law of N and D, for example chinchilla",
             )
-        params = {name: (np.atleast_1d(arrays[name])[:, None], Slopes()) for name in self.names}
+        params = {name: np.atleast_1d(np.asarray(values[name], float)) for name in self.names}
+        columns = {name: value[:, None] for name, value in params.items()}
 
         def loss_at(n: Array, d: Array) -> Array:
-            values = self._quantities({**params, "N": (n, {}), "D": (d, {})})
-            return values[list(self.expressions)[-1]][0]
+            return value_of(self.expressions["loss"], {**columns, "N": n, "D": d})
 
-        return NumericFrontier.of(loss_at, cost, np.ndim(arrays[self.names[0]]) == 0)
+        return NumericFrontier.of(loss_at, cost, np.ndim(values[self.names[0]]) == 0)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -197,30 +196,37 @@ class Law:
         """Logs of the powers (G, K, n) that multiply the coefficients of the terms, before the
         root, at the exponents of theta (G, P).
         """
+        columns = np.moveaxis(theta @ self._design(logs, 0.0), 0, 1)
         if self.expressions:
             values = self._evaluate(theta, {name: np.exp(log) for name, log in logs.items()})
-            factors = np.stack([values[term.factor][0] for term in self.terms], 1)
-            return np.log(np.maximum(factors, 1e-300))
-        return np.moveaxis(theta @ self._design(logs, 0.0), 0, 1)
+            for i, term in enumerate(self.terms):
+                if term.factor:
+                    columns[:, i] = np.log(np.maximum(values[term.factor][0], 1e-300))
+        return columns
 
     def _evaluate(self, theta: Array, x: Inputs) -> dict[str, Value]:
-        """Inputs, parameters and every quantity of the law's expressions, with slopes in theta."""
+        """Inputs, parameters and every quantity of the law's expressions; slopes of a quantity in
+        theta go by the quantities that it depends on, `loss` by the parameters alone.
+        """
         values: dict[str, Value] = {name: (column, {}) for name, column in x.items()}
         for i, param in enumerate(self.params):
             value = np.exp(theta[:, i, None]) if param.log else theta[:, i, None]
             values[param.name] = value, {param.name: value if param.log else ONE}
-        return self._quantities(values)
-
-    def _quantities(self, values: dict[str, Value]) -> dict[str, Value]:
-        """The values and, after them, every quantity of the law's expressions."""
+        in_params: dict[str, Slopes] = {}
         with np.errstate(all="ignore"):
             for name, tree in self.expressions.items():
-                values[name] = evaluate(tree, values)
-        return values
+                value, slopes = evaluate(tree, values)
+                in_params[name] = total = Slopes()
+                for each, slope in slopes.items():  # the chain rule
+                    for own, inner in in_params.get(each, {each: ONE}).items():
+                        outer = slope if inner is ONE else slope * inner
+                        total[own] = total[own] + outer if own in total else outer
+                values[name] = value, {name: ONE} if total else {}
+        return values | {"loss": (value, total)}
 
     def gradient(self, theta: Array, x: Inputs) -> tuple[Array, Array]:
         """The loss (R, n) of a written law and its derivatives in theta (R, P, n)."""
-        value, slopes = self._evaluate(theta, x)[list(self.expressions)[-1]]
+        value, slopes = self._evaluate(theta, x)["loss"]
         value = np.broadcast_to(value, (len(theta), len(next(iter(x.values())))))
         gradient = np.zeros((len(theta), len(self.params), value.shape[1]))
         for name, slope in slopes.items():
@@ -230,11 +236,13 @@ class Law:
     def _log_gradient(self, theta: Array, x: Inputs) -> tuple[Array, Array]:
         """Log L, or L where `signed`, with its derivatives; FAR where it is no number."""
         value, gradient = self.gradient(theta, x)
-        if not self.signed:
-            value = np.maximum(value, 1e-300) if self.terms else value
-            with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"):
+            if not self.signed:
+                value = np.maximum(value, 1e-300) if self.terms else value
                 value, gradient = np.log(value), gradient / value[:, None]
-        usable = np.isfinite(value) & np.isfinite(gradient).all(1)
+            usable = np.isfinite(value + gradient.sum(1))
+        if usable.all():
+            return value, gradient
         return np.where(usable, value, FAR), np.where(usable[:, None], gradient, 0.0)
 
     def log_predict(self, theta: Array, x: Inputs) -> Array:

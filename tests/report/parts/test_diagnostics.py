@@ -53,6 +53,7 @@ SIZE = {
     "why": None,
     "optimum": {
         "value": 0.01,
+        "log_value": -4.605170185988091,
         "se_log": 0.1,
         "lo": 0.008,
         "hi": 0.012,
