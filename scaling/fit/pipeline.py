@@ -260,9 +260,7 @@ def _analyses(
     noise = noise_result(data, fit.residuals, fit.noise, fit.n_free, ci)
     above, run_warnings = None, noise_warnings(noise)
     if source.runs is not None and source.evaluations is not None:
-        above, above_warnings = runs_above_law(
-            fit, source.runs, source.evaluations, source.diverged
-        )
+        above, above_warnings = runs_above_law(fit, source.runs, source.evaluations)
         run_warnings += above_warnings
     flagged, without_flagged, deciding = flag_points(fit, isoflop.minima)
     combination = None

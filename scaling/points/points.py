@@ -112,10 +112,9 @@ class Source:
 
     `folders` are the results folders that rows come from, also through a table in memory;
     `curves` holds every intermediate evaluation where those compete with finished runs;
-    `evaluations` all evaluations; `runs` one row for each point
-    and `diverged` one for each run that diverged; `model` the vocab_size and seq_len that all runs
-    share (all of results folders). `columns` maps letters to the columns used, `notes` say what was
-    guessed, converted or derived.
+    `evaluations` all evaluations; `runs` one row for each point; `model` the vocab_size and seq_len
+    that all runs share (all of results folders). `columns` maps letters to the columns used,
+    `notes` say what was guessed, converted or derived.
     """
 
     points: Points
@@ -129,7 +128,6 @@ class Source:
     model: Mapping[str, int] = field(default_factory=dict)
     evaluations: Points | None = None
     runs: pd.DataFrame | None = None
-    diverged: pd.DataFrame | None = None
 
 
 def points(

@@ -18,7 +18,6 @@ from scaling.config.sweep_file import load_sweep
 from scaling.errors import ScalingError, unknown_choice
 from scaling.formatting import flatten
 from scaling.points.points import Points, Source, SourceOptions, counted_runs, final_runs
-from scaling.store import rows
 from scaling.warning import ResultWarning, WarningCode, warn
 
 MIN_PREFIXES = 10  # fewer clusters than this cannot be resampled
@@ -28,8 +27,7 @@ def assemble(table: pd.DataFrame, sweeps: Sequence[Path], options: SourceOptions
     """Everything that a fit asks of a results table, nuisance axes minimised.
 
     With the schedule `wsd` a run's loss falls in its cooldown only: its evaluations are no
-    `curves`, which compete with finished runs. Runs that diverged have N (`n`) and D (`d`) as
-    planned. Raises ScalingError.
+    `curves`, which compete with finished runs. Raises ScalingError.
     """
     params, flops = options.params, options.flops
     final = table[(table["split"] == "val") & (table["metric"] == "loss")]
@@ -43,9 +41,6 @@ def assemble(table: pd.DataFrame, sweeps: Sequence[Path], options: SourceOptions
     points, runs = final_runs(table, params, flops)
     group, group_warnings = _groups(runs, options.cluster)
     points = replace(points, group=group)
-    diverged = table[table["metric"] == rows.DIVERGED].drop_duplicates("run_id")
-    planned = counted_runs(diverged, params, flops)
-    configs = [planned[run_id] for run_id in diverged["run_id"]]
     decayed = any(config["optim"].get("schedule") == "wsd" for config in runs["config"])
     fields = _nuisance_fields(sweeps)
     keep, warnings = _best_of_nuisance(runs, fields)
@@ -60,11 +55,6 @@ def assemble(table: pd.DataFrame, sweeps: Sequence[Path], options: SourceOptions
         evaluations=evaluations,
         curves=None if decayed else evaluations,
         runs=runs.iloc[keep].reset_index(drop=True),
-        diverged=diverged.reset_index(drop=True).assign(
-            config=[json.loads(text) for text in diverged["config"]],
-            n=[run.n for run in configs],
-            d=[run.config.tokens for run in configs],
-        ),
         warnings=(*group_warnings, *warnings),
     )
 

@@ -32,7 +32,9 @@ def fit_parts(fit: FitResult, saved: str | None = None, command: str = "") -> li
         fit_tables.approaches(fit),
         fit.approaches_agree.message if fit.approaches_agree else None,
         summary.holdout_sentence(fit),
-        *diagnostics.check_tables(fit),
+        diagnostics.noise(fit),
+        diagnostics.above(fit),
+        diagnostics.flagged(fit),
         *fit.warnings,
     ]
 

@@ -31,13 +31,13 @@ class NoiseResult(Document):
 
 
 class RunAboveLaw(Document):
-    """A run whose loss lies above the law, with the likely cause; a diverged run has no loss."""
+    """A run whose loss lies above the law, with the likely cause."""
 
     run_id: str
     n_params: Real
     tokens: Real
-    loss: Number
-    excess: Number
+    loss: Real
+    excess: Real
     cause: str
 
 

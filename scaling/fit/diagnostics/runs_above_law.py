@@ -23,20 +23,17 @@ SHOWN = 50
 
 
 def runs_above_law(
-    fit: LawFit, runs: pd.DataFrame, loss_curves: Points, diverged: pd.DataFrame | None = None
+    fit: LawFit, runs: pd.DataFrame, loss_curves: Points
 ) -> tuple[list[RunAboveLaw], list[ResultWarning]]:
-    """Runs that `diverged`, without a loss; then runs whose loss lies above the law by more than
-    noise, the worst first, and a warning for these.
-
-    `runs` has one row a point with its configuration.
+    """Runs whose loss lies above the law by more than noise, the worst first, and a warning for
+    them. `runs` has one row a point with its configuration.
     """
     data, residual = fit.data, fit.residuals
-    above = [] if diverged is None else _diverged(runs, diverged)
     if not data.has("ND"):
-        return above, []
+        return [], []
     rows = np.flatnonzero(residual > fit.noise.excess(len(data)))
     rows = rows[np.argsort(-residual[rows], kind="stable")][:SHOWN]
-    named = [
+    above = [
         RunAboveLaw(
             run_id=str(runs["run_id"].iloc[row]),
             n_params=data.n[row],
@@ -47,34 +44,15 @@ def runs_above_law(
         )
         for row in rows
     ]
-    if not named:
-        return above, []
-    worst, lie = named[0], "s lie" if len(named) > 1 else " lies"
+    if not above:
+        return [], []
+    worst, lie = above[0], "s lie" if len(above) > 1 else " lies"
     message = (
-        f"{len(named)} run{lie} above the fitted law by more than noise, the worst by "
-        f"{100 * (worst.excess or 0.0):.1f} % ({worst.run_id}: {worst.cause})"
+        f"{len(above)} run{lie} above the fitted law by more than noise, the worst by "
+        f"{100 * worst.excess:.1f} % ({worst.run_id}: {worst.cause})"
     )
-    run_ids = [run.run_id for run in named]
-    return above + named, [warn(WarningCode.RUNS_ABOVE_LAW, message, run_ids=run_ids)]
-
-
-def _diverged(runs: pd.DataFrame, diverged: pd.DataFrame) -> list[RunAboveLaw]:
-    """Runs without a loss, with their learning rate against that of the others."""
-    usual = float(np.median(_rates(runs))) if len(runs) else np.nan
-    shown, of_the_others = diverged.head(SHOWN), _rates(diverged) / usual
-    columns = (shown[name].tolist() for name in ("run_id", "n", "d", "step"))
-    cause = "diverged at step {}; its learning rate, by width, is {:.2g} times the others'"
-    return [
-        RunAboveLaw(
-            run_id=run_id,
-            n_params=float(n),
-            tokens=float(d),
-            loss=None,
-            excess=None,
-            cause=cause.format(step, rate),
-        )
-        for run_id, n, d, step, rate in zip(*columns, of_the_others, strict=False)
-    ]
+    run_ids = [run.run_id for run in above]
+    return above, [warn(WarningCode.RUNS_ABOVE_LAW, message, run_ids=run_ids)]
 
 
 def _cause(row: int, data: Dataset, runs: pd.DataFrame, loss_curves: Points) -> str:

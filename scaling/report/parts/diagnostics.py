@@ -21,12 +21,6 @@ if TYPE_CHECKING:
 
 
 ROWS_LISTED = 200
-HOLDOUT_SHOWN = 300
-
-
-def check_tables(fit: FitResult) -> list[Table | None]:
-    """The diagnostics that the page and the terminal show."""
-    return [noise(fit), above(fit), flagged(fit)]
 
 
 def forecasts(checked: Sequence[CheckedForecast]) -> Table | None:

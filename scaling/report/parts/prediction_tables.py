@@ -9,8 +9,6 @@ from scaling.predict.prediction import PredictionResult, SmallerModel
 from scaling.render.table import Table, number, pairs, record_table
 from scaling.report.parts.fit_tables import OPTIMUM
 
-FRACTIONS = (0.75, 0.5, 0.3)
-
 
 def prediction_tables(prediction: PredictionResult) -> list[Table | None]:
     """What follows from the answer, without the answer itself."""

@@ -101,16 +101,3 @@ def test_a_clean_sweep_has_no_run_above():
     points, runs = sweep()
     law_fit = estimate(CHINCHILLA, points)
     assert runs_above_law(law_fit, runs, loss_curves(points)) == ([], [])
-
-
-def test_a_run_that_diverged_stands_first_with_its_learning_rate():
-    points, runs = sweep()
-    points.loss[14] *= 1.05
-    law_fit, curves = estimate(CHINCHILLA, points), loss_curves(points)
-    gone = runs.iloc[[3]].assign(n=1e6, d=1e9, step=77, lr=runs["lr"].iloc[3] * 16, run_id="gone")
-    (first, above), (warning,) = runs_above_law(law_fit, runs, curves, gone.reset_index(drop=True))
-    assert (first.run_id, first.loss, above.run_id) == ("gone", None, "run14")
-    cause = "diverged at step 77; its learning rate, by width, is 16 times the others'"
-    assert first.cause == cause
-    assert warning.data == {"run_ids": ["run14"]}
-    assert runs_above_law(law_fit, runs, curves, gone.head(0))[0] == [above]
