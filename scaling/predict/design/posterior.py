@@ -15,7 +15,7 @@ from scaling.fit.laws.formula_starts import draw, solve_linear
 from scaling.fit.laws.law import Law
 from scaling.predict.design.selection import Belief
 
-STARTS, LATER_STARTS, STEPS, ROUNDS = 24, 8, 120, 4
+STARTS, LATER_STARTS, STEPS, ROUNDS = 24, 8, 60, 4
 DRAWS = 600
 PRIOR_WIDTH = 1.5  # of a drawn parameter, in robust standard deviations of its draws
 TERM_WIDTH = 3.0  # of a term of the law, in standard deviations of the losses
@@ -126,31 +126,35 @@ def posterior(
     known = np.concatenate([loss, np.full(vague, loss.min())])
     far = np.full(vague, 1 / (vague * (TARGET_WIDTH * spread) ** 2))
     noise, trust = NOISE * spread, run_precision
-    for _ in range(ROUNDS):
+    for stage in range(ROUNDS):
         precision = prior.precision(theta, max(spread, 0.3 * level))
         weight = np.concatenate([trust / noise**2, far])
-        squares = PenalisedSquares(law, x, known, weight, prior.mean, precision)
-        theta, value, hessian = squares.minima(theta, bounds)
-        best = int(np.argmin(value))
-        seen = hessian[best] - np.diag(precision[best])
-        used = float(np.trace(np.linalg.lstsq(hessian[best], seen, rcond=None)[0]))
+        steps = STEPS if stage else 2 * STEPS
+        theta, value = _descend(law, theta, x, known, weight, prior.mean, precision, bounds, steps)
+        best = [int(np.argmin(value))]
+        predicted, slopes = (part[..., :count] for part in law.gradient(theta[best], x))
+        inner = (slopes[0] * trust) @ slopes[0].T / noise**2
+        ridge = np.diag(precision[best[0]] + 1e-12 * np.diag(inner))
+        used = float(np.trace(np.linalg.lstsq(inner + ridge, inner, rcond=None)[0]))
         freedom = max(count - used, 0.0) + NOISE_RUNS
-        predicted = law.gradient(theta[[best]], x)[0][0, :count]
-        off = np.abs(predicted - loss) * np.sqrt(run_precision)
+        off = np.abs(predicted[0] - loss) * np.sqrt(run_precision)
         typical = max(1.4826 * float(np.median(off)) * np.sqrt(count / freedom), NOISE * spread)
         trust = run_precision * np.minimum(1.0, OUTLIER * typical / np.maximum(off, 1e-300))
-        total = float(trust / run_precision @ off**2) + NOISE_RUNS * (NOISE * spread) ** 2
-        noise = float(np.sqrt(total / freedom))
+        squares = float(trust / run_precision @ off**2) + NOISE_RUNS * (NOISE * spread) ** 2
+        noise = float(np.sqrt(squares / freedom))
+    _, slopes = law.gradient(theta, x)
+    size = theta.shape[1]
+    hessian = (slopes * weight) @ slopes.transpose(0, 2, 1)
+    hessian[:, range(size), range(size)] += precision
     scale = 1 / np.sqrt(np.einsum("kpp->kp", hessian))
-    outer = scale[:, :, None] * scale[:, None, :]
-    scaled = hessian * outer + 1e-10 * np.eye(theta.shape[1])
-    log_det = np.linalg.slogdet(scaled)[1]
+    scaled = hessian * scale[:, :, None] * scale[:, None, :] + 1e-10 * np.eye(size)
+    _, log_det = np.linalg.slogdet(scaled)
     evidence = -value / 2 - log_det / 2 + np.log(scale * np.sqrt(precision)).sum(1)
     evidence = np.where(np.isfinite(evidence), evidence, -np.inf)
     keep = _modes(law, theta, evidence, prior.reference, noise)
     share = np.exp(evidence[keep] - evidence[keep].max())
-    covariance = np.linalg.inv(scaled[keep]) * outer[keep]
-    return Posterior(law, theta[keep], share / share.sum(), covariance, noise)
+    inverse = np.linalg.inv(scaled[keep]) * scale[keep, :, None] * scale[keep, None, :]
+    return Posterior(law, theta[keep], share / share.sum(), inverse, noise)
 
 
 def _modes(law: Law, theta: Array, evidence: Array, x: Inputs, noise: float) -> list[int]:
@@ -166,54 +170,59 @@ def _modes(law: Law, theta: Array, evidence: Array, x: Inputs, noise: float) -> 
     return kept or [int(np.argmax(evidence))]
 
 
-@dataclass(frozen=True)
-class PenalisedSquares:
-    """The squared errors of a law, weighted (n,), and the squared distances of its parameters from
-    `mean` (P,), by the precisions (S, P) of S starts.
+def _descend(
+    law: Law,
+    theta: Array,
+    x: Inputs,
+    loss: Array,
+    weight: Array,
+    mean: Array,
+    precision: Array,
+    bounds: Array,
+    steps: int,
+) -> tuple[Array, Array]:
+    """Levenberg-Marquardt for S starts at once: theta (S, P) and the penalised sum of squares
+    (S,).
     """
+    theta = np.clip(theta, *bounds)
+    size = theta.shape[1]
 
-    law: Law
-    x: Inputs
-    loss: Array
-    weight: Array
-    mean: Array
-    precision: Array
+    def value_of(at: Array) -> tuple[Array, Array, Array]:
+        predicted, slopes = law.gradient(at, x)
+        residual = predicted - loss
+        with np.errstate(all="ignore"):
+            total = (residual**2 * weight).sum(1) + ((at - mean) ** 2 * precision).sum(1)
+        bad = ~np.isfinite(total) | ~np.isfinite(slopes).all((1, 2))
+        return np.where(bad, np.inf, total), residual, slopes
 
-    def expand(self, theta: Array) -> tuple[Array, Array, Array]:
-        """The value (S,) at theta (S, P), infinite where there is none, and half of the gradient
-        (S, P) and of the Gauss-Newton Hessian (S, P, P).
-        """
-        predicted, slopes = self.law.gradient(theta, self.x)
-        residual, distance = predicted - self.loss, theta - self.mean
-        value = (residual**2 * self.weight).sum(1) + (distance**2 * self.precision).sum(1)
-        weighted, size = slopes * self.weight, theta.shape[1]
-        gradient = (weighted @ residual[:, :, None])[:, :, 0] + distance * self.precision
-        hessian = weighted @ slopes.transpose(0, 2, 1)
-        hessian[:, range(size), range(size)] += self.precision
-        is_finite = np.isfinite(value) & np.isfinite(hessian).all((1, 2))
-        return np.where(is_finite, value, np.inf), gradient, hessian
-
-    def minima(self, theta: Array, bounds: Array) -> tuple[Array, Array, Array]:
-        """Where Levenberg and Marquardt's steps end from theta (S, P), the value and half of the
-        Hessian there.
-        """
-        theta, damping = np.clip(theta, *bounds), np.full(len(theta), 1e-3)
-        value, gradient, hessian = self.expand(theta)
-        for _ in range(STEPS):
-            scale = 1 / np.sqrt(np.maximum(np.einsum("spp->sp", hessian), 1e-300))
-            scaled = np.nan_to_num(hessian * scale[:, :, None] * scale[:, None, :])
-            scaled += (damping[:, None, None] + 1e-14) * np.eye(theta.shape[1])
-            step = -np.linalg.solve(scaled, (gradient * scale)[:, :, None])[:, :, 0] * scale
-            tried = np.clip(theta + np.nan_to_num(step), *bounds)
-            then, *slopes = self.expand(tried)
-            better = then < value
-            has_moved = better & (value - then > 1e-9 * value)
-            theta[better], value[better] = tried[better], then[better]
-            gradient[better], hessian[better] = slopes[0][better], slopes[1][better]
-            damping = np.clip(np.where(better, damping / 10, damping * 5), 1e-12, 1e12)
-            if not (has_moved | (damping < 1e6)).any():
-                break
-        return theta, value, hessian
+    damping = np.full(len(theta), 1e-3)
+    total, residual, slopes = value_of(theta)
+    for _ in range(steps):
+        going = np.isfinite(total)
+        if not going.any():
+            break
+        slopes = np.where(going[:, None, None], slopes, 0.0)
+        hessian = (slopes * weight) @ slopes.transpose(0, 2, 1)
+        hessian[:, range(size), range(size)] += precision
+        gradient = ((slopes * weight) @ np.where(going[:, None], residual, 0.0)[:, :, None])[..., 0]
+        gradient += (theta - mean) * precision
+        scale = 1 / np.sqrt(np.maximum(np.einsum("spp->sp", hessian), 1e-300))
+        scaled = hessian * scale[:, :, None] * scale[:, None, :]
+        scaled = np.where(np.isfinite(scaled), scaled, 0.0)
+        scaled += (damping[:, None, None] + 1e-14) * np.eye(size)
+        step = -np.linalg.solve(scaled, (gradient * scale)[..., None])[..., 0] * scale
+        tried = np.clip(theta + np.nan_to_num(step), *bounds)
+        new = value_of(tried)
+        better = new[0] < total
+        theta = np.where(better[:, None], tried, theta)
+        moved = better & (total - new[0] > 1e-9 * total)
+        total = np.where(better, new[0], total)
+        residual = np.where(better[:, None], new[1], residual)
+        slopes = np.where(better[:, None, None], new[2], slopes)
+        damping = np.clip(np.where(better, damping / 10, damping * 5), 1e-12, 1e12)
+        if not (moved | (damping < 1e6)).any():
+            break
+    return theta, total
 
 
 def take(x: Inputs, rows: Array | Sequence[int]) -> dict[str, Array]:
