@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, get_args
 from scaling import accounting
 from scaling.cli.output import Output, choice, echo_err, option, page
 from scaling.errors import ScalingError
-from scaling.formatting import format_count
 
 if TYPE_CHECKING:
     from scaling.config import ModelConfig
@@ -128,43 +127,28 @@ def _counts(
 def _tables(counted: dict[str, Any], seq_len: int, conditions: str) -> list[Table | None]:
     from scaling.render.table import record_table
 
-    model, n_params = counted["model"], counted["n_params"]
+    model, flops = counted["model"], counted["train_flops_per_token"]
     heads = f"{model['n_heads']} heads ({model['n_kv_heads']} kv) of {model['d_head']}"
     shape = f"{model['n_layers']} layers, width {model['d_model']}, {heads}"
-    title = f"{shape}\nffn {model['ffn']} {model['d_ff']}, vocabulary {model['vocab_size']}"
-    groups = [
-        {"parameters": name, "count": f"{value:,}", "share": f"{value / n_params['total']:.1%}"}
-        for name, value in counted["parameters"].items()
-    ]
-    groups += [
-        {"parameters": f"N {name}", "count": f"{n:,}", "share": format_count(n)}
-        for name, n in n_params.items()
-        if name != "active" or model["n_experts"] > 1
-    ]
-    flops = [
-        {"convention": name, "count": value, "over 6 N": value / (6 * n_params["active"])}
-        for name, value in counted["train_flops_per_token"].items()
-    ]
-    whole = counted["attention"]["MHA"]["kv_cache_bytes"]
-    decoding = [
-        {
-            "form": name,
-            "kv heads": form["n_kv_heads"],
-            "KV cache": form["kv_cache_bytes"],
-            "of MHA": f"{form['kv_cache_bytes'] / whole:.2%}",
-            "tokens/s at most": round(form["decode_tokens_per_second"]),
-        }
-        for name, form in counted["attention"].items()
-    ]
-    training = f"\ntraining FLOPs a token, sequences of {seq_len}"
+    title = f"{shape}, ffn {model['ffn']} {model['d_ff']}, vocabulary {model['vocab_size']}"
+    forms = [{"form": name} | form for name, form in counted["attention"].items()]
+    groups, counts = (
+        {name: f"{n:,}" for name, n in counted[key].items()} for key in ("parameters", "n_params")
+    )
     return [
-        record_table("parameters", title, groups, integer=("count", "share")),
-        record_table("flops", training, flops, flops=("count",)),
+        record_table("groups", f"{title}\nparameters by group", [groups], integer=tuple(groups)),
+        record_table("n_params", "N by convention", [counts], integer=tuple(counts)),
+        record_table(
+            "flops",
+            f"training FLOPs a token by convention, sequences of {seq_len}",
+            [flops],
+            flops=tuple(flops),
+        ),
         record_table(
             "decoding",
-            f"\ndecoding at {seq_len} tokens, {conditions}",
-            decoding,
-            integer=("of MHA",),
-            bytes=("KV cache",),
+            f"decoding at {seq_len} tokens, {conditions}, at most",
+            forms,
+            bytes=("kv_cache_bytes",),
+            integer=("decode_tokens_per_second",),
         ),
     ]

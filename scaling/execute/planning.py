@@ -148,16 +148,8 @@ def repeated_data_warnings(task: Task, plan: Plan) -> list[ResultWarning]:
     if not isinstance(plan.sweep.base.task, TextTask):
         return []  # a finite set of equations is repeated on purpose
     most = max((epochs(task, run.tokens) for run in runs if run.task not in limits), default=0.0)
-    if not isinstance(plan.sweep.design, EpochsDesign):
-        if most <= 1:
-            return []
-        message = f"up to {most:.3g} passes over the training data; " + (
-            f"beyond {MAX_EPOCHS} repeated tokens teach less (Muennighoff 2023)"
-            if most > MAX_EPOCHS
-            else "the laws count every token as new"
-        )
-        return [warn(WarningCode.REPEATED_DATA, message, passes=most)]
-    if plan.sweep.base.task.unique_tokens is not None:
+    is_epochs_design = isinstance(plan.sweep.design, EpochsDesign)
+    if is_epochs_design and plan.sweep.base.task.unique_tokens is not None:
         raise ScalingError(
             "the design epochs sets the unique tokens itself",
             where="base.task.unique_tokens",
@@ -165,7 +157,13 @@ def repeated_data_warnings(task: Task, plan: Plan) -> list[ResultWarning]:
         )
     if most <= 1:
         return []
-    message = (
-        f"fresh runs take up to {most:.2f} passes over the corpus: not all of their tokens are new"
-    )
+    if is_epochs_design:
+        message = f"fresh runs take up to {most:.2f} passes over the corpus: not all of their "
+        message += "tokens are new"
+    elif most > MAX_EPOCHS:
+        message = f"up to {most:.3g} passes over the training data; beyond {MAX_EPOCHS} repeated "
+        message += "tokens teach less (Muennighoff 2023)"
+    else:
+        message = f"up to {most:.3g} passes over the training data; the laws count every token as "
+        message += "new"
     return [warn(WarningCode.REPEATED_DATA, message, passes=most)]

@@ -129,8 +129,9 @@ def run_on_node(
 
 
 class RayCluster:
-    """The cluster at `--ray-address` or RAY_ADDRESS, else the one running here; `slots` workers
-    fit its nodes at once when nothing else runs there.
+    """The cluster at `--ray-address` or RAY_ADDRESS, else the one that runs here, else one that is
+    started here and ends with this process; `slots` workers fit its nodes at once when nothing else
+    runs there.
 
     Raises ScalingError without ray, without the cluster, or where no worker ever fits it.
     """
@@ -242,14 +243,16 @@ class RayCluster:
 def connect(ray: Any, address: str | None) -> str:
     """Join a cluster without a word on stdout; returns its name.
 
-    Signal handlers stay as they are. Raises ScalingError where there is no cluster at the address.
+    Signal handlers stay as they are. Raises ScalingError where a cluster that is named, or was
+    started here, cannot be reached.
     """
     # Ray prints of dead nodes and tasks on stdout, even with `log_to_driver=False` (2.60), and
     # has no setting for it; the exit code and the end of the log say what matters
     ray._private.worker.print_to_stdstream = lambda data, **_: logger.info(
         "%s", "\n".join(data["lines"])
     )
-    asked = address or os.environ.get("RAY_ADDRESS") or "auto"
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # of a Ray that is started here
+    asked = address or os.environ.get("RAY_ADDRESS") or ""
     if asked.startswith("ray://"):
         raise ScalingError(
             "the protocol of Ray's remote clients is not supported",
@@ -261,13 +264,19 @@ def connect(ray: Any, address: str | None) -> str:
         if ":" in asked:  # Ray itself would try for many minutes
             host, _, port = asked.rpartition(":")
             socket.create_connection((host.strip("[]"), int(port)), PROBE_SECONDS).close()
-        ray.init(asked, ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(
+            asked or None,
+            include_dashboard=False,
+            ignore_reinit_error=True,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
         return f"the Ray cluster at {ray.get_runtime_context().gcs_address}"
     except (OSError, RuntimeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error).partition("\n")[0][:200]
         raise ScalingError(
             f"cannot be reached: {reason}",
-            where=f"Ray at {asked}",
+            where=f"Ray at {asked or 'this machine'}",
             remedy="start one with `ray start --head`, or name it with --ray-address",
         ) from error
     finally:

@@ -23,7 +23,7 @@ import numpy as np
 from scaling import __version__, accounting, recipe
 from scaling.config import NConvention, Recipe, RunConfig
 from scaling.errors import ScalingError, unknown_choice
-from scaling.execute.events import GroupFinished, RunEnded, RunEvent
+from scaling.execute.events import GroupFinished, RunEnded
 from scaling.execute.local import Worker
 from scaling.execute.sweep_folder import SweepFolder
 from scaling.execute.worker import REQUESTS, TrainRequest, failed, publish
@@ -147,22 +147,21 @@ class SimulatedWorker(Worker):
 
     def events(self) -> Iterator[str]:
         while (line := self._requests.get()) is not None:
-            for event in self._simulate(REQUESTS.validate_json(line)):
-                yield event.model_dump_json()
+            request = REQUESTS.validate_json(line)
+            for run in request.group.all_runs():
+                yield self._simulate(request, run).model_dump_json()
+            yield GroupFinished(run_id=request.group.runs[0].run_id).model_dump_json()
 
-    def _simulate(self, request: TrainRequest) -> Iterator[RunEvent]:
+    def _simulate(self, request: TrainRequest, run: RunConfig) -> RunEnded:
+        if self._stopped.is_set():
+            return RunEnded(event="stopped", run_id=run.run_id, reason="before it began")
+        device, fingerprint = f"simulated: {run.simulated}", {"simulated": run.simulated}
+        source = Provenance(device, None, __version__, fingerprint, request.notes)
         lease = self.folder.path_of("lease", request.lease) if request.lease else None
-        for run in request.group.all_runs():
-            device, fingerprint = f"simulated: {run.simulated}", {"simulated": run.simulated}
-            source = Provenance(device, None, __version__, fingerprint, request.notes)
-            try:
-                if self._stopped.is_set():
-                    yield RunEnded(event="stopped", run_id=run.run_id, reason="before it began")
-                else:
-                    yield publish(self.folder, request.sweep, run, simulate(run), source, lease)
-            except ScalingError as error:
-                yield failed(run, error)
-        yield GroupFinished(run_id=request.group.runs[0].run_id)
+        try:
+            return publish(self.folder, request.sweep, run, simulate(run), source, lease)
+        except ScalingError as error:
+            return failed(run, error)
 
     def signal(self, number: int) -> None:
         """Simulate nothing more."""

@@ -205,9 +205,11 @@ class SweepFolder:
 
 
 def supports_law_fit(folder: Path) -> bool:
-    """Whether a law can be fitted to the folder's runs, as far as its sweep file says."""
+    """Whether a law can be fitted to the folder's runs, as far as its sweep file can be read."""
     path = folder / "sweep.toml"
-    return not path.is_file() or load_sweep(path).supports_law_fit
+    with contextlib.suppress(ScalingError):
+        return not path.is_file() or load_sweep(path).supports_law_fit
+    return True
 
 
 @lru_cache(maxsize=1)

@@ -203,7 +203,8 @@ def estimate(
 ) -> MemoryEstimate:
     """What one device of a `kind` holds at the peak of training `run` under `execution`, in bytes.
 
-    Within 10 % of what XLA plans for the models of docs/memory.md. A process needs more: its code,
+    Within 10 % of what XLA plans for the models of docs/memory.md, within 20 % where layers are
+    scanned on a CPU. A process needs more: its code,
     the compiler, the batches read ahead; see `process_bytes`.
     """
     shape = run.model_copy(update={"seed": 0, "n_steps": 0, "optim": None})  # of no weight here

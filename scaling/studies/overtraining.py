@@ -32,14 +32,16 @@ MAX_ERROR = 0.02  # expected of the held-out loss, relative
 
 
 @dataclass(frozen=True)
-class OvertrainingLadder:
-    """`points` with the index of each run's ratio (n,), and `ratios`, the mean D/N of each,
-    ascending.
+class OvertrainingStudy:
+    """A ladder: `points`, the index of each run's ratio D/N (n,), and `ratios`, the mean of each,
+    ascending; the laws fitted to its lower ratios, and why a law is absent.
     """
 
     points: Points
     ratio_index: Array
     ratios: Array
+    laws: dict[str, LawFit]
+    unavailable: dict[str, str]
 
     @property
     def is_fitted(self) -> Array:
@@ -50,27 +52,18 @@ class OvertrainingLadder:
         """Indices of the runs of a ratio; -1 is the largest."""
         return np.flatnonzero(self.ratio_index == index % len(self.ratios))
 
-
-@dataclass(frozen=True)
-class OvertrainingStudy:
-    """A ladder, the laws fitted to its lower ratios, and why a law is absent."""
-
-    ladder: OvertrainingLadder
-    laws: dict[str, LawFit]
-    unavailable: dict[str, str]
-
     def predicted(self, law: str) -> Array:
         """The loss of every run (n,) by a law."""
-        return np.exp(self.laws[law].predict(self.ladder.points))
+        return np.exp(self.laws[law].predict(self.points))
 
     def error(self, law: str) -> Array:
         """Predicted / measured - 1 (n,)."""
-        return np.asarray(self.predicted(law) / self.ladder.points.loss - 1)
+        return np.asarray(self.predicted(law) / self.points.loss - 1)
 
 
-def ladder(rows: pd.DataFrame) -> OvertrainingLadder | None:
-    """The ratios D/N that at least three sizes share; None where the runs are no ladder of fresh
-    tokens.
+def analyze(rows: pd.DataFrame) -> OvertrainingStudy | None:
+    """The ratios D/N that at least three sizes share, and the laws; None where the runs are no
+    ladder of fresh tokens.
 
     N counts blocks and head, C is exact. A ladder has four ratios, one of them at most a quarter of
     the largest, and no other runs.
@@ -83,20 +76,13 @@ def ladder(rows: pd.DataFrame) -> OvertrainingLadder | None:
     index = groups_by_gap(log_ratio, SAME_RATIO)
     groups = [index == i for i in range(index.max() + 1)]
     ratios = np.exp([log_ratio[among].mean() for among in groups])
-    made = OvertrainingLadder(points, index, ratios)
+    study = OvertrainingStudy(points, index, ratios, {}, {})
     has_sizes = min(len(np.unique(n[among])) for among in groups) >= MIN_SIZES
-    return made if len(groups) >= MIN_RATIOS and has_sizes and made.is_fitted.any() else None
-
-
-def analyze(rows: pd.DataFrame) -> OvertrainingStudy | None:
-    """The laws fitted to the lower ratios of a ladder; None without a ladder."""
-    made = ladder(rows)
-    if made is None:
+    if len(groups) < MIN_RATIOS or not has_sizes or not study.is_fitted.any():
         return None
-    study = OvertrainingStudy(made, {}, {})
+    train = points.take(study.is_fitted[index])
     for name in LAW_NAMES:
         try:
-            train = made.points.take(made.is_fitted[made.ratio_index])
             study.laws[name] = estimate(LAWS[name], train)
         except ScalingError as error:
             if error.exit_code != BAD_INPUT:
@@ -109,9 +95,9 @@ def claims(study: OvertrainingStudy) -> Iterator[Claim]:
     """How far each law misses the loss at the largest ratio: the mean over runs, the worst size and
     the worst run.
     """
-    ratios, held_out = study.ladder.ratios, study.ladder.runs_at(-1)
-    largest_fitted = ratios[study.ladder.is_fitted][-1]
-    n = np.asarray(study.ladder.points.n)[held_out]
+    ratios, held_out = study.ratios, study.runs_at(-1)
+    largest_fitted = ratios[study.is_fitted][-1]
+    n = np.asarray(study.points.n)[held_out]
     for law in LAW_NAMES:
         measured, holds = f"not fitted: {study.unavailable.get(law)}", None
         if law in study.laws:
@@ -134,11 +120,11 @@ def claims(study: OvertrainingStudy) -> Iterator[Claim]:
 
 def notes(study: OvertrainingStudy) -> list[str]:
     """How far each law misses the largest ratio."""
-    ratios, held_out = study.ladder.ratios, study.ladder.runs_at(-1)
+    ratios, held_out = study.ratios, study.runs_at(-1)
     missed = " and ".join(
         f"the law {law} by {np.abs(study.error(law)[held_out]).mean():.1%}" for law in study.laws
     )
-    fitted = f"Fitted to up to {ratios[study.ladder.is_fitted][-1]:.0f} tokens per parameter, "
+    fitted = f"Fitted to up to {ratios[study.is_fitted][-1]:.0f} tokens per parameter, "
     if not missed:
         return [f"{fitted}neither law has enough runs."]
     return [f"{fitted}the loss at {ratios[-1]:.0f} is missed by {missed} on average."]
@@ -146,14 +132,14 @@ def notes(study: OvertrainingStudy) -> list[str]:
 
 def figures(study: OvertrainingStudy) -> Iterator[Figure]:
     """By each law loss against C: the runs, and the law at each D/N through the sizes."""
-    ladder, loss = study.ladder, study.ladder.points.loss
-    columns = ladder.points.inputs("NDC")
+    loss = study.points.loss
+    columns = study.points.inputs("NDC")
     n, c = columns["N"], columns["C"]
-    ramp = ColorScale.of(ladder.ratios, "tokens per parameter", "number")
+    ramp = ColorScale.of(study.ratios, "tokens per parameter", "number")
     for law, fit in study.laws.items():
         traces: list[Trace] = []
-        for index, ratio in enumerate(ladder.ratios):
-            among, is_fitted = ladder.runs_at(index), ladder.is_fitted[index]
+        for index, ratio in enumerate(study.ratios):
+            among, is_fitted = study.runs_at(index), study.is_fitted[index]
             among = among[np.argsort(n[among], kind="stable")]
             first_of_size = among[np.unique(n[among], return_index=True)[1]]
             inputs = {letter: values[first_of_size] for letter, values in columns.items()}
@@ -174,13 +160,12 @@ def figures(study: OvertrainingStudy) -> Iterator[Figure]:
 
 def table(study: OvertrainingStudy) -> Table | None:
     """Every held-out run: measured, predicted by each law, relative error."""
-    ladder = study.ladder
-    n, d, c = ladder.points.inputs("NDC").values()
-    table = {"N": n, "D/N": d / n, "C": c, "measured": ladder.points.loss}
+    n, d, c = study.points.inputs("NDC").values()
+    table = {"N": n, "D/N": d / n, "C": c, "measured": study.points.loss}
     for law in study.laws:
         table |= {f"by {law}": study.predicted(law), f"error of {law}": study.error(law)}
-    order = np.lexsort((n, ladder.ratio_index))
-    held_out = order[~ladder.is_fitted[ladder.ratio_index[order]]]
+    order = np.lexsort((n, study.ratio_index))
+    held_out = order[~study.is_fitted[study.ratio_index[order]]]
     records = pd.DataFrame(table).iloc[held_out].to_dict("records")
     caption = "One row per run; the laws were not fitted to these."
     percent = [f"error of {law}" for law in study.laws]

@@ -37,19 +37,17 @@ def prefetch_batches(
         parts = [task.batch("train", step * n_parts + part, size) for part in own_parts]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def submit(count: int) -> None:
-        waiting.extend(pool.submit(read, step) for step in itertools.islice(steps, count))
-
     def next_batches(count: int) -> np.ndarray:
         buffer = np.zeros((max_steps, *shape), np.int32)
         for i in range(count):
             buffer[i] = waiting.popleft().result()
-            submit(1)
+            waiting.extend(pool.submit(read, step) for step in itertools.islice(steps, 1))
         return buffer
 
     pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
     try:
-        submit(max(2, min(2 * max_steps, READ_AHEAD_BYTES // (4 * math.prod(shape)))))
+        count = max(2, min(2 * max_steps, READ_AHEAD_BYTES // (4 * math.prod(shape))))
+        waiting.extend(pool.submit(read, step) for step in itertools.islice(steps, count))
         yield next_batches
     finally:
         pool.shutdown(cancel_futures=True)

@@ -148,24 +148,20 @@ def axis_size(axis: Axis) -> int:
     return 1 if mesh.empty else math.prod(mesh.shape[name] for name in names)
 
 
-def over_devices(function: Callable[..., Any], axes: Sequence[Axis]) -> Callable[..., Any]:
-    """`function` of arrays that are divided along `axes`, on each device's own parts.
+def over_devices(function: Callable[..., Any], axes: Sequence[Axis], *arrays: Array) -> Any:
+    """`function(*arrays)` of arrays that are divided along `axes`, on each device's own parts.
 
     An array with fewer sides has the first of the axes. Axes that do not divide a side of every
     array are left out. The result is divided as the first array.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
-        return function
-
-    def spread(*arrays: Array) -> Any:
-        fitting = _fitting_spec(axes, *arrays)
-        specs = tuple(PartitionSpec(*fitting[: x.ndim]) for x in arrays)
-        return jax.shard_map(
-            function, mesh=mesh, in_specs=specs, out_specs=specs[0], check_vma=False
-        )(*arrays)
-
-    return spread
+        return function(*arrays)
+    fitting = _fitting_spec(axes, *arrays)
+    specs = tuple(PartitionSpec(*fitting[: x.ndim]) for x in arrays)
+    return jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=specs[0], check_vma=False)(
+        *arrays
+    )
 
 
 def on_own_tokens(
@@ -283,16 +279,6 @@ class Sharder:
             return NamedSharding(mesh, partition_spec(names, leaf.shape, d_model, shape))
 
         return jax.tree_util.tree_map_with_path(one, state)
-
-    def init_sharded(self, draw: Any, *args: Any) -> Any:
-        """The state `draw(*args)`, computed on the devices that keep it.
-
-        A device holds its shards and, for a moment, the one vector that all parameters are drawn
-        from (4 bytes per parameter).
-        """
-        if not self.is_sharded:
-            return draw(*args)
-        return jax.jit(draw, out_shardings=self.shardings(jax.eval_shape(draw, *args)))(*args)
 
     def constrain(self, state: Any) -> Any:
         """Inside a program: keeps the state on its devices."""

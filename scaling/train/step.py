@@ -36,9 +36,16 @@ class TrainState(NamedTuple):
 
 
 def initial_state(key: ProgramKey, seed: int) -> TrainState:
-    """Parameters drawn from `seed`, zero moments, step 0; arrays lie where the mesh wants them."""
-    draw = functools.partial(draw_state, key)
-    return key.sharder.init_sharded(draw, np.uint32(seed))  # type: ignore[no-any-return]
+    """Parameters drawn from `seed`, zero moments, step 0; arrays lie where the mesh wants them.
+
+    A device holds its shards and, for a moment, the one vector that all parameters are drawn from
+    (4 bytes per parameter).
+    """
+    draw, drawn = functools.partial(draw_state, key), np.uint32(seed)
+    if not key.sharder.is_sharded:
+        return draw(drawn)
+    shardings = key.sharder.shardings(jax.eval_shape(draw, drawn))
+    return jax.jit(draw, out_shardings=shardings)(drawn)  # type: ignore[no-any-return]
 
 
 def draw_state(key: ProgramKey, seed: Any) -> TrainState:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -65,6 +66,28 @@ def test_ray_is_imported_lazily_and_its_absence_reported(monkeypatch):
     with pytest.raises(ScalingError) as caught:
         RayCluster(options())
     assert ".[ray]" in caught.value.remedy
+
+
+@NEEDS_RAY
+@pytest.mark.slow
+def test_without_a_cluster_one_is_started_here():
+    code = """
+from scaling.execute.options import Executor, RunOptions
+from scaling.execute.ray import RayCluster
+cluster = RayCluster(RunOptions(executor=Executor.RAY, on_message=print))
+print(cluster.slots >= 1)
+cluster.close()
+"""
+    with tempfile.TemporaryDirectory(prefix="ray") as folder:  # a short path, for Ray's sockets
+        env = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=env | {"RAY_TMPDIR": folder},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    assert done.stdout == "True\n"
 
 
 @NEEDS_RAY

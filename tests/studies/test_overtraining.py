@@ -84,13 +84,13 @@ def studies(straight, bent):
 @pytest.mark.slow
 def test_true_law_extrapolates_from_few_tokens_per_parameter(studies):
     found, _ = studies
-    np.testing.assert_allclose(found.ladder.ratios, RATIOS, rtol=0.01)
-    assert found.ladder.is_fitted.tolist() == [True, True, True, True, False]
-    assert len(found.ladder.runs_at(-1)) == 8
+    np.testing.assert_allclose(found.ratios, RATIOS, rtol=0.01)
+    assert found.is_fitted.tolist() == [True, True, True, True, False]
+    assert len(found.runs_at(-1)) == 8
     mine = next(overtraining.claims(found))
     assert mine.holds
     assert "4x more tokens per parameter" in mine.quantity
-    assert np.abs(found.error("overtraining")[found.ladder.runs_at(-1)]).max() < 0.01
+    assert np.abs(found.error("overtraining")[found.runs_at(-1)]).max() < 0.01
 
 
 def test_claim_fails_where_losses_bend_beyond_the_fitted_ratios(studies):
@@ -127,7 +127,7 @@ def test_isoflop_runs_form_no_ladder():
             steps = max(20, round(budget / 6 / n / 512))
             longer = run.model_copy(update={"n_steps": steps})
             measured.append((longer, [Measurement(steps, "val", "loss", 2.0)]))
-    assert overtraining.ladder(table_of(measured)) is None
+    assert overtraining.analyze(table_of(measured)) is None
 
 
 def test_the_section_shows_what_was_measured_and_predicted(straight):
@@ -146,6 +146,6 @@ def test_the_section_shows_what_was_measured_and_predicted(straight):
 
 def test_ladder_too_short_for_the_laws_is_reported():
     found = overtraining.analyze(table(ratios=(10, 60, 120, 240), widths=WIDTHS[:3]))
-    assert found.ladder.is_fitted.sum() == 2
+    assert found.is_fitted.sum() == 2
     for finding in overtraining.claims(found):
         assert finding.holds is not None or "not fitted" in finding.measured

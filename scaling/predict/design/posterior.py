@@ -15,7 +15,7 @@ from scaling.fit.laws.formula_starts import draw, solve_linear
 from scaling.fit.laws.law import Law
 from scaling.predict.design.selection import Belief
 
-STARTS, LATER_STARTS, STEPS, ROUNDS = 24, 8, 60, 4
+STARTS, LATER_STARTS, STEPS, ROUNDS = 24, 8, 120, 4
 DRAWS = 600
 PRIOR_WIDTH = 1.5  # of a drawn parameter, in robust standard deviations of its draws
 TERM_WIDTH = 3.0  # of a term of the law, in standard deviations of the losses

@@ -95,9 +95,8 @@ def attend_fused(
         )
     attend_shard: Any = functools.partial(_splash, scale=scale or q_BTHK.shape[-1] ** -0.5)
     documents = () if document_BT is None else (document_BT,)
-    return over_devices(attend_shard, (BATCH, None, TENSOR))(  # type: ignore[no-any-return]
-        q_BTHK, k_BSGK, v_BSGK, *documents
-    )
+    arrays = q_BTHK, k_BSGK, v_BSGK, *documents
+    return over_devices(attend_shard, (BATCH, None, TENSOR), *arrays)  # type: ignore[no-any-return]
 
 
 def _splash(
