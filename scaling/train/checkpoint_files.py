@@ -154,22 +154,31 @@ def restore(path: Path, like: Like) -> tuple[Any, dict[str, Any]]:
     wait()
     candidates = [file for file in (path, previous(path)) if file.exists()] or [path]
     for file in candidates:
-        restored, reason = None, "another process could not read it"
+        saved, reason = None, "another process could not read it"
         try:
-            restored = _restore(path, file, like)
+            saved = _read_parts(path, file)
         except Unreadable as error:
             reason = str(error)
-        if not on_any_process(restored is None) and restored is not None:
-            return restored
+        if not on_any_process(saved is None) and saved is not None:
+            break
         if file != candidates[-1]:
             if is_first():
                 os.replace(file, file.with_name(f"{file.name}.damaged"))
             fingerprint.warn(f"{file.name}: checkpoint set aside, using the one before: {reason}")
-    raise Unreadable(reason)
+    else:
+        raise Unreadable(reason)
+    leaves, progress = saved
+    state = like(progress)
+    for leaf, wanted in zip(leaves, jax.tree.leaves(state), strict=True):
+        if leaf.shape != wanted.shape or leaf.dtype != wanted.dtype:
+            raise Unreadable(
+                f"has {leaf.dtype}{leaf.shape}, the run needs {wanted.dtype}{wanted.shape}"
+            )
+    return jax.tree.unflatten(jax.tree.structure(state), leaves), progress
 
 
-def _restore(path: Path, file: Path, like: Like) -> tuple[Any, dict[str, Any]]:
-    """The state and the progress of a save of which `file` is the part of process 0."""
+def _read_parts(path: Path, file: Path) -> tuple[list[np.ndarray], dict[str, Any]]:
+    """The whole leaves and the progress of a save of which `file` is the part of process 0."""
     arrays, progress = _read(file)
     leaves = [np.empty(shape, dtype) for shape, dtype in progress["leaves"]]
     _fill(leaves, arrays, progress)
@@ -183,13 +192,7 @@ def _restore(path: Path, file: Path, like: Like) -> tuple[Any, dict[str, Any]]:
                     break
         else:
             raise Unreadable(f"{part.name} is not intact, or of another save")
-    state = like(progress)
-    for leaf, wanted in zip(leaves, jax.tree.leaves(state), strict=True):
-        if leaf.shape != wanted.shape or leaf.dtype != wanted.dtype:
-            raise Unreadable(
-                f"has {leaf.dtype}{leaf.shape}, the run needs {wanted.dtype}{wanted.shape}"
-            )
-    return jax.tree.unflatten(jax.tree.structure(state), leaves), progress
+    return leaves, progress
 
 
 def _fill(leaves: list[np.ndarray], arrays: list[np.ndarray], progress: dict[str, Any]) -> None:
