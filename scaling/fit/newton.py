@@ -340,7 +340,8 @@ def _step(
         pin = None if pins is None else pins[rows]
         step[rows], damped[rows] = _solve(here.take(rows), free[rows], pin, damping[rows])
     distance = np.where(step > 0, problem.upper - theta, theta - problem.lower)
-    share = np.where(np.abs(step) > distance, distance / np.maximum(np.abs(step), 1e-300), 1.0)
+    crosses = np.abs(step) > distance
+    share = np.divide(distance, np.abs(step), out=np.ones_like(step), where=crosses)
     shortened = share.min(1)
     fall = -(gradient * step).sum(1)
     curved = fall - damped * (step**2 * np.einsum("rpp->rp", here.majorant)).sum(1)

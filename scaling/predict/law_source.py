@@ -22,6 +22,7 @@ from scaling.fit.frontier.frontier import (
     Frontier,
     frontier_of_powers,
 )
+from scaling.fit.frontier.numeric import NumericFrontier
 from scaling.fit.laws.law import Law
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.laws.published import published
@@ -127,24 +128,28 @@ class FittedLaw:
             cast(FlopsConvention, flops if flops in get_args(FlopsConvention) else "exact"),
         )
 
+    def with_draws(self, optimum: Frontier | None, draws: Frontier | None) -> Frontier:
+        """A frontier and, after it, each of its draws (1 + R,)."""
+        assert optimum is not None
+        if isinstance(optimum, NumericFrontier):  # of a formula: its losses, not its powers
+            assert self.formula is not None
+            return self.formula.frontier(self.parameters, self.cost)
+
+        def column(name: str) -> np.ndarray | None:
+            value, drawn = getattr(optimum, name), getattr(draws, name, None)
+            if value is None or draws is None:
+                return None if value is None else np.atleast_1d(value)
+            no_draws = np.nan if drawn is None else drawn
+            return np.r_[value, np.broadcast_to(no_draws, np.shape(draws.a))]
+
+        columns = {name: column(name) for name in optimum.columns}
+        return Frontier(**columns, cost=optimum.cost)
+
     def sweep(self) -> Sweep | None:
         """The sweep that the fit's runs were planned from, as it was tuned, where it is here."""
         from scaling.config.sweep_file import sweep_in
 
         return sweep_in(self.paths)
-
-
-def with_draws(optimum: Frontier, draws: Frontier | None) -> Frontier:
-    """A frontier and, after it, each of its draws (1 + R,)."""
-
-    def column(name: str) -> np.ndarray | None:
-        value, drawn = getattr(optimum, name), getattr(draws, name, None)
-        if value is None or draws is None:
-            return None if value is None else np.atleast_1d(value)
-        return np.r_[value, np.broadcast_to(np.nan if drawn is None else drawn, np.shape(draws.a))]
-
-    columns = {name: column(name) for name in optimum.columns}
-    return Frontier(**columns, cost=optimum.cost)
 
 
 def sweep_of(source: Path) -> Sweep | None:

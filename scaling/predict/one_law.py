@@ -12,10 +12,8 @@ import numpy as np
 
 from scaling.errors import ScalingError
 from scaling.fit.document import Estimate, Interval
-from scaling.fit.frontier.frontier import Frontier
-from scaling.fit.frontier.numeric import NumericFrontier
 from scaling.predict import several_laws
-from scaling.predict.law_source import FittedLaw, with_draws
+from scaling.predict.law_source import FittedLaw
 from scaling.predict.prediction import ApproachPrediction, CombinedAnswer
 from scaling.predict.question import complete, option_of
 
@@ -47,25 +45,16 @@ def measures(law: FittedLaw, flops: Values, n: Values, d: Values, loss: Values) 
     return answer
 
 
-def _ensemble(law: FittedLaw, optimum: Frontier | None, draws: Frontier | None) -> Frontier:
-    """A frontier of the law and, after it, those of the draws."""
-    assert optimum is not None
-    if isinstance(optimum, NumericFrontier):  # of a formula: its losses, not its powers
-        assert law.formula is not None
-        return law.formula.frontier(law.parameters, law.cost)
-    return with_draws(optimum, draws)
-
-
 def at_flops(law: FittedLaw, flops: float) -> Answer:
     """N*, D* and L* at C."""
-    optimum = _ensemble(law, law.optimum, law.optimum_draws)
+    optimum = law.with_draws(law.optimum, law.optimum_draws)
     n, d, loss = optimum.n_star(flops), optimum.d_star(flops), optimum.loss(flops)
     return measures(law, flops, n, d, loss)
 
 
 def by_approach(law: FittedLaw, name: str, flops: float) -> ApproachPrediction:
     """N*, D* and L* at C by one of the approaches that the fit holds."""
-    optimum = _ensemble(law, *law.approaches[name])
+    optimum = law.with_draws(*law.approaches[name])
     return ApproachPrediction(
         n_params=_interval(law, optimum.n_star(flops)),
         tokens=_interval(law, optimum.d_star(flops)),
@@ -75,7 +64,7 @@ def by_approach(law: FittedLaw, name: str, flops: float) -> ApproachPrediction:
 
 def at_loss(law: FittedLaw, loss: float) -> Answer:
     """The cheapest C that reaches the loss, and its N* and D*."""
-    optimum = _ensemble(law, law.optimum, law.optimum_draws)
+    optimum = law.with_draws(law.optimum, law.optimum_draws)
     flops = optimum.flops_for(loss)
     if not math.isfinite(flops[0]):
         floor = math.nan if optimum.floor is None else optimum.floor[0]
@@ -88,7 +77,7 @@ def at_loss(law: FittedLaw, loss: float) -> Answer:
 
 def at_size(law: FittedLaw, letter: str, value: float) -> Answer:
     """The C for which N, or D, is compute-optimal, and what it comes with."""
-    optimum = _ensemble(law, law.optimum, law.optimum_draws)
+    optimum = law.with_draws(law.optimum, law.optimum_draws)
     flops = optimum.flops_of(letter, value)
     n: Values = value if letter == "N" else optimum.n_star(flops)
     d: Values = value if letter == "D" else optimum.d_star(flops)

@@ -11,8 +11,11 @@ import os
 import re
 from html.parser import HTMLParser
 
+import numpy as np
+import pandas as pd
 import pytest
 
+import scaling
 from scaling import files
 from scaling.config import Sweep
 from scaling.config.sweep_file import dump_sweep
@@ -333,3 +336,26 @@ def test_an_output_folder_that_is_a_file_is_a_disk_error(document, tmp_path):
         write_report(tmp_path / "fit.json", tmp_path / "out")
     assert caught.value.exit_code == DISK
     assert "out" in str(caught.value)
+
+
+def test_a_law_written_with_an_offset_answers_a_loss_and_has_a_report(tmp_path):
+    """Its frontier is found by minimisation, and small budgets have no optimum: D* is below 0."""
+    grid = np.meshgrid(np.geomspace(1e7, 1e9, 6), np.geomspace(1e9, 3e10, 6))
+    n, d = (axis.ravel() for axis in grid)
+    noise = np.exp(np.random.default_rng(0).normal(0, 0.002, n.size))
+    loss = (1.7 + 420 / n**0.34 + 650 / (d + 2e8) ** 0.3) * noise
+    pd.DataFrame({"params": n, "tokens": d, "loss": loss}).to_csv(
+        tmp_path / "runs.csv", index=False
+    )
+    fitted = scaling.fit(
+        tmp_path / "runs.csv",
+        formula="L = E + A/N^alpha + B/(D + 2e8)^beta",
+        bootstrap=20,
+        holdout="none",
+    )
+    answer = fitted.predict(flops=1e21)
+    again = fitted.predict(loss=answer.result.loss.value)
+    assert again.result.flops.value == pytest.approx(1e21, rel=1e-6)
+    fitted.save(tmp_path / "fit.json")
+    scaling.report(tmp_path / "fit.json", out=tmp_path / "report")
+    assert "frontier-loss.svg" in {path.name for path in (tmp_path / "report/figures").iterdir()}

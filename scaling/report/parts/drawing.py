@@ -4,6 +4,7 @@ answer of a fit as curves: by the combination of laws where it has one, else by 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -103,7 +104,9 @@ def answer_curve(
         return value if value is None else AnswerCurve(value, *np.full((2, len(flops)), np.nan))
     levels = [(1 - law.ci) / 2, (1 + law.ci) / 2]
     drawn = getattr(law.optimum_draws, method)(flops[:, None])
-    low, high = np.nanquantile(drawn, levels, axis=-1)
+    with warnings.catch_warnings():  # budgets too small for any draw to have an optimum
+        warnings.simplefilter("ignore", RuntimeWarning)
+        low, high = np.nanquantile(drawn, levels, axis=-1)
     return AnswerCurve(value, np.minimum(low, value), np.maximum(high, value))
 
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 import numpy as np
 
 from scaling.fit.document import Estimate
+from scaling.fit.frontier.numeric import NumericFrontier
 from scaling.formatting import format_count, format_flops
-from scaling.predict.law_source import FittedLaw, with_draws
+from scaling.predict.law_source import FittedLaw
 from scaling.render.figure import Axis, Band, Figure, Line, Markers, ReferenceLine, Trace
 from scaling.render.table import format_estimate
 
@@ -20,20 +21,20 @@ AXES = Axis("size, as a multiple of N*", log=True, unit="times"), Axis("compute 
 @np.errstate(all="ignore")  # draws of what is not identified overflow: left out of intervals
 def wasted(law: FittedLaw | None, flops: float | None) -> np.ndarray | None:
     """For SHARES of N* at `flops`: the share of these FLOPs that the optimum of the same loss would
-    not need (1 + R, S), by the law and each draw; None for a law of other inputs than N and D, or
-    without a frontier.
+    not need (1 + R, S), by the law and each draw; None for a law of other inputs than N and D,
+    without a frontier, or whose frontier is found by minimisation (a minute for all draws).
 
     A draw keeps the size that the fit names: its waste is what this size would cost if the draw
     were the truth.
     """
     if law is None or law.optimum is None or flops is None or law.formula is None:
         return None
-    if not {*law.formula.inputs} <= {"N", "D", "U"}:
+    if not {*law.formula.inputs} <= {"N", "D", "U"} or isinstance(law.optimum, NumericFrontier):
         return None
     n = float(law.optimum.n_star(flops)) * SHARES
     d = law.cost.tokens(n, np.asarray(flops))
     loss = law.outcomes({"N": n, "D": d, "U": d})  # all tokens are new
-    needed = with_draws(law.optimum, law.optimum_draws).flops_for(loss.T).T  # draws last there
+    needed = law.with_draws(law.optimum, law.optimum_draws).flops_for(loss.T).T  # draws last there
     waste = np.maximum(1 - needed / flops, 0.0)
     return waste if np.isfinite(loss[0] + waste[0]).all() else None
 
