@@ -165,6 +165,7 @@ LINES: list[list[str]] = [
     ["predict", LAW, "--flops", "1e23", "--device", "h100", "--mfu", "7"],
     ["predict", LAW, "--device", "h100"],
     ["predict", LAW, "--models", "--smaller", "0.5"],
+    ["predict", LAW, "--flops", "1e23", "--smaller", "0.5", "--csv"],
     ["predict", FIT, "--flops", "1e21", "--smaller", "2"],
     ["predict", FIT, "--flops", "1e21", "--emit", TINY],
     ["predict", FIT, "--emit", "new.toml"],
