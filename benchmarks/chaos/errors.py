@@ -200,18 +200,18 @@ def scenarios(sweep: Path, folder: Path) -> dict[str, Callable[[], str]]:
 
 def _checkpoint(path: Path) -> str:
     """Save and restore a state twice, as a run that is interrupted does."""
-    from scaling.train import checkpoint_files
+    from scaling.train import local_checkpoint
 
     state = [np.arange(4.0), np.ones((2, 3))]
     try:
         for step in (1, 2):
-            checkpoint_files.save(path, state, {"step": step})
-            checkpoint_files.restore(path, lambda progress: state)
+            local_checkpoint.save(path, state, {"step": step})
+            local_checkpoint.restore(path, lambda progress: state)
     except files.DiskError:
         return ""
     except OSError:
         return ""  # the worker turns it into a DiskError
-    except checkpoint_files.Unreadable as error:
+    except local_checkpoint.Unreadable as error:
         return f"checkpoint taken for corrupt: {error}"
     return ""
 

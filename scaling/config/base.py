@@ -42,8 +42,9 @@ def _only_false(value: bool) -> bool:
 def _count(value: object) -> float:
     try:
         return positive(value, Quantity.FLOPS)
-    except ValueError as error:
-        raise ValueError(f"{error}; {COUNT_FORM}") from None
+    except ValueError:
+        what = f"{str(value)[:40]!r} is not a positive count up to 1e30"
+        raise ValueError(f"{what}; {COUNT_FORM}") from None
 
 
 _COUNT = {  # the JSON Schema of a count; `positive` decides

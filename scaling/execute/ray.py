@@ -63,7 +63,9 @@ def parse_resources(text: str) -> dict[str, float]:
         except ValueError:
             amount = -1.0
         is_amount = 0 <= amount < 2**31 and (amount <= 1 or amount.is_integer())
-        if not name or name in INTERNAL or not is_amount:
+        if name in INTERNAL:
+            problem = f"{name} cannot be asked for"
+        elif not name or not is_amount:
             problem = f"{part.strip()[:40]!r} is not NAME=AMOUNT"
         elif name in amounts:
             problem = f"{name} is given twice"
@@ -148,6 +150,7 @@ class RayCluster:
         self.ray: Any = ray
         self.options = options
         self.resources = parse_resources(options.resources or "cpu=1")
+        self._is_of_caller = ray.is_initialized()  # by `ray.init` of a program that calls this one
         self.where = connect(ray, options.ray_address)
         self.slots = sum(
             min(
@@ -172,8 +175,9 @@ class RayCluster:
             )
 
     def close(self) -> None:
-        """End the connection to Ray."""
-        self.ray.shutdown()
+        """End the connection to Ray, unless the program that calls this one has made it."""
+        if not self._is_of_caller:
+            self.ray.shutdown()
 
     def train(
         self, folder: Path, run_ids: Sequence[str], signals: Signals, on_event: OnEvent
@@ -209,7 +213,9 @@ class RayCluster:
                     codes.append(self.ray.get(worker))
                 except self.ray.exceptions.RayError as error:
                     codes.append(STOPPED)
-                    deaths.append(str(getattr(error, "cause", error)))
+                    deaths.append(" ".join(str(getattr(error, "cause", error)).split())[:300])
+                    if not is_stopping:
+                        self.options.on_message(f"warning: a worker died: {deaths[-1]}")
             if signals.force_quit:
                 os._exit(exit_code(signals.received))
             if signals.count and not is_stopping:
@@ -233,7 +239,7 @@ class RayCluster:
             ended |= finished
         if deaths and not is_stopping:
             raise ScalingError(
-                f"a worker died: {' '.join(deaths[0].split())[:300]}",
+                f"a worker died: {deaths[0]}",
                 where=self.where,
                 remedy=f"see {folder}/logs/{stem}-*.log; run again to continue",
             )

@@ -39,6 +39,7 @@ KINDS: dict[FileKind, tuple[str, str]] = {
 }
 # where temporary files may be left by a kill
 WRITTEN = ("", "merged", "fits", *(folder for folder, _ in KINDS.values()))
+CHECKPOINTS = (".npz", ".previous.npz", ".sharded")  # suffixes of a run's checkpoints
 
 
 class CorruptPlan(ScalingError):
@@ -59,16 +60,19 @@ class SweepFolder:
     def has_checkpoint(self, run_id: str) -> bool:
         """Whether training of the run (or of the pack of that name) has begun."""
         path = self.path_of("checkpoint", run_id)
-        return path.exists() or path.with_suffix(".previous.npz").exists()
+        return any(path.with_suffix(suffix).exists() for suffix in CHECKPOINTS)
 
     def reuse_prefix_state(self, run_id: str) -> bool:
         """Make the kept state of a run its checkpoint; whether there was one."""
         target = self.path_of("checkpoint", run_id)
         with files.as_disk_error(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-            for item in self.path_of("prefix", run_id).parent.glob(f"{run_id}.*npz"):
+            for suffix in CHECKPOINTS:
                 with contextlib.suppress(FileNotFoundError):
-                    os.replace(item, target.with_name(item.name))
+                    os.replace(
+                        self.path_of("prefix", run_id).with_suffix(suffix),
+                        target.with_suffix(suffix),
+                    )
         return self.has_checkpoint(run_id)
 
     def check_same_sweep(self, sweep: Sweep, simulated: str | None = None) -> None:

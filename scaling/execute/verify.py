@@ -1,7 +1,9 @@
-"""Every file of a sweep's folder against what was written: checksums, CRCs of lines."""
+"""Every file of a sweep's folder against what was written: checksums, manifests, CRCs of lines."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +38,7 @@ def inspect(folder: Path, patterns: Sequence[str] = ALL) -> list[FileCheck]:
         raise ScalingError(
             "no such folder", where=folder, remedy="name a folder made by `scaling run`"
         )
-    checks = []
+    checks, sums = [], _sums(folder) if patterns is ALL else {}
     listed = files.retry(
         folder, lambda: sorted({p for each in patterns for p in folder.glob(each)})
     )
@@ -45,15 +47,19 @@ def inspect(folder: Path, patterns: Sequence[str] = ALL) -> list[FileCheck]:
         if name.parts[0] in SKIPPED or path.name.endswith((".tmp", ".lock", ".damaged")):
             continue
         if path.suffix in CHECKED or (path.is_file() and path.stat().st_size):
-            checks += _check(path, str(name))
-    return checks
+            checks += _check(path, str(name), sums.get(str(name)))
+    missing = [name for name in sums if not (folder / name).exists()]
+    return checks + [FileCheck(name, "corrupt", "it is missing") for name in missing]
 
 
-def _check(path: Path, name: str) -> list[FileCheck]:
+def _check(path: Path, name: str, expected: str | None) -> list[FileCheck]:
     """What is known of a file; nothing of one that was removed meanwhile."""
     problem, has_checksum = "", True
     try:
-        if path.parent.name == "ledger":
+        if expected is not None:
+            is_whole = hashlib.sha256(files.read_bytes(path)).hexdigest() == expected
+            problem = "" if is_whole else files.CHANGED
+        elif path.parent.name == "ledger":
             bad = sum(entry is None for entry in entries(path))
             problem = f"{bad} lines are not what was written" if bad else ""
         elif path.suffix == ".parquet":
@@ -71,3 +77,18 @@ def _check(path: Path, name: str) -> list[FileCheck]:
     if problem or has_checksum:
         return [FileCheck(name, "corrupt" if problem else "whole", problem)]
     return [FileCheck(name, "no_checksum", "written by an older version, or by hand")]
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    """SHA-256 by file, of what has no checksum of its own: the shards of checkpoints."""
+    sums = {}
+    for path in folder.glob("*/*.sharded/*/manifest.json"):
+        try:
+            manifest = dict(json.loads(files.read_bytes(path)).items())
+        except (ValueError, AttributeError, RecursionError, files.ChecksumError, FileNotFoundError):
+            continue  # its files then have no sums: a reader of the checkpoint rejects it
+        for name, digest in manifest.items():
+            parts = Path(name).parts
+            if parts and parts[0] != "/" and ".." not in parts and len(str(digest)) == 64:
+                sums[str((path.parent / name).relative_to(folder))] = str(digest)
+    return sums

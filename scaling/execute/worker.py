@@ -146,7 +146,7 @@ def train_group(
     A diverged run is published with its reason in failures/. Branches whose checkpoint is written
     are announced as `Branched`: any worker may train them.
     """
-    from scaling.train import checkpoint_files, distributed, fingerprint, saved_params, trainer
+    from scaling.train import checkpointing, distributed, fingerprint, saved_params, trainer
 
     group, execution = request.group, request.execution
     finished = {run.run_id for run in group.runs if folder.is_finished(run.run_id)}
@@ -198,7 +198,7 @@ def train_group(
                 kinds[run.run_id] = ended.event
                 on_event(ended)
     if "stopped" not in kinds.values():
-        checkpoint_files.discard(folder.path_of("checkpoint", group.name))
+        checkpointing.discard(folder.path_of("checkpoint", group.name), execution)
     return kinds
 
 

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from scaling.config import Execution, MeshShape
 from scaling.config.run_groups import RunGroup
 from scaling.errors import ScalingError
 from scaling.store.rows import Measurement
-from scaling.train import checkpoint_files, fingerprint
+from scaling.train import fingerprint, local_checkpoint
 from scaling.train.distributed import broadcast_from_host0
 from scaling.train.program import program_key
 from scaling.train.run_metrics import RunMetrics
@@ -40,7 +39,34 @@ def save(
         },
         "fingerprint": fingerprint.fingerprint(execution, len(group.runs)),
     }
-    checkpoint_files.save(path, state, progress)
+    backend, *others = _backends(path, execution)
+    backend.save(path, state, progress)
+    if backend is local_checkpoint:  # a mesh does so once its shards are on disk
+        for other in others:
+            other.discard(path)
+
+
+def wait_until_saved(path: Path, execution: Execution) -> None:
+    """Return when the last save is complete on disk."""
+    _backends(path, execution)[0].wait()
+
+
+def discard(path: Path, execution: Execution) -> None:
+    """Remove the checkpoints of a run that has ended."""
+    for backend in _backends(path, execution):
+        backend.discard(path)
+
+
+def _backends(path: Path, execution: Execution) -> list[Any]:
+    """One file for one device, Orbax shards for a mesh; first the one that this execution saves to,
+    then the one that another execution may have saved to.
+    """
+    if execution.mesh.n_devices == 1 and not path.with_suffix(".sharded").exists():
+        return [local_checkpoint]  # Orbax is imported for a mesh alone
+    from scaling.train import sharded_checkpoint
+
+    both = [local_checkpoint, sharded_checkpoint]
+    return both if execution.mesh.n_devices == 1 else both[::-1]
 
 
 def restore_or_init(
@@ -51,17 +77,19 @@ def restore_or_init(
 
     Raises ScalingError when it was written under other conditions and `allow_changes` is not set.
     """
-    if checkpoint_files.exists(path):
+    for backend in _backends(path, execution):
+        if broadcast_from_host0(backend.exists(path)) == [0]:
+            continue
         try:
-            return _restore(path, group, execution, allow_changes)
+            return _restore(backend, path, group, execution, allow_changes)
         except (
-            checkpoint_files.Unreadable,
+            local_checkpoint.Unreadable,
             LookupError,
             TypeError,
             ValueError,
             AttributeError,
         ) as error:
-            checkpoint_files.set_aside(path)
+            backend.set_aside(path)
             fingerprint.warn(f"{path.name}: checkpoint set aside, the run starts again: {error}")
     key = program_key(group.runs[0], execution)
     state = stack_runs([initial_state(key, run.seed) for run in group.runs])
@@ -69,7 +97,7 @@ def restore_or_init(
 
 
 def _restore(
-    path: Path, group: RunGroup, execution: Execution, allow_changes: bool
+    backend: Any, path: Path, group: RunGroup, execution: Execution, allow_changes: bool
 ) -> tuple[TrainState, Metrics]:
     """The state as it was saved, its layout changed to that of `execution`."""
     n_runs = len(group.runs)
@@ -78,7 +106,7 @@ def _restore(
     def saved_shapes(progress: dict[str, Any]) -> Any:
         nonlocal was
         if progress["runs"] != [run.canonical() for run in group.runs]:
-            raise checkpoint_files.Unreadable("belongs to another run")
+            raise local_checkpoint.Unreadable("belongs to another run")
         saved, here = progress["fingerprint"], fingerprint.fingerprint(execution, n_runs)
         changed = [
             f"{key} was {saved.get(key)}, is {here.get(key)}"
@@ -100,9 +128,10 @@ def _restore(
                 kind="cpu" if "threads" in saved else "gpu",
             )
         )
-        return jax.eval_shape(lambda seed: stack_runs([draw_state(was, seed)] * n_runs), 0)
+        shapes = jax.eval_shape(lambda seed: stack_runs([draw_state(was, seed)] * n_runs), 0)
+        return now.sharder.abstract_state(shapes)
 
-    state, progress = checkpoint_files.restore(path, saved_shapes)
+    state, progress = backend.restore(path, saved_shapes)
     metrics = {
         run_id: RunMetrics(**(saved | {"measured": [Measurement(**m) for m in saved["measured"]]}))
         for run_id, saved in progress["metrics"].items()
@@ -112,6 +141,6 @@ def _restore(
         return change_layout(was, now, state)
 
     state = jax.vmap(convert)(state) if n_runs > 1 else convert(state)
-    # of a mesh, each process puts its own part on its devices
-    to_array = np.asarray if now.sharder.is_sharded else jnp.asarray
-    return jax.tree.map(to_array, state), metrics
+    if backend is local_checkpoint and now.sharder.is_sharded:
+        state = jax.tree.map(np.asarray, state)  # each process puts its own part on its devices
+    return state, metrics

@@ -17,7 +17,7 @@ from flax import nnx
 
 from scaling.config import Execution, RunConfig
 from scaling.errors import ScalingError
-from scaling.train import checkpoint_files
+from scaling.train import local_checkpoint
 from scaling.train.fingerprint import local_platform
 from scaling.train.model.forward import make_forward, unstack
 from scaling.train.model.operations import Compute
@@ -34,19 +34,19 @@ def save_params(path: Path, run: RunConfig, params: Any) -> None:
     """Write the parameters of a run atomically. Raises ScalingError (74)."""
     if 0 not in params["blocks"]:
         params = unstack(params, run.model.n_layers)
-    checkpoint_files.save(path, jax.tree.map(np.asarray, params), {"run": run.canonical()})
-    checkpoint_files.previous(path).unlink(missing_ok=True)
+    local_checkpoint.save(path, jax.tree.map(np.asarray, params), {"run": run.canonical()})
+    local_checkpoint.previous(path).unlink(missing_ok=True)
 
 
 def load_params(path: Path, run: RunConfig) -> dict[str, np.ndarray]:
     """Parameters by name. Raises ScalingError if the file is corrupt or another run's."""
     try:
-        params, progress = checkpoint_files.restore(
+        params, progress = local_checkpoint.restore(
             path, lambda progress: shapes(run.model, run.task.seq_len)
         )
         if progress["run"] != run.canonical():
-            raise checkpoint_files.Unreadable("belongs to another run")
-    except checkpoint_files.Unreadable as error:
+            raise local_checkpoint.Unreadable("belongs to another run")
+    except local_checkpoint.Unreadable as error:
         remedy = "train the run again, with --keep-weights, in another folder"
         raise ScalingError(f"corrupt weights: {error}", where=path, remedy=remedy) from error
     return {name: np.asarray(leaf) for name, leaf in by_name(params)}

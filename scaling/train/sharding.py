@@ -280,6 +280,16 @@ class Sharder:
 
         return jax.tree_util.tree_map_with_path(one, state)
 
+    def abstract_state(self, shapes: Any) -> Any:
+        """The shapes of a state with their shardings: what a checkpoint is restored into."""
+        if not self.is_sharded:
+            return shapes
+        return jax.tree.map(
+            lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
+            shapes,
+            self.shardings(shapes),
+        )
+
     def constrain(self, state: Any) -> Any:
         """Inside a program: keeps the state on its devices."""
         if not self.is_sharded:

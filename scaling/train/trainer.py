@@ -19,7 +19,7 @@ from scaling.config import Execution, RunConfig
 from scaling.config.run_groups import RunGroup
 from scaling.store.rows import measurement_steps
 from scaling.tasks import Task
-from scaling.train import checkpoint_files, checkpointing, optim
+from scaling.train import checkpointing, optim
 from scaling.train.data_loader import NextBatches, dispatch_steps, prefetch_batches
 from scaling.train.distributed import broadcast_from_host0
 from scaling.train.evaluate import Evaluator
@@ -150,7 +150,7 @@ class Trainer:
         parts = self.key.sharder.batch_parts(self.config.batch_size)
         with prefetch_batches(self.config, self.task, step, *parts) as next_batches:
             step = self._train_loop(step, next_batches)
-        checkpoint_files.wait()
+        checkpointing.wait_until_saved(path, self.execution)
         if self._all_diverged():
             ended = self._unfinished_group().all_runs()
             return {run.run_id: self.metrics[run.run_id].outcome() for run in ended}
@@ -286,7 +286,7 @@ class Trainer:
         for group in [group for group, end in self.following.items() if end == step]:
             if group is not self.group:
                 self._save(group)
-                checkpoint_files.wait()
+                checkpointing.wait_until_saved(self.checkpoint_path(group), self.execution)
                 del self.following[group]
                 if group in self.group.branches:
                     self.callbacks.on_branch_saved(group)

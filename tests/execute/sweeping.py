@@ -20,9 +20,9 @@ import os
 if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
     import signal, time
     from scaling.execute.signals import Signals
-    from scaling.train import checkpoint_files, trainer
+    from scaling.train import local_checkpoint, trainer
     trainer.MIN_SAVE_SECONDS, trainer.MAX_SAVE_SHARE = 0.0, 1e9  # after every dispatch
-    save, note, asked = checkpoint_files.save, Signals._note, []
+    save, note, asked = local_checkpoint.save, Signals._note, []
     def noted(self, number, frame):
         asked.append(number)
         note(self, number, frame)
@@ -33,7 +33,7 @@ if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         except FileExistsError:
             return
         {action}
-    Signals._note, checkpoint_files.save = noted, saved
+    Signals._note, local_checkpoint.save = noted, saved
 """
 DIE = "os.kill(os.getpid(), signal.SIGKILL)"
 WAIT = "while not asked: time.sleep(0.05)"  # for a signal

@@ -119,7 +119,7 @@ import os
 if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
     import itertools, signal
     import numpy as np
-    import scaling.train.checkpoint_files as checkpoint
+    import scaling.train.local_checkpoint as checkpoint
     saves, restore, save = itertools.count(1), checkpoint.restore, checkpoint.save
     def die_once(path):
         mark = path.parent.parent / "died"

@@ -162,6 +162,19 @@ def test_wrong_values_in_the_metadata_of_merged_runs(folder: Path) -> None:
     path.write_bytes(before)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", '"x"', "[[1, 2]]", json.dumps({"/etc/passwd": "0" * 64, "../../../../x": "0" * 64})],
+)
+def test_odd_entries_of_a_manifest_are_left_out(folder: Path, text: str) -> None:
+    path = folder / "checkpoints" / "x.sharded" / "1" / "manifest.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    check(lambda: inspect(folder), text)
+    assert not any("passwd" in item.path or ".." in item.path for item in inspect(folder))
+    path.unlink()
+
+
 @pytest.mark.parametrize("kind", ["pipe", "folder", "link to itself", "dangling link"])
 @pytest.mark.parametrize(
     "name", ["plan.json", "tuning.json", "fits/chinchilla.json", "leases/x.json", "ledger/x.jsonl"]

@@ -49,7 +49,7 @@ def test_resources_are_read(text, expected):
         ("cpu=nan", "NAME=AMOUNT"),
         ("cpu=1e99", "NAME=AMOUNT"),
         ("cpu=0", "asks for nothing"),
-        ("memory=1", "NAME=AMOUNT"),
+        ("memory=1", "memory cannot be asked for"),
     ],
 )
 def test_invalid_ray_resources_are_rejected(text, what):
@@ -70,13 +70,19 @@ def test_ray_is_imported_lazily_and_its_absence_reported(monkeypatch):
 
 @NEEDS_RAY
 @pytest.mark.slow
-def test_without_a_cluster_one_is_started_here():
+def test_without_a_cluster_one_is_started_here_and_that_of_the_caller_stays():
     code = """
 from scaling.execute.options import Executor, RunOptions
 from scaling.execute.ray import RayCluster
 cluster = RayCluster(RunOptions(executor=Executor.RAY, on_message=print))
 print(cluster.slots >= 1)
 cluster.close()
+import ray
+print(ray.is_initialized())
+ray.init()  # by the program that calls
+RayCluster(RunOptions(executor=Executor.RAY, on_message=print)).close()
+print(ray.is_initialized())
+ray.shutdown()
 """
     with tempfile.TemporaryDirectory(prefix="ray") as folder:  # a short path, for Ray's sockets
         env = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
@@ -87,7 +93,7 @@ cluster.close()
             text=True,
             check=True,
         )
-    assert done.stdout == "True\n"
+    assert done.stdout.splitlines() == ["True", "False", "True"]
 
 
 @NEEDS_RAY

@@ -86,7 +86,7 @@ def test_symbolic_link_in_place_of_a_run_is_not_followed(tmp_path):
 
 
 def test_no_pickle_is_read_from_a_checkpoint(tmp_path):
-    from scaling.train import checkpoint_files
+    from scaling.train import local_checkpoint
 
     mark, path = tmp_path / "mark", tmp_path / "c.npz"
     held = io.BytesIO()
@@ -94,11 +94,11 @@ def test_no_pickle_is_read_from_a_checkpoint(tmp_path):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("progress.npy", held.getvalue())
         archive.writestr("leaf_0.npy", held.getvalue())
-    with pytest.raises(checkpoint_files.Unreadable):
-        checkpoint_files.restore(path, lambda progress: np.zeros(1))
+    with pytest.raises(local_checkpoint.Unreadable):
+        local_checkpoint.restore(path, lambda progress: np.zeros(1))
     path.write_bytes(pickle.dumps(Mark(str(mark))))
-    with pytest.raises(checkpoint_files.Unreadable):
-        checkpoint_files.restore(path, lambda progress: np.zeros(1))
+    with pytest.raises(local_checkpoint.Unreadable):
+        local_checkpoint.restore(path, lambda progress: np.zeros(1))
     assert not mark.exists()
 
 

@@ -1,12 +1,13 @@
 """Saves of a state that lives on eight forced devices, damaged in every way.
 
-Run by test_checkpoint_files as a child.
+Run by test_sharded_checkpoint as a child.
 """
 
 import contextlib
 import io
 import json
 import resource
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 
 from scaling.config import Execution, MeshShape
 from scaling.errors import ScalingError
-from scaling.train import checkpoint_files as store
+from scaling.train import sharded_checkpoint as store
 from scaling.train.program import program_key
 from scaling.train.sharding import Sharder
 from scaling.train.step import initial_state
@@ -26,9 +27,11 @@ CUBE = Execution(layers="scan", mesh=MeshShape(data=2, fsdp=2, tensor=2))
 WIDE = Execution(layers="scan", mesh=MeshShape(fsdp=4))
 
 
-def shapes(execution):
-    """The shapes of a state under an execution."""
-    return jax.eval_shape(lambda: initial_state(program_key(run_of("scan"), execution), 0))
+def abstract_state(execution):
+    """The shapes and places of a state on a mesh."""
+    return Sharder(execution).abstract_state(
+        jax.eval_shape(lambda: initial_state(program_key(run_of("scan"), execution), 0))
+    )
 
 
 def values(state):
@@ -47,8 +50,8 @@ def restored(path, execution=CUBE):
     """The note of the restored save, its leaves, its state, and the warnings on stderr."""
     told = io.StringIO()
     with contextlib.redirect_stderr(told):
-        state, progress = store.restore(path, lambda progress: shapes(execution))
-    return progress["note"], values(state), Sharder(execution).put_state(state), told.getvalue()
+        state, progress = store.restore(path, lambda progress: abstract_state(execution))
+    return progress["note"], values(state), state, told.getvalue()
 
 
 def attempt(path):
@@ -74,12 +77,8 @@ def round_trip(path):
     store.wait()
     whole = time.perf_counter() - begun
     note, found, state, _ = restored(path)
-    pairs = zip(
-        jax.tree.leaves(state),
-        jax.tree.leaves(Sharder(CUBE).shardings(shapes(CUBE))),
-        strict=True,
-    )
-    placed = [leaf.sharding.is_equivalent_to(want, leaf.ndim) for leaf, want in pairs]
+    pairs = zip(jax.tree.leaves(state), jax.tree.leaves(abstract_state(CUBE)), strict=True)
+    placed = [leaf.sharding.is_equivalent_to(want.sharding, leaf.ndim) for leaf, want in pairs]
     _, elsewhere, moved, _ = restored(path, WIDE)
     return {
         "note": note,
@@ -92,44 +91,73 @@ def round_trip(path):
     }
 
 
-def damages(path):
-    """What is found after flipped bits, cuts and a deletion of the newest file: the save before."""
-    good, before, found = path.read_bytes(), store.previous(path).read_bytes(), {}
-    places = [len(good) * part // 7 for part in range(1, 7)]
-    changes = {f"flip {place}": place for place in places} | {"cut": None, "delete": None}
-    for name, place in changes.items():
-        data = bytearray(good)
-        if place is not None:
-            data[place] ^= 4
-        store.previous(path).write_bytes(before)
-        path.write_bytes(data[: len(data) // 2] if name == "cut" else data)
-        if name == "delete":
-            path.unlink()
-        note, _, _, told = restored(path)
-        found[name] = [note, name == "delete" or "set aside" in told]
+def damages(path, backup):
+    """What is found after a flipped bit in each file of the newest save, after a cut and after a
+    deletion: the save before.
+    """
+    found = {}
+    for file in sorted(
+        item.relative_to(backup) for item in (backup / "00000002").rglob("*") if item.is_file()
+    ):
+        for kind in (
+            ("flip", "cut", "delete")
+            if file.suffix == ".json" or "state/d" in str(file)
+            else ("flip",)
+        ):
+            shutil.rmtree(store.folder(path))
+            shutil.copytree(backup, store.folder(path))
+            target = store.folder(path) / file
+            data = bytearray(target.read_bytes())
+            data[len(data) // 2] ^= 4
+            target.unlink() if kind == "delete" else target.write_bytes(
+                data[: len(data) // 2] if kind == "cut" else data
+            )
+            note, _, _, told = restored(path)
+            found[f"{kind} {file.relative_to('00000002')}"] = [note, "set aside" in told]
+    return found
+
+
+def interrupted(path, backup):
+    """What a killed process leaves is ignored and cleaned away.
+
+    With both saves damaged nothing is restored.
+    """
+    found = {}
+    shutil.rmtree(store.folder(path))
+    shutil.copytree(backup, store.folder(path))
+    shutil.copytree(backup / "00000001", store.folder(path) / ".00000003.7")
+    (store.folder(path) / "00000009.damaged").mkdir()
+    found["half-written"] = attempt(path)
+    found["cleaned"] = not (store.folder(path) / ".00000003.7").exists()
+    for name in ("00000001", "00000002"):
+        (store.folder(path) / name / "manifest.json").write_text("{}")
+    found["all damaged"] = attempt(path)
+    store.set_aside(path)
+    found["set aside"] = path.with_suffix(".damaged").is_dir() and not store.exists(path)
     return found
 
 
 def others(path, state):
     """The last two are kept.
 
-    With both corrupt nothing is restored. Other arrays are rejected; an error of the writer in the
-    background is raised by `wait`.
+    Other arrays are rejected; an error of the writer in the background is raised by `wait`.
     """
     for note in range(4):
         store.save(path, state, {"note": note})
     store.wait()
-    found = {"kept": sorted(item.name for item in path.parent.glob("run.*npz"))}
-    found["notes"] = [restored(item)[0] for item in (path, store.previous(path))]
+    found = {"kept": sorted(item.name for item in store.folder(path).iterdir())}
     try:
-        store.restore(path, lambda progress: state._replace(step=state.params["embedding"]))
+        store.restore(path, lambda progress: state._replace(step=state.params))
     except store.Unreadable as error:
         found["other arrays"] = str(error)
-    store.previous(path).write_bytes(b"{}")
-    path.write_bytes(b"{}")
-    found["all corrupt"] = attempt(path)
-    store.set_aside(path)
-    found["set aside"] = not store.exists(path) and len([*path.parent.glob("run.*damaged")])
+    shutil.rmtree(store.folder(path))
+    store.folder(path).write_text("a file where the folder should be")
+    try:
+        store.save(path, state, {"note": 5})
+        store.wait()
+    except ScalingError as error:
+        found["disk"] = [error.exit_code, str(error)]
+    store.folder(path).unlink()
     resource.setrlimit(
         resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY)
     )  # as on a full disk, writing fails half-way
@@ -139,10 +167,12 @@ def others(path, state):
     except ScalingError as error:
         found["full"] = [error.exit_code, str(error)]
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    found["left"] = [item.name for item in path.parent.iterdir() if item.suffix != ".damaged"]
-    store.save(path, state, {"note": 7})
+    for note in (7, 8):  # threads of the refused save may still write while the first is made
+        store.save(path, state, {"note": note})
+        store.wait()
+    found["left"] = sorted(item.name for item in store.folder(path).iterdir())
     store.discard(path)
-    found["discarded"] = not store.exists(path)
+    found["discarded"] = not store.folder(path).exists()
     return found
 
 
@@ -150,8 +180,10 @@ def main():
     """Print what became of every case."""
     path = Path(sys.argv[1]) / "run.npz"
     report = {"round trip": round_trip(path)}
-    report["damages"] = damages(path)
-    store.discard(path)
+    backup = path.with_name("backup")
+    shutil.copytree(store.folder(path), backup)
+    report["damages"] = damages(path, backup)
+    report["interrupted"] = interrupted(path, backup)
     report["others"] = others(path, initial_state(program_key(run_of("scan"), CUBE), 0))
     print(json.dumps(report))
 

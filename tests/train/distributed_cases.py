@@ -1,6 +1,6 @@
 """One of two processes with two devices each that train together.
 
-Run by test_distributed as a child, once for each process.
+Run by test_hosts as a child, once for each process.
 """
 
 import itertools
@@ -15,7 +15,7 @@ from scaling.config import Execution, MeshShape
 from scaling.config.run_groups import RunGroup
 from scaling.errors import ScalingError
 from scaling.tasks import open_task
-from scaling.train import checkpoint_files
+from scaling.train import sharded_checkpoint
 from scaling.train.distributed import (
     DistributedConfig,
     broadcast_from_host0,
@@ -65,28 +65,43 @@ def refused(execution):
     return ""
 
 
+def manifest(path):
+    """The names in the manifest of the last save."""
+    last = max(sharded_checkpoint.folder(path).glob("[0-9]*/manifest.json"))
+    return sorted(json.loads(last.read_text()))
+
+
 def flip_a_bit_of_process_1(folder):
-    """A copy of the checkpoint with one bit changed in what process 1 wrote last."""
+    """A copy of the checkpoint with one bit changed in what process 1 wrote; the file's name."""
+    flipped = ""
     if jax.process_index() == 0:
-        for file in checkpoint_files.all_files(folder / "parts.npz"):
-            shutil.copy(file, folder / file.name.replace("parts", "flipped"))
-        file = folder / "flipped.1.npz"
+        shutil.copytree(folder / "parts.sharded", folder / "flipped.sharded")
+        files = (folder / "flipped.sharded").glob("[0-9]*/state/ocdbt.process_1/d/*")
+        file = max(files, key=lambda item: (item.parts[-5], item.stat().st_size))
         data = bytearray(file.read_bytes())
         data[len(data) // 2] ^= 4
         file.write_bytes(data)
+        flipped = str(file.relative_to(folder))
     broadcast_from_host0(0)
+    return flipped
 
 
 def main():
     """Train whole, then in two sittings; print what this process saw."""
     port, index, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
-    written, write = [], checkpoint_files._write
+    published, hashed = [], []
+    show, sharded_checkpoint._make_visible = (
+        sharded_checkpoint._make_visible,
+        lambda *args: (published.append(1), show(*args)),
+    )
+    sums = sharded_checkpoint._sums
 
-    def recorded_write(file, arrays, progress):
-        write(file, arrays, progress)
-        written.append(file.name)
+    def recorded_sums(save_folder, is_wanted):
+        found = sums(save_folder, is_wanted)
+        hashed.append(sorted(found))
+        return found
 
-    checkpoint_files._write = recorded_write
+    sharded_checkpoint._sums = recorded_sums
     with initialize_distributed(DistributedConfig(f"127.0.0.1:{port}", 2, index)):
         report = {
             "devices": [jax.device_count(), jax.local_device_count()],
@@ -95,18 +110,21 @@ def main():
             "refused": [refused(Execution()), refused(Execution(mesh=MeshShape(data=2)))],
             "whole": numbers(trained(folder / "whole.npz")),
             "stopped": trained(folder / "parts.npz", 1).kind,
-            "saved": checkpoint_files.exists(folder / "parts.npz"),
-            "files": [file.name for file in checkpoint_files.all_files(folder / "parts.npz")],
+            "saved": sharded_checkpoint.exists(folder / "parts.npz"),
+            "hashed": hashed[-2:],
+            "manifest": manifest(folder / "parts.npz"),
+            "n_saves": len(hashed),
             "resumed": numbers(trained(folder / "parts.npz")),
             "flipped": flip_a_bit_of_process_1(folder),
             "after_flip": numbers(trained(folder / "flipped.npz")),
-            "set_aside": len([*folder.rglob("*.damaged")]),
+            "set_aside": len([*folder.rglob("0*.damaged")]),
             "parts": [read for read in READS[0] if read[0] < 4],
             "sizes": sorted({size for _, size in READS[0]}),
             "batch": one_run("5k").batch_size,
-            "written": sorted(set(written)),
+            "published": len(published),
         }
-        checkpoint_files.discard(folder / "parts.npz")
+        report["checked"] = hashed[report["n_saves"]]
+        sharded_checkpoint.discard(folder / "parts.npz")
     print(json.dumps(report))
 
 

@@ -1,6 +1,6 @@
 """Runs that are stopped on one device and go on on a mesh, and back, among four forced devices.
 
-Run by test_checkpoint_files as a child.
+Run by test_sharded_checkpoint as a child.
 """
 
 import itertools
@@ -15,7 +15,7 @@ from scaling.config import Execution, MeshShape, OptimConfig
 from scaling.config.run_groups import RunGroup
 from scaling.errors import ScalingError
 from scaling.tasks import open_task
-from scaling.train import step, trainer
+from scaling.train import sharded_checkpoint, step, trainer
 from scaling.train.program import program_key
 from tests.train.test_trainer import one_run
 
@@ -58,14 +58,14 @@ def numbers(outcome):
 
 
 def moved(run, path, executions):
-    """What came of a run that was stopped under each execution but the last: whether it was, with a
-    checkpoint, and the numbers of its end.
+    """What came of a run that was stopped under each execution but the last: steps at which it was
+    taken up, checkpoints that were there, and the numbers of its end.
     """
-    stopped = []
+    kept = []
     for execution in executions[:-1]:
-        kind = trained(run, path, execution, dispatches=1).kind
-        stopped.append(kind == "stopped" and path.exists())
-    return {"stopped": stopped, "numbers": numbers(trained(run, path, executions[-1]))}
+        trained(run, path, execution, dispatches=1)
+        kept.append([path.exists(), path.with_suffix(".sharded").exists()])
+    return {"kept": kept, "numbers": numbers(trained(run, path, executions[-1]))}
 
 
 def layout_is_kept(run):
@@ -109,6 +109,7 @@ def main():
         trained(RUNS["adamw"], path, MESH, allow_changes=False)
     except ScalingError as error:
         report["asked"] = [str(error), error.remedy, path.exists()]
+    report["saved"] = sharded_checkpoint.exists(path)
     print(json.dumps(report))
 
 

@@ -50,6 +50,12 @@ def test_process_0_stops_both_and_they_resume_bit_identically(reports):
         assert report["resumed"] == report["whole"]
 
 
+def test_only_process_0_publishes(reports):
+    assert [report["writes"] for report in reports] == [True, False]
+    assert reports[0]["published"] > 0  # one, or more where training takes 20 s
+    assert reports[1]["published"] == 0
+
+
 def test_each_process_reads_only_the_parts_of_a_batch_that_its_devices_hold(reports):
     for index, report in enumerate(reports):
         part = report["batch"] // 4
@@ -57,19 +63,29 @@ def test_each_process_reads_only_the_parts_of_a_batch_that_its_devices_hold(repo
         assert report["parts"] == [[2 * index, part], [2 * index + 1, part]]
 
 
-def test_each_process_writes_its_own_shards(reports):
-    assert [report["writes"] for report in reports] == [True, False]
-    assert reports[0]["written"] == ["parts.npz", "whole.npz"][: len(reports[0]["written"])]
-    assert "parts.npz" in reports[0]["written"]
-    assert "parts.1.npz" in reports[1]["written"]
-    assert not {*reports[0]["written"]} & {*reports[1]["written"]}
-    for report in reports:
-        assert {"parts.npz", "parts.1.npz"} <= {*report["files"]}
+def test_each_process_hashes_the_shards_that_it_wrote(reports):
+    for index, report in enumerate(reports):
+        own = report["hashed"][0] if index == 0 else report["hashed"][-1]
+        assert own
+        assert all(f"ocdbt.process_{index}/" in name for name in own)
+    assert {*reports[0]["hashed"][0], *reports[1]["hashed"][-1], *reports[0]["hashed"][1]} == {
+        *reports[0]["manifest"]
+    }
 
 
-def test_a_corrupt_part_of_process_1_is_used_by_none(reports):
+def test_each_process_checks_what_it_wrote_when_it_resumes(reports):
+    for index, report in enumerate(reports):
+        shards = [name for name in report["checked"] if "ocdbt.process_" in name]
+        assert shards
+        assert all(f"ocdbt.process_{index}/" in name for name in shards)
+    assert not {*reports[0]["checked"]} & {*reports[1]["checked"]}
+    assert {*reports[0]["checked"], *reports[1]["checked"]} == {*reports[0]["manifest"]}
+
+
+def test_a_save_that_process_1_finds_corrupt_is_used_by_none(reports):
+    assert "ocdbt.process_1/" in reports[0]["flipped"]
     for report in reports:
-        assert report["set_aside"] > 0
+        assert report["set_aside"] == 1
         assert report["after_flip"] == report["whole"]
 
 

@@ -14,7 +14,7 @@ from scaling.errors import ScalingError
 from scaling.plan import plan
 from scaling.store.rows import measurement_steps
 from scaling.tasks import open_task
-from scaling.train import checkpoint_files, fingerprint, optim
+from scaling.train import fingerprint, local_checkpoint, optim
 from scaling.train import trainer as trainer_module
 from scaling.train.data_loader import dispatch_steps
 from scaling.train.program import program_key
@@ -201,8 +201,8 @@ def test_a_corrupt_checkpoint_is_set_aside_and_the_run_redone(tmp_path, capsys):
 def test_every_single_bit_flip_of_a_checkpoint_is_noticed_or_harmless(tmp_path):
     run = one_run()
     state, path = initial_state(program_key(run, SETTLED), 0), tmp_path / "c.npz"
-    checkpoint_files.save(path, state, {"step": 3})
-    clean, _ = checkpoint_files.restore(path, lambda progress: state)
+    local_checkpoint.save(path, state, {"step": 3})
+    clean, _ = local_checkpoint.restore(path, lambda progress: state)
     good = path.read_bytes()
     rng = np.random.default_rng(0)
     for position in rng.integers(0, len(good), 60):
@@ -210,8 +210,8 @@ def test_every_single_bit_flip_of_a_checkpoint_is_noticed_or_harmless(tmp_path):
         flipped[position] ^= 1 << int(rng.integers(8))
         path.write_bytes(flipped)
         try:
-            found, progress = checkpoint_files.restore(path, lambda progress: state)
-        except checkpoint_files.Unreadable:
+            found, progress = local_checkpoint.restore(path, lambda progress: state)
+        except local_checkpoint.Unreadable:
             continue
         assert progress["step"] == 3
         assert all(
