@@ -116,12 +116,17 @@ class Document(BaseModel):
         return self.model_dump(mode="json", by_alias=True)
 
 
+def plain_message(message: str) -> str:
+    """What pydantic says of a value, without its own words for one."""
+    return message.removeprefix("Value error, ").removeprefix("Input ")
+
+
 def validation_messages(error: ValidationError, prefix: str = "") -> str:
     """The mistakes that pydantic lists, each with its field where it is in one."""
     items = error.errors(include_url=False)
     names = [".".join(map(str, item["loc"])) for item in items]
     return "; ".join(
-        f"{prefix}{name}: {item['msg']}" if name else item["msg"].removeprefix("Value error, ")
+        (f"{prefix}{name}: " if name else "") + plain_message(item["msg"])
         for name, item in zip(names, items, strict=True)
     )
 

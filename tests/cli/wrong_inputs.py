@@ -120,7 +120,7 @@ LINES: list[list[str]] = [
     ["run", TINY, "--out="],
     ["run", TINY, "--executor", "locl"],
     ["run", TINY, "--max-flops", "1e15x"],
-    ["run", TINY, "--pack", "many"],
+    ["run", TINY, "--pack", "auto"],
     ["run", TINY, "--dry-run"],
     ["run", TINY, "--slurm", "partition=gpu"],
     ["run", TINY, "--hosts", "2"],

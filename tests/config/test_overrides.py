@@ -134,7 +134,11 @@ REFUSED = {
     "desing.sizes=[1k]": "desing is not a known key (did you mean design?)",
     "design.sizes=[2kk]": "'kk' is not a unit",
     "axes.field=x": "axes",
-    "name=../x": "name",
+    "name=bad name!": 'name = "bad name!": may hold letters, digits, dots, dashes and underscores,',
+    "design.sizes=[]": "design.sizes needs 1 or more values",
+    "base.task.kind=txt": 'base.task.kind = "txt": should be one of text,',
+    "task.kind=txt": "(did you mean text?)",
+    "design.kind=foo": 'design.kind = "foo": should be one of isoflop, grid, ladder, list, epochs',
     "name=tiny": None,
 }
 
