@@ -280,7 +280,8 @@ budgets = ["abc"]
 kind = "text"
 """: """x.toml: 2 mistakes: \
 design.sizes needs 1 or more values; \
-design.budgets[0]: 'abc' is not a number; write it as 1e13 or "10T" (suffixes K, M, B, T, P, E)
+design.budgets[0]: 'abc' is not a positive count up to 1e30; write it as 1e13 or "10T" \
+(suffixes K, M, B, T, P, E)
   fix these values; docs/sweep-files.md lists every key with its range""",
     "": "x.toml: the sweep file is empty\n  see sweeps/demo.toml for the form",
     "name = \n": "x.toml: not valid TOML: Invalid value (at line 1, column 8)\n"
