@@ -358,8 +358,7 @@ scaling --show-completion             # prints what it would install
 _SCALING_COMPLETE=source_zsh scaling  # for a named shell: source_bash, source_zsh, source_fish
 ```
 
-Open a new shell afterwards. Commands, options, files and the keys of a sweep file (`scaling run
-sweeps/demo.toml optim.`) are completed.
+Open a new shell afterwards. Commands, options and files are completed.
 
 ## Colours and widths
 

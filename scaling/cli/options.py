@@ -6,6 +6,7 @@ the command line.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -109,6 +110,16 @@ class ExecutionOptions:
         return Execution.model_validate(given | {"mesh": shape})
 
 
+def _pack(text: str | int) -> int:
+    """The runs of a pack. Raises ScalingError."""
+    if not re.fullmatch(r"\d{1,9}", str(text)) or not 1 <= int(text) <= MAX_PACK:
+        raise ScalingError(
+            f"--pack: {str(text)[:40]!r} is not a whole number from 1 to {MAX_PACK}",
+            remedy="write a number; 1 trains each run alone",
+        )
+    return int(text)
+
+
 @dataclass(frozen=True)
 class TrainingOptions(ExecutionOptions):
     """Where and how `run` and `tune` train."""
@@ -117,9 +128,8 @@ class TrainingOptions(ExecutionOptions):
     pack: int = option(
         "vmap at most N runs of one shape into one program.",
         DEVICE,
-        "N",
-        min=1,
-        max=MAX_PACK,
+        f"N [1<=x<={MAX_PACK}]",
+        parser=_pack,
         default=1,
     )
     max_runs: int | None = option("Train at most this many runs now.", BUDGET, min=1)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scaling.cli.options import COUNT, HOURS, MFU, TIME, device_time
 from scaling.cli.output import TableOutput, argument, echo_err, flag, option, page
 from scaling.errors import ScalingError
 from scaling.formatting import format_flops, format_seconds
+
+if TYPE_CHECKING:
+    from scaling.predict.prediction import PredictionResult
 
 QUESTION, MODELS = "Question", "Models and sweeps"
 QUANTITIES = ("flops", "n_params", "tokens", "tokens_per_param", "loss", "accuracy")
@@ -21,7 +24,8 @@ class Question:
     """What is asked of the law, in the words of `scaling.predict.predict`."""
 
     n_params: str | None = option(
-        "Model size. With --tokens or --flops: the loss. Alone: the budget it is optimal for.",
+        "Model size. With --tokens or --flops: the loss. Alone: the budget it is optimal for. "
+        "With --inference-tokens: the training tokens that pay off.",
         QUESTION,
         "N",
     )
@@ -45,7 +49,10 @@ class Question:
         "0.5,0.3",
     )
     inference_tokens: str | None = option(
-        "Tokens to be served: gives the size of least total cost (Sardana).", QUESTION, "T"
+        "Tokens to be served: gives the size of least total cost (Sardana), or with --n-params "
+        "alone the training tokens.",
+        QUESTION,
+        "T",
     )
 
 
@@ -97,6 +104,8 @@ def predict(
 
     Example: scaling predict published:besiroglu2024 --flops 1e22 --inference-tokens 1T
 
+    Example: scaling predict published:besiroglu2024 --n-params 1.3B --inference-tokens 1T
+
     Example: scaling predict published:besiroglu2024 --models
     """
     from scaling.predict.predict import predict as run_predict
@@ -129,6 +138,8 @@ def predict(
         )
         for one in flops_of_each
     ]
+    if output.as_csv:
+        _check_one_table(predictions, models)
     document = predictions[0].to_dict() if len(predictions) == 1 else {}
     if len(predictions) > 1:
         warnings = {each.message: each for one in predictions for each in one.warnings}
@@ -166,11 +177,23 @@ def predict(
                 | {part: answer[name].get(part) for part in ("value", "lo", "hi")}
                 for answer in document.get("predictions", [document])
                 for name in QUANTITIES
-                if answer.get(name) is not None
+                if answer.get(name) is not None and answer[name]["value"] is not None
             ]
         ),
         text,
     )
+
+
+def _check_one_table(predictions: list[PredictionResult], models: bool) -> None:
+    """Raise ScalingError where --csv would leave out a table that was asked for."""
+    left_out = {
+        "--smaller": any(each.smaller for each in predictions),
+        "--inference-tokens": any(each.inference for each in predictions),
+        "--models next to a prediction": models and bool(predictions),
+    }
+    for asked, is_left_out in left_out.items():
+        if is_left_out:
+            raise ScalingError(f"--csv has no table of {asked}", remedy="use --json")
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -39,12 +39,19 @@ def _only_false(value: bool) -> bool:
     return value
 
 
-def _count(value: object) -> float:
-    try:
-        return positive(value, Quantity.FLOPS)
-    except ValueError:
-        what = f"{str(value)[:40]!r} is not a positive count up to 1e30"
-        raise ValueError(f"{what}; {COUNT_FORM}") from None
+def _count_of(quantity: Quantity) -> BeforeValidator:
+    """Reads a count with the units of its quantity: PF-days are no tokens."""
+    form = 'write it as 1e9 or "10B" (suffixes K, M, B, T)'
+
+    def count(value: object) -> float:
+        try:
+            return positive(value, quantity)
+        except ValueError:
+            what = f"{str(value)[:40]!r} is not a positive count up to 1e30"
+            is_compute = quantity is Quantity.FLOPS
+            raise ValueError(f"{what}; {COUNT_FORM if is_compute else form}") from None
+
+    return BeforeValidator(count)
 
 
 _COUNT = {  # the JSON Schema of a count; `positive` decides
@@ -57,7 +64,9 @@ _COUNT = {  # the JSON Schema of a count; `positive` decides
         },
     ]
 }
-Count = Annotated[float, BeforeValidator(_count), WithJsonSchema(_COUNT)]
+Count = Annotated[float, _count_of(Quantity.FLOPS), WithJsonSchema(_COUNT)]
+Params = Annotated[float, _count_of(Quantity.PARAMS), WithJsonSchema(_COUNT)]
+Tokens = Annotated[float, _count_of(Quantity.TOKENS), WithJsonSchema(_COUNT)]
 SLUG = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 Slug = Annotated[str, Field(pattern=SLUG), AfterValidator(_short_slug)]
 Positive = Annotated[int, Field(gt=0, le=2**40)]
@@ -68,6 +77,8 @@ UpToTen = Annotated[float, Field(gt=0.0, le=10.0)]
 Length = Annotated[int, Field(ge=2, le=2**24)]  # of windows and lists
 Symbols = Annotated[int, Field(ge=2, le=2**16)]
 Counts = Annotated[tuple[Count, ...], Strict(False), Field(min_length=1)]
+Sizes = Annotated[tuple[Params, ...], Strict(False), Field(min_length=1)]
+TokenCounts = Annotated[tuple[Tokens, ...], Strict(False), Field(min_length=1)]
 Seeds = Annotated[
     tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Strict(False), Field(min_length=1)
 ]
@@ -116,12 +127,17 @@ class Document(BaseModel):
         return self.model_dump(mode="json", by_alias=True)
 
 
+def plain_message(message: str) -> str:
+    """What pydantic says of a value, without its own words for one."""
+    return message.removeprefix("Value error, ").removeprefix("Input ")
+
+
 def validation_messages(error: ValidationError, prefix: str = "") -> str:
     """The mistakes that pydantic lists, each with its field where it is in one."""
     items = error.errors(include_url=False)
     names = [".".join(map(str, item["loc"])) for item in items]
     return "; ".join(
-        f"{prefix}{name}: {item['msg']}" if name else item["msg"].removeprefix("Value error, ")
+        (f"{prefix}{name}: " if name else "") + plain_message(item["msg"])
         for name, item in zip(names, items, strict=True)
     )
 

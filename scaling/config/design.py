@@ -6,13 +6,25 @@ from typing import Annotated, Literal, Union
 
 from pydantic import Field, Strict
 
-from scaling.config.base import Count, Counts, FlopsConvention, Frozen, NConvention, Positive, Seeds
+from scaling.config.base import (
+    Count,
+    Counts,
+    FlopsConvention,
+    Frozen,
+    NConvention,
+    Params,
+    Positive,
+    Seeds,
+    Sizes,
+    TokenCounts,
+    Tokens,
+)
 
 
 class _Design(Frozen):
     """What the three designs share: sizes are N under `params`, budgets are FLOPs under `flops`."""
 
-    sizes: Counts
+    sizes: Sizes
     params: NConvention = "with_head"
     flops: FlopsConvention = "exact"
     tokens_per_param_range: Annotated[tuple[Count, Count], Strict(False)] | None = None
@@ -37,7 +49,7 @@ class GridDesign(_ExtendableDesign):
     """Every size at every number of tokens (Kaplan 2020)."""
 
     kind: Literal["grid"]
-    tokens: Counts
+    tokens: TokenCounts
 
 
 class LadderDesign(_ExtendableDesign):
@@ -54,8 +66,8 @@ class ListedCell(Frozen):
     0.01}`.
     """
 
-    size: Count
-    tokens: Count
+    size: Params
+    tokens: Tokens
     seeds: Seeds | None = None
     settings: dict[str, bool | int | float | str] = Field(default_factory=dict)
 
@@ -84,7 +96,7 @@ class EpochsDesign(_Design):
     """
 
     kind: Literal["epochs"]
-    unique_tokens: Counts
+    unique_tokens: TokenCounts
     epochs: Annotated[tuple[Positive, ...], Strict(False), Field(min_length=1)]
     fresh: bool = True
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from scaling.config.base import Count, Fraction, Frozen, Positive, PositiveReal
+from scaling.config.base import Fraction, Frozen, Params, Positive, PositiveReal, Tokens
 from scaling.config.model import MuP
 
 RuleName = Literal["width", "porian", "step-law", "deepseek"]
@@ -22,7 +22,7 @@ class PowerRule(Frozen):
     n_power: float = 0.0
     d_power: float = 0.0
     batch_power: float = 0.0
-    n_range: tuple[Count, Count] | None = Field(default=None, strict=False)
+    n_range: tuple[Params, Params] | None = Field(default=None, strict=False)
 
     @model_validator(mode="after")
     def _ascending(self) -> PowerRule:
@@ -61,8 +61,8 @@ class Recipe(Frozen):
     lr_width: PositiveReal = 0.16
     warmup_frac: Fraction = 0.1
     batch_rule: Literal["porian", "step-law", "deepseek"] | PowerRule = "porian"
-    batch_tokens: Count | None = None
-    b2_half_life: Count | PowerRule = HALF_LIFE_TOKENS
+    batch_tokens: Tokens | None = None
+    b2_half_life: Tokens | PowerRule = HALF_LIFE_TOKENS
     decay_timescale: Annotated[float, Field(gt=0.0, le=100.0)] | PowerRule | None = None
     size_tolerance: Annotated[float, Field(gt=0.0, le=1.0)] = 0.35
 

@@ -13,11 +13,14 @@ from scaling.config.base import (
     Disabled,
     Frozen,
     OpenFraction,
+    Params,
     Positive,
     PositiveReal,
     Precision,
     Seeds,
+    Sizes,
     Slug,
+    Tokens,
     UpToTen,
 )
 from scaling.config.design import Axis, Design
@@ -66,7 +69,7 @@ class Replicates(Frozen):
     """
 
     seeds: Seeds
-    sizes: Counts | None = None
+    sizes: Sizes | None = None
     amounts: Counts | None = None
 
 
@@ -86,7 +89,7 @@ class Tuning(Frozen):
     """
 
     field: Literal["optim.lr", "batch_size", "optim.b2", "optim.weight_decay"] = "optim.lr"
-    sizes: Counts | None = None
+    sizes: Sizes | None = None
     batch_sizes: Annotated[tuple[Positive, ...], Strict(False), Field(min_length=2)] | None = None
     n_values: Annotated[int, Field(ge=3, le=15)] = 5
     factor: Annotated[float, Field(gt=1.0, le=16.0)] = 2.0
@@ -110,8 +113,8 @@ class Forecast(Frozen):
     `seen` is the largest budget of FLOPs among the runs that the fit rests on.
     """
 
-    size: Count
-    tokens: Count
+    size: Params
+    tokens: Tokens
     flops: Count
     loss: PositiveReal
     lo: PositiveReal | None = None

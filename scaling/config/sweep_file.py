@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from scaling import files
 from scaling.config import Design, RunConfig, Sweep, TaskConfig
+from scaling.config.base import SLUG, plain_message
 from scaling.errors import ScalingError, closest_match
 from scaling.formatting import sanitize
 
@@ -186,7 +187,19 @@ def _sentence(item: dict[str, Any], model: type[BaseModel]) -> str:
         return f"{name} is not a known key" + (f" (did you mean {guess}?)" if guess else "")
     if item["type"] in ("missing", "union_tag_not_found"):
         return f"{name}{'.kind' if item['type'] != 'missing' else ''} is missing"
-    message = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if item["type"] == "union_tag_invalid":
+        word, known = str(item["ctx"]["tag"]), item["ctx"]["expected_tags"].replace("'", "")
+        guess = closest_match(word, known.split(", "))
+        hint = f" (did you mean {guess}?)" if guess else ""
+        return f"{name}.kind = {json.dumps(word)[:80]}: should be one of {known}{hint}"
+    if item["type"] == "too_short":
+        return f"{name} needs {item['ctx']['min_length']} or more values"
+    message = plain_message(item["msg"])
+    if item["type"] == "string_pattern_mismatch" and item["ctx"]["pattern"] == SLUG:
+        message = (
+            "may hold letters, digits, dots, dashes and underscores,"
+            " a letter or digit first, 64 at most"
+        )
     message = message.replace("a valid tuple", "a list").removeprefix("Tuple ")
     if isinstance(value, (Mapping, BaseModel)) or message.startswith(repr(value)[:60]):
         return f"{name}: {message}"

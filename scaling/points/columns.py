@@ -362,6 +362,11 @@ def _check_complete(
     if has_loss and {"N", "D", "C", *needed} & set(columns):
         return
     missing, letters = ("N, D or C", "NDC") if has_loss else ("loss", "L")
+    if sum(name[:1].isdigit() for name in names) > 1:  # `1B tokens`, `2B tokens`, ...
+        raise ScalingError(
+            f"no column is known as {missing}: the names of columns are numbers",
+            remedy="give one row per run, with columns of N, D and loss (pandas: DataFrame.melt)",
+        )
     known = [noun for letter in letters for noun in NOUNS[letter] if len(noun) > 2]
     near = [n for n in names if any(closest_match(w, known) for w in last_name(n).split("_"))]
     hint = f"nearest: {list_names(near)}; " if near else ""

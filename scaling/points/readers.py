@@ -38,6 +38,7 @@ READERS = {  # module:function that makes a table of the decoded text
     **dict.fromkeys((".jsonl", ".ndjson"), "json_tables:read_json_lines"),
 }
 PARQUET = (".parquet", ".pq")
+WORKBOOKS = (".xlsx", ".xls", ".ods", ".numbers")
 PICKLES = (".pkl", ".pickle", ".npy", ".npz", ".pt", ".pth")
 ONLY_NEEDED = "at most 2 GiB: keep only the columns a fit needs"
 
@@ -77,6 +78,7 @@ def read_table(path: Path, data: bytes) -> pd.DataFrame:
     with with_location(path):
         if not is_table_file(path):
             why = "may run code when it is opened" if suffix in PICKLES else "is of unknown form"
+            why = "is a workbook: export the sheet as CSV" if suffix in WORKBOOKS else why
             raise ScalingError(f"a {suffix or 'nameless'} file {why}", remedy=f"give {FORMS}")
         data = _decompress(data)
         if not data.strip():

@@ -8,20 +8,27 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
+from types import NoneType
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_bool_dtype
 
 from scaling.errors import ScalingError, unknown_choice
 
 MAX_LENGTH = 5000  # characters: pandas takes 2 ms for each comparison
 ALLOWED = (
-    *(ast.Expression, ast.BoolOp, ast.boolop, ast.UnaryOp, ast.unaryop, ast.Compare, ast.cmpop),
+    *(ast.Expression, ast.BoolOp, ast.And, ast.Or, ast.UnaryOp, ast.Not, ast.USub, ast.UAdd),
+    *(ast.Compare, ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq, ast.In, ast.NotIn),
     *(ast.Name, ast.Load, ast.Constant, ast.List, ast.Tuple),
 )
 FORM = (
     'write comparisons such as: n_params > 1e6 and task == "text" '
     "(back-quotes around a name with spaces)"
+)
+FAULTS = (  # of Python's parser, of pandas, and those raised here
+    *(SyntaxError, ValueError, TypeError, NotImplementedError),
+    *(RecursionError, MemoryError, OverflowError),
 )
 
 
@@ -48,8 +55,8 @@ def select(expression: str, columns: Mapping[str, pd.Series]) -> np.ndarray:
             raise ValueError(f"it is longer than {MAX_LENGTH} characters")
         tree = ast.parse(plain, mode="eval")
         for node in ast.walk(tree):
-            if not isinstance(node, ALLOWED):
-                raise ValueError(f"{ast.unparse(node)[:60]!r} is not a comparison")
+            if not _is_allowed(node):
+                raise ValueError(f"{(ast.unparse(node) or plain)[:60]!r} is not a comparison")
         used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
         values = {}
         for each in used:
@@ -57,14 +64,39 @@ def select(expression: str, columns: Mapping[str, pd.Series]) -> np.ndarray:
             if name not in columns:
                 raise unknown_choice("column", name, columns, where="--where")
             values[each] = _comparable(columns[name])
+        for condition in _conditions(tree.body):
+            is_column = isinstance(condition, ast.Name) and is_bool_dtype(values[condition.id])
+            if not is_column and not isinstance(condition, ast.Compare):
+                raise ValueError(f"{ast.unparse(condition)[:60]!r} is not a comparison")
         keep = pd.DataFrame(values).eval(plain, engine="python", local_dict={}, global_dict={})
-        if not isinstance(keep, pd.Series) or keep.dtype != bool:
+        if not isinstance(keep, pd.Series) or not is_bool_dtype(keep):
             raise ValueError("it compares no column")
-    except (SyntaxError, ValueError, RecursionError, TypeError, NotImplementedError) as error:
-        raise ScalingError(
-            f"--where {expression[:80]!r}: {str(error).splitlines()[0][:120]}", remedy=FORM
-        ) from None
-    return keep.to_numpy()
+    except FAULTS as error:
+        what = str(error).splitlines()[0][:120] if str(error) else "it is nested too deeply"
+        raise ScalingError(f"--where {expression[:80]!r}: {what}", remedy=FORM) from None
+    return keep.fillna(False).to_numpy(bool)
+
+
+def _is_allowed(node: ast.AST) -> bool:
+    if isinstance(node, ast.Constant):
+        return isinstance(node.value, (int, float, str, NoneType))
+    if isinstance(node, ast.Compare):
+        pairs = zip(node.ops, node.comparators, strict=True)
+        return all(
+            isinstance(right, (ast.List, ast.Tuple))
+            for op, right in pairs
+            if isinstance(op, (ast.In, ast.NotIn))
+        )
+    return isinstance(node, ALLOWED)
+
+
+def _conditions(node: ast.expr) -> list[ast.expr]:
+    """What `and`, `or` and `not` join."""
+    if isinstance(node, ast.BoolOp):
+        return [each for value in node.values for each in _conditions(value)]
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+        return _conditions(node.operand)
+    return [node]
 
 
 def _comparable(column: pd.Series) -> pd.Series:

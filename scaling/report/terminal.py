@@ -84,4 +84,13 @@ def reconcile_parts(result: Reconciliation) -> list[Part]:
     missing = [
         f"{each.label}: {each.unavailable}." for each in result.countings if each.unavailable
     ]
-    return [*fit_tables.reconciled(result), *missing]
+    exponents = [each.a.value for each in result.countings if each.a and each.a.value is not None]
+    if result.studies and not result.countings:
+        exponents = [result.studies.total, result.studies.nonembedding]
+    reason = None
+    if len(exponents) == 2:
+        reason = (
+            f"Counting alone moves the exponent a from {exponents[0]:.3f} to {exponents[1]:.3f}; "
+            "what it does not explain, tuning does (Porian et al. 2024)."
+        )
+    return [*fit_tables.reconciled(result), reason, *missing]

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from tests.command_line import scaling
 
 LAW = "published:devries2023"
@@ -55,6 +57,23 @@ def test_named_models_need_no_question_and_stand_beside_one():
     assert beside["models"] == alone["models"]
     assert beside["flops"]["value"] == 1e23
     assert "Chinchilla 70B" in predicted("published:besiroglu2024", "--models")
+
+
+def test_csv_leaves_no_table_out_and_has_no_empty_rows():
+    for asked, option in (
+        (("--flops", "1e23", "--smaller", "0.5,0.3"), "--smaller"),
+        (DEMAND, "--inference-tokens"),
+        (("--flops", "1e23", "--models"), "--models"),
+    ):
+        done = scaling("predict", LAW, *asked, "--csv", code=2)
+        assert f"--csv has no table of {option}" in done.stderr
+        assert done.stdout == ""
+    table = predicted("published:kaplan2020-n", "--n-params", "1e9", "--csv").splitlines()
+    assert [line.split(",")[1] for line in table] == ["quantity", "n_params", "loss"]
+    served = ("--n-params", "1.3B", "--inference-tokens", "1T")
+    rows = predicted("published:besiroglu2024", *served, "--csv").splitlines()
+    tokens = next(line for line in rows if ",tokens," in line)
+    assert float(tokens.split(",")[2]) == pytest.approx(2.6696e11, rel=1e-4)
 
 
 def test_several_budgets_and_device_hours_are_answered():

@@ -267,8 +267,8 @@ kind = "isoflops"
 [base.task]
 kind = "text"
 """: """x.toml: 2 mistakes: name: 'CON' cannot name a folder on every system; \
-design: tag 'isoflops' found using 'kind' does not match any of the expected tags: 'isoflop', \
-'grid', 'ladder', 'list', 'epochs'
+design.kind = "isoflops": should be one of isoflop, grid, ladder, list, epochs (did you mean \
+isoflop?)
   fix these values; docs/sweep-files.md lists every key with its range""",
     """
 name = "x"
@@ -279,8 +279,9 @@ budgets = ["abc"]
 [base.task]
 kind = "text"
 """: """x.toml: 2 mistakes: \
-design.sizes = []: should have at least 1 item after validation, not 0; \
-design.budgets[0]: 'abc' is not a number; write it as 1e13 or "10T" (suffixes K, M, B, T, P, E)
+design.sizes needs 1 or more values; \
+design.budgets[0]: 'abc' is not a positive count up to 1e30; write it as 1e13 or "10T" \
+(suffixes K, M, B, T, P, E)
   fix these values; docs/sweep-files.md lists every key with its range""",
     "": "x.toml: the sweep file is empty\n  see sweeps/demo.toml for the form",
     "name = \n": "x.toml: not valid TOML: Invalid value (at line 1, column 8)\n"

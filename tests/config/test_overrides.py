@@ -125,6 +125,18 @@ def test_a_list_for_a_field_is_an_axis_and_one_value_replaces_it(path):
     assert (fixed.axes, fixed.base.optim.lr) == ((), 0.03)
 
 
+def test_counts_are_read_in_the_units_of_their_quantity(path):
+    changed = load_with_overrides(
+        path(), ["design.sizes=['3k params']", "design.tokens=['2M tokens']"]
+    )
+    assert (changed.design.sizes, changed.design.tokens) == ((3000.0,), (2e6,))
+    isoflop = {"kind": "isoflop", "sizes": ["3k"], "budgets": ["0.5 PF-days"]}
+    assert load_sweep(path(design=isoflop)).design.budgets == (0.5 * 86400e15,)
+    for override in ("design.tokens=['0.5 PF-days']", "design.sizes=['20k tokens']"):
+        with pytest.raises(ScalingError, match="is not a positive count up to 1e30; write it as"):
+            load_with_overrides(path(), [override])
+
+
 REFUSED = {
     "optim.lrr=3e-4": "base.optim.lrr is not a known key (did you mean lr?)",
     "optim.lr=x": 'base.optim.lr = "x": should be a valid number',
@@ -132,9 +144,13 @@ REFUSED = {
     "evals.points=[4,8]": "evals.points",
     "evals.points=0": "evals.points = 0: should be greater than or equal to 1",
     "desing.sizes=[1k]": "desing is not a known key (did you mean design?)",
-    "design.sizes=[2kk]": "'kk' is not a unit",
+    "design.sizes=[2kk]": "'2kk' is not a positive count up to 1e30; write it as 1e9",
     "axes.field=x": "axes",
-    "name=../x": "name",
+    "name=bad name!": 'name = "bad name!": may hold letters, digits, dots, dashes and underscores,',
+    "design.sizes=[]": "design.sizes needs 1 or more values",
+    "base.task.kind=txt": 'base.task.kind = "txt": should be one of text,',
+    "task.kind=txt": "(did you mean text?)",
+    "design.kind=foo": 'design.kind = "foo": should be one of isoflop, grid, ladder, list, epochs',
     "name=tiny": None,
 }
 

@@ -118,9 +118,10 @@ def test_more_tokens_than_a_row_can_count_are_rejected():
 @pytest.mark.parametrize(
     ("field", "value", "reason"),
     [
-        ("model.n_layers", True, "Input should be a valid integer"),
-        ("optim.lr", 100.0, "Input should be less than or equal to 10"),
-        ("model.norm", "layrnorm", "Input should be 'layernorm' or 'rmsnorm'"),
+        ("model.n_layers", True, "should be a valid integer"),
+        ("optim.lr", "x", "should be a valid number"),
+        ("optim.lr", 100.0, "should be less than or equal to 10"),
+        ("model.norm", "layrnorm", "should be 'layernorm' or 'rmsnorm'"),
     ],
 )
 def test_a_value_that_no_run_can_have_is_rejected_with_the_reason(field, value, reason):
@@ -254,7 +255,7 @@ def test_vocabulary_other_than_the_tasks_is_rejected():
 
 
 def test_setting_that_a_run_cannot_have_is_named():
-    with pytest.raises(ScalingError, match=r"n_steps: Input should be less than"):
+    with pytest.raises(ScalingError, match=r"n_steps: should be less than"):
         planned(design={"kind": "grid", "sizes": ["6k"], "tokens": ["1e30"]})
 
 

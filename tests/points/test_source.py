@@ -147,6 +147,7 @@ def test_chinchilla_figure_keeps_240(shared_data):
         ("torn.jsonl", '{"N": 1}\n{"N": ', "line 2"),
         ("not.parquet", b"PAR1 and then nothing", "not a readable Parquet"),
         ("page.parquet", b"<html>404</html>", "<html>"),
+        ("runs.xlsx", "PK", "a .xlsx file is a workbook: export the sheet as CSV"),
         ("weights.pkl", pickle.dumps({"N": [1]}), "run code"),
         ("run.csv", "run_id,N,D,loss\na,1e6,1e7,3\nb,2e6,1e7,3\na,1e6,1e7,4\n", "rows 1 and 3"),
     ],
@@ -205,6 +206,17 @@ def test_where_compares_columns(tmp_path):
     assert "did you mean task?" in refused(
         tmp_path, "runs.csv", text, columns=chosen, where="tsk == 'text'"
     )
+
+
+def test_where_compares_nullable_columns():
+    frame = pd.DataFrame(
+        {"params": [1e6, 2e6, 4e6], "tokens": [2e7, 2e7, 8e7], "loss": [3.5, 3.4, 3.1]}
+    )
+    frame = frame.convert_dtypes()
+    assert str(frame.dtypes["params"]) == "Int64"
+    for where in ("params > 1e6", "N > 1e6"):
+        source = read_source([frame], SourceOptions(where=where))
+        assert source.points.loss.tolist() == [3.4, 3.1]
 
 
 def test_where_compares_letters_in_plain_units(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from scaling.errors import ScalingError
 from scaling.fit.fit_options import FitOptions
 from scaling.predict.reconcile import OMEGA, reconcile, without_embeddings
+from scaling.report.terminal import reconcile_parts
 from tests.fit.test_pipeline import simulated
 
 
@@ -32,6 +33,11 @@ def test_runs_are_counted_in_both_ways(tmp_path):
     a = {row.counting: row.a.value for row in found.countings}
     assert set(a) == {"total", "nonembedding"}
     assert a["nonembedding"] > a["total"]
+
+
+def test_the_page_says_how_far_counting_moves_the_exponent():
+    parts = reconcile_parts(reconcile("published:besiroglu2024", FitOptions()))
+    assert any("from 0.515 to 0.781;" in part for part in parts if isinstance(part, str))
 
 
 @pytest.mark.parametrize(

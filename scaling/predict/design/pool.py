@@ -95,6 +95,14 @@ def next_from_pool(
         predicted, sd = known.predict(there)
     limit = np.inf if budget is None else budget
     picks = choose([known.belief(x, there)], precision, lambda _: price, limit, count, trained)
+    if not picks:
+        candidates = price[~np.isfinite(loss)]
+        what = "every row of the pool has a loss: there is no candidate"
+        if len(candidates):
+            what = (
+                f"no candidate costs at most {limit:.4g}; the cheapest costs {candidates.min():.4g}"
+            )
+        raise ScalingError(what, where=pool, remedy="add candidates, or raise --budget")
     before = float(np.mean(sd**2))
     after = max(0.0, before - sum(pick.gain for pick in picks))
     return PoolProposal(

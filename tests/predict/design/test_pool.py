@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -100,11 +101,12 @@ def test_the_command_prints_one_document(design: PoolDesign, tmp_path: Path) -> 
         ({"cost": "6*N*tokens"}, "unknown column 'tokens'"),
         ({"cost": "N -"}, "--cost: position"),
         ({"cost": "0*N"}, "the cost of row 1"),
+        ({"cost": "D/D + 4", "budget": 3}, "no candidate costs at most 3; the cheapest costs 5"),
         ({"law": "L(N, experts) = E + A*N^-a*experts^-b"}, "no column 'experts'"),
     ],
 )
 def test_what_a_pool_cannot_answer_is_refused(
-    design: PoolDesign, tmp_path: Path, options: dict[str, str], what: str
+    design: PoolDesign, tmp_path: Path, options: dict[str, Any], what: str
 ) -> None:
     pool, target = write(tmp_path, design, 20)
     with pytest.raises(ScalingError) as error:
