@@ -172,14 +172,12 @@ def attention_flops(model: ModelConfig, tokens: int) -> int:
     return 4 * model.n_layers * model.n_heads * model.d_head * tokens
 
 
-def decode_tokens_per_second(
-    model: ModelConfig, seq_len: int, batch: int, device: Device, value_bytes: int = 2
-) -> float:
-    """Roofline of decoding one token a sequence: the slower of arithmetic, and of reading the
-    weights once for all and the cache of each sequence.
+def decode_tokens_per_second(model: ModelConfig, seq_len: int, batch: int, device: Device) -> float:
+    """Roofline of decoding one token a sequence in bf16: the slower of arithmetic, and of reading
+    the weights once for all and the cache of each sequence.
     """
     n = n_params(model, seq_len, "active")
-    read = n * value_bytes + kv_cache_bytes(model, seq_len, batch, value_bytes)
+    read = 2 * n + kv_cache_bytes(model, seq_len, batch)
     flops = batch * (2 * n + attention_flops(model, seq_len))
     return batch / max(flops / device.flops_per_second, read / device.bytes_per_second)
 

@@ -306,9 +306,9 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_text(target: Path, text: str, *, durable: bool = True) -> None:
+def write_text(target: Path, text: str) -> None:
     """Publish a text file as it is, without a checksum, whole or not at all."""
-    write_atomically(target, lambda path: path.write_text(text, encoding="utf-8"), durable=durable)
+    write_atomically(target, lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def write_lines(target: Path, text: str, comment: str = "") -> None:

@@ -19,9 +19,9 @@ def format_count(value: float, digits: int = 3) -> str:
     return f"{float(rounded):g}{suffix}" if "e+" in rounded else f"{rounded}{suffix}"
 
 
-def format_percent(fraction: float, digits: int = 2) -> str:
-    """Significant digits of a share in percent, never with an exponent: 0.52 %, 12 %, 340 %."""
-    rounded = f"{100 * fraction:.{digits}g}"
+def format_percent(fraction: float) -> str:
+    """Two significant digits of a share in percent, never with an exponent: 0.52 %, 12 %, 340 %."""
+    rounded = f"{100 * fraction:.2g}"
     return f"{float(rounded):.0f} %" if "e+" in rounded else f"{rounded} %"
 
 

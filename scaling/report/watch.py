@@ -102,19 +102,16 @@ def bind(live: LiveReport, port: int) -> ThreadingHTTPServer:
 
 
 def follow(
-    server: ThreadingHTTPServer,
-    live: LiveReport,
-    read_lines: Callable[[], Sequence[str]],
-    every: float = 1.0,
+    server: ThreadingHTTPServer, live: LiveReport, read_lines: Callable[[], Sequence[str]]
 ) -> None:
-    """Serve the page, and look each `every` seconds whether it has to be written again, until
+    """Serve the page, and look every second whether it has to be written again, until
     interrupted.
     """
     Thread(target=server.serve_forever, daemon=True).start()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a script's background
     try:
         while True:
-            time.sleep(every)
+            time.sleep(1.0)
             live.refresh(read_lines())
     finally:
         server.shutdown()

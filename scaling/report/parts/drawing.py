@@ -32,9 +32,9 @@ def c_axis(*sources: SourceInfo, of: str = "") -> Axis:
     return Axis(label, True, "flops")
 
 
-def loss_axis(*sources: SourceInfo, name: str = "loss", log: bool = True) -> Axis:
-    """Losses in the unit that the sources say."""
-    return Axis(_label(name, [loss_unit(source) for source in sources]), log)
+def loss_axis(*sources: SourceInfo, name: str = "loss") -> Axis:
+    """A log axis of losses in the unit that the sources say."""
+    return Axis(_label(name, [loss_unit(source) for source in sources]), log=True)
 
 
 def loss_unit(source: SourceInfo | None) -> str:

@@ -98,8 +98,8 @@ def demand(prediction: PredictionResult) -> Table | None:
     return pairs("inference", "With inference demand", rows)
 
 
-def smaller(models: Sequence[SmallerModel] | None, at: str = "") -> Table | None:
-    """The price of smaller models (De Vries 2023); `at` says which loss they keep."""
+def smaller(models: Sequence[SmallerModel] | None) -> Table | None:
+    """The price of smaller models at the same loss (De Vries 2023)."""
     if not models:
         return None
     columns = {
@@ -110,7 +110,7 @@ def smaller(models: Sequence[SmallerModel] | None, at: str = "") -> Table | None
         "extra_compute_percent": "extra compute, %",
     }
     caption = (
-        f"Tokens that bring each size to the same loss{at}. No number of tokens does it at or "
+        "Tokens that bring each size to the same loss. No number of tokens does it at or "
         f"below {models[0].critical_fraction:.3g} of N."
     )
     if any(row.tokens.lo is not None and row.tokens.hi is None for row in models):
