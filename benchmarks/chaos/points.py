@@ -127,7 +127,7 @@ def _be_watched(
         if thread == "main":
             os.kill(os.getpid(), signal.SIGSTOP)
         else:
-            attend = coordinator.Coordinator.worker_thread
+            attend = coordinator.Coordinator.read_events
 
             def stopped(*arguments: object) -> None:
                 threading.current_thread().name = "attendant"
@@ -135,7 +135,7 @@ def _be_watched(
                 os.kill(os.getpid(), signal.SIGSTOP)
                 attend(*arguments)  # type: ignore[arg-type]
 
-            coordinator.Coordinator.worker_thread = stopped  # type: ignore[assignment]
+            coordinator.Coordinator.read_events = stopped  # type: ignore[assignment]
         os._exit(command(sweep, folder, *more))
     except BaseException:  # noqa: BLE001 - a child must never return into the harness
         os._exit(99)

@@ -42,7 +42,7 @@ def tune(
     from scaling.cli.training_display import Display
     from scaling.config.overrides import as_shell_words, load_with_overrides
     from scaling.execute.planning import folder_of
-    from scaling.execute.run_sweep import TUNED_FILE, tune_sweep
+    from scaling.execute.run_sweep import TUNED_FILE, TuningStopped, tune_sweep
     from scaling.tuning.document import check_target
 
     source = as_shell_words(sweep, overrides or ())
@@ -52,13 +52,12 @@ def tune(
     folder = folder_of(loaded, out, sweep)
     if tuned_file is not None:
         check_target(tuned_file)
-    outcome = tune_sweep(loaded, folder, options, tuned_file)
-    if outcome.stopped is not None:
-        text = stopped_text(outcome.stopped)
-        output.emit(outcome.stopped.status.to_dict(), lambda: text)
-        raise typer.Exit(outcome.stopped.exit_code)
-    assert outcome.result is not None
-    result = outcome.result
+    try:
+        result = tune_sweep(loaded, folder, options, tuned_file)
+    except TuningStopped as stopped:
+        text = stopped_text(stopped.outcome)
+        output.emit(stopped.outcome.status.to_dict(), lambda: text)
+        raise typer.Exit(stopped.outcome.exit_code) from None
     target = shlex.quote(str(tuned_file or folder.path / TUNED_FILE))
     output.emit(
         result.to_dict(),

@@ -43,6 +43,11 @@ class RunGroup:
         return f"pack-{digest.hexdigest()[:12]}"
 
     @property
+    def notes(self) -> dict[str, Any]:
+        """What the metadata of its rows says about it."""
+        return {"pack": len(self.runs), "branches": [branch.name for branch in self.branches]}
+
+    @property
     def branch_step(self) -> int:
         """The step after which these runs go their own way."""
         return self.runs[0].stable_steps

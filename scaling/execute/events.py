@@ -33,10 +33,10 @@ class _Event(BaseModel):
     run_id: str = ""
 
 
-class WorkerState(_Event):
-    """A worker process imports what it needs (`starting`), or takes requests (`ready`)."""
+class WorkerReady(_Event):
+    """A worker process has imported what it needs and takes requests."""
 
-    event: Literal["starting", "ready"]
+    event: Literal["ready"] = "ready"
 
 
 class RunProgress(_Event):
@@ -129,7 +129,7 @@ class GroupFinished(_Event):
 
 
 RunEvent = (
-    WorkerState
+    WorkerReady
     | RunProgress
     | Branched
     | RunEnded

@@ -20,7 +20,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -90,8 +90,8 @@ class HeartbeatMonitor:
 
 
 class Lease:
-    """The `runs` that this process has claimed; a context manager. `on_lost` is called once if
-    another process ended it.
+    """The `runs` that this process has claimed; a context manager. `is_lost` says that
+    another process has ended it.
 
     Where the file system has no kernel locks, `has_kernel_lock` is false: then the heartbeat alone
     says that the lease stands.
@@ -104,7 +104,7 @@ class Lease:
         self.path = self.folder / f"{self.name}.json"
         self.runs: set[str] = set()
         self.has_kernel_lock = True
-        self.on_lost: Callable[[], None] = lambda: None
+        self.is_lost = False
         self.monitor = HeartbeatMonitor()
         self._over, self._lock = threading.Event(), FolderLock(self.folder / ".lock")
 
@@ -147,7 +147,7 @@ class Lease:
             try:
                 os.utime(self.path)
             except FileNotFoundError:
-                self.on_lost()
+                self.is_lost = True
                 return
             except (OSError, ScalingError):
                 continue  # the disk may answer again before the lease expires

@@ -9,7 +9,6 @@ import itertools
 import re
 import signal
 import subprocess
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -23,10 +22,15 @@ GLOG_FATAL = re.compile(r"F[0-9]{4} [^\]]*\] (.*)")  # how XLA reports what it d
 
 
 class ExitReason(NamedTuple):
-    """What ended a worker process (a signal or an exit code), and the end of its log."""
+    """How a worker process ended (an exit code, or minus a signal), and the end of its log."""
 
-    cause: str
+    code: int
     log: str
+
+    @property
+    def is_asked_for(self) -> bool:
+        """Whether another process has ended it."""
+        return self.code in (-signal.SIGKILL, -signal.SIGTERM)
 
     @property
     def message(self) -> str:
@@ -37,6 +41,13 @@ class ExitReason(NamedTuple):
             return fatal[0][:300]
         is_error = bool(lines) and re.match(r"[A-Za-z_.]+(Error|Exception|Interrupt)\b", lines[-1])
         return lines[-1][:300] if is_error else ""
+
+    def __str__(self) -> str:
+        cause = signal.Signals(-self.code).name if self.code < 0 else f"exit code {self.code}"
+        if self.message:
+            return f"{cause}: {self.message}"
+        is_killed = self.code in (-signal.SIGKILL, -signal.SIGABRT)
+        return f"{cause} (out of memory?)" if is_killed else cause
 
 
 def end_of_log(path: Path) -> str:
@@ -70,7 +81,7 @@ class Worker(ABC):
 
     def exit_reason(self) -> ExitReason:
         """Why it ended; call after `events` has ended."""
-        return ExitReason("", "")
+        return ExitReason(0, "")
 
 
 class LocalWorker(Worker):
@@ -132,9 +143,7 @@ class LocalWorker(Worker):
             self._log.unlink()
 
     def exit_reason(self) -> ExitReason:
-        code = self.process.wait()
-        cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        return ExitReason(cause, end_of_log(self._log))
+        return ExitReason(self.process.wait(), end_of_log(self._log))
 
 
 def launch_prefix(count: int) -> list[str]:
@@ -151,20 +160,19 @@ def launch_prefix(count: int) -> list[str]:
 
 def local_launcher(
     folder: Path, lease: Lease, workers: int, hosts: int = 1
-) -> Callable[[int], LocalWorker]:
+) -> Callable[[], LocalWorker]:
     """What starts workers as children of this process, each with its share of the cores; they hold
-    its lease, and their index names the log.
+    its lease.
 
     With several `hosts` a worker is one process on each node of the Slurm job.
     """
-    starting, count = threading.Lock(), itertools.count()
+    count = itertools.count()
     command = [*launch_prefix(hosts), *python_module("scaling"), "train", "--serve", str(folder)]
     command += ["--coordinator", "auto"] if hosts > 1 else []
     save = signal.SIGUSR1 if hosts > 1 else signal.SIGTERM  # srun kills its tasks at SIGTERM
 
-    def start(index: int) -> LocalWorker:
-        log = folder / "logs" / f"{lease.name}-{index}-{next(count)}.log"
-        with starting:
-            return LocalWorker(command, log, worker_environment(workers), [lease.lock_fd], save)
+    def start() -> LocalWorker:
+        log = folder / "logs" / f"{lease.name}-{next(count)}.log"
+        return LocalWorker(command, log, worker_environment(workers), [lease.lock_fd], save)
 
     return start

@@ -33,20 +33,16 @@ class SweepProgress:
 
     def __post_init__(self) -> None:
         self.by_id = {planned.run_id: planned for planned in self.runs}
-        self._first_step = {
-            run.run_id: branch.branch_step
-            for group in group_runs([planned.run for planned in self.runs])
-            for branch in group.branches
-            for run in branch.runs
-        }
-        self._total = sum(
-            self._own_flops(planned.run_id, planned.run.n_steps) for planned in self.runs
-        )
+        groups = group_runs([planned.run for planned in self.runs])
+        steps = (item for group in groups for item in group.incremental_steps())
+        self._first_step = {run.run_id: run.n_steps - own for run, own in steps}
+        self._total = sum(map(self._own_flops, self.by_id))
 
-    def _own_flops(self, run_id: str, step: int) -> float:
-        """A run's own FLOPs up to a step."""
-        planned, first = self.by_id[run_id], self._first_step.get(run_id, 0)
-        return planned.flops * max(0, step - first) / planned.run.n_steps
+    def _own_flops(self, run_id: str, step: int | None = None) -> float:
+        """A run's own FLOPs, up to a step or all of them."""
+        planned, first = self.by_id[run_id], self._first_step[run_id]
+        n_steps = planned.run.n_steps
+        return planned.flops * max(0, (n_steps if step is None else step) - first) / n_steps
 
     def handle(self, event: events.RunEvent) -> None:
         """Take in one event of a worker."""
@@ -57,8 +53,7 @@ class SweepProgress:
                     self._first_progress = time.monotonic(), self.flops_trained
             case events.RunEnded() | events.RunEndedByOtherProcess():
                 self.counts[event.event] += 1
-                n_steps = self.by_id[event.run_id].run.n_steps
-                self._flops_ended += self._own_flops(event.run_id, n_steps)
+                self._flops_ended += self._own_flops(event.run_id)
             case events.GroupFinished() if event.run_id in self.running:
                 self._flops_over += self.running.pop(event.run_id).flops
 

@@ -21,17 +21,14 @@ from typing import Any
 
 from scaling import __version__
 from scaling.errors import DISK, RUNS_FAILED, STOPPED, ScalingError
+from scaling.execute.coordinator import Stop, StopReason
 from scaling.execute.environment import cores, python_module, worker_environment
-from scaling.execute.events import OnEvent, RunEndedByOtherProcess
-from scaling.execute.lease import HeartbeatMonitor, peers
 from scaling.execute.local import end_of_log
 from scaling.execute.options import RunOptions
 from scaling.execute.signals import Signals, exit_code
-from scaling.store import run_files
 from scaling.store.provenance import FLAGS
 
-NOTICE_SECONDS = 10.0  # that tasks wait for their nodes before the user is warned
-POLL_SECONDS = 1.0
+POLL_SECONDS = 0.1
 PROBE_SECONDS = 5.0
 SHORT_NAMES = {"cpu": "CPU", "gpu": "GPU", "tpu": "TPU"}
 INTERNAL = ("memory", "object_store_memory")
@@ -179,11 +176,9 @@ class RayCluster:
         if not self._is_of_caller:
             self.ray.shutdown()
 
-    def train(
-        self, folder: Path, run_ids: Sequence[str], signals: Signals, on_event: OnEvent
-    ) -> int:
-        """Train runs of a folder that holds their sweep.toml, in workers that share them through
-        the folder; returns the highest exit code of a worker. Raises ScalingError where one died.
+    def train(self, folder: Path, n_runs: int, signals: Signals) -> Stop | None:
+        """Train a folder that holds its sweep.toml in workers that share its runs, and count their
+        budgets each on its own; returns why they stopped. Raises ScalingError where one died.
         """
         folder, custom = folder.resolve(), dict(self.resources)
         task = self.ray.remote(
@@ -198,52 +193,40 @@ class RayCluster:
         command += self.options.to_cli_flags()
         variables = {name: os.environ[name] for name in FLAGS if name in os.environ}
         (folder / "logs").mkdir(exist_ok=True)
-        stem, n_workers = f"ray-{time.time_ns()}", self.options.workers or max(1, self.slots)
-        logs = [folder / "logs" / f"{stem}-{i}.log" for i in range(min(n_workers, len(run_ids)))]
+        stem = folder / "logs" / f"ray-{time.time_ns()}"
+        n_workers = min(self.options.workers or max(1, self.slots), n_runs)
+        logs = [stem.with_name(f"{stem.name}-{index}.log") for index in range(n_workers)]
         place = (variables, str(Path.cwd()), __version__)
         pending = [task.remote(command, self.resources, log, *place) for log in logs]
-        ended, monitor = run_files.finished_run_ids(folder), HeartbeatMonitor()
-        notice, is_stopping, codes = time.monotonic() + NOTICE_SECONDS, False, [0]
-        deaths: list[str] = []
-        next_look = 0.0
+        asked = f"{n_workers} workers with {listed(self.resources)}"
+        self.options.on_message(f"{self.where}: {asked}; follow them with scaling status {folder}")
+        codes, deaths = {0}, list[str]()
+        is_cancelled = False
+        signals.on_force_quit = lambda: os._exit(exit_code(signals.received))
         while pending:
-            done, pending = self.ray.wait(pending, timeout=POLL_SECONDS / 10)
-            for worker in done:
+            ended, pending = self.ray.wait(pending, timeout=POLL_SECONDS)
+            for worker in ended:
                 try:
-                    codes.append(self.ray.get(worker))
+                    codes.add(self.ray.get(worker))
                 except self.ray.exceptions.RayError as error:
-                    codes.append(STOPPED)
                     deaths.append(" ".join(str(getattr(error, "cause", error)).split())[:300])
-                    if not is_stopping:
-                        self.options.on_message(f"warning: a worker died: {deaths[-1]}")
-            if signals.force_quit:
-                os._exit(exit_code(signals.received))
-            if signals.count and not is_stopping:
-                is_stopping = True
+            if signals.count and not is_cancelled:
+                is_cancelled = True
                 for worker in pending:
                     self.ray.cancel(worker)
-            if time.monotonic() < next_look:
-                continue
-            next_look = time.monotonic() + POLL_SECONDS
-            if notice and time.monotonic() > notice:
-                notice = 0.0
-                if not any(log.exists() for log in logs):
-                    waiting = f"waiting for {listed(self.resources)} on {self.where}"
-                    self.options.on_message(f"{waiting} (busy, or starting)")
-            for peer in peers(folder, monitor):
-                for progress in peer.progress.runs:
-                    on_event(progress)
-            finished = run_files.finished_run_ids(folder) & set(run_ids)
-            for run_id in finished - ended:
-                on_event(RunEndedByOtherProcess(run_id=run_id))
-            ended |= finished
-        if deaths and not is_stopping:
+        if signals.received:
+            return Stop(StopReason.SIGNAL, "a signal", exit_code(signals.received))
+        if deaths:
             raise ScalingError(
                 f"a worker died: {deaths[0]}",
                 where=self.where,
-                remedy=f"see {folder}/logs/{stem}-*.log; run again to continue",
+                remedy=f"see {stem}-*.log; run again to continue",
             )
-        return max(codes)
+        if DISK in codes:
+            return Stop(StopReason.DISK, "disk full or not writable", DISK)
+        if STOPPED in codes:
+            return Stop(StopReason.MAX_RUNS, "a budget of a worker is used up")
+        return None
 
 
 def connect(ray: Any, address: str | None) -> str:

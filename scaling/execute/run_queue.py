@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from scaling.config import RunConfig
@@ -36,7 +36,7 @@ class RunQueue:
         plan: of the whole sweep.
         cost: FLOPs of the runs to train, by run_id.
         pack: runs of one shape in one program, at most.
-        on_ended_elsewhere: called with each run that another process has finished, or failed at.
+        ended_elsewhere: runs that another process has finished, or failed at; to be emptied.
     """
 
     folder: SweepFolder
@@ -44,12 +44,10 @@ class RunQueue:
     plan: Plan
     cost: Mapping[str, float]
     pack: int
-    on_ended_elsewhere: Callable[[str], None]
+    ended_elsewhere: list[str] = field(default_factory=list)
     _waiting: list[tuple[float, int, RunGroup]] = field(default_factory=list)
     _elsewhere: list[RunGroup] = field(default_factory=list)
-    _n_training: int = 0
-    _closed: bool = False
-    _changed: threading.Condition = field(default_factory=threading.Condition)
+    _next_look: float = 0.0
     _count: itertools.count[int] = field(default_factory=itertools.count)
 
     def __post_init__(self) -> None:
@@ -73,25 +71,22 @@ class RunQueue:
             cost = sum(self.cost.get(run.run_id, 0.0) for run in group.runs)
             heapq.heappush(self._waiting, (-cost, next(self._count), group))
 
-    def next_group(self) -> RunGroup | None:
-        """The next group, to be ended by `done`; None when nothing is left that could still be
-        trained here.
-        """
-        with self._changed:
-            while not self._closed:
-                if self._waiting and (group := self._claim()) is not None:
-                    self._n_training += 1
-                    return group
-                if not (self._waiting or self._elsewhere or self._n_training):
-                    return None
-                self._changed.wait(POLL_SECONDS if self._elsewhere else None)
-                elsewhere, self._elsewhere = self._elsewhere, []
-                self._push(elsewhere)
-            return None
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is left that could still be trained here."""
+        return not (self._waiting or self._elsewhere)
 
-    def _claim(self) -> RunGroup | None:
-        """Claim the most expensive group that is free; what others have claimed is put off."""
+    def next_group(self) -> RunGroup | None:
+        """Claim the most expensive group that is free, to be ended by `done`; None where there is
+        none now. What others have claimed is put off.
+        """
+        if self._elsewhere and time.monotonic() > self._next_look:
+            elsewhere, self._elsewhere = self._elsewhere, []
+            self._push(elsewhere)
+        if not self._waiting:
+            return None
         with self.lease.locked() as claimed:
+            self._next_look = time.monotonic() + POLL_SECONDS
             while self._waiting:
                 group = self._claimable_part(heapq.heappop(self._waiting)[2], claimed)
                 if group is not None:
@@ -104,8 +99,7 @@ class RunQueue:
         runs = [run for run in group.all_runs() if run.run_id in self.cost]
         ended = [run for run in runs if self._has_ended(run.run_id)]
         busy = [run for run in runs if run.run_id in claimed and run not in ended]
-        for run in ended:
-            self.on_ended_elsewhere(run.run_id)
+        self.ended_elsewhere += [run.run_id for run in ended]
         if busy:
             self._elsewhere += group_runs(busy, self._eval_steps, self._extensions)
         if not ended and not busy:
@@ -144,23 +138,12 @@ class RunQueue:
         unfinished = {r.run_id for r in pack.runs if not self.folder.is_finished(r.run_id)}
         return 0 < len(unfinished) < len(pack.runs) and unfinished <= run_ids
 
-    def done(self, group: RunGroup, unfinished: Iterable[RunConfig] = ()) -> None:
+    def done(self, group: RunGroup, unfinished: Sequence[RunConfig] = ()) -> None:
         """A group is over: any process may claim its runs; `unfinished` of them wait here again."""
         self.lease.release(run.run_id for run in group.all_runs())
-        with self._changed:
-            self._n_training -= 1
-            self._push(self._group(list(unfinished)))
-            self._changed.notify_all()
+        self._push(self._group(unfinished))
 
     def add_branches(self, branches: Sequence[RunGroup]) -> None:
         """Branches have their checkpoints: any process may claim them."""
         self.lease.release(run.run_id for branch in branches for run in branch.runs)
-        with self._changed:
-            self._push(branches)
-            self._changed.notify_all()
-
-    def close(self) -> None:
-        """Hand out nothing more."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
+        self._push(branches)

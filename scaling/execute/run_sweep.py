@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scaling.config import Sweep
-from scaling.errors import DISK, RUNS_FAILED, STOPPED
-from scaling.execute.coordinator import Coordinator, SessionEnd, Stop, StopReason
+from scaling.errors import RUNS_FAILED
+from scaling.execute.coordinator import Coordinator, Stop, StopReason
 from scaling.execute.devices import check_devices, resolve_workers
 from scaling.execute.events import OnEvent, RunEvent
 from scaling.execute.lease import Lease
@@ -26,14 +26,13 @@ from scaling.execute.planning import (
     with_eval_sets,
 )
 from scaling.execute.prepare_folder import compact_many, origin, prepare
-from scaling.execute.signals import Signals, exit_code
+from scaling.execute.signals import Signals
 from scaling.execute.status import Status, read_status
 from scaling.execute.sweep_folder import SweepFolder
-from scaling.plan import Plan, PlannedRun, plan
+from scaling.plan import Plan, plan
 from scaling.tasks import open_task, resolve
 
 if TYPE_CHECKING:
-    from scaling.execute.ray import RayCluster
     from scaling.tuning.document import TuningResult
 
 TUNED_FILE = "tuned.toml"
@@ -90,13 +89,12 @@ class SweepOutcome:
         return self.stop.exit_code if self.stop else 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class TuneOutcome:
-    """The result of a tuning and the tuned sweep, or the outcome that stopped it."""
+class TuningStopped(Exception):
+    """Training of a tuning stage stopped early, with all states saved."""
 
-    sweep: Sweep
-    result: TuningResult | None = None
-    stopped: SweepOutcome | None = None
+    def __init__(self, outcome: SweepOutcome) -> None:
+        super().__init__()
+        self.outcome = outcome
 
 
 def run_sweep(sweep: Sweep, folder: SweepFolder | Path, options: RunOptions) -> SweepOutcome:
@@ -115,26 +113,18 @@ def run_sweep(sweep: Sweep, folder: SweepFolder | Path, options: RunOptions) -> 
 
     trainer = SweepTrainer(replace(options, keep_weights=False))
     if is_pending(sweep):
-        tuned = tune_sweep(sweep, folder, trainer.options, trainer=trainer)
-        if tuned.stopped is not None:
-            return tuned.stopped
-        for entry in tuned.result.fields if tuned.result else ():
+        try:
+            result = tune_sweep(sweep, folder, trainer.options, trainer=trainer)
+        except TuningStopped as stopped:
+            return stopped.outcome
+        for entry in result.fields:
             rule = entry.rule
             text = rule.formula if rule.kind == "power" else f"{rule.ratio:.3g} x the recipe's rule"
             source = folder.path / "tuning.json"
             options.on_message(f"tuned {entry.field} = {text}, {entry.runs} runs ({source})")
-        sweep = tuned.sweep
+        sweep = result.tuned_sweep
     trainer.options = options
-    end = trainer.train(folder, _plan(sweep, options))
-    return SweepOutcome(sweep=sweep, folder=folder, counts=end.counts, stop=end.stop)
-
-
-class _TuningStopped(Exception):
-    """Training of a tuning stage stopped early, with all states saved."""
-
-    def __init__(self, outcome: SweepOutcome) -> None:
-        super().__init__()
-        self.outcome = outcome
+    return trainer.train(folder, _plan(sweep, options))
 
 
 def tune_sweep(
@@ -144,9 +134,10 @@ def tune_sweep(
     emit: Path | None = None,
     *,
     trainer: SweepTrainer | None = None,
-) -> TuneOutcome:
+) -> TuningResult:
     """Measure what the [[tuning]] tables of a sweep ask for, and write tuning.json and the tuned
-    sweep file (`emit`; default FOLDER/tuned.toml). A `trainer` goes on with its budgets.
+    sweep file (`emit`; default FOLDER/tuned.toml). A `trainer` goes on with its budgets. Raises
+    TuningStopped.
     """
     from scaling.tuning.document import write_tuned_sweep
     from scaling.tuning.tune import tune
@@ -155,38 +146,29 @@ def tune_sweep(
     trainer, asked = trainer or SweepTrainer(options), sweep
 
     def train(path: Path, planned: Plan) -> None:
-        stage = SweepFolder(path)
-        end = trainer.train(stage, planned)
-        stop = end.stop
-        if stop is None and end.runs_left:
+        outcome = trainer.train(SweepFolder(path), planned)
+        stop = outcome.stop
+        if stop is None and outcome.status.counts.missing:
             stop = Stop(StopReason.MAX_RUNS, f"--max-runs {options.max_runs}")
         if stop is not None:
-            raise _TuningStopped(
-                SweepOutcome(
-                    sweep=asked, folder=stage, counts=end.counts, stop=stop, in_tuning=True
-                )
-            )
+            raise TuningStopped(replace(outcome, sweep=asked, stop=stop, in_tuning=True))
 
     folder.check_same_sweep(sweep, options.simulate)
-    try:
-        with errors_name_file(options.source):
-            task = resolve(sweep.base.task)
-            sweep = with_eval_sets(sweep)
-            planned = partial(
-                plan,
-                task=task,
-                vocab_size=open_task(task).vocab_size,
-                simulated=options.simulate,
-            )
-            result = tune(sweep, planned, folder.path, train, options.simulate)
-    except _TuningStopped as stopped:
-        return TuneOutcome(sweep=asked, stopped=stopped.outcome)
+    with errors_name_file(options.source):
+        task = resolve(sweep.base.task)
+        sweep = with_eval_sets(sweep)
+        planned = partial(
+            plan,
+            task=task,
+            vocab_size=open_task(task).vocab_size,
+            simulated=options.simulate,
+        )
+        result = tune(sweep, planned, folder.path, train, options.simulate)
     result.save(folder.path)
-    tuned = result.tuned_sweep
-    write_tuned_sweep(emit or folder.path / TUNED_FILE, tuned)
+    write_tuned_sweep(emit or folder.path / TUNED_FILE, result.tuned_sweep)
     for warning in result.warnings:
         options.on_message(f"warning: {warning}")
-    return TuneOutcome(sweep=tuned, result=result)
+    return result
 
 
 def _plan(sweep: Sweep, options: RunOptions) -> Plan:
@@ -202,13 +184,12 @@ class SweepTrainer:
     options: RunOptions
     began: float | None = None
     runs: int = 0
-    flops: float = 0.0
 
-    def train(self, folder: SweepFolder, plan: Plan) -> SessionEnd:
+    def train(self, folder: SweepFolder, plan: Plan) -> SweepOutcome:
         """Train what `folder` lacks of a plan, as far as the budgets reach."""
         options, simulated = self.options, self.options.simulate
         count = 1 if simulated else resolve_workers(options.workers, options.execution)
-        cluster = None
+        counts, stop, cluster = Counter[str](), None, None
         with contextlib.ExitStack() as stack:
             if options.executor == Executor.RAY:
                 from scaling.execute.ray import RayCluster
@@ -237,28 +218,28 @@ class SweepTrainer:
                 display(event)
                 options.on_event(event)
 
-            on_event: OnEvent = show
-
-            if not chosen:
-                end = SessionEnd()
-            elif cluster is not None:
-                end = _train_on_cluster(cluster, folder, chosen, signals, on_event)
-            else:
-                start: Callable[[int], Worker]
+            if chosen and cluster is not None:
+                run_ids = {item.run_id for item in chosen}
+                stop = cluster.train(folder.path, len(chosen), signals)
+                ended = [run.status for run in read_status(folder).runs if run.run_id in run_ids]
+                counts.update(kind for kind in ended if kind in ("done", "failed"))
+            elif chosen:
+                start: Callable[[], Worker]
                 start = local_launcher(folder.path, lease, count, options.hosts)
                 if simulated:
                     from scaling.execute.simulated import SimulatedWorker
 
                     start = partial(SimulatedWorker, folder)
-                left, max_seconds = options.max_flops, options.max_seconds
                 with contextlib.ExitStack() as tracked:
+                    on_event: OnEvent = show
                     for kind in dict.fromkeys(options.trackers):
                         from scaling.execute.tracking import track
 
                         on_event = tracked.enter_context(
                             track(kind, folder.path, on_event, signals)
                         )
-                    end = Coordinator(
+                    seconds = options.max_seconds
+                    coordinator = Coordinator(
                         folder=folder,
                         plan=plan,
                         runs=chosen,
@@ -268,36 +249,13 @@ class SweepTrainer:
                         on_event=on_event,
                         start=start,
                         workers=count,
-                        flops_left=None if left is None else left - self.flops,
-                        deadline=None if max_seconds is None else self.began + max_seconds,
-                    ).run()
+                        deadline=None if seconds is None else self.began + seconds,
+                    )
+                    coordinator.run()
+                    counts, stop = coordinator.progress.counts, coordinator.stop
             compact_many(folder.path, lease)
         self.runs += len(chosen)
-        self.flops += end.flops
-        return replace(end, runs_left=end.runs_left + len(missing) - len(chosen))
-
-
-def _train_on_cluster(
-    cluster: RayCluster,
-    folder: SweepFolder,
-    chosen: Sequence[PlannedRun],
-    signals: Signals,
-    on_event: OnEvent,
-) -> SessionEnd:
-    """Train on Ray: each worker counts its own budgets, as an element of a Slurm array does."""
-    run_ids = [item.run_id for item in chosen]
-    code = cluster.train(folder.path, run_ids, signals, on_event)
-    states = {run.run_id: run.status for run in read_status(folder).runs}
-    counts = Counter(states[run_id] for run_id in run_ids)
-    stop = None
-    if signals.received:
-        stop = Stop(StopReason.SIGNAL, "a signal", exit_code(signals.received))
-    elif code == DISK:
-        stop = Stop(StopReason.DISK, "disk full or not writable", DISK)
-    elif code == STOPPED:
-        stop = Stop(StopReason.MAX_RUNS, "a budget of a worker is used up")
-    ended = {kind: counts[kind] for kind in ("done", "failed")}
-    return SessionEnd(counts=ended, stop=stop, runs_left=counts["missing"])
+        return SweepOutcome(sweep=plan.sweep, folder=folder, counts=counts, stop=stop)
 
 
 def _submit(sweep: Sweep, folder: SweepFolder, options: RunOptions) -> SweepOutcome:

@@ -5,6 +5,7 @@ before they take a machine away.
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from types import FrameType
 
 from scaling.errors import STOPPED
@@ -16,13 +17,14 @@ class Signals:
     """Notes the signals that come while it is entered; `received` is the first, `count` how many
     there were.
 
-    `force_quit`: Ctrl-C or SIGTERM came twice. A scheduler's warning and the SIGTERM after it are
-    one request, and the time between them is meant for saving.
+    `on_force_quit` is called when Ctrl-C or SIGTERM comes again. A scheduler's warning and the
+    SIGTERM after it are one request, and the time between them is meant for saving.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
-        self.count, self.force_quit = 0, False
+        self.count = 0
+        self.on_force_quit: Callable[[], None] = lambda: None
         self._numbers: set[int] = set()
 
     def __call__(self) -> bool:
@@ -42,10 +44,10 @@ class Signals:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        is_repeated = number in self._numbers and number in (signal.SIGINT, signal.SIGTERM)
         self.received = self.received or number
         self.count += 1
-        self.force_quit = self.force_quit or is_repeated
+        if number in self._numbers and number in (signal.SIGINT, signal.SIGTERM):
+            self.on_force_quit()
         self._numbers.add(number)
 
 

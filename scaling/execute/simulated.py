@@ -138,7 +138,7 @@ def _between(ends: tuple[float, float], share: float) -> float:
 class SimulatedWorker(Worker):
     """Takes requests as a worker process does, and answers from the law."""
 
-    def __init__(self, folder: SweepFolder, index: int = 0) -> None:
+    def __init__(self, folder: SweepFolder) -> None:
         self.folder, self._stopped = folder, threading.Event()
         self._requests: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
@@ -156,7 +156,7 @@ class SimulatedWorker(Worker):
         if self._stopped.is_set():
             return RunEnded(event="stopped", run_id=run.run_id, reason="before it began")
         device, fingerprint = f"simulated: {run.simulated}", {"simulated": run.simulated}
-        source = Provenance(device, None, __version__, fingerprint, request.notes)
+        source = Provenance(device, None, __version__, fingerprint, request.group.notes)
         lease = self.folder.path_of("lease", request.lease) if request.lease else None
         try:
             return publish(self.folder, request.sweep, run, simulate(run), source, lease)

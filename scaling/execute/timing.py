@@ -34,7 +34,21 @@ def measure_speed(runs: Sequence[PlannedRun], workers: int, execution: Execution
     try:
         times = np.array(json.loads(path.read_text()), float).reshape(len(chosen), 2)
     except (OSError, ValueError, TypeError):  # not measured yet, or no such file any more
-        times = np.array(_time(trials, workers))
+        done = subprocess.run(
+            python_module("scaling.train.step_timing"),
+            input=trials,
+            capture_output=True,
+            text=True,
+            env=worker_environment(workers),
+            check=False,
+        )
+        if done.returncode:
+            last = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
+            raise ScalingError(
+                f"the speed probe failed: {last[:200]}",
+                remedy="see `scaling doctor`, or plan with --no-probe",
+            ) from None
+        times = np.array(json.loads(done.stdout))  # seconds to compile, seconds of a step
         write_text(path, json.dumps(times.tolist()))
     compile_seconds, seconds = times.T.tolist()
     return Speed(flops, tuple(seconds), max(compile_seconds))
@@ -47,23 +61,3 @@ def timing_request(run: RunConfig, execution: Execution) -> dict[str, Any]:
     fields.get("evals", {}).pop("samples", None)  # random tokens have no answers
     fields |= {"n_steps": 1000, "optim": {"lr": 1e-3, "schedule": run.optim.schedule}}
     return {"run": fields, "execution": execution.model_dump(mode="json")}
-
-
-def _time(trials: str, workers: int) -> list[list[float]]:
-    """(seconds to compile, seconds of a step) of each trial in a process of its own."""
-    done = subprocess.run(
-        python_module("scaling.train.step_timing"),
-        input=trials,
-        capture_output=True,
-        text=True,
-        env=worker_environment(workers),
-        check=False,
-    )
-    if done.returncode:
-        last = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
-        raise ScalingError(
-            f"the speed probe failed: {last[:200]}",
-            remedy="see `scaling doctor`, or plan with --no-probe",
-        )
-    answer: list[list[float]] = json.loads(done.stdout)
-    return answer

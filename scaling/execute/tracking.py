@@ -58,7 +58,7 @@ def track(
         while process.alive():
             patience, waited = CLOSING_SECONDS, time.monotonic() - began
             if signals.received is not None:
-                patience = 0.0 if signals.force_quit else STOPPING_SECONDS
+                patience = STOPPING_SECONDS
             if waited >= patience:
                 reason = f"it was still busy {waited:.0f} s after the last run"
                 process.signal(signal.SIGKILL)
@@ -67,8 +67,8 @@ def track(
         process.close()
         list(process.events())  # there are none: this closes the pipe
         exit_reason = process.exit_reason()
-        if not reason and exit_reason.cause != "exit code 0":
-            reason = exit_reason.message or f"its process ended: {exit_reason.cause}"
+        if not reason and exit_reason.code:
+            reason = exit_reason.message or f"its process ended: {exit_reason}"
         if reason:
             message = f"{kind} lacks runs ({reason}): scaling results export {folder} --to {kind}"
             on_event(events.RunWarning(message=f"{message} --out PATH adds them from the rows"))

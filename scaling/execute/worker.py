@@ -12,7 +12,7 @@ import re
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -50,7 +50,6 @@ class TrainRequest:
     """What a worker trains: a run group of a sweep.
 
     Args:
-        notes: what to record about it in the rows' metadata.
         lease: the name of the file under which the runs are claimed; published only while it is
             there.
         allow_changes: go on from a checkpoint that was written under other conditions.
@@ -60,7 +59,6 @@ class TrainRequest:
     sweep: str
     group: RunGroup
     execution: Execution = field(default_factory=Execution)
-    notes: Mapping[str, Any] = field(default_factory=dict)
     allow_changes: bool = False
     lease: str | None = None
     keep_weights: bool = False
@@ -190,7 +188,7 @@ def train_group(
             commit(),
             __version__,
             fingerprint.fingerprint(execution, len(group.runs)),
-            request.notes,
+            group.notes,
         )
         for run in group.all_runs():
             if run.run_id in outcomes and run.run_id not in finished:
@@ -235,11 +233,10 @@ def serve(path: Path, together: AbstractContextManager[bool] | None = None) -> N
             except BrokenPipeError:
                 signals.stop()
 
-        write(events.WorkerState(event="starting"))
         threading.Thread(target=read, daemon=True).start()
         importlib.import_module("scaling.train.trainer")  # takes seconds: before the first request
         importlib.import_module("jax").devices()  # what jax cannot start with is no run's fault
-        write(events.WorkerState(event="ready"))
+        write(events.WorkerReady())
         while not signals() and (line := requests.get()) is not None:
             request = REQUESTS.validate_json(line)
             try:

@@ -9,6 +9,7 @@ import subprocess
 import pytest
 
 from scaling.config.sweep_file import dump_sweep
+from scaling.execute.ledger import summarize
 from scaling.points.points import points as points_of
 from scaling.store import run_files
 from tests.execute.sweeping import (
@@ -73,6 +74,8 @@ def test_sigterm_saves_and_the_run_resumes_bit_identically(tmp_path):
     assert json.loads(scaling("status", parts, "--json").stdout)["counts"]["missing"] == 1
     assert scaling("run", path, "--out", parts, "--workers", 1, env=optimised()).returncode == 0
     assert numbers(parts).equals(numbers(whole))
+    spent, needed = summarize(parts), summarize(whole)  # both sessions count
+    assert spent.flops == pytest.approx(needed.flops, rel=0.2)
 
 
 @pytest.mark.exhaustive
