@@ -1,10 +1,9 @@
 """Every crash point: SIGKILL at the k-th call of each system call that can leave something behind,
 k = 1, 2, 3 ...
 
-A child takes over this process's imports by fork, waits, is watched by strace (one thread of it:
-the one that plans, or
-the one that trains), and goes on until the k-th call. Then the folder is read, the sweep is
-completed, and judged.
+A child takes over this process's imports by fork, waits, is watched by strace (the thread that
+plans and trains), and goes on until the k-th call. Then the folder is read, the sweep is completed,
+and judged.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ import re
 import shutil
 import signal
 import subprocess
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -26,7 +24,6 @@ import pandas as pd
 
 from benchmarks.chaos.verdict import Verdict, Witness, judge, numbers
 from scaling.cli.app import app
-from scaling.execute import coordinator
 
 CALLS = (
     "rename",
@@ -46,22 +43,20 @@ CALLS = (
     "utimensat",
     "ftruncate",
 )
-THREADS = ("main", "attendant")
 LAW = "published:hoffmann2022"
 Prepare = Callable[[], None]
 
 
 @dataclass(frozen=True)
 class Point:
-    """The k-th call of a system call in a thread of the coordinator."""
+    """The k-th call of a system call in the main thread of the coordinator."""
 
-    thread: str
     call: str
     k: int
 
     def __str__(self) -> str:
         """As it is named in the notes."""
-        return f"{self.call} {self.k} ({self.thread})"
+        return f"{self.call} {self.k}"
 
 
 def command(sweep: Path, folder: Path, *more: str) -> int:
@@ -92,10 +87,10 @@ def attempt(
     """
     child = os.fork()
     if child == 0:
-        _be_watched(sweep, folder, point.thread, prepare, more)
-    target = _stopped(child)
-    if target is None:
-        return os.waitpid(child, 0)[1]
+        _be_watched(sweep, folder, prepare, more)
+    _, status = os.waitpid(child, os.WUNTRACED)
+    if not os.WIFSTOPPED(status):
+        raise RuntimeError(f"the child ended before it could be watched: {status}")
     what = (
         ["-o", str(log), "-e", f"trace={','.join(CALLS)}"]
         if log
@@ -108,7 +103,7 @@ def attempt(
             f"inject={point.call}:signal=SIGKILL:when={point.k}",
         ]
     )
-    tracer = subprocess.Popen(["strace", "-y", "-p", str(target), *what], stderr=subprocess.PIPE)
+    tracer = subprocess.Popen(["strace", "-y", "-p", str(child), *what], stderr=subprocess.PIPE)
     assert tracer.stderr is not None
     if b"attached" not in (said := tracer.stderr.readline()):  # from here on no call is missed
         raise RuntimeError(f"strace cannot watch the child: {said.decode()}")
@@ -118,51 +113,24 @@ def attempt(
     return status
 
 
-def _be_watched(
-    sweep: Path, folder: Path, thread: str, prepare: Prepare, more: tuple[str, ...]
-) -> None:
+def _be_watched(sweep: Path, folder: Path, prepare: Prepare, more: tuple[str, ...]) -> None:
     """The child: stop where the tracer is to attach, then run."""
     try:
         prepare()
-        if thread == "main":
-            os.kill(os.getpid(), signal.SIGSTOP)
-        else:
-            attend = coordinator.Coordinator.read_events
-
-            def stopped(*arguments: object) -> None:
-                threading.current_thread().name = "attendant"
-                Path(f"/proc/self/task/{threading.get_native_id()}/comm").write_text("attendant")
-                os.kill(os.getpid(), signal.SIGSTOP)
-                attend(*arguments)  # type: ignore[arg-type]
-
-            coordinator.Coordinator.read_events = stopped  # type: ignore[assignment]
+        os.kill(os.getpid(), signal.SIGSTOP)
         os._exit(command(sweep, folder, *more))
     except BaseException:  # noqa: BLE001 - a child must never return into the harness
         os._exit(99)
-
-
-def _stopped(child: int) -> int | None:
-    """The thread to watch once the child has stopped itself; None where it ended before."""
-    _, status = os.waitpid(child, os.WUNTRACED)
-    if not os.WIFSTOPPED(status):
-        raise RuntimeError(f"the child ended before it could be watched: {status}")
-    for task in Path(f"/proc/{child}/task").iterdir():
-        if (task / "comm").read_text().strip() == "attendant":
-            return int(task.name)
-    return child
 
 
 def enumerate_points(sweep: Path, scratch: Path, more: tuple[str, ...] = ()) -> list[Point]:
     """All points of an undisturbed run that lie between its first and its last
     touch of the folder.
     """
-    found = []
-    for thread in THREADS:
-        folder, log = scratch / f"counted-{thread}", scratch / f"{thread}.log"
-        shutil.rmtree(folder, ignore_errors=True)
-        attempt(sweep, folder, Point(thread, "", 0), log, more=more)
-        found += [Point(thread, call, k) for call, k in _touching(log, folder)]
-    return found
+    folder, log = scratch / "counted", scratch / "counted.log"
+    shutil.rmtree(folder, ignore_errors=True)
+    attempt(sweep, folder, Point("", 0), log, more=more)
+    return [Point(call, k) for call, k in _touching(log, folder)]
 
 
 def _touching(log: Path, folder: Path) -> Iterator[tuple[str, int]]:

@@ -10,7 +10,6 @@ import contextlib
 import os
 import queue
 import signal
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -24,13 +23,13 @@ from scaling.execute import events
 from scaling.execute.events import FailureCause, OnEvent, RunEnded, RunEvent
 from scaling.execute.lease import Lease, lost_error
 from scaling.execute.ledger import Ledger
-from scaling.execute.local import ExitReason, Worker
+from scaling.execute.local import ExitReason, Worker, WorkerEvents
 from scaling.execute.options import RunOptions
 from scaling.execute.progress import SweepProgress
 from scaling.execute.run_queue import RunQueue
 from scaling.execute.signals import Signals, exit_code
 from scaling.execute.sweep_folder import SweepFolder
-from scaling.execute.worker import REQUESTS, TrainRequest
+from scaling.execute.worker import TrainRequest
 from scaling.plan import Plan, PlannedRun
 
 PROGRESS_SECONDS = 1.0  # between two updates of the lease's progress
@@ -89,7 +88,7 @@ class Coordinator:
     lease: Lease
     signals: Signals
     on_event: OnEvent
-    start: Callable[[], Worker]
+    start: Callable[[WorkerEvents], Worker]
     workers: int
     deadline: float | None = None
 
@@ -98,8 +97,7 @@ class Coordinator:
         self.run_queue = RunQueue(self.folder, self.lease, self.plan, costs, self.options.pack)
         self.progress = SweepProgress(self.runs)
         self.ledger = Ledger(self.folder.path, self.lease.name)
-        self.events: queue.SimpleQueue[tuple[Worker, RunEvent | BaseException | None]]
-        self.events = queue.SimpleQueue()
+        self.events = WorkerEvents()
         self.idle: list[Worker] = []
         self.training: dict[Worker, _GroupTraining] = {}
         self.retries: Counter[str] = Counter()
@@ -196,7 +194,7 @@ class Coordinator:
         while self.idle and not self.idle[-1].alive():
             self.idle.pop().close()
         is_new = not self.idle
-        worker = self.start() if is_new else self.idle.pop()
+        worker = self.start(self.events) if is_new else self.idle.pop()
         self.training[worker] = _GroupTraining(group, leading[0], waiting, is_new)
         self.ledger.add(event="started", run_ids=leading, time=round(time.time(), 3))
         request = TrainRequest(
@@ -207,20 +205,7 @@ class Coordinator:
             lease=self.lease.name,
             keep_weights=self.options.keep_weights,
         )
-        worker.send(REQUESTS.dump_json(request).decode())
-        if is_new:
-            threading.Thread(target=self.read_events, args=(worker,), daemon=True).start()
-
-    def read_events(self, worker: Worker) -> None:
-        """The thread that reads what a worker says: None at its end, else the error of the
-        reading.
-        """
-        try:
-            for line in worker.events():
-                self.events.put((worker, events.EVENTS.validate_json(line)))
-            self.events.put((worker, None))
-        except BaseException as error:  # noqa: BLE001 - raised again in the main thread
-            self.events.put((worker, error))
+        worker.train(request)
 
     def _handle(self, worker: Worker, event: RunEvent | BaseException | None) -> None:
         """Handle one event of a worker."""
@@ -297,7 +282,8 @@ class Coordinator:
 
         One that dies of itself before it was ready is not tried again.
         """
-        could_not_start = training.is_starting and not exit_reason.is_asked_for
+        is_killed = exit_reason.code in (-signal.SIGKILL, -signal.SIGTERM)
+        could_not_start = training.is_starting and not is_killed
         cause = FailureCause.START if could_not_start else FailureCause.DIED
         what = "could not start" if could_not_start else "died"
         reason = f"the worker process {what}: {exit_reason}"

@@ -6,19 +6,24 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import queue
 import re
 import signal
 import subprocess
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from scaling.execute.environment import python_module, worker_environment
+from scaling.execute.events import EVENTS, RunEvent
 from scaling.execute.lease import Lease
+from scaling.execute.worker import REQUESTS, TrainRequest
 
 LOG_CHARACTERS = 4000  # of the end of a log, kept with a failure
 GLOG_FATAL = re.compile(r"F[0-9]{4} [^\]]*\] (.*)")  # how XLA reports what it dies of
+EXCEPTION = re.compile(r"[A-Za-z_.]+(Error|Exception|Interrupt)\b")
 
 
 class ExitReason(NamedTuple):
@@ -27,25 +32,13 @@ class ExitReason(NamedTuple):
     code: int
     log: str
 
-    @property
-    def is_asked_for(self) -> bool:
-        """Whether another process has ended it."""
-        return self.code in (-signal.SIGKILL, -signal.SIGTERM)
-
-    @property
-    def message(self) -> str:
-        """The line of the log that says why: a fatal check, or else an exception; may be empty."""
+    def __str__(self) -> str:
+        """Also the line of the log that says why: a fatal check, or else an exception."""
+        cause = signal.Signals(-self.code).name if self.code < 0 else f"exit code {self.code}"
         lines = [line.strip() for line in self.log.splitlines() if line.strip()]
         fatal = [match[1] for line in lines if (match := GLOG_FATAL.match(line))]
-        if fatal:
-            return fatal[0][:300]
-        is_error = bool(lines) and re.match(r"[A-Za-z_.]+(Error|Exception|Interrupt)\b", lines[-1])
-        return lines[-1][:300] if is_error else ""
-
-    def __str__(self) -> str:
-        cause = signal.Signals(-self.code).name if self.code < 0 else f"exit code {self.code}"
-        if self.message:
-            return f"{cause}: {self.message}"
+        if fatal or (lines and EXCEPTION.match(lines[-1])):
+            return f"{cause}: {(fatal or lines[-1:])[0][:300]}"
         is_killed = self.code in (-signal.SIGKILL, -signal.SIGABRT)
         return f"{cause} (out of memory?)" if is_killed else cause
 
@@ -58,15 +51,13 @@ def end_of_log(path: Path) -> str:
 
 
 class Worker(ABC):
-    """A process that trains: requests go in as lines, events come out as lines, until it dies."""
+    """What trains groups, one after another, and puts what happens to them into a queue of events:
+    a process, or this one where nothing needs one.
+    """
 
     @abstractmethod
-    def send(self, line: str) -> None:
-        """Send a line; a process that has died takes nothing, and its `events` end."""
-
-    @abstractmethod
-    def events(self) -> Iterator[str]:
-        """Lines as they come; ends when the process has ended."""
+    def train(self, request: TrainRequest) -> None:
+        """Begin to train a group; a process that has died takes nothing."""
 
     @abstractmethod
     def signal(self, number: int) -> None:
@@ -80,8 +71,12 @@ class Worker(ABC):
         """Close its input and wait until it has ended."""
 
     def exit_reason(self) -> ExitReason:
-        """Why it ended; call after `events` has ended."""
+        """Why it ended."""
         return ExitReason(0, "")
+
+
+# a worker and what it says: None when it has ended, an error where it cannot be understood
+WorkerEvents = queue.SimpleQueue[tuple[Worker, RunEvent | BaseException | None]]
 
 
 class LocalWorker(Worker):
@@ -112,15 +107,25 @@ class LocalWorker(Worker):
             )
 
     def send(self, line: str) -> None:
+        """Send a line; a process that has died takes nothing."""
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError, ValueError):  # it has died, or was closed
             self.process.stdin.write(line.rstrip("\n") + "\n")
             self.process.stdin.flush()
 
-    def events(self) -> Iterator[str]:
+    def train(self, request: TrainRequest) -> None:
+        self.send(REQUESTS.dump_json(request).decode())
+
+    def read(self, sink: WorkerEvents) -> None:
+        """Pass its lines on as events, to its end."""
         assert self.process.stdout is not None
-        with self.process.stdout as lines:
-            yield from lines
+        try:
+            with self.process.stdout as lines:
+                for line in lines:
+                    sink.put((self, EVENTS.validate_json(line)))
+            sink.put((self, None))
+        except BaseException as error:  # noqa: BLE001 - raised again by the coordinator
+            sink.put((self, error))
 
     def alive(self) -> bool:
         return self.process.poll() is None
@@ -160,7 +165,7 @@ def launch_prefix(count: int) -> list[str]:
 
 def local_launcher(
     folder: Path, lease: Lease, workers: int, hosts: int = 1
-) -> Callable[[], LocalWorker]:
+) -> Callable[[WorkerEvents], LocalWorker]:
     """What starts workers as children of this process, each with its share of the cores; they hold
     its lease.
 
@@ -171,8 +176,10 @@ def local_launcher(
     command += ["--coordinator", "auto"] if hosts > 1 else []
     save = signal.SIGUSR1 if hosts > 1 else signal.SIGTERM  # srun kills its tasks at SIGTERM
 
-    def start() -> LocalWorker:
+    def start(sink: WorkerEvents) -> LocalWorker:
         log = folder / "logs" / f"{lease.name}-{next(count)}.log"
-        return LocalWorker(command, log, worker_environment(workers), [lease.lock_fd], save)
+        worker = LocalWorker(command, log, worker_environment(workers), [lease.lock_fd], save)
+        threading.Thread(target=worker.read, args=(sink,), daemon=True).start()
+        return worker
 
     return start

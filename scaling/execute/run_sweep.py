@@ -17,7 +17,7 @@ from scaling.execute.coordinator import Coordinator, Stop, StopReason
 from scaling.execute.devices import check_devices, resolve_workers
 from scaling.execute.events import OnEvent, RunEvent
 from scaling.execute.lease import Lease
-from scaling.execute.local import Worker, local_launcher
+from scaling.execute.local import Worker, WorkerEvents, local_launcher
 from scaling.execute.options import Executor, RunOptions
 from scaling.execute.planning import (
     errors_name_file,
@@ -224,7 +224,7 @@ class SweepTrainer:
                 ended = [run.status for run in read_status(folder).runs if run.run_id in run_ids]
                 counts.update(kind for kind in ended if kind in ("done", "failed"))
             elif chosen:
-                start: Callable[[], Worker]
+                start: Callable[[WorkerEvents], Worker]
                 start = local_launcher(folder.path, lease, count, options.hosts)
                 if simulated:
                     from scaling.execute.simulated import SimulatedWorker

@@ -11,9 +11,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-import queue
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist
@@ -23,10 +21,10 @@ import numpy as np
 from scaling import __version__, accounting, recipe
 from scaling.config import NConvention, Recipe, RunConfig
 from scaling.errors import ScalingError, unknown_choice
-from scaling.execute.events import GroupFinished, RunEnded
-from scaling.execute.local import Worker
+from scaling.execute.events import GroupFinished
+from scaling.execute.local import Worker, WorkerEvents
 from scaling.execute.sweep_folder import SweepFolder
-from scaling.execute.worker import REQUESTS, TrainRequest, failed, publish
+from scaling.execute.worker import TrainRequest, failed, publish
 from scaling.fit.laws.law import Law
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.laws.published import PUBLISHED
@@ -136,33 +134,23 @@ def _between(ends: tuple[float, float], share: float) -> float:
 
 
 class SimulatedWorker(Worker):
-    """Takes requests as a worker process does, and answers from the law."""
+    """Answers from the law, at once."""
 
-    def __init__(self, folder: SweepFolder) -> None:
-        self.folder, self._stopped = folder, threading.Event()
-        self._requests: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    def __init__(self, folder: SweepFolder, sink: WorkerEvents) -> None:
+        self.folder, self.sink = folder, sink
 
-    def send(self, line: str) -> None:
-        self._requests.put(line)
-
-    def events(self) -> Iterator[str]:
-        while (line := self._requests.get()) is not None:
-            request = REQUESTS.validate_json(line)
-            for run in request.group.all_runs():
-                yield self._simulate(request, run).model_dump_json()
-            yield GroupFinished(run_id=request.group.runs[0].run_id).model_dump_json()
-
-    def _simulate(self, request: TrainRequest, run: RunConfig) -> RunEnded:
-        if self._stopped.is_set():
-            return RunEnded(event="stopped", run_id=run.run_id, reason="before it began")
-        device, fingerprint = f"simulated: {run.simulated}", {"simulated": run.simulated}
-        source = Provenance(device, None, __version__, fingerprint, request.group.notes)
+    def train(self, request: TrainRequest) -> None:
         lease = self.folder.path_of("lease", request.lease) if request.lease else None
-        try:
-            return publish(self.folder, request.sweep, run, simulate(run), source, lease)
-        except ScalingError as error:
-            return failed(run, error)
+        group = request.group
+        for run in group.all_runs():
+            device, fingerprint = f"simulated: {run.simulated}", {"simulated": run.simulated}
+            source = Provenance(device, None, __version__, fingerprint, group.notes)
+            try:
+                ended = publish(self.folder, request.sweep, run, simulate(run), source, lease)
+            except ScalingError as error:
+                ended = failed(run, error)
+            self.sink.put((self, ended))
+        self.sink.put((self, GroupFinished(run_id=group.runs[0].run_id)))
 
     def signal(self, number: int) -> None:
-        """Simulate nothing more."""
-        self._stopped.set()
+        """It is not interrupted within a group."""

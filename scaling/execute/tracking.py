@@ -16,7 +16,7 @@ from pathlib import Path
 
 from scaling.execute import events
 from scaling.execute.environment import python_module, worker_environment
-from scaling.execute.local import LocalWorker
+from scaling.execute.local import LocalWorker, WorkerEvents
 from scaling.execute.signals import Signals
 
 CLOSING_SECONDS = 60.0  # that a tracker may take when all is trained
@@ -65,10 +65,10 @@ def track(
                 break
             time.sleep(0.05)
         process.close()
-        list(process.events())  # there are none: this closes the pipe
+        process.read(WorkerEvents())  # it says nothing: this closes the pipe
         exit_reason = process.exit_reason()
         if not reason and exit_reason.code:
-            reason = exit_reason.message or f"its process ended: {exit_reason}"
+            reason = f"its process ended: {exit_reason}"
         if reason:
             message = f"{kind} lacks runs ({reason}): scaling results export {folder} --to {kind}"
             on_event(events.RunWarning(message=f"{message} --out PATH adds them from the rows"))

@@ -36,14 +36,15 @@ def path(tmp_path_factory):
     return made
 
 
-def begun(path, out, environment=None):
+def begun(path, out, save=None):
+    """A sweep in training, or at its first save, which comes before its first step."""
     process = subprocess.Popen(
         command("run", path, "--out", out, "--workers", 1),
-        env=optimised() | (environment or {}),
+        env=optimised() | (save.environment if save else {}),
         stdout=subprocess.PIPE,
         text=True,
     )
-    wait_for(lambda: training(out), process)
+    wait_for(save.is_reached if save else lambda: training(out), process)
     return process
 
 
@@ -110,8 +111,7 @@ def test_worker_stopped_from_outside_is_replaced(tmp_path):
     path, out = tmp_path / "tiny.toml", tmp_path / "out"
     path.write_text(dump_sweep(tiny(design={"kind": "grid", "sizes": ["6k"], "tokens": ["300k"]})))
     save = AtASave(tmp_path / "hook", WAIT)
-    process = begun(path, out, save.environment)
-    wait_for(save.is_reached, process)
+    process = begun(path, out, save)
     for pid in workers_of(process):
         os.kill(pid, signal.SIGTERM)
     said, _ = process.communicate()
