@@ -129,9 +129,9 @@ def prices(
     """
     sizes: Any = n
     tokens: Any = d
-    if flops is not None and law.optimum_draws is not None:  # each draw has its own optimum
-        sizes = np.r_[n, law.optimum_draws.n_star(flops)]
-        tokens = np.r_[d, law.optimum_draws.d_star(flops)]
+    if flops is not None and law.frontier is not None and law.draws:  # each draw has its optimum
+        sizes = np.r_[n, law.frontier.n_star(flops)[1:]]
+        tokens = np.r_[d, law.frontier.d_star(flops)[1:]]
     curve = equal_loss(law.law, law.parameters, sizes, tokens)
     whole, rows = law.cost.flops(sizes, tokens), []
     for fraction in fractions:
