@@ -121,7 +121,7 @@ def laws_of(law: FittedLaw) -> OneLaw | SeveralLaws:
     return OneLaw(law) if law.combination is None else SeveralLaws(law, law.combination)
 
 
-def answer(law: FittedLaw, question: Question, demand: float | None) -> tuple[QuestionKind, Answer]:
+def answer(law: FittedLaw, question: Question) -> tuple[QuestionKind, Answer]:
     """What is asked, and the answer."""
     laws, given, letters = laws_of(law), question.inputs, set(question.inputs)
     loss, has_optimum = question.loss, law.optimum is not None
@@ -134,8 +134,8 @@ def answer(law: FittedLaw, question: Question, demand: float | None) -> tuple[Qu
         return QuestionKind.BUDGET, measures(laws, given["C"], *laws.optimum(given["C"]))
     elif has_optimum and letters == {"C", "U"} and law.formula and "U" in law.formula.inputs:
         return QuestionKind.BUDGET, at_limited_flops(law, given["C"], given["U"])
-    elif has_optimum and letters == {"N"} and demand:
-        return QuestionKind.SERVED_SIZE, served_size(law, given["N"], demand)
+    elif has_optimum and letters == {"N"} and question.inference_tokens:
+        return QuestionKind.SERVED_SIZE, served_size(law, given["N"], question.inference_tokens)
     elif has_optimum and letters in ({"N"}, {"D"}):
         ((letter, value),) = given.items()
         size = measures(laws, *laws.of_size(letter, value))

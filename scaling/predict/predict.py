@@ -20,11 +20,10 @@ from scaling.formatting import format_count, format_flops
 from scaling.predict import answers
 from scaling.predict.answers import Answer
 from scaling.predict.breakdown import breakdown, with_disagreement
-from scaling.predict.iso_loss import check_reachable, fractions_of, prices, with_demand
+from scaling.predict.iso_loss import prices, with_demand
 from scaling.predict.law_source import FittedLaw, load_law
 from scaling.predict.prediction import COMBINATION, PredictionResult, TrainingTime
-from scaling.predict.question import QuestionKind, parse_question
-from scaling.units import Quantity, parse_quantity
+from scaling.predict.question import Question, QuestionKind
 from scaling.warning import ResultWarning, WarningCode, warn
 
 LAW_FORM_DECADES = 0.3  # of extrapolation: the backtest scores intervals of one law from 2 C on
@@ -62,17 +61,11 @@ def predict(
     Raises ScalingError for a missing source, for text that is no quantity, and for more or fewer
     than one question.
     """
-    question = parse_question(inputs, loss)
-    demand = None
-    if inference_tokens is not None:
-        none_at_all = str(inference_tokens).strip() in ("0", "0.0")
-        where, remedy = "--inference-tokens", 'give a number of tokens, such as 2e12 or "2T"'
-        demand = 0.0
-        if not none_at_all:
-            demand = parse_quantity(inference_tokens, Quantity.TOKENS, where, remedy)
+    question = Question.parse(inputs, loss, inference_tokens, smaller)
+    demand = question.inference_tokens
     times = DeviceTime(**devices) if isinstance(devices, Mapping) else devices
     law = load_law(source)
-    kind, answer = answers.answer(law, question, demand)
+    kind, answer = answers.answer(law, question)
     parts = breakdown(law, kind, answer)
     flops = answer["flops"].value
     model, no_model = _model(law, answer, with_model or law.model.vocab_size is not None)
@@ -89,11 +82,10 @@ def predict(
         else {}
     )
     answer, disagreement = with_disagreement(law, answer, approaches)
-    if smaller is not None:  # of an optimum every draw has its own
+    if question.smaller:  # of an optimum every draw has its own
         n, d = _size(answer, "--smaller")
         is_optimum = kind in (QuestionKind.BUDGET, QuestionKind.LOSS)
-        smaller_models = prices(law, n, d, fractions_of(smaller), flops if is_optimum else None)
-        check_reachable(smaller_models, n)
+        smaller_models = prices(law, n, d, question.smaller, flops if is_optimum else None)
     if times is not None and flops is not None:
         time = TrainingTime(**asdict(times), hours=times.hours_for(flops))
     others = {
