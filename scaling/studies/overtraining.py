@@ -17,7 +17,7 @@ from scaling.fit.law_fit import LawFit
 from scaling.fit.laws.laws import LAWS
 from scaling.points.comparability import supports_one_law
 from scaling.points.points import Points
-from scaling.render.figure import Axis, ColorScale, Figure, Line, Markers, Trace
+from scaling.render.figure import Axis, Figure, Line, Markers, Trace
 from scaling.render.table import Table
 from scaling.studies import runs
 from scaling.studies.study import Claim, Study, record_table
@@ -135,7 +135,6 @@ def figures(study: OvertrainingStudy) -> Iterator[Figure]:
     loss = study.points.loss
     columns = study.points.inputs("NDC")
     n, c = columns["N"], columns["C"]
-    ramp = ColorScale.of(study.ratios, "tokens per parameter", "number")
     for law, fit in study.laws.items():
         traces: list[Trace] = []
         for index, ratio in enumerate(study.ratios):
@@ -143,7 +142,7 @@ def figures(study: OvertrainingStudy) -> Iterator[Figure]:
             among = among[np.argsort(n[among], kind="stable")]
             first_of_size = among[np.unique(n[among], return_index=True)[1]]
             inputs = {letter: values[first_of_size] for letter, values in columns.items()}
-            law_loss, colour = fit.law.predict(fit.theta, inputs), ramp.at(float(ratio))
+            law_loss, colour = fit.law.predict(fit.theta, inputs), float(ratio)
             label = f"D/N = {ratio:.0f}{'' if is_fitted else ', held out'}"
             traces += [
                 Line(inputs["C"], law_loss, "", colour, "solid" if is_fitted else "dash", 1.8),
@@ -155,7 +154,8 @@ def figures(study: OvertrainingStudy) -> Iterator[Figure]:
         )
         axes = Axis("training FLOPs C", log=True, unit="flops"), Axis("loss, nats per token")
         title = f"Loss at each D/N by the law {law}"
-        yield Figure(f"overtraining-{law}", title, caption, *axes, traces, ramp)
+        name, scale = f"overtraining-{law}", Axis("tokens per parameter")
+        yield Figure(name, title, caption, *axes, traces, scale)
 
 
 def table(study: OvertrainingStudy) -> Table | None:

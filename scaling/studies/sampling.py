@@ -22,7 +22,7 @@ from scaling import accounting
 from scaling.config import RunConfig
 from scaling.config.sweep_file import load_run
 from scaling.formatting import format_count
-from scaling.render.figure import Axis, ColorScale, Figure, Line, Markers, Trace
+from scaling.render.figure import SIZES, Axis, Figure, Line, Markers, Trace
 from scaling.render.table import Table
 from scaling.studies import runs
 from scaling.studies.study import Claim, Study, fit_power_law, left_out_note, record_table
@@ -169,10 +169,9 @@ def notes(study: SamplingStudy) -> list[str]:
 
 def figures(study: SamplingStudy) -> Iterator[Figure]:
     """-log pass@k against k: exact lines, and what was sampled."""
-    ramp = ColorScale.of(study.models["N"].to_numpy())
     traces: list[Trace] = []
     for model in runs.table_rows(study.models.drop_duplicates("N", keep="last")):
-        name, colour = f"N {format_count(model.N)}", ramp.at(model.N)
+        name, colour = f"N {format_count(model.N)}", float(model.N)
         k, share = model.passed[["at", "value"]].to_numpy().T
         traces.append(Line(K, _minus_log(model.exact), name, colour))
         traces.append(Markers(k, _minus_log(share), "", colour, "open"))
@@ -181,7 +180,7 @@ def figures(study: SamplingStudy) -> Iterator[Figure]:
         "sampled answers; of each size the longest trained model."
     )
     axes = Axis("samples k", log=True, unit="count"), Axis("-log pass@k", log=True)
-    yield Figure("sampling", "Coverage against samples", caption, *axes, traces, ramp)
+    yield Figure("sampling", "Coverage against samples", caption, *axes, traces, SIZES)
 
 
 def _minus_log(share: Array) -> Array:
