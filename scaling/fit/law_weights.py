@@ -40,12 +40,11 @@ from scaling.fit.combination import (
 from scaling.fit.dataset import Dataset
 from scaling.fit.diagnostics.flagged_points import FAR_OFF, far_off
 from scaling.fit.document import FitStatus, evenly
-from scaling.fit.estimate import DELTA, estimate
+from scaling.fit.estimate import DELTA, LawFit, estimate
 from scaling.fit.frontier.budgets import quadratic
 from scaling.fit.frontier.envelope import envelope
 from scaling.fit.frontier.estimate import FrontierEstimate
 from scaling.fit.frontier.isoflop import isoflop
-from scaling.fit.law_fit import LawFit
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.newton import continuation
 from scaling.points.points import Points

@@ -11,9 +11,8 @@ import numpy as np
 import pandas as pd
 
 from scaling.errors import BAD_INPUT, ScalingError
-from scaling.fit.estimate import estimate
+from scaling.fit.estimate import LawFit, estimate
 from scaling.fit.frontier.budgets import groups_by_gap
-from scaling.fit.law_fit import LawFit
 from scaling.fit.laws.laws import LAWS
 from scaling.points.comparability import supports_one_law
 from scaling.points.points import Points
