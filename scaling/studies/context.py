@@ -18,7 +18,7 @@ from scaling.fit.newton import continuation
 from scaling.formatting import format_count
 from scaling.points.comparability import has_variants
 from scaling.points.points import Points
-from scaling.render.figure import Axis, ColorScale, Figure, Line, Markers, Trace
+from scaling.render.figure import SIZES, Axis, Figure, Line, Markers, Trace
 from scaling.studies import runs
 from scaling.studies.study import Claim, Findings, Interval, Study
 
@@ -147,10 +147,9 @@ def _claims(curves: Sequence[PositionCurve]) -> Iterator[Claim]:
 
 def _figure(curves: Sequence[PositionCurve]) -> Figure:
     """The loss at each position by size, with its law."""
-    ramp = ColorScale.of([curve.n_params for curve in curves])
     traces: list[Trace] = []
     for curve in curves:
-        colour, size = ramp.at(curve.n_params), format_count(curve.n_params)
+        colour, size = float(curve.n_params), format_count(curve.n_params)
         traces.append(Markers(curve.context, curve.loss, "", colour, "circle", 3))
         if curve.params:
             x = np.geomspace(1, curve.context.max(), 80)
@@ -162,7 +161,7 @@ def _figure(curves: Sequence[PositionCurve]) -> Figure:
         "E + A T^-g, fitted to each size by itself; intervals of g are from a parametric bootstrap."
     )
     axes = Axis("tokens before the predicted one, T", log=True), Axis("loss, nats")
-    return Figure("context", "Loss by position", caption, *axes, traces, ramp)
+    return Figure("context", "Loss by position", caption, *axes, traces, SIZES)
 
 
 STUDY = Study("context", "Loss by position", analyze)

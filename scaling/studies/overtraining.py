@@ -14,7 +14,7 @@ from scaling.fit.estimate import estimate
 from scaling.fit.frontier.budgets import groups_by_gap
 from scaling.fit.laws.laws import LAWS
 from scaling.points.comparability import supports_one_law
-from scaling.render.figure import Axis, ColorScale, Figure, Line, Markers, Trace
+from scaling.render.figure import Axis, Figure, Line, Markers, Trace
 from scaling.studies import runs
 from scaling.studies.study import Claim, Findings, Study
 
@@ -81,13 +81,12 @@ def _claim(law: str, ladder: DataFrame, unavailable: str = "") -> Claim:
 
 def _figure(law: str, ladder: DataFrame) -> Figure:
     """Loss against C: the runs, and the law at each D/N through the sizes."""
-    ramp = ColorScale.of(ladder["ratio"].to_numpy(), "tokens per parameter", "number")
     traces: list[Trace] = []
-    for ratio, of_ratio in ladder.groupby("ratio"):
-        by_size = of_ratio.sort_values("N", kind="stable")
+    for _, of_ratio in ladder.groupby("ratio"):
+        by_size, ratio = of_ratio.sort_values("N", kind="stable"), of_ratio["ratio"].iloc[0]
         c, loss = by_size[["C", "loss"]].to_numpy().T
         law_c, law_loss = by_size.drop_duplicates("N")[["C", "predicted"]].to_numpy().T
-        is_fitted, colour = by_size["is_fitted"].all(), ramp.at(ratio)
+        is_fitted, colour = by_size["is_fitted"].all(), float(ratio)
         label = f"D/N = {ratio:.0f}{'' if is_fitted else ', held out'}"
         traces += [
             Line(law_c, law_loss, "", colour, "solid" if is_fitted else "dash", 1.8),
@@ -98,8 +97,8 @@ def _figure(law: str, ladder: DataFrame) -> Figure:
         "predicts. Open marks were held out."
     )
     axes = Axis("training FLOPs C", log=True, unit="flops"), Axis("loss, nats per token")
-    title = f"Loss at each D/N by the law {law}"
-    return Figure(f"overtraining-{law}", title, caption, *axes, traces, ramp)
+    title, scale = f"Loss at each D/N by the law {law}", Axis("tokens per parameter")
+    return Figure(f"overtraining-{law}", title, caption, *axes, traces, scale)
 
 
 STUDY = Study("overtraining", "Over-training", analyze)

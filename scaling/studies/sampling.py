@@ -21,7 +21,7 @@ from scaling import accounting
 from scaling.config import RunConfig
 from scaling.config.sweep_file import load_run
 from scaling.formatting import format_count
-from scaling.render.figure import Axis, ColorScale, Figure, Line, Markers, Trace
+from scaling.render.figure import SIZES, Axis, Figure, Line, Markers, Trace
 from scaling.studies import runs
 from scaling.studies.study import Claim, Findings, Study, fit_power_law, record_table
 from scaling.tasks.answer_metrics import coverage, exact_pass_at_k, ks, samples_needed
@@ -160,10 +160,9 @@ def claims(models: DataFrame) -> Iterator[Claim]:
 
 def _figure(models: DataFrame) -> Figure:
     """-log pass@k against k: exact lines, and what was sampled."""
-    ramp = ColorScale.of(models["N"].to_numpy())
     traces: list[Trace] = []
     for _, model in models.drop_duplicates("N", keep="last").iterrows():
-        name, colour = f"N {format_count(model['N'])}", ramp.at(model["N"])
+        name, colour = f"N {format_count(model['N'])}", float(model["N"])
         k, share = model["passed"][["at", "value"]].to_numpy().T
         traces.append(Line(K, _minus_log(model["exact"]), name, colour))
         traces.append(Markers(k, _minus_log(share), "", colour, "open"))
@@ -172,7 +171,7 @@ def _figure(models: DataFrame) -> Figure:
         "sampled answers; of each size the longest trained model."
     )
     axes = Axis("samples k", log=True, unit="count"), Axis("-log pass@k", log=True)
-    return Figure("sampling", "Coverage against samples", caption, *axes, traces, ramp)
+    return Figure("sampling", "Coverage against samples", caption, *axes, traces, SIZES)
 
 
 def _minus_log(share: Array) -> Array:
