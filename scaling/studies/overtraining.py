@@ -10,7 +10,7 @@ import numpy as np
 from pandas import DataFrame
 
 from scaling.errors import BAD_INPUT, ScalingError
-from scaling.fit.estimate import LawFit, estimate
+from scaling.fit.estimate import estimate
 from scaling.fit.frontier.budgets import groups_by_gap
 from scaling.fit.laws.laws import LAWS
 from scaling.points.comparability import supports_one_law
