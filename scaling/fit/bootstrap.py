@@ -15,9 +15,8 @@ import numpy as np
 
 from scaling.errors import ScalingError, unknown_choice
 from scaling.fit.dataset import Dataset
-from scaling.fit.estimate import estimate, refit
+from scaling.fit.estimate import Draws, LawFit, estimate, refit
 from scaling.fit.fit_options import RESAMPLE_KINDS, FitOptions
-from scaling.fit.law_fit import Draws, LawFit
 from scaling.fit.laws.law import Law
 from scaling.fit.newton import Minima, Problem, continuation
 
