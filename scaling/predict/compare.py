@@ -149,7 +149,7 @@ def compute_ratio(first: Frontier, other: Frontier, flops: Array) -> Array:
     `other`, nan where a draw has no frontier.
     """
     loss = np.asarray(first.loss(flops), float)
-    needed = other.flops_for(loss) / flops
+    needed = other.flops_of("L", loss) / flops
     floor = np.asarray(other.floor, float)
     never = np.isfinite(loss) & np.isfinite(floor) & (loss <= floor)
     return np.where(never, np.inf, np.where(needed > 0, needed, np.nan))

@@ -65,7 +65,7 @@ def by_approach(law: FittedLaw, name: str, flops: float) -> ApproachPrediction:
 def at_loss(law: FittedLaw, loss: float) -> Answer:
     """The cheapest C that reaches the loss, and its N* and D*."""
     optimum = law.with_draws(law.optimum, law.optimum_draws)
-    flops = optimum.flops_for(loss)
+    flops = optimum.flops_of("L", loss)
     if not math.isfinite(flops[0]):
         floor = math.nan if optimum.floor is None else optimum.floor[0]
         raise ScalingError(
