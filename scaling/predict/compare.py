@@ -106,8 +106,7 @@ def _tests(
         names += [
             param.name
             for param in law.params
-            if not (param.log or param.place)
-            and (losses.compare is not False or param.name != law.floor)
+            if not param.log and (losses.compare is not False or param.name != law.floor)
         ]
     for name in names:
         (ours, our_draws), (theirs, their_draws) = first.parameter(name), other.parameter(name)
