@@ -114,11 +114,7 @@ class Problem:
 
 
 def problem_of(
-    law: Law,
-    data: Dataset,
-    objective: str,
-    delta: float,
-    fixed: Mapping[str, float] | None = None,
+    law: Law, data: Dataset, objective: str, delta: float, fixed: Mapping[str, float] | None = None
 ) -> Problem:
     """The problem of fitting a law to runs, some reported parameters `fixed`. Raises
     ScalingError for unknown names and values out of range.
@@ -250,20 +246,19 @@ def minimise(
     fits: Array | None = None,
     pins: Array | None = None,
     delta: float | None = None,
-    most: int = MAX_STEPS,
 ) -> Minima:
     """Descend from `start` (R, P), centred, to the minimum of each row.
 
     `fits` (R,) are the rows' places among the problem's fits; `pins` (R, P) are directions along
     which a row does not move; `delta` replaces the problem's. A row that has not converged after
-    `most` steps says so.
+    MAX_STEPS says so.
     """
     rows, theta = np.arange(len(start)), np.clip(start, problem.lower, problem.upper)
     ends = Minima(theta.copy(), np.empty(len(rows)), np.zeros(len(rows), bool))
     own = rows if fits is None else fits
     damping, caution = np.zeros(len(rows)), np.full(len(rows), 2.0)
     here = expand(problem, theta, own, delta)
-    for left in reversed(range(most)):
+    for left in reversed(range(MAX_STEPS)):
         step, damp, predicted = _step(problem, here, theta, pins, damping)
         small = (damp == 0) & (np.abs(step) <= TOLERANCE * (1 + np.abs(theta))).all(1)
         going = ~small & (damp < MAX_DAMPING)

@@ -19,12 +19,11 @@ from scaling.fit.diagnostics.flagged_points import flag_points
 from scaling.fit.diagnostics.holdout import holdout
 from scaling.fit.diagnostics.runs_above_law import runs_above_law
 from scaling.fit.document import FitStatus, estimates, evenly, subsample_draws
-from scaling.fit.estimate import DELTA
+from scaling.fit.estimate import DELTA, LawFit
 from scaling.fit.fit_options import TABLE_LAWS, TWO_STAGE, FitOptions
 from scaling.fit.frontier.approaches import agreement, estimate_frontiers
 from scaling.fit.frontier.estimate import FrontierEstimate
 from scaling.fit.frontier.isoflop import grid_bias
-from scaling.fit.law_fit import LawFit
 from scaling.fit.law_weights import origin_warnings, weigh_laws
 from scaling.fit.laws.formula import AS_WRITTEN, read_formula
 from scaling.fit.laws.laws import LAWS, sum_of_powers
@@ -215,7 +214,12 @@ def _law_headline(fit: LawFit, options: FitOptions) -> tuple[Fields, list[Result
         )
     is_open = open_names and fit.status is FitStatus.OK
     return {
-        "objective": fit.objective_result(),
+        "objective": Objective(
+            name=fit.objective,
+            delta=fit.delta,
+            value=fit.value,
+            delta_from_noise=fit.delta_from_noise,
+        ),
         "goodness": fit.goodness(),
         "params": params,
         "derived": fit.derived(options.ci),

@@ -35,11 +35,7 @@ from scaling.fit.document import (
     Real,
 )
 from scaling.fit.frontier.frontier import Cost
-from scaling.fit.special.results import (
-    CoverageGroup,
-    CurveErrors,
-    ScheduleErrors,
-)
+from scaling.fit.special.results import CoverageGroup, CurveErrors, ScheduleErrors
 from scaling.warning import ResultWarning, WarningCode
 
 SCHEMA = 3

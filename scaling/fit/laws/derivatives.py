@@ -48,7 +48,7 @@ def sum_of_powers(design: Array, floor: int | None, root: int | None) -> Bound:
     for x in design:
         moved = np.flatnonzero(x.any(1))
         pairs = x[moved, None] * x[moved]
-        outer.append(((size * moved[:, None] + moved).ravel(), pairs.reshape(-1, n).T))
+        outer.append(((size * moved[:, None] + moved).ravel(), pairs.reshape(len(moved) ** 2, n).T))
 
     def at(theta: Array) -> Expansion:
         temperature = theta[:, root, None] if root is not None else 1.0
