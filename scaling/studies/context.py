@@ -16,7 +16,7 @@ from scaling.fit.laws.law import Law, Param, Term
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.newton import continuation
 from scaling.formatting import format_count
-from scaling.points.comparability import has_variants
+from scaling.points.comparability import variant_fields
 from scaling.points.points import Points
 from scaling.render.figure import Axis, ColorScale, Figure, Line, Markers, Trace
 from scaling.render.table import Table
@@ -75,7 +75,7 @@ def analyze(rows: pd.DataFrame) -> list[PositionCurve] | None:
     text = runs.without_diverged(rows[rows["task"] == "text"])
     final = runs.at_end(runs.metric_rows(text, METRIC))
     final = final[np.isfinite(final["value"].astype(float)) & final["at"].notna()]
-    if final.empty or has_variants(rows):  # variants are no seeds
+    if final.empty or variant_fields(rows):  # variants are no seeds
         return None
     keys = ["n_params", "seq_len", "tokens", "lr", "batch_tokens"]
     return [_fit_curve(cell) for _, cell in final.groupby(keys, sort=True)]
