@@ -284,8 +284,8 @@ is enough, as for `farseer`. N*(C) follows from a power of N and one of D in clo
 and recovery.
 
 **A study.** `induction.py` is a short one to begin from: one file that ends in
-`STUDY = Study(...)`. `analyze` returns None for rows that show nothing of it; mostly it is a table
-with a row for each run or measurement, from which claims, figures, a table and notes follow. A test
+`STUDY = Study(name, title, analyze)`. `analyze` turns rows into `Findings`, the expected results
+with what was measured, figures and perhaps a table, or None where rows show nothing of it. A test
 holds every file to 200 lines. `studies/runs.py` reads rows by metric and configuration,
 `studies/study.py` has intervals, power laws, claims and lines by run, and
 `tests/studies/tables.py` makes the rows of a shipped sweep without training.

@@ -30,12 +30,12 @@ def compact(folder: Path = FOLDER, *, output: Output) -> None:
     Example: scaling results compact results/demo
     """
     from scaling.execute.lease import Lease
-    from scaling.execute.prepare_folder import compact as merge
     from scaling.execute.sweep_folder import SweepFolder
+    from scaling.store import compaction
 
     SweepFolder(folder).read_plan()
     with Lease(folder) as lease:
-        done = merge(folder, lease)
+        done = compaction.compact(folder, lease.locked)
     for name in () if output.as_json else done.corrupt:
         echo_err(f"warning: corrupt, left where it is: {name}")
     text = f"{folder}: {done.runs} runs in {done.written} new files, {done.removed} files removed"

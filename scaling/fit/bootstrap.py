@@ -8,13 +8,14 @@ of pairs lose whole sizes, and their intervals are too wide.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
 
 from scaling.errors import ScalingError, unknown_choice
 from scaling.fit.dataset import Dataset
-from scaling.fit.estimate import estimate, refit_from_optimum
+from scaling.fit.estimate import estimate, refit
 from scaling.fit.fit_options import RESAMPLE_KINDS, FitOptions
 from scaling.fit.law_fit import Draws, LawFit
 from scaling.fit.laws.law import Law
@@ -45,6 +46,15 @@ def fit_law(data: Dataset, law: Law, options: FitOptions) -> LawFit:
     return replace(fit, draws=draws)
 
 
+def part_of(fit: LawFit, seed: int = 0) -> tuple[LawFit, float]:
+    """The fit of PART of the points of a large table, and what a distance from its optimum is worth
+    in one of all points.
+    """
+    points = fit.data.points
+    chosen = np.random.default_rng(seed).choice(len(points), PART, replace=False)
+    return refit(fit, points.take(chosen), fit.values), math.sqrt(PART / len(points))
+
+
 def bootstrap(fit: LawFit, resamples: int, seed: int = 0, kind: str = "auto") -> Draws:
     """Resample and refit. `auto` draws clusters where the runs have groups, errors below 100 runs,
     and pairs else. Raises ScalingError for an unknown kind, and
@@ -56,10 +66,9 @@ def bootstrap(fit: LawFit, resamples: int, seed: int = 0, kind: str = "auto") ->
     if len(points) > LARGE and group is None and kind in ("auto", "pairs"):
         # the spread of an estimate falls with the root of the number of points (Bickel, Goetze and
         # van Zwet 1997): draws of a part about its own optimum, scaled
-        part = points.take(np.random.default_rng(seed).choice(len(points), PART, replace=False))
-        near = refit_from_optimum(fit, part)
+        near, share = part_of(fit, seed)
         drawn = bootstrap(near, resamples, seed, kind="pairs")
-        theta = fit.theta + (drawn.theta - near.theta) * np.sqrt(PART / len(points))
+        theta = fit.theta + (drawn.theta - near.theta) * share
         kind = f"pairs of {PART:,} points, scaled to {len(points):,}"
         return replace(drawn, theta=theta, kind=kind)
     if kind == "clusters" and group is None:

@@ -13,7 +13,7 @@ from scaling.fit.document import FitStatus
 from scaling.fit.law_fit import LawFit
 from scaling.fit.laws.law import Law
 from scaling.fit.multistart import multistart
-from scaling.fit.newton import Problem, continuation, problem_of
+from scaling.fit.newton import Problem, problem_of
 from scaling.fit.result import Starts
 from scaling.points.points import Points
 from scaling.warning import ResultWarning, WarningCode, warn
@@ -86,15 +86,6 @@ def refit(fit: LawFit, points: Points, near: Mapping[str, float] | None = None) 
         fixed=fit.fixed,
         near=near,
     )
-
-
-def refit_from_optimum(fit: LawFit, points: Points) -> LawFit:
-    """The optimum of other points of the same kind, descended to from where these ended."""
-    near = replace(fit, data=Dataset(points), draws=None)
-    problem = near.problem
-    start = problem.centred(fit.theta)
-    ends = continuation(problem, start[None], problem.spread(start))
-    return replace(near, theta=problem.raw(ends.theta[0]), value=float(ends.value[0]))
 
 
 def _diagnose(

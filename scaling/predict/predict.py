@@ -17,18 +17,13 @@ from scaling.errors import ScalingError
 from scaling.fit.document import Interval
 from scaling.fit.result import FitResult
 from scaling.formatting import format_count, format_flops
-from scaling.predict import one_law, several_laws
-from scaling.predict.iso_loss import check_reachable, fractions_of, prices, with_demand
+from scaling.predict import answers
+from scaling.predict.answers import Answer
+from scaling.predict.breakdown import breakdown, with_disagreement
+from scaling.predict.iso_loss import prices, with_demand
 from scaling.predict.law_source import FittedLaw, load_law
-from scaling.predict.one_law import Answer, Parts
-from scaling.predict.prediction import PredictionResult, TrainingTime
-from scaling.predict.question import (
-    Question,
-    QuestionKind,
-    option_of,
-    parse_question,
-)
-from scaling.units import Quantity, parse_quantity
+from scaling.predict.prediction import COMBINATION, PredictionResult, TrainingTime
+from scaling.predict.question import Question, QuestionKind
 from scaling.warning import ResultWarning, WarningCode, warn
 
 LAW_FORM_DECADES = 0.3  # of extrapolation: the backtest scores intervals of one law from 2 C on
@@ -41,7 +36,6 @@ UNITS = {
     "n_params": ("parameters", "parameters"),
     "tokens": ("tokens", "tokens"),
 }
-OUTCOMES = {"optimum": "n_params", "sigmoid": "accuracy"}  # of laws that give another thing
 
 
 @np.errstate(all="ignore")  # draws of what is not identified overflow: null in the document
@@ -67,17 +61,12 @@ def predict(
     Raises ScalingError for a missing source, for text that is no quantity, and for more or fewer
     than one question.
     """
-    question = parse_question(inputs, loss)
-    demand = None
-    if inference_tokens is not None:
-        none_at_all = str(inference_tokens).strip() in ("0", "0.0")
-        where, remedy = "--inference-tokens", 'give a number of tokens, such as 2e12 or "2T"'
-        demand = 0.0
-        if not none_at_all:
-            demand = parse_quantity(inference_tokens, Quantity.TOKENS, where, remedy)
+    question = Question.parse(inputs, loss, inference_tokens, smaller)
+    demand = question.inference_tokens
     times = DeviceTime(**devices) if isinstance(devices, Mapping) else devices
     law = load_law(source)
-    kind, answer, parts = _answer(law, question, demand)
+    kind, answer = answers.answer(law, question)
+    parts = breakdown(law, kind, answer)
     flops = answer["flops"].value
     model, no_model = _model(law, answer, with_model or law.model.vocab_size is not None)
     inference, far_served, smaller_models, time = None, [], None, None
@@ -86,20 +75,17 @@ def predict(
         far_served = _range_warnings(
             law, inference.n_params, inference.tokens, "the size that is cheapest to serve: "
         )
-    decades, warnings = _extrapolation(law, answer, question.inputs, is_one_law=parts is None)
+    decades, warnings = _extrapolation(law, kind, answer, question.inputs)
     approaches = (
-        {name: one_law.by_approach(law, name, flops) for name in law.approaches}
+        {name: answers.by_approach(law, name, flops) for name in law.approaches}
         if kind is QuestionKind.BUDGET and flops is not None
         else {}
     )
-    disagreement, sizes = several_laws.disagreement(law, approaches) if parts else (None, {})
-    if sizes:
-        answer = several_laws.widen_to_include(law, answer, sizes)
-    if smaller is not None:  # of an optimum every draw has its own
+    answer, disagreement = with_disagreement(law, answer, approaches)
+    if question.smaller:  # of an optimum every draw has its own
         n, d = _size(answer, "--smaller")
         is_optimum = kind in (QuestionKind.BUDGET, QuestionKind.LOSS)
-        smaller_models = prices(law, n, d, fractions_of(smaller), flops if is_optimum else None)
-        check_reachable(smaller_models, n)
+        smaller_models = prices(law, n, d, question.smaller, flops if is_optimum else None)
     if times is not None and flops is not None:
         time = TrainingTime(**asdict(times), hours=times.hours_for(flops))
     others = {
@@ -119,64 +105,18 @@ def predict(
         extrapolation_decades=decades,
         model=model,
         combination=parts,
-        law=several_laws.NAME if parts else law.law,
+        law=COMBINATION if parts else law.law,
         source=law.source,
         ci=law.ci,
         basis=law.basis,
         warnings=(
-            *filter(None, [disagreement]),
+            *disagreement,
             *law.warnings,
             *warnings,
             *far_served,
             *no_model,
         ),
     )
-
-
-def _answer(
-    law: FittedLaw, question: Question, demand: float | None
-) -> tuple[QuestionKind, Answer, Parts | None]:
-    """What is asked, the answer, and what stands behind it where laws are combined."""
-    given, letters = question.inputs, question.letters
-    has_optimum, mixed = law.optimum is not None, law.combination
-    if question.loss is not None:
-        if not letters and has_optimum:
-            if mixed is not None:
-                return QuestionKind.LOSS, *several_laws.at_loss(law, mixed, question.loss)
-            return QuestionKind.LOSS, one_law.at_loss(law, question.loss), None
-        if mixed is not None and letters in ({"N"}, {"D"}):
-            return QuestionKind.INPUT, *several_laws.input_for(law, mixed, given, question.loss)
-        if law.formula is not None and law.law not in OUTCOMES:
-            return QuestionKind.INPUT, one_law.input_for(law, given, question.loss), None
-    elif has_optimum and letters == {"C"}:
-        if mixed is not None:
-            return QuestionKind.BUDGET, *several_laws.at_flops(law, mixed, given["C"])
-        return QuestionKind.BUDGET, one_law.at_flops(law, given["C"]), None
-    elif has_optimum and letters == {"C", "U"} and law.formula and "U" in law.formula.inputs:
-        return QuestionKind.BUDGET, one_law.at_limited_flops(law, given["C"], given["U"]), None
-    elif has_optimum and letters == {"N"} and demand:
-        return QuestionKind.SERVED_SIZE, *one_law.served_size(law, given["N"], demand)
-    elif has_optimum and letters in ({"N"}, {"D"}):
-        ((letter, value),) = given.items()
-        kind = QuestionKind.SIZE if letter == "N" else QuestionKind.TOKENS
-        if mixed is not None:
-            return kind, *several_laws.at_size(law, mixed, letter, value)
-        return kind, one_law.at_size(law, letter, value), None
-    elif letters:
-        return QuestionKind.INPUTS, *one_law.at_inputs(law, given)
-    asked = [*map(option_of, sorted(letters)), *(["--loss"] if question.loss is not None else [])]
-    inputs = ", ".join(option_of(each) for each in (law.formula.inputs if law.formula else ""))
-    needed = (
-        "--flops, --loss, --n-params or --tokens, or --n-params with --tokens"
-        if has_optimum
-        else f"the inputs of the law {law.law}: {inputs}"
-    )
-    what = (
-        f"{' with '.join(asked)} is not a question that {law.source} answers"
-        if asked
-        else f"no question is asked of {law.source}"
-    )
-    raise ScalingError(what, remedy=f"give {needed}")
 
 
 def _size(answer: Answer, option: str) -> tuple[float, float]:
@@ -222,7 +162,7 @@ def _model(
 
 
 def _extrapolation(
-    law: FittedLaw, answer: Answer, inputs: Mapping[str, float], is_one_law: bool
+    law: FittedLaw, kind: QuestionKind, answer: Answer, inputs: Mapping[str, float]
 ) -> tuple[float | None, list[ResultWarning]]:
     """Decades beyond the data, of C where it is known, and a warning for each way in which the
     answer leaves them.
@@ -256,6 +196,7 @@ def _extrapolation(
             f"({format_flops(value)} against {format_flops(span[0])} {unit})"
         )
         warnings.append(warn(WarningCode.BELOW_DATA, message, decades=below))
+    is_one_law = law.combination is None
     if decades > LAW_FORM_DECADES and law.draws is not None and is_one_law:
         message = (
             "the interval does not cover errors in the law's form: on other runs seven of ten such "
@@ -264,8 +205,9 @@ def _extrapolation(
         warnings.append(warn(WarningCode.LAW_FORM, message))
     if not is_one_law and (message := _untested(law, decades)):
         warnings.append(warn(WarningCode.UNTESTED, message, decades=decades))
-    is_beyond = decades > MIN_DECADES
-    outside = _range_warnings(law, answer["n_params"].value, answer["tokens"].value, "", is_beyond)
+    # beyond the budgets an optimum leaves the sizes and tokens too, which says nothing new
+    only_ratio = decades > MIN_DECADES and kind is not QuestionKind.INPUTS
+    outside = _range_warnings(law, answer["n_params"].value, answer["tokens"].value, "", only_ratio)
     return decades, [*warnings, *outside]
 
 

@@ -77,11 +77,6 @@ def along(rows: DataFrame, **metrics: str | tuple[str, str]) -> DataFrame:
     return first
 
 
-def table_rows(table: DataFrame) -> list[Any]:
-    """The rows of a table, with their columns as attributes."""
-    return list(table.itertuples(index=False))
-
-
 def law_points(rows: DataFrame, *convention: Any) -> Points | None:
     """The points of a law; None for several corpora, or no loss: there is nothing to compare."""
     try:
