@@ -195,7 +195,8 @@ def estimate(
     problem = problem_of(law, data, objective, delta or DELTA, fixed)
     best, starts, converged = multistart(problem, None if near is None else law.theta(near))
     warnings, status = _diagnose(problem, best, starts, converged)
-    if identifiability.collinear(problem.logs) and status is FitStatus.OK:
+    has_one_ratio = any(each.code is WarningCode.ONE_RATIO for each in data_warnings)
+    if has_one_ratio and status is FitStatus.OK:
         status = FitStatus.NOT_IDENTIFIED
     fit = LawFit(
         law=law,

@@ -133,7 +133,7 @@ def _solved_at(problem: Problem, theta: Array, floor: float | None) -> tuple[Arr
     # the unit of an error: the loss itself, or one for all where losses may be zero
     unit = excess if problem.objective.log else np.full(len(excess), excess.mean())
     temperature = theta[:, law.index(law.root), None] if law.root else np.ones((len(theta), 1))
-    logs = (law.log_columns(theta, problem.logs) - np.log(unit)) / temperature[:, None]
+    logs = (law.log_columns(theta, problem.inputs) - np.log(unit)) / temperature[:, None]
     largest = logs.max(2)
     columns = np.exp(logs - largest[:, :, None])
     places = [law.index(term.coefficient) for term in law.terms]
