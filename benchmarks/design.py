@@ -28,9 +28,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from benchmarks.simulated_sweeps import SURFACES, Surface
-from scaling.fit.estimate import estimate, refit_from_optimum
+from scaling.fit.estimate import LawFit, estimate, refit_from_optimum
 from scaling.fit.frontier.frontier import Cost
-from scaling.fit.law_fit import LawFit
 from scaling.fit.laws.laws import LAWS
 from scaling.points.points import Points
 from scaling.predict.design.law_model import RHO, LinearizedLaw, Runs

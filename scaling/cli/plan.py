@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scaling.cli.options import (
     COUNT,
@@ -16,7 +16,7 @@ from scaling.cli.options import (
     ExecutionOptions,
     device_time,
 )
-from scaling.cli.output import TableOutput, echo_err, option, page
+from scaling.cli.output import TableOutput, echo_err, option
 from scaling.formatting import (
     format_bytes,
     format_count,
@@ -24,9 +24,6 @@ from scaling.formatting import (
     format_seconds,
 )
 from scaling.units import flops_option
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 SHOWN, SHOWN_CELLS = 1000, 40  # rows of a table: a hundred thousand take minutes to lay out
 EXPECTED = "Expected precision of the fit"
@@ -112,7 +109,7 @@ def plan(
     )
 
 
-def plan_text(document: dict[str, Any]) -> RenderableType:
+def plan_text(document: dict[str, Any]) -> list[object]:
     """What `scaling plan` prints: the runs, the infeasible cells with their reasons, the totals."""
     from scaling.render.table import record_table
 
@@ -171,7 +168,7 @@ def plan_text(document: dict[str, Any]) -> RenderableType:
             f"\nabout {format_seconds(document['seconds'])} of training, "
             f"{format_seconds(document['wall_seconds'])} with {document['workers']} worker(s)"
         )
-    return page(*parts, *(_expectation(document["expected"]) if "expected" in document else ()))
+    return parts + (_expectation(document["expected"]) if "expected" in document else [])
 
 
 def _device_fit(document: dict[str, Any]) -> object:
@@ -197,7 +194,7 @@ def _device_fit(document: dict[str, Any]) -> object:
     return record_table("device", title, large, max_rows=SHOWN_CELLS, bytes=("needs",))
 
 
-def _expectation(expected: dict[str, Any]) -> list[str]:
+def _expectation(expected: dict[str, Any]) -> list[object]:
     """The expected intervals as lines of text, warnings last."""
     warnings = [f"warning: {warning['message']}" for warning in expected["warnings"]]
     if expected["unavailable"]:

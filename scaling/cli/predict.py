@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scaling.cli.options import COUNT, HOURS, MFU, TIME, device_time
-from scaling.cli.output import TableOutput, argument, echo_err, flag, option, page
+from scaling.cli.output import TableOutput, argument, echo_err, flag, option
 from scaling.errors import ScalingError
 from scaling.formatting import format_flops, format_seconds
 
@@ -161,11 +161,11 @@ def predict(
 
     def text() -> Any:
         if len(predictions) > 1:
-            return page(*predictions_parts(predictions))
+            return predictions_parts(predictions)
         if not predictions and named_models is not None:
-            return page(*models_parts(named_models))
+            return models_parts(named_models)
         command = next_command or _next_command(source, document)
-        return page(*prediction_parts(predictions[0], named_models, command))
+        return prediction_parts(predictions[0], named_models, command)
 
     output.emit_table(
         document,

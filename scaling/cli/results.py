@@ -11,7 +11,7 @@ from typing import Literal
 import typer
 
 from scaling.cli.app import add_command
-from scaling.cli.output import Output, argument, choice, echo_err, option, page
+from scaling.cli.output import Output, argument, choice, echo_err, option
 from scaling.errors import RUNS_FAILED, ScalingError
 from scaling.trackers import TRACKERS
 
@@ -71,7 +71,7 @@ def check(
             "counts": dict(counts),
             "corrupt": [{"file": item.path, "reason": item.reason} for item in corrupt],
         },
-        lambda: page(table) if table else title,
+        lambda: [table] if table else title,
         f"scaling run {quoted}/sweep.toml" if corrupt else f"scaling status {quoted}",
     )
     if corrupt:

@@ -66,10 +66,11 @@ def _check(path: Path, name: str, expected: str | None) -> list[FileCheck]:
             has_checksum = files.check_file(path)
             if path.suffix == ".json":
                 files.read_json(path)
-            elif path.parent.name == run_files.RUNS:
+            elif path.suffix == ".parquet" and path.parent.name == run_files.RUNS:
                 run_files.read_published(path)
             elif path.suffix == ".parquet" and not has_checksum:
-                run_files.read_parquet(path)
+                is_merged = path.parent.name == run_files.MERGED
+                (run_files.read_published if is_merged else run_files.read_parquet)(path)
     except (files.DiskError, run_files.NewerSchemaError):
         raise
     except (files.ChecksumError, ScalingError, FileNotFoundError) as error:

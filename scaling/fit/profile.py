@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from scaling.fit.bootstrap import LARGE, part_of
-from scaling.fit.law_fit import LawFit
+from scaling.fit.estimate import LawFit
 from scaling.fit.laws.law import Param
 from scaling.fit.newton import Problem, Rows, expand, minimise
 from scaling.fit.result import ProfileInterval

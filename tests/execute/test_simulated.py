@@ -127,6 +127,17 @@ def test_losses_follow_the_law_in_its_own_counting_up_to_the_noise_of_seeds(name
     assert statistics.stdev(off) == pytest.approx(SEED_NOISE, rel=0.3)
 
 
+def test_a_run_that_diverges_before_its_first_measurement_has_one_row():
+    ended = [
+        simulate(scaled_rate(run.model_copy(update={"seed": seed}), 100.0))
+        for run in simulated()
+        for seed in range(20)
+    ]
+    assert {outcome.kind for outcome in ended} == {"diverged"}
+    first = next(outcome for outcome in ended if len(outcome.measured) == 1)
+    assert first.measured[0].metric == DIVERGED
+
+
 def test_learning_rates_off_the_best_cost_and_too_high_ones_diverge():
     run = simulated()[0]
     excess = {

@@ -10,8 +10,7 @@ import numpy as np
 
 from scaling.errors import ScalingError
 from scaling.fit.diagnostics.results import FitWithoutFlagged, FlaggedPoint, FlaggedPoints
-from scaling.fit.estimate import refit
-from scaling.fit.law_fit import LawFit
+from scaling.fit.estimate import LawFit, refit
 from scaling.fit.result import BudgetMinimum, MinimumFault
 from scaling.fit.significance import f_tail
 from scaling.points.points import Points

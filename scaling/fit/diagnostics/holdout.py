@@ -12,10 +12,9 @@ from scaling.fit.combination import Combination
 from scaling.fit.dataset import Dataset
 from scaling.fit.diagnostics.results import Holdout, HoldoutRow
 from scaling.fit.document import FitStatus, evenly
-from scaling.fit.estimate import refit
+from scaling.fit.estimate import LawFit, refit
 from scaling.fit.frontier.frontier import cap_resamples
 from scaling.fit.frontier.isoflop import MIN_BUDGETS
-from scaling.fit.law_fit import LawFit
 from scaling.fit.law_weights import weigh_laws
 from scaling.warning import ResultWarning, WarningCode, warn
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from scaling.fit.dataset import Dataset
 from scaling.fit.diagnostics.results import RunAboveLaw
-from scaling.fit.law_fit import LawFit
+from scaling.fit.estimate import LawFit
 from scaling.points.points import Points
 from scaling.warning import ResultWarning, WarningCode, warn
 
