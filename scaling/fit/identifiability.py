@@ -29,19 +29,16 @@ def check(
     law: Law, data: Dataset, objective: str = "huber-log", fixed: Collection[str] = ()
 ) -> tuple[ResultWarning, ...]:
     """Warnings about the data. Raises ScalingError for points that cannot identify the free
-    parameters of the law: not finite and positive (a loss of 0 is allowed where the law
-    allows it and the objective takes no logs), too few, copies of each other, an input
-    that does not vary, no repeated data.
+    parameters of the law: not finite and positive (of a written law only the loss, where its log
+    is fitted), too few, copies of each other, an input that does not vary, no repeated data.
     """
     inputs, weight = data.points.inputs(law.inputs), data.weight
     free = {name for name in law.names if name not in fixed}
-    may_be_zero = law.allows_zero and not objective_named(objective).log
     for name, column in {**inputs, "loss": data.points.loss}.items():
         bad, what = ~np.isfinite(column), "finite"
-        if law.terms:  # a formula's inputs may be of either sign
+        has_logs = name == "loss" and objective_named(objective).log and not law.signed
+        if law.terms or has_logs:  # a formula's inputs may be of either sign
             bad, what = bad | (column <= 0), "finite and positive"
-            if name == "loss" and may_be_zero:
-                bad &= column != 0
         if bad.any():
             first = int(np.argmax(bad))
             raise ScalingError(
@@ -67,7 +64,8 @@ def check(
             )
     _check_spread(law, counted, free)
     warnings = []
-    if law.terms and collinear({name: np.log(column) for name, column in counted.items()}):
+    is_of_both = law.terms and {"N", "D"} <= set(counted)
+    if is_of_both and float(np.std(np.log(counted["D"] / counted["N"]))) < COUPLED:
         message = (
             "one ratio D/N only: the two powers cannot be separated, and a does not follow from "
             "these data"
@@ -100,11 +98,6 @@ def _check_spread(law: Law, columns: Mapping[str, Array], free: Collection[str])
             "no run repeats its data (D <= U everywhere): R_D and R_N cannot be known",
             remedy="fit --law chinchilla, or add runs of several epochs",
         )
-
-
-def collinear(logs: Mapping[str, Array]) -> bool:
-    """Whether N and D vary together, at one ratio, so that their powers cannot be separated."""
-    return {"N", "D"} <= set(logs) and float(np.std(logs["D"] - logs["N"])) < COUPLED
 
 
 def condition(jacobian: Array, weight: Array) -> float:

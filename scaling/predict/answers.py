@@ -54,7 +54,7 @@ class OneLaw:
         """The least C that reaches a loss, and the loss that no C reaches."""
         frontier = self._frontier
         floor = math.nan if frontier.floor is None else np.ravel(frontier.floor)[0]
-        return frontier.flops_for(loss), floor
+        return frontier.flops_of("L", loss), floor
 
     def of_size(self, letter: str, value: float) -> tuple[Rows, Rows, Rows, Rows]:
         """The C at which N, or D, is optimal, with N*, D* and L* there."""

@@ -213,8 +213,7 @@ def _tests(
         names += [
             param.name
             for param in law.params
-            if not (param.log or param.place)
-            and (losses.compare is not False or param.name != law.floor)
+            if not param.log and (losses.compare is not False or param.name != law.floor)
         ]
     for name in names:
         (ours, our_draws), (theirs, their_draws) = (
@@ -261,7 +260,7 @@ def compute_ratio(first: Frontier, other: Frontier, flops: Array) -> Array:
     `other`, nan where a draw has no frontier.
     """
     loss = np.asarray(first.loss(flops), float)
-    needed = other.flops_for(loss) / flops
+    needed = other.flops_of("L", loss) / flops
     floor = np.asarray(other.floor, float)
     never = np.isfinite(loss) & np.isfinite(floor) & (loss <= floor)
     return np.where(never, np.inf, np.where(needed > 0, needed, np.nan))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,12 +17,9 @@ from scaling.fit.laws.law import Law, Param, Term
 GENTLE = tuple(np.geomspace(0.03, 1.6, 18))
 SLOW = tuple(np.geomspace(0.01, 1.2, 18))
 COARSE = tuple(np.geomspace(0.03, 1.0, 10))
+POSITIVE = (0.0, np.inf)
 MOST_EXPONENTS = 2  # of a grid of starts
 COUPLINGS = (0.2, 0.35, 0.5, 0.7, 1.0, 1.6)  # where k of the coupled law is sought
-
-
-def _floor(name: str) -> Param:
-    return Param(name, (0.0, np.inf))
 
 
 def _coefficient(name: str) -> Param:
@@ -59,7 +57,7 @@ def sum_of_powers(law: Law, slow: str = "") -> Law | None:
         case [ast.BinOp(inside, ast.Pow(), ast.Name(outer))] if len(flatten(inside, SUM)) > 1:
             signed_parts += flatten(inside, SUM)
             parts, root = [part for part, _ in flatten(inside, SUM)], outer
-    params, exponents, terms = [_floor(name) for name in floors], dict[str, Param](), []
+    params, exponents, terms = [Param(name, POSITIVE) for name in floors], dict[str, Param](), []
     ratios = []
     for part in parts:
         is_scaled, power = bool(root), ast.expr()
@@ -123,29 +121,42 @@ def _powers(name: str, text: str, reference: str, slow: str = "", **fields: Any)
     return replace(law, name=name, formula=text, reference=reference, **fields)
 
 
+def _written(
+    name: str, text: str, reference: str, bounds: Mapping[str, tuple[float, float]], **fields: Any
+) -> Law:
+    """Another law of the literature, fitted as its formula is written."""
+    law = parse_formula(text, bounds=bounds)
+    return replace(law, **{"name": name, "formula": text, "reference": reference, **fields})
+
+
 def _broken_law(name: str, letter: str) -> Law:
-    """The broken power law with one break, in one variable."""
-    return Law(
-        name=name,
-        formula=f"L({letter}) = E + b {letter}^-c0 (1 + ({letter}/d)^(1/f))^(-c1 f)",
-        reference="Caballero et al. 2023 (Broken Neural Scaling Laws), eq. 1, one break",
-        inputs=(letter,),
-        params=(
-            _floor("E"),
-            _coefficient("b"),
-            Param("c0", (-2.0, 4.0), grid=(0.02, 0.06, 0.15, 0.3, 0.6)),
-            Param("c1", (-4.0, 4.0), grid=(-0.3, -0.08, 0.08, 0.3)),
-            Param("d", (-15.0, 15.0), log=True, grid=(-4.0, -2.0, 0.0, 2.0, 4.0), place=letter),
-            Param("f", (-3.0, 3.0), log=True, grid=(-1.5, 0.0)),
-        ),
-        terms=(Term("b", {"c0": {letter: -1}}, "power"),),
+    return _written(
+        name,
+        f"L({letter}) = E + b*{letter}^-c0*(1 + ({letter}/d)^(1/f))^(-c1*f)",
+        "Caballero et al. 2023 (Broken Neural Scaling Laws), eq. 1, one break",
+        {
+            "E": POSITIVE,
+            "b": POSITIVE,
+            "c0": (-2, 4),
+            "c1": (-4, 4),
+            "d": POSITIVE,
+            "f": (0.05, 20),
+        },
         floor="E",
-        expressions=_parsed(
-            power=f"{letter}^-c0 * (1 + ({letter}/d)^(1/f))^(-c1*f)", loss="E + b*power"
-        ),
     )
 
 
+FARSEER_2025 = {  # of the 404 runs that its authors released, in bits a character
+    "s": -0.062465473,
+    "q": 0.13,
+    "S": 0.1284880679442551,
+    "B": 230.73437075885855,
+    "b": -0.1729,
+    "Q": -1.544209554,
+    "A": -1.665630816,
+    "a": 0.0459,
+    "E": 3.133347198805445,
+}
 VIDEAU = "Videau et al. 2026 (arXiv:2608.07222)"
 _ALL = (
     _powers(
@@ -202,7 +213,7 @@ _ALL = (
         reference="Muennighoff et al. 2023, eq. 5 to 7",
         inputs=("N", "D", "U"),
         params=(
-            _floor("E"),
+            Param("E", POSITIVE),
             _coefficient("A"),
             _coefficient("B"),
             Param("alpha", (1e-3, 4.0), grid=GENTLE[::3]),
@@ -234,29 +245,22 @@ _ALL = (
         params=(_coefficient("K"), Param("a", (-4.0, 4.0), grid=tuple(np.linspace(-1.0, 1.5, 26)))),
         terms=(Term("K", {"a": {"C": 1}}),),
     ),
-    Law(
-        name="sigmoid",
+    _written(
+        "sigmoid",
+        "accuracy(X) = lo + span*(1 - tanh(k*(X - X_0)/2))/2",  # without the overflow of exp
+        "Llama 3 (Dubey et al. 2024), section 3.2.1; Bhagia et al. 2024, eq. 3",
+        {"lo": (0, 1), "span": (1e-3, 1.65), "k": (0.05, 150), "X_0": (-10, 30)},
         formula="accuracy(X) = lo + span / (1 + exp(k (X - X_0))), X the loss on the task",
-        reference="Llama 3 (Dubey et al. 2024), section 3.2.1; Bhagia et al. 2024, eq. 3",
-        inputs=("X",),
-        params=(
-            Param("lo", (0.0, 1.0)),
-            Param("span", (-7.0, 0.5), log=True),
-            Param("k", (-3.0, 5.0), log=True, grid=tuple(np.log([0.5, 1, 2, 4, 8, 16]))),
-            Param(
-                "X_0",
-                (-10.0, 30.0),
-                grid=tuple(np.concatenate([np.arange(0.1, 1, 0.2), np.arange(1, 6, 0.5)])),
-            ),
-        ),
-        terms=(Term("span", {}, "rise"),),
         floor="lo",
         derived=lambda values: {"hi": values["lo"] + values["span"]},
-        expressions=_parsed(  # 1 / (1 + exp u) without its overflow
-            rise="(1 - tanh(k*(X - X_0)/2)) / 2", loss="lo + span*rise"
-        ),
         default_objective="mse",
-        allows_zero=True,
+    ),
+    _written(
+        "farseer",
+        "L(N, D) = exp(s*N^q + S) + exp(B*N^b + Q)*D^-exp(A*N^a + E)",
+        "Li et al. 2025 (Farseer, arXiv:2506.10972)",
+        {},
+        start=FARSEER_2025,
     ),
 )
 
@@ -280,22 +284,4 @@ class Laws(dict[str, Law]):
         return self[name] if name in self else default  # noqa: SIM401
 
 
-FARSEER_2025 = {  # of the 404 runs that its authors released, in bits a character
-    "s": -0.062465473,
-    "q": 0.13,
-    "S": 0.1284880679442551,
-    "B": 230.73437075885855,
-    "b": -0.1729,
-    "Q": -1.544209554,
-    "A": -1.665630816,
-    "a": 0.0459,
-    "E": 3.133347198805445,
-}
-_FARSEER = replace(
-    parse_formula(
-        "L(N, D) = exp(s*N^q + S) + exp(B*N^b + Q)*D^-exp(A*N^a + E)", start=FARSEER_2025
-    ),
-    name="farseer",
-    reference="Li et al. 2025 (Farseer, arXiv:2506.10972)",
-)
-LAWS = Laws({law.name: law for law in (*_ALL, _FARSEER)})
+LAWS = Laws({law.name: law for law in _ALL})

@@ -36,7 +36,7 @@ def wasted(law: FittedLaw | None, flops: float | None) -> np.ndarray | None:
     n = float(law.optimum.n_star(flops)) * SHARES
     d = law.cost.tokens(n, np.asarray(flops))
     loss = law.outcomes({"N": n, "D": d, "U": d})  # all tokens are new
-    needed = law.frontier.flops_for(loss.T).T  # draws last there
+    needed = law.frontier.flops_of("L", loss.T).T  # draws last there
     waste = np.maximum(1 - needed / flops, 0.0)
     return waste if np.isfinite(loss[0] + waste[0]).all() else None
 
