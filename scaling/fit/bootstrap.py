@@ -68,8 +68,7 @@ def bootstrap(fit: LawFit, resamples: int, seed: int = 0, kind: str = "auto") ->
         near, share = part_of(fit, seed)
         drawn = bootstrap(near, resamples, seed, kind="pairs")
         theta = fit.theta + (drawn.theta - near.theta) * share
-        kind = f"pairs of {PART:,} points, scaled to {len(points):,}"
-        return replace(drawn, theta=theta, kind=kind)
+        return Draws(theta, f"pairs of {PART:,} points, scaled to {len(points):,}")
     if kind == "clusters" and group is None:
         raise ScalingError(
             "no groups to resample by clusters",
@@ -97,8 +96,7 @@ def bootstrap(fit: LawFit, resamples: int, seed: int = 0, kind: str = "auto") ->
             sample, count = problem.resampled(counts), len(counts)
         ends = _refitted(sample, np.repeat(start[None], count, 0), spread)
         kept.append(problem.raw(ends.theta[ends.converged]))
-    theta = np.concatenate(kept)
-    return Draws(theta, kind, resamples, resamples - len(theta), seed)
+    return Draws(np.concatenate(kept), kind)
 
 
 def _residual_shifts(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,18 +30,13 @@ MIN_WITHIN_DELTA = 3.0  # points within delta for each parameter
 FEW_RUNS = 100
 
 
-@dataclass(frozen=True)
-class Draws:
-    """Refitted parameters `theta` (resamples - failed, P), internal; `kind` pairs, clusters
-    or residual. Refits that did not converge, and resamples with fewer distinct points than
-    parameters, are not in `theta`: `failed` counts them.
+class Draws(NamedTuple):
+    """Refitted parameters `theta` (R, P), internal; `kind` pairs, clusters or residual. Refits that
+    did not converge, and resamples with fewer distinct points than parameters, are not in it.
     """
 
     theta: Array
     kind: str
-    resamples: int
-    failed: int
-    seed: int
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ that grid the full objective is then descended to convergence, and the distinct 
 
 from __future__ import annotations
 
-from itertools import chain, combinations, product
+from itertools import product
 
 import numpy as np
 
@@ -159,20 +159,15 @@ def _nonnegative(columns: Array, target: Array, weight: Array) -> tuple[Array, A
     """
     weighted = columns * weight
     gram, right = weighted @ columns.transpose(0, 2, 1), (weighted @ target[:, :, None])[:, :, 0]
+    length = np.sqrt(np.einsum("gkk->gk", gram))
+    scaled, side = gram / (length[:, :, None] * length[:, None, :]), right / length
     total = (target**2) @ weight
     best, cost = np.zeros_like(right), np.broadcast_to(total, len(right)).copy()
-    count = right.shape[1]
-    for chosen in chain.from_iterable(
-        combinations(range(count), size) for size in range(1, count + 1)
-    ):
-        rows = list(chosen)
-        part, side = gram[:, rows][:, :, rows], right[:, rows]
-        length = np.sqrt(np.einsum("gkk->gk", part))
-        scaled = part / (length[:, :, None] * length[:, None, :]) + 1e-12 * np.eye(len(rows))
-        solution = np.linalg.solve(scaled, (side / length)[:, :, None])[:, :, 0] / length
-        left = total - (solution * side).sum(1)
+    for chosen in product((True, False), repeat=right.shape[1]):
+        is_free = np.array(chosen)
+        matrix = scaled * np.outer(is_free, is_free) + np.diag(np.where(is_free, 1e-12, 1.0))
+        solution = np.linalg.solve(matrix, (side * is_free)[:, :, None])[:, :, 0] / length
+        left = total - (solution * right).sum(1)
         better = (solution >= 0).all(1) & (left < cost)
-        cost = np.where(better, left, cost)
-        best[better] = 0.0
-        best[np.ix_(better, rows)] = solution[better]
+        cost[better], best[better] = left[better], solution[better]
     return best, cost

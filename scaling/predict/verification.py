@@ -23,7 +23,7 @@ from scaling.config.run_groups import group_runs
 from scaling.config.sweep_file import load_run, load_sweep, write_sweep
 from scaling.errors import ScalingError
 from scaling.formatting import format_flops
-from scaling.points.points import points
+from scaling.points.run_tables import points
 from scaling.predict.law_source import PREFIX, FittedLaw, load_law
 from scaling.recipe import model_for
 from scaling.store import run_files
