@@ -269,13 +269,11 @@ def test_design_beats_the_grid_several_times_over():
 
 def test_design_uses_the_noise_of_the_fit(folder, tmp_path):
     document = json.loads((folder / "fits" / "chinchilla.json").read_text())
-    (tmp_path / "seeds.json").write_text(
-        json.dumps(document | {"noise": {"sd": 0.02, "residual_sd": 0.01, "basis": "seeds"}})
-    )
+    noise = {"sd": 0.02, "residual_sd": 0.01, "basis": "seeds"}
+    dump(document | {"noise": noise}, tmp_path / "seeds.json")
     assert next_runs(tmp_path / "seeds.json", 1e21, 1e23).noise == 0.02
-    (tmp_path / "older.json").write_text(
-        json.dumps({name: value for name, value in document.items() if name != "noise"})
-    )
+    older = {name: value for name, value in document.items() if name != "noise"}
+    dump(older, tmp_path / "older.json")
     assert next_runs(tmp_path / "older.json", 1e21, 1e23).noise == NOISE
 
 
