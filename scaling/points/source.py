@@ -7,22 +7,19 @@ that lists the choices.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from scaling.errors import ScalingError, unknown_choice, with_location
+from scaling.errors import ScalingError, with_location
 from scaling.points.points import Points, Source, SourceOptions
 from scaling.points.readers import (
     DOCUMENTS,
     ENCODING,
     IN_MEMORY,
-    MAX_ROWS,
     is_table_file,
     normalize_frame,
     origin,
@@ -32,9 +29,9 @@ from scaling.points.readers import (
     source_name,
 )
 from scaling.store import run_files
-from scaling.warning import WarningCode, warn
 
 Input = Path | pd.DataFrame
+EXPERTS = r'"n_experts":(?P<n_experts>\d+),"top_k":(?P<top_k>\d+)'  # in the text of a configuration
 
 
 def read_source(sources: Sequence[Input], options: SourceOptions) -> Source:
@@ -48,15 +45,26 @@ def read_source(sources: Sequence[Input], options: SourceOptions) -> Source:
         )
     rows, foreign, digest = read_rows(sources)
     if rows:
+        from scaling.points.run_tables import read_runs
+
+        folders = [each if isinstance(each, Path) else origin(each) for each in sources]
         with with_location(source_label(sources)):
-            source = _from_results(sources, rows, options)
+            source = read_runs(rows, [each for each in folders if each is not None], options)
     else:
         source = _from_tables(foreign, options)
-    return replace(
-        _without_highest(source, options.drop_highest),
-        paths=tuple(map(source_name, sources)),
-        digest=digest,
-    )
+    if count := options.drop_highest:  # as Besiroglu et al. 2024 do with 5 of 245 runs
+        loss = source.points.loss
+        if count >= len(loss):
+            raise ScalingError(
+                f"--drop-highest {count} leaves none of {len(loss)} points", remedy="drop fewer"
+            )
+        keep = loss < np.sort(loss)[-count]
+        source = replace(
+            source,
+            points=source.points.take(keep, f"among the {count} highest losses"),
+            runs=None if source.runs is None else source.runs[keep].reset_index(drop=True),
+        )
+    return replace(source, paths=tuple(map(source_name, sources)), digest=digest)
 
 
 def read_rows(
@@ -102,15 +110,11 @@ def read_rows(
 
 def _with_experts(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of mixtures of experts with `n_experts` and `top_k`, which the schema lacks."""
-    texts = rows["config"].unique()
-    if all('"n_experts":1,' in text or '"n_experts"' not in text for text in texts):
+    texts = pd.Index(rows["config"].unique())
+    experts = texts.str.extract(EXPERTS).set_axis(texts).astype(float).fillna(1).astype(int)
+    if experts.eq(1).all(axis=None):
         return rows
-    models = {text: json.loads(text)["model"] for text in texts}
-    columns = {
-        name: rows["config"].map({text: model.get(name, 1) for text, model in models.items()})
-        for name in ("n_experts", "top_k")
-    }
-    return rows.assign(**columns)
+    return rows.assign(**{name: rows["config"].map(column) for name, column in experts.items()})
 
 
 def _is_rows(table: pd.DataFrame) -> bool:
@@ -159,106 +163,6 @@ def _files(path: Path) -> list[Path]:
     return tables
 
 
-def _without_highest(source: Source, count: int) -> Source:
-    """As Besiroglu et al. 2024 do with 5 of 245 runs."""
-    if not count:
-        return source
-    if count >= len(source.points):
-        raise ScalingError(
-            f"--drop-highest {count} leaves none of {len(source.points)} points",
-            remedy="drop fewer",
-        )
-    keep = source.points.loss < np.sort(source.points.loss)[-count]
-    reason = f"among the {count} highest losses"
-    return replace(
-        source,
-        points=source.points.take(keep, reason),
-        runs=None if source.runs is None else source.runs[keep].reset_index(drop=True),
-    )
-
-
-def losses_of_eval_set(table: pd.DataFrame, name: str) -> pd.DataFrame:
-    """The rows with the losses on an evaluation set in place of those on the held-out split."""
-    names = [split.removeprefix("val:") for split in table["split"].unique()]
-    names = sorted(set(names) - {"train", "val"})
-    if name not in names:
-        raise unknown_choice("evaluation set", name, names, where="--eval-set")
-    table = table[table["split"] != "val"]
-    return table.assign(split=table["split"].replace(f"val:{name}", "val"))
-
-
-def _from_results(
-    sources: Sequence[Input], rows: list[pd.DataFrame], options: SourceOptions
-) -> Source:
-    if options.columns:
-        raise ScalingError(
-            "--columns is for foreign tables; a results folder has its own",
-            remedy="use --params and --flops",
-        )
-    from scaling.points.run_tables import assemble
-
-    origins = [origin(part) if isinstance(part, pd.DataFrame) else part for part in sources]
-    folders = tuple(folder for folder in origins if folder is not None)
-    table = pd.concat(rows, ignore_index=True)
-    corrupt, unplanned, unfinished = (
-        [each for part in rows for each in part.attrs.get(name, ())]
-        for name in ("corrupt", "unplanned", "unfinished")
-    )
-    warnings = [
-        warn(
-            WarningCode.CORRUPT_FILE,
-            f"{file}; its run is left out, and `scaling run` retrains it",
-            file=str(file),
-        )
-        for file in corrupt
-    ]
-    if count := len(unplanned):
-        message = f"{count} finished runs are left out: the folder's plan no longer asks for them"
-        warnings.append(warn(WarningCode.UNPLANNED_RUNS, message, runs=count))
-    if count := len(unfinished):
-        planned = count + table["run_id"].nunique()
-        message = f"{count} of {planned} planned runs are not trained: `scaling run` trains them"
-        warnings.append(warn(WarningCode.UNFINISHED_SWEEP, message, runs=count))
-    if options.eval_set:
-        table = losses_of_eval_set(table, options.eval_set)
-    filtered = 0
-    if options.where:
-        from scaling.points.row_filter import select_rows
-
-        keep = select_rows(options.where, {str(name): table[name] for name in table.columns})
-        filtered = table["run_id"].nunique() - table.loc[keep, "run_id"].nunique()
-        table = table[keep]
-    source = assemble(table, [folder / "sweep.toml" for folder in folders], options)
-    excluded = (
-        ("no longer in the plan", len(unplanned)),
-        ("in a corrupt file", len(corrupt)),
-        (f"--where {options.where}", filtered),
-    )
-
-    texts = [text for text in map(run_files.planned_text, folders) if text is not None]
-    if texts and source.points.d is not None:
-        passes = float(source.points.d.max()) / max(text.train_tokens for text in texts)
-        if passes > 1:
-            message = (
-                f"the largest run reads the text {passes:.3g} times, and the laws count every "
-                "token as new"
-            )
-            warnings.append(warn(WarningCode.REPEATED_DATA, message, passes=passes))
-    filtered_out = (each for each in excluded if each[1])
-    return replace(
-        source,
-        points=replace(source.points, excluded=(*filtered_out, *source.points.excluded)),
-        folders=folders,
-        notes=(f"losses on the evaluation set {options.eval_set}",) if options.eval_set else (),
-        warnings=(*warnings, *source.warnings),
-        model={
-            name: int(table[name].iloc[0])
-            for name in ("vocab_size", "seq_len")
-            if table[name].nunique() == 1
-        },
-    )
-
-
 def _from_tables(tables: list[tuple[Path, pd.DataFrame]], options: SourceOptions) -> Source:
     from scaling.points.user_table import read_user_table
 
@@ -281,32 +185,7 @@ def _from_tables(tables: list[tuple[Path, pd.DataFrame]], options: SourceOptions
     warnings = {warning.message: warning for part in parts for warning in part.warnings}
     return replace(
         parts[0],
-        points=_concatenated([part.points for part in parts]),
+        points=Points.concatenate([part.points for part in parts]),
         notes=tuple(dict.fromkeys(notes)),
         warnings=tuple(warnings.values()),
-    )
-
-
-def _concatenated(parts: Sequence[Points]) -> Points:
-    """Points of several tables as one; labels of groups that are equal stay one group, cells of
-    different tables are different.
-    """
-    if len(parts) == 1:
-        return parts[0]
-
-    def joined(arrays: list[Any]) -> Any:
-        return None if any(array is None for array in arrays) else np.concatenate(arrays)
-
-    names = ("loss", "n", "d", "c", "weight", "group", "budget")
-    cells = [
-        None if part.cell is None else part.cell + MAX_ROWS * place
-        for place, part in enumerate(parts)
-    ]
-    return replace(
-        parts[0],
-        **{name: joined([getattr(part, name) for part in parts]) for name in names},
-        others={name: joined([part.others[name] for part in parts]) for name in parts[0].others},
-        excluded=tuple(item for part in parts for item in part.excluded),
-        row=None,
-        cell=joined(cells),
     )

@@ -16,7 +16,7 @@ from scaling.fit.laws.law import Law, Param, Term
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.newton import continuation
 from scaling.formatting import format_count
-from scaling.points.comparability import has_variants
+from scaling.points.comparability import variant_fields
 from scaling.points.points import Points
 from scaling.render.figure import SIZES, Axis, Figure, Line, Markers, Trace
 from scaling.studies import runs
@@ -65,7 +65,7 @@ def position_curves(rows: pd.DataFrame) -> list[PositionCurve]:
     text = runs.without_diverged(rows[rows["task"] == "text"])
     final = runs.at_end(runs.metric_rows(text, METRIC))
     final = final[np.isfinite(final["value"].astype(float)) & final["at"].notna()]
-    if final.empty or has_variants(rows):
+    if final.empty or variant_fields(rows):
         return []
     keys = ["n_params", "seq_len", "tokens", "lr", "batch_tokens"]
     return [_fit_curve(cell) for _, cell in final.groupby(keys, sort=True)]

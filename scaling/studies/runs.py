@@ -15,7 +15,8 @@ from pandas import DataFrame
 from scaling.config.sweep_file import load_run
 from scaling.errors import BAD_INPUT, ScalingError
 from scaling.formatting import flatten
-from scaling.points.points import Points, points
+from scaling.points.points import Points
+from scaling.points.run_tables import points
 from scaling.store.rows import DIVERGED, SEED
 
 SEEDS = ("seed", "data_seed")

@@ -21,7 +21,8 @@ from scaling.fit.frontier.isoflop import isoflop
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.laws.published import published
 from scaling.plan import plan
-from scaling.points.points import Points, check_same_origin
+from scaling.points.points import Points
+from scaling.points.run_tables import check_same_origin
 from scaling.store.rows import DIVERGED, Provenance, measurement_steps, rows
 from tests.sweep_files import tiny
 

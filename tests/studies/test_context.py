@@ -2,6 +2,8 @@
 holds what was put in.
 """
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,16 +12,14 @@ from scaling.studies import context
 
 TOKENS = np.arange(1.0, 65.0)
 TRUE = dict(E=1.3, A=1.6, g=0.6)
+SHAPE = dict(n_layers=2, d_model=32, n_heads=2, n_kv_heads=2)
 SAME = dict(
     norm="rmsnorm",
     pos="rope",
-    n_layers=2,
-    d_model=32,
-    n_heads=2,
-    n_kv_heads=2,
+    **SHAPE,
     lr=3e-3,
     batch_tokens=512,
-    config="{}",
+    config=json.dumps({"model": {**SHAPE, "d_head": 16, "d_ff": 128, "vocab_size": 256}}),
 )
 
 
@@ -63,12 +63,9 @@ def test_the_law_of_each_size_is_recovered_within_its_interval():
 
 
 def test_variants_of_a_size_are_not_pooled_as_seeds():
-    assert (
-        context.analyze(
-            pd.concat([windows(seeds=1), windows(seeds=1).assign(pos="alibi", run_id="other")])
-        )
-        is None
-    )
+    config = SAME["config"].replace('"n_layers"', '"pos": "alibi", "n_layers"')
+    other = windows(seeds=1).assign(pos="alibi", run_id="other", config=config)
+    assert context.analyze(pd.concat([windows(seeds=1), other])) is None
     assert len(context.position_curves(pd.concat([windows(), windows().assign(lr=1e-3)]))) == 2
 
 
