@@ -271,7 +271,11 @@ ADDING = (
         "the same field of `FitOptions` or `RunOptions`",
     ),
     ("a command", "a function in `cli/`", "its line in `cli/__init__.py`"),
-    ("a tracker", "a `RunLog` in `trackers/`", "its line in `trackers/__init__.py`"),
+    (
+        "a tracker",
+        "a function in `trackers/` that logs a `RunLog`",
+        "its line in `trackers/__init__.py`",
+    ),
 )
 
 

@@ -9,7 +9,7 @@ from scaling.cli.output import Output, facts
 
 
 def doctor(output: Output) -> None:
-    """Show devices, versions, memory, cache and optional tools of this machine, and problems.
+    """Show devices, versions, memory and cache of this machine, and problems.
 
     Example: scaling doctor --json
     """

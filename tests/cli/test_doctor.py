@@ -49,7 +49,6 @@ def test_doctor_prints_json_and_tables(healthy, tmp_path):
     ("part", "change", "expected"),
     [
         ("jax", {"error": "no answer within 90 s"}, "jax does not start: no answer"),
-        ("cpu", {"quota_cores": 0.5}, "may use 0.5"),
         ("disk", {"free_bytes": 1000}, "1000 B free"),
         ("memory", {"limit_bytes": 2**30}, "1 GiB of memory"),
         ("cache", {"writable": False}, "not yours to write"),
