@@ -96,6 +96,12 @@ def status_text(status: Status) -> list[object]:
         record_table("status", title, status.runs, max_rows=SHOWN, columns=columns, text=words),
         "N: blocks + head" + (", with a token's own experts" if has_experts else ""),
     ]
+    return [*parts, *progress_lines(status), *status.warnings]
+
+
+def progress_lines(status: Status) -> list[str]:
+    """Time left, cost and what is in training, a line each."""
+    parts = []
     if status.eta_seconds:
         parts.append(f"time left: {format_seconds(status.eta_seconds)}")
     cost = status.cost
@@ -113,4 +119,4 @@ def status_text(status: Status) -> list[object]:
     if status.no_longer_planned:
         n_runs = len(status.no_longer_planned)
         parts.append(f"{n_runs} finished runs are kept that the sweep file no longer asks for")
-    return [*parts, *status.warnings]
+    return parts

@@ -19,7 +19,6 @@ from scaling.fit.combination import Combination
 from scaling.fit.document import Estimate, Interval
 from scaling.fit.frontier.frontier import Frontier
 from scaling.predict.law_source import FittedLaw
-from scaling.predict.prediction import ApproachPrediction
 from scaling.predict.question import Question, QuestionKind, complete, option_of
 
 Array = np.ndarray
@@ -175,16 +174,6 @@ def measures(laws: OneLaw | SeveralLaws, flops: Rows, n: Rows, d: Rows, loss: Ro
     return known
 
 
-def by_approach(law: FittedLaw, name: str, flops: float) -> ApproachPrediction:
-    """N*, D* and L* at C by one of the approaches that the fit holds."""
-    frontier, interval = law.approaches[name], OneLaw(law).interval
-    return ApproachPrediction(
-        n_params=interval(frontier.n_star(flops)),
-        tokens=interval(frontier.d_star(flops)),
-        loss=interval(frontier.loss(flops)),
-    )
-
-
 def at_loss(laws: OneLaw | SeveralLaws, loss: float) -> Answer:
     """The least C that reaches the loss, and its N* and D*."""
     flops, floor = laws.flops_for(loss)
@@ -248,7 +237,7 @@ def input_for(laws: OneLaw | SeveralLaws, given: Mapping[str, float], loss: floa
     (letter,) = left
 
     def curve(x: Array) -> Array:
-        return laws.losses(_columns(law, {**known, letter: x}))
+        return laws.losses(_columns(law, {**given, letter: x}))
 
     reached = crossing(curve, loss, laws.n_exact)
     if not math.isfinite(reached[0]):
@@ -273,13 +262,11 @@ def input_for(laws: OneLaw | SeveralLaws, given: Mapping[str, float], loss: floa
     return measured if letter in "CND" else {**measured, letter: laws.interval(reached)}
 
 
-def _columns(law: FittedLaw, columns: dict[str, Array | float]) -> dict[str, Array]:
-    """The inputs of a law where some of them vary; C follows from N and D, unique tokens from D."""
+def _columns(law: FittedLaw, given: Mapping[str, Any]) -> dict[str, Array]:
+    """The inputs of a law where some of them vary."""
     assert law.formula is not None
-    if {"N", "D"} <= set(columns):
-        columns = columns | {"C": law.cost.flops(columns["N"], columns["D"])}
-        columns.setdefault("U", columns["D"])
-    arrays = np.broadcast_arrays(*(columns[letter] for letter in law.formula.inputs))
+    known = complete(given, law.law, law.formula.inputs, law.cost)
+    arrays = np.broadcast_arrays(*(known[letter] for letter in law.formula.inputs))
     return dict(zip(law.formula.inputs, arrays, strict=True))
 
 

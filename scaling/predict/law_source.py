@@ -134,13 +134,6 @@ def with_draws(values: Mapping[str, Any], draws: Mapping[str, Any] | None) -> di
     }
 
 
-def sweep_of(source: Path) -> Sweep | None:
-    """The sweep of a results folder, or of a fit in its `fits`; None where there is none."""
-    from scaling.config.sweep_file import sweep_in
-
-    return sweep_in([source if source.is_dir() else source.resolve().parent.parent])
-
-
 def load_law(source: str | FitResult | Mapping[str, Any]) -> FittedLaw:
     """The law of a fit (its file, its result, its document) or of `published:NAME`.
 

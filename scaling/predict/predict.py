@@ -22,7 +22,12 @@ from scaling.predict.answers import Answer
 from scaling.predict.breakdown import breakdown, with_disagreement
 from scaling.predict.iso_loss import prices, with_demand
 from scaling.predict.law_source import FittedLaw, load_law
-from scaling.predict.prediction import COMBINATION, PredictionResult, TrainingTime
+from scaling.predict.prediction import (
+    COMBINATION,
+    ApproachPrediction,
+    PredictionResult,
+    TrainingTime,
+)
 from scaling.predict.question import Question, QuestionKind
 from scaling.warning import ResultWarning, WarningCode, warn
 
@@ -76,11 +81,14 @@ def predict(
             law, inference.n_params, inference.tokens, "the size that is cheapest to serve: "
         )
     decades, warnings = _extrapolation(law, kind, answer, question.inputs)
-    approaches = (
-        {name: answers.by_approach(law, name, flops) for name in law.approaches}
-        if kind is QuestionKind.BUDGET and flops is not None
-        else {}
-    )
+    approaches, interval = {}, answers.OneLaw(law).interval
+    budget = question.inputs.get("C", math.nan)
+    for name, frontier in law.approaches.items() if kind is QuestionKind.BUDGET else ():
+        approaches[name] = ApproachPrediction(
+            n_params=interval(frontier.n_star(budget)),
+            tokens=interval(frontier.d_star(budget)),
+            loss=interval(frontier.loss(budget)),
+        )
     answer, disagreement = with_disagreement(law, answer, approaches)
     if question.smaller:  # of an optimum every draw has its own
         n, d = _size(answer, "--smaller")

@@ -103,9 +103,10 @@ def option_of(letter: str) -> str:
 
 
 def complete(
-    inputs: Mapping[str, float], law: str, letters: Sequence[str], cost: Cost
-) -> dict[str, float]:
-    """The inputs with the third of N, D and C, and unique tokens equal to D where none are given.
+    inputs: Mapping[str, Any], law: str, letters: Sequence[str], cost: Cost
+) -> dict[str, Any]:
+    """The inputs, numbers or arrays, with the third of N, D and C, and unique tokens equal to D
+    where none are given.
 
     Raises ScalingError for an input that the law does not use, and for three of N, D and C.
     """
@@ -129,11 +130,11 @@ def complete(
             remedy="leave out --flops, --n-params or --tokens",
         )
     if {"N", "C"} <= set(known):
-        known["D"] = float(cost.tokens(known["N"], known["C"]))
+        known["D"] = cost.tokens(known["N"], known["C"])
     elif {"D", "C"} <= set(known):
         known["N"] = cost.size(known["D"], known["C"])
     elif {"N", "D"} <= set(known):
-        known["C"] = float(cost.flops(known["N"], known["D"]))
+        known["C"] = cost.flops(known["N"], known["D"])
     if "U" in letters and "D" in known:
         known.setdefault("U", known["D"])
     return known

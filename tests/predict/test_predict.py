@@ -233,7 +233,7 @@ def test_repeated_tokens_are_worth_less():
 
 def test_status_is_passed_on(folder):
     document = json.loads((folder / "parametric.json").read_text())
-    (folder / "loose.json").write_text(json.dumps(document | {"status": "not-identified"}))
+    dump(document | {"status": "not-identified"}, folder / "loose.json")
     assert (
         "not-identified"
         in predict(str(folder / "loose.json"), flops=1e20)["warnings"][0]["message"]
