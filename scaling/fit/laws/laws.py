@@ -30,10 +30,6 @@ def _ratio(name: str, exponent: str) -> Param:
     return Param(name, (-30.0, 30.0), log=True, scaled_by=exponent, of_loss=True)
 
 
-def _parsed(**quantities: str) -> dict[str, ast.expr]:
-    return {name: parse(text) for name, text in quantities.items()}
-
-
 def _gain(values: Inputs) -> dict[str, Array]:
     """G of N* = G (C/6)^a, D* = (C/6)^b / G (Hoffmann 2022, eq. 4)."""
     alpha, beta = values["alpha"], values.get("beta", values["alpha"])
@@ -224,12 +220,16 @@ _ALL = (
         terms=(Term("A", {"alpha": {"N": -1}}), Term("B", {"beta": {"D": -1}}, "of_d")),
         floor="E",
         derived=_gain,
-        expressions=_parsed(  # a fit begins where N' = N
-            unique="min(U, D)",
-            of_d="exp(-beta*log(unique * (1 - R_D*expm1((1 - D/unique)/R_D))))",
-            log_n="min((log(alpha*A/(beta*B)) + beta*log(unique))/alpha, log(N))",
-            loss="E + A*exp(-alpha*(log_n + log(1 - R_N*expm1((1 - N*exp(-log_n))/R_N)))) + B*of_d",
-        ),
+        expressions={
+            name: parse(text)
+            for name, text in {  # a fit begins where N' = N
+                "unique": "min(U, D)",
+                "of_d": "exp(-beta*log(unique * (1 - R_D*expm1((1 - D/unique)/R_D))))",
+                "log_n": "min((log(alpha*A/(beta*B)) + beta*log(unique))/alpha, log(N))",
+                "of_n": "exp(-alpha*(log_n + log(1 - R_N*expm1((1 - N*exp(-log_n))/R_N))))",
+                "loss": "E + A*of_n + B*of_d",
+            }.items()
+        },
     ),
     _broken_law("bnsl", "C"),
     _broken_law("bnsl-n", "N"),
