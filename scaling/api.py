@@ -21,7 +21,7 @@ from scaling.errors import ScalingError, unknown_choice
 from scaling.fit.fit_options import FitOptions
 from scaling.fit.pipeline import fit as run_fit
 from scaling.fit.result import FitResult
-from scaling.points.readers import FOLDER, source_label
+from scaling.points.points import FOLDER, source_label
 from scaling.points.source import read_rows
 from scaling.predict.predict import predict as run_predict
 from scaling.predict.prediction import PredictionResult

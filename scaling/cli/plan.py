@@ -66,8 +66,9 @@ def plan(
 
     Example: scaling plan sweeps/demo.toml optim.lr=3e-3 'design.budgets=[3e10,1e11]' --no-probe
     """
+    from scaling.config import mesh
     from scaling.config.overrides import as_shell_words
-    from scaling.execute.devices import check_mesh, device_memory, resolve_workers
+    from scaling.execute.devices import device_memory, resolve_workers
     from scaling.execute.planning import plan_sweep
     from scaling.execute.timing import measure_speed
     from scaling.plan.document import plan_document
@@ -79,7 +80,8 @@ def plan(
     memory = device_memory(device, n_workers) if device else None
     goal = None if target is None else flops_option(target, "--target")
     planned = plan_sweep(sweep, overrides=overrides or (), on_message=echo_err)
-    check_mesh(planned.runs, chosen)
+    for item in planned.runs:
+        mesh.check(item.run, chosen, chosen.mesh.n_devices)
     if probe:
         echo_err("timing a few shapes on this machine (cached afterwards; --no-probe skips it) ...")
     if times is not None:

@@ -13,7 +13,7 @@ from scaling.fit.laws.formula import read_formula
 from scaling.fit.laws.law import Law
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.laws.objectives import OBJECTIVES
-from scaling.points.columns import check_letters, parse_columns
+from scaling.points.letters import check_letters, parse_columns
 from scaling.points.points import SourceOptions
 
 APPROACHES = ("parametric", "isoflop", "envelope")

@@ -45,8 +45,7 @@ from scaling.fit.result import (
 )
 from scaling.fit.special.critical_batch import corrected
 from scaling.points.comparability import evaluation_of
-from scaling.points.points import Points
-from scaling.points.readers import source_label
+from scaling.points.points import Points, source_label
 from scaling.points.source import Source, read_rows, read_source
 from scaling.warning import ResultWarning, WarningCode, warn
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,8 @@ if TYPE_CHECKING:  # a prediction needs no tables
     from scaling.warning import ResultWarning
 
 ARRAYS = ("loss", "n", "d", "c", "weight", "group", "cell", "budget", "row")  # fields of `Points`
+IN_MEMORY = Path("DataFrame")  # the location of a table in memory, in messages
+FOLDER = "scaling.folder"  # the attribute of a table that holds the results folder it came from
 LAWS_OF_ONE = {"C": "power", "N": "kaplan-n", "D": "kaplan-d"}
 
 
@@ -148,3 +150,21 @@ class Source:
     model: Mapping[str, int] = field(default_factory=dict)
     evaluations: Points | None = None
     runs: pd.DataFrame | None = None
+
+
+def origin(frame: pd.DataFrame) -> Path | None:
+    """The results folder that a table was loaded from, where it still says so."""
+    folder = frame.attrs.get(FOLDER)
+    return Path(folder) if isinstance(folder, str) else None
+
+
+def source_name(source: Path | pd.DataFrame) -> str:
+    """What a source is called in documents and messages."""
+    if isinstance(source, Path):
+        return str(source)
+    return f"{IN_MEMORY} of {folder}" if (folder := origin(source)) else str(IN_MEMORY)
+
+
+def source_label(sources: Iterable[Path | pd.DataFrame]) -> str:
+    """Several sources, with commas between them."""
+    return ", ".join(map(source_name, sources))

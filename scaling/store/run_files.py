@@ -115,10 +115,11 @@ def read_published(path: Path, columns: Sequence[str] = SCHEMA.names) -> pa.Tabl
     Raises ScalingError where it is not what its name says, NewerSchemaError, DiskError.
     """
     table = read_parquet(path, columns)
-    missing = [name for name in columns if name not in table.column_names]
-    if missing:
+    types = {field.name: field.type for field in table.schema}
+    wrong = [name for name in columns if types.get(name) != SCHEMA.field(name).type]
+    if wrong:
         raise ScalingError(
-            f"is not a run file: columns missing: {', '.join(missing)}",
+            f"is not a run file: columns missing or not of their type: {', '.join(wrong)}",
             where=path,
             remedy="fit it as a table of your own, or move it away",
         )

@@ -161,6 +161,20 @@ def test_wrong_values_in_the_metadata_of_merged_runs(folder: Path) -> None:
     path.write_bytes(before)
 
 
+@pytest.mark.parametrize("column", ["run_id", "sweep", "config", "value"])
+def test_wrong_values_in_a_merged_file(folder: Path, column: str) -> None:
+    (path,) = run_files.merged_files(folder)
+    before, table = path.read_bytes(), run_files.read_parquet(path)
+    place, count = table.column_names.index(column), table.num_rows
+    for wrong in ([None] * count, [3] * count, [["x"]] * count, [b"\xff"] * count):
+        changed = table.set_column(place, column, run_files.pa.array(wrong))
+        run_files.pq.write_table(changed.replace_schema_metadata(None), path)
+        check(lambda: run_files.read_folder(folder), column)
+        check(lambda: inspect(folder), column)
+        check(lambda: run_files.finished_run_ids(folder), column)
+    path.write_bytes(before)
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "[]", '"x"', "[[1, 2]]", json.dumps({"/etc/passwd": "0" * 64, "../../../../x": "0" * 64})],

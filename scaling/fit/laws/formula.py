@@ -18,7 +18,7 @@ from scaling.errors import ScalingError
 from scaling.fit.document import first_fault
 from scaling.fit.laws.expression import FUNCTIONS, is_affine, parse, unreadable
 from scaling.fit.laws.law import Law, Param
-from scaling.points.columns import parse_columns
+from scaling.points.letters import parse_columns
 
 LETTERS = ("N", "D", "C", "U")  # inputs of a formula that does not name its own
 HEAD = re.compile(r"\s*(\w+)\s*(?:\(([\w\s,]*)\))?\s*")
