@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from scaling.config.base import Document
-from scaling.config.model import ModelConfig, differing_parts
-from scaling.points.run_tables import data_id
+from scaling.points.run_tables import data_id, variant_fields
 
 if TYPE_CHECKING:
     from scaling.config import RunConfig
@@ -95,9 +94,3 @@ def supports_one_law(table: pd.DataFrame) -> bool:
     and seed alone.
     """
     return set(table["task"].unique()) <= LAW_TASKS and not variant_fields(table)
-
-
-def variant_fields(table: pd.DataFrame) -> tuple[str, ...]:
-    """The parts of the architecture in which the runs of a results table differ."""
-    texts = {json.dumps(json.loads(text)["model"]) for text in table["config"].unique()}
-    return differing_parts(map(ModelConfig.model_validate_json, texts))

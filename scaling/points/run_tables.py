@@ -77,13 +77,10 @@ def read_runs(
         count = table["run_id"].nunique() - kept["run_id"].nunique()
         table, excluded[f"--where {options.where}"] = kept, count
     points, runs = _final_points(table, params, flops)
-    differing = differing_parts(
-        ModelConfig.model_validate(each["model"]) for each in runs["config"]
-    )
-    if names := [name for name in differing if name not in options.inputs]:
+    if names := [name for name in variant_fields(table) if name not in options.inputs]:
         message = (
-            f"the runs differ in {', '.join(names)}, and one law of N and D does not span that: "
-            "choose one, as with --where"
+            f"the runs differ in {', '.join(names)}, which one law of N and D does not span: fit "
+            "each kind by itself (--where)"
         )
         warnings.append(warn(WarningCode.MIXED_DATA, message, columns=names))
     group, few = _shared_noise(runs, options.cluster)
@@ -109,7 +106,7 @@ def read_runs(
         points = replace(points, cell=cell)
         keep, at_edge = _best_of_nuisance(runs, fields)
         warnings += at_edge
-    shared = {name: table[name].unique() for name in ("vocab_size", "seq_len")}
+    models = {name: table[name].unique() for name in ("vocab_size", "seq_len")}
     evaluations = curves(table, params, flops)
     decayed = any(config["optim"].get("schedule") == "wsd" for config in runs["config"])
     return Source(
@@ -120,7 +117,7 @@ def read_runs(
         runs=runs.iloc[keep].reset_index(drop=True),
         notes=(f"losses on the evaluation set {options.eval_set}",) if options.eval_set else (),
         warnings=tuple(warnings),
-        model={name: int(values[0]) for name, values in shared.items() if len(values) == 1},
+        model={name: int(values[0]) for name, values in models.items() if len(values) == 1},
     )
 
 
@@ -255,6 +252,13 @@ def data_id(task: TaskConfig) -> str:
     if isinstance(task, TextTask):
         return task.digest or task.kind
     return f"{task.kind} {task.canonical()}"
+
+
+def variant_fields(table: pd.DataFrame) -> tuple[str, ...]:
+    """The parts of the architecture in which the runs of a results table differ."""
+    by_model = {text.partition('"task":')[0]: text for text in table["config"].unique()}
+    models = (json.loads(text)["model"] for text in by_model.values())
+    return differing_parts(map(ModelConfig.model_validate, models))
 
 
 def check_same_origin(configs: Iterable[RunConfig]) -> None:

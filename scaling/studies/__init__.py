@@ -11,7 +11,7 @@ from importlib import import_module
 
 import pandas as pd
 
-from scaling.points.comparability import variant_fields
+from scaling.points.run_tables import variant_fields
 from scaling.render.section import Section
 
 STUDIES = {

@@ -15,8 +15,8 @@ from scaling.fit.estimate import estimate
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.newton import continuation
 from scaling.formatting import format_count
-from scaling.points.comparability import variant_fields
 from scaling.points.points import Points
+from scaling.points.run_tables import variant_fields
 from scaling.render.figure import SIZES, Axis, Figure, Line, Markers, Trace
 from scaling.studies import runs
 from scaling.studies.study import Claim, Findings, Interval, Study
