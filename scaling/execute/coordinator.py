@@ -127,6 +127,7 @@ class Coordinator:
         finally:
             for worker in [*self.idle, *self.training]:
                 worker.close()
+            self.signals.on_force_quit = lambda: None
         if not self.lease.folder.exists():  # a save may notice it before the heartbeat
             raise lost_error(self.lease.path)
 

@@ -32,13 +32,19 @@ class ExitReason(NamedTuple):
     code: int
     log: str
 
-    def __str__(self) -> str:
-        """Also the line of the log that says why: a fatal check, or else an exception."""
-        cause = signal.Signals(-self.code).name if self.code < 0 else f"exit code {self.code}"
+    @property
+    def message(self) -> str:
+        """The line of the log that says why: a fatal check, or else an exception; may be empty."""
         lines = [line.strip() for line in self.log.splitlines() if line.strip()]
         fatal = [match[1] for line in lines if (match := GLOG_FATAL.match(line))]
-        if fatal or (lines and EXCEPTION.match(lines[-1])):
-            return f"{cause}: {(fatal or lines[-1:])[0][:300]}"
+        if not fatal and lines and EXCEPTION.match(lines[-1]):
+            fatal = lines[-1:]
+        return fatal[0][:300] if fatal else ""
+
+    def __str__(self) -> str:
+        cause = signal.Signals(-self.code).name if self.code < 0 else f"exit code {self.code}"
+        if self.message:
+            return f"{cause}: {self.message}"
         is_killed = self.code in (-signal.SIGKILL, -signal.SIGABRT)
         return f"{cause} (out of memory?)" if is_killed else cause
 

@@ -23,14 +23,13 @@ from scaling.execute.planning import (
     errors_name_file,
     load_tuned_rules,
     make_plan,
-    with_eval_sets,
+    resolved,
 )
 from scaling.execute.prepare_folder import compact_many, origin, prepare
 from scaling.execute.signals import Signals
 from scaling.execute.status import Status, read_status
 from scaling.execute.sweep_folder import SweepFolder
-from scaling.plan import Plan, plan
-from scaling.tasks import open_task, resolve
+from scaling.plan import Plan
 
 if TYPE_CHECKING:
     from scaling.tuning.document import TuningResult
@@ -155,14 +154,7 @@ def tune_sweep(
 
     folder.check_same_sweep(sweep, options.simulate)
     with errors_name_file(options.source):
-        task = resolve(sweep.base.task)
-        sweep = with_eval_sets(sweep)
-        planned = partial(
-            plan,
-            task=task,
-            vocab_size=open_task(task).vocab_size,
-            simulated=options.simulate,
-        )
+        sweep, _, planned = resolved(sweep, options.simulate)
         result = tune(sweep, planned, folder.path, train, options.simulate)
     result.save(folder.path)
     write_tuned_sweep(emit or folder.path / TUNED_FILE, result.tuned_sweep)

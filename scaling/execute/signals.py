@@ -17,13 +17,13 @@ class Signals:
     """Notes the signals that come while it is entered; `received` is the first, `count` how many
     there were.
 
-    `on_force_quit` is called when Ctrl-C or SIGTERM comes again. A scheduler's warning and the
-    SIGTERM after it are one request, and the time between them is meant for saving.
+    `force_quit`: Ctrl-C or SIGTERM came twice; then `on_force_quit` is called. A scheduler's
+    warning and the SIGTERM after it are one request, and the time between them is meant for saving.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
-        self.count = 0
+        self.count, self.force_quit = 0, False
         self.on_force_quit: Callable[[], None] = lambda: None
         self._numbers: set[int] = set()
 
@@ -47,6 +47,7 @@ class Signals:
         self.received = self.received or number
         self.count += 1
         if number in self._numbers and number in (signal.SIGINT, signal.SIGTERM):
+            self.force_quit = True
             self.on_force_quit()
         self._numbers.add(number)
 

@@ -58,7 +58,7 @@ def track(
         while process.alive():
             patience, waited = CLOSING_SECONDS, time.monotonic() - began
             if signals.received is not None:
-                patience = STOPPING_SECONDS
+                patience = 0.0 if signals.force_quit else STOPPING_SECONDS
             if waited >= patience:
                 reason = f"it was still busy {waited:.0f} s after the last run"
                 process.signal(signal.SIGKILL)
@@ -68,7 +68,7 @@ def track(
         process.read(WorkerEvents())  # it says nothing: this closes the pipe
         exit_reason = process.exit_reason()
         if not reason and exit_reason.code:
-            reason = f"its process ended: {exit_reason}"
+            reason = exit_reason.message or f"its process ended: {exit_reason}"
         if reason:
             message = f"{kind} lacks runs ({reason}): scaling results export {folder} --to {kind}"
             on_event(events.RunWarning(message=f"{message} --out PATH adds them from the rows"))

@@ -12,15 +12,14 @@ minimum of the objective out of reach.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from scaling.fit.bootstrap import LARGE, PART
-from scaling.fit.estimate import refit_from_optimum
-from scaling.fit.law_fit import LawFit
-from scaling.fit.newton import Problem, expand, minimise
+from scaling.fit.bootstrap import LARGE, part_of
+from scaling.fit.estimate import LawFit
+from scaling.fit.laws.law import Param
+from scaling.fit.newton import Problem, Rows, expand, minimise
 from scaling.fit.result import ProfileInterval
 from scaling.fit.significance import student
 
@@ -30,109 +29,83 @@ ROUNDS, REFINED = 14, 2  # steps outward; then inward
 WIDE = {"value": 10.0, "coefficient": 1e2, "crossing": 1e6}  # hi / lo of what is not known
 EXACT = 1e-10  # residuals below this are rounding: the data hold no noise
 CLOSE = 0.02  # of the rise at the end of an interval
-ENOUGH = 40  # steps a refit: what is left then is far less than CLOSE
 SMOOTH = 0.1  # delta of the profile of least absolute deviations, in median residuals
 
 
-@dataclass(frozen=True, eq=False)
-class _Ray:
-    """One side of one parameter: `row` (P,) says what is followed, over theta[`exponent`] where
-    there is one; how far it may go, and where it has been: `at` its natural coordinate (the value,
-    or its log), `rise` there and `theta`, raw. `along` is d theta / d at where the objective is
-    quadratic.
+@dataclass(frozen=True)
+class _Rays(Rows):
+    """Sides of parameters: `row` (R, P) says what is followed, over the place of theta marked in
+    `scale` where there is one; `at` (R,) is the last place where the rise, in units of what is
+    `allowed`, was below one, its natural coordinate (the value, or its log), with `rise` and
+    `theta`, raw; `above_at` and `above_rise` are the first where it was not, NaN before. `along` is
+    d theta / d at where the objective is quadratic.
     """
 
-    place: int
+    place: Array
     row: Array
-    exponent: int | None
-    sign: float
-    width: float
-    limit: float
-    allowed: float
+    scale: Array
     along: Array
-    at: list[float]
-    rise: list[float]
-    theta: list[Array]
+    allowed: Array
+    at: Array
+    rise: Array
+    theta: Array
+    above_at: Array
+    above_rise: Array
 
-    def bracket(self) -> int:
-        """The first place on the ray where the rise has passed one; the number of places when it
-        has not.
-        """
-        return next((k for k, rise in enumerate(self.rise) if rise >= 1.0), len(self.rise))
+    def crossing(self) -> Array:
+        """Where the rise passes one, by interpolation of its root; NaN where it does not."""
+        low, high = np.sqrt(np.maximum(self.rise, 0.0)), np.sqrt(self.above_rise)
+        return self.at + (self.above_at - self.at) * (1.0 - low) / (high - low)
 
-    def crossing(self) -> float | None:
-        """Where the rise passes one, by interpolation of its root; None when it does not."""
-        k = self.bracket()
-        if k == len(self.rise):
-            return None
-        low, high = np.sqrt(max(self.rise[k - 1], 0.0)), np.sqrt(self.rise[k])
-        return float(self.at[k - 1] + (self.at[k] - self.at[k - 1]) * (1.0 - low) / (high - low))
-
-    def pinned(self, at: float, theta: Array) -> Array:
-        """Raw theta with the ray's parameter put at `at`."""
-        theta, target = theta.copy(), at if self.exponent is None else at * theta[self.exponent]
-        theta[self.place] += target - self.row @ theta
+    def pinned(self, theta: Array, at: Array) -> Array:
+        """Raw theta (R, P) with the parameters put at `at`."""
+        theta, each = theta.copy(), np.arange(len(theta))
+        unit = np.where(self.scale.any(1), (self.scale * theta).sum(1), 1.0)
+        theta[each, self.place] += at * unit - (self.row * theta).sum(1)
         return theta
 
 
 def profile(fit: LawFit, ci: float = 0.95) -> dict[str, ProfileInterval]:
     """The interval of each free parameter, open on a side that the data leave open; of a large
-    table that of a part of it, drawn in to what all of it says.
+    table that of a part of it, its distance from the optimum scaled to what all of it says.
     """
+    law = fit.law
     if len(fit.data) > LARGE:
-        return _of_a_part(fit, ci)
+        near, share = part_of(fit)
+        profiles = {}
+        for name, each in profile(near, ci).items():
+            is_log = law.params[law.index(name)].log
+            to, back = (np.log, np.exp) if is_log else (np.asarray, np.asarray)
+            ends = to(np.array([each.lo, each.hi], float)) - to(near.values[name])
+            lo, hi = back(to(fit.values[name]) + share * ends)
+            profiles[name] = ProfileInterval(lo=lo, hi=hi, identified=np.isfinite(hi - lo))
+        return profiles
     # weights are relative: of mean one they count runs
     problem = replace(fit.problem, weight=fit.data.weight / fit.data.weight.mean())
-    law, best = problem.law, problem.centred(fit.theta)
+    best, names = problem.centred(fit.theta), [law.names[i] for i in problem.free]
     residual = problem.residual(best)
     typical = float(np.median(np.abs(residual)))
     if typical < EXACT * (1.0 if problem.objective.log else float(np.median(problem.loss))):
-        exact = {law.names[i]: fit.values[law.names[i]] for i in problem.free}
-        return {
-            name: ProfileInterval(lo=value, hi=value, identified=True)
-            for name, value in exact.items()
-        }
+        exact = {name: fit.values[name] for name in names}
+        return {name: ProfileInterval(lo=x, hi=x, identified=True) for name, x in exact.items()}
     if problem.objective.kind == "lad":
         problem = replace(problem, delta=SMOOTH * typical)
         best = minimise(problem, best[None]).theta[0]
     profiler = _Profiler(problem, best, residual, ci)
-    rays = [ray for i in problem.free for ray in profiler.rays(i, np.eye(len(best))[i])]
-    profiler.trace(rays)
-    profiles, centred = {}, list[_Ray]()
-    for down, up in zip(rays[::2], rays[1::2], strict=True):
-        name = law.names[down.place]
-        profiles[name], is_wide = _read(fit, down, up)
+    ends, allowed = profiler.ends(problem.free, np.eye(len(best))[problem.free])
+    profiles, wide = {}, []
+    for place, name, (lo, hi), rise in zip(problem.free, names, ends, allowed, strict=True):
+        profiles[name], is_wide = _read(fit, law.params[place], lo, hi, rise)
         # the size of a coefficient depends on units: where its interval is wide it is judged by its
         # term at the data's centre
-        if is_wide and law.params[down.place].of_loss:
-            centred += profiler.rays(down.place, problem.centre[down.place])
-    profiler.trace(centred)
-    for down, up in zip(centred[::2], centred[1::2], strict=True):
-        name, (lo, hi) = law.names[down.place], (down.crossing(), up.crossing())
-        known = lo is not None and hi is not None and hi - lo < np.log(WIDE["coefficient"])
-        profiles[name] = profiles[name].model_copy(update={"identified": bool(known)})
-    return profiles
-
-
-def _of_a_part(fit: LawFit, ci: float) -> dict[str, ProfileInterval]:
-    """Profiles of PART of the points about their own optimum, their distance from it scaled by
-    sqrt(PART / n).
-    """
-    count = len(fit.data)
-    near = refit_from_optimum(
-        fit, fit.data.points.take(np.random.default_rng(0).choice(count, PART, replace=False))
-    )
-    share, profiles = np.sqrt(PART / count), {}
-    for name, each in profile(near, ci).items():
-        param = fit.law.params[fit.law.index(name)]
-        to, back = (np.log, np.exp) if param.log else (float, float)
-        best, at = (to(one.values[name]) for one in (fit, near))
-        lo, hi = (
-            None if end is None else float(back(best + share * (to(end) - at)))
-            for end in (each.lo, each.hi)
-        )
-        is_closed = lo is not None and hi is not None
-        profiles[name] = ProfileInterval(lo=lo, hi=hi, identified=bool(is_closed))
+        if is_wide and law.params[place].of_loss:
+            wide.append(place)
+    if wide:
+        ends, _ = profiler.ends(np.array(wide), problem.centre[wide])
+        for place, (lo, hi) in zip(wide, ends, strict=True):
+            known = bool(hi - lo < np.log(WIDE["coefficient"]))
+            name = law.names[place]
+            profiles[name] = profiles[name].model_copy(update={"identified": known})
     return profiles
 
 
@@ -167,100 +140,100 @@ class _Profiler:
         self.even = spread @ self.inverse[:, free].T
         self.uneven = spread @ ((gradient * weight * unevenness) @ gradient.T) @ spread.T
 
-    def rays(self, place: int, row: Array) -> tuple[_Ray, _Ray]:
-        """Both sides of a parameter, downward first; their width is where a quadratic objective
-        would have risen by what is allowed. `row` (P,) is the parameter itself, or its centred
-        coordinate.
+    def ends(self, places: Array, row: Array) -> tuple[Array, Array]:
+        """Where the rise of F parameters passes what is allowed (F, 2), downward first, and the
+        rise that is allowed (F,). A parameter is the value at its place in theta, or its log, over
+        the exponent that scales it; `row` (F, P) is that place, or its centred coordinate. An end
+        is NaN where the rise does not pass.
         """
         problem, raw = self.problem, self.problem.raw(self.best)
-        param, centred = problem.law.params[place], np.count_nonzero(row) > 1
-        scale = "" if centred else param.scaled_by
-        exponent = problem.law.index(scale) if scale else None
-        at = row @ raw if exponent is None else raw[place] / raw[exponent]
-        slope = row.copy()
-        if exponent is not None:
-            slope[exponent] = -at
-            slope /= raw[exponent]
-        variance = max(float(slope @ self.even @ slope), 1e-300)
-        allowed = self.allowed * max(1.0, float(slope @ self.uneven @ slope) / variance)
-        alone = np.count_nonzero(problem.centre[place]) == 1  # bounds that know no units
-        bounds = param.bounds if alone and not scale and not centred else (-np.inf, np.inf)
-        width = float(np.sqrt(2 * allowed / self.bend * variance))
-        along, start = self.even @ slope / variance, float(at)
-        down, up = (
-            _Ray(place, row, exponent, sign, width, limit, allowed, along, [start], [0.0], [raw])
-            for sign, limit in zip((-1.0, 1.0), bounds, strict=True)
+        scale, limits = np.zeros_like(row), np.tile([-np.inf, np.inf], (len(row), 1))
+        for k in np.flatnonzero(np.count_nonzero(row, axis=1) == 1):
+            param = problem.law.params[places[k]]
+            if param.scaled_by:
+                scale[k, problem.law.index(param.scaled_by)] = 1.0
+            elif np.count_nonzero(problem.centre[places[k]]) == 1:  # bounds that know no units
+                limits[k] = param.bounds
+        unit = np.where(scale.any(1), scale @ raw, 1.0)
+        at = row @ raw / unit
+        slope = (row - at[:, None] * scale) / unit[:, None]
+        variance = np.maximum(((slope @ self.even) * slope).sum(1), 1e-300)
+        uneven = ((slope @ self.uneven) * slope).sum(1)
+        allowed = self.allowed * np.maximum(1.0, uneven / variance)
+        # where a quadratic objective would have risen by what is allowed
+        width = np.sqrt(2 * allowed / self.bend * variance)
+        along = slope @ self.even / variance[:, None]
+        both = np.arange(len(row)).repeat(2)
+        rays = _Rays(
+            places[both],
+            row[both],
+            scale[both],
+            along[both],
+            allowed[both],
+            at[both],
+            np.zeros(len(both)),
+            np.repeat(raw[None], len(both), 0),
+            np.full(len(both), np.nan),
+            np.full(len(both), np.nan),
         )
-        return down, up
-
-    def trace(self, rays: Sequence[_Ray]) -> None:
-        """Follow each ray outward until the rise has passed one, then inward to where it does."""
+        sign, limit = np.tile([-1.0, 1.0], len(row)), limits.ravel()
         for reach in INITIAL_REACH * GROWTH ** np.arange(ROUNDS):
-            self._refit_at(
-                {
-                    ray: ray.sign
-                    * min(ray.sign * ray.at[0] + ray.width * reach, ray.sign * ray.limit)
-                    for ray in rays
-                    if ray.rise[-1] < 1.0 and ray.at[-1] != ray.limit
-                }
-            )
+            target = sign * np.minimum(sign * at[both] + width[both] * reach, sign * limit)
+            self._refit(rays, np.isnan(rays.above_at) & (rays.at != limit), target)
         for _ in range(REFINED):
-            self._refit_at(
-                {
-                    ray: at
-                    for ray in rays
-                    if (at := ray.crossing()) is not None and ray.rise[ray.bracket()] > 1.0 + CLOSE
-                }
-            )
+            self._refit(rays, rays.above_rise > 1.0 + CLOSE, rays.crossing())
+        return rays.crossing().reshape(-1, 2), allowed
 
-    def _refit_at(self, targets: Mapping[_Ray, float]) -> None:
-        """Refit with each ray's parameter fixed at its target, from the nearest place before it,
-        and note the rise there.
+    def _refit(self, rays: _Rays, chosen: Array, target: Array) -> None:
+        """Refit with the parameters of the chosen rays fixed at their targets, from the last place
+        before these, and note the rise there.
         """
-        if not targets:
+        rows = np.flatnonzero(chosen)
+        if not len(rows):
             return
-        problem, inverse = self.problem, self.inverse
-        starts, pins, places = [], [], []
-        for ray, at in targets.items():
-            k = sum(ray.sign * (at - been) > 0 for been in ray.at)
-            before, moved = ray.theta[k - 1], ray.along * (at - ray.at[k - 1])
-            for theta in (ray.pinned(at, before + moved), ray.pinned(at, before)):
-                inside = inverse @ np.clip(problem.centre @ theta, problem.lower, problem.upper)
-                starts.append(problem.centre @ ray.pinned(at, inside))
-            off = 0.0 if ray.exponent is None else at * inverse[ray.exponent]
-            pins.append(ray.row @ inverse - off)
-            places.append(k)
-        begun, across = np.array(starts), np.array(pins)
-        ends = minimise(problem, begun[::2], pins=across, most=ENOUGH)
-        left = np.flatnonzero(~ends.converged)  # these from the place before itself, with patience
-        again = minimise(problem, begun[1::2][left], pins=across[left])
+        problem, inverse, ray, at = self.problem, self.inverse, rays.take(rows), target[rows]
+
+        def start(theta: Array) -> Array:
+            inside = np.clip(ray.pinned(theta, at) @ problem.centre.T, problem.lower, problem.upper)
+            return ray.pinned(inside @ inverse.T, at) @ problem.centre.T
+
+        pins = (ray.row - at[:, None] * ray.scale) @ inverse
+        moved = ray.theta + ray.along * (at - ray.at)[:, None]
+        ends = minimise(problem, start(moved), pins=pins)
+        left = np.flatnonzero(~ends.converged)  # these from the place before itself
+        again = minimise(problem, start(ray.theta)[left], pins=pins[left])
         lower = again.value < ends.value[left]
         ends.put(left[lower], again.take(lower))
-        rises, thetas = ends.value - self.floor, ends.theta @ inverse.T
-        for (ray, at), k, rise, theta in zip(targets.items(), places, rises, thetas, strict=True):
-            ray.at.insert(k, at)
-            ray.rise.insert(k, float(rise) / ray.allowed)
-            ray.theta.insert(k, theta)
+        rise, theta = (ends.value - self.floor) / ray.allowed, ends.theta @ inverse.T
+        over = rise >= 1.0
+        rays.above_at[rows[over]], rays.above_rise[rows[over]] = at[over], rise[over]
+        within = rows[~over]
+        rays.at[within], rays.rise[within], rays.theta[within] = (
+            at[~over],
+            rise[~over],
+            theta[~over],
+        )
 
 
-def _read(fit: LawFit, down: _Ray, up: _Ray) -> tuple[ProfileInterval, bool]:
+def _read(
+    fit: LawFit, param: Param, lo: float, hi: float, allowed: float
+) -> tuple[ProfileInterval, bool]:
     """The interval, widened to the other minima that are as good, and whether it is closed, but too
     wide to be knowledge.
     """
-    param = fit.law.params[down.place]
-    lo, hi = down.crossing(), up.crossing()
     if param.log:
-        lo, hi = (None if end is None else float(np.exp(min(end, 700.0))) for end in (lo, hi))
+        lo, hi = np.exp(np.minimum([lo, hi], 700.0))
     kind = ("crossing" if param.scaled_by else "coefficient") if param.log else "value"
-    closed = lo is not None and hi is not None
-    identified = lo is not None and hi is not None and lo > 0 and hi / lo < WIDE[kind]
+    closed, identified = np.isfinite(hi - lo), lo > 0 and hi / lo < WIDE[kind]
     best = fit.starts.minima[0].value or 0.0
     rivals = [
         float(one.params[param.name] or 0.0)
         for one in fit.starts.minima[1:]
-        if ((one.value or 0.0) - best) / fit.data.weight.mean() < down.allowed
+        if ((one.value or 0.0) - best) / fit.data.weight.mean() < allowed
     ]
-    if any((lo is not None and rival < lo) or (hi is not None and rival > hi) for rival in rivals):
-        lo, hi = lo and min(lo, *rivals), hi and max(hi, *rivals)
+    if any(rival < lo or rival > hi for rival in rivals):
+        lo, hi = np.minimum(lo, min(rivals)), np.maximum(hi, max(rivals))
         closed = identified = False
-    return ProfileInterval(lo=lo, hi=hi, identified=bool(identified)), closed and not identified
+    return ProfileInterval(lo=lo, hi=hi, identified=bool(identified)), bool(
+        closed and not identified
+    )

@@ -1,15 +1,15 @@
 """A picture as frozen values: traces, axes and a caption, which matplotlib_backend draws.
 
-A colour is an index into a colour-blind-safe palette (Okabe and Ito 2008, darkened to keep
-contrast), a number in [0, 1] on an ordered scale (viridis), or "ink" / "muted".
+A colour is an index into a colour-blind-safe palette (an int; Okabe and Ito 2008, darkened to keep
+contrast), a value on the figure's ordered scale (a float, or an array of one for each point), or
+"ink" / "muted".
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Union
+from typing import Literal, Union
 
 import numpy as np
 
@@ -30,20 +30,6 @@ PALETTE = (
     "#3c8fa0",
     "#7d1d1d",
 )
-RAMP = (0.0, 0.75)  # of viridis: what contrasts with white
-
-
-def to_hex(colour: Colour | Values) -> Any:
-    """The hexadecimal value of a colour, or a list of those of several on the scale."""
-    if isinstance(colour, str):
-        return {"ink": INK, "muted": MUTED}[colour]
-    if isinstance(colour, int):
-        return PALETTE[colour % len(PALETTE)]
-    from matplotlib import colormaps, colors
-
-    shares = np.interp(np.asarray(colour, float), (0, 1), RAMP)
-    names = [colors.to_hex(rgba) for rgba in np.atleast_2d(colormaps["viridis"](shares))]
-    return names if shares.ndim else names[0]
 
 
 @dataclass(frozen=True)
@@ -56,6 +42,9 @@ class Axis:
     log: bool = False
     unit: Literal["number", "count", "flops", "times", "percent"] = "number"
     range: tuple[float, float] | None = None
+
+
+SIZES = Axis("parameters N", log=True, unit="count")
 
 
 @dataclass(frozen=True)
@@ -78,7 +67,7 @@ class Markers:
     x: Values
     y: Values
     label: str = ""
-    colour: Colour | Sequence[float] | np.ndarray = 0  # of all, or one on the scale for each
+    colour: Colour | Sequence[float] | np.ndarray = 0  # of all, or a value of each
     symbol: Symbol = "circle"
     size: float = 7.0
     lo: Values | None = None
@@ -121,44 +110,10 @@ Trace = Union[Line, Markers, Band, Text, ReferenceLine]
 
 
 @dataclass(frozen=True)
-class ColorScale:
-    """The ordered colour scale of a picture: colour 0.0 stands for `lo` and 1.0 for `hi`. One whose
-    values stand in the picture `in_words` has no bar.
-    """
-
-    label: str
-    lo: float
-    hi: float
-    unit: Literal["number", "count", "flops"] = "count"
-    in_words: bool = False
-
-    @classmethod
-    def of(
-        cls, values: Values, label: str = "parameters N", unit: Any = "count", **more: bool
-    ) -> ColorScale:
-        """The scale that reaches from the smallest to the largest of these values."""
-        numbers = np.asarray(values, float)
-        return cls(label, float(numbers.min()), float(numbers.max()), unit, **more)
-
-    @property
-    def has_bar(self) -> bool:
-        """Whether a bar is drawn: not where there is nothing to tell apart."""
-        return not self.in_words and self.hi > 1.02 * self.lo
-
-    def at(self, value: Any) -> Any:
-        """Where a value or an array of them lies on the logarithmic scale, in [0, 1]."""
-        span = math.log(self.hi / self.lo)
-        return np.log(np.asarray(value, float) / self.lo) / span if span > 0 else 0.5
-
-    def value(self, colour: Any) -> Any:
-        """The values that colours stand for, None for those that are not on the scale."""
-        is_other = colour is None or isinstance(colour, (int, str))
-        return None if is_other else self.lo * (self.hi / self.lo) ** np.asarray(colour)
-
-
-@dataclass(frozen=True)
 class Figure:
-    """One picture. `name` is its file name; `caption` says in one or two sentences what to see."""
+    """One picture. `name` is its file name; `caption` says in one or two sentences what to see;
+    `scale` is the logarithmic axis of colours that are values.
+    """
 
     name: str
     title: str
@@ -166,22 +121,24 @@ class Figure:
     x: Axis
     y: Axis
     traces: Sequence[Trace]
-    ramp: ColorScale | None = None
+    scale: Axis | None = None
 
     def to_csv(self) -> str:
         """All points, lines and words of the picture, one row each, under the name of their trace
         and with what their colour stands for.
         """
-        scale = [self.ramp.label] if self.ramp else []
         rows: list[Sequence[object]] = [
-            ["trace", "kind", self.x.label, self.y.label, "lo", "hi", *scale]
+            ["trace", "kind", self.x.label, self.y.label, "lo", "hi"]
+            + ([self.scale.label] if self.scale else [])
         ]
         for index, trace in enumerate(self.traces):
             field = vars(trace).get
             names = filter(None, map(field, ("label", "text", "name")))
             cells = [next(names, f"trace {index + 1}"), type(trace).__name__.lower()]
             cells += map(field, ("x", "y", "lo", "hi"))
-            cells += [self.ramp.value(field("colour"))] if self.ramp else []
+            if self.scale:
+                colour = field("colour")
+                cells.append(None if isinstance(colour, (int, str)) else colour)
             columns = [np.atleast_1d(np.asarray(cell, object)) for cell in cells]
             rows += zip(*np.broadcast_arrays(*columns), strict=True)
         return csv_text(rows)

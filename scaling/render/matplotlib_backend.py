@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from textwrap import fill
 from typing import Any, BinaryIO, Literal
@@ -20,21 +19,22 @@ import numpy as np
 from scaling.formatting import format_count
 from scaling.render.escape import sanitize
 from scaling.render.figure import (
+    INK,
     MUTED,
+    PALETTE,
     Axis,
     Band,
-    ColorScale,
     Figure,
     Line,
     Markers,
     ReferenceLine,
     Text,
-    Trace,
-    to_hex,
 )
 
 UNDATED: Any = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
 DASHES: Any = {"solid": "-", "dash": (0, (5, 3)), "dot": (0, (1.2, 2))}
+NAMED = {"ink": INK, "muted": MUTED}
+DARKEST_TO = 0.75  # of viridis
 SYMBOLS = {"circle": "o", "open": "o", "diamond": "D", "cross": "x", "star": "*"}
 # what tells series apart in grey print: dashes, or marks where dashes have a meaning
 SERIES_DASHES: Any = ("-", (0, (5, 1.5)), (0, (5, 1.5, 1, 1.5)), (0, (1.5, 1)))
@@ -113,14 +113,13 @@ def to_svg(figure: Figure) -> str:
         return written.getvalue().decode()
 
 
-def _draw_all(axes: Any, figure: Figure) -> tuple[Any, list[str]]:
+def _draw_all(axes: Any, figure: Figure) -> Any:
     """Draw everything but the legend, and return what stands in it."""
     dimensions = {"x": figure.x, "y": figure.y}
     for name, axis in dimensions.items():
         axes.set(**{f"{name}scale": "log" if axis.log else "linear"})
-    looks = _looks(figure)
-    for order, trace in enumerate(figure.traces):
-        _draw(axes, trace, looks, 2 + 0.01 * order)
+    scale = colour_scale(figure)
+    _draw_traces(axes, figure, scale)
     box = axes.get_window_extent().transformed(axes.figure.dpi_scale_trans.inverted())
     for (name, axis), inches in zip(dimensions.items(), (box.width, box.height), strict=True):
         if axis.range is not None:
@@ -132,16 +131,32 @@ def _draw_all(axes: Any, figure: Figure) -> tuple[Any, list[str]]:
         lines.set_ticks([], minor=True)
         letters = max(12, int(inches / LETTER_WIDTH))
         lines.set_label_text(fill(sanitize(axis.label), letters))
-    if figure.ramp and figure.ramp.has_bar:
-        _draw_bar(axes, figure.ramp)
-    handles, labels = axes.get_legend_handles_labels()
-    return handles, labels
+    low, high = scale.get_clim()
+    has_words = any(isinstance(trace, Text) for trace in figure.traces)  # that say the values
+    if figure.scale and not has_words and high > 1.02 * low:
+        bar = axes.figure.colorbar(scale, ax=axes, pad=0.015, aspect=32)
+        values, labels = ticks(low, high, replace(figure.scale, log=True), 8)
+        bar.set_ticks(values, labels=labels)
+        bar.minorticks_off()
+        bar.set_label(fill(sanitize(figure.scale.label), 40))
+        bar.outline.set_visible(False)
+    return axes.get_legend_handles_labels()
 
 
-Looks = tuple[Mapping[Any, Mapping[str, Any]], Mapping[Any, Mapping[str, Any]]]
+def colour_scale(figure: Figure) -> Any:
+    """The part of viridis that contrasts with white, over the values that colours stand for."""
+    from matplotlib import colormaps
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import ListedColormap, LogNorm
+
+    colours = [getattr(trace, "colour", 0) for trace in figure.traces]
+    values = [np.ravel(colour) for colour in colours if not isinstance(colour, (int, str))]
+    ends = np.concatenate(values or [np.ones(1)]).astype(float)
+    colormap = ListedColormap(colormaps["viridis"](np.linspace(0, DARKEST_TO, 256)))
+    return ScalarMappable(LogNorm(ends.min(), ends.max()), colormap)
 
 
-def _looks(figure: Figure) -> Looks:
+def _series_looks(figure: Figure) -> tuple[dict[Any, Any], dict[Any, Any]]:
     """What tells the colours of series apart in grey print: of their lines, and of their points."""
     lines = [t for t in figure.traces if isinstance(t, Line) and isinstance(t.colour, int)]
     named = [t.colour for t in figure.traces if isinstance(t, Markers) and t.symbol == "diamond"]
@@ -155,68 +170,64 @@ def _looks(figure: Figure) -> Looks:
     return {c: {**mark, "markersize": 4, "markevery": 0.3} for c, mark in marks.items()}, marks
 
 
-def _draw(axes: Any, trace: Trace, looks: Looks, order: float) -> None:
-    style: dict[str, Any] = {"zorder": order}
-    if isinstance(trace, (Line, Markers)) and trace.label:
-        label = sanitize(trace.label)  # matplotlib hides labels that begin with an underscore
-        style["label"] = f" {label}" if label.startswith("_") else label
-    match trace:
-        case Line():
-            style |= {"color": to_hex(trace.colour), "linestyle": DASHES[trace.dash]}
-            style |= looks[0].get(trace.colour, {}) if isinstance(trace.colour, int) else {}
-            axes.plot(*np.asarray((trace.x, trace.y), float), linewidth=trace.width * 0.8, **style)
-        case Markers():
-            _draw_markers(axes, trace, looks[1], style)
-        case Band():
-            style |= {"color": to_hex(trace.colour), "alpha": 0.16, "linewidth": 0}
-            axes.fill_between(trace.x, trace.lo, trace.hi, **style)
-        case Text():
-            style |= {"ha": trace.anchor, "va": "center", "fontsize": "small", "in_layout": False}
-            axes.margins(x=0.1)  # for words at its ends
-            axes.text(trace.x, trace.y, sanitize(trace.text), color=to_hex(trace.colour), **style)
-        case ReferenceLine():
-            style |= {"color": MUTED, "linestyle": DASHES["dot"], "linewidth": 1}
-            word = {"color": MUTED, "fontsize": "small", "zorder": 5, "in_layout": False}
-            if trace.x is not None:
-                axes.axvline(trace.x, **style)
-                at = axes.get_xaxis_transform()
-                word |= {"rotation": 90, "ha": "right", "va": "top"}
-                axes.text(trace.x, 0.98, sanitize(trace.label), transform=at, **word)
-            elif trace.y is not None:
-                axes.axhline(trace.y, **style)
-                at = axes.get_yaxis_transform()
-                word |= {"ha": "right", "va": "bottom"}
-                axes.text(0.99, trace.y, sanitize(trace.label), transform=at, **word)
+def _draw_traces(axes: Any, figure: Figure, scale: Any) -> None:
+    """All traces, each over those before it."""
+    line_looks, marker_looks = _series_looks(figure)
+    for order, trace in enumerate(figure.traces):
+        style: dict[str, Any] = {"zorder": 2 + 0.01 * order}
+        word = {"fontsize": "small", "in_layout": False}
+        colour: Any = getattr(trace, "colour", "muted")
+        series = colour if isinstance(colour, int) else None
+        if series is not None:
+            colour = PALETTE[series % len(PALETTE)]
+        else:
+            colour = NAMED[colour] if isinstance(colour, str) else scale.to_rgba(colour)
+        if isinstance(trace, (Line, Markers)) and trace.label:
+            label = sanitize(trace.label)  # matplotlib hides labels that begin with an underscore
+            style["label"] = f" {label}" if label.startswith("_") else label
+        match trace:
+            case Line():
+                style |= {"color": colour, "linestyle": DASHES[trace.dash]}
+                style |= line_looks.get(series, {})
+                xy = np.asarray((trace.x, trace.y), float)
+                axes.plot(*xy, linewidth=trace.width * 0.8, **style)
+            case Markers():
+                _draw_markers(axes, trace, colour, style, marker_looks.get(series, {}))
+            case Band():
+                style |= {"color": colour, "alpha": 0.16, "linewidth": 0}
+                axes.fill_between(trace.x, trace.lo, trace.hi, **style)
+            case Text():
+                axes.margins(x=0.1)  # for words at its ends
+                style |= {**word, "ha": trace.anchor, "va": "center", "color": colour}
+                axes.text(trace.x, trace.y, sanitize(trace.text), **style)
+            case ReferenceLine():
+                style |= {"color": MUTED, "linestyle": DASHES["dot"], "linewidth": 1}
+                word |= {"color": MUTED, "zorder": 5, "ha": "right"}
+                if trace.x is not None:
+                    axes.axvline(trace.x, **style)
+                    word |= {"transform": axes.get_xaxis_transform(), "rotation": 90, "va": "top"}
+                    axes.text(trace.x, 0.98, sanitize(trace.label), **word)
+                elif trace.y is not None:
+                    axes.axhline(trace.y, **style)
+                    word |= {"transform": axes.get_yaxis_transform(), "va": "bottom"}
+                    axes.text(0.99, trace.y, sanitize(trace.label), **word)
 
 
 def _draw_markers(
-    axes: Any, trace: Markers, marks: Mapping[Any, Any], style: dict[str, Any]
+    axes: Any, trace: Markers, colour: Any, style: dict[str, Any], series_look: dict[str, Any]
 ) -> None:
-    colour, is_hollow = to_hex(trace.colour), trace.symbol in ("open", "cross")
     if trace.lo is not None and trace.hi is not None:
         lo, y, hi = (np.asarray(values, float) for values in (trace.lo, trace.y, trace.hi))
-        bars = {"ecolor": colour if isinstance(colour, str) else MUTED, "zorder": style["zorder"]}
+        bars = {"ecolor": colour if np.ndim(colour) < 2 else MUTED, "zorder": style["zorder"]}
         axes.errorbar(trace.x, y, (y - lo, hi - y), fmt="none", capsize=2, elinewidth=1, **bars)
+    is_hollow = trace.symbol in ("open", "cross")
     face, edge = ("none", colour) if is_hollow else (colour, "white")
     looks = {"facecolors": face, "edgecolors": edge}
-    style |= {"c": colour} if trace.symbol == "cross" else looks
+    style |= {"color": colour} if trace.symbol == "cross" else looks
     style |= {"marker": SYMBOLS[trace.symbol]}
-    if isinstance(trace.colour, int) and trace.symbol not in ("cross", "star"):
-        style |= marks.get(trace.colour, {})
+    style |= series_look if trace.symbol not in ("cross", "star") else {}
     style |= {"s": (trace.size * 0.75) ** 2, "linewidths": 1.2 if is_hollow else 0.5}
     axes.scatter(trace.x, trace.y, **style)
-
-
-def _draw_bar(axes: Any, ramp: ColorScale) -> None:
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import ListedColormap
-
-    colours = ListedColormap(to_hex(np.linspace(0, 1, 64)))
-    bar = axes.figure.colorbar(ScalarMappable(cmap=colours), ax=axes, pad=0.015, aspect=32)
-    values, labels = ticks(ramp.lo, ramp.hi, Axis(ramp.label, True, ramp.unit), 8)
-    bar.set_ticks(ramp.at(values), labels=labels, minor=False)
-    bar.set_label(fill(sanitize(ramp.label), 40))
-    bar.outline.set_visible(False)
 
 
 def ticks(low: float, high: float, axis: Axis, most: int) -> tuple[list[float], list[str]]:

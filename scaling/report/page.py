@@ -106,6 +106,12 @@ def _write(report: Report, target: Path, style: Style) -> None:
     for table in report.tables:
         write_text(target / "tables" / f"{table.name}.csv", table.to_csv())
         write_text(target / "tables" / f"{table.name}.tex", table.to_latex())
+    own = {"figures": [figure.name for figure in report.figures]}
+    own |= {"tables": [table.name for table in report.tables]}
+    for folder, stems in own.items():  # what a former report left there
+        for path in (target / folder).glob("*.*"):
+            if path.stem not in stems and path.suffix[1:] in (*FILES, "tex"):
+                path.unlink()
     write_text(target / "report.md", markdown(report))
     write_text(target / "index.html", html(report, svgs=svgs))
 

@@ -9,7 +9,6 @@ import pytest
 from scaling.render.figure import (
     Axis,
     Band,
-    ColorScale,
     Figure,
     Line,
     Markers,
@@ -48,7 +47,7 @@ def everything(word="runs"):
         Axis(word, log=True, unit="flops"),
         Axis(word),
         traces,
-        ColorScale(word, 1.0, 100.0),
+        Axis(word),
     )
 
 

@@ -265,11 +265,16 @@ def test_runs_that_no_law_fits_are_shown_with_the_reason(results_folder, tmp_pat
     (tmp_path / "runs").mkdir()
     for path in sorted((results_folder / "runs").iterdir())[:2]:
         (tmp_path / "runs" / path.name).symlink_to(path)
+    for name in ("figures/contours.svg", "figures/mine.txt", "tables/weights.tex"):
+        files.write_text(tmp_path / "report" / name, "of a former report")
     said = " ".join("".join(Page(write_report(tmp_path).read_text()).words).split())
     assert "No law could be fitted." in said
     assert "All 2 runs" in said
     assert (tmp_path / "report" / "figures" / "training-curves.svg").exists()
     assert not (tmp_path / "report" / "fit.json").exists()
+    left = {path.name for path in (tmp_path / "report").rglob("*.*")}
+    assert not left & {"contours.svg", "weights.tex"}, "stale figures and tables go"
+    assert "mine.txt" in left
 
 
 def test_only_failed_runs_make_a_report_that_says_so(tmp_path):

@@ -12,7 +12,6 @@ from scaling.fit.result import BudgetMinimum, FitResult
 from scaling.formatting import format_flops
 from scaling.predict.law_source import FittedLaw
 from scaling.render.figure import (
-    ColorScale,
     Colour,
     Dash,
     Figure,
@@ -45,10 +44,9 @@ def isoflop_curves(fit: FitResult, law: FittedLaw | None) -> Figure | None:
     if not curves:
         return None
     flops = np.array([curve.flops for curve in curves])
-    ramp = ColorScale.of(flops, c_axis(fit.source).label, "flops", in_words=True)
     most = max(2, POINTS_SHOWN // len(curves))
     top = max(float(np.max(np.asarray(curve.loss, float))) for curve in curves)
-    budgets = [_budget(c, law, ramp.at(c.flops), most, top, c is curves[-1]) for c in curves]
+    budgets = [_budget(c, law, most, top, c is curves[-1]) for c in curves]
     traces = [trace for drawn in budgets for trace in drawn]
     has_law = any(isinstance(trace, Line) and trace.width > 2 for trace in traces)
     optima = _optima(fit, law, flops) if has_law and law else []
@@ -66,13 +64,12 @@ def isoflop_curves(fit: FitResult, law: FittedLaw | None) -> Figure | None:
     caption += drawn_share_note(np.minimum(counts, most).sum(), counts.sum())
     axes = n_axis(fit.source), loss_axis(fit.source)
     title = "Loss against size at fixed compute"
-    return Figure("isoflop-curves", title, caption, *axes, traces, ramp)
+    return Figure("isoflop-curves", title, caption, *axes, traces, c_axis(fit.source))
 
 
 def _budget(
     curve: BudgetMinimum,
     law: FittedLaw | None,
-    colour: Colour,
     most: int,
     top: float,
     is_named: bool,
@@ -80,7 +77,7 @@ def _budget(
     """The runs of a budget, the law and the parabola through them up to the loss `top`, and the
     budget after the right end; one of the budgets names them for all.
     """
-    colour = "muted" if curve.unavailable else colour
+    colour: Colour = "muted" if curve.unavailable else curve.flops
     budget = format_flops(curve.flops)
     sizes, losses = (np.asarray(values, float) for values in (curve.n_params, curve.loss))
     x = np.geomspace(sizes.min() * 0.9, sizes.max() * 1.1, 60)

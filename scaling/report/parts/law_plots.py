@@ -14,7 +14,6 @@ from scaling.predict.law_source import FittedLaw
 from scaling.render.figure import (
     Axis,
     Band,
-    ColorScale,
     Figure,
     Line,
     Markers,
@@ -182,13 +181,12 @@ def contours(fit: FitResult, law: FittedLaw | None) -> Figure | None:
         return None
     low, top = float(loss.min()) * 1.005, min(float(loss.max()), float(runs_loss.max()) * 1.02)
     levels = np.geomspace(low, top, LEVELS + 2)[1:-1].tolist()
-    ramp = ColorScale.of(levels, "loss of the law", "number")
     generator = contour_generator(np.log(x), np.log(y), loss.reshape(len(y), len(x)))
     traces: list[Trace] = []
     for level in levels:
         for along, up in (np.exp(np.asarray(line)).T for line in generator.lines(level)):
             name = f"loss {level:.3g}"
-            traces.append(Line(along, up, "", ramp.at(level), width=1.4, name=name))
+            traces.append(Line(along, up, "", level, width=1.4, name=name))
     frontier = fit.approaches.get("parametric")
     if (best := size_at(frontier, x)) is not None:
         traces.append(Line(x, best, "efficient frontier", 1, "solid", 2.6))
@@ -201,7 +199,9 @@ def contours(fit: FitResult, law: FittedLaw | None) -> Figure | None:
     )
     across, along = _axes(fit)
     axes = replace(across, range=(x[0], x[-1])), replace(along, range=(y[0], y[-1]))
-    return Figure("contours", "Contours of the fitted law", caption, *axes, traces, ramp)
+    return Figure(
+        "contours", "Contours of the fitted law", caption, *axes, traces, Axis("loss of the law")
+    )
 
 
 def _alone(law: FittedLaw) -> FittedLaw:
@@ -231,9 +231,8 @@ def residuals(fit: FitResult, law: FittedLaw | None) -> Figure | None:
         return None
     n, _, loss = points
     predicted, kept = loss / np.exp(error), thinned(len(loss), POINTS_SHOWN)
-    ramp = ColorScale.of(n, n_axis(fit.source).label)
     reach = max(float(np.abs(error).max()) * 1.15, 1e-6)
-    runs = Markers(predicted[kept], error[kept], "", ramp.at(n[kept]), "circle", 7)
+    runs = Markers(predicted[kept], error[kept], "", n[kept], "circle", 7)
     rms = fit.goodness and fit.goodness.rmse_percent
     spread = "" if rms is None else f", errors {rms:.3g} % root mean square"
     caption = (
@@ -243,4 +242,4 @@ def residuals(fit: FitResult, law: FittedLaw | None) -> Figure | None:
     caption += drawn_share_note(len(kept), fit.n_points)
     axes = loss_axis(fit.source, name="predicted loss"), Axis("log residual", range=(-reach, reach))
     traces = (ReferenceLine(y=0.0), runs)
-    return Figure("residuals", "Residuals of the law", caption, *axes, traces, ramp)
+    return Figure("residuals", "Residuals of the law", caption, *axes, traces, n_axis(fit.source))

@@ -9,7 +9,7 @@ import numpy as np
 from scaling.fit.document import FitStatus
 from scaling.fit.result import FitResult
 from scaling.formatting import format_count
-from scaling.render.figure import Axis, ColorScale, Figure, Line, Markers, Symbol, Trace
+from scaling.render.figure import SIZES, Axis, Figure, Line, Markers, Symbol, Trace
 from scaling.render.table import Table, format_estimate, number, record_table
 
 PUBLISHED = "muennighoff2023"
@@ -83,8 +83,6 @@ def figure(fit: FitResult) -> Figure | None:
         if value:
             named = f"{label}, R_D = {number(value, 3)}"
             traces.append(Line(epochs, effective_epochs(epochs, value), named, *style))
-    sizes = [row.n_params for row in runs]
-    ramp = ColorScale.of(sizes)
     corpora = sorted({row.unique_tokens for row in runs})
     for beyond, (index, unique) in ((b, corpus) for corpus in enumerate(corpora) for b in (0, 1)):
         series = [
@@ -99,7 +97,7 @@ def figure(fit: FitResult) -> Figure | None:
         columns = [(row.n_params, row.epochs, row.ratio, row.lo, row.hi) for row in series]
         n, x, y, low, high = np.array(columns, float).T
         lo, hi = (low, high) if np.isfinite(low + high).all() else (None, None)
-        traces.append(Markers(x, y, label, ramp.at(n), symbol, 8, lo, hi))
+        traces.append(Markers(x, y, label, n, symbol, 8, lo, hi))
     caption = (
         "Fresh tokens that would have given the same loss, for each unique token, against how "
         "often these were read. On the dashed line a repeated token is worth a new one."
@@ -107,4 +105,4 @@ def figure(fit: FitResult) -> Figure | None:
     n_beyond = sum(bool(row.extrapolated) for row in runs)
     caption += f" Rings lie beyond the fresh runs ({n_beyond})." if n_beyond else ""
     axes = Axis("epochs D/U", log=True), Axis("effective epochs D'/U", log=True)
-    return Figure("repeats", TITLE, caption, *axes, traces, ramp)
+    return Figure("repeats", TITLE, caption, *axes, traces, SIZES)

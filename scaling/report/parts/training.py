@@ -14,7 +14,6 @@ from scaling.formatting import format_count, format_flops
 from scaling.points.points import Points
 from scaling.render.figure import (
     Axis,
-    ColorScale,
     Figure,
     Line,
     Markers,
@@ -55,14 +54,13 @@ def training_curves(curves: Points | None, source: SourceInfo | None = None) -> 
     kept = last["run"].to_numpy()[thinned(len(last), CURVES_SHOWN)]
     kept = np.union1d(kept, last.nsmallest(10, "loss")["run"])
     drawn = table[table["run"].isin(kept)].sort_values(["n", "run", "c"])
-    ramp = ColorScale.of(table["n"].to_numpy(), n_axis(*sources).label)
     grid = np.geomspace(drawn["c"].min(), drawn["c"].max(), GRID)
     lowest, lines = np.full(GRID, np.inf), []
     for name, run in drawn.groupby("run", sort=False):
         c, loss = (run[column].to_numpy(float) for column in ("c", "loss"))
         read = np.interp(np.log(grid), np.log(c), np.log(loss), left=np.inf, right=np.inf)
         lowest = np.fmin(lowest, np.exp(read))
-        lines.append(Line(c, loss, "", ramp.at(run["n"].iloc[0]), "solid", 1.3, f"run {name}"))
+        lines.append(Line(c, loss, "", float(run["n"].iloc[0]), "solid", 1.3, f"run {name}"))
     reached = np.isfinite(lowest)
     front = Line(grid[reached], lowest[reached], "lowest curve", "ink", "dash", 1.8)
     caption = (
@@ -72,9 +70,8 @@ def training_curves(curves: Points | None, source: SourceInfo | None = None) -> 
     top = float(np.quantile(table["loss"], 0.995)) * 1.02
     y_axis = Axis("loss (nats per token)", True, range=(float(table["loss"].min()) * 0.97, top))
     title = "Loss against compute"
-    return Figure(
-        "training-curves", title, caption, c_axis(*sources), y_axis, (*lines, front), ramp
-    )
+    axes, scale = (c_axis(*sources), y_axis), n_axis(*sources)
+    return Figure("training-curves", title, caption, *axes, (*lines, front), scale)
 
 
 def noise_scales(rows: pd.DataFrame) -> pd.DataFrame | None:
@@ -97,8 +94,7 @@ def noise_figure(measured: pd.DataFrame | None) -> Figure | None:
     if measured is None:
         return None
     n, loss, noise = (measured[name].to_numpy(float) for name in ("n_params", "loss", METRIC))
-    ramp = ColorScale.of(n)
-    traces: list[Trace] = [Markers(loss, noise, "", ramp.at(n))]
+    traces: list[Trace] = [Markers(loss, noise, "", n)]
     caption = (
         "Each point is one evaluation; the line across is the smallest batch that was trained with."
     )
@@ -113,7 +109,7 @@ def noise_figure(measured: pd.DataFrame | None) -> Figure | None:
     batch = float(measured["batch_tokens"].min())
     traces.append(ReferenceLine(y=batch, label=f"batch {format_count(batch)}"))
     axes = Axis("loss (nats per token)", True), Axis("noise scale (tokens)", True, "count")
-    return Figure("noise-scale", "Gradient noise scale", caption, *axes, traces, ramp)
+    return Figure("noise-scale", "Gradient noise scale", caption, *axes, traces, n_axis())
 
 
 def optima(result: TuningResult | None) -> list[Table]:
