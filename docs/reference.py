@@ -280,12 +280,11 @@ ADDING = (
 
 
 EXTENDING = """
-**A law.** A sum of powers names its `terms`, with a `floor` or under a `root`, and so has exact
-derivatives. Any other law gives `expressions`, arithmetic as text from which they follow; where
-nothing but the formula is known, `replace(parse_formula("L(N, D) = ..."), name=..., reference=...)`
-is enough, as for `farseer`. N*(C) follows from a power of N and one of D in closed form, or for
-`expressions` of N and D by minimisation. From the true parameters the tests check gradients, units
-and recovery.
+**A law.** `_law(name, formula, reference)` is enough. A formula that is a sum of powers, with a
+floor or under a root, is fitted with exact derivatives from a grid of exponents. Any other is
+fitted as it is written, within the `bounds` that keep its parameters apart (`bnsl`, `sigmoid`,
+`farseer`). N*(C) follows from a power of N and one of D in closed form, or for another formula of N
+and D by minimisation. From the true parameters the tests check gradients, units and recovery.
 
 **A study.** `induction.py` is a short one to begin from: one file that ends in
 `STUDY = Study(name, title, analyze)`. `analyze` turns rows into `Findings`, the expected results

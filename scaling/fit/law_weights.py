@@ -77,9 +77,8 @@ def weigh_laws(
     delta: float = DELTA,
     near: Combination | None = None,
 ) -> Combination | None:
-    """Fit, score and weigh the candidates on points with N, D and C; None where fewer than three
-    laws can be fitted. Laws that are identified by nearly the same points, those of `near`, are
-    fitted from their optima.
+    """Fit, score and weigh the candidates on points with N, D and C, from the optima of those laws
+    of `near` that nearly the same points identify; None where fewer than three can be fitted.
     """
     data = Dataset.of(data)
     if not data.has("NDC"):

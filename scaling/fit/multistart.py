@@ -95,14 +95,9 @@ def starts(problem: Problem) -> Array:
     theta = np.array(list(product(*axes)))
     theta, cost = _solved(problem, theta)
     theta = np.clip(theta, problem.lower, problem.upper)
-    edge = next(
-        size
-        for size in range(1, 100)
-        if np.prod([-(-len(axis) // size) for axis in axes]) <= MOST_STARTS
-    )
-    blocks = np.stack(
-        np.meshgrid(*(np.arange(len(axis)) // edge for axis in axes), indexing="ij"), -1
-    ).reshape(len(theta), -1)
+    sizes = [len(axis) for axis in axes]
+    edge = next(k for k in range(1, 100) if np.prod(-(-np.array(sizes) // k)) <= MOST_STARTS)
+    blocks = (np.indices(sizes) // edge).reshape(len(sizes), -1).T
     order = np.argsort(cost, kind="stable")
     _, first = np.unique(blocks[order], axis=0, return_index=True)
     return theta[order[np.sort(first)]]
@@ -115,15 +110,12 @@ def _solved(problem: Problem, theta: Array) -> tuple[Array, Array]:
     The loss, to the power 1/T under a root T, is fitted as a sum of the law's powers with
     coefficients >= 0. A floor is solved for too, but one outside a root is taken from a grid.
     """
-    law = problem.law
-    if not (law.floor and law.root):
-        return _solved_at(problem, theta, None)
-    tried = [
-        _solved_at(problem, theta.copy(), share * problem.loss.min()) for share in FLOOR_SHARES
-    ]
-    costs = np.array([cost for _, cost in tried])
-    best, rows = np.argmin(costs, axis=0), np.arange(len(theta))
-    return np.array([each for each, _ in tried])[best, rows], costs[best, rows]
+    floors: list[float | None] = [None]
+    if problem.law.floor and problem.law.root:
+        floors = [share * problem.loss.min() for share in FLOOR_SHARES]
+    tried, costs = zip(*(_solved_at(problem, theta.copy(), floor) for floor in floors), strict=True)
+    best = np.argmin(costs, axis=0)
+    return np.array(tried)[best, np.arange(len(theta))], np.min(costs, axis=0)
 
 
 def _solved_at(problem: Problem, theta: Array, floor: float | None) -> tuple[Array, Array]:

@@ -52,6 +52,8 @@ from scaling.warning import ResultWarning, WarningCode, warn
 __all__ = ["FitOptions", "FitResult", "fit"]
 
 MAX_FAILED = 0.05  # of the refits, before a warning
+# options that a source's filters name
+RECORDED = ("minimum", "where", "drop_highest", "fix", "resample", "cluster", "eval_set")
 Fields = dict[str, Any]  # of a FitResult, which checks them
 
 
@@ -158,8 +160,6 @@ def _result(
         entropy = known_entropy(source.runs, headline["params"].get("E"))
         analyses |= {"cost": cost, "known_entropy": entropy}
     r_d = fit.values.get("R_D") if fit else None
-    chosen = ("where", "drop_highest", "cluster", "eval_set", "minimum", "fix", "resample")
-    changed = options.changed()
     content: Fields = {
         "law": options.law,
         "approach": approach,
@@ -173,7 +173,7 @@ def _result(
             convention=Convention(**source.points.convention),
             notes=source.notes,
             model=ModelContext(**source.model),
-            filters={name: changed[name] for name in chosen if name in changed},
+            filters={name: x for name, x in options.changed().items() if name in RECORDED},
             evaluation=evaluation_of(source.runs, options.eval_set) or None,
         ),
         "ci": options.ci,
@@ -294,16 +294,16 @@ def _of_points(points: Points) -> Fields:
     order of the source.
     """
     known = {"n_params": points.n, "tokens": points.d, "flops": points.c, "loss": points.loss}
-    columns = {
-        name: each for name, each in (known | dict(points.others)).items() if each is not None
-    }
-    ratio = (
-        {} if points.n is None or points.d is None else {"tokens_per_param": points.d / points.n}
-    )
+    known |= points.others
+    columns = {name: each for name, each in known.items() if each is not None}
+    ranges = {name: (each.min(), each.max()) for name, each in columns.items()}
+    if points.n is not None and points.d is not None:
+        ratio = points.d / points.n
+        ranges["tokens_per_param"] = ratio.min(), ratio.max()
     rows = evenly(len(points), MAX_POINTS)
     return {
         "n_points": len(points),
         "excluded": [Excluded(reason=reason, count=count) for reason, count in points.excluded],
-        "range": {name: (each.min(), each.max()) for name, each in (columns | ratio).items()},
+        "range": ranges,
         "data": {name: each[rows] for name, each in columns.items()},
     }

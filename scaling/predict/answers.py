@@ -126,7 +126,19 @@ def answer(law: FittedLaw, question: Question) -> tuple[QuestionKind, Answer]:
     loss, has_optimum = question.loss, law.optimum is not None
     if loss is not None:
         if not letters and has_optimum:
-            return QuestionKind.LOSS, at_loss(laws, loss)
+            flops, floor = laws.flops_for(loss)
+            if not math.isfinite(np.ravel(flops)[0]):
+                reason = (
+                    "the law's floor E is"
+                    if law.combination is None
+                    else "the combined laws go down to"
+                )
+                raise ScalingError(
+                    f"--loss {loss:g} cannot be reached: {reason} {floor:.4g}",
+                    remedy=f"ask for more than {floor:.4g}",
+                )
+            n, d, _ = laws.optimum(flops)
+            return QuestionKind.LOSS, measures(laws, flops, n, d, loss)
         if law.formula is not None and law.law not in OUTCOMES:
             return QuestionKind.INPUT, input_for(laws, given, loss)
     elif has_optimum and letters == {"C"}:
@@ -172,21 +184,6 @@ def measures(laws: OneLaw | SeveralLaws, flops: Rows, n: Rows, d: Rows, loss: Ro
         drawn = np.array(draws) if draws else None
         known["accuracy"] = predicted_accuracy(stage, float(first), drawn, laws.law.ci)
     return known
-
-
-def at_loss(laws: OneLaw | SeveralLaws, loss: float) -> Answer:
-    """The least C that reaches the loss, and its N* and D*."""
-    flops, floor = laws.flops_for(loss)
-    if not math.isfinite(np.ravel(flops)[0]):
-        reason = (
-            "the law's floor E is" if isinstance(laws, OneLaw) else "the combined laws go down to"
-        )
-        raise ScalingError(
-            f"--loss {loss:g} cannot be reached: {reason} {floor:.4g}",
-            remedy=f"ask for more than {floor:.4g}",
-        )
-    n, d, _ = laws.optimum(flops)
-    return measures(laws, flops, n, d, loss)
 
 
 def served_size(law: FittedLaw, n: float, demand: float) -> Answer:

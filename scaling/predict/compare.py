@@ -49,18 +49,16 @@ UNKNOWN = "as given"
 
 @dataclass(frozen=True)
 class ComparedSweep:
-    """One sweep: its name, fit, law and frontier, and draws (R,) of the frontier."""
+    """One sweep: its name, fit, law and frontier, draws (R,) of the frontier, and the smallest and
+    largest FLOPs trained.
+    """
 
     name: str
     fit: FitResult
     law: FittedLaw
     optimum: Frontier
     draws: Frontier
-
-    @property
-    def budgets(self) -> tuple[float, float]:
-        """The smallest and largest FLOPs trained."""
-        return self.law.range["flops"]
+    budgets: tuple[float, float]
 
     @property
     def fitted(self) -> dict[str, str]:
@@ -147,7 +145,8 @@ def _compared_sweep(name: str, fit: FitResult) -> ComparedSweep:
         )
     columns = law.frontier.columns.items()
     drawn: dict[str, Any] = {key: rows[1:] for key, rows in columns if rows is not None}
-    return ComparedSweep(name, fit, law, law.optimum, Frontier(**drawn, cost=law.cost))
+    draws = Frontier(**drawn, cost=law.cost)
+    return ComparedSweep(name, fit, law, law.optimum, draws, law.range["flops"])
 
 
 def _check_comparable(sides: Sequence[ComparedSweep]) -> None:

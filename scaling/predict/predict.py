@@ -34,7 +34,8 @@ from scaling.warning import ResultWarning, WarningCode, warn
 LAW_FORM_DECADES = 0.3  # of extrapolation: the backtest scores intervals of one law from 2 C on
 TESTED_DECADES = 1.5  # of extrapolation, to which benchmarks/backtest.py scores the combination
 MIN_DECADES = 0.05  # beyond the largest budget, to count as extrapolation
-RATIO_SLACK = 1.05  # of tokens per parameter beyond those of the runs
+SLACK = {"tokens_per_param": 1.05}  # of what lies outside the runs, else 1.01
+LABELS = {"n_params": "parameters", "tokens": "tokens", "tokens_per_param": "tokens per parameter"}
 MEASURES = ("flops", "n_params", "tokens", "loss", "tokens_per_param", "accuracy")
 UNITS = {
     "flops": ("compute", "FLOPs"),
@@ -77,9 +78,8 @@ def predict(
     inference, far_served, smaller_models, time = None, [], None, None
     if demand is not None and kind is not QuestionKind.SERVED_SIZE:
         inference = with_demand(law, *_size(answer, "--inference-tokens"), demand)
-        far_served = _range_warnings(
-            law, inference.n_params, inference.tokens, "the size that is cheapest to serve: "
-        )
+        served = _sizes(inference.n_params, inference.tokens)
+        far_served = _outside(law, served, "the size that is cheapest to serve: ")
     decades, warnings = _extrapolation(law, kind, answer, question.inputs)
     approaches, interval = {}, answers.OneLaw(law).interval
     budget = question.inputs.get("C", math.nan)
@@ -177,9 +177,8 @@ def _extrapolation(
     """
     name = next((name for name in UNITS if name in law.range and answer[name].value), None)
     if name is None:
-        known = {letter: value for letter, value in inputs.items() if letter in law.range}
-        far = [_range_warning(letter, value, law.range[letter]) for letter, value in known.items()]
-        return (0.0 if known else None), [each for each in far if each is not None]
+        is_known = any(letter in law.range for letter in inputs)
+        return (0.0 if is_known else None), _outside(law, inputs)
     (label, unit), span, value = UNITS[name], law.range[name], answer[name].value or 0.0
     if value <= 0:
         return None, []
@@ -213,10 +212,11 @@ def _extrapolation(
         warnings.append(warn(WarningCode.LAW_FORM, message))
     if not is_one_law and (message := _untested(law, decades)):
         warnings.append(warn(WarningCode.UNTESTED, message, decades=decades))
-    # beyond the budgets an optimum leaves the sizes and tokens too, which says nothing new
-    only_ratio = decades > MIN_DECADES and kind is not QuestionKind.INPUTS
-    outside = _range_warnings(law, answer["n_params"].value, answer["tokens"].value, "", only_ratio)
-    return decades, [*warnings, *outside]
+    sizes = _sizes(answer["n_params"].value, answer["tokens"].value)
+    if decades > MIN_DECADES and kind is not QuestionKind.INPUTS:
+        # beyond the budgets an optimum leaves the sizes and tokens too, which says nothing new
+        sizes = {"tokens_per_param": sizes["tokens_per_param"]}
+    return decades, [*warnings, *_outside(law, sizes)]
 
 
 def _untested(law: FittedLaw, decades: float) -> str:
@@ -238,35 +238,23 @@ def _untested(law: FittedLaw, decades: float) -> str:
     )
 
 
-def _range_warnings(
-    law: FittedLaw, n: float | None, d: float | None, subject: str, only_ratio: bool = False
+def _sizes(n: float | None, d: float | None) -> dict[str, float | None]:
+    """N, D and D/N by name."""
+    return {"n_params": n, "tokens": d, "tokens_per_param": d / n if n and d else None}
+
+
+def _outside(
+    law: FittedLaw, values: Mapping[str, float | None], subject: str = ""
 ) -> list[ResultWarning]:
-    """A warning for each of N, D and D/N that lies outside those of the runs."""
+    """A warning for each value that lies outside those of the runs."""
     warnings = []
-    measures = (
-        ("n_params", "parameters", n, 1.01),
-        ("tokens", "tokens", d, 1.01),
-        ("tokens_per_param", "tokens per parameter", d / n if n and d else None, RATIO_SLACK),
-    )
-    for name, label, value, slack in measures[2 if only_ratio else 0 :]:
-        ends = law.range.get(name)
-        far = (
-            _range_warning(name, value, ends, f"{subject}{{}} {label}", slack)
-            if ends and value
-            else None
-        )
-        warnings += [far] if far else []
+    for name, value in values.items():
+        ends, slack = law.range.get(name), SLACK.get(name, 1.01)
+        if not ends or not value or ends[0] / slack <= value <= ends[1] * slack:
+            continue
+        what = f"{name} = {format_count(value)} lies"
+        if name in LABELS:
+            what = f"{subject}{format_count(value)} {LABELS[name]} lie"
+        message = f"{what} outside the data ({format_count(ends[0])} to {format_count(ends[1])})"
+        warnings.append(warn(WarningCode.OUTSIDE_DATA, message, quantity=name))
     return warnings
-
-
-def _range_warning(
-    name: str, value: float, ends: tuple[float, float], what: str = "", slack: float = 1.01
-) -> ResultWarning | None:
-    """A warning where a value lies outside those of the data."""
-    if ends[0] / slack <= value <= ends[1] * slack:
-        return None
-    spans = f"({format_count(ends[0])} to {format_count(ends[1])})"
-    subject = what.format(format_count(value)) if what else f"{name} = {format_count(value)}"
-    lie = "lie" if what else "lies"
-    message = f"{subject} {lie} outside the data {spans}"
-    return warn(WarningCode.OUTSIDE_DATA, message, quantity=name)

@@ -145,13 +145,13 @@ def _countings(path: Path, options: FitOptions, omega: float) -> tuple[dict[str,
 
 
 def without_embeddings(total: np.ndarray, omega: float) -> np.ndarray:
-    """N of N_total = N + omega N^(1/3), by Newton's method on the cube root (convex, so it
-    converges from above).
+    """N of N_total = N + omega N^(1/3), a cubic in the root with one real solution: at 2 s sinh(x)
+    with omega = 3 s^2 it is 2 s^3 sinh(3 x).
     """
-    root = np.cbrt(total)
-    for _ in range(60):
-        root = root - (root**3 + omega * root - total) / (3 * root**2 + omega)
-    return np.asarray(root**3)
+    if omega == 0:
+        return total
+    s = np.sqrt(omega / 3)
+    return np.asarray((2 * s * np.sinh(np.arcsinh(total / (2 * s**3)) / 3)) ** 3)
 
 
 def _studies(law: str, values: Mapping[str, float], omega: float, where: str) -> StudyExponents:

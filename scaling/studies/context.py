@@ -12,7 +12,6 @@ import pandas as pd
 from scaling.errors import ScalingError
 from scaling.fit.document import FitStatus
 from scaling.fit.estimate import estimate
-from scaling.fit.laws.law import Law, Param, Term
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.newton import continuation
 from scaling.formatting import format_count
@@ -29,15 +28,11 @@ RESAMPLES = 400
 MAX_CORRELATION = 0.99  # of the errors of neighbouring positions
 MIN_LOSS = 1e-3  # nats: a resampled loss stays above 0
 MIN_POSITIONS = 8
-EXPONENT = next(param for param in LAWS["power"].params if param.name == "alpha")
-LAW = Law(
+LAW = replace(
+    LAWS["L(T) = E + A/T^g"],
     name="context",
     formula="L(T) = E + A T^-g, T the tokens before the predicted one",
     reference="Kaplan et al. 2020, appendix D.5",
-    inputs=("T",),
-    params=(*LAWS["power"].params[:2], Param("g", EXPONENT.bounds, grid=EXPONENT.grid)),
-    terms=(Term("A", {"g": {"T": -1}}),),
-    floor="E",
 )
 
 

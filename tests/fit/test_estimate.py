@@ -121,8 +121,7 @@ def test_weights_are_repeated_points():
 
 
 def test_resamples_keep_clusters_together_and_repeat_with_their_seed():
-    group = np.array(["a", "a", "b", "b", "b", "c"])
-    counts = resampled(50, 6, group, np.random.default_rng(1))
+    counts = resampled(50, np.array([0, 0, 1, 1, 1, 2]), np.random.default_rng(1))
     assert (counts[:, 0] == counts[:, 1]).all()
     assert (counts[:, 2] == counts[:, 4]).all()
     assert (counts[:, [0, 2, 5]].sum(1) == 3).all()

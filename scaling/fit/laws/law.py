@@ -99,7 +99,7 @@ class Law:
         if self.terms:
             return np.exp(self.log_predict(theta, x))
         theta = np.asarray(theta, float)  # of either sign
-        value, _ = self.gradient(theta.reshape(-1, len(self.params)), self._columns(x))
+        value, _ = self.gradient(theta.reshape(-1, len(self.params)), x)
         return value.reshape(*theta.shape[:-1], -1)
 
     @cached_property
@@ -249,10 +249,7 @@ class Law:
     def _at(self, theta: Array, x: Inputs) -> tuple[Expansion, tuple[int, ...]]:
         theta = np.asarray(theta, float)
         rows = theta.reshape(-1, len(self.params))
-        return self.bind(self._columns(x))(rows), theta.shape[:-1]
-
-    def _columns(self, x: Inputs) -> Inputs:
-        return {letter: np.asarray(x[letter], float) for letter in self.inputs}
+        return self.bind(x)(rows), theta.shape[:-1]
 
     def values(self, theta: Array) -> dict[str, Array]:
         """Reported parameters {name: (...)} of theta (..., P)."""

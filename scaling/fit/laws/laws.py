@@ -30,10 +30,6 @@ def _ratio(name: str, exponent: str) -> Param:
     return Param(name, (-30.0, 30.0), log=True, scaled_by=exponent, of_loss=True)
 
 
-def _parsed(**quantities: str) -> dict[str, ast.expr]:
-    return {name: parse(text) for name, text in quantities.items()}
-
-
 def _gain(values: Inputs) -> dict[str, Array]:
     """G of N* = G (C/6)^a, D* = (C/6)^b / G (Hoffmann 2022, eq. 4)."""
     alpha, beta = values["alpha"], values.get("beta", values["alpha"])
@@ -114,23 +110,22 @@ def sum_of_powers(law: Law, slow: str = "") -> Law | None:
     return powers_of if powers_of.has_frontier or not law.has_frontier else None
 
 
-def _powers(name: str, text: str, reference: str, slow: str = "", **fields: Any) -> Law:
-    """A sum of powers of the literature, as its formula says it."""
-    law = sum_of_powers(parse_formula(text), slow)
-    assert law is not None
-    return replace(law, name=name, formula=text, reference=reference, **fields)
-
-
-def _written(
-    name: str, text: str, reference: str, bounds: Mapping[str, tuple[float, float]], **fields: Any
+def _law(
+    name: str,
+    text: str,
+    reference: str,
+    bounds: Mapping[str, tuple[float, float]] | None = None,
+    slow: str = "",
+    **fields: Any,
 ) -> Law:
-    """Another law of the literature, fitted as its formula is written."""
-    law = parse_formula(text, bounds=bounds)
+    """A law of the literature, as its formula says it."""
+    written = parse_formula(text, bounds=bounds)
+    law = sum_of_powers(written, slow) or written
     return replace(law, **{"name": name, "formula": text, "reference": reference, **fields})
 
 
 def _broken_law(name: str, letter: str) -> Law:
-    return _written(
+    return _law(
         name,
         f"L({letter}) = E + b*{letter}^-c0*(1 + ({letter}/d)^(1/f))^(-c1*f)",
         "Caballero et al. 2023 (Broken Neural Scaling Laws), eq. 1, one break",
@@ -159,47 +154,49 @@ FARSEER_2025 = {  # of the 404 runs that its authors released, in bits a charact
 }
 VIDEAU = "Videau et al. 2026 (arXiv:2608.07222)"
 _ALL = (
-    _powers(
+    _law(
         "chinchilla",
         "L(N,D) = E + A/N^alpha + B/D^beta",
         "Hoffmann et al. 2022, eq. 2",
         derived=_gain,
     ),
-    _powers(
+    _law(
         "chinchilla-tied",
         "L(N,D) = E + A/N^alpha + B/D^alpha",
         "Hoffmann et al. 2022, eq. 2, with alpha = beta (Muennighoff et al. 2023, section 3)",
         derived=_gain,
     ),
-    _powers(
+    _law(
         "skaling",
         "L(N,D) = E + (A/N^alpha + B/D^beta)^k",
         f"{VIDEAU}; k = 1 is Hoffmann et al. 2022, eq. 2",
         derived=_gain,
     ),
-    _powers(
+    _law(
         "skaling-tied",
         "L(N,D) = E + (A/N^alpha + B/D^alpha)^k",
         f"{VIDEAU}, with alpha = beta",
         derived=_gain,
     ),
-    _powers(
+    _law(
         "kaplan",
         "L(N,D) = ((N_c/N)^(alpha_N/alpha_D) + D_c/D)^alpha_D",
         "Kaplan et al. 2020, eq. 1.5",
         slow="alpha_N alpha_D",
     ),
-    _powers("kaplan-n", "L(N) = (N_c/N)^alpha_N", "Kaplan et al. 2020, eq. 1.1", "alpha_N"),
-    _powers("kaplan-d", "L(D) = (D_c/D)^alpha_D", "Kaplan et al. 2020, eq. 1.2", "alpha_D"),
-    _powers("kaplan-c", "L(C) = (C_c/C)^alpha_C", "Kaplan et al. 2020, eq. 1.3", "alpha_C"),
-    _powers(
+    _law("kaplan-n", "L(N) = (N_c/N)^alpha_N", "Kaplan et al. 2020, eq. 1.1", slow="alpha_N"),
+    _law("kaplan-d", "L(D) = (D_c/D)^alpha_D", "Kaplan et al. 2020, eq. 1.2", slow="alpha_D"),
+    _law("kaplan-c", "L(C) = (C_c/C)^alpha_C", "Kaplan et al. 2020, eq. 1.3", slow="alpha_C"),
+    _law(
         "kaplan-ns",
         "L(N,S) = (N_c/N)^alpha_N + (S_c/S)^alpha_S",
         "Kaplan et al. 2020, eq. 1.6; S is the least number of steps, far above the critical batch",
         slow="alpha_N",
     ),
-    _powers("power", "L(C) = E + A/C^alpha", "Henighan et al. 2020, eq. 1.1, in compute", "alpha"),
-    _powers(
+    _law(
+        "power", "L(C) = E + A/C^alpha", "Henighan et al. 2020, eq. 1.1, in compute", slow="alpha"
+    ),
+    _law(
         "overtraining",
         "L(N,D,C) = E + A/(N*C/D)^eta + B/(D*C/N)^eta",
         "Gadre et al. 2024, eq. 4: E + (A M^eta + B M^-eta) C^-eta, M = D/N",
@@ -224,12 +221,16 @@ _ALL = (
         terms=(Term("A", {"alpha": {"N": -1}}), Term("B", {"beta": {"D": -1}}, "of_d")),
         floor="E",
         derived=_gain,
-        expressions=_parsed(  # a fit begins where N' = N
-            unique="min(U, D)",
-            of_d="exp(-beta*log(unique * (1 - R_D*expm1((1 - D/unique)/R_D))))",
-            log_n="min((log(alpha*A/(beta*B)) + beta*log(unique))/alpha, log(N))",
-            loss="E + A*exp(-alpha*(log_n + log(1 - R_N*expm1((1 - N*exp(-log_n))/R_N)))) + B*of_d",
-        ),
+        expressions={
+            name: parse(text)
+            for name, text in {  # a fit begins where N' = N
+                "unique": "min(U, D)",
+                "of_d": "exp(-beta*log(unique * (1 - R_D*expm1((1 - D/unique)/R_D))))",
+                "log_n": "min((log(alpha*A/(beta*B)) + beta*log(unique))/alpha, log(N))",
+                "of_n": "exp(-alpha*(log_n + log(1 - R_N*expm1((1 - N*exp(-log_n))/R_N))))",
+                "loss": "E + A*of_n + B*of_d",
+            }.items()
+        },
     ),
     _broken_law("bnsl", "C"),
     _broken_law("bnsl-n", "N"),
@@ -245,7 +246,7 @@ _ALL = (
         params=(_coefficient("K"), Param("a", (-4.0, 4.0), grid=tuple(np.linspace(-1.0, 1.5, 26)))),
         terms=(Term("K", {"a": {"C": 1}}),),
     ),
-    _written(
+    _law(
         "sigmoid",
         "accuracy(X) = lo + span*(1 - tanh(k*(X - X_0)/2))/2",  # without the overflow of exp
         "Llama 3 (Dubey et al. 2024), section 3.2.1; Bhagia et al. 2024, eq. 3",
@@ -255,11 +256,10 @@ _ALL = (
         derived=lambda values: {"hi": values["lo"] + values["span"]},
         default_objective="mse",
     ),
-    _written(
+    _law(
         "farseer",
         "L(N, D) = exp(s*N^q + S) + exp(B*N^b + Q)*D^-exp(A*N^a + E)",
         "Li et al. 2025 (Farseer, arXiv:2506.10972)",
-        {},
         start=FARSEER_2025,
     ),
 )
