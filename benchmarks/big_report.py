@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from benchmarks.scale import timed
 from scaling import accounting, files
@@ -115,19 +114,13 @@ def batches(runs: int) -> Iterator[pa.Table]:
 
 def publish(folder: Path, table: pa.Table, number: int) -> None:
     """One merged file, as `scaling results compact` writes it."""
-
-    def write(path: Path) -> None:
-        schema = SCHEMA.with_metadata({"scaling.schema": str(SCHEMA_VERSION)})
-        index = {run_id: [0, 0] for run_id in table["run_id"].unique().to_pylist()}
-        with pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True) as writer:
-            writer.write_table(table.cast(schema), row_group_size=RUNS_PER_GROUP * len(EVALUATIONS))
-            text = json.dumps({"shared": ["{}"], "runs": index})
-            writer.add_key_value_metadata(
-                {run_files.INDEX.decode(): text, run_files.CHECKSUM_KEY: files.PLACEHOLDER}
-            )
-        files.append_checksum(path)
-
-    files.write_atomically(folder / run_files.MERGED / f"{number:016x}.parquet", write)
+    schema = SCHEMA.with_metadata({"scaling.schema": str(SCHEMA_VERSION)})
+    index = json.dumps({"runs": table["run_id"].unique().to_pylist()})
+    size = RUNS_PER_GROUP * len(EVALUATIONS)
+    groups = (table.slice(first, size) for first in range(0, table.num_rows, size))
+    data = run_files.parquet_bytes(groups, schema, **{run_files.INDEX.decode(): index})
+    target = folder / run_files.MERGED / f"{number:016x}.parquet"
+    files.write_atomically(target, lambda path: path.write_bytes(data))
 
 
 SCROLL = """() => new Promise((done) => {

@@ -102,7 +102,7 @@ def main() -> None:
 def _held(one: Surface, two: Surface, found: list[dict]) -> float:
     """How often the interval of C_B / C_A at the largest budget holds the true share."""
     flops = found[0]["multipliers"]["two"]["at_top"]["flops"]
-    truth = float(two.frontier().flops_for(float(one.frontier().loss(flops))) / flops)
+    truth = float(two.frontier().flops_of("L", float(one.frontier().loss(flops))) / flops)
     ends = [pair["multipliers"]["two"]["at_top"]["share"] for pair in found]
     return float(np.mean([(end["lo"] or 0) <= truth <= (end["hi"] or np.inf) for end in ends]))
 

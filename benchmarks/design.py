@@ -28,9 +28,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from benchmarks.simulated_sweeps import SURFACES, Surface
-from scaling.fit.estimate import estimate, refit_from_optimum
+from scaling.fit.estimate import LawFit, estimate, refit
 from scaling.fit.frontier.frontier import Cost
-from scaling.fit.law_fit import LawFit
 from scaling.fit.laws.laws import LAWS
 from scaling.points.points import Points
 from scaling.predict.design.law_model import RHO, LinearizedLaw, Runs
@@ -218,9 +217,10 @@ def by_design(
         raise AssertionError("the design costs more than it may")
     return errors(
         surface,
-        refit_from_optimum(
+        refit(
             first.found,
             points(both, np.concatenate([first.loss, losses(surface, then, shared, rng)])),
+            first.found.values,
         ),
     )
 

@@ -154,7 +154,7 @@ def main() -> None:
                 ours,
             )
         ours = timed(lambda: bootstrap(best, 4000), repeat=2) / 4000
-        weights = resampled(PEER_REFITS, len(points), None, np.random.default_rng(0))
+        weights = resampled(PEER_REFITS, np.arange(len(points)), np.random.default_rng(0))
         line("one bootstrap refit of 4,000: ours, each converged", ours, ours)
         theirs = (
             timed(

@@ -38,7 +38,7 @@ points = 3
 READ = """
 import json, sys
 from pathlib import Path
-from scaling.points.points import points
+from scaling.points.run_tables import points
 from scaling.store import run_files
 frame = run_files.load(Path(sys.argv[1]))
 print(json.dumps({"rows": len(frame), "points": len(points(frame))}))

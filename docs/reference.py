@@ -271,21 +271,24 @@ ADDING = (
         "the same field of `FitOptions` or `RunOptions`",
     ),
     ("a command", "a function in `cli/`", "its line in `cli/__init__.py`"),
-    ("a tracker", "a `RunLog` in `trackers/`", "its line in `trackers/__init__.py`"),
+    (
+        "a tracker",
+        "a function in `trackers/` that logs a `RunLog`",
+        "its line in `trackers/__init__.py`",
+    ),
 )
 
 
 EXTENDING = """
-**A law.** A sum of powers names its `terms`, with a `floor` or under a `root`, and so has exact
-derivatives. Any other law gives `expressions`, arithmetic as text from which they follow; where
-nothing but the formula is known, `replace(parse_formula("L(N, D) = ..."), name=..., reference=...)`
-is enough, as for `farseer`. N*(C) follows from a power of N and one of D in closed form, or for
-`expressions` of N and D by minimisation. From the true parameters the tests check gradients, units
-and recovery.
+**A law.** `_law(name, formula, reference)` is enough. A formula that is a sum of powers, with a
+floor or under a root, is fitted with exact derivatives from a grid of exponents. Any other is
+fitted as it is written, within the `bounds` that keep its parameters apart (`bnsl`, `sigmoid`,
+`farseer`). N*(C) follows from a power of N and one of D in closed form, or for another formula of N
+and D by minimisation. From the true parameters the tests check gradients, units and recovery.
 
 **A study.** `induction.py` is a short one to begin from: one file that ends in
-`STUDY = Study(...)`. `analyze` returns None for rows that show nothing of it; mostly it is a table
-with a row for each run or measurement, from which claims, figures, a table and notes follow. A test
+`STUDY = Study(name, title, analyze)`. `analyze` turns rows into `Findings`, the expected results
+with what was measured, figures and perhaps a table, or None where rows show nothing of it. A test
 holds every file to 200 lines. `studies/runs.py` reads rows by metric and configuration,
 `studies/study.py` has intervals, power laws, claims and lines by run, and
 `tests/studies/tables.py` makes the rows of a shipped sweep without training.

@@ -21,7 +21,7 @@ from scaling.errors import ScalingError, unknown_choice
 from scaling.fit.fit_options import FitOptions
 from scaling.fit.pipeline import fit as run_fit
 from scaling.fit.result import FitResult
-from scaling.points.readers import FOLDER, source_label
+from scaling.points.points import FOLDER, source_label
 from scaling.points.source import read_rows
 from scaling.predict.predict import predict as run_predict
 from scaling.predict.prediction import PredictionResult
@@ -254,15 +254,9 @@ def report(
     from scaling.render.matplotlib_backend import Style
     from scaling.report.page import write_report
 
-    sources: list[Any] = list(source) if isinstance(source, (list, tuple)) else [source]
-    for item in sources:
-        if not isinstance(item, (str, PathLike)):
-            raise ScalingError(
-                f"a {type(item).__name__} is not the path of a results folder or fit",
-                remedy='save a fit first: fit.save("fit.json"), then report("fit.json")',
-            )
+    remedy = 'save a fit first: fit.save("fit.json"), then report("fit.json")'
+    paths = _listed(source, "the path of a results folder or fit", remedy)
     target = None if out is None else Path(out)
-    paths = [Path(item) for item in sources]
     return write_report(
         paths,
         target,
@@ -273,16 +267,18 @@ def report(
     )
 
 
-def _sources(source: Source) -> list[Path | pd.DataFrame]:
-    """Paths and tables. Raises ScalingError for what is neither."""
+def _listed(source: Any, what: str, remedy: str, *kinds: type) -> list[Any]:
+    """Paths, and items of other kinds as they are. Raises ScalingError for what is neither."""
     items: list[Any] = list(source) if isinstance(source, (list, tuple)) else [source]
     for item in items:
-        if not isinstance(item, (str, PathLike, pd.DataFrame)):
-            raise ScalingError(
-                f"a {type(item).__name__} is not a source of runs",
-                remedy="give a path or a pandas DataFrame",
-            )
-    return [item if isinstance(item, pd.DataFrame) else Path(item) for item in items]
+        if not isinstance(item, (str, PathLike, *kinds)):
+            raise ScalingError(f"a {type(item).__name__} is not {what}", remedy=remedy)
+    return [item if isinstance(item, kinds) else Path(item) for item in items]
+
+
+def _sources(source: Source) -> list[Path | pd.DataFrame]:
+    remedy = "give a path or a pandas DataFrame"
+    return _listed(source, "a source of runs", remedy, pd.DataFrame)
 
 
 def _numbers(table: pd.DataFrame) -> pd.DataFrame:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import io
 import json
 import os
 import re
@@ -22,7 +21,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 from scaling.errors import DISK, ScalingError
 
@@ -33,7 +32,7 @@ CHANGED = "its bytes are not those that were written (SHA-256)"
 NOT_REGULAR = "it is not a regular file"
 _CHECKSUM = re.compile(rb"(?:checksum|seal):sha256:([0-9a-f]{64})?")
 _CHANGED_MARK = re.compile(rb":sha256:[0-9a-f]{64}|(?:checksum|seal).{8}[0-9a-f]{64}")
-_CHUNK_BYTES, _TAIL_BYTES = 1 << 20, 1 << 16
+_TAIL_BYTES = 1 << 16
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 _PAUSES = (0.05, 0.25, 1.0)  # seconds before a read that failed is tried again
 _NETWORK = {errno.ESTALE, errno.ETIMEDOUT, errno.EREMOTEIO, errno.ENOTCONN, errno.EHOSTDOWN}
@@ -138,29 +137,22 @@ def retry(path: Path, read: Callable[[], T]) -> T:
         return read()
 
 
-def open_regular(path: Path) -> BinaryIO:
-    """A file opened for reading. Raises ChecksumError for a folder, a pipe or a device, and
-    OSError.
-    """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENXIO):  # a link to itself, a socket
-            raise ChecksumError(NOT_REGULAR) from None
-        raise
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise ChecksumError(NOT_REGULAR)
-    return os.fdopen(descriptor, "rb")
-
-
 def read_bytes(path: Path) -> bytes:
-    """All bytes of a regular file. Raises ChecksumError for anything else, FileNotFoundError,
-    DiskError.
+    """All bytes of a regular file, without waiting for a pipe. Raises ChecksumError for anything
+    else, FileNotFoundError, DiskError.
     """
 
     def read() -> bytes:
-        with open_regular(path) as handle:
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENXIO):  # a link to itself, a socket
+                raise ChecksumError(NOT_REGULAR) from None
+            raise
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise ChecksumError(NOT_REGULAR)
+        with os.fdopen(descriptor, "rb") as handle:
             return handle.read()
 
     return retry(path, read)
@@ -196,43 +188,23 @@ def append_checksum(path: Path) -> None:
 
 def verify_checksum(data: bytes) -> bool:
     """Whether `data` carries a checksum. Raises ChecksumError when it does not match."""
-    return verify_stream(io.BytesIO(data))
+    tail = max(0, len(data) - _TAIL_BYTES)
+    matches = list(_CHECKSUM.finditer(data, tail))
+    if not matches and not _CHANGED_MARK.search(data, tail):
+        return False
+    if not matches or matches[-1][1] is None:
+        raise ChecksumError("its checksum is corrupt")
+    start, end = matches[-1].span(1)
+    digest = hashlib.sha256(memoryview(data)[:start])
+    digest.update(b"0" * 64 + data[end:])
+    if digest.hexdigest().encode() != matches[-1][1]:
+        raise ChecksumError(CHANGED)
+    return True
 
 
 def check_file(path: Path) -> bool:
     """Whether a file carries a checksum. Raises ChecksumError, FileNotFoundError, DiskError."""
-
-    def check() -> bool:
-        with open_regular(path) as handle:
-            return verify_stream(handle)
-
-    return retry(path, check)
-
-
-def verify_stream(handle: Any) -> bool:
-    """As `verify_checksum`, of a binary file that can be sought in, chunk by chunk."""
-    start = max(0, handle.seek(0, os.SEEK_END) - _TAIL_BYTES)
-    handle.seek(start)
-    tail = handle.read()
-    matches = list(_CHECKSUM.finditer(tail))
-    if not matches and not _CHANGED_MARK.search(tail):
-        return False
-    written = matches[-1][1] if matches else None
-    if written is None:
-        raise ChecksumError("its checksum is corrupt")
-    digest, left = hashlib.sha256(), start + matches[-1].start(1)
-    handle.seek(0)
-    while left:
-        chunk = handle.read(min(left, _CHUNK_BYTES))
-        if not chunk:
-            raise ChecksumError(CHANGED)
-        digest.update(chunk)
-        left -= len(chunk)
-    handle.read(64)
-    digest.update(b"0" * 64 + handle.read())
-    if digest.hexdigest().encode() != written:
-        raise ChecksumError(CHANGED)
-    return True
+    return verify_checksum(read_bytes(path))
 
 
 def write_atomically(

@@ -11,13 +11,12 @@ from typing import Any
 import pyarrow.compute as pc
 
 from scaling.execute.lease import Lease
-from scaling.execute.prepare_folder import compact
 from scaling.execute.simulated import simulate
 from scaling.execute.status import read_status
 from scaling.execute.sweep_folder import SweepFolder
 from scaling.execute.worker import publish
 from scaling.plan import Plan
-from scaling.store import run_files
+from scaling.store import compaction, run_files
 from scaling.store.rows import Provenance
 
 MERGE_EVERY = 7
@@ -40,7 +39,7 @@ def write(folder: Path, plan: Plan, over: Any) -> None:
                     lease.path,
                 )
                 if count % MERGE_EVERY == 0:
-                    compact(folder, lease)
+                    compaction.compact(folder, lease.locked)
                 if over.is_set():
                     return
             _split_again(folder)

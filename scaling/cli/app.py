@@ -119,7 +119,9 @@ class CommandGroup(TyperGroup):
 
 
 class Command(TyperCommand):
-    """Refuses an option that takes one value and is given twice: the last would silently win."""
+    """Refuses an option that takes one value and is given twice, for the last would silently win,
+    and two forms of output.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Raises ScalingError that names the option."""
@@ -130,6 +132,11 @@ class Command(TyperCommand):
                 names = ", names separated by commas" if item.name == "columns" else ""
                 what = f"{item.opts[0]} is given twice: only the last would count"
                 raise ScalingError(what, remedy=f"write it once{names}")
+        if {"as_json", "as_csv"} <= {item.name for item in given}:
+            raise ScalingError(
+                "--json and --csv exclude each other",
+                remedy="choose one: stdout holds one document or one table",
+            )
         return super().parse_args(ctx, args)
 
 

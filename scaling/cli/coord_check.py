@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scaling.cli.output import Output, argument, option, page
+from scaling.cli.output import Output, argument, option
 from scaling.errors import ScalingError
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def coord_check(
         "lr": lr,
         "checks": checks,
     }
-    output.emit(document, lambda: page(*parts), f"scaling plan {shlex.quote(str(sweep))}")
+    output.emit(document, lambda: parts, f"scaling plan {shlex.quote(str(sweep))}")
 
 
 def _numbers(text: str, where: str, largest: int) -> list[int]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from scaling import accounting
-from scaling.cli.output import Output, choice, echo_err, option, page
+from scaling.cli.output import Output, choice, echo_err, option
 from scaling.errors import ScalingError
 
 if TYPE_CHECKING:
@@ -52,13 +52,11 @@ def count(
     }
     output.emit(
         document,
-        lambda: page(
-            *(
-                table
-                for counted in document["models"]
-                for table in _tables(counted, seq_len, f"batch {batch}, bf16, on {device}")
-            )
-        ),
+        lambda: [
+            table
+            for counted in document["models"]
+            for table in _tables(counted, seq_len, f"batch {batch}, bf16, on {device}")
+        ],
         f"scaling plan {shlex.quote(model)}" if is_sweep else None,
     )
 

@@ -9,7 +9,7 @@ import typer
 
 from scaling.cli.app import add_command
 from scaling.cli.options import GLOB
-from scaling.cli.output import Output, argument, echo_err, facts, flag, option, page
+from scaling.cli.output import Output, argument, echo_err, facts, flag, option
 
 group = typer.Typer(
     name="data",
@@ -69,7 +69,7 @@ def prepare(
     usage = f'use it in a sweep file: [base.task] kind = "text", corpus = "{out}"'
     output.emit(
         document,
-        lambda: page(facts(str(out), document), usage),
+        lambda: [facts(str(out), document), usage],
         next_command=f"scaling init sweep.toml --minutes 10 --data {shlex.quote(str(out))}",
     )
 
@@ -88,7 +88,7 @@ def info(
     document = run_info(folder)
     output.emit(
         document,
-        lambda: page(facts(folder, document)),
+        lambda: [facts(folder, document)],
         next_command=f"scaling init sweep.toml --minutes 10 --data {shlex.quote(folder)}",
     )
 

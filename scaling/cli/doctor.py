@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from scaling.cli.output import Output, facts, page
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+from scaling.cli.output import Output, facts
 
 
 def doctor(output: Output) -> None:
-    """Show devices, versions, memory, cache and optional tools of this machine, and problems.
+    """Show devices, versions, memory and cache of this machine, and problems.
 
     Example: scaling doctor --json
     """
@@ -23,11 +20,11 @@ def doctor(output: Output) -> None:
     output.emit(document, lambda: render(document), next_command)
 
 
-def render(document: Mapping[str, Any]) -> RenderableType:
+def render(document: Mapping[str, Any]) -> list[object]:
     """A table of facts, then the problems with their remedies."""
     problems = [f"! {problem['what']}\n    {problem['remedy']}" for problem in document["problems"]]
     shown = {name: value for name, value in document.items() if name != "problems"}
     shown["packages"] = {
         name: package["installed"] or "missing" for name, package in document["packages"].items()
     }
-    return page(facts("machine", shown), *(problems or ["nothing is wrong"]))
+    return [facts("machine", shown), *(problems or ["nothing is wrong"])]

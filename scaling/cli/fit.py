@@ -8,14 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scaling.cli.options import BOOTSTRAP, CI, INTERVALS
-from scaling.cli.output import (
-    TableOutput,
-    argument,
-    choice,
-    echo_err,
-    option,
-    page,
-)
+from scaling.cli.output import TableOutput, argument, choice, echo_err, option
 from scaling.errors import ScalingError
 
 DATA, MODEL = "Data", "Law and estimator"
@@ -151,12 +144,11 @@ def fit(
         fits = (run_fit(source, each) for each in options)
         judged = [candidate_laws.JudgedLaw.of(each) for each in fits]
         table, rows = candidate_laws.compared(judged), [each.to_dict() for each in judged]
-        shown = page(table)
         if out is not None and table is not None:
             is_csv = out.suffix == ".csv"
             write_text(out, table.to_csv() if is_csv else table.to_latex())
             echo_err(f"written: {out}")
-        return output.emit_table({"laws": rows}, lambda: rows, lambda: shown)
+        return output.emit_table({"laws": rows}, lambda: rows, lambda: [table])
     result = run_fit(source, options[0])
     document = result.to_dict()
     if out is None and len(source) == 1 and (source[0] / "runs").is_dir():
@@ -174,7 +166,7 @@ def fit(
             document.get("groups")  # of coverage: one row per model
             or [{"parameter": name} | entry for name, entry in estimates.items()]
         ),
-        lambda: page(
-            *fit_parts(result, str(out) if out else None, shlex.join(["scaling", *sys.argv[1:]]))
+        lambda: fit_parts(
+            result, str(out) if out else None, shlex.join(["scaling", *sys.argv[1:]])
         ),
     )

@@ -7,14 +7,12 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scaling.cli.output import TableOutput, argument, echo_err, option, page
+from scaling.cli.output import TableOutput, argument, echo_err, option
 from scaling.errors import ScalingError
 from scaling.formatting import format_flops, format_percent
 from scaling.units import flops_option
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from scaling.predict.design.next_runs import Proposal
     from scaling.predict.design.pool import PoolProposal
 
@@ -78,7 +76,7 @@ def next_runs(
     )
 
 
-def next_text(proposal: Proposal) -> RenderableType:
+def next_text(proposal: Proposal) -> list[object]:
     """The runs, what they cost, and how much they narrow N* and L* at the target."""
     from scaling.render.table import record_table
 
@@ -97,10 +95,10 @@ def next_text(proposal: Proposal) -> RenderableType:
         sentence += f" Runs of one size share their prefix; separate runs would cost {alone}."
     title, counts = "The most informative runs", ("parameters", "tokens")
     table = record_table("next", title, rows, columns=columns, count=counts)
-    return page(table, sentence, *proposal.warnings)
+    return [table, sentence, *proposal.warnings]
 
 
-def pool_text(proposal: PoolProposal) -> RenderableType:
+def pool_text(proposal: PoolProposal) -> list[object]:
     """The runs of a pool that are proposed, and how far they narrow the prediction."""
     from scaling.render.table import record_table
 
@@ -114,4 +112,4 @@ def pool_text(proposal: PoolProposal) -> RenderableType:
         narrowed = f"{proposal.rms_sd:.4g} to {proposal.rms_sd_after:.4g}"
         sentence += f" The standard error of the target falls from {narrowed}."
     rough = tuple(rows[0])[1:] if rows else ()
-    return page(record_table("next", "Runs to train next", rows, rough=rough), sentence)
+    return [record_table("next", "Runs to train next", rows, rough=rough), sentence]

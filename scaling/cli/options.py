@@ -6,7 +6,6 @@ the command line.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
 DEVICE, CLUSTER, BUDGET, TIME = "Device", "Cluster", "Budget", "Devices and time"
 INTERVALS = "Intervals"
-MAX_PACK = 4096
 EXECUTION = ("mesh", "micro_batch", "remat")  # fields of an `Execution`
 
 
@@ -110,16 +108,6 @@ class ExecutionOptions:
         return Execution.model_validate(given | {"mesh": shape})
 
 
-def _pack(text: str | int) -> int:
-    """The runs of a pack. Raises ScalingError."""
-    if not re.fullmatch(r"\d{1,9}", str(text)) or not 1 <= int(text) <= MAX_PACK:
-        raise ScalingError(
-            f"--pack: {str(text)[:40]!r} is not a whole number from 1 to {MAX_PACK}",
-            remedy="write a number; 1 trains each run alone",
-        )
-    return int(text)
-
-
 @dataclass(frozen=True)
 class TrainingOptions(ExecutionOptions):
     """Where and how `run` and `tune` train."""
@@ -128,8 +116,8 @@ class TrainingOptions(ExecutionOptions):
     pack: int = option(
         "vmap at most N runs of one shape into one program.",
         DEVICE,
-        f"N [1<=x<={MAX_PACK}]",
-        parser=_pack,
+        min=1,
+        max=4096,
         default=1,
     )
     max_runs: int | None = option("Train at most this many runs now.", BUDGET, min=1)

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from scaling.errors import ScalingError, unknown_choice
+from scaling.errors import unknown_choice
 from scaling.formatting import flatten, format_bytes, sanitize
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import Console
 
     from scaling.render.table import Table
 
-FORMS = "scaling.forms"  # key of the click context: how many output forms were asked for
 LOG_WIDTH = 150
 LARGE = 5000  # runs from which on a document is written without indentation, which takes seconds
 
@@ -78,18 +77,6 @@ def choice(
     return option(help, panel, listed, default=default, callback=check, autocompletion=complete)
 
 
-def _check_one_form(context: typer.Context, asked: bool) -> bool:
-    """Raise ScalingError where both forms are asked for, before anything is done."""
-    if asked and not context.resilient_parsing:
-        context.meta[FORMS] = context.meta.get(FORMS, 0) + 1
-        if context.meta[FORMS] > 1:
-            raise ScalingError(
-                "--json and --csv exclude each other",
-                remedy="choose one: stdout holds one document or one table",
-            )
-    return asked
-
-
 @dataclass(frozen=True)
 class Output:
     """The form in which a command prints its result, and the options that ask for it."""
@@ -98,7 +85,6 @@ class Output:
         "Print one JSON document on stdout; everything else goes to stderr.",
         "Output",
         names="--json",
-        callback=_check_one_form,
     )
 
     def emit(
@@ -107,11 +93,18 @@ class Output:
         text: Callable[[], Any],
         next_command: str | None = None,
     ) -> None:
-        """Print the document, or its text and what the reader may type next."""
+        """Print the document, or its text (a line, or tables and sentences) and what the reader may
+        type next.
+        """
         if self.as_json:
             return print_json(document)
         shown = text()
-        typer.echo(shown) if isinstance(shown, str) else console().print(shown)
+        if isinstance(shown, str):
+            typer.echo(shown)
+        else:
+            from scaling.render.rich_table import page
+
+            console().print(page(*shown))
         return typer.echo(f"next: {next_command}") if next_command else None
 
 
@@ -123,7 +116,6 @@ class TableOutput(Output):
         "Print one table as CSV on stdout, with all digits; everything else goes to stderr.",
         "Output",
         names="--csv",
-        callback=_check_one_form,
     )
 
     def emit_table(
@@ -155,13 +147,6 @@ def facts(title: str, document: Mapping[str, Any]) -> Table:
 
     rows = [(key, sanitize(text(value, key), 1000)) for key, value in document.items()]
     return pairs("facts", title, rows)
-
-
-def page(*parts: object) -> RenderableType:
-    """Tables, sentences and other parts below each other."""
-    from scaling.render import rich_table
-
-    return rich_table.page(*parts)
 
 
 def console(stderr: bool = False) -> Console:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scaling.cli.options import (
     COUNT,
@@ -16,7 +16,7 @@ from scaling.cli.options import (
     ExecutionOptions,
     device_time,
 )
-from scaling.cli.output import TableOutput, echo_err, option, page
+from scaling.cli.output import TableOutput, echo_err, option
 from scaling.formatting import (
     format_bytes,
     format_count,
@@ -24,9 +24,6 @@ from scaling.formatting import (
     format_seconds,
 )
 from scaling.units import flops_option
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 SHOWN, SHOWN_CELLS = 1000, 40  # rows of a table: a hundred thousand take minutes to lay out
 EXPECTED = "Expected precision of the fit"
@@ -69,8 +66,9 @@ def plan(
 
     Example: scaling plan sweeps/demo.toml optim.lr=3e-3 'design.budgets=[3e10,1e11]' --no-probe
     """
+    from scaling.config import mesh
     from scaling.config.overrides import as_shell_words
-    from scaling.execute.devices import check_mesh, device_memory, resolve_workers
+    from scaling.execute.devices import device_memory, resolve_workers
     from scaling.execute.planning import plan_sweep
     from scaling.execute.timing import measure_speed
     from scaling.plan.document import plan_document
@@ -82,7 +80,8 @@ def plan(
     memory = device_memory(device, n_workers) if device else None
     goal = None if target is None else flops_option(target, "--target")
     planned = plan_sweep(sweep, overrides=overrides or (), on_message=echo_err)
-    check_mesh(planned.runs, chosen)
+    for item in planned.runs:
+        mesh.check(item.run, chosen, chosen.mesh.n_devices)
     if probe:
         echo_err("timing a few shapes on this machine (cached afterwards; --no-probe skips it) ...")
     if times is not None:
@@ -112,7 +111,7 @@ def plan(
     )
 
 
-def plan_text(document: dict[str, Any]) -> RenderableType:
+def plan_text(document: dict[str, Any]) -> list[object]:
     """What `scaling plan` prints: the runs, the infeasible cells with their reasons, the totals."""
     from scaling.render.table import record_table
 
@@ -171,7 +170,7 @@ def plan_text(document: dict[str, Any]) -> RenderableType:
             f"\nabout {format_seconds(document['seconds'])} of training, "
             f"{format_seconds(document['wall_seconds'])} with {document['workers']} worker(s)"
         )
-    return page(*parts, *(_expectation(document["expected"]) if "expected" in document else ()))
+    return parts + (_expectation(document["expected"]) if "expected" in document else [])
 
 
 def _device_fit(document: dict[str, Any]) -> object:
@@ -197,7 +196,7 @@ def _device_fit(document: dict[str, Any]) -> object:
     return record_table("device", title, large, max_rows=SHOWN_CELLS, bytes=("needs",))
 
 
-def _expectation(expected: dict[str, Any]) -> list[str]:
+def _expectation(expected: dict[str, Any]) -> list[object]:
     """The expected intervals as lines of text, warnings last."""
     warnings = [f"warning: {warning['message']}" for warning in expected["warnings"]]
     if expected["unavailable"]:

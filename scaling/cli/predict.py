@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scaling.cli.options import COUNT, HOURS, MFU, TIME, device_time
-from scaling.cli.output import TableOutput, argument, echo_err, flag, option, page
+from scaling.cli.output import TableOutput, argument, echo_err, flag, option
 from scaling.errors import ScalingError
 from scaling.formatting import format_flops, format_seconds
 
@@ -108,6 +108,9 @@ def predict(
 
     Example: scaling predict published:besiroglu2024 --models
     """
+    from scaling.fit.document import Interval
+    from scaling.predict.law_source import load_law
+    from scaling.predict.named_models import compare_named_models
     from scaling.predict.predict import predict as run_predict
     from scaling.report.terminal import models_parts, prediction_parts, predictions_parts
 
@@ -123,24 +126,26 @@ def predict(
             "--emit writes the runs of one budget",
             remedy="give --flops C --emit SWEEP.toml (--base is optional)",
         )
-    question = {name: value for name, value in vars(asked).items() if value is not None}
-    question |= dict(_pair(text) for texts in inputs or () for text in texts.split(","))
-    flops_of_each = [{"flops": budget} for budget in budgets]
-    if not models or question:
-        flops_of_each = flops_of_each or [{}]
+    question: dict[str, Any] = {
+        name: value for name, value in vars(asked).items() if value is not None
+    }
+    for text in (part for texts in inputs or () for part in texts.split(",")):
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not (name and equals and value):
+            raise ScalingError(
+                f"{text!r} is not of the form NAME=VALUE", where="--inputs", remedy='write "E=64"'
+            )
+        question[name] = value
+    questions = [question | {"flops": budget} for budget in budgets]
+    if not questions and (question or not models):
+        questions = [question]
     predictions = [
-        run_predict(
-            source,
-            devices=times,
-            with_model=with_model or emit_to is not None,
-            **question,
-            **one,
-        )
-        for one in flops_of_each
+        run_predict(source, devices=times, with_model=with_model or emit_to is not None, **each)
+        for each in questions
     ]
     if output.as_csv:
         _check_one_table(predictions, models)
-    document = predictions[0].to_dict() if len(predictions) == 1 else {}
+    document: dict[str, Any] = predictions[0].to_dict() if len(predictions) == 1 else {}
     if len(predictions) > 1:
         warnings = {each.message: each for one in predictions for each in one.warnings}
         document = {
@@ -149,43 +154,41 @@ def predict(
         }
     named_models = None
     if models:
-        from scaling.predict.law_source import load_law
-        from scaling.predict.named_models import compare_named_models
-
         named_models = compare_named_models(load_law(source))
         compared = named_models.to_dict()
         document = {**document, "models": compared["models"]} if document else compared
     next_command = ""
     if emit_to is not None:
-        next_command = _write_sweep(source, document, emit_to, base)
+        next_command = _write_sweep(source, predictions[0], emit_to, base)
 
-    def text() -> Any:
+    def parts() -> list[Any]:
         if len(predictions) > 1:
-            return page(*predictions_parts(predictions))
-        if not predictions and named_models is not None:
-            return page(*models_parts(named_models))
-        command = next_command or _next_command(source, document)
-        return page(*prediction_parts(predictions[0], named_models, command))
+            return predictions_parts(predictions)
+        if named_models is not None and not predictions:
+            return models_parts(named_models)
+        command = next_command or _next_command(source, predictions[0])
+        return prediction_parts(predictions[0], named_models, command)
 
-    output.emit_table(
-        document,
-        lambda: (
-            document["models"]
-            if models
-            else [
-                {"budget": answer["flops"]["value"], "quantity": name}
-                | {part: answer[name].get(part) for part in ("value", "lo", "hi")}
-                for answer in document.get("predictions", [document])
-                for name in QUANTITIES
-                if answer.get(name) is not None and answer[name]["value"] is not None
+    def rows() -> list[dict[str, Any]]:
+        if models:
+            return list(document["models"])
+        table = []
+        for answer in predictions:
+            entries = {name: getattr(answer, name) for name in QUANTITIES}
+            if answer.time is not None:
+                entries["hours"] = Interval(value=answer.time.hours, lo=None, hi=None)
+            table += [
+                {"budget": answer.flops.value, "quantity": name, **entry.to_dict()}
+                for name, entry in entries.items()
+                if entry is not None and entry.value is not None
             ]
-        ),
-        text,
-    )
+        return table
+
+    output.emit_table(document, rows, parts)
 
 
 def _check_one_table(predictions: list[PredictionResult], models: bool) -> None:
-    """Raise ScalingError where --csv would leave out a table that was asked for."""
+    """Raise ScalingError where --csv would leave out what was asked for."""
     left_out = {
         "--smaller": any(each.smaller for each in predictions),
         "--inference-tokens": any(each.inference for each in predictions),
@@ -196,29 +199,20 @@ def _check_one_table(predictions: list[PredictionResult], models: bool) -> None:
             raise ScalingError(f"--csv has no table of {asked}", remedy="use --json")
 
 
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = (part.strip() for part in text.partition("="))
-    if not (name and equals and value):
-        raise ScalingError(
-            f"{text!r} is not of the form NAME=VALUE", where="--inputs", remedy='write "E=64"'
-        )
-    return name, value
-
-
-def _next_command(source: str, document: dict[str, Any]) -> str:
+def _next_command(source: str, prediction: PredictionResult) -> str:
     """A test of the prediction where there is a sweep to take its recipe from, else a report."""
     from scaling.predict.law_source import PREFIX, load_law
 
     if source.startswith(PREFIX):
         return ""
-    name, flops = shlex.quote(source), document["flops"]["value"]
-    if document["question"] == "budget" and load_law(source).sweep() is not None:
-        command = f"scaling predict {name} --flops {format_flops(flops)} --emit test.toml"
+    name, flops = shlex.quote(source), prediction.flops.value
+    if prediction.question == "budget" and load_law(source).sweep() is not None:
+        command = f"scaling predict {name} --flops {format_flops(flops or 0)} --emit test.toml"
         return f"{command}   # runs that test it"
     return f"scaling report {name}"
 
 
-def _write_sweep(source: str, document: dict[str, Any], path: Path, base: Path | None) -> str:
+def _write_sweep(source: str, prediction: PredictionResult, path: Path, base: Path | None) -> str:
     """Write the optimum, half and twice its size as a sweep that holds what is forecast, and say
     what it costs; returns the command that trains it.
     """
@@ -232,7 +226,8 @@ def _write_sweep(source: str, document: dict[str, Any], path: Path, base: Path |
     if base is not None:
         task = resolve(load_sweep(base).base.task)
         sizes = {"vocab_size": open_task(task).vocab_size, "seq_len": task.seq_len}
-    flops, n_params = document["flops"]["value"], document["n_params"]["value"]
+    flops = prediction.flops.value or 0.0
+    n_params = prediction.n_params.value
     sweep = write_verification_sweep(source, flops, n_params, path, base, sizes)
     cost, name = cost_of_test(sweep, flops, load_law(source).paths), shlex.quote(str(path))
     text, duration = f"the test costs {format_flops(cost.flops)} FLOPs", ""

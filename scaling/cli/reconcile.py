@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 
 from scaling.cli.options import BOOTSTRAP, CI
-from scaling.cli.output import Output, argument, option, page
+from scaling.cli.output import Output, argument, option
 
 
 def reconcile(
@@ -32,4 +32,4 @@ def reconcile(
 
     result = run_reconcile(source, FitOptions(columns=columns, bootstrap=bootstrap, ci=ci), omega)
     next_command = f"scaling fit {shlex.quote(source)}" if Path(source).exists() else None
-    output.emit(result.to_dict(), lambda: page(*reconcile_parts(result)), next_command)
+    output.emit(result.to_dict(), lambda: reconcile_parts(result), next_command)

@@ -9,8 +9,9 @@ from typing import Any
 import typer
 
 from scaling.cli.output import Output, argument, choice, flag, option
+from scaling.cli.status import progress_lines
 from scaling.errors import ScalingError
-from scaling.formatting import format_flops, format_seconds
+from scaling.formatting import format_flops
 
 
 def report(
@@ -122,15 +123,10 @@ def _watch(folder: Path, port: int, models: bool) -> None:
 
     def status_lines() -> list[str]:
         status = read_status(sweep, monitor)
-        first = f"{status.summary} of {len(status.runs)} runs"
-        if status.cost.flops:
-            flops, planned = map(format_flops, (status.cost.flops, status.cost.planned_flops))
-            first += f"; {flops} of {planned} FLOPs"
-        if status.eta_seconds:
-            first += f"; {format_seconds(status.eta_seconds)} left"
         running = [run for run in status.runs if run.status == "running" and run.loss is not None]
         return [
-            first,
+            f"{status.summary} of {len(status.runs)} runs",
+            *progress_lines(status),
             *(f"{run.run_id}: step {run.step:,}, train loss {run.loss:.4f}" for run in running),
         ]
 

@@ -11,7 +11,7 @@ from typing import Literal
 import typer
 
 from scaling.cli.app import add_command
-from scaling.cli.output import Output, argument, choice, echo_err, option, page
+from scaling.cli.output import Output, argument, choice, echo_err, option
 from scaling.errors import RUNS_FAILED, ScalingError
 from scaling.trackers import TRACKERS
 
@@ -30,12 +30,12 @@ def compact(folder: Path = FOLDER, *, output: Output) -> None:
     Example: scaling results compact results/demo
     """
     from scaling.execute.lease import Lease
-    from scaling.execute.prepare_folder import compact as merge
     from scaling.execute.sweep_folder import SweepFolder
+    from scaling.store import compaction
 
     SweepFolder(folder).read_plan()
     with Lease(folder) as lease:
-        done = merge(folder, lease)
+        done = compaction.compact(folder, lease.locked)
     for name in () if output.as_json else done.corrupt:
         echo_err(f"warning: corrupt, left where it is: {name}")
     text = f"{folder}: {done.runs} runs in {done.written} new files, {done.removed} files removed"
@@ -71,7 +71,7 @@ def check(
             "counts": dict(counts),
             "corrupt": [{"file": item.path, "reason": item.reason} for item in corrupt],
         },
-        lambda: page(table) if table else title,
+        lambda: [table] if table else title,
         f"scaling run {quoted}/sweep.toml" if corrupt else f"scaling status {quoted}",
     )
     if corrupt:

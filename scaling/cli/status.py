@@ -6,18 +6,15 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scaling.cli.output import TableOutput, argument, echo_err, page
+from scaling.cli.output import TableOutput, argument, echo_err
 from scaling.errors import ScalingError
 from scaling.formatting import format_flops, format_seconds
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from scaling.execute.status import Status
     from scaling.execute.sweep_folder import SweepFolder
 
 SHOWN = 1000  # rows of the table
-STYLES = {"done": "green", "running": "cyan", "failed": "red", "missing": "dim"}
 
 
 def status(
@@ -42,9 +39,7 @@ def status(
         )
     folder = SweepFolder(target) if target.is_dir() else folder_of(load_sweep(target), None, target)
     status = read_status(_in_training(folder))
-    for warning in status.warnings:
-        echo_err(f"warning: {warning}")
-    document = status.to_dict() | ({} if output.as_json else {"warnings": []})  # printed already
+    document = status.to_dict()
     output.emit_table(
         document,
         lambda: document["runs"],
@@ -78,43 +73,35 @@ def _in_training(folder: SweepFolder) -> SweepFolder:
     return SweepFolder(stages[-1].parent)
 
 
-def status_text(status: Status) -> RenderableType:
+def status_text(status: Status) -> list[object]:
     """What `scaling status` prints; N counts blocks and head, of experts those of a token."""
-    from scaling.render.table import Column, Table
+    from scaling.render.table import record_table
 
-    columns = (
-        Column("run"),
-        Column("status", styles=STYLES),
-        Column("N", "count"),
-        Column("D", "count"),
-        Column("step", "integer"),
-        Column("val loss", "number"),
-        Column("train loss", "number"),
-        Column("attempts", "integer"),
-        Column("reason"),
-    )
-    has_experts = any(run.n_params_active < run.n_params_with_head for run in status.runs)
-    rows = []
-    for run in status.runs:
-        loss = "" if run.loss is None else f"{run.loss:.4f}"
-        rows.append(
-            (
-                run.run_id,
-                run.status,
-                run.n_params_active,
-                run.tokens,
-                run.step or "",
-                loss if run.loss_split == "val" else "",
-                loss if run.loss_split == "train" else "",
-                run.attempts or "",
-                run.reason or "",
-            )
-        )
+    columns = {
+        "run_id": "run",
+        "status": "status",
+        "n_params_active": "N",
+        "tokens": "D",
+        "step": "step",
+        "loss": "loss",
+        "loss_split": "of",
+        "attempts": "attempts",
+        "reason": "reason",
+    }
+    words = ("of", "reason")  # in which the first runs may have none
     counts = ", ".join(f"{count} {name}" for name, count in status.counts.model_dump().items())
+    title = f"{status.sweep}: {counts}"
+    has_experts = any(run.n_params_active < run.n_params_with_head for run in status.runs)
     parts: list[object] = [
-        Table("status", f"{status.sweep}: {counts}", columns, tuple(rows), max_rows=SHOWN),
+        record_table("status", title, status.runs, max_rows=SHOWN, columns=columns, text=words),
         "N: blocks + head" + (", with a token's own experts" if has_experts else ""),
     ]
+    return [*parts, *progress_lines(status), *status.warnings]
+
+
+def progress_lines(status: Status) -> list[str]:
+    """Time left, cost and what is in training, a line each."""
+    parts = []
     if status.eta_seconds:
         parts.append(f"time left: {format_seconds(status.eta_seconds)}")
     cost = status.cost
@@ -132,4 +119,4 @@ def status_text(status: Status) -> RenderableType:
     if status.no_longer_planned:
         n_runs = len(status.no_longer_planned)
         parts.append(f"{n_runs} finished runs are kept that the sweep file no longer asks for")
-    return page(*parts)
+    return parts

@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING
 import typer
 
 from scaling.cli.options import CLUSTER, OUT, OVERRIDES, SWEEP, TrainingOptions
-from scaling.cli.output import Output, choice, option, page
+from scaling.cli.output import Output, choice, option
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from scaling.execute.run_sweep import SweepOutcome
     from scaling.tuning.document import TuningResult
 
@@ -74,7 +72,7 @@ def stopped_text(outcome: SweepOutcome) -> str:
     return f"{summary}\nnext: run the same command again to continue"
 
 
-def tuning_text(result: TuningResult) -> RenderableType:
+def tuning_text(result: TuningResult) -> list[object]:
     """What `scaling tune` prints: for each field its optima and rule, and the cost."""
     from scaling.report.parts.training import cost, field_table
 
@@ -86,4 +84,4 @@ def tuning_text(result: TuningResult) -> RenderableType:
     parts.append(f"{cost(result)} {sum(field.runs for field in result.fields)} runs.")
     if result.simulated:
         parts.append(f"simulated from {result.simulated}: nothing was trained")
-    return page(*parts)
+    return parts

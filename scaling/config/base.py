@@ -54,19 +54,21 @@ def _count_of(quantity: Quantity) -> BeforeValidator:
     return BeforeValidator(count)
 
 
-_COUNT = {  # the JSON Schema of a count; `positive` decides
-    "anyOf": [
-        {"type": "number", "exclusiveMinimum": 0, "maximum": 1e30},
-        {
-            "type": "string",
-            "pattern": r"^\s*\+?(\d[\d_]*\.?\d*|\.\d+)([eE][+-]?\d+)?"
-            r"(\s*[kKmMbBgGtTpPE]?|\s+[A-Za-z].*)\s*$",
-        },
-    ]
-}
-Count = Annotated[float, _count_of(Quantity.FLOPS), WithJsonSchema(_COUNT)]
-Params = Annotated[float, _count_of(Quantity.PARAMS), WithJsonSchema(_COUNT)]
-Tokens = Annotated[float, _count_of(Quantity.TOKENS), WithJsonSchema(_COUNT)]
+def _count_schema(suffixes: str, unit: str) -> WithJsonSchema:
+    """The JSON Schema of a count with one of the suffixes, or a unit that begins with one of the
+    letters `unit`; `positive` decides.
+    """
+    number = r"^\s*\+?(\d[\d_]*\.?\d*|\.\d+)([eE][+-]?\d+)?"
+    text = {"type": "string", "pattern": rf"{number}(\s*[{suffixes}]?|\s+[{unit}].*)\s*$"}
+    return WithJsonSchema(
+        {"anyOf": [{"type": "number", "exclusiveMinimum": 0, "maximum": 1e30}, text]}
+    )
+
+
+_THINGS = _count_schema("kKmMbBgGtT", "A-DF-OQ-Za-z")  # no peta and exa
+Count = Annotated[float, _count_of(Quantity.FLOPS), _count_schema("kKmMbBgGtTpPeE", "A-Za-z")]
+Params = Annotated[float, _count_of(Quantity.PARAMS), _THINGS]
+Tokens = Annotated[float, _count_of(Quantity.TOKENS), _THINGS]
 SLUG = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 Slug = Annotated[str, Field(pattern=SLUG), AfterValidator(_short_slug)]
 Positive = Annotated[int, Field(gt=0, le=2**40)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -70,3 +71,29 @@ class ModelConfig(Frozen):
         if self.n_experts > 1 and self.bias:
             raise ValueError("experts have no biases: bias = true needs n_experts = 1")
         return self
+
+
+# fields that are no size: no law of N and D spans models that differ in one
+ARCHITECTURE = (
+    "norm",
+    "pos",
+    "ffn",
+    "qk_norm",
+    "gains",
+    "bias",
+    "tie_embeddings",
+    "n_experts",
+    "top_k",
+)
+
+
+def differing_parts(models: Iterable[ModelConfig]) -> tuple[str, ...]:
+    """The parts of the architecture in which models differ: no sizes, and key-value heads only at
+    one shape.
+    """
+    distinct = set(models)
+    parts = [name for name in ARCHITECTURE if len({getattr(each, name) for each in distinct}) > 1]
+    shapes = {(m.n_layers, m.d_model, m.n_heads): m.n_kv_heads for m in distinct}
+    if any(shapes[m.n_layers, m.d_model, m.n_heads] != m.n_kv_heads for m in distinct):
+        parts.append("n_kv_heads")
+    return tuple(parts)

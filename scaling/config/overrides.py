@@ -125,6 +125,18 @@ def load_with_overrides(path: Path, overrides: Iterable[str]) -> Sweep:
     for override in asked:
         _apply(override, data, as_shell_words(path, [override.text]))
     changed = as_sweep(data, where)
+    for override in asked:
+        field, where_typed = override.field, as_shell_words(path, [override.text])
+        if any(field in cell.settings for cell in getattr(changed.design, "cells", ())):
+            what = f"{field} is set by cells of the design"
+            raise ScalingError(what, where=where_typed, remedy="change it in the file")
+        if field in [tuning.field for tuning in changed.tuning]:
+            raise ScalingError(
+                f"{field} is tuned by a [[tuning]] table, which would replace it",
+                where=where_typed,
+                remedy="add tuning=[] to train with what you give,"
+                f" or leave out {field} to have it tuned",
+            )
     if changed == original:
         return original
     if "name" not in fields:
@@ -145,33 +157,18 @@ def as_shell_words(path: Path, overrides: Sequence[str]) -> str:
 
 
 def _apply(override: Override, data: dict[str, Any], where: str) -> None:
-    """Make one change to the tables of a file. Raises ScalingError where there is no such table,
-    and where the design's cells or a tuning would set the field to something else.
-    """
-    field, tables = override.field, {}
-    for name, inner in (("tuning", data), ("axes", data), ("cells", data.get("design"))):
-        listed = inner.get(name) if isinstance(inner, dict) else None
-        entries = listed if isinstance(listed, list) else []
-        tables[name] = [entry for entry in entries if isinstance(entry, dict)]
-    if any(field in cell.get("settings", {}) for cell in tables["cells"]):
-        what = f"{field} is set by cells of the design"
-        raise ScalingError(what, where=where, remedy="change it in the file")
-    if field in [entry.get("field", "optim.lr") for entry in tables["tuning"]]:
-        raise ScalingError(
-            f"{field} is tuned by a [[tuning]] table, which would replace it",
-            where=where,
-            remedy="add tuning=[] to train with what you give,"
-            f" or leave out {field} to have it tuned",
-        )
-    same = [axis for axis in tables["axes"] if axis.get("field") == field]
+    """Make one change to the tables of a file. Raises ScalingError where there is no such table."""
+    field, axes = override.field, data.get("axes")
+    axes = axes if isinstance(axes, list) else []
+    same = [axis for axis in axes if isinstance(axis, dict) and axis.get("field") == field]
     if override.is_axis:
         for axis in same:
             axis["values"] = override.value
         if not same:
-            data["axes"] = [*tables["axes"], {"field": field, "values": override.value}]
+            data["axes"] = [*axes, {"field": field, "values": override.value}]
         return
     if same:
-        data["axes"] = [axis for axis in tables["axes"] if axis not in same]
+        data["axes"] = [axis for axis in axes if axis not in same]
     *keys, last = override.keys
     for key in keys:
         data = data.setdefault(key, {})

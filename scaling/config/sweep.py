@@ -24,21 +24,11 @@ from scaling.config.base import (
     UpToTen,
 )
 from scaling.config.design import Axis, Design
-from scaling.config.model import ModelConfig
+from scaling.config.model import ARCHITECTURE, ModelConfig
 from scaling.config.optim import EvalConfig, OptimConfig
 from scaling.config.recipe import Recipe
 from scaling.config.run import check_answers
 from scaling.config.task import TaskConfig
-
-VARIANTS = {
-    "model.norm",
-    "model.pos",
-    "model.qk_norm",
-    "model.gains",
-    "model.n_kv_heads",
-    "model.n_experts",
-    "model.top_k",
-}  # no law holds across them
 
 
 def _partial(model: type[BaseModel], name: str) -> Any:
@@ -160,7 +150,8 @@ class Sweep(Frozen):
             axis.field for axis in self.axes if axis.role == "scientific" and len(axis.values) > 1
         }
         learns_text = self.base.task.kind in ("text", "synthetic")
-        return learns_text and not compared & VARIANTS and not self.forecasts
+        variants = {f"model.{name}" for name in (*ARCHITECTURE, "n_kv_heads")}
+        return learns_text and not compared & variants and not self.forecasts
 
     @property
     def digest(self) -> str:

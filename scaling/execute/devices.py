@@ -121,19 +121,6 @@ def resolve_workers(workers: int | None, execution: Execution) -> int:
     return 1
 
 
-def check_mesh(
-    runs: Sequence[PlannedRun],
-    execution: Execution,
-    n_devices: int | None = None,
-    kind: str = "device",
-) -> None:
-    """Raise ScalingError where the mesh or the micro-batch does not divide a run, or where there
-    are fewer than `n_devices`.
-    """
-    for planned in runs:
-        mesh.check(planned.run, execution, n_devices or execution.mesh.n_devices, kind=kind)
-
-
 def check_devices(
     runs: Sequence[PlannedRun], execution: Execution, workers: int, hosts: int = 1
 ) -> None:
@@ -142,9 +129,10 @@ def check_devices(
     """
     if not runs:
         return
-    if execution.mesh.n_devices == 1:
-        check_mesh(runs, execution)
-    else:
+    n_devices, kind = 1, "device"
+    if execution.mesh.n_devices > 1:
         devices = local_devices()
-        check_mesh(runs, execution, hosts * len(devices), devices[0]["kind"])
+        n_devices, kind = hosts * len(devices), devices[0]["kind"]
+    for planned in runs:
+        mesh.check(planned.run, execution, n_devices, kind=kind)
     check_fits([planned.run for planned in runs], execution, local_memory(workers))

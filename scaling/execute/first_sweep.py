@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from scaling.accounting import DEVICES
-from scaling.config import Sweep, TextTask
+from scaling.config import TextTask
 from scaling.config.resolve_execution import Kind
 from scaling.errors import ScalingError, unknown_choice
 from scaling.execute.environment import default_workers
 from scaling.execute.options import OnMessage
 from scaling.execute.planning import MAX_EPOCHS, repeated_data_warnings
-from scaling.formatting import format_bytes, format_flops
-from scaling.plan import Plan, plan
-from scaling.plan.starter_sweep import (
-    BudgetTooSmall,
-    Planner,
-    StarterRequest,
-    StarterSweep,
-    draft,
-    flops_of_minutes,
-)
-from scaling.tasks import Task, epochs, open_task, resolve
+from scaling.formatting import format_bytes
+from scaling.plan import plan
+from scaling.plan.starter_sweep import StarterRequest, StarterSweep, draft, flops_of_minutes
+from scaling.tasks import open_task, resolve
 from scaling.tasks.corpus.documents import describe_sources, list_files
 from scaling.tasks.corpus.prepare import prepare
 from scaling.tasks.corpus.token_store import MANIFEST, open_store
@@ -35,7 +28,6 @@ from scaling.warning import ResultWarning, WarningCode, warn
 TYPICAL = {"gpu": "a100", "tpu": "tpu-v5e"}  # devices by which minutes of "gpu" are counted
 MANY_BYTES, MANY_FLOPS = 50_000_000, 1e16  # of text and training, from which tokens beat bytes
 BPE_VOCAB_SIZE = 4096
-MOST_PASSES = 2 * MAX_EPOCHS  # of the smallest sweep over a text; a smaller text is rejected
 DATA_REMEDY = 'name a folder of text, one that `scaling data prepare` wrote, or "stdlib"'
 
 
@@ -125,28 +117,26 @@ def _check_same_text(out: Path, files: dict[Path, list[Path]]) -> None:
     """Raise ScalingError unless the store `out` was made from these files as they are now."""
     (now,) = describe_sources(files)
     stored = open_store(out).manifest.sources
-    paths = [path for listed in files.values() for path in listed]
     written = (out / MANIFEST).stat().st_mtime
-    differences = []
-    for before in stored if len(stored) == 1 else ():
-        if Path(before.path).expanduser().resolve() != Path(now.path).resolve():
-            differences.append(f"it was prepared from {before.path}, not from {now.path}")
-        elif (before.n_files, before.n_bytes) != (now.n_files, now.n_bytes):
-            was, is_now = (
-                f"{each.n_files} files of {each.n_bytes:,} bytes" for each in (before, now)
-            )
-            differences.append(f"{now.path} had {was} and has {is_now}")
-        elif changed := [path for path in paths if path.stat().st_mtime > written]:
-            differences.append(f"{changed[0]} has changed since")
-    if len(stored) != 1:
-        differences.append(f"it was prepared from {len(stored)} sources, not from {now.path}")
-    if differences:
-        raise ScalingError(
-            f"holds another text: {differences[0]}",
-            where=out,
-            remedy=f"delete {out} to prepare it again, or prepare another store: "
-            f"scaling data prepare {shlex.quote(now.path)} --out {shlex.quote(f'{out}-2')}",
+    changed = [path for path in itertools.chain(*files.values()) if path.stat().st_mtime > written]
+    if [Path(each.path).expanduser().resolve() for each in stored] != [Path(now.path).resolve()]:
+        before = " and ".join(each.path for each in stored)
+        difference = f"it was prepared from {before}, not from {now.path}"
+    elif (stored[0].n_files, stored[0].n_bytes) != (now.n_files, now.n_bytes):
+        was, is_now = (
+            f"{each.n_files} files of {each.n_bytes:,} bytes" for each in (stored[0], now)
         )
+        difference = f"{now.path} had {was} and has {is_now}"
+    elif changed:
+        difference = f"{changed[0]} has changed since"
+    else:
+        return
+    raise ScalingError(
+        f"holds another text: {difference}",
+        where=out,
+        remedy=f"delete {out} to prepare it again, or prepare another store: "
+        f"scaling data prepare {shlex.quote(now.path)} --out {shlex.quote(f'{out}-2')}",
+    )
 
 
 def first_sweep(
@@ -154,48 +144,20 @@ def first_sweep(
 ) -> tuple[StarterSweep, list[ResultWarning]]:
     """The sweep file of `path` for a budget, a kind of device and a corpus, with warnings about it.
 
-    Raises ScalingError, with the smallest budget that suffices, for one that is too small.
+    Raises ScalingError, with a budget that suffices, for one that is too small.
     """
     opened = open_task(corpus_task(corpus))
     request = StarterRequest(flops, kind, corpus, opened.vocab_size, path)
-
-    def planner(item: Sweep) -> Plan:
-        return plan(item, resolve(item.base.task), opened.vocab_size)
-
-    sweep = draft(request, planner)
+    sweep = draft(
+        request, lambda drafted: plan(drafted, resolve(drafted.base.task), opened.vocab_size)
+    )
     warnings = [*sweep.plan.warnings, *repeated_data_warnings(opened, sweep.plan)]
     for index, warning in enumerate(warnings):
         if passes := warning.data.get("passes"):
-            limit = 1 if passes <= MAX_EPOCHS else MAX_EPOCHS
-            more = f"{passes / limit:.2g} times the text"
-            budget = float(f"{flops * (limit / passes) ** 2:.1g}")
-            less, fewer = _smaller_sweep(replace(request, budget=budget), planner, opened)
-            if fewer > MOST_PASSES:
-                needed = int(opened.n_tokens("train") * fewer / MAX_EPOCHS)
-                raise ScalingError(
-                    f"{opened.n_tokens('train'):,} tokens of training text are too few: the "
-                    f"smallest sweep (about {format_flops(less)} FLOPs) would read them "
-                    f"{fewer:.0f} times",
-                    where=f"--data {corpus}",
-                    remedy=f"give text of at least {float(f'{needed:.1g}'):,.0f} tokens",
-                )
-            message = f"{warning.message}: give {more}"
-            if fewer < 0.9 * passes:
-                message += f", or a budget of {format_flops(less)} FLOPs ({fewer:.2g} passes)"
+            more = passes / (1 if passes <= MAX_EPOCHS else MAX_EPOCHS)
+            message = f"{warning.message}: give {more:.2g} times the text, or a smaller budget"
             warnings[index] = warning.model_copy(update={"message": message})
     if (n_val := opened.n_tokens("val")) < (n_eval := sweep.plan.sweep.evals.tokens):
         message = f"{n_val:,} held-out tokens, of {n_eval:,} for an evaluation: losses are noisier"
         warnings.append(warn(WarningCode.OTHER, message, tokens=n_val))
     return sweep, warnings
-
-
-def _smaller_sweep(request: StarterRequest, planner: Planner, opened: Task) -> tuple[float, float]:
-    """The budget of a request, or the smallest that suffices, and how often its runs read the
-    text.
-    """
-    try:
-        smaller = draft(request, planner)
-    except BudgetTooSmall as error:
-        request = replace(request, budget=error.enough)
-        smaller = draft(request, planner)
-    return request.budget, max(epochs(opened, item.run.tokens) for item in smaller.plan.runs)

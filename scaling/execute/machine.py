@@ -28,12 +28,6 @@ _VARIABLES = [
     "SCALING_CACHE",
     "JAX_COMPILATION_CACHE_DIR",
 ]
-_TOOLS = {  # programs that are of use: in browser tests, as executors, for the commit in the rows
-    "chromium": ("chromium", "chromium-browser", "google-chrome"),
-    "sbatch": ("sbatch",),
-    "ray": ("ray",),
-    "git": ("git",),
-}
 
 
 def examine() -> dict[str, Any]:
@@ -48,11 +42,9 @@ def examine() -> dict[str, Any]:
             "version": platform.python_version(),
             "executable": sys.executable,
             "platform": platform.platform(),
-            "libc": " ".join(platform.libc_ver()).strip(),
         },
         "packages": _packages(),
         "cpu": {
-            "architecture": platform.machine(),
             "cores": os.cpu_count(),
             "usable_cores": cores(),
             "quota_cores": quota_cores(),
@@ -63,10 +55,6 @@ def examine() -> dict[str, Any]:
         "environment": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
         "accelerator_driver": has_accelerator(),
         "jax": jax | {"devices": dict(Counter(d["kind"] for d in jax.get("devices", ())))},
-        "tools": {
-            name: next(filter(None, map(shutil.which, programs)), None)
-            for name, programs in _TOOLS.items()
-        },
     }
     return facts | {
         "problems": [{"what": what, "remedy": remedy} for what, remedy in problems(facts)]
@@ -100,8 +88,7 @@ def _packages() -> dict[str, dict[str, Any]]:
 def problems(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(what, remedy) for everything in an examination that hinders or slows the work."""
     cpu, memory, jax = (facts[name] for name in ("cpu", "memory", "jax"))
-    usable, quota = cpu["usable_cores"], cpu["quota_cores"]
-    threads = facts["environment"].get("NPROC")
+    usable, threads = cpu["usable_cores"], facts["environment"].get("NPROC")
     free_bytes = facts["disk"]["free_bytes"]
     available = min(filter(None, (memory["available_bytes"], memory["limit_bytes"])), default=2**62)
     checks = [
@@ -121,11 +108,6 @@ def problems(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
             facts["accelerator_driver"] and jax.get("backend") == "cpu",
             "an accelerator is here, but jax uses the CPU",
             "install jax for it, for example: pip install 'jax[cuda12]'",
-        ),
-        (
-            quota is not None and quota < usable,
-            f"{usable} cores are visible, but the container may use {quota or 0:g}",
-            f"run with --workers {max(1, int(quota or 0))} and NPROC=1",
         ),
         (
             threads is not None and not (threads.isdigit() and 0 < int(threads) <= usable),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from scaling.config import EpochsDesign, Sweep, TextTask
@@ -76,10 +77,8 @@ def make_plan(
 ) -> Plan:
     """The plan of a sweep; warnings go to `on_message`. Raises ScalingError that names `source`."""
     with errors_name_file(source):
-        task = resolve(sweep.base.task)
-        sweep = with_eval_sets(sweep)
-        opened = open_task(task)
-        plan = expand(sweep, task, opened.vocab_size, simulated)
+        sweep, opened, planner = resolved(sweep, simulated)
+        plan = planner(sweep)
         if simulated is None:
             more = repeated_data_warnings(opened, plan)
             plan = replace(plan, warnings=(*plan.warnings, *more))
@@ -88,12 +87,17 @@ def make_plan(
     return plan
 
 
-def with_eval_sets(sweep: Sweep) -> Sweep:
-    """The sweep with the digests of its evaluation sets filled in."""
-    if not sweep.evals.sets:
-        return sweep
-    evals = resolve_eval_sets(sweep.evals, resolve(sweep.base.task))
-    return sweep.model_copy(update={"evals": evals})
+def resolved(sweep: Sweep, simulated: str | None) -> tuple[Sweep, Task, Callable[[Sweep], Plan]]:
+    """The sweep with the digests of its evaluation sets, its task on the data that is here, and
+    what plans the sweep and others of that task.
+    """
+    task = resolve(sweep.base.task)
+    if sweep.evals.sets:
+        evals = resolve_eval_sets(sweep.evals, task)
+        sweep = sweep.model_copy(update={"evals": evals})
+    opened = open_task(task)
+    planner = partial(expand, task=task, vocab_size=opened.vocab_size, simulated=simulated)
+    return sweep, opened, planner
 
 
 def load_tuned_rules(
@@ -155,15 +159,11 @@ def repeated_data_warnings(task: Task, plan: Plan) -> list[ResultWarning]:
             where="base.task.unique_tokens",
             remedy="leave it out",
         )
-    if most <= 1:
-        return []
+    message = f"up to {most:.3g} passes over the training data"
     if is_epochs_design:
-        message = f"fresh runs take up to {most:.2f} passes over the corpus: not all of their "
-        message += "tokens are new"
+        message = f"fresh runs take {message}: not all of their tokens are new"
     elif most > MAX_EPOCHS:
-        message = f"up to {most:.3g} passes over the training data; beyond {MAX_EPOCHS} repeated "
-        message += "tokens teach less (Muennighoff 2023)"
+        message += f"; beyond {MAX_EPOCHS} repeated tokens teach less (Muennighoff 2023)"
     else:
-        message = f"up to {most:.3g} passes over the training data; the laws count every token as "
-        message += "new"
-    return [warn(WarningCode.REPEATED_DATA, message, passes=most)]
+        message += "; the laws count every token as new"
+    return [warn(WarningCode.REPEATED_DATA, message, passes=most)] if most > 1 else []

@@ -88,23 +88,7 @@ def _reuse_prefix_states(
 def compact_many(folder: Path, lease: Lease) -> None:
     """Merge the run files of a folder where they have become many."""
     if len(run_files.run_files(folder)) > compaction.COMPACT_ABOVE:
-        compact(folder, lease)
-
-
-def compact(folder: Path, lease: Lease) -> compaction.CompactionResult:
-    """Merge the run files of a folder, one file at a time, so that no other process waits long for
-    the lock.
-    """
-    parts: list[compaction.CompactionResult] = []
-    while not parts or parts[-1].written:
-        with lease.locked():
-            parts.append(compaction.compact(folder))
-    return compaction.CompactionResult(
-        runs=sum(part.runs for part in parts),
-        written=sum(part.written for part in parts),
-        removed=sum(part.removed for part in parts),
-        corrupt=parts[-1].corrupt,
-    )
+        compaction.compact(folder, lease.locked)
 
 
 def origin(plan: Plan, simulated: str | None = None) -> RunOrigin:

@@ -23,14 +23,13 @@ from scaling.execute.planning import (
     errors_name_file,
     load_tuned_rules,
     make_plan,
-    with_eval_sets,
+    resolved,
 )
 from scaling.execute.prepare_folder import compact_many, origin, prepare
 from scaling.execute.signals import Signals, exit_code
 from scaling.execute.status import Status, read_status
 from scaling.execute.sweep_folder import SweepFolder
-from scaling.plan import Plan, PlannedRun, plan
-from scaling.tasks import open_task, resolve
+from scaling.plan import Plan, PlannedRun
 
 if TYPE_CHECKING:
     from scaling.execute.ray import RayCluster
@@ -170,14 +169,7 @@ def tune_sweep(
     folder.check_same_sweep(sweep, options.simulate)
     try:
         with errors_name_file(options.source):
-            task = resolve(sweep.base.task)
-            sweep = with_eval_sets(sweep)
-            planned = partial(
-                plan,
-                task=task,
-                vocab_size=open_task(task).vocab_size,
-                simulated=options.simulate,
-            )
+            sweep, _, planned = resolved(sweep, options.simulate)
             result = tune(sweep, planned, folder.path, train, options.simulate)
     except _TuningStopped as stopped:
         return TuneOutcome(sweep=asked, stopped=stopped.outcome)

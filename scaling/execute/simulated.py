@@ -13,23 +13,20 @@ import itertools
 import math
 import queue
 import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Iterator
 from statistics import NormalDist
 
 import numpy as np
 
 from scaling import __version__, accounting, recipe
-from scaling.config import NConvention, Recipe, RunConfig
+from scaling.config import Recipe, RunConfig
 from scaling.errors import ScalingError, unknown_choice
 from scaling.execute.events import GroupFinished, RunEnded
 from scaling.execute.local import Worker
 from scaling.execute.sweep_folder import SweepFolder
 from scaling.execute.worker import REQUESTS, TrainRequest, failed, publish
-from scaling.fit.laws.law import Law
 from scaling.fit.laws.laws import LAWS
-from scaling.fit.laws.published import PUBLISHED
+from scaling.fit.laws.published import PUBLISHED, Published
 from scaling.store.rows import Measurement, Outcome, Provenance, divergence, measurement_steps
 
 PREFIX = "published:"
@@ -43,20 +40,6 @@ DIVERGED_AFTER = (0.02, 0.5)  # of its steps
 SPEED = 4e14  # FLOP/s: one H100 (989e12 at its peak) at 40 %
 
 
-@dataclass(frozen=True)
-class SimulatedLaw:
-    """A law of N and D with its parameters, and how it counts N."""
-
-    law: Law
-    theta: np.ndarray
-    params: NConvention
-
-    def loss(self, n: float, tokens: Sequence[float]) -> np.ndarray:
-        """Loss in nats per token at N and each number of training tokens, shape (len(tokens),)."""
-        d = np.asarray(tokens, float)
-        return np.exp(self.law.log_predict(self.theta, {"N": np.full_like(d, n), "D": d}))
-
-
 def simulatable_laws() -> tuple[str, ...]:
     """The names that can be simulated: published laws of N and D alone that give a loss."""
     return tuple(
@@ -66,15 +49,11 @@ def simulatable_laws() -> tuple[str, ...]:
     )
 
 
-@lru_cache(maxsize=16)
-def load_simulated_law(name: str) -> SimulatedLaw:
+def load_simulated_law(name: str) -> Published:
     """The law behind "published:NAME". Raises ScalingError that lists the usable names."""
     if name not in simulatable_laws():
         raise unknown_choice("law to simulate", name, simulatable_laws())
-    entry = PUBLISHED[name.removeprefix(PREFIX)]
-    law = LAWS[entry.law]
-    params: NConvention = "nonembedding" if entry.params == "nonembedding" else "total"
-    return SimulatedLaw(law, law.theta(entry.values), params)
+    return PUBLISHED[name.removeprefix(PREFIX)]
 
 
 def simulate(run: RunConfig) -> Outcome:
@@ -92,18 +71,21 @@ def simulate(run: RunConfig) -> Outcome:
     best = recipe.learning_rate(run.model, 1.0, 1.0, 1.0, Recipe(transfer=run.model.transfer))
     octaves = math.log2(run.optim.lr / best)
     end: int | None = None  # the step at which it diverges
-    if octaves > _between(STABLE_OCTAVES, _uniform(run, "stable")):
-        end = max(1, round(_between(DIVERGED_AFTER, _uniform(run, "diverged")) * run.n_steps))
+    if octaves > _uniform(run, "stable", STABLE_OCTAVES):
+        end = max(1, round(_uniform(run, "diverged", DIVERGED_AFTER) * run.n_steps))
     steps = [step for step in measurement_steps(run) if end is None or step < end]
     flops = accounting.train_flops(run.model, run.task.seq_len, run.batch_tokens, "exact")
-    step_seconds, law = flops / SPEED, load_simulated_law(run.simulated)
-    n = accounting.n_params(run.model, run.task.seq_len, law.params)
+    step_seconds, published = flops / SPEED, load_simulated_law(run.simulated)
+    n = accounting.n_params(run.model, run.task.seq_len, published.params)
     shift = math.exp(SEED_NOISE * _normal(run, "seed"))
     stderr, speed = TOKEN_SPREAD / math.sqrt(run.evals.tokens), run.batch_tokens / step_seconds
     spans = list(itertools.pairwise([0, *steps]))
     # training losses are means of the steps since the measurement before
-    tokens = [at * run.batch_tokens for first, step in spans for at in (step, (first + step) / 2)]
-    losses = (law.loss(n, tokens) * shift + OCTAVE_COST * octaves**2).tolist()
+    ends = [at for first, step in spans for at in (step, (first + step) / 2)]
+    tokens = np.array(ends, float) * run.batch_tokens
+    law, inputs = LAWS[published.law], {"N": np.full_like(tokens, n), "D": tokens}
+    expected = np.exp(law.log_predict(law.theta(published.values), inputs))
+    losses = (expected * shift + OCTAVE_COST * octaves**2).tolist()
     rows = []
     for (first, step), loss, mean in zip(spans, losses[::2], losses[1::2], strict=True):
         spread = TOKEN_SPREAD / math.sqrt((step - first) * run.batch_tokens)
@@ -121,18 +103,14 @@ def simulate(run: RunConfig) -> Outcome:
     return Outcome("diverged", (*rows, row), reason)
 
 
-def _uniform(run: RunConfig, purpose: str) -> float:
-    """A number strictly between 0 and 1 that depends on the run and the purpose alone."""
+def _uniform(run: RunConfig, purpose: str, ends: tuple[float, float] = (0.0, 1.0)) -> float:
+    """A number strictly between two that depends on the run and the purpose alone."""
     digest = hashlib.sha256(f"{run.run_id} {purpose}".encode()).digest()
-    return (int.from_bytes(digest[:6], "big") + 0.5) / 2**48
+    return ends[0] + (ends[1] - ends[0]) * (int.from_bytes(digest[:6], "big") + 0.5) / 2**48
 
 
 def _normal(run: RunConfig, purpose: str) -> float:
     return NormalDist().inv_cdf(_uniform(run, purpose))
-
-
-def _between(ends: tuple[float, float], share: float) -> float:
-    return ends[0] + share * (ends[1] - ends[0])
 
 
 class SimulatedWorker(Worker):

@@ -5,10 +5,11 @@ while other processes write.
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from scaling.config.base import Document, finite
 from scaling.execute.events import Pace
 from scaling.execute.lease import HeartbeatMonitor, peers
 from scaling.execute.ledger import summarize
@@ -20,14 +21,9 @@ from scaling.warning import ResultWarning, WarningCode, warn
 
 COLUMNS = ["run_id", "step", "split", "metric", "value"]
 RunState = Literal["done", "running", "failed", "missing"]
-SCHEMA: Literal[1] = 1
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-
-
-class RunStatus(_Part):
+class RunStatus(Document):
     """One planned run.
 
     Args:
@@ -51,7 +47,7 @@ class RunStatus(_Part):
     n_params_active: int
 
 
-class Counts(_Part):
+class Counts(Document):
     """Runs by state."""
 
     done: int
@@ -60,7 +56,7 @@ class Counts(_Part):
     missing: int
 
 
-class SweepCost(_Part):
+class SweepCost(Document):
     """Seconds of all workers, FLOPs that they trained (lost attempts included), and FLOPs of the
     plan with each run trained alone.
     """
@@ -70,7 +66,7 @@ class SweepCost(_Part):
     planned_flops: float
 
 
-class Status(_Part):
+class Status(Document):
     """The status document of the CLI contract.
 
     Args:
@@ -82,7 +78,7 @@ class Status(_Part):
         warnings: files that are corrupt.
     """
 
-    schema_version: Literal[1] = Field(default=SCHEMA, alias="schema")
+    schema_version: Literal[1] = Field(default=1, alias="schema")
     sweep: str
     counts: Counts
     runs: tuple[RunStatus, ...]
@@ -93,10 +89,6 @@ class Status(_Part):
     no_longer_planned: tuple[str, ...]
     simulated: str | None
     warnings: tuple[ResultWarning, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The JSON document."""
-        return self.model_dump(mode="json", by_alias=True)
 
     @property
     def summary(self) -> str:
@@ -132,7 +124,7 @@ def read_status(folder: SweepFolder, monitor: HeartbeatMonitor | None = None) ->
             if group is not None and planned.tokens < tokens.get(group.run_id, 0):
                 state, reason = "missing", f"branches off {group.run_id}, which is in training"
             elif group is not None:
-                step, loss = group.step, group.loss
+                step, loss = group.step, finite(group.loss)
         elif run_id not in losses and run_id in corrupt:
             state = "missing"
             reason = f"its file is corrupt ({corrupt[run_id]}); `scaling run` trains it again"
@@ -181,11 +173,10 @@ def read_status(folder: SweepFolder, monitor: HeartbeatMonitor | None = None) ->
 def _val_losses(rows: run_files.FolderRows) -> dict[str, tuple[int | None, float | None]]:
     """(step, loss) of the last validation of each run; (None, None) where it diverged before."""
     table = rows.table.to_pandas(use_threads=False)
-    ids = table["run_id"].unique().tolist()
     diverged = table.loc[table["metric"] == DIVERGED, "run_id"]
     is_loss = (table["split"] == "val") & (table["metric"] == "loss")
     val = table[is_loss & ~table["run_id"].isin(diverged)].sort_values("step", kind="stable")
     last = val.drop_duplicates("run_id", keep="last")
-    known = zip(last["run_id"], last["step"].tolist(), last["value"].tolist(), strict=True)
-    losses: dict[str, tuple[int | None, float | None]] = dict.fromkeys(ids, (None, None))
-    return losses | {run_id: (step, loss) for run_id, step, loss in known}
+    losses: dict[str, tuple[int | None, float | None]]
+    losses = dict.fromkeys(table["run_id"].unique(), (None, None))
+    return losses | {row.run_id: (row.step, finite(row.value)) for row in last.itertuples()}

@@ -151,18 +151,12 @@ class SweepFolder:
             path.unlink(missing_ok=True)
 
     def reason(self, run_id: str) -> str:
-        """First line of the failure note; empty without one. A corrupt note says so."""
-        path = self.path_of("failure", run_id)
+        """First line of the failure note; empty without one."""
         try:
-            data = files.read_bytes(path)
+            data = files.read_bytes(self.path_of("failure", run_id))
         except (FileNotFoundError, NotADirectoryError, files.ChecksumError):
             return ""
-        text = sanitize(data.decode("utf-8", errors="replace").partition("\n")[0])
-        try:
-            files.verify_checksum(data)
-        except files.ChecksumError:
-            return f"(this note is corrupt) {text}"
-        return text
+        return sanitize(data.decode("utf-8", errors="replace").partition("\n")[0])
 
     def reasons(self) -> dict[str, str]:
         """Of every run with a failure note, its reason."""
@@ -219,11 +213,8 @@ def supports_law_fit(folder: Path) -> bool:
 @lru_cache(maxsize=1)
 def _plan(path: Path, *stamp: int) -> PlanFile:
     """A plan as long as its file stays the same. Raises as the file deserves."""
-    document = files.read_json(path)
-    if "refused" in document:  # of former versions
-        document["infeasible"] = document.pop("refused")
     try:
-        return PlanFile.model_validate(document)
+        return PlanFile.model_validate(files.read_json(path))
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"])) or "plan"

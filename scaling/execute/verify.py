@@ -62,12 +62,15 @@ def _check(path: Path, name: str, expected: str | None) -> list[FileCheck]:
         elif path.parent.name == "ledger":
             bad = sum(entry is None for entry in entries(path))
             problem = f"{bad} lines are not what was written" if bad else ""
-        elif path.suffix == ".parquet":
-            has_checksum = run_files.check_published(path)
         else:
+            has_checksum = files.check_file(path)
             if path.suffix == ".json":
                 files.read_json(path)
-            has_checksum = files.check_file(path)
+            elif path.suffix == ".parquet" and path.parent.name == run_files.RUNS:
+                run_files.read_published(path)
+            elif path.suffix == ".parquet" and not has_checksum:
+                is_merged = path.parent.name == run_files.MERGED
+                (run_files.read_published if is_merged else run_files.read_parquet)(path)
     except (files.DiskError, run_files.NewerSchemaError):
         raise
     except (files.ChecksumError, ScalingError, FileNotFoundError) as error:

@@ -15,11 +15,10 @@ import numpy as np
 
 from scaling.errors import ScalingError, unknown_choice
 from scaling.fit.dataset import Dataset
-from scaling.fit.estimate import estimate, refit
+from scaling.fit.estimate import Draws, LawFit, estimate, refit
 from scaling.fit.fit_options import RESAMPLE_KINDS, FitOptions
-from scaling.fit.law_fit import Draws, LawFit
 from scaling.fit.laws.law import Law
-from scaling.fit.newton import Minima, Problem, continuation
+from scaling.fit.newton import Problem, continuation
 
 Array = np.ndarray
 CELLS = 4_000_000  # resamples x points in memory at once
@@ -69,8 +68,7 @@ def bootstrap(fit: LawFit, resamples: int, seed: int = 0, kind: str = "auto") ->
         near, share = part_of(fit, seed)
         drawn = bootstrap(near, resamples, seed, kind="pairs")
         theta = fit.theta + (drawn.theta - near.theta) * share
-        kind = f"pairs of {PART:,} points, scaled to {len(points):,}"
-        return replace(drawn, theta=theta, kind=kind)
+        return Draws(theta, f"pairs of {PART:,} points, scaled to {len(points):,}")
     if kind == "clusters" and group is None:
         raise ScalingError(
             "no groups to resample by clusters",
@@ -84,34 +82,41 @@ def bootstrap(fit: LawFit, resamples: int, seed: int = 0, kind: str = "auto") ->
         raise ScalingError(
             "errors of what is 0 have no logs", where="--resample", remedy="write --resample pairs"
         )
-    problem = fit.problem
-    start, random = problem.centred(fit.theta), np.random.default_rng(seed)
-    spread = problem.spread(start)
+    labels = np.arange(len(points)) if group is None or kind == "pairs" else group
+    place = np.unique(labels, return_inverse=True)[1]
+    problem, random = fit.problem, np.random.default_rng(seed)
+    start = problem.centred(fit.theta)
+    is_small = len(points) < SMALL and problem.objective.kind != "mse"
     kept, step = [np.empty((0, len(start)))], max(1, CELLS // len(points))
     for first in range(0, resamples, step):
         count = min(step, resamples - first)
         if kind == "residual":
-            sample = problem.resampled(shift=_residual_shifts(problem, start, count, group, random))
+            sample = problem.resampled(shift=_residual_shifts(problem, start, count, place, random))
         else:
-            counts = resampled(count, len(points), group if kind == "clusters" else None, random)
+            counts = resampled(count, place, random)
             counts = counts[(counts > 0).sum(1) >= fit.n_free]
             sample, count = problem.resampled(counts), len(counts)
-        ends = _refitted(sample, np.repeat(start[None], count, 0), spread)
+        ends = continuation(sample, np.repeat(start[None], count, 0), problem.delta)
+        rows = np.flatnonzero(~ends.converged | is_small)
+        if len(rows):  # again through narrowing deltas
+            starts = np.repeat(start[None], len(rows), 0)
+            other = continuation(sample, starts, problem.spread(start), rows)
+            better = other.converged & (~ends.converged[rows] | (other.value < ends.value[rows]))
+            ends.put(rows[better], other.take(better))
         kept.append(problem.raw(ends.theta[ends.converged]))
-    theta = np.concatenate(kept)
-    return Draws(theta, kind, resamples, resamples - len(theta), seed)
+    return Draws(np.concatenate(kept), kind)
 
 
 def _residual_shifts(
-    problem: Problem, start: Array, count: int, group: Array | None, random: np.random.Generator
+    problem: Problem, start: Array, count: int, place: Array, random: np.random.Generator
 ) -> Array:
     """Shifts (count, n) of the log loss that put the optimum plus a random error where the loss
     was.
 
     Sizes are drawn anew for every point, enlarged for the degrees of freedom; signs are random,
-    those of a group alike. A fit near least absolute deviations passes through as many points as it
-    has parameters: what it leaves there is no error (Feng, He and Hu 2011). Where most residuals
-    lie within delta the fit is one of least squares, and all count.
+    those of one `place` (n,) alike. A fit near least absolute deviations passes through as many
+    points as it has parameters: what it leaves there is no error (Feng, He and Hu 2011). Where most
+    residuals lie within delta the fit is one of least squares, and all count.
     """
     residual = problem.log_loss - problem.bound(start[None]).value[0]
     n, free = len(residual), len(problem.free)
@@ -121,31 +126,15 @@ def _residual_shifts(
         pool = size * grown ** (1 / 2)
     else:
         pool = size[free:] * grown ** (1 / 3)
-    place = np.arange(n) if group is None else np.unique(group, return_inverse=True)[1]
     signs = random.choice([-1.0, 1.0], (count, int(place.max()) + 1))[:, place]
     return signs * random.choice(pool, (count, n)) - residual
 
 
-def _refitted(drawn: Problem, starts: Array, spread: float) -> Minima:
-    """The refits (R, P): from the optimum, and again through narrowing deltas where that failed or
-    where points are few.
+def resampled(resamples: int, place: Array, random: np.random.Generator) -> Array:
+    """How often each of n points stands in each resample (resamples, n), float; points of one
+    `place` (n,) stand together.
     """
-    ends = continuation(drawn, starts, drawn.delta)
-    is_small = drawn.log_loss.shape[-1] < SMALL and drawn.objective.kind != "mse"
-    rows = np.flatnonzero(~ends.converged | is_small)
-    if len(rows):
-        other = continuation(drawn, starts[rows], spread, rows)
-        better = other.converged & (~ends.converged[rows] | (other.value < ends.value[rows]))
-        ends.put(rows[better], other.take(better))
-    return ends
-
-
-def resampled(resamples: int, n: int, group: Array | None, random: np.random.Generator) -> Array:
-    """How often each of n points stands in each resample (resamples, n), float; points of a group
-    stand together.
-    """
-    places = np.arange(n) if group is None else np.unique(group, return_inverse=True)[1]
-    width = int(places.max()) + 1
+    width = int(place.max()) + 1
     picks = random.integers(0, width, (resamples, width)) + np.arange(resamples)[:, None] * width
     counts = np.bincount(picks.ravel(), minlength=resamples * width).astype(float)
-    return counts.reshape(resamples, width)[:, places]
+    return counts.reshape(resamples, width)[:, place]

@@ -125,7 +125,7 @@ class Combination(Document):
         errors in logs (rows, candidates) so many decades beyond the data.
         """
         logs = np.where(self.weights(quantity) > 0, logs, np.nan)
-        _, lo, hi = self._mix(quantity, logs, self.largest * 10**decades).ends(ci)
+        _, lo, hi = self.mix(quantity, logs, decades).ends(ci)
         too_high = (np.nanmin(logs, 1) > MEASURED) & (np.log(lo) > MEASURED)
         too_low = (np.nanmax(logs, 1) < -MEASURED) & (np.log(hi) < -MEASURED)
         return int((too_high | too_low).sum())
@@ -137,23 +137,23 @@ class Combination(Document):
         run = NOISE_SHARE * self.noise
         return {"loss": run, "n_star": self.size_noise, "loss_star": 0.0}[quantity]
 
-    def _mix(self, quantity: Quantity, logs: Array, flops: Array) -> Mixture:
-        """The answer from those of candidates (rows, candidates), in logs, at budgets (rows,)."""
+    def mix(self, quantity: Quantity, logs: Array, decades: Array) -> Mixture:
+        """The answer from those of candidates (rows, candidates), in logs, so many decades (rows,)
+        beyond the data.
+        """
         mean, spread = mean_and_spread(logs, self.weights(quantity))
-        decades = np.maximum(np.log10(flops / self.largest), 0.0)
-        return Mixture(
-            mean,
-            SPREAD_SHARE[quantity] * spread,
-            np.full_like(mean, self.noise_of(quantity)),
-            self.growth.get(quantity, 0.0) * decades,
-            logs,
-        )
+        noise, growth = self.noise_of(quantity), self.growth.get(quantity, 0.0)
+        spread = SPREAD_SHARE[quantity] * spread
+        return Mixture(mean, spread, np.full_like(mean, noise), growth * decades, logs)
+
+    def _decades(self, flops: Array) -> Array:
+        return np.maximum(np.log10(flops / self.largest), 0.0)
 
     def optima(self, flops: Any, quantity: Quantity) -> Mixture:
         """N*(C) or L*(C) at one or more budgets."""
         flops = np.atleast_1d(flops)
         logs = log_optima(self.candidates, flops, quantity, self.cost)
-        return self._mix(quantity, logs, flops)
+        return self.mix(quantity, logs, self._decades(flops))
 
     def losses(self, n: Any, d: Any) -> Mixture:
         """The losses of one or more new runs: far from the optimum those of the laws, at (N*, D*)
@@ -162,11 +162,12 @@ class Combination(Document):
         """
         n, d = np.atleast_1d(n), np.atleast_1d(d)
         flops = self.cost.flops(n, d)
-        laws = self._mix("loss", log_losses(self.candidates, n, d), flops)
+        decades = self._decades(flops)
+        laws = self.mix("loss", log_losses(self.candidates, n, d), decades)
         size, best = self.optima(flops, "n_star"), self.optima(flops, "loss_star")
         n_star = np.exp(size.mean)
         there = log_losses(self.candidates, n_star, self.cost.tokens(n_star, flops))
-        shift = best.mean - self._mix("loss", there, flops).mean
+        shift = best.mean - self.mix("loss", there, decades).mean
         near = np.exp(-0.5 * ((np.log(n) - size.mean) / NEAR_OPTIMUM) ** 2)
         near = np.where(np.isfinite(shift), near, 0.0)
 
@@ -190,24 +191,22 @@ def log_optima(
     candidates: Sequence[Candidate], flops: Array, quantity: Quantity, cost: Cost
 ) -> Array:
     """log N*(C) or log L*(C) (rows, candidates) at budgets; NaN where a candidate says nothing."""
-    result = np.full((len(flops), len(candidates)), np.nan)
+    logs = np.full((len(flops), len(candidates)), np.nan)
     for column, frontier in enumerate(one.frontier(cost) for one in candidates):
         if frontier is not None:
             values = frontier.n_star(flops) if quantity == "n_star" else frontier.loss(flops)
             if values is not None:
-                usable = (values > 0) & np.isfinite(values)
-                result[usable, column] = np.log(values[usable])
-    return result
+                logs[:, column] = np.log(np.where(values > 0, values, np.nan))
+    return logs
 
 
 def mean_and_spread(logs: Array, weights: Array) -> tuple[Array, Array]:
     """Weighted mean and standard deviation (rows,) of the candidates' logs (rows, candidates), of
     those that are finite; NaN where none is.
     """
-    usable = np.isfinite(logs) & (weights > 0)
-    shares = usable * weights
+    shares = np.isfinite(logs) * weights
     total = shares.sum(1, keepdims=True)
-    shares = np.divide(shares, total, out=np.full_like(shares, np.nan), where=total > 0)
-    logs = np.where(usable, logs, 0.0)
+    shares = shares / np.where(total > 0, total, np.nan)
+    logs = np.where(np.isfinite(logs), logs, 0.0)
     mean = (shares * logs).sum(1)
     return mean, np.sqrt((shares * (logs - mean[:, None]) ** 2).sum(1))

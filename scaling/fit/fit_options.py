@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 from scaling.accounting import FlopsConvention, NConvention
 from scaling.errors import ScalingError, unknown_choice
 from scaling.fit.frontier.isoflop import METHODS
-from scaling.fit.laws.formula import read_formula
+from scaling.fit.laws.formula import named_values, read_formula
 from scaling.fit.laws.law import Law
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.laws.objectives import OBJECTIVES
-from scaling.points.columns import check_letters, parse_columns
+from scaling.points.letters import check_letters, parse_columns
 from scaling.points.points import SourceOptions
 
 APPROACHES = ("parametric", "isoflop", "envelope")
@@ -111,22 +110,7 @@ class FitOptions:
 
     def fixed(self) -> dict[str, float]:
         """The parameters fixed at given values: `"alpha=0.35,ln A=6.26"`."""
-        values: dict[str, float] = {}
-        for part in (self.fix or "").split(",") if self.fix else []:
-            name, _, value = part.partition("=")
-            words = name.split()
-            try:
-                number = float(value)
-                values[words[-1]] = (
-                    math.exp(number) if words[0] == "ln" and len(words) == 2 else number
-                )
-            except (ValueError, IndexError, OverflowError):
-                raise ScalingError(
-                    f"{part!r} is not of the form NAME=VALUE",
-                    where="--fix",
-                    remedy='write "alpha=0.35,ln A=6.26"',
-                ) from None
-        return values
+        return named_values(self.fix, "--fix") if self.fix else {}
 
     def n_holdout_budgets(self) -> int:
         """How many of the largest budgets are left out; 0 for none, 1 unless said otherwise."""

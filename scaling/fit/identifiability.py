@@ -26,39 +26,29 @@ CONDITION = 1e4  # of the Jacobian with columns of unit length; a good grid has 
 
 
 def check(
-    law: Law,
-    data: Dataset,
-    objective: str = "huber-log",
-    fixed: Collection[str] = (),
-    where: str = "",
+    law: Law, data: Dataset, objective: str = "huber-log", fixed: Collection[str] = ()
 ) -> tuple[ResultWarning, ...]:
-    """Warnings about the data. Raises ScalingError (with `where`) for points that cannot identify
-    the free parameters of the law: not finite and positive (a loss of 0 is allowed where the law
-    allows it and the objective takes no logs), too few, copies of each other, an input
-    that does not vary, no repeated data.
+    """Warnings about the data. Raises ScalingError for points that cannot identify the free
+    parameters of the law: not finite and positive (of a written law only the loss, where its log
+    is fitted), too few, copies of each other, an input that does not vary, no repeated data.
     """
     inputs, weight = data.points.inputs(law.inputs), data.weight
     free = {name for name in law.names if name not in fixed}
-    may_be_zero = law.allows_zero and not objective_named(objective).log
     for name, column in {**inputs, "loss": data.points.loss}.items():
         bad, what = ~np.isfinite(column), "finite"
-        if law.terms:  # a formula's inputs may be of either sign
+        has_logs = name == "loss" and objective_named(objective).log and not law.signed
+        if law.terms or has_logs:  # a formula's inputs may be of either sign
             bad, what = bad | (column <= 0), "finite and positive"
-            if name == "loss" and may_be_zero:
-                bad &= column != 0
         if bad.any():
             first = int(np.argmax(bad))
             raise ScalingError(
                 f"{name} is not {what} in {int(bad.sum())} of {len(column)} points "
                 f"(the first is {column[first]:g}, point {first + 1})",
-                where=where,
                 remedy="fix or leave out these rows (--where)",
             )
     if not np.isfinite(weight).all() or (weight < 0).any():
         raise ScalingError(
-            "a weight is negative or not finite",
-            where=where,
-            remedy="weights are relative and at least 0",
+            "a weight is negative or not finite", remedy="weights are relative and at least 0"
         )
     counted = {name: column[weight > 0] for name, column in inputs.items()}
     table = np.stack(list(counted.values()), 1)
@@ -69,13 +59,13 @@ def check(
             raise ScalingError(
                 f"{count} {what}, and the law {law.name} has {len(free)} parameters: at least "
                 f"{needed} are needed",
-                where=where,
                 remedy="add runs, or fit a law with fewer parameters (chinchilla-tied, kaplan-n, "
                 "power)",
             )
-    _check_spread(law, counted, free, where)
+    _check_spread(law, counted, free)
     warnings = []
-    if law.terms and collinear({name: np.log(column) for name, column in counted.items()}):
+    is_of_both = law.terms and {"N", "D"} <= set(counted)
+    if is_of_both and float(np.std(np.log(counted["D"] / counted["N"]))) < COUPLED:
         message = (
             "one ratio D/N only: the two powers cannot be separated, and a does not follow from "
             "these data"
@@ -88,9 +78,7 @@ def check(
     return tuple(warnings)
 
 
-def _check_spread(
-    law: Law, columns: Mapping[str, Array], free: Collection[str], where: str
-) -> None:
+def _check_spread(law: Law, columns: Mapping[str, Array], free: Collection[str]) -> None:
     """Whether each input of a law varies, and some run repeats its data where that counts."""
     for letter in law.inputs:
         involved = [term for term in law.terms if any(letter in p for p in term.powers.values())]
@@ -102,21 +90,14 @@ def _check_spread(
             raise ScalingError(
                 f"{letter} takes {distinct} distinct value{'s' * (distinct > 1)}: "
                 f"{' and '.join(names)} of the law {law.name} cannot be identified",
-                where=where,
                 remedy=f"add runs at {MIN_DISTINCT} or more values of {letter}, or fit a law "
                 "without it",
             )
     if law.terms and "U" in law.inputs and not (np.log(columns["D"] / columns["U"]) > NEARLY).any():
         raise ScalingError(
             "no run repeats its data (D <= U everywhere): R_D and R_N cannot be known",
-            where=where,
             remedy="fit --law chinchilla, or add runs of several epochs",
         )
-
-
-def collinear(logs: Mapping[str, Array]) -> bool:
-    """Whether N and D vary together, at one ratio, so that their powers cannot be separated."""
-    return {"N", "D"} <= set(logs) and float(np.std(logs["D"] - logs["N"])) < COUPLED
 
 
 def condition(jacobian: Array, weight: Array) -> float:

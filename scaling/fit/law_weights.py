@@ -21,14 +21,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 
 from scaling.errors import ScalingError
 from scaling.fit.combination import (
     MEASURED,
-    SPREAD_SHARE,
     Candidate,
     Combination,
     Quantity,
@@ -39,12 +40,11 @@ from scaling.fit.combination import (
 from scaling.fit.dataset import Dataset
 from scaling.fit.diagnostics.flagged_points import FAR_OFF, far_off
 from scaling.fit.document import FitStatus, evenly
-from scaling.fit.estimate import DELTA, estimate
+from scaling.fit.estimate import DELTA, LawFit, estimate
 from scaling.fit.frontier.budgets import quadratic
 from scaling.fit.frontier.envelope import envelope
 from scaling.fit.frontier.estimate import FrontierEstimate
 from scaling.fit.frontier.isoflop import isoflop
-from scaling.fit.law_fit import LawFit
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.newton import continuation
 from scaling.points.points import Points
@@ -77,9 +77,8 @@ def weigh_laws(
     delta: float = DELTA,
     near: Combination | None = None,
 ) -> Combination | None:
-    """Fit, score and weigh the candidates on points with N, D and C; None where fewer than three
-    laws can be fitted. Laws that are identified by nearly the same points, those of `near`, are
-    fitted from their optima.
+    """Fit, score and weigh the candidates on points with N, D and C, from the optima of those laws
+    of `near` that nearly the same points identify; None where fewer than three can be fitted.
     """
     data = Dataset.of(data)
     if not data.has("NDC"):
@@ -88,14 +87,11 @@ def weigh_laws(
         order = np.argsort(data.c, kind="stable")
         data = Dataset(data.points.take(order[evenly(len(order), MOST_POINTS)]))
     weighted = Dataset(weighted_by_compute(data.points))
-    identified = near.candidates if near else ()
-    known = {one.name: one.params for one in identified if one.status is FitStatus.OK}
-    fits = {}
+    identified = [one for one in near.candidates if one.status is FitStatus.OK] if near else []
+    known, fits = {one.name: one.params for one in identified}, {}
     for name in CANDIDATE_LAWS:
-        try:
+        with suppress(ScalingError):
             fits[name] = estimate(LAWS[name], weighted, objective, delta, near=known.get(name))
-        except ScalingError:
-            continue
     if len(fits) < MIN_LAWS:
         return None
     if "chinchilla" in fits and any((abs(fit.residuals) > FAR_OFF).any() for fit in fits.values()):
@@ -112,7 +108,7 @@ def weigh_laws(
     mean, _ = mean_and_spread(log_losses(candidates, data.n, data.d), weights["loss"])
     noise = math.sqrt(np.average((mean - data.log_loss) ** 2, weights=data.c))
     is_real = min(noise / LEAST_SCATTER, 1.0)
-    is_tested, largest = len(origins) >= TESTED_ORIGINS, float(data.c.max())
+    largest, is_tested = float(data.c.max()), len(origins) >= TESTED_ORIGINS
     result = Combination(
         candidates=tuple(
             one.model_copy(
@@ -131,10 +127,7 @@ def weigh_laws(
         tested=math.log10(largest / origins[TESTED_ORIGINS - 1]) if is_tested else 0.0,
         cost=data.cost,
     )
-    growth = {
-        q: _growth(rows, weights[q], result.noise_of(q), SPREAD_SHARE[q], is_real * GROWTH[q])
-        for q, rows in errors.items()
-    }
+    growth = {q: _growth(result, q, rows, is_real * GROWTH[q]) for q, rows in errors.items()}
     result = result.model_copy(update={"growth": growth})
     missed = sum(result.missed_by_all("loss_star", *rows, CI) for rows in errors["loss_star"])
     return result.model_copy(update={"missed_minima": missed})
@@ -168,15 +161,15 @@ def weighted_by_compute(points: Points) -> Points:
 
 
 def _candidates(
-    values: Mapping[str, Mapping[str, float]], fits: Mapping[str, LawFit], data: Dataset
+    values: Mapping[str, dict[str, float]], fits: Mapping[str, LawFit], data: Dataset
 ) -> list[Candidate]:
     """The laws with reported parameters `values`, and what else the weighted points allow."""
     result = []
     for name, params in values.items():
-        powers = _floats(LAWS[name].frontier(params, data.cost).powers())
-        if all(map(math.isfinite, [*params.values(), *powers.values()])):
+        powers = LAWS[name].frontier(params, data.cost).powers()
+        if np.isfinite([*params.values(), *powers.values()]).all():
             status = fits[name].status
-            result.append(Candidate(name=name, status=status, params=dict(params), powers=powers))
+            result.append(Candidate(name=name, status=status, params=params, powers=powers))
     if len(data) >= MIN_PREFIX + 2:  # the surface, by weighted least squares of log L
         logs, root = np.log([data.n, data.d]), np.sqrt(data.weight)
         centre = logs.mean(1)
@@ -186,12 +179,8 @@ def _candidates(
     approaches = {"isoflop": isoflop(data, resamples=0), "envelope": envelope(data, None, 0, 0)}
     for name, approach in approaches.items():
         if approach.frontier is not None:
-            result.append(Candidate(name=name, powers=_floats(approach.frontier.powers())))
+            result.append(Candidate(name=name, powers=approach.frontier.powers()))
     return result
-
-
-def _floats(values: Mapping[str, Array]) -> dict[str, float]:
-    return {name: float(value) for name, value in values.items()}
 
 
 def split_budgets(data: Dataset) -> list[float]:
@@ -233,9 +222,7 @@ def _rolling_origin(
         ends = continuation(problem.resampled(scale), start, problem.spread(begun))
         values[name] = fit.law.values(problem.raw(ends.theta))
     for row, budget in enumerate(origins):
-        params = {
-            name: _floats({k: each[row] for k, each in values[name].items()}) for name in fits
-        }
+        params = {name: {k: float(each[row]) for k, each in values[name].items()} for name in fits}
         prefix_data = Dataset(weighted_by_compute(data.points.take(masks[row])))
         refitted = {one.name: one for one in _candidates(params, fits, prefix_data)}
         row_of = [refitted.get(one.name, Candidate(name=one.name)) for one in candidates]
@@ -255,10 +242,9 @@ def _root_mean_square(errors: Sequence[Errors], count: int, limit: float) -> Arr
     """Root mean square error (count,) of the candidates, each origin counting alike; NaN for those
     that never predicted. What lies further off than `limit` says no more against a candidate.
     """
-    squares = np.ma.masked_all((len(errors), count))
-    for origin, (_, logs) in enumerate(errors):
-        squares[origin] = np.ma.masked_invalid(np.clip(logs, -limit, limit) ** 2).mean(0)
-    return np.sqrt(squares.mean(0).filled(np.nan)) if errors else np.full(count, np.nan)
+    squares = [pd.DataFrame(np.clip(logs, -limit, limit) ** 2).mean() for _, logs in errors]
+    means = pd.DataFrame(squares, columns=range(count), dtype=float).mean()
+    return np.sqrt(means.to_numpy())
 
 
 def _weights(
@@ -304,17 +290,17 @@ def _size_noise(by_isoflop: FrontierEstimate, prior: float) -> float:
 
 
 def _growth(
-    errors: Sequence[Errors], weights: Array, noise: float, share: float, prior: float
+    combination: Combination, quantity: Quantity, errors: Sequence[Errors], prior: float
 ) -> float:
     """The error that the answer gains a decade: root mean square of the prior and of what each
     origin shows beyond spread and noise, at most the prior.
     """
     squares = [prior**2]
     for decades, logs in errors:
-        mean, spread = mean_and_spread(logs, weights)
-        said = np.isfinite(mean)
+        mixture = combination.mix(quantity, logs, decades)
+        beyond = mixture.mean**2 - mixture.spread**2 - mixture.noise**2
+        said = np.isfinite(beyond)
         if said.any():
-            beyond = np.mean((mean**2 - (share * spread) ** 2 - noise**2)[said])
-            square = float(beyond / np.mean(decades[said] ** 2))
+            square = float(np.mean(beyond[said]) / np.mean(decades[said] ** 2))
             squares.append(min(max(square, 0.0), prior**2))
     return math.sqrt(np.mean(squares))

@@ -7,7 +7,7 @@ that grid the full objective is then descended to convergence, and the distinct 
 
 from __future__ import annotations
 
-from itertools import chain, combinations, product
+from itertools import product
 
 import numpy as np
 
@@ -95,14 +95,9 @@ def starts(problem: Problem) -> Array:
     theta = np.array(list(product(*axes)))
     theta, cost = _solved(problem, theta)
     theta = np.clip(theta, problem.lower, problem.upper)
-    edge = next(
-        size
-        for size in range(1, 100)
-        if np.prod([-(-len(axis) // size) for axis in axes]) <= MOST_STARTS
-    )
-    blocks = np.stack(
-        np.meshgrid(*(np.arange(len(axis)) // edge for axis in axes), indexing="ij"), -1
-    ).reshape(len(theta), -1)
+    sizes = [len(axis) for axis in axes]
+    edge = next(k for k in range(1, 100) if np.prod(-(-np.array(sizes) // k)) <= MOST_STARTS)
+    blocks = (np.indices(sizes) // edge).reshape(len(sizes), -1).T
     order = np.argsort(cost, kind="stable")
     _, first = np.unique(blocks[order], axis=0, return_index=True)
     return theta[order[np.sort(first)]]
@@ -115,15 +110,12 @@ def _solved(problem: Problem, theta: Array) -> tuple[Array, Array]:
     The loss, to the power 1/T under a root T, is fitted as a sum of the law's powers with
     coefficients >= 0. A floor is solved for too, but one outside a root is taken from a grid.
     """
-    law = problem.law
-    if not (law.floor and law.root):
-        return _solved_at(problem, theta, None)
-    tried = [
-        _solved_at(problem, theta.copy(), share * problem.loss.min()) for share in FLOOR_SHARES
-    ]
-    costs = np.array([cost for _, cost in tried])
-    best, rows = np.argmin(costs, axis=0), np.arange(len(theta))
-    return np.array([each for each, _ in tried])[best, rows], costs[best, rows]
+    floors: list[float | None] = [None]
+    if problem.law.floor and problem.law.root:
+        floors = [share * problem.loss.min() for share in FLOOR_SHARES]
+    tried, costs = zip(*(_solved_at(problem, theta.copy(), floor) for floor in floors), strict=True)
+    best = np.argmin(costs, axis=0)
+    return np.array(tried)[best, np.arange(len(theta))], np.min(costs, axis=0)
 
 
 def _solved_at(problem: Problem, theta: Array, floor: float | None) -> tuple[Array, Array]:
@@ -133,7 +125,7 @@ def _solved_at(problem: Problem, theta: Array, floor: float | None) -> tuple[Arr
     # the unit of an error: the loss itself, or one for all where losses may be zero
     unit = excess if problem.objective.log else np.full(len(excess), excess.mean())
     temperature = theta[:, law.index(law.root), None] if law.root else np.ones((len(theta), 1))
-    logs = (law.log_columns(theta, problem.logs) - np.log(unit)) / temperature[:, None]
+    logs = (law.log_columns(theta, problem.inputs) - np.log(unit)) / temperature[:, None]
     largest = logs.max(2)
     columns = np.exp(logs - largest[:, :, None])
     places = [law.index(term.coefficient) for term in law.terms]
@@ -159,20 +151,15 @@ def _nonnegative(columns: Array, target: Array, weight: Array) -> tuple[Array, A
     """
     weighted = columns * weight
     gram, right = weighted @ columns.transpose(0, 2, 1), (weighted @ target[:, :, None])[:, :, 0]
+    length = np.sqrt(np.einsum("gkk->gk", gram))
+    scaled, side = gram / (length[:, :, None] * length[:, None, :]), right / length
     total = (target**2) @ weight
     best, cost = np.zeros_like(right), np.broadcast_to(total, len(right)).copy()
-    count = right.shape[1]
-    for chosen in chain.from_iterable(
-        combinations(range(count), size) for size in range(1, count + 1)
-    ):
-        rows = list(chosen)
-        part, side = gram[:, rows][:, :, rows], right[:, rows]
-        length = np.sqrt(np.einsum("gkk->gk", part))
-        scaled = part / (length[:, :, None] * length[:, None, :]) + 1e-12 * np.eye(len(rows))
-        solution = np.linalg.solve(scaled, (side / length)[:, :, None])[:, :, 0] / length
-        left = total - (solution * side).sum(1)
+    for chosen in product((True, False), repeat=right.shape[1]):
+        is_free = np.array(chosen)
+        matrix = scaled * np.outer(is_free, is_free) + np.diag(np.where(is_free, 1e-12, 1.0))
+        solution = np.linalg.solve(matrix, (side * is_free)[:, :, None])[:, :, 0] / length
+        left = total - (solution * right).sum(1)
         better = (solution >= 0).all(1) & (left < cost)
-        cost = np.where(better, left, cost)
-        best[better] = 0.0
-        best[np.ix_(better, rows)] = solution[better]
+        cost[better], best[better] = left[better], solution[better]
     return best, cost

@@ -20,7 +20,7 @@ import numpy as np
 from scaling.errors import ScalingError, unknown_choice
 from scaling.fit.dataset import Dataset
 from scaling.fit.laws.derivatives import Bound, Inputs, product
-from scaling.fit.laws.law import Law, units
+from scaling.fit.laws.law import Law
 from scaling.fit.laws.objectives import Objective
 from scaling.fit.laws.objectives import objective as objective_named
 
@@ -38,26 +38,25 @@ MAX_DAMPING_CUT = 5.0  # the most that one good step divides the damping by
 @dataclass(frozen=True)
 class Problem:
     """A law on a table under an objective, in centred units. `lower` and `upper` are (P,), the
-    weights and losses (n,), or (R, n) where each of R fits has its own; `centre` and `offset` take
-    raw theta to centred theta.
+    weights and losses (n,), or (R, n) where each of R fits has its own; `centre` takes raw
+    theta to centred theta.
     """
 
     law: Law
     objective: Objective
     delta: float
-    logs: Inputs
+    inputs: Inputs
     loss: Array
     log_loss: Array
     weight: Array
     centre: Array
-    offset: Array
     lower: Array
     upper: Array
 
     @cached_property
     def bound(self) -> Bound:
         """The law at these inputs."""
-        return self.law.bind(self.logs)
+        return self.law.bind(self.inputs)
 
     @cached_property
     def rounding(self) -> float:
@@ -71,11 +70,11 @@ class Problem:
 
     def centred(self, theta: Array) -> Array:
         """Theta (..., P) in centred units."""
-        return theta @ self.centre.T - self.offset
+        return theta @ self.centre.T
 
     def raw(self, theta: Array) -> Array:
         """Theta (..., P) in the units of the table."""
-        return (theta + self.offset) @ np.linalg.inv(self.centre).T
+        return theta @ np.linalg.inv(self.centre).T
 
     def residual(self, theta: Array) -> Array:
         """Predicted minus observed (R, n) at centred theta (R, P), or (n,) at (P,)."""
@@ -107,7 +106,7 @@ class Problem:
         rows = np.argsort(self.loss, kind="stable")[:: -(-len(self.loss) // keep)]
         return replace(
             self,
-            logs={letter: log[rows] for letter, log in self.logs.items()},
+            inputs={letter: column[rows] for letter, column in self.inputs.items()},
             loss=self.loss[rows],
             log_loss=self.log_loss[rows],
             weight=self.weight[rows],
@@ -115,11 +114,7 @@ class Problem:
 
 
 def problem_of(
-    law: Law,
-    data: Dataset,
-    objective: str,
-    delta: float,
-    fixed: Mapping[str, float] | None = None,
+    law: Law, data: Dataset, objective: str, delta: float, fixed: Mapping[str, float] | None = None
 ) -> Problem:
     """The problem of fitting a law to runs, some reported parameters `fixed`. Raises
     ScalingError for unknown names and values out of range.
@@ -130,8 +125,8 @@ def problem_of(
     penalty = objective_named(objective)
     if law.signed:  # residuals are differences of what `bind` gives, as those of logs are
         penalty = replace(penalty, log=True)
-    logs = law.logs(data.points.inputs(law.inputs))
-    means = units(law, logs)
+    inputs = data.points.inputs(law.inputs)
+    units = law.units(inputs)
     loss, typical = np.asarray(data.points.loss, float), data.log_loss.mean()
     shift = np.array([typical if param.of_loss else 0.0 for param in law.params])
     lower, upper = np.array([param.bounds for param in law.params]).T + shift
@@ -139,12 +134,11 @@ def problem_of(
         law,
         penalty,
         delta,
-        {letter: log - means[letter] for letter, log in logs.items()},
+        {letter: column / units[letter] for letter, column in inputs.items()},
         loss,
         loss if law.signed else data.log_loss,
         data.weight,
-        law.centring(means),
-        law.offset(means),
+        law.centring(units),
         lower,
         upper,
     )
@@ -252,20 +246,19 @@ def minimise(
     fits: Array | None = None,
     pins: Array | None = None,
     delta: float | None = None,
-    most: int = MAX_STEPS,
 ) -> Minima:
     """Descend from `start` (R, P), centred, to the minimum of each row.
 
     `fits` (R,) are the rows' places among the problem's fits; `pins` (R, P) are directions along
     which a row does not move; `delta` replaces the problem's. A row that has not converged after
-    `most` steps says so.
+    MAX_STEPS says so.
     """
     rows, theta = np.arange(len(start)), np.clip(start, problem.lower, problem.upper)
     ends = Minima(theta.copy(), np.empty(len(rows)), np.zeros(len(rows), bool))
     own = rows if fits is None else fits
     damping, caution = np.zeros(len(rows)), np.full(len(rows), 2.0)
     here = expand(problem, theta, own, delta)
-    for left in reversed(range(most)):
+    for left in reversed(range(MAX_STEPS)):
         step, damp, predicted = _step(problem, here, theta, pins, damping)
         small = (damp == 0) & (np.abs(step) <= TOLERANCE * (1 + np.abs(theta))).all(1)
         going = ~small & (damp < MAX_DAMPING)
@@ -355,7 +348,7 @@ def _solve(
     where that is not positive definite, and the damping.
     """
     diagonal = np.einsum("rpp->rp", here.majorant)
-    scale = 1 / np.sqrt(np.maximum(diagonal, 1e-30 * diagonal.max(1, keepdims=True) + 1e-300))
+    scale = 1 / np.sqrt(np.maximum(diagonal, 1e-100 * diagonal.max(1, keepdims=True) + 1e-300))
     scale = np.where(free, scale, 0.0)
     vector, across = -here.gradient * scale, None
     if pins is not None:

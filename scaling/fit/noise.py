@@ -62,14 +62,15 @@ def deviates(residual: Array, basis: Array) -> Noise:
     order: list[int] = []
     most = min(max(1, int(SUSPECTS * (n - p - 1))), MAX_SUSPECTS)
     estimates: list[tuple[float, int]] = []
-    # of the rows that are kept: the inverse of their Gram matrix, the leverages, the right side
-    inverse, leverage, right = np.eye(p), (basis**2).sum(1), basis.T @ residual
     while True:
-        error = residual - basis @ (inverse @ right)
+        rows = basis * kept[:, None]
+        inverse = np.linalg.pinv(rows.T @ basis, hermitian=True)
+        error = residual - basis @ (inverse @ (rows.T @ residual))
         freedom, squares = n - p - len(order), float(kept @ error**2)
         estimates.append((np.sqrt(squares / max(freedom, 1)), freedom))
         if len(order) == most or freedom < 2 or squares < EXACT**2 * n:
             break
+        leverage = ((rows @ inverse) * basis).sum(1)
         squared = kept * error**2 / np.where(leverage < MAX_LEVERAGE, 1 - leverage, np.inf)
         row = int(np.argmax(squared))
         order.append(row)
@@ -77,11 +78,6 @@ def deviates(residual: Array, basis: Array) -> Noise:
         limit = student(1 - ALPHA / (freedom + p), freedom - 1)
         if squared[row] > limit**2 * variance:
             significant = len(order)
-        moved = inverse @ basis[row]
-        share = max(1 - leverage[row], 1e-6)
-        inverse = inverse + np.outer(moved, moved) / share
-        leverage = leverage + (basis @ moved) ** 2 / share
-        right = right - basis[row] * residual[row]
         kept[row] = 0.0
     outliers = np.zeros(n, bool)
     outliers[order[:significant]] = True

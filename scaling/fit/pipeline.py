@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -19,12 +19,11 @@ from scaling.fit.diagnostics.flagged_points import flag_points
 from scaling.fit.diagnostics.holdout import holdout
 from scaling.fit.diagnostics.runs_above_law import runs_above_law
 from scaling.fit.document import FitStatus, estimates, evenly, subsample_draws
-from scaling.fit.estimate import DELTA
+from scaling.fit.estimate import DELTA, LawFit
 from scaling.fit.fit_options import TABLE_LAWS, TWO_STAGE, FitOptions
 from scaling.fit.frontier.approaches import agreement, estimate_frontiers
 from scaling.fit.frontier.estimate import FrontierEstimate
 from scaling.fit.frontier.isoflop import grid_bias
-from scaling.fit.law_fit import LawFit
 from scaling.fit.law_weights import origin_warnings, weigh_laws
 from scaling.fit.laws.formula import AS_WRITTEN, read_formula
 from scaling.fit.laws.laws import LAWS, sum_of_powers
@@ -46,14 +45,15 @@ from scaling.fit.result import (
 )
 from scaling.fit.special.critical_batch import corrected
 from scaling.points.comparability import evaluation_of
-from scaling.points.points import Points
-from scaling.points.readers import source_label
+from scaling.points.points import Points, source_label
 from scaling.points.source import Source, read_rows, read_source
 from scaling.warning import ResultWarning, WarningCode, warn
 
 __all__ = ["FitOptions", "FitResult", "fit"]
 
 MAX_FAILED = 0.05  # of the refits, before a warning
+# options that a source's filters name
+RECORDED = ("minimum", "where", "drop_highest", "fix", "resample", "cluster", "eval_set")
 Fields = dict[str, Any]  # of a FitResult, which checks them
 
 
@@ -141,54 +141,56 @@ def _result(
         reason = error.what
     frontiers = estimate_frontiers(data, source.curves, fit or reason, options)
     isoflop = frontiers["isoflop"]
-    analyses: Fields = {"holdout": None}
-    warnings: list[ResultWarning] = []
-    if fit is not None:
-        if isoflop.frontier and (bias := grid_bias(data.points, fit.law, fit.theta, data.cost)):
-            frontiers["isoflop"] = replace(isoflop, warnings=[*isoflop.warnings, bias])
-        analyses, warnings = _analyses(source, fit, isoflop, options)
+    if fit and isoflop.frontier and (bias := grid_bias(data.points, fit.law, fit.theta, data.cost)):
+        frontiers["isoflop"] = replace(isoflop, warnings=[*isoflop.warnings, bias])
     if fit is not None and approach == "parametric":
-        headline, head_warnings = _law_headline(fit, options)
+        headline, warnings = _law_headline(fit, options)
     else:
-        headline, head_warnings = _frontier_headline(approach, frontiers[approach], options)
-    entropy, cost = None, data.cost
+        headline, warnings = _frontier_headline(approach, frontiers[approach], options)
+    warnings += source.warnings
+    analyses: Fields = {"holdout": None}
+    if fit is not None:
+        analyses, more = _analyses(source, fit, isoflop, options)
+        warnings += more
     if source.runs is not None:
         from scaling.fit.diagnostics.synthetic_floor import known_entropy
         from scaling.fit.frontier.planned_cost import planned_cost
 
-        cost = planned_cost(cost, data.points, source.folders, source.model)
+        cost = planned_cost(data.cost, data.points, source.folders, source.model)
         entropy = known_entropy(source.runs, headline["params"].get("E"))
+        analyses |= {"cost": cost, "known_entropy": entropy}
     r_d = fit.values.get("R_D") if fit else None
-    return FitResult(
-        schema_version=SCHEMA,
-        version=scaling.__version__,
-        law=options.law,
-        approach=approach,
+    content: Fields = {
+        "law": options.law,
+        "approach": approach,
         **headline,
-        **analyses,
         **_of_points(data.points),
-        warnings=(
-            *head_warnings,
-            *source.warnings,
-            *warnings,
-            *repeated_data.repeat_warning(data, options.law),
+        "warnings": (*warnings, *repeated_data.repeat_warning(data, options.law)),
+        "source": SourceInfo(
+            paths=source.paths,
+            digest=source.digest,
+            columns=source.columns,
+            convention=Convention(**source.points.convention),
+            notes=source.notes,
+            model=ModelContext(**source.model),
+            filters={name: x for name, x in options.changed().items() if name in RECORDED},
+            evaluation=evaluation_of(source.runs, options.eval_set) or None,
         ),
-        source=_source_info(source, options),
-        ci=options.ci,
-        cost=cost,
-        approaches={
+        "ci": options.ci,
+        "cost": data.cost,
+        "approaches": {
             name: each.result(options.ci, options.bootstrap) for name, each in frontiers.items()
         },
-        approaches_agree=agreement(frontiers, data.points, options.ci),
-        repeats=repeated_data.repeated_runs(data, options.ci, r_d) or None,
-        known_entropy=entropy,
-        accuracy=accuracy,
-    )
+        "approaches_agree": agreement(frontiers, data.points, options.ci),
+        "repeats": repeated_data.repeated_runs(data, options.ci, r_d) or None,
+        "accuracy": accuracy,
+    }
+    return FitResult(schema_version=SCHEMA, version=scaling.__version__, **content | analyses)
 
 
 def _law_headline(fit: LawFit, options: FitOptions) -> tuple[Fields, list[ResultWarning]]:
     """Approach 3: parameters, and which of them are identified."""
-    profiles, draws, warnings = profile(fit, options.ci), fit.draws, list(fit.warnings)
+    profiles, warnings = profile(fit, options.ci), list(fit.warnings)
     open_names = [name for name, interval in profiles.items() if not interval.identified]
     params, bootstrap = fit.params(options.ci), None
     for name, interval in profiles.items():
@@ -201,21 +203,20 @@ def _law_headline(fit: LawFit, options: FitOptions) -> tuple[Fields, list[Result
             "intervals fit about as well"
         )
         warnings.append(warn(WarningCode.NOT_IDENTIFIED, message, params=open_names))
-    if draws is not None:
-        if draws.failed > MAX_FAILED * draws.resamples:
-            refits = f"{draws.failed} of {draws.resamples} refits"
+    if fit.draws is not None:
+        bootstrap = _bootstrap(fit.draws.kind, len(fit.draws.theta), fit.drawn, options)
+        if bootstrap.failed > MAX_FAILED * options.bootstrap:
+            refits = f"{bootstrap.failed} of {options.bootstrap} refits"
             message = f"{refits} failed: the intervals are too narrow"
-            warnings.append(warn(WarningCode.FAILED_RESAMPLES, message, failed=draws.failed))
-        bootstrap = Bootstrap(
-            kind=draws.kind,
-            resamples=draws.resamples,
-            seed=draws.seed,
-            failed=draws.failed,
-            draws=subsample_draws(fit.drawn),
-        )
+            warnings.append(warn(WarningCode.FAILED_RESAMPLES, message, failed=bootstrap.failed))
     is_open = open_names and fit.status is FitStatus.OK
     return {
-        "objective": fit.objective_result(),
+        "objective": Objective(
+            name=fit.objective,
+            delta=fit.delta,
+            value=fit.value,
+            delta_from_noise=fit.delta_from_noise,
+        ),
         "goodness": fit.goodness(),
         "params": params,
         "derived": fit.derived(options.ci),
@@ -235,35 +236,39 @@ def _frontier_headline(
             remedy="see --approach parametric, or add budgets and sizes",
         )
     drawn = estimate.draws.powers() if estimate.draws else {}
-    count = len(drawn.get("a", ()))
-    bootstrap = Bootstrap(
-        kind="residual" if approach == "isoflop" else "tracks",
-        resamples=options.bootstrap,
-        seed=options.seed,
-        failed=options.bootstrap - count,
-        draws=subsample_draws(drawn),
-    )
+    count, kind = len(drawn.get("a", ())), "residual" if approach == "isoflop" else "tracks"
     return {
         "objective": Objective(name="least-squares", delta=None, value=None),
         "params": estimates(estimate.frontier.powers(), drawn, options.ci),
         "derived": estimate.exponents(options.ci),
         "status": FitStatus.OK,
-        "bootstrap": bootstrap if count else None,
+        "bootstrap": _bootstrap(kind, count, drawn, options) if count else None,
     }, list(estimate.warnings)
+
+
+def _bootstrap(
+    kind: str, count: int, drawn: Mapping[str, np.ndarray], options: FitOptions
+) -> Bootstrap:
+    """The draws of parameters, of which `count` succeeded."""
+    return Bootstrap(
+        kind=kind,
+        resamples=options.bootstrap,
+        seed=options.seed,
+        failed=options.bootstrap - count,
+        draws=subsample_draws(drawn),
+    )
 
 
 def _analyses(
     source: Source, fit: LawFit, isoflop: FrontierEstimate, options: FitOptions
 ) -> tuple[Fields, list[ResultWarning]]:
     """What is said of the runs by a fitted law, which knows its data."""
-    data, ci = fit.data, options.ci
+    data, ci, above, combination = fit.data, options.ci, None, None
+    above_warnings: list[ResultWarning] = []
     noise = noise_result(data, fit.residuals, fit.noise, fit.n_free, ci)
-    above, run_warnings = None, noise_warnings(noise)
     if source.runs is not None and source.evaluations is not None:
         above, above_warnings = runs_above_law(fit, source.runs, source.evaluations)
-        run_warnings += above_warnings
     flagged, without_flagged, deciding = flag_points(fit, isoflop.minima)
-    combination = None
     if options.combined and not repeated_data.is_repeated(data).any():
         combination = weigh_laws(data, options.objective or "huber-log", options.delta or DELTA)
     budgets = options.n_holdout_budgets()
@@ -275,23 +280,13 @@ def _analyses(
         "fit_without_flagged": without_flagged,
         "combination": combination,
         "holdout": held_out,
-    }, [*deciding, *run_warnings, *out_warnings, *origin_warnings(combination)]
-
-
-def _source_info(source: Source, options: FitOptions) -> SourceInfo:
-    chosen = ("where", "drop_highest", "cluster", "eval_set")
-    names = (*chosen, "minimum", "fix", "resample")
-    changed = options.changed()
-    return SourceInfo(
-        paths=source.paths,
-        digest=source.digest,
-        columns=source.columns,
-        convention=Convention(**source.points.convention),
-        notes=source.notes,
-        model=ModelContext(**source.model),
-        filters={name: changed[name] for name in names if name in changed},
-        evaluation=evaluation_of(source.runs, options.eval_set) or None,
-    )
+    }, [
+        *deciding,
+        *noise_warnings(noise),
+        *above_warnings,
+        *out_warnings,
+        *origin_warnings(combination),
+    ]
 
 
 def _of_points(points: Points) -> Fields:
@@ -299,16 +294,16 @@ def _of_points(points: Points) -> Fields:
     order of the source.
     """
     known = {"n_params": points.n, "tokens": points.d, "flops": points.c, "loss": points.loss}
-    columns = {
-        name: each for name, each in (known | dict(points.others)).items() if each is not None
-    }
-    ratio = (
-        {} if points.n is None or points.d is None else {"tokens_per_param": points.d / points.n}
-    )
+    known |= points.others
+    columns = {name: each for name, each in known.items() if each is not None}
+    ranges = {name: (each.min(), each.max()) for name, each in columns.items()}
+    if points.n is not None and points.d is not None:
+        ratio = points.d / points.n
+        ranges["tokens_per_param"] = ratio.min(), ratio.max()
     rows = evenly(len(points), MAX_POINTS)
     return {
         "n_points": len(points),
         "excluded": [Excluded(reason=reason, count=count) for reason, count in points.excluded],
-        "range": {name: (each.min(), each.max()) for name, each in (columns | ratio).items()},
+        "range": ranges,
         "data": {name: each[rows] for name, each in columns.items()},
     }

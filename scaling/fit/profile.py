@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from scaling.fit.bootstrap import LARGE, part_of
-from scaling.fit.law_fit import LawFit
+from scaling.fit.estimate import LawFit
 from scaling.fit.laws.law import Param
 from scaling.fit.newton import Problem, Rows, expand, minimise
 from scaling.fit.result import ProfileInterval
@@ -199,9 +199,11 @@ class _Profiler:
 
         pins = (ray.row - at[:, None] * ray.scale) @ inverse
         moved = ray.theta + ray.along * (at - ray.at)[:, None]
-        ends, slow = (minimise(problem, start(theta), pins=pins) for theta in (moved, ray.theta))
-        lower = slow.value < ends.value
-        ends.put(lower, slow.take(lower))
+        ends = minimise(problem, start(moved), pins=pins)
+        left = np.flatnonzero(~ends.converged)  # these from the place before itself
+        again = minimise(problem, start(ray.theta)[left], pins=pins[left])
+        lower = again.value < ends.value[left]
+        ends.put(left[lower], again.take(lower))
         rise, theta = (ends.value - self.floor) / ray.allowed, ends.theta @ inverse.T
         over = rise >= 1.0
         rays.above_at[rows[over]], rays.above_rise[rows[over]] = at[over], rise[over]

@@ -1,18 +1,17 @@
-"""What a sweep asks for: its sizes and amounts one by one, the values of its axes, and the seeds of
-each cell.
+"""What a sweep asks for: its sizes and amounts one by one, with the values of its axes and the
+seeds of each.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
 from scaling.config import (
-    Axis,
     Base,
     EpochsDesign,
     GridDesign,
@@ -35,7 +34,7 @@ NOT_VARIED = {"kind", "corpus", "digest", "unique_tokens"}
 @dataclass(frozen=True)
 class CellRequest:
     """A size, and one of a budget (FLOPs), tokens, or tokens per parameter; the unique tokens it
-    may use; its seeds; what it alone sets.
+    may use; its seeds; the values of the axes and what it alone sets, by field.
     """
 
     size: float
@@ -45,62 +44,36 @@ class CellRequest:
     unique: float | None = None
     settings: tuple[tuple[str, Any], ...] = ()
 
-    def describe(self, chosen: Iterable[tuple[str, Any]], seed: int) -> str:
-        """One combination that a sweep asks for, as a plan shows it."""
+    def describe(self, seed: int) -> str:
+        """The cell as a plan shows it."""
         amount = (
             f"C = {format_flops(self.amount)}"
             if self.measure == "flops"
             else f"{self.measure} = {format_count(self.amount)}"
         )
-        extra = "".join(f", {field} = {value}" for field, value in chosen)
+        extra = "".join(f", {field} = {value}" for field, value in self.settings)
         return f"N = {format_count(self.size)}, {amount}{extra}, seed {seed}"
 
 
-@dataclass(frozen=True)
-class Settings:
-    """One value of every axis: as the cell shows them, and as overrides of the sweep's base.
-
-    `task` holds only what an axis or a cell changes of the task. `shape` tells apart what decides
-    the model and the batch, by its text: 1, 1.0 and True are equal, but not alike.
-    """
-
-    chosen: tuple[tuple[str, Any], ...]
-    model: dict[str, Any]
-    optim: dict[str, Any]
-    task: dict[str, Any]
-    batch_size: Any
-    shape: str
-
-    def over(self, own: tuple[tuple[str, Any], ...]) -> Settings:
-        """The same with what a cell sets for itself."""
-        base = {"model": self.model, "optim": self.optim, "task": self.task}
-        return _settings((*self.chosen, *own), base, self.batch_size) if own else self
-
-
 def expand_design(sweep: Sweep) -> list[CellRequest]:
-    """Every size and amount of the design with its seeds. Raises ScalingError for replicates of a
-    cell that is not there.
+    """Every size and amount of the design with its seeds, before the axes. Raises ScalingError for
+    replicates of a cell that is not there.
     """
     requests = list(_without_replicates(sweep))
-    seeds: list[dict[int, None]] = [dict.fromkeys(request.seeds) for request in requests]
     for index, more in enumerate(sweep.replicates):
-        chosen = [
-            position
-            for position, request in enumerate(requests)
-            if (more.sizes is None or request.size in more.sizes)
-            and (more.amounts is None or request.amount in more.amounts)
-        ]
-        if not chosen:
+        is_known = False
+        for position, request in enumerate(requests):
+            has_size = more.sizes is None or request.size in more.sizes
+            if has_size and (more.amounts is None or request.amount in more.amounts):
+                is_known = True
+                requests[position] = replace(request, seeds=request.seeds + more.seeds)
+        if not is_known:
             raise ScalingError(
                 "no cell of the design has these sizes and amounts",
                 where=f"replicates[{index}]",
                 remedy="write them as the design does, or leave one of them out for all",
             )
-        for position in chosen:
-            seeds[position] |= dict.fromkeys(more.seeds)
-    return [
-        replace(request, seeds=tuple(own)) for request, own in zip(requests, seeds, strict=True)
-    ]
+    return [replace(request, seeds=tuple(dict.fromkeys(request.seeds))) for request in requests]
 
 
 def _without_replicates(sweep: Sweep) -> Iterator[CellRequest]:
@@ -130,15 +103,13 @@ def _without_replicates(sweep: Sweep) -> Iterator[CellRequest]:
         yield CellRequest(size, measure, amount, seeds, unique)
 
 
-def check_axes(
-    task: TaskConfig, axes: tuple[Axis, ...], cells: Iterable[tuple[tuple[str, Any], ...]] = ()
-) -> None:
+def check_settings(sweep: Sweep, task: TaskConfig, requests: Sequence[CellRequest]) -> None:
     """Raises ScalingError for an axis, or what a cell sets, of an unknown field, with a value that
     the field cannot take, or that stands twice.
     """
-    names = [axis.field for axis in axes]
-    chosen = [("axis", "axes", axis.field, value) for axis in axes for value in axis.values]
-    pairs = dict.fromkeys(pair for cell in cells for pair in cell)
+    names = [axis.field for axis in sweep.axes]
+    chosen = [("axis", "axes", axis.field, value) for axis in sweep.axes for value in axis.values]
+    pairs = dict.fromkeys(pair for request in requests for pair in request.settings)
     chosen += [("setting", "design.cells", *pair) for pair in pairs]
     known = [f"model.{name}" for name in ModelConfig.model_fields]
     known += [f"optim.{name}" for name in OptimConfig.model_fields]
@@ -147,7 +118,7 @@ def check_axes(
     for what, where, field, value in chosen:
         if field not in known:
             raise unknown_choice(f"{what} field", field, known, where=where)
-        problem, remedy = "", "docs/sweep-files.md lists every key with its range"
+        problem, remedy = "", "give each field one axis"
         table, _, name = field.rpartition(".")
         changed: dict[str, Any] = {table: {name: value}} if table else {name: value}
         changed["task"] = task.model_dump() | changed.get("task", {})
@@ -155,38 +126,11 @@ def check_axes(
             Base.model_validate(changed)
         except ValidationError as error:
             problem = f"{what} {validation_messages(error)}, not {value!r}"
+            remedy = "docs/sweep-files.md lists every key with its range"
         if not problem and what == "setting" and field in names:
             problem = f"{field} is set by cells and by an axis"
             remedy = "leave out one of the two"
         elif not problem and len(set(names)) < len(names):
             problem = f"an axis field stands twice: {', '.join(names)}"
-            remedy = "give each field one axis"
         if problem:
             raise ScalingError(problem, where=where, remedy=remedy)
-
-
-def settings(sweep: Sweep) -> list[Settings]:
-    """Every combination of the values of the axes, in order."""
-    base = {
-        part: getattr(sweep.base, part).model_dump(exclude_none=True) for part in ("model", "optim")
-    }
-    combinations = itertools.product(
-        *([(axis.field, value) for value in axis.values] for axis in sweep.axes)
-    )
-    return [_settings(chosen, base, sweep.base.batch_size) for chosen in combinations]
-
-
-def _settings(
-    chosen: tuple[tuple[str, Any], ...], base: dict[str, dict[str, Any]], batch_size: Any
-) -> Settings:
-    """The base with the chosen values over it."""
-    parts: dict[str, dict[str, Any]] = {
-        part: dict(base.get(part, {})) for part in ("model", "optim", "task")
-    }
-    for path, value in chosen:
-        part, _, name = path.partition(".")
-        if part in parts:
-            parts[part][name] = value
-    batch_size = dict(chosen).get("batch_size") or batch_size
-    shape = repr((parts["model"], parts["task"], batch_size))
-    return Settings(chosen, **parts, batch_size=batch_size, shape=shape)

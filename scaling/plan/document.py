@@ -13,9 +13,8 @@ from scaling.config import Execution, RunConfig
 from scaling.config.base import Document
 from scaling.config.task import TextFacts
 from scaling.plan import memory
-from scaling.plan.build import PlannedRun
 from scaling.plan.device_fit import DeviceMemory, suggest_execution, to_cli_flags
-from scaling.plan.plan import InfeasibleCell, Plan
+from scaling.plan.plan import InfeasibleCell, Plan, PlannedRun
 from scaling.warning import ResultWarning
 
 

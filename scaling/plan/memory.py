@@ -104,7 +104,7 @@ class _DeviceShare:
         blocks' matrices in the compute dtype. Splash attention with `fsdp` on a TPU leaves the sums
         of its softmax in 128 lanes, and three accumulators of one block of 512 queries.
         """
-        model, words = self.model, self.layer_words()
+        model, (words, _) = self.model, self.layer_words()
         if self.kind == "tpu" and self.execution.mesh.fsdp > 1 and self.is_fused:
             seq_len = self.run.task.seq_len
             words += model.n_heads / self.tensor * 128 * (1 + 3 * 512 / seq_len)
@@ -113,51 +113,35 @@ class _DeviceShare:
             matrices += self.groups["attention"] + self.groups["ffn"]
         return self.tokens * model.n_layers * words + matrices * self.half / self.tensor
 
-    def layer_words(self) -> float:
-        """Words a token that a layer keeps for its backward pass."""
+    def layer_words(self) -> tuple[float, float]:
+        """Words a token that a layer keeps for its backward pass, and those at the peak of that
+        pass besides: gradients of activations, and a layer computed again or, where layers are
+        scanned on a CPU, copied out.
+
+        A GPU or a TPU keeps, in the compute dtype, operands of products and the inputs of what is
+        computed again (norms, rotations, activations); of a layer that is computed again, its input
+        and the result of fused attention. XLA's CPU compiler computes cheap steps again, and copies
+        what products read in blocks; behind a norm without gain they read the norm's own result.
+        """
+        model, d_model, half = self.model, self.model.d_model, self.half
+        heads, kv, ffn, inner = self.heads, self.kv, self.ffn, self.inner
         is_again = self.execution.remat == "block"
-        if self.kind != "cpu":
-            return self._accelerator_words(is_again)
-        is_again = is_again and self.execution.layers == "scan"
-        return self.model.d_model if is_again else self._cpu_words()
-
-    def _accelerator_words(self, is_again: bool) -> float:
-        """What a layer keeps on a GPU or a TPU, in the compute dtype: operands of products, and the
-        inputs of what is computed again (norms, rotations, activations). Where the whole layer
-        `is_again`, its input and the result of fused attention.
-        """
-        d_model, half = self.model.d_model, self.half
-        of_kernel = self.heads * half + self.model.n_heads / self.tensor if self.is_fused else 0.0
-        if is_again:
-            return d_model * half + of_kernel
-        own = 0.0 if self.is_fused else self.scores * half + self.heads * (2 + half)
-        attention = self.heads + 2 * self.kv
-        layer = 4 * d_model + self.expert_rows + 2 * attention + self.inner + self.ffn
-        return layer * half + of_kernel + own
-
-    def _cpu_words(self) -> float:
-        """What XLA's CPU compiler keeps of a layer: it computes cheap steps again, and copies what
-        products read in blocks. Behind a norm without gain they read the norm's own result.
-        """
-        half = self.half
-        norms = self.model.d_model * (4 + (2 * half if self.model.gains or half < 1 else 0.0))
-        qk_norm = 2 * self.heads + 3 * self.kv if self.model.qk_norm else 0.0
-        attention = self.heads * (1 + 2 * half) + self.scores * half
-        attention += self.kv * (1 + self.blocks * half)
-        activation = {"gelu": 2.0, "swiglu": 4.0, "relu2": 1.0}[self.model.ffn]
-        return norms + qk_norm + attention + self.ffn * (activation + half)
-
-    def backward_words(self) -> float:
-        """Words a token at the peak of the backward pass besides what is kept: gradients of
-        activations, and a layer computed again or, where layers are scanned on a CPU, copied out.
-        """
-        d_model, half = self.model.d_model, self.half
-        if self.kind != "cpu":
-            again = self._accelerator_words(False) - self.layer_words()
-            return again + half * (3 * d_model + self.ffn + self.inner)
-        if self.execution.layers == "unrolled":
-            return 2 * d_model + self.ffn * (2 - half)
-        return self._cpu_words()
+        if self.kind == "cpu":
+            norms = d_model * (4 + (2 * half if model.gains or half < 1 else 0.0))
+            qk_norm = 2 * heads + 3 * kv if model.qk_norm else 0.0
+            attention = heads * (1 + 2 * half) + self.scores * half
+            attention += kv * (1 + self.blocks * half)
+            activation = {"gelu": 2.0, "swiglu": 4.0, "relu2": 1.0}[model.ffn]
+            whole = norms + qk_norm + attention + ffn * (activation + half)
+            if self.execution.layers == "unrolled":
+                return whole, 2 * d_model + ffn * (2 - half)
+            return d_model if is_again and self.execution.layers == "scan" else whole, whole
+        of_kernel = heads * half + model.n_heads / self.tensor if self.is_fused else 0.0
+        own = 0.0 if self.is_fused else self.scores * half + heads * (2 + half)
+        layer = 4 * d_model + self.expert_rows + 2 * (heads + 2 * kv) + inner + ffn
+        whole = layer * half + of_kernel + own
+        kept = d_model * half + of_kernel if is_again else whole
+        return kept, whole - kept + half * (3 * d_model + ffn + inner)
 
     def loss_words(self) -> float:
         """Words of the head and its loss: the last norm, both gradients of the last product, and
@@ -194,7 +178,7 @@ class _DeviceShare:
             return 0.0
         changes = {"micro_batch": noise_group(self.run, self.execution)}
         group = _DeviceShare(self.run, self.execution.model_copy(update=changes), self.kind)
-        peak = max(group.tokens * group.backward_words(), group.loss_words())
+        peak = max(group.tokens * group.layer_words()[1], group.loss_words())
         return 2 * group.own_words + group.gathered_words() + group.kept_words() + peak
 
 
@@ -218,7 +202,7 @@ def _estimated(run: RunConfig, execution: Execution, kind: Kind) -> MemoryEstima
     gradients = own * (2 if micro_batch and micro_batch < run.batch_size else 1)
     gradients += part.gathered_words()
     kept = part.kept_words()
-    backward, loss = part.tokens * part.backward_words(), part.loss_words()
+    backward, loss = part.tokens * part.layer_words()[1], part.loss_words()
     if kind != "cpu":  # activations are freed while gradients grow
         gradients = max(0.0, gradients + backward - kept - max(backward, loss))
     step = gradients + kept + max(backward, loss)

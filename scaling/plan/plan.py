@@ -1,22 +1,31 @@
-"""The plan: all runs of a sweep in order of cost, and what it refuses."""
+"""The plan: all runs of a sweep in order of cost, and the cells that are infeasible."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
 import math
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any, get_args
 
-from scaling import accounting
-from scaling.config import RunConfig, Sweep, TaskConfig
-from scaling.config.base import Document
+from pydantic import ValidationError
+
+from scaling import accounting, recipe
+from scaling.config import (
+    IsoflopDesign,
+    ModelConfig,
+    NConvention,
+    RunConfig,
+    Sweep,
+    TaskConfig,
+    TextTask,
+)
+from scaling.config.base import Document, validation_messages
 from scaling.config.run_groups import RunGroup, gc_paused, group_runs
 from scaling.errors import ScalingError
-from scaling.plan.build import PlannedRun, RunBuilder
-from scaling.plan.cells import check_axes, expand_design, settings
+from scaling.plan.cells import CellRequest, check_settings, expand_design
 from scaling.warning import ResultWarning, WarningCode, warn
 
 MAX_CELLS = 200_000
@@ -38,6 +47,20 @@ class InfeasibleCell(Document):
 
     cell: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRun:
+    """A run with its parameters by convention and its exact FLOPs."""
+
+    run: RunConfig
+    n_params: dict[str, int]
+    flops: float
+
+    @property
+    def run_id(self) -> str:
+        """The run's identity."""
+        return self.run.run_id
 
 
 @dataclass(frozen=True, repr=False)
@@ -93,19 +116,20 @@ def plan(sweep: Sweep, task: TaskConfig, vocab_size: int, simulated: str | None 
             f"the sweep has {count:,} cells, the limit is {MAX_CELLS:,}",
             remedy="thin out sizes, budgets, axes or seeds",
         )
-    check_axes(task, sweep.axes, (request.settings for request in requests))
+    check_settings(sweep, task, requests)
     runs: dict[str, PlannedRun] = {}
     infeasible: list[InfeasibleCell] = []
     merged = 0
-    builder = RunBuilder(sweep, task, vocab_size, simulated)
-    for request, shared in itertools.product(requests, settings(sweep)):
-        chosen = shared.over(request.settings)
+    builder = _RunBuilder(sweep, task, vocab_size, simulated)
+    axes = ([(axis.field, value) for value in axis.values] for axis in sweep.axes)
+    for request, chosen in itertools.product(requests, list(itertools.product(*axes))):
+        cell = replace(request, settings=(*chosen, *request.settings))
         try:
-            planned_runs = builder.runs_of_cell(request, chosen)
+            planned_runs = builder.runs_of_cell(cell)
         except ScalingError as error:
-            for seed in request.seeds:
-                cell = request.describe(chosen.chosen, seed)
-                infeasible.append(InfeasibleCell(cell=cell, reason=error.what))
+            infeasible += [
+                InfeasibleCell(cell=cell.describe(seed), reason=error.what) for seed in cell.seeds
+            ]
             continue
         for planned in planned_runs:
             merged += planned.run_id in runs
@@ -113,39 +137,167 @@ def plan(sweep: Sweep, task: TaskConfig, vocab_size: int, simulated: str | None 
     if not runs:
         raise EmptyPlan("; ".join(dict.fromkeys(cell.reason for cell in infeasible)))
     ordered = sorted(
-        runs.values(),
-        key=lambda planned: (
-            float(f"{planned.flops:.2g}"),
-            planned.n_params["total"],
-            planned.run_id,
-        ),
+        runs.values(), key=lambda p: (float(f"{p.flops:.2g}"), p.n_params["total"], p.run_id)
     )
-    warnings = tuple(_one_per_rule(builder.range_warnings))
+    warnings = []
+    for rule, texts in builder.range_warnings.items():  # one per rule, with the first of its cells
+        more = f", and {len(texts) - 1} more" if len(texts) > 1 else ""
+        message = f"{next(iter(texts))}{more}"
+        warnings.append(warn(WarningCode.OUTSIDE_RULE_RANGE, message, rule=rule))
     extensions: tuple[RunConfig, ...] = ()
-    if (extended := _extended(sweep)) is not None:
+    if (amounts := getattr(sweep.design, "extend_to", None)) is not None:
+        names = {"isoflop": "budgets", "grid": "tokens", "ladder": "tokens_per_param"}
+        update = {"extend_to": None, names[sweep.design.kind]: amounts}
+        design = sweep.design.model_copy(update=update)
+        replicates = tuple(more for more in sweep.replicates if more.amounts is None)
+        extended = sweep.model_copy(update={"design": design, "replicates": replicates})
         with contextlib.suppress(EmptyPlan):
             longer = plan(extended, task, vocab_size, simulated).runs
             extensions = tuple(item.run for item in longer if item.run_id not in runs)
-    return Plan(sweep, tuple(ordered), tuple(infeasible), merged, warnings, extensions)
+    return Plan(sweep, tuple(ordered), tuple(infeasible), merged, tuple(warnings), extensions)
 
 
-def _extended(sweep: Sweep) -> Sweep | None:
-    """The sweep of the amounts that may be added later, if it names any."""
-    amounts = getattr(sweep.design, "extend_to", None)
-    if amounts is None:
-        return None
-    names = {"isoflop": "budgets", "grid": "tokens", "ladder": "tokens_per_param"}
-    changes = {"extend_to": None, names[sweep.design.kind]: amounts}
-    replicates = tuple(more for more in sweep.replicates if more.amounts is None)
-    design = sweep.design.model_copy(update=changes)
-    return sweep.model_copy(update={"design": design, "replicates": replicates})
+@dataclass(frozen=True)
+class _Shape:
+    """What a size and its settings come to, whatever the budget and the seed. FLOPs are those of
+    one token, for C is proportional to D.
+    """
+
+    model: ModelConfig
+    n_params: dict[str, int]
+    design_flops: float
+    exact_flops: float
 
 
-def _one_per_rule(counts: Counter[str]) -> Iterator[ResultWarning]:
-    """One warning per rule, with the first of its cells and how many there are."""
-    rules: dict[str, list[str]] = {}
-    for text in counts:
-        rules.setdefault(text.split(":")[0], []).append(text)
-    for rule, texts in rules.items():
-        more = f", and {len(texts) - 1} more" if len(texts) > 1 else ""
-        yield warn(WarningCode.OUTSIDE_RULE_RANGE, f"{texts[0]}{more}", rule=rule)
+@dataclass
+class _RunBuilder:
+    """Builds the cells of a sweep, and keeps of each shape (or the reason why there is none) what
+    does not depend on the budget.
+
+    `range_warnings` holds, by rule of the recipe, in which ways it was asked outside its range.
+    """
+
+    sweep: Sweep
+    task: TaskConfig
+    vocab_size: int
+    simulated: str | None
+    shapes: dict[tuple[float, str], _Shape | str] = field(default_factory=dict)
+    range_warnings: dict[str, dict[str, None]] = field(default_factory=lambda: defaultdict(dict))
+
+    def __post_init__(self) -> None:
+        base: Any = self.sweep.base
+        self.base: dict[str, dict[str, Any]] = {
+            "model": base.model.model_dump(exclude_none=True),
+            "optim": base.optim.model_dump(exclude_none=True),
+            "task": {},
+        }
+
+    def runs_of_cell(self, cell: CellRequest) -> list[PlannedRun]:
+        """The runs of a cell, one for each seed. Raises ScalingError with the reason."""
+        sweep, batch_size = self.sweep, self.sweep.base.batch_size
+        settings = {part: dict(values) for part, values in self.base.items()}
+        for path, value in cell.settings:
+            part, _, name = path.partition(".")
+            if part == "batch_size":
+                batch_size = value
+            else:
+                settings[part][name] = value
+        task = self._task(cell, settings["task"])
+        shape, seq_len = self._shape(cell.size, settings, task), task.seq_len
+        n = shape.n_params[sweep.design.params]
+        tokens = cell.amount
+        if cell.measure != "tokens":
+            tokens = tokens / shape.design_flops if cell.measure == "flops" else tokens * n
+        sequences = batch_size or recipe.batch_size(n, tokens, seq_len, sweep.recipe)
+        batch_tokens = sequences * seq_len
+        n_steps = round(tokens / batch_tokens)
+        if n_steps < recipe.MIN_STEPS:
+            raise recipe.InfeasibleCell(
+                f"{n_steps} steps of {batch_tokens} tokens are fewer than {recipe.MIN_STEPS}"
+            )
+        window, ratio = sweep.design.tokens_per_param_range, n_steps * batch_tokens / n
+        if window and not window[0] <= ratio <= window[1]:
+            raise recipe.InfeasibleCell(
+                f"D/N = {ratio:.3g} lies outside tokens_per_param_range {window[0]:g} to "
+                f"{window[1]:g}"
+            )
+        optim = recipe.optim_for(
+            shape.model, n, n_steps, batch_tokens, sweep.recipe, settings["optim"]
+        )
+        for text in recipe.range_warnings(
+            n,
+            tokens,
+            sweep.recipe,
+            lr_given="lr" in settings["optim"],
+            batch_given=bool(batch_size or sweep.recipe.batch_tokens),
+        ):
+            self.range_warnings[text.split(":")[0]][text] = None
+        try:
+            first = RunConfig(
+                model=shape.model,
+                task=task,
+                optim=optim,
+                batch_size=sequences,
+                n_steps=n_steps,
+                seed=cell.seeds[0],
+                precision=sweep.base.precision,
+                evals=sweep.evals,
+                simulated=self.simulated,
+            )
+        except ValidationError as error:
+            raise recipe.InfeasibleCell(validation_messages(error)) from None
+        # the sweep has validated its seeds, and nothing else differs
+        runs = [first, *(first.model_copy(update={"seed": seed}) for seed in cell.seeds[1:])]
+        flops = shape.exact_flops * first.tokens
+        return [PlannedRun(run, shape.n_params, flops) for run in runs]
+
+    def _task(self, cell: CellRequest, changes: dict[str, Any]) -> TaskConfig:
+        """The task with what the cell changes of it, limited to the unique tokens of the cell, in
+        whole windows.
+        """
+        task = self.task
+        if changes:
+            try:
+                task = type(task).model_validate(task.model_dump() | changes)
+            except ValidationError as error:
+                raise recipe.InfeasibleCell(validation_messages(error, "task.")) from None
+        if cell.unique is None:
+            return task
+        if not isinstance(task, TextTask):
+            raise recipe.InfeasibleCell(
+                "a corpus can be limited only where there is one: the task is not text"
+            )
+        unique_tokens = max(1, round(cell.unique / task.seq_len)) * task.seq_len
+        return task.model_copy(update={"unique_tokens": unique_tokens})
+
+    def _shape(self, size: float, settings: dict[str, dict[str, Any]], task: TaskConfig) -> _Shape:
+        # by its text: 1, 1.0 and True are equal, but not alike
+        key = (size, repr((settings["model"], settings["task"])))
+        if key not in self.shapes:
+            design, seq_len, flops = self.sweep.design, task.seq_len, 0.0
+            try:
+                model = recipe.model_for(
+                    size,
+                    self.sweep.recipe,
+                    vocab_size=(settings["task"] and task.fixed_vocab_size) or self.vocab_size,
+                    seq_len=seq_len,
+                    params=design.params,
+                    overrides=settings["model"],
+                )
+                if isinstance(design, IsoflopDesign):
+                    flops = accounting.train_flops(model, seq_len, 1, design.flops)
+                self.shapes[key] = _Shape(
+                    model=model,
+                    n_params={
+                        name: accounting.n_params(model, seq_len, name)
+                        for name in get_args(NConvention)
+                    },
+                    design_flops=flops,
+                    exact_flops=accounting.train_flops(model, seq_len, 1, "exact"),
+                )
+            except ScalingError as error:
+                self.shapes[key] = error.what
+        shape = self.shapes[key]
+        if isinstance(shape, str):
+            raise recipe.InfeasibleCell(shape)
+        return shape

@@ -51,12 +51,6 @@ class StarterRequest:
         return stem[:64].rstrip("-._") or "sweep"
 
 
-class BudgetTooSmall(ScalingError):
-    """A budget too small for isoFLOP curves; `enough` FLOPs suffice."""
-
-    enough: float
-
-
 @dataclass(frozen=True)
 class StarterSweep:
     """The text of a sweep file and its plan."""
@@ -128,59 +122,42 @@ def flops_of_minutes(minutes: float, cores: int, peak_flops: float | None) -> fl
 def draft(request: StarterRequest, planned: Planner) -> StarterSweep:
     """The sweep of a request: at most its budget, every isoFLOP curve with sizes on both sides.
 
-    Raises BudgetTooSmall, with the smallest budget that suffices, for one that is too small.
+    Within a family of grids the spending falls with the largest budget, though not evenly: cells
+    come and go at the limits. So every candidate is planned, and the first good one taken. Raises
+    ScalingError, with a budget that suffices, for one that is too small.
     """
     # the budget at whose optimum the narrowest model has its output matrix and nothing else; at 64
     # times this, sizes on both sides of the smallest curve's optimum can be built
     matrix_only = 4.0 * 240.0 * (2.0 * max(request.vocab_size, 256)) ** 2
-    starter: StarterSweep | str = "no five models about the optimum of a curve can be built"
-    if request.budget >= 16.0 * matrix_only:
-        starter = _fit_budget(request, planned)
-    if isinstance(starter, StarterSweep):
-        return starter
-    enough = max(64.0 * matrix_only, 2.0 * request.budget)
-    error = BudgetTooSmall(
-        f"{format_flops(request.budget)} FLOPs are too few for isoFLOP curves: {starter}",
-        where="--budget",
-        remedy=f"about {format_flops(enough)} FLOPs are enough for a vocabulary of "
-        f"{request.vocab_size}",
-    )
-    error.enough = enough
-    raise error
-
-
-def _fit_budget(request: StarterRequest, planned: Planner) -> StarterSweep | str:
-    """The best sweep within the budget, or why there is none.
-
-    Within a family of grids the spending falls with `top`, though not evenly: cells come and go at
-    the limits. So every candidate is planned, and the first good one taken.
-    """
-    reason, best = "", None
+    reason, best_share = "no five models about the optimum of a curve can be built", 0.0
+    best: tuple[_Grid, Plan] | None = None
     families = itertools.product((False, True), ((4, 3.0), (4, 2.0), (3, 2.0)))
     for is_minimal, (n_budgets, apart) in families:
-        if best is not None and best[0] >= FAIR_SHARE:
-            break
         top = request.budget / 3.0
-        while top > request.budget / 60.0:
+        if best_share >= FAIR_SHARE or request.budget < 16.0 * matrix_only:
+            break
+        while top > request.budget / 60.0 and best_share < GOOD_SHARE:
             grid = _grid(_two_digits(top), n_budgets, apart, is_minimal, request.vocab_size)
             top /= 1.06
             try:
                 plan = planned(parse_sweep(_text(request, grid), str(request.path)))
-            except ScalingError as error:
-                reason = reason or error.what
+            except ScalingError:
                 continue
             share, gap = plan.flops / request.budget, _undersampled_budget(plan, grid)
-            if share > MAX_SHARE or gap:
-                reason = gap if share <= MAX_SHARE else reason
+            if share > MAX_SHARE:
                 continue
-            if best is None or share > best[0]:
-                best = (share, grid, plan)
-            if share >= GOOD_SHARE:
-                return StarterSweep(_text(request, grid, plan), plan)
-    if best is None:
-        return reason or "no model can be built"
-    _, grid, plan = best
-    return StarterSweep(_text(request, grid, plan), plan)
+            if gap:
+                reason = gap
+            elif share > best_share:
+                best_share, best = share, (grid, plan)
+    if best is not None:
+        return StarterSweep(_text(request, *best), best[1])
+    enough = format_flops(max(64.0 * matrix_only, 2.0 * request.budget))
+    raise ScalingError(
+        f"{format_flops(request.budget)} FLOPs are too few for isoFLOP curves: {reason}",
+        where="--budget",
+        remedy=f"about {enough} FLOPs are enough for a vocabulary of {request.vocab_size}",
+    )
 
 
 def _undersampled_budget(plan: Plan, grid: _Grid) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from scaling.config.base import Document
-from scaling.points.points import data_id
+from scaling.points.run_tables import data_id, variant_fields
 
 if TYPE_CHECKING:
     from scaling.config import RunConfig
@@ -87,25 +87,10 @@ def comparable(one: Mapping[str, Any], two: Mapping[str, Any]) -> LossComparabil
 
 
 LAW_TASKS = {"text", "synthetic"}
-SHAPE = ["n_layers", "d_model", "n_heads"]
 
 
 def supports_one_law(table: pd.DataFrame) -> bool:
     """Whether one law of N and D may hold for all runs: on text or facts, differing in size, data
     and seed alone.
     """
-    return set(table["task"].unique()) <= LAW_TASKS and not has_variants(table)
-
-
-def has_variants(table: pd.DataFrame) -> bool:
-    """Whether runs differ in norm, positions or, at one shape, key-value heads: no law holds across
-    them.
-    """
-    runs = table.drop_duplicates("run_id")
-    switches = [
-        runs["config"].str.extract(rf'"{name}":(\w+)', expand=False)
-        for name in ("qk_norm", "gains")
-    ]
-    if any(values.nunique() > 1 for values in (runs["norm"], runs["pos"], *switches)):
-        return True
-    return bool((runs.groupby(SHAPE)["n_kv_heads"].nunique() > 1).any())
+    return set(table["task"].unique()) <= LAW_TASKS and not variant_fields(table)

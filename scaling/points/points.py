@@ -1,25 +1,25 @@
-"""Points: what a law is fitted to, one per run, and the final losses of this program's own runs."""
+"""Points: what a law is fitted to, one per run; how a source is read, and what was read."""
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scaling import accounting
+from scaling.accounting import FlopsConvention, NConvention
 from scaling.errors import ScalingError
 
-if TYPE_CHECKING:  # a prediction needs no tables, a foreign table no configuration
+if TYPE_CHECKING:  # a prediction needs no tables
     import pandas as pd
 
-    from scaling.config import FlopsConvention, NConvention, RunConfig, TaskConfig
     from scaling.warning import ResultWarning
 
+ARRAYS = ("loss", "n", "d", "c", "weight", "group", "cell", "budget", "row")  # fields of `Points`
+IN_MEMORY = Path("DataFrame")  # the location of a table in memory, in messages
+FOLDER = "scaling.folder"  # the attribute of a table that holds the results folder it came from
 LAWS_OF_ONE = {"C": "power", "N": "kaplan-n", "D": "kaplan-d"}
 
 
@@ -75,15 +75,37 @@ class Points:
         """The points where `keep` (mask or indices, with repeats for a resample); a reason counts
         those left out.
         """
-        names = [
-            each.name for each in fields(self) if isinstance(getattr(self, each.name), np.ndarray)
-        ]
-        picked: dict[str, Any] = {name: getattr(self, name)[keep] for name in names}
+        arrays = {name: getattr(self, name) for name in ARRAYS}
+        picked: dict[str, Any] = {n: a[keep] for n, a in arrays.items() if a is not None}
         others = {name: array[keep] for name, array in self.others.items()}
         kept = replace(self, **picked, others=others)
         if dropped := (len(self) - len(kept)) * bool(reason):
             kept = replace(kept, excluded=(*self.excluded, (reason, dropped)))
         return kept
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Points]) -> Points:
+        """Points of several tables as one; labels of groups that are equal stay one group, cells of
+        different tables are different.
+        """
+        if len(parts) == 1:
+            return parts[0]
+
+        def joined(arrays: Sequence[Any]) -> Any:
+            return None if any(each is None for each in arrays) else np.concatenate(arrays)
+
+        arrays = {name: [getattr(part, name) for part in parts] for name in ARRAYS}
+        arrays["cell"] = [
+            None if cell is None else [f"{table} {label}" for label in cell]
+            for table, cell in enumerate(arrays["cell"])
+        ]
+        arrays["row"] = [None]
+        return replace(
+            parts[0],
+            **{name: joined(each) for name, each in arrays.items()},
+            others={key: joined([part.others[key] for part in parts]) for key in parts[0].others},
+            excluded=tuple(item for part in parts for item in part.excluded),
+        )
 
 
 @dataclass(frozen=True)
@@ -130,141 +152,19 @@ class Source:
     runs: pd.DataFrame | None = None
 
 
-def points(
-    table: pd.DataFrame, params: NConvention = "with_head", flops: FlopsConvention = "exact"
-) -> Points:
-    """The final validation loss of each run of a results table: the points of `final_runs`."""
-    return final_runs(table, params, flops)[0]
+def origin(frame: pd.DataFrame) -> Path | None:
+    """The results folder that a table was loaded from, where it still says so."""
+    folder = frame.attrs.get(FOLDER)
+    return Path(folder) if isinstance(folder, str) else None
 
 
-def final_runs(
-    table: pd.DataFrame, params: NConvention, flops: FlopsConvention
-) -> tuple[Points, pd.DataFrame]:
-    """The final validation loss of each run of a results table, N and C recomputed from `config`
-    under a convention, and its row of the table with `config` as a dictionary.
-
-    Where a run's corpus was limited, `others` holds the unique tokens U of every run, which are D
-    for a run without a limit. Nuisance axes are not minimised here. Raises ScalingError when the
-    table mixes corpora or tasks, or holds no loss.
-    """
-    from scaling.store.rows import DIVERGED
-
-    is_loss = (table["split"] == "val") & (table["metric"] == "loss")
-    ends = table[is_loss].drop_duplicates(["run_id", "step"], keep="last")
-    ends = ends.set_index(["run_id", "step"], drop=False)
-    losses = ends["value"].astype(float).to_dict()
-    diverged = set(table.loc[table["metric"] == DIVERGED, "run_id"])
-    excluded: Counter[str] = Counter()
-    counts: list[tuple[float, float, float, float, float]] = []
-    cells: list[str] = []
-    keys: list[tuple[str, int]] = []
-    counted = counted_runs(table, params, flops)
-    for run_id, (run, n, c, cell) in counted.items():
-        key = (run_id, run.n_steps)
-        if run_id in diverged:
-            excluded["diverged"] += 1
-        elif key not in losses:
-            excluded["no final validation loss"] += 1
-        elif not (np.isfinite(losses[key]) and losses[key] > 0):
-            excluded["loss not finite and positive"] += 1
-        else:
-            keys.append(key)
-            counts.append((losses[key], n, run.tokens, c, unique_tokens(run) or run.tokens))
-            cells.append(cell)
-    runs = [each.config for each in counted.values()]
-    check_same_origin(runs)
-    corpora = sorted({data_id(run.task) for run in runs})
-    if len(corpora) > 1:
-        raise ScalingError(
-            f"the runs were trained on {len(corpora)} different corpora or tasks: "
-            f"{', '.join(corpora)[:120]}",
-            remedy="losses on different data do not compare: fit each folder by itself, or use "
-            "--where",
-        )
-    if not counts:
-        raise ScalingError(
-            "no run has a finite final validation loss", remedy="see failures/ for the reasons"
-        )
-    loss, n, d, c, unique = np.array(counts, float).T
-    final = ends.loc[keys].reset_index(drop=True)
-    result = Points(
-        *(loss, n, d, c),
-        cell=np.unique(cells, return_inverse=True)[1],
-        others={"U": unique} if any(unique_tokens(run) is not None for run in runs) else {},
-        convention={"params": params, "flops": flops},
-        excluded=tuple(excluded.items()),
-    )
-    return result, final.assign(config=[json.loads(text) for text in final["config"]])
+def source_name(source: Path | pd.DataFrame) -> str:
+    """What a source is called in documents and messages."""
+    if isinstance(source, Path):
+        return str(source)
+    return f"{IN_MEMORY} of {folder}" if (folder := origin(source)) else str(IN_MEMORY)
 
 
-def unique_tokens(run: RunConfig) -> int | None:
-    """The unique tokens of a run on a limited corpus, in whole windows as training reads them; None
-    without a limit.
-    """
-    from scaling.config import TextTask
-
-    if not isinstance(run.task, TextTask) or run.task.unique_tokens is None:
-        return None
-    return min(run.task.unique_tokens // run.task.seq_len * run.task.seq_len, run.tokens)
-
-
-def data_id(task: TaskConfig) -> str:
-    """What runs must share for their losses to compare: the digest of a corpus, whatever the limit,
-    or the language.
-    """
-    from scaling.config import SyntheticTask, TextTask
-
-    if isinstance(task, SyntheticTask):
-        return (
-            f"synthetic ({task.n_facts} facts, zipf {task.zipf:g}, {task.n_symbols} symbols, "
-            f"data_seed {task.data_seed})"
-        )
-    if isinstance(task, TextTask):
-        return task.digest or task.kind
-    return f"{task.kind} {task.canonical()}"
-
-
-class CountedRun(NamedTuple):
-    """A run with its N and its C; `cell` is the text of its configuration without the seed."""
-
-    config: RunConfig
-    n: float
-    c: float
-    cell: str
-
-
-def counted_runs(
-    table: pd.DataFrame, params: NConvention, flops: FlopsConvention
-) -> dict[str, CountedRun]:
-    """The runs of a results table by run_id; those that differ in their seed alone are read
-    once.
-    """
-    from scaling.config.sweep_file import load_run
-    from scaling.store.rows import SEED
-
-    cells: dict[str, CountedRun] = {}
-    counted: dict[str, CountedRun] = {}
-    firsts = table[["run_id", "config"]].drop_duplicates("run_id").sort_values("run_id")
-    for run_id, text in zip(firsts["run_id"], firsts["config"], strict=True):
-        cell = SEED.sub("", text)
-        if cell not in cells:
-            run = load_run(text, f"run {run_id}")
-            n = accounting.n_params(run.model, run.task.seq_len, params)
-            c = accounting.train_flops(run.model, run.task.seq_len, run.tokens, flops)
-            cells[cell] = CountedRun(run, n, c, cell)
-        counted[run_id] = cells[cell]
-    return counted
-
-
-def check_same_origin(configs: Iterable[RunConfig]) -> None:
-    """Raise ScalingError where simulated runs stand next to real ones, or to those of another
-    simulated law.
-    """
-    origins = Counter(f"simulated from {run.simulated}" * bool(run.simulated) for run in configs)
-    if len(origins) > 1:
-        counts = [f"{count:,} {law or 'trained'}" for law, count in sorted(origins.items())]
-        raise ScalingError(
-            f"the table mixes runs of different origins: {', '.join(counts)}",
-            remedy="losses of a law and losses of a training do not compare: keep each simulation "
-            "in a folder of its own (--out DIR)",
-        )
+def source_label(sources: Iterable[Path | pd.DataFrame]) -> str:
+    """Several sources, with commas between them."""
+    return ", ".join(map(source_name, sources))

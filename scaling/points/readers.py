@@ -11,18 +11,17 @@ import gzip
 import io
 import zlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scaling.errors import DISK, ScalingError, with_location
+from scaling.points.points import IN_MEMORY
 
 if TYPE_CHECKING:  # a fit's document is read without them
     import pandas as pd
 
-IN_MEMORY = Path("DataFrame")  # the location of a table in memory, in messages
-FOLDER = "scaling.folder"  # the attribute of a table that holds the results folder it came from
 ENCODING = "scaling.encoding"  # the attribute that says how a text file was decoded
 MAX_ROWS = 10_000_000
 MAX_BYTES = 2**31
@@ -41,6 +40,52 @@ PARQUET = (".parquet", ".pq")
 WORKBOOKS = (".xlsx", ".xls", ".ods", ".numbers")
 PICKLES = (".pkl", ".pickle", ".npy", ".npz", ".pt", ".pth")
 ONLY_NEEDED = "at most 2 GiB: keep only the columns a fit needs"
+
+
+def read_tables(source: Path | pd.DataFrame) -> Iterator[tuple[Path, pd.DataFrame, bytes | None]]:
+    """The tables of a source with their place and the bytes of the file: one in memory, a file, or
+    those of a folder without results; trackers' logs are one table. Raises ScalingError.
+    """
+    if not isinstance(source, Path):
+        yield IN_MEMORY, normalize_frame(source), None
+        return
+    files = _files(source)
+    contents = {file: read_bytes(file) for file in files}
+    if logs := [file for file in files if _is_log(file)]:
+        from scaling.points.tracker_logs import read_runs
+
+        yield source, read_runs(logs), b"".join(contents.pop(file) for file in logs)
+    for file, content in contents.items():
+        yield file, read_table(file, content), content
+
+
+def _files(path: Path) -> list[Path]:
+    """The tables of a source: itself, or those of a folder without results."""
+    if not path.is_dir():
+        return [path]
+    if any((path / name).exists() for name in ("sweep.toml", "tuning.json")):
+        raise ScalingError(
+            "holds no finished runs",
+            where=path,
+            remedy="train them first: scaling run SWEEP.toml",
+        )
+    tables = sorted(
+        file
+        for file in path.iterdir()
+        if is_table_file(file) and file.suffix not in DOCUMENTS and not file.name.startswith(".")
+    )
+    tables = tables or sorted(file for file in path.rglob("*") if _is_log(file))
+    if not tables:
+        raise ScalingError(
+            "holds neither runs nor tables",
+            where=path,
+            remedy="name a folder with runs/*.parquet, or with tables",
+        )
+    return tables
+
+
+def _is_log(path: Path) -> bool:
+    return path.suffix == ".wandb" or "events.out.tfevents." in path.name
 
 
 def read_bytes(path: Path) -> bytes:
@@ -125,24 +170,6 @@ def normalize_frame(frame: pd.DataFrame) -> pd.DataFrame:
         _check_rows(len(frame))
     table = frame.reset_index(drop=not labelled)
     return table.set_axis([str(name) for name in table.columns], axis=1)
-
-
-def origin(frame: pd.DataFrame) -> Path | None:
-    """The results folder that a table was loaded from, where it still says so."""
-    folder = frame.attrs.get(FOLDER)
-    return Path(folder) if isinstance(folder, str) else None
-
-
-def source_name(source: Path | pd.DataFrame) -> str:
-    """What a source is called in documents and messages."""
-    if isinstance(source, Path):
-        return str(source)
-    return f"{IN_MEMORY} of {folder}" if (folder := origin(source)) else str(IN_MEMORY)
-
-
-def source_label(sources: Iterable[Path | pd.DataFrame]) -> str:
-    """Several sources, with commas between them."""
-    return ", ".join(map(source_name, sources))
 
 
 def _check_header(columns: Iterable[object]) -> None:

@@ -10,23 +10,20 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from scaling.errors import ScalingError, unknown_choice
-from scaling.points.columns import (
-    LETTERS,
-    Columns,
-    candidates,
-    last_name,
-    resolve,
-)
+from scaling.errors import ScalingError, unknown_choice, with_location
+from scaling.points.columns import Columns, candidates, last_name, resolve
 from scaling.points.derived_counts import nominal_groups, points_of_rows, with_tokens
 from scaling.points.flat_cells import flatten_cells, pivoted
 from scaling.points.json_tables import CURVE
+from scaling.points.letters import LETTERS
 from scaling.points.mixed_data import data_columns, warn_of_mixed_data
-from scaling.points.points import Source, SourceOptions
+from scaling.points.points import Points, Source, SourceOptions
+from scaling.points.readers import ENCODING
 from scaling.points.repeated_rows import (
     RUN_WORDS,
     drop_copies,
@@ -40,7 +37,34 @@ from scaling.points.run_states import drop_unfinished
 from scaling.points.table_rows import TableRows
 
 
-def read_user_table(table: pd.DataFrame, options: SourceOptions) -> Source:
+def read_user_tables(tables: list[tuple[Path, pd.DataFrame]], options: SourceOptions) -> Source:
+    """The points of tables that other programs wrote, as one. Raises ScalingError."""
+    with with_location(", ".join(str(path) for path, _ in tables)):
+        if options.eval_set:
+            raise ScalingError(
+                "--eval-set is for results folders",
+                remedy="name the column of the loss with --columns",
+            )
+        parts = []
+        for path, table in tables:
+            with with_location(path):
+                parts.append(_read_user_table(table, options))
+        if any(set(part.points.others) != set(parts[0].points.others) for part in parts):
+            raise ScalingError(
+                "the tables do not hold the same columns", remedy="fit them one by one"
+            )
+    notes = [note for part in parts for note in part.notes]
+    notes += [table.attrs[ENCODING] for _, table in tables if ENCODING in table.attrs]
+    warnings = {warning.message: warning for part in parts for warning in part.warnings}
+    return replace(
+        parts[0],
+        points=Points.concatenate([part.points for part in parts]),
+        notes=tuple(dict.fromkeys(notes)),
+        warnings=tuple(warnings.values()),
+    )
+
+
+def _read_user_table(table: pd.DataFrame, options: SourceOptions) -> Source:
     """The points of a table, with notes on what was read and derived.
 
     An input of the law that is no known letter is the column of its own name. Raises ScalingError

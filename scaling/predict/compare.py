@@ -15,6 +15,7 @@ compute-equivalent gain (Davidson et al. 2023).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,17 +28,14 @@ from scaling.fit.result import FitResult
 from scaling.fit.significance import holm, open_interval, two_sided
 from scaling.points.comparability import LossComparability, comparable
 from scaling.predict.comparison import (
-    ComparedSweep,
+    ComparedFit,
     Comparison,
     ComputeMultiplier,
     ComputeRow,
     DifferenceTest,
     GainCurve,
-    check_comparable,
-    compared_fit,
-    compared_sweep,
-    fitting_notes,
 )
+from scaling.predict.law_source import FittedLaw, load_law
 
 Array = np.ndarray
 SCHEMA = 2
@@ -46,6 +44,35 @@ BAND_PAIRS = 2_000  # pairs of draws for each point of a curve
 LEVEL = 0.05
 BUDGETS, CURVE = 5, 60
 NEVER = "does not reach this loss with any compute"
+UNKNOWN = "as given"
+
+
+@dataclass(frozen=True)
+class ComparedSweep:
+    """One sweep: its name, fit, law and frontier, draws (R,) of the frontier, and the smallest and
+    largest FLOPs trained.
+    """
+
+    name: str
+    fit: FitResult
+    law: FittedLaw
+    optimum: Frontier
+    draws: Frontier
+    budgets: tuple[float, float]
+
+    @property
+    def fitted(self) -> dict[str, str]:
+        """How it was fitted: law, approach, and objective with its delta."""
+        objective = self.fit.objective
+        delta = "from the noise" if objective.delta_from_noise else f"{objective.delta:g}"
+        text = f"{objective.name} (delta {delta})" if objective.delta else objective.name
+        return {"law": self.fit.law, "approach": self.fit.approach, "objective": text}
+
+    @property
+    def counted(self) -> dict[str, str]:
+        """How it counts N and C, by the option that says so."""
+        convention = self.law.convention
+        return {"params": convention.params or UNKNOWN, "flops": convention.flops or UNKNOWN}
 
 
 @np.errstate(all="ignore")  # draws may lie anywhere
@@ -58,8 +85,8 @@ def compare(
     Raises ScalingError for fits of one source, of different conventions, without draws or without a
     frontier.
     """
-    sides = [compared_sweep(name, fit) for name, fit in fits.items()]
-    check_comparable(sides)
+    sides = [_compared_sweep(name, fit) for name, fit in fits.items()]
+    _check_comparable(sides)
     first, *others = sides
     random = np.random.default_rng(seed)
     losses, multipliers = {}, {}
@@ -78,15 +105,94 @@ def compare(
         baseline=first.name,
         ci=first.law.ci,
         level=LEVEL,
-        sides=[compared_fit(side) for side in sides],
+        sides=[
+            ComparedFit(
+                **{name: value for name, value in side.fit if name in ComparedFit.model_fields}
+                | {"name": side.name, "objective": side.fitted["objective"]}
+            )
+            for side in sides
+        ],
         losses=losses,
         tests=[
             test.model_copy(update={"p_holm": p, "significant": p < LEVEL})
             for test, p in zip(tests, adjusted, strict=True)
         ],
         multipliers=multipliers,
-        notes=[note for side in others for note in fitting_notes(first, side)],
+        notes=[note for side in others for note in _fitting_notes(first, side)],
     )
+
+
+def _compared_sweep(name: str, fit: FitResult) -> ComparedSweep:
+    """A fit as a side. Raises ScalingError for one without a frontier, draws or budgets."""
+    law = load_law(fit)
+    if law.optimum is None or law.frontier is None:
+        raise ScalingError(
+            f"the law {fit.law} has no compute-optimal N and D to compare",
+            where=name,
+            remedy="fit another law",
+        )
+    if law.draws is None or np.size(law.frontier.a) < 3:
+        raise ScalingError(
+            "the fit holds no bootstrap draws, so nothing can be tested",
+            where=name,
+            remedy="fit it again with draws: scaling fit SOURCE --bootstrap 1000",
+        )
+    if "flops" not in law.range:
+        raise ScalingError(
+            "the fit does not say which budgets were trained",
+            where=name,
+            remedy="fit a table that holds N, D and C",
+        )
+    columns = law.frontier.columns.items()
+    drawn: dict[str, Any] = {key: rows[1:] for key, rows in columns if rows is not None}
+    draws = Frontier(**drawn, cost=law.cost)
+    return ComparedSweep(name, fit, law, law.optimum, draws, law.range["flops"])
+
+
+def _check_comparable(sides: Sequence[ComparedSweep]) -> None:
+    """Raise ScalingError where sides rest on the same runs, or count N or C differently."""
+    if len(sides) < 2:
+        raise ScalingError(
+            "one source cannot be compared", remedy="name two or more: scaling report A B"
+        )
+    seen: dict[str, str] = {}
+    first = sides[0]
+    for side in sides:
+        digest = side.fit.source.digest or side.name
+        if digest in seen:
+            what = (
+                f"rests on the same runs as {seen[digest]}: their draws are not independent, "
+                "and a test would say nothing"
+            )
+            raise ScalingError(what, where=side.name, remedy="name one fit of each sweep")
+        seen[digest] = side.name
+        for (option, ours), theirs in zip(
+            first.counted.items(), side.counted.values(), strict=True
+        ):
+            if UNKNOWN not in (ours, theirs) and ours != theirs:
+                letter = "N" if option == "params" else "C"
+                raise ScalingError(
+                    f"its fit counts {letter} as {theirs}, that of {first.name} as {ours}",
+                    where=side.name,
+                    remedy=f"fit it again: scaling fit SOURCE --{option} {ours} --out FIT.json",
+                )
+
+
+def _fitting_notes(first: ComparedSweep, other: ComparedSweep) -> list[str]:
+    """What the reader must know of how the two were fitted."""
+    words = {"law": ("with the law", "with"), "approach": ("with the approach", "with")}
+    notes = []
+    for key, ours in first.fitted.items():
+        if (theirs := other.fitted[key]) != ours:
+            how, so = words.get(key, ("by", "by"))
+            notes.append(f"{other.name} was fitted {how} {theirs}, {first.name} {so} {ours}.")
+    unknown = [side.name for side in (first, other) if UNKNOWN in side.counted.values()]
+    if unknown:
+        notes.append(
+            f"How N and C are counted is not known for {' and '.join(unknown)}: the same "
+            "counting is assumed."
+        )
+    return notes
 
 
 def _tests(
@@ -106,11 +212,15 @@ def _tests(
         names += [
             param.name
             for param in law.params
-            if not (param.log or param.place)
-            and (losses.compare is not False or param.name != law.floor)
+            if not param.log and (losses.compare is not False or param.name != law.floor)
         ]
     for name in names:
-        (ours, our_draws), (theirs, their_draws) = first.parameter(name), other.parameter(name)
+        (ours, our_draws), (theirs, their_draws) = (
+            (float(getattr(side.optimum, name)), np.asarray(getattr(side.draws, name)))
+            if name in ("a", "b")
+            else (float(side.law.values[name]), side.law.parameters[name][1:])
+            for side in (first, other)
+        )
         if np.ptp(our_draws) == 0 and np.ptp(their_draws) == 0:
             continue  # fixed at a value in both: nothing was estimated
         # pairs at random: draws of one seed must not meet in their order, for they share its errors
@@ -149,7 +259,7 @@ def compute_ratio(first: Frontier, other: Frontier, flops: Array) -> Array:
     `other`, nan where a draw has no frontier.
     """
     loss = np.asarray(first.loss(flops), float)
-    needed = other.flops_for(loss) / flops
+    needed = other.flops_of("L", loss) / flops
     floor = np.asarray(other.floor, float)
     never = np.isfinite(loss) & np.isfinite(floor) & (loss <= floor)
     return np.where(never, np.inf, np.where(needed > 0, needed, np.nan))

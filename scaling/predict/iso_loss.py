@@ -4,7 +4,7 @@ that costs least.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,6 @@ from scaling.predict.prediction import Inference, SmallerModel
 
 SPAN = np.log(1e4)  # sizes are sought this many times below and above
 POINTS, PASSES, NARROWING = 401, 8, 50.0
-WHERE = "--smaller"
 FORWARD = 2.0  # FLOPs a parameter and token when a model is used
 
 
@@ -38,21 +37,6 @@ class IsoLossCurve:
         """D that N parameters need; NaN where no number of tokens is enough."""
         rest = np.asarray(self.whole - self.a * np.power(n, -self.alpha))
         return np.where(rest > 0, rest / self.b, np.nan) ** (-1 / self.beta)
-
-    def cheapest(
-        self, costs: Callable[[Any, Any], Sequence[Any]], n: float
-    ) -> tuple[float, float, list[float], float]:
-        """The N and D of the curve at which the sum of `costs(N, D)`, convex in log N, is least,
-        the costs there, and their sum at `n`; N lies within a factor of 1e4 of `n`.
-        """
-        best, span = n, SPAN
-        for _ in range(PASSES):
-            sizes = best * np.exp(np.linspace(-span, span, POINTS))
-            total = sum(costs(sizes, self.tokens(sizes)))
-            best = float(sizes[np.argmin(np.nan_to_num(total, nan=np.inf))])
-            span /= NARROWING
-        tokens, total = float(self.tokens(best)), float(sum(costs(n, self.tokens(n))))
-        return best, tokens, [float(each) for each in costs(best, tokens)], total
 
     @property
     def critical(self) -> np.ndarray:
@@ -82,40 +66,26 @@ def with_demand(law: FittedLaw, n: float, d: float, demand: float) -> Inference:
     (Sardana 2024, eq. 3). Raises ScalingError for a law that does not say which N and D have one
     loss.
     """
+    curve = equal_loss(law.law, law.values, n, d)
 
-    def flops(size: Any, tokens: Any) -> tuple[Any, Any]:
-        return law.cost.flops(size, tokens), FORWARD * size * demand
+    def total(size: Any) -> Any:  # convex in log N
+        return law.cost.flops(size, curve.tokens(size)) + FORWARD * size * demand
 
-    best, tokens, parts, base = equal_loss(law.law, law.values, n, d).cheapest(flops, n)
+    best, span = n, SPAN
+    for _ in range(PASSES):
+        sizes = best * np.exp(np.linspace(-span, span, POINTS))
+        best = float(sizes[np.argmin(np.nan_to_num(total(sizes), nan=np.inf))])
+        span /= NARROWING
+    least, base = float(total(best)), float(total(n))
     return Inference(
         demand_tokens=demand,
         n_params=best,
-        tokens=tokens,
-        flops_total=sum(parts),
+        tokens=float(curve.tokens(best)),
+        flops_total=least,
         flops_total_without=base,
-        flops_saved=base - sum(parts),
-        saved_fraction=1 - sum(parts) / base,
+        flops_saved=base - least,
+        saved_fraction=1 - least / base,
     )
-
-
-def fractions_of(given: object) -> list[float]:
-    """Fractions in (0, 1] from text such as "0.5,0.3", or from numbers. Raises ScalingError naming
-    the one that is none.
-    """
-    parts = given.split(",") if isinstance(given, str) else given
-    fractions = []
-    for part in parts if isinstance(parts, Iterable) else [parts]:
-        try:
-            fractions.append(float(part))  # type: ignore[arg-type]
-        except (TypeError, ValueError):
-            fractions.append(np.nan)
-        if not 0 < fractions[-1] <= 1:
-            raise ScalingError(
-                f"{str(part)[:40]!r} is not a fraction of a size",
-                where=WHERE,
-                remedy="give numbers from 0 to 1, such as 0.5,0.3",
-            )
-    return fractions
 
 
 def prices(
@@ -124,48 +94,40 @@ def prices(
     """One smaller model for each fraction of `n`.
 
     Tokens, FLOPs and the extra compute are estimates {value, lo, hi}, of the draws where (n, d) is
-    the optimum of `flops`; value is None at and below the critical size. Raises ScalingError for a
-    law that does not say which N and D have one loss.
+    the optimum of `flops`. Raises ScalingError for a fraction at or below the critical size, and
+    for a law that does not say which N and D have one loss.
     """
     sizes: Any = n
     tokens: Any = d
-    if flops is not None and law.optimum_draws is not None:  # each draw has its own optimum
-        sizes = np.r_[n, law.optimum_draws.n_star(flops)]
-        tokens = np.r_[d, law.optimum_draws.d_star(flops)]
+    if flops is not None and law.frontier is not None and law.draws:  # each draw has its optimum
+        sizes = np.r_[n, law.frontier.n_star(flops)[1:]]
+        tokens = np.r_[d, law.frontier.d_star(flops)[1:]]
     curve = equal_loss(law.law, law.parameters, sizes, tokens)
     whole, rows = law.cost.flops(sizes, tokens), []
     for fraction in fractions:
         needed = curve.tokens(fraction * sizes)
         spent = law.cost.flops(fraction * sizes, needed)
         extra = 100.0 * (spent / whole - 1.0)
-        least = _estimate(needed, law.ci)
+        least, critical = _estimate(needed, law.ci), float(curve.critical[0] / n)
+        if least.value is None:
+            what = (
+                f"{fraction:g} of {format_count(n)} parameters cannot reach this loss on any "
+                "number of tokens"
+            )
+            remedy = f"give fractions above {critical:.3g}: the critical size is "
+            raise ScalingError(what, where="--smaller", remedy=remedy + format_count(critical * n))
         rows.append(
             SmallerModel(
                 fraction=fraction,
                 n_params=fraction * n,
                 tokens=least,
-                tokens_per_param=None if least.value is None else least.value / (fraction * n),
+                tokens_per_param=least.value / (fraction * n),
                 flops=_estimate(spent, law.ci),
                 extra_compute_percent=_estimate(extra, law.ci),
-                critical_fraction=float(curve.critical[0] / n),
+                critical_fraction=critical,
             )
         )
     return rows
-
-
-def check_reachable(rows: Sequence[SmallerModel], n: float) -> None:
-    """Raise ScalingError naming the first size that no number of tokens brings to the loss, and the
-    critical size.
-    """
-    for row in rows:
-        if row.tokens.value is None:
-            what = (
-                f"{row.fraction:g} of {format_count(n)} parameters cannot reach this loss on "
-                "any number of tokens"
-            )
-            least = row.critical_fraction
-            remedy = f"give fractions above {least:.3g}: the critical size is "
-            raise ScalingError(what, where=WHERE, remedy=remedy + format_count(least * n))
 
 
 def _estimate(values: np.ndarray, ci: float) -> Interval:

@@ -17,12 +17,7 @@ from scaling.errors import ScalingError
 from scaling.fit.combination import Combination
 from scaling.fit.document import FitStatus
 from scaling.fit.fit_options import TABLE_LAWS
-from scaling.fit.frontier.frontier import (
-    Cost,
-    Frontier,
-    frontier_of_powers,
-)
-from scaling.fit.frontier.numeric import NumericFrontier
+from scaling.fit.frontier.frontier import Cost, Frontier, frontier_of_powers
 from scaling.fit.laws.law import Law
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.laws.published import published
@@ -46,7 +41,6 @@ CARRIED = (  # from fit to prediction
     WarningCode.MISSED_BY_ALL,
 )
 FRONTIER_ONLY = "frontier"  # in place of a law, where approach 1 or 2 heads the fit
-Draws = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -54,25 +48,26 @@ class FittedLaw:
     """Parameters and draws (R,) of a law, the frontier they imply, the range of its data, and
     caveats.
 
-    `optimum` is None for a law without N*(C); `approaches` are all that the fit has, each a
-    frontier and its draws; `accuracy` is the second stage of a two-stage fit; `noise` the standard
-    deviation of one run's log loss, with the `noise_degrees_of_freedom` that replicates give it;
-    `convention` says how its N and C are counted; `paths` are those of the fit and of its data.
+    `optimum` is None for a law without N*(C); `frontier` has its rows and, after them, those of
+    each draw (1 + R,), as the frontiers of all `approaches` that the fit has. `accuracy` is the
+    second stage of a two-stage fit; `noise` the standard deviation of one run's log loss, with the
+    `noise_degrees_of_freedom` that replicates give it; `convention` says how its N and C are
+    counted; `paths` are those of the fit and of its data.
     """
 
     source: str
     law: str
     values: Mapping[str, float]
-    draws: Draws | None = None
+    draws: Mapping[str, np.ndarray] | None = None
     optimum: Frontier | None = None
-    optimum_draws: Frontier | None = None
+    frontier: Frontier | None = None
     cost: Cost = field(default_factory=Cost)
     ci: float = 0.95
     range: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     model: ModelContext = field(default_factory=ModelContext)
     warnings: tuple[ResultWarning, ...] = ()
     basis: str = ""
-    approaches: Mapping[str, tuple[Frontier, Frontier | None]] = field(default_factory=dict)
+    approaches: Mapping[str, Frontier] = field(default_factory=dict)
     accuracy: AccuracyStage | None = None
     noise: float | None = None
     noise_degrees_of_freedom: int | None = None
@@ -88,20 +83,16 @@ class FittedLaw:
     @property
     def parameters(self) -> dict[str, np.ndarray]:
         """The reported parameters and, after each, its draws (1 + R,)."""
-        names = self.formula.names if self.formula else self.values
-        return {
-            name: np.r_[self.values[name], self.draws[name] if self.draws else []] for name in names
-        }
+        return with_draws(self.values, self.draws)
 
     def outcome(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
         """What the law gives at inputs (K,) by letter: (K,), of its reported parameters."""
-        return self._outcome(self.values, inputs)
+        return self.outcomes(inputs, self.values)
 
-    def outcomes(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+    def outcomes(
+        self, inputs: Mapping[str, np.ndarray], values: Mapping[str, Any] | None = None
+    ) -> np.ndarray:
         """The same of the reported parameters and, after them, of every draw: (1 + R, K)."""
-        return self._outcome(self.parameters, inputs)
-
-    def _outcome(self, values: Mapping[str, Any], inputs: Mapping[str, Any]) -> np.ndarray:
         law = self.formula
         if law is None:
             raise ScalingError(
@@ -109,8 +100,8 @@ class FittedLaw:
                 where=self.source,
                 remedy="fit with --approach parametric, or ask for --flops alone",
             )
-        theta = law.theta({name: np.asarray(value) for name, value in values.items()})
-        return np.asarray(law.predict(theta, {name: inputs[name] for name in law.inputs}))
+        theta = law.theta(self.parameters if values is None else values)
+        return np.asarray(law.predict(theta, inputs))
 
     @property
     def tested_decades(self) -> float | None:
@@ -128,23 +119,6 @@ class FittedLaw:
             cast(FlopsConvention, flops if flops in get_args(FlopsConvention) else "exact"),
         )
 
-    def with_draws(self, optimum: Frontier | None, draws: Frontier | None) -> Frontier:
-        """A frontier and, after it, each of its draws (1 + R,)."""
-        assert optimum is not None
-        if isinstance(optimum, NumericFrontier):  # of a formula: its losses, not its powers
-            assert self.formula is not None
-            return self.formula.frontier(self.parameters, self.cost)
-
-        def column(name: str) -> np.ndarray | None:
-            value, drawn = getattr(optimum, name), getattr(draws, name, None)
-            if value is None or draws is None:
-                return None if value is None else np.atleast_1d(value)
-            no_draws = np.nan if drawn is None else drawn
-            return np.r_[value, np.broadcast_to(no_draws, np.shape(draws.a))]
-
-        columns = {name: column(name) for name in optimum.columns}
-        return Frontier(**columns, cost=optimum.cost)
-
     def sweep(self) -> Sweep | None:
         """The sweep that the fit's runs were planned from, as it was tuned, where it is here."""
         from scaling.config.sweep_file import sweep_in
@@ -152,11 +126,12 @@ class FittedLaw:
         return sweep_in(self.paths)
 
 
-def sweep_of(source: Path) -> Sweep | None:
-    """The sweep of a results folder, or of a fit in its `fits`; None where there is none."""
-    from scaling.config.sweep_file import sweep_in
-
-    return sweep_in([source if source.is_dir() else source.resolve().parent.parent])
+def with_draws(values: Mapping[str, Any], draws: Mapping[str, Any] | None) -> dict[str, np.ndarray]:
+    """Each value and, after it, its draws (1 + R,)."""
+    return {
+        name: np.array([value, *(draws[name] if draws else ())], float)
+        for name, value in values.items()
+    }
 
 
 def load_law(source: str | FitResult | Mapping[str, Any]) -> FittedLaw:
@@ -180,6 +155,7 @@ def load_law(source: str | FitResult | Mapping[str, Any]) -> FittedLaw:
         law=entry.law,
         values=entry.values,
         optimum=optimum,
+        frontier=optimum,
         range={"flops": entry.flops_range} if entry.flops_range else {},
         warnings=tuple(warn(WarningCode.PUBLISHED_CAVEAT, note) for note in entry.notes),
         basis=f"{entry.reference}; {entry.convention}",
@@ -198,21 +174,18 @@ def _of_fit(source: str, result: FitResult) -> FittedLaw:
     draws = {name: np.array(column, float) for name, column in drawn.items()} or None
     convention, folder = result.source.convention, result.results_folder
     paths = (*([str(folder)] if folder else []), *result.source.paths)
-    cost = result.cost
-
-    def measured(powers: Mapping[str, Any]) -> Frontier:
-        return frontier_of_powers(powers, cost)
-
-    law, frontier = result.law, None
+    measured = partial(frontier_of_powers, cost=result.cost)
+    law, frontier_at = result.law, None
     if result.approach != "parametric":
-        law, frontier = FRONTIER_ONLY, measured
+        law, frontier_at = FRONTIER_ONLY, measured
     elif law in LAWS and LAWS[law].has_frontier:
-        frontier = partial(LAWS[law].frontier, cost=cost)
+        frontier_at = partial(LAWS[law].frontier, cost=result.cost)
+    optimum, frontier = None, None
     try:
-        optimum = frontier(values) if frontier else None
-        optimum_draws = frontier(draws) if frontier and draws else None
-        approaches: dict[str, tuple[Frontier, Frontier | None]] = {
-            name: (measured(entry.powers), measured(entry.draws) if entry.draws else None)
+        if frontier_at:
+            optimum, frontier = frontier_at(values), frontier_at(with_draws(values, draws))
+        approaches: dict[str, Frontier] = {
+            name: measured(with_draws(entry.powers, entry.draws))
             for name, entry in result.approaches.items()
             if entry.powers
         }
@@ -220,9 +193,8 @@ def _of_fit(source: str, result: FitResult) -> FittedLaw:
         raise ScalingError(
             f"the parameter {error} is missing", where=source, remedy=WRITE_AGAIN
         ) from None
-    if optimum is not None and result.approach in approaches:
-        # an approach keeps fewer draws than the fit
-        approaches[result.approach] = optimum, optimum_draws
+    if frontier is not None and result.approach in approaches:
+        approaches[result.approach] = frontier  # an approach keeps fewer draws than the fit
     warnings = [each for each in result.warnings if each.code in CARRIED]
     if result.status is not FitStatus.OK:
         message = f"the fit's status is {result.status.value!r}: see its warnings"
@@ -234,8 +206,8 @@ def _of_fit(source: str, result: FitResult) -> FittedLaw:
         values=values,
         draws=draws,
         optimum=optimum,
-        optimum_draws=optimum_draws,
-        cost=cost,
+        frontier=frontier,
+        cost=result.cost,
         ci=result.ci,
         range=result.range,
         model=result.source.model,
@@ -246,6 +218,6 @@ def _of_fit(source: str, result: FitResult) -> FittedLaw:
         noise=noise.sd if noise else None,
         noise_degrees_of_freedom=noise.degrees_of_freedom if noise else None,
         convention=convention,
-        combination=combined and combined.model_copy(update={"cost": cost}),
+        combination=combined and combined.model_copy(update={"cost": result.cost}),
         paths=paths,
     )

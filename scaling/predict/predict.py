@@ -17,31 +17,31 @@ from scaling.errors import ScalingError
 from scaling.fit.document import Interval
 from scaling.fit.result import FitResult
 from scaling.formatting import format_count, format_flops
-from scaling.predict import one_law, several_laws
-from scaling.predict.iso_loss import check_reachable, fractions_of, prices, with_demand
+from scaling.predict import answers
+from scaling.predict.answers import Answer
+from scaling.predict.breakdown import breakdown, with_disagreement
+from scaling.predict.iso_loss import prices, with_demand
 from scaling.predict.law_source import FittedLaw, load_law
-from scaling.predict.one_law import Answer, Parts
-from scaling.predict.prediction import PredictionResult, TrainingTime
-from scaling.predict.question import (
-    Question,
-    QuestionKind,
-    option_of,
-    parse_question,
+from scaling.predict.prediction import (
+    COMBINATION,
+    ApproachPrediction,
+    PredictionResult,
+    TrainingTime,
 )
-from scaling.units import Quantity, parse_quantity
+from scaling.predict.question import Question, QuestionKind
 from scaling.warning import ResultWarning, WarningCode, warn
 
 LAW_FORM_DECADES = 0.3  # of extrapolation: the backtest scores intervals of one law from 2 C on
 TESTED_DECADES = 1.5  # of extrapolation, to which benchmarks/backtest.py scores the combination
 MIN_DECADES = 0.05  # beyond the largest budget, to count as extrapolation
-RATIO_SLACK = 1.05  # of tokens per parameter beyond those of the runs
+SLACK = {"tokens_per_param": 1.05}  # of what lies outside the runs, else 1.01
+LABELS = {"n_params": "parameters", "tokens": "tokens", "tokens_per_param": "tokens per parameter"}
 MEASURES = ("flops", "n_params", "tokens", "loss", "tokens_per_param", "accuracy")
 UNITS = {
     "flops": ("compute", "FLOPs"),
     "n_params": ("parameters", "parameters"),
     "tokens": ("tokens", "tokens"),
 }
-OUTCOMES = {"optimum": "n_params", "sigmoid": "accuracy"}  # of laws that give another thing
 
 
 @np.errstate(all="ignore")  # draws of what is not identified overflow: null in the document
@@ -67,39 +67,33 @@ def predict(
     Raises ScalingError for a missing source, for text that is no quantity, and for more or fewer
     than one question.
     """
-    question = parse_question(inputs, loss)
-    demand = None
-    if inference_tokens is not None:
-        none_at_all = str(inference_tokens).strip() in ("0", "0.0")
-        where, remedy = "--inference-tokens", 'give a number of tokens, such as 2e12 or "2T"'
-        demand = 0.0
-        if not none_at_all:
-            demand = parse_quantity(inference_tokens, Quantity.TOKENS, where, remedy)
+    question = Question.parse(inputs, loss, inference_tokens, smaller)
+    demand = question.inference_tokens
     times = DeviceTime(**devices) if isinstance(devices, Mapping) else devices
     law = load_law(source)
-    kind, answer, parts = _answer(law, question, demand)
+    kind, answer = answers.answer(law, question)
+    parts = breakdown(law, kind, answer)
     flops = answer["flops"].value
     model, no_model = _model(law, answer, with_model or law.model.vocab_size is not None)
     inference, far_served, smaller_models, time = None, [], None, None
     if demand is not None and kind is not QuestionKind.SERVED_SIZE:
         inference = with_demand(law, *_size(answer, "--inference-tokens"), demand)
-        far_served = _range_warnings(
-            law, inference.n_params, inference.tokens, "the size that is cheapest to serve: "
+        served = _sizes(inference.n_params, inference.tokens)
+        far_served = _outside(law, served, "the size that is cheapest to serve: ")
+    decades, warnings = _extrapolation(law, kind, answer, question.inputs)
+    approaches, interval = {}, answers.OneLaw(law).interval
+    budget = question.inputs.get("C", math.nan)
+    for name, frontier in law.approaches.items() if kind is QuestionKind.BUDGET else ():
+        approaches[name] = ApproachPrediction(
+            n_params=interval(frontier.n_star(budget)),
+            tokens=interval(frontier.d_star(budget)),
+            loss=interval(frontier.loss(budget)),
         )
-    decades, warnings = _extrapolation(law, answer, question.inputs, is_one_law=parts is None)
-    approaches = (
-        {name: one_law.by_approach(law, name, flops) for name in law.approaches}
-        if kind is QuestionKind.BUDGET and flops is not None
-        else {}
-    )
-    disagreement, sizes = several_laws.disagreement(law, approaches) if parts else (None, {})
-    if sizes:
-        answer = several_laws.widen_to_include(law, answer, sizes)
-    if smaller is not None:  # of an optimum every draw has its own
+    answer, disagreement = with_disagreement(law, answer, approaches)
+    if question.smaller:  # of an optimum every draw has its own
         n, d = _size(answer, "--smaller")
         is_optimum = kind in (QuestionKind.BUDGET, QuestionKind.LOSS)
-        smaller_models = prices(law, n, d, fractions_of(smaller), flops if is_optimum else None)
-        check_reachable(smaller_models, n)
+        smaller_models = prices(law, n, d, question.smaller, flops if is_optimum else None)
     if times is not None and flops is not None:
         time = TrainingTime(**asdict(times), hours=times.hours_for(flops))
     others = {
@@ -119,64 +113,18 @@ def predict(
         extrapolation_decades=decades,
         model=model,
         combination=parts,
-        law=several_laws.NAME if parts else law.law,
+        law=COMBINATION if parts else law.law,
         source=law.source,
         ci=law.ci,
         basis=law.basis,
         warnings=(
-            *filter(None, [disagreement]),
+            *disagreement,
             *law.warnings,
             *warnings,
             *far_served,
             *no_model,
         ),
     )
-
-
-def _answer(
-    law: FittedLaw, question: Question, demand: float | None
-) -> tuple[QuestionKind, Answer, Parts | None]:
-    """What is asked, the answer, and what stands behind it where laws are combined."""
-    given, letters = question.inputs, question.letters
-    has_optimum, mixed = law.optimum is not None, law.combination
-    if question.loss is not None:
-        if not letters and has_optimum:
-            if mixed is not None:
-                return QuestionKind.LOSS, *several_laws.at_loss(law, mixed, question.loss)
-            return QuestionKind.LOSS, one_law.at_loss(law, question.loss), None
-        if mixed is not None and letters in ({"N"}, {"D"}):
-            return QuestionKind.INPUT, *several_laws.input_for(law, mixed, given, question.loss)
-        if law.formula is not None and law.law not in OUTCOMES:
-            return QuestionKind.INPUT, one_law.input_for(law, given, question.loss), None
-    elif has_optimum and letters == {"C"}:
-        if mixed is not None:
-            return QuestionKind.BUDGET, *several_laws.at_flops(law, mixed, given["C"])
-        return QuestionKind.BUDGET, one_law.at_flops(law, given["C"]), None
-    elif has_optimum and letters == {"C", "U"} and law.formula and "U" in law.formula.inputs:
-        return QuestionKind.BUDGET, one_law.at_limited_flops(law, given["C"], given["U"]), None
-    elif has_optimum and letters == {"N"} and demand:
-        return QuestionKind.SERVED_SIZE, *one_law.served_size(law, given["N"], demand)
-    elif has_optimum and letters in ({"N"}, {"D"}):
-        ((letter, value),) = given.items()
-        kind = QuestionKind.SIZE if letter == "N" else QuestionKind.TOKENS
-        if mixed is not None:
-            return kind, *several_laws.at_size(law, mixed, letter, value)
-        return kind, one_law.at_size(law, letter, value), None
-    elif letters:
-        return QuestionKind.INPUTS, *one_law.at_inputs(law, given)
-    asked = [*map(option_of, sorted(letters)), *(["--loss"] if question.loss is not None else [])]
-    inputs = ", ".join(option_of(each) for each in (law.formula.inputs if law.formula else ""))
-    needed = (
-        "--flops, --loss, --n-params or --tokens, or --n-params with --tokens"
-        if has_optimum
-        else f"the inputs of the law {law.law}: {inputs}"
-    )
-    what = (
-        f"{' with '.join(asked)} is not a question that {law.source} answers"
-        if asked
-        else f"no question is asked of {law.source}"
-    )
-    raise ScalingError(what, remedy=f"give {needed}")
 
 
 def _size(answer: Answer, option: str) -> tuple[float, float]:
@@ -222,16 +170,15 @@ def _model(
 
 
 def _extrapolation(
-    law: FittedLaw, answer: Answer, inputs: Mapping[str, float], is_one_law: bool
+    law: FittedLaw, kind: QuestionKind, answer: Answer, inputs: Mapping[str, float]
 ) -> tuple[float | None, list[ResultWarning]]:
     """Decades beyond the data, of C where it is known, and a warning for each way in which the
     answer leaves them.
     """
     name = next((name for name in UNITS if name in law.range and answer[name].value), None)
     if name is None:
-        known = {letter: value for letter, value in inputs.items() if letter in law.range}
-        far = [_range_warning(letter, value, law.range[letter]) for letter, value in known.items()]
-        return (0.0 if known else None), [each for each in far if each is not None]
+        is_known = any(letter in law.range for letter in inputs)
+        return (0.0 if is_known else None), _outside(law, inputs)
     (label, unit), span, value = UNITS[name], law.range[name], answer[name].value or 0.0
     if value <= 0:
         return None, []
@@ -256,6 +203,7 @@ def _extrapolation(
             f"({format_flops(value)} against {format_flops(span[0])} {unit})"
         )
         warnings.append(warn(WarningCode.BELOW_DATA, message, decades=below))
+    is_one_law = law.combination is None
     if decades > LAW_FORM_DECADES and law.draws is not None and is_one_law:
         message = (
             "the interval does not cover errors in the law's form: on other runs seven of ten such "
@@ -264,9 +212,11 @@ def _extrapolation(
         warnings.append(warn(WarningCode.LAW_FORM, message))
     if not is_one_law and (message := _untested(law, decades)):
         warnings.append(warn(WarningCode.UNTESTED, message, decades=decades))
-    is_beyond = decades > MIN_DECADES
-    outside = _range_warnings(law, answer["n_params"].value, answer["tokens"].value, "", is_beyond)
-    return decades, [*warnings, *outside]
+    sizes = _sizes(answer["n_params"].value, answer["tokens"].value)
+    if decades > MIN_DECADES and kind is not QuestionKind.INPUTS:
+        # beyond the budgets an optimum leaves the sizes and tokens too, which says nothing new
+        sizes = {"tokens_per_param": sizes["tokens_per_param"]}
+    return decades, [*warnings, *_outside(law, sizes)]
 
 
 def _untested(law: FittedLaw, decades: float) -> str:
@@ -288,35 +238,23 @@ def _untested(law: FittedLaw, decades: float) -> str:
     )
 
 
-def _range_warnings(
-    law: FittedLaw, n: float | None, d: float | None, subject: str, only_ratio: bool = False
+def _sizes(n: float | None, d: float | None) -> dict[str, float | None]:
+    """N, D and D/N by name."""
+    return {"n_params": n, "tokens": d, "tokens_per_param": d / n if n and d else None}
+
+
+def _outside(
+    law: FittedLaw, values: Mapping[str, float | None], subject: str = ""
 ) -> list[ResultWarning]:
-    """A warning for each of N, D and D/N that lies outside those of the runs."""
+    """A warning for each value that lies outside those of the runs."""
     warnings = []
-    measures = (
-        ("n_params", "parameters", n, 1.01),
-        ("tokens", "tokens", d, 1.01),
-        ("tokens_per_param", "tokens per parameter", d / n if n and d else None, RATIO_SLACK),
-    )
-    for name, label, value, slack in measures[2 if only_ratio else 0 :]:
-        ends = law.range.get(name)
-        far = (
-            _range_warning(name, value, ends, f"{subject}{{}} {label}", slack)
-            if ends and value
-            else None
-        )
-        warnings += [far] if far else []
+    for name, value in values.items():
+        ends, slack = law.range.get(name), SLACK.get(name, 1.01)
+        if not ends or not value or ends[0] / slack <= value <= ends[1] * slack:
+            continue
+        what = f"{name} = {format_count(value)} lies"
+        if name in LABELS:
+            what = f"{subject}{format_count(value)} {LABELS[name]} lie"
+        message = f"{what} outside the data ({format_count(ends[0])} to {format_count(ends[1])})"
+        warnings.append(warn(WarningCode.OUTSIDE_DATA, message, quantity=name))
     return warnings
-
-
-def _range_warning(
-    name: str, value: float, ends: tuple[float, float], what: str = "", slack: float = 1.01
-) -> ResultWarning | None:
-    """A warning where a value lies outside those of the data."""
-    if ends[0] / slack <= value <= ends[1] * slack:
-        return None
-    spans = f"({format_count(ends[0])} to {format_count(ends[1])})"
-    subject = what.format(format_count(value)) if what else f"{name} = {format_count(value)}"
-    lie = "lie" if what else "lies"
-    message = f"{subject} {lie} outside the data {spans}"
-    return warn(WarningCode.OUTSIDE_DATA, message, quantity=name)

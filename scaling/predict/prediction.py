@@ -8,6 +8,8 @@ from scaling.fit.document import Document, Integer, Interval, Real
 from scaling.predict.question import QuestionKind
 from scaling.warning import ResultWarning
 
+COMBINATION = "combination"  # in place of a law, where several answer together
+
 
 class ApproachPrediction(Document):
     """The optimum at the budget by one approach."""

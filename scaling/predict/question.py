@@ -6,9 +6,11 @@ only a law of one's own has are given by their letter.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from scaling.errors import ScalingError
 from scaling.fit.frontier.frontier import Cost
@@ -44,15 +46,55 @@ class QuestionKind(StrEnum):
 
 @dataclass(frozen=True)
 class Question:
-    """The inputs that are given, by letter, and the loss to reach, in nats."""
+    """The inputs that are given, by letter, and the loss to reach, in nats; how many tokens the
+    model will serve, and the shares of N for which a smaller model's price is asked.
+    """
 
     inputs: Mapping[str, float]
     loss: float | None = None
+    inference_tokens: float | None = None
+    smaller: Sequence[float] = ()
 
-    @property
-    def letters(self) -> frozenset[str]:
-        """The letters of the inputs that are given."""
-        return frozenset(self.inputs)
+    @classmethod
+    def parse(
+        cls, values: Mapping[str, object], loss: object, inference_tokens: object, smaller: object
+    ) -> Question:
+        """The question of options by name (or letter), which may be text with units.
+
+        Raises ScalingError for an option that is not known, and for text that is no quantity.
+        """
+        inputs: dict[str, float] = {}
+        for name, value in values.items():
+            if value is None:
+                continue
+            letter = OPTIONS.get(name, name)
+            if letter in inputs:
+                raise ScalingError(f"{letter} is given twice", where=option_of(letter))
+            quantity = QUANTITIES.get(letter, Quantity.NUMBER)
+            remedy = EXAMPLES.get(quantity, 'give a positive number, such as 1e9 or "70B"')
+            inputs[letter] = parse_quantity(value, quantity, option_of(letter), remedy)
+        if loss is not None:
+            loss = parse_quantity(loss, Quantity.LOSS, "--loss", EXAMPLES[Quantity.LOSS])
+        if str(inference_tokens).strip() in ("0", "0.0"):
+            inference_tokens = 0.0
+        elif inference_tokens is not None:
+            where, remedy = "--inference-tokens", 'give a number of tokens, such as 2e12 or "2T"'
+            inference_tokens = parse_quantity(inference_tokens, Quantity.TOKENS, where, remedy)
+        parts = smaller.split(",") if isinstance(smaller, str) else smaller
+        parts = parts if isinstance(parts, Iterable) else [] if parts is None else [parts]
+        return cls(inputs, loss, inference_tokens, [_fraction(part) for part in parts])
+
+
+def _fraction(given: Any) -> float:
+    """A share of a size, from text or a number. Raises ScalingError."""
+    with suppress(TypeError, ValueError):
+        if 0 < float(given) <= 1:
+            return float(given)
+    raise ScalingError(
+        f"{str(given)[:40]!r} is not a fraction of a size",
+        where="--smaller",
+        remedy="give numbers from 0 to 1, such as 0.5,0.3",
+    )
 
 
 def option_of(letter: str) -> str:
@@ -60,30 +102,11 @@ def option_of(letter: str) -> str:
     return f"--{NAMES[letter].replace('_', '-')}" if letter in NAMES else f"--inputs {letter}=..."
 
 
-def parse_question(values: Mapping[str, object], loss: object = None) -> Question:
-    """The question of options by name (or letter), which may be text with units.
-
-    Raises ScalingError for an option that is not known, and for text that is no quantity.
-    """
-    inputs: dict[str, float] = {}
-    for name, value in values.items():
-        if value is None:
-            continue
-        letter = OPTIONS.get(name, name)
-        if letter in inputs:
-            raise ScalingError(f"{letter} is given twice", where=option_of(letter))
-        quantity = QUANTITIES.get(letter, Quantity.NUMBER)
-        remedy = EXAMPLES.get(quantity, 'give a positive number, such as 1e9 or "70B"')
-        inputs[letter] = parse_quantity(value, quantity, option_of(letter), remedy)
-    if loss is not None:
-        loss = parse_quantity(loss, Quantity.LOSS, "--loss", EXAMPLES[Quantity.LOSS])
-    return Question(inputs, loss)
-
-
 def complete(
-    inputs: Mapping[str, float], law: str, letters: Sequence[str], cost: Cost
-) -> dict[str, float]:
-    """The inputs with the third of N, D and C, and unique tokens equal to D where none are given.
+    inputs: Mapping[str, Any], law: str, letters: Sequence[str], cost: Cost
+) -> dict[str, Any]:
+    """The inputs, numbers or arrays, with the third of N, D and C, and unique tokens equal to D
+    where none are given.
 
     Raises ScalingError for an input that the law does not use, and for three of N, D and C.
     """
@@ -107,11 +130,11 @@ def complete(
             remedy="leave out --flops, --n-params or --tokens",
         )
     if {"N", "C"} <= set(known):
-        known["D"] = float(cost.tokens(known["N"], known["C"]))
+        known["D"] = cost.tokens(known["N"], known["C"])
     elif {"D", "C"} <= set(known):
         known["N"] = cost.size(known["D"], known["C"])
     elif {"N", "D"} <= set(known):
-        known["C"] = float(cost.flops(known["N"], known["D"]))
+        known["C"] = cost.flops(known["N"], known["D"])
     if "U" in letters and "D" in known:
         known.setdefault("U", known["D"])
     return known

@@ -10,6 +10,7 @@ each size.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,6 @@ from scaling.fit.document import Document, Estimate, Real
 from scaling.fit.fit_options import FitOptions
 from scaling.fit.frontier.frontier import PowerSum, fit_power
 from scaling.fit.laws.laws import LAWS
-from scaling.fit.result import FitResult
 from scaling.points.points import Points
 from scaling.points.source import read_source
 from scaling.predict.law_source import PREFIX, load_law
@@ -84,13 +84,26 @@ def reconcile(source: str, options: FitOptions, omega: float = OMEGA) -> Reconci
             where="--omega",
             remedy="47491 fits Hoffmann's models",
         )
-    options = options.resolved()
-    if source.startswith(PREFIX) or (source.endswith(".json") and _is_fit(Path(source))):
+    options, law = options.resolved(), None
+    if source.startswith(PREFIX):
         law = load_law(source)
+    elif source.endswith(".json"):
+        with suppress(ScalingError):  # a table of runs
+            law = load_law(source)
+    if law is not None:
         studies = _studies(law.law, law.values, omega, source)
         return Reconciliation(source=source, omega=omega, countings=[], studies=studies)
     points, omega = _countings(Path(source), options, omega)
-    countings = [_counted(name, counted, options) for name, counted in points.items()]
+    countings = []
+    for name, counted in points.items():
+        row = CountedRuns(counting=name, label=LABELS[name])
+        try:
+            fit = fit_law(Dataset(counted), LAWS[options.law], options)
+            exponents = fit.optimum.exponents(fit.optimum_draws, options.ci) if fit.optimum else {}
+            row = row.model_copy(update={**exponents, "params": fit.values})
+        except ScalingError as error:
+            row = row.model_copy(update={"unavailable": error.what})
+        countings.append(row)
     total = countings[0].params
     return Reconciliation(
         source=source,
@@ -98,14 +111,6 @@ def reconcile(source: str, options: FitOptions, omega: float = OMEGA) -> Reconci
         countings=countings,
         studies=_studies(options.law, total, omega, source) if total else None,
     )
-
-
-def _is_fit(path: Path) -> bool:
-    try:
-        FitResult.load(path)
-    except ScalingError:
-        return False
-    return True
 
 
 def _countings(path: Path, options: FitOptions, omega: float) -> tuple[dict[str, Points], float]:
@@ -140,24 +145,13 @@ def _countings(path: Path, options: FitOptions, omega: float) -> tuple[dict[str,
 
 
 def without_embeddings(total: np.ndarray, omega: float) -> np.ndarray:
-    """N of N_total = N + omega N^(1/3), by Newton's method on the cube root (convex, so it
-    converges from above).
+    """N of N_total = N + omega N^(1/3), a cubic in the root with one real solution: at 2 s sinh(x)
+    with omega = 3 s^2 it is 2 s^3 sinh(3 x).
     """
-    root = np.cbrt(total)
-    for _ in range(60):
-        root = root - (root**3 + omega * root - total) / (3 * root**2 + omega)
-    return np.asarray(root**3)
-
-
-def _counted(name: str, points: Points, options: FitOptions) -> CountedRuns:
-    """The exponents of the fitted law under one counting; an unavailable one says why."""
-    counted = CountedRuns(counting=name, label=LABELS[name])
-    try:
-        fit = fit_law(Dataset(points), LAWS[options.law], options)
-    except ScalingError as error:
-        return counted.model_copy(update={"unavailable": error.what})
-    exponents = fit.optimum.exponents(fit.optimum_draws, options.ci) if fit.optimum else {}
-    return counted.model_copy(update={**exponents, "params": fit.values})
+    if omega == 0:
+        return total
+    s = np.sqrt(omega / 3)
+    return np.asarray((2 * s * np.sinh(np.arcsinh(total / (2 * s**3)) / 3)) ** 3)
 
 
 def _studies(law: str, values: Mapping[str, float], omega: float, where: str) -> StudyExponents:

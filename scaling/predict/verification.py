@@ -23,7 +23,8 @@ from scaling.config.run_groups import group_runs
 from scaling.config.sweep_file import load_run, load_sweep, write_sweep
 from scaling.errors import ScalingError
 from scaling.formatting import format_flops
-from scaling.points.points import points
+from scaling.points.run_tables import points
+from scaling.predict.answers import laws_of
 from scaling.predict.law_source import PREFIX, FittedLaw, load_law
 from scaling.recipe import model_for
 from scaling.store import run_files
@@ -213,10 +214,9 @@ def _forecast(
         "role": role,
         "source": source[-4096:],
     }
+    inputs = {"N": np.array([n]), "D": np.array([tokens])}
     if fitted.combination is not None:
-        loss, lo, hi = (
-            float(end[0]) for end in fitted.combination.losses(n, tokens).ends(fitted.ci)
-        )
+        loss, lo, hi = laws_of(fitted).losses(inputs)[:, 0]
         return Forecast(loss=loss, lo=lo, hi=hi, **about)
     if fitted.formula is None or set(fitted.formula.inputs) != {"N", "D"}:
         raise ScalingError(
@@ -224,7 +224,6 @@ def _forecast(
             where=source,
             remedy="emit from a parametric fit, such as fits/chinchilla.json",
         )
-    inputs = {"N": np.array([n]), "D": np.array([tokens])}
     loss, *drawn = fitted.outcomes(inputs)[:, 0].tolist()
     if not 0 < loss < math.inf:
         raise ScalingError(

@@ -51,10 +51,7 @@ def to_rich(table: Table) -> RenderableType:
             no_wrap=not column.is_text or (heading and index == 0),
         )
     for row in table.formatted():
-        cells = zip(row, table.columns, strict=True)
-        drawn.add_row(
-            *(Text(sanitize(text), column.styles.get(text, "")) for text, column in cells)
-        )
+        drawn.add_row(*(Text(sanitize(text)) for text in row))
     title = [Text(sanitize(table.title), style="bold")] if table.title else []
     return Group(*title, drawn)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Union
@@ -36,14 +36,11 @@ KINDS: dict[str, Kind] = {  # of columns by heading
 
 @dataclass(frozen=True)
 class Column:
-    """A column; with `interval` its cells are (value, lo, hi). `styles` gives a terminal the rich
-    style of a cell's text.
-    """
+    """A column; with `interval` its cells are (value, lo, hi)."""
 
     name: str
     kind: Kind = "text"
     interval: bool = False
-    styles: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_text(self) -> bool:

@@ -10,9 +10,8 @@ from contextlib import suppress
 from scaling.errors import ScalingError
 from scaling.fit.result import FitResult
 from scaling.formatting import format_count, format_flops
-from scaling.predict import several_laws
 from scaling.predict.predict import predict
-from scaling.predict.prediction import PredictionResult
+from scaling.predict.prediction import COMBINATION, PredictionResult
 from scaling.predict.question import QuestionKind
 from scaling.render.table import Kind, estimate, format_estimate
 from scaling.report import summary
@@ -171,7 +170,7 @@ def _trust(prediction: PredictionResult) -> str:
     if too_wide := summary.width_reason(prediction):
         why = f"; {severe}" if WarningCode.APPROACHES_DISAGREE in codes else ""
         return f"{summary.Light.NOT_YET}: {too_wide}{why}"
-    if codes == {WarningCode.EXTRAPOLATION} and prediction.law == several_laws.NAME:
+    if codes == {WarningCode.EXTRAPOLATION} and prediction.law == COMBINATION:
         return f"{severe}; these runs test forecasts as far as this"
     return f"with care: {severe}" if severe else reach(prediction) or ""
 

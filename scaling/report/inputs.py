@@ -21,7 +21,8 @@ from scaling.config.sweep_file import load_run, load_sweep
 from scaling.errors import BAD_INPUT, ScalingError
 from scaling.fit.result import FitResult
 from scaling.points.comparability import eval_sets, supports_one_law
-from scaling.points.points import Points, data_id
+from scaling.points.points import Points
+from scaling.points.run_tables import data_id
 from scaling.predict.law_source import FittedLaw, load_law
 from scaling.store import run_files
 

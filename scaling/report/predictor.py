@@ -61,17 +61,19 @@ def predictor(
     within the data; `unit` is that of a loss. None for a fit that knows no frontier, none in powers
     (a law of one's own), or no budgets.
     """
-    if law is None or law.optimum is None or "flops" not in law.range or start is None:
+    if law is None or "flops" not in law.range or start is None:
+        return None
+    if law.optimum is None or law.frontier is None:
         return None
     if law.combination is None and isinstance(law.optimum, NumericFrontier):
         return None
     drawn = None
-    if law.combination is None and law.optimum_draws is not None:
+    if law.combination is None and law.draws is not None:
         # D* follows from a law's N* and the cost; beta moves them to the cost of planned models
         unused = {"b", "log_d"} if law.law != "frontier" else set()
         unused |= set() if law.cost.planned else {"beta"}
-        columns = _columns(law.optimum_draws).items()
-        drawn = {name: values for name, values in columns if name not in unused}
+        columns = _columns(law.frontier).items()
+        drawn = {name: values[1:] for name, values in columns if name not in unused}
     equal, tokens = _equal_loss(law), law.range.get("tokens")
     command = shlex.join(["scaling", "predict", str(path), "--flops"])
     data = {

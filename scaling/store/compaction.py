@@ -9,8 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -23,7 +26,7 @@ COMPACT_ABOVE = 4096  # single files above which a sweep merges them by itself
 RUNS_PER_FILE, RUNS_PER_GROUP = 5_000, 64  # some 12 s under the lock
 
 
-@dataclass(frozen=True)
+@dataclass
 class CompactionResult:
     """What a compaction did: runs now in merged files, files written and removed, and what was
     corrupt and left where it was.
@@ -35,11 +38,19 @@ class CompactionResult:
     corrupt: tuple[str, ...] = ()
 
 
-def compact(folder: Path) -> CompactionResult:
-    """Merge single files of `folder`, at most `RUNS_PER_FILE`, into one.
-
-    The caller sees to it that no other process compacts the same folder. Raises DiskError (74).
+def compact(folder: Path, locked: Callable[[], AbstractContextManager[Any]]) -> CompactionResult:
+    """Merge the single files of `folder`, `RUNS_PER_FILE` at a time, each time inside the folder's
+    lock, so that no other process waits long for it. Raises DiskError (74).
     """
+    result, is_done = CompactionResult(), False
+    while not is_done:
+        with locked():
+            is_done = not _merge_once(folder, result)
+    return result
+
+
+def _merge_once(folder: Path, result: CompactionResult) -> bool:
+    """Merge at most `RUNS_PER_FILE` single files; whether there were any."""
     merged = run_files.merged_ids(folder)
     single = run_files.run_files(folder)
     sources = [path for path in single if path.stem in merged]  # copies that a kill has left
@@ -48,7 +59,7 @@ def compact(folder: Path) -> CompactionResult:
     corrupt: list[str] = []
     for path in [path for path in single if path.stem not in merged][:RUNS_PER_FILE]:
         try:
-            tables.append(run_files.check_run(run_files.read_parquet(path), path))
+            tables.append(run_files.read_published(path))
         except files.DiskError:
             raise
         except ScalingError as error:
@@ -56,22 +67,21 @@ def compact(folder: Path) -> CompactionResult:
             continue
         run_ids.append(path.stem)
         sources.append(path)
-
-    def write(path: Path) -> None:
+    if tables:
         schema = SCHEMA.with_metadata({"scaling.schema": str(SCHEMA_VERSION)})
-        index = json.dumps({"runs": run_ids})
+        index = {run_files.INDEX.decode(): json.dumps({"runs": run_ids})}
         starts = range(0, len(tables), RUNS_PER_GROUP)
         groups = (pa.concat_tables(tables[first : first + RUNS_PER_GROUP]) for first in starts)
-        with open(path, "wb") as handle:  # Arrow takes no path that is not UTF-8
-            run_files.write_table(handle, groups, schema, **{run_files.INDEX.decode(): index})
-        files.append_checksum(path)
-
-    if tables:
+        data = run_files.parquet_bytes(groups, schema, **index)
         name = hashlib.sha256(os.fsencode(" ".join(run_ids))).hexdigest()[:16]
         target = folder / run_files.MERGED / f"{name}.parquet"
-        files.write_atomically(target, write)
+        files.write_atomically(target, lambda path: path.write_bytes(data))
         files.check_file(target)
     for path in sources:
         with files.as_disk_error(path, "remove"):
             path.unlink(missing_ok=True)
-    return CompactionResult(len(run_ids), int(bool(tables)), len(sources), tuple(corrupt))
+    result.runs += len(run_ids)
+    result.written += bool(tables)
+    result.removed += len(sources)
+    result.corrupt = tuple(corrupt)
+    return bool(tables)

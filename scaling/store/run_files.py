@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import pyarrow as pa
@@ -35,16 +34,11 @@ RUNS, MERGED = "runs", "merged"
 MODEL_DESCRIPTION = "scaling.json"  # of the run, in a folder of its model in another layout
 RUN_ID = re.compile(r"[0-9a-f]{12}")
 INDEX = b"scaling.runs"
-CHECKSUM_KEY = "scaling.checksum"
 LISTING_ATTEMPTS = 5  # a listing may be outdated by a compaction this often before we give up
 
 
 class NewerSchemaError(ScalingError):
     """A file written by a newer version of this program."""
-
-
-class _ConcurrentlyRemoved(Exception):
-    """A listed file has gone."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +55,14 @@ class CorruptFile:
         return sanitize(f"{self.path.parent.name}/{self.path.name} is corrupt: {self.reason}", 300)
 
 
-def write_table(
-    target: Any, tables: Iterable[pa.Table], schema: pa.Schema, **metadata: str
-) -> None:
-    """Write one row group for each table, with a placeholder for the checksum at the end."""
-    with pq.ParquetWriter(target, schema, compression="zstd", write_page_checksum=True) as writer:
+def parquet_bytes(tables: Iterable[pa.Table], schema: pa.Schema, **metadata: str) -> bytes:
+    """A Parquet file with one row group for each table, and its checksum in the footer."""
+    output = pa.BufferOutputStream()
+    with pq.ParquetWriter(output, schema, compression="zstd", write_page_checksum=True) as writer:
         for table in tables:
             writer.write_table(table.cast(schema))
-        writer.add_key_value_metadata({**metadata, CHECKSUM_KEY: files.PLACEHOLDER})
+        writer.add_key_value_metadata({**metadata, "scaling.checksum": files.PLACEHOLDER})
+    return files.with_checksum(bytes(output.getvalue()))
 
 
 def write_run(folder: Path, table: pa.Table) -> bool:
@@ -77,35 +71,27 @@ def write_run(folder: Path, table: pa.Table) -> bool:
 
     Raises ScalingError (74).
     """
-    output = pa.BufferOutputStream()
-    write_table(output, [table], table.schema)
-    data = files.with_checksum(bytes(output.getvalue()))
+    data = parquet_bytes([table], table.schema)
     target = folder / RUNS / f"{table.column('run_id')[0].as_py()}.parquet"
     return files.write_once(target, lambda path: path.write_bytes(data))
 
 
-def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
+def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """One Parquet file, opened once and verified.
 
     Raises ScalingError that names the file when it is corrupt or absent, DiskError (74) when it
     cannot be read.
     """
-
-    def read() -> pa.Buffer:
+    try:
+        data = files.read_bytes(path)
+        files.verify_checksum(data)
         # in Arrow's memory: a thread of its pool that drops the last reference to a Python buffer
         # while the interpreter ends aborts the process
-        with files.open_regular(path) as handle:
-            buffer = pa.allocate_buffer(os.fstat(handle.fileno()).st_size)
-            with memoryview(buffer) as view:
-                count = handle.readinto(view) if len(view) else 0  # type: ignore[attr-defined]
-            return buffer.slice(0, count)
-
-    try:
-        data = files.retry(path, read)
-        files.verify_stream(pa.BufferReader(data))
-        source = pa.BufferReader(data)
+        copy = pa.BufferOutputStream()
+        copy.write(data)
+        source = pa.BufferReader(copy.getvalue())
         file = pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=False)
-        return file.read(columns=columns, use_threads=False)
+        return file.read(columns=None if columns is None else list(columns), use_threads=False)
     except (MemoryError, files.DiskError):
         raise
     except (FileNotFoundError, NotADirectoryError):
@@ -115,12 +101,42 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
     except Exception as error:  # a corrupt footer raises many types (JSON, key, Unicode, Arrow)
         reason = str(error)
         if not isinstance(error, files.ChecksumError):
-            reason = f"{type(error).__name__} (it starts with {bytes(data[:8])!r})"
+            reason = f"{type(error).__name__} (it starts with {data[:8]!r})"
         raise ScalingError(
             f"not a readable Parquet file: {reason}",
             where=path,
             remedy="run the sweep again: the run is redone; or restore the file from a copy",
         ) from error
+
+
+def read_published(path: Path, columns: Sequence[str] = SCHEMA.names) -> pa.Table:
+    """The columns of a run's file, or of a merged one; `columns` must name run_id.
+
+    Raises ScalingError where it is not what its name says, NewerSchemaError, DiskError.
+    """
+    table = read_parquet(path, columns)
+    types = {field.name: field.type for field in table.schema}
+    wrong = [name for name in columns if types.get(name) != SCHEMA.field(name).type]
+    if wrong:
+        raise ScalingError(
+            f"is not a run file: columns missing or not of their type: {', '.join(wrong)}",
+            where=path,
+            remedy="fit it as a table of your own, or move it away",
+        )
+    version = int((table.schema.metadata or {}).get(b"scaling.schema", b"1"))
+    if version > SCHEMA_VERSION:
+        raise NewerSchemaError(
+            f"written with row schema {version}, this program reads {SCHEMA_VERSION}",
+            where=str(path),
+            remedy="update scaling",
+        )
+    if path.parent.name == RUNS and table["run_id"].unique().to_pylist() != [path.stem]:
+        raise ScalingError(
+            "its rows do not belong to the run that it is named after",
+            where=path,
+            remedy="delete it and run the sweep again",
+        )
+    return table.select(columns).replace_schema_metadata(None)
 
 
 def run_files(folder: Path) -> list[Path]:
@@ -168,18 +184,9 @@ def index(path: Path) -> list[str]:
     """The runs in a merged file; none where it is corrupt, which reading it names. Raises
     DiskError.
     """
-
-    def read() -> dict[bytes, bytes]:
-        with files.open_regular(path) as handle:
-            try:
-                return pq.read_metadata(handle).metadata or {}
-            except OSError as error:
-                if error.errno:
-                    raise
-                return {}  # Arrow's own error: the footer is corrupt
-
     try:
-        return list(map(str, json.loads(files.retry(path, read)[INDEX])["runs"]))
+        metadata = pq.read_metadata(pa.BufferReader(files.read_bytes(path))).metadata
+        return list(map(str, json.loads(metadata[INDEX])["runs"]))
     except (files.DiskError, MemoryError):
         raise
     except Exception:  # noqa: BLE001 - a corrupt footer raises errors of many types
@@ -202,10 +209,8 @@ def read_folder(folder: Path, columns: list[str] | None = None) -> FolderRows:
     """
     files.check_local(folder)
     for _ in range(LISTING_ATTEMPTS):
-        try:
-            return _read_listed(folder, columns or SCHEMA.names)
-        except _ConcurrentlyRemoved:
-            continue  # compacted meanwhile: list again
+        if (content := _read_listed(folder, columns or SCHEMA.names)) is not None:
+            return content
     raise ScalingError(
         "its files change faster than they can be read",
         where=folder,
@@ -214,28 +219,27 @@ def read_folder(folder: Path, columns: list[str] | None = None) -> FolderRows:
     )
 
 
-def _read_listed(folder: Path, names: list[str]) -> FolderRows:
+def _read_listed(folder: Path, columns: Sequence[str]) -> FolderRows | None:
+    """The rows of the files that are listed now; None where one was merged meanwhile."""
     before, merged = run_files(folder), merged_files(folder)
     # listed twice: a run may have been merged between the two listings
     single = sorted({*before, *run_files(folder)})
-    content = FolderRows(pa.schema([SCHEMA.field(name) for name in names]).empty_table())
+    content = FolderRows(pa.schema([SCHEMA.field(name) for name in columns]).empty_table())
     tables = [content.table]
     seen: set[str] = set()
     for path in [*merged, *single]:
-        is_single = path.parent.name == RUNS
-        if is_single and path.stem in seen:
+        if path.parent.name == RUNS and path.stem in seen:
             continue
         try:
-            table = read_parquet(path, None if is_single else names)
-            table = (check_run if is_single else check_columns)(table, path, names)
+            table = read_published(path, columns)
         except ScalingError as error:
             if not files.exists(path):
-                raise _ConcurrentlyRemoved from None
+                return None
             if isinstance(error, (files.DiskError, NewerSchemaError)):
                 raise
             content.corrupt_files.append(CorruptFile(path, error.what, run_ids_of(path)))
             continue
-        run_ids = {path.stem} if is_single else set(table["run_id"].unique().to_pylist())
+        run_ids = set(table["run_id"].unique().to_pylist())
         tables.append(_only(table, run_ids - seen) if run_ids & seen else table)
         seen |= run_ids
     content.table = pa.concat_tables(tables)
@@ -253,39 +257,6 @@ def _only(table: pa.Table, run_ids: Iterable[str]) -> pa.Table:
     return table.filter(
         pa.compute.is_in(table.column("run_id"), pa.array(list(run_ids), pa.string()))
     )
-
-
-def check_columns(table: pa.Table, path: Path, names: Sequence[str] = SCHEMA.names) -> pa.Table:
-    """The columns `names`. Raises ScalingError where one is missing, NewerSchemaError."""
-    missing = [name for name in names if name not in table.column_names]
-    if missing:
-        raise ScalingError(
-            f"is not a run file: columns missing: {', '.join(missing)}",
-            where=path,
-            remedy="fit it as a table of your own, or move it away",
-        )
-    version = int((table.schema.metadata or {}).get(b"scaling.schema", b"1"))
-    if version > SCHEMA_VERSION:
-        raise NewerSchemaError(
-            f"written with row schema {version}, this program reads {SCHEMA_VERSION}",
-            where=str(path),
-            remedy="update scaling",
-        )
-    return table.select(names).replace_schema_metadata(None)
-
-
-def check_run(table: pa.Table, path: Path, names: Sequence[str] = SCHEMA.names) -> pa.Table:
-    """The columns `names` of the run that `path` is named after. Raises ScalingError when the table
-    holds anything else.
-    """
-    rows = check_columns(table, path)
-    if rows.num_rows == 0 or set(rows["run_id"].unique().to_pylist()) != {path.stem}:
-        raise ScalingError(
-            "its rows do not belong to the run that it is named after",
-            where=path,
-            remedy="delete it and run the sweep again",
-        )
-    return rows.select(names)
 
 
 def planned_run_ids(folder: Path) -> frozenset[str] | None:
@@ -348,7 +319,7 @@ def read_run(folder: Path, run_id: str) -> pd.DataFrame:
     path = folder / RUNS / f"{run_id}.parquet"
     if files.exists(path):
         try:
-            return check_run(read_parquet(path), path).to_pandas(use_threads=False)
+            return read_published(path).to_pandas(use_threads=False)
         except ScalingError:
             if files.exists(path):
                 raise  # else it was compacted meanwhile
@@ -360,17 +331,3 @@ def read_run(folder: Path, run_id: str) -> pd.DataFrame:
             remedy=f"scaling status {folder} lists its runs",
         )
     return table.to_pandas(use_threads=False)
-
-
-def check_published(path: Path) -> bool:
-    """Whether a published file carries a checksum. Raises ScalingError, ChecksumError where it is
-    not what was written.
-    """
-    if path.parent.name == MERGED and files.check_file(path):
-        return True
-    table = read_parquet(path)
-    if path.parent.name == RUNS:
-        check_run(table, path)
-    elif path.parent.name == MERGED:
-        check_columns(table, path)
-    return CHECKSUM_KEY.encode() in (table.schema.metadata or {})

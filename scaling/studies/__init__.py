@@ -11,6 +11,7 @@ from importlib import import_module
 
 import pandas as pd
 
+from scaling.points.run_tables import variant_fields
 from scaling.render.section import Section
 
 STUDIES = {
@@ -42,11 +43,8 @@ def sections(rows: pd.DataFrame) -> list[Section]:
 def _marks(rows: pd.DataFrame) -> set[str]:
     runs = rows.drop_duplicates("run_id")
     marks = {*runs["task"].unique(), *rows["metric"].unique()}
-    marks |= {name for name in ("n_kv_heads", "pos", "norm") if runs[name].nunique() > 1}
-    config = runs["config"].str
-    switches = [config.extract(rf'"{name}":(\w+)', expand=False) for name in ("qk_norm", "gains")]
-    if any(values.nunique(dropna=False) > 1 for values in switches):
-        marks.add("norm")
-    if config.contains(r'"unique_tokens":\d').any():
+    differing = variant_fields(rows)
+    marks |= {"norm" if name in ("qk_norm", "gains") else name for name in differing}
+    if runs["config"].str.contains(r'"unique_tokens":\d').any():
         marks.add("unique_tokens")
     return marks

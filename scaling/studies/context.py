@@ -12,16 +12,14 @@ import pandas as pd
 from scaling.errors import ScalingError
 from scaling.fit.document import FitStatus
 from scaling.fit.estimate import estimate
-from scaling.fit.laws.law import Law, Param, Term
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.newton import continuation
 from scaling.formatting import format_count
-from scaling.points.comparability import has_variants
 from scaling.points.points import Points
+from scaling.points.run_tables import variant_fields
 from scaling.render.figure import SIZES, Axis, Figure, Line, Markers, Trace
-from scaling.render.table import Table
 from scaling.studies import runs
-from scaling.studies.study import Claim, Interval, Study, record_table
+from scaling.studies.study import Claim, Findings, Interval, Study
 
 Array = np.ndarray
 
@@ -30,15 +28,11 @@ RESAMPLES = 400
 MAX_CORRELATION = 0.99  # of the errors of neighbouring positions
 MIN_LOSS = 1e-3  # nats: a resampled loss stays above 0
 MIN_POSITIONS = 8
-EXPONENT = next(param for param in LAWS["power"].params if param.name == "alpha")
-LAW = Law(
+LAW = replace(
+    LAWS["L(T) = E + A/T^g"],
     name="context",
     formula="L(T) = E + A T^-g, T the tokens before the predicted one",
     reference="Kaplan et al. 2020, appendix D.5",
-    inputs=("T",),
-    params=(*LAWS["power"].params[:2], Param("g", EXPONENT.bounds, grid=EXPONENT.grid)),
-    terms=(Term("A", {"g": {"T": -1}}),),
-    floor="E",
 )
 
 
@@ -46,37 +40,28 @@ LAW = Law(
 class PositionCurve:
     """The loss of one size at each position, and the law's fit.
 
-    `context` (n,) counts the tokens before, `loss` (n,) is the mean over `seeds` in nats. `params`
+    `context` (n,) counts the tokens before, `loss` (n,) is the mean over seeds in nats. `params`
     are E, A, g with 95 % intervals; `chi2` is the mean squared residual in standard errors over
     windows (1: the law holds as far as can be seen); `unavailable` says why there is no fit.
     """
 
     n_params: int
-    tokens: int
-    seeds: int
     context: Array
     loss: Array
     params: Mapping[str, Interval] = field(default_factory=dict)
-    chi2: float | None = None
+    chi2: float = math.nan
     unavailable: str = ""
 
-    @property
-    def gain(self) -> float:
-        """How much lower the mean loss is in the second half of the window than the loss after the
-        first token, nats: one late position alone is noisy.
-        """
-        return float(self.loss[0] - self.loss[len(self.loss) // 2 :].mean())
 
-
-def analyze(rows: pd.DataFrame) -> list[PositionCurve] | None:
-    """One curve per size and horizon at the end of its runs, smallest first; None without losses by
-    position on text.
+def position_curves(rows: pd.DataFrame) -> list[PositionCurve]:
+    """One curve per size and horizon at the end of its runs, smallest first; none without losses by
+    position on text, or where runs are variants, which are no seeds.
     """
     text = runs.without_diverged(rows[rows["task"] == "text"])
     final = runs.at_end(runs.metric_rows(text, METRIC))
     final = final[np.isfinite(final["value"].astype(float)) & final["at"].notna()]
-    if final.empty or has_variants(rows):  # variants are no seeds
-        return None
+    if final.empty or variant_fields(rows):
+        return []
     keys = ["n_params", "seq_len", "tokens", "lr", "batch_tokens"]
     return [_fit_curve(cell) for _, cell in final.groupby(keys, sort=True)]
 
@@ -87,8 +72,7 @@ def _fit_curve(cell: pd.DataFrame) -> PositionCurve:
     """
     by_seed = cell.pivot_table(index="at", columns="seed", values="value", aggfunc="mean").dropna()
     context, loss = by_seed.index.to_numpy(float), by_seed.mean(axis=1).to_numpy(float)
-    n_params, tokens = (int(cell[name].iloc[0]) for name in ("n_params", "tokens"))
-    curve = PositionCurve(n_params, tokens, by_seed.shape[1], context, loss)
+    curve = PositionCurve(int(cell["n_params"].iloc[0]), context, loss)
     if len(context) < MIN_POSITIONS:
         reason = f"{len(context)} positions are fewer than {MIN_POSITIONS}"
         return replace(curve, unavailable=reason)
@@ -129,8 +113,13 @@ def _correlated_noise(residual: Array) -> Array:
     return noise
 
 
-def claims(curves: Sequence[PositionCurve]) -> Iterator[Claim]:
-    """The exponent of each size; whether larger models gain more from context."""
+def analyze(rows: pd.DataFrame) -> Findings | None:
+    """The law of each size, and whether larger models gain more from context."""
+    curves = position_curves(rows)
+    return Findings(list(_claims(curves)), [_figure(curves)]) if curves else None
+
+
+def _claims(curves: Sequence[PositionCurve]) -> Iterator[Claim]:
     for curve in curves:
         measured, holds = f"not fitted: {curve.unavailable}", None
         if curve.params:
@@ -140,7 +129,8 @@ def claims(curves: Sequence[PositionCurve]) -> Iterator[Claim]:
         quantity = f"g, {format_count(curve.n_params)} parameters"
         expected = "L(T) = E + A T^-g from 1 token on, with 95 % interval"
         yield Claim(quantity, expected, measured, holds)
-    gains = [curve.gain for curve in curves]
+    # the mean of half a window: one late position alone is noisy
+    gains = [float(each.loss[0] - each.loss[len(each.loss) // 2 :].mean()) for each in curves]
     if len(gains) > 1:
         yield Claim(
             "loss after one token less that in the second half of the window, by size",
@@ -150,7 +140,7 @@ def claims(curves: Sequence[PositionCurve]) -> Iterator[Claim]:
         )
 
 
-def figures(curves: Sequence[PositionCurve]) -> Iterator[Figure]:
+def _figure(curves: Sequence[PositionCurve]) -> Figure:
     """The loss at each position by size, with its law."""
     traces: list[Trace] = []
     for curve in curves:
@@ -163,36 +153,10 @@ def figures(curves: Sequence[PositionCurve]) -> Iterator[Figure]:
             traces.append(Line(x, law, f"{size}: {e:.2f} + {a:.2f} T^−{g:.2f}", colour))
     caption = (
         "Held-out loss of a token against the number of tokens before it in the window. Lines are "
-        "E + A T^-g, fitted to each size by itself."
+        "E + A T^-g, fitted to each size by itself; intervals of g are from a parametric bootstrap."
     )
     axes = Axis("tokens before the predicted one, T", log=True), Axis("loss, nats")
-    yield Figure("context", "Loss by position", caption, *axes, traces, SIZES)
+    return Figure("context", "Loss by position", caption, *axes, traces, SIZES)
 
 
-def table(curves: Sequence[PositionCurve]) -> Table | None:
-    """Every size and its law."""
-    columns = {"n_params": "N", "tokens": "D", "seeds": "seeds", "gain": "gain, nats"}
-    columns |= {f"params.{name}": name for name in LAW.names}
-    columns |= {"chi2": "chi2 per position", "unavailable": "note"}
-    caption = (
-        "N counts all parameters. Gain: the loss after one token less that in the second half of "
-        "the window. Positions weigh by their variance over windows, which all seeds share. "
-        "Intervals of 95 % are from a parametric bootstrap with errors correlated as the residuals."
-    )
-    title, short = "Loss by position, L(T) = E + A T^-g", ("chi2 per position",)
-    return record_table(
-        "context", title, curves, caption, None, columns, short=short, interval=LAW.names
-    )
-
-
-def notes(curves: Sequence[PositionCurve]) -> list[str]:
-    """The exponents, and how much the rest of the window gives."""
-    g = ", ".join(f"{curve.params['g']:.2f}" for curve in curves if curve.params)
-    gains = ", ".join(f"{curve.gain:.2f}" for curve in curves)
-    said = f"The loss falls as a power g of the context: {g}, from the smallest size to the largest"
-    if not g:
-        said = "No power law of the context could be fitted"
-    return [f"{said}; after one token the rest of the window lowers it by {gains} nats."]
-
-
-STUDY = Study("context", "Loss by position", analyze, claims, figures, table, notes)
+STUDY = Study("context", "Loss by position", analyze)

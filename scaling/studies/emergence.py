@@ -9,7 +9,6 @@ are read under several metrics; what is sharp in log-likelihood too is a transit
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -17,9 +16,8 @@ from pandas import DataFrame
 from scipy.optimize import isotonic_regression
 
 from scaling.render.figure import Axis, Dash, Figure, Line, Markers, Trace
-from scaling.render.table import Table
 from scaling.studies import runs
-from scaling.studies.study import Claim, Interval, Study, left_out_note, record_table
+from scaling.studies.study import Claim, Findings, Interval, Study, record_table
 
 Array = np.ndarray
 
@@ -40,26 +38,10 @@ DECISIONS = (  # each with its limit
 )
 
 
-@dataclass(frozen=True)
-class EmergenceStudy:
-    """An addition ladder: all checkpoints and the ends of runs (`final`), as of `checkpoints`.
-
-    `curve_r2` is the share of the variance of exact match that a falling function of log-likelihood
-    explains over all checkpoints. `decisions` are the values of DECISIONS with the 95 % intervals
-    of resampled seeds (nan where a size has one). `n_excluded` runs differ from the others of their
-    size in more than the seed.
-    """
-
-    final: DataFrame
-    curve_r2: float
-    n_checkpoints: int
-    decisions: list[Interval]
-    n_excluded: int
-
-
-def analyze(rows: DataFrame) -> EmergenceStudy | None:
+def analyze(rows: DataFrame) -> Findings | None:
     """The addition ladder in a table; None without three sizes whose exact match changes, or where
-    operands are not uniform over all numbers.
+    operands are not uniform over all numbers. Runs that differ from the others of their size in
+    more than the seed are left out.
     """
     every = rows[rows["task"] == "arithmetic"]
     if every.empty:
@@ -70,17 +52,26 @@ def analyze(rows: DataFrame) -> EmergenceStudy | None:
     points = checkpoints(rows)
     final = runs.at_end(points).sort_values(["n", "seed"], kind="stable", ignore_index=True)
     medians = final.groupby("n")[["exact_match", "nll"]].median()
-    changes = (medians.iloc[0] != medians.iloc[-1]).all() and np.isfinite(medians).all(axis=None)
-    if config["task"]["length_power"] is not None or len(medians) < MIN_SIZES or not changes:
+    if config["task"]["length_power"] is not None or len(medians) < MIN_SIZES:
         return None
-    by_nll = points.sort_values("nll", kind="stable")["exact_match"].to_numpy(float)
-    residual = by_nll - isotonic_regression(by_nll, increasing=False).x
-    return EmergenceStudy(
-        final,
-        1.0 - float(np.mean(residual**2) / np.var(by_nll)),
-        len(points),
-        decisions(final),
-        every["run_id"].nunique() - rows["run_id"].nunique(),
+    changes = (medians.iloc[0] != medians.iloc[-1]).all()
+    if not changes or not np.isfinite(medians).all(axis=None):
+        return None
+    by_size = final.groupby("n").agg(
+        **{
+            "seeds": ("n", "size"),
+            "exact match": ("exact_match", lambda of: Interval(of.mean(), of.min(), of.max())),
+            "token accuracy": ("token_accuracy", "mean"),
+            "nats per digit": ("nll", "mean"),
+        }
+    )
+    records = by_size.reset_index(names="N").astype({"N": float}).to_dict("records")
+    caption = "Exact match: mean, minimum and maximum over seeds."
+    return Findings(
+        [_product_claim(final), _curve_claim(points), *_decision_claims(final)],
+        [_figure(final)],
+        record_table("emergence", "The ladder", records, caption),
+        n_left_out=every["run_id"].nunique() - rows["run_id"].nunique(),
     )
 
 
@@ -110,7 +101,9 @@ def sharpness(x: Array, value: Array) -> float:
 
 
 def decisions(final: DataFrame) -> list[Interval]:
-    """From medians over seeds: a mean of learned and unlearned runs is the value of no run."""
+    """The values of DECISIONS with the 95 % intervals of resampled seeds (nan where a size has one
+    seed), from medians: a mean of learned and unlearned runs is the value of no run.
+    """
     sizes = {n: of_size[["exact_match", "nll"]].to_numpy() for n, of_size in final.groupby("n")}
     x = np.log2(np.array(list(sizes), float))
 
@@ -132,69 +125,59 @@ def decisions(final: DataFrame) -> list[Interval]:
     return [Interval.of_draws(value, drawn) for value, drawn in zip(values, draws.T, strict=True)]
 
 
-def claims(study: EmergenceStudy) -> Iterator[Claim]:
-    """Products of accuracies, exact match along training, and the two decisions."""
-    exact, r2 = study.final["exact_match"], study.curve_r2
-    product, power = ((study.final[by] - exact).abs().max() for by in ("product", "power"))
+def _product_claim(final: DataFrame) -> Claim:
+    exact = final["exact_match"]
+    product, power = ((final[by] - exact).abs().max() for by in ("product", "power"))
     measured = f"at most {product:.4f} in {len(exact)} runs; (mean accuracy)^digits: {power:.3f}"
     quantity = "product of per-position accuracies minus exact match"
     expected = f"within {MAX_PRODUCT_ERROR:g} in every run"
-    yield Claim(quantity, expected, measured, bool(product <= MAX_PRODUCT_ERROR))
-    measured = f"{r2:.1%} of the variance of {study.n_checkpoints} checkpoints"
-    expected = f"one falling curve explains {MIN_CURVE_R2:.0%}"
-    quantity = "exact match a function of log-likelihood along training"
-    yield Claim(quantity, expected, measured, r2 >= MIN_CURVE_R2)
-    for (quantity, limit), (value, lo, hi) in zip(DECISIONS, study.decisions, strict=True):
-        answer = "yes" if lo >= limit else "no" if hi < limit else "these seeds do not settle it"
-        measured = f"{Interval(value, lo, hi):.2f}: {answer}"
-        if np.isnan(lo):
-            measured = f"{value:.2f} (a size has one seed: no interval)"
-        is_settled = True if lo >= limit or hi < limit else None
-        yield Claim(quantity, f"yes if {limit:g} or more", measured, is_settled)
+    return Claim(quantity, expected, measured, bool(product <= MAX_PRODUCT_ERROR))
 
 
-def notes(study: EmergenceStudy) -> list[str]:
-    """The two decisions, and which runs are left out."""
-    decided = [f"{claim.quantity}: {claim.measured}." for claim in list(claims(study))[-2:]]
-    return [*decided, *left_out_note(study.n_excluded)]
-
-
-def figures(study: EmergenceStudy) -> Iterator[Figure]:
-    """Every metric over N."""
-    medians = study.final.groupby("n")[list(NAMES)].median()
-    first, last = medians.iloc[0], medians.iloc[-1]
-    shares, by_run = (
-        table[list(NAMES)].sub(first) / (last - first) for table in (medians, study.final)
+def _curve_claim(points: DataFrame) -> Claim:
+    """The share of the variance of exact match that a falling function of log-likelihood explains
+    over all checkpoints.
+    """
+    exact = points.sort_values("nll", kind="stable")["exact_match"].to_numpy(float)
+    residual = exact - isotonic_regression(exact, increasing=False).x
+    r2 = 1.0 - float(np.mean(residual**2) / np.var(exact))
+    return Claim(
+        "exact match a function of log-likelihood along training",
+        f"one falling curve explains {MIN_CURVE_R2:.0%}",
+        f"{r2:.1%} of the variance of {len(points)} checkpoints",
+        r2 >= MIN_CURVE_R2,
     )
+
+
+def _decision_claims(final: DataFrame) -> Iterator[Claim]:
+    for (quantity, limit), decision in zip(DECISIONS, decisions(final), strict=True):
+        is_yes, is_no = decision.lo >= limit, decision.hi < limit
+        answer = "yes" if is_yes else "no" if is_no else "these seeds do not settle it"
+        measured = f"{decision:.2f}: {answer}"
+        if np.isnan(decision.lo):
+            measured = f"{decision.value:.2f} (a size has one seed: no interval)"
+        yield Claim(quantity, f"yes if {limit:g} or more", measured, is_yes or is_no or None)
+
+
+def _figure(final: DataFrame) -> Figure:
+    """Every metric over N."""
+    medians = final.groupby("n")[list(NAMES)].median()
+    first, last = medians.iloc[0], medians.iloc[-1]
+    shares, by_run = (table[list(NAMES)].sub(first) / (last - first) for table in (medians, final))
     traces: list[Trace] = []
-    sizes, n = medians.index.to_numpy(float), study.final["n"].to_numpy(float)
     measured = [name for name in NAMES if np.isfinite(shares[name]).all()]
     for colour, name in enumerate(measured):
         dash: Dash = "dash" if colour else "solid"
-        traces.append(Line(sizes, shares[name].to_numpy(), NAMES[name], colour, dash))
-        traces.append(Markers(n, by_run[name].to_numpy(), "", colour, "circle", 4.5))
+        sizes, share = medians.index.to_numpy(float), shares[name].to_numpy()
+        traces.append(Line(sizes, share, NAMES[name], colour, dash))
+        n, of_run = final["n"].to_numpy(float), by_run[name].to_numpy()
+        traces.append(Markers(n, of_run, "", colour, "circle", 4.5))
     caption = (
         "The same checkpoints under each metric, scaled from its value at the smallest size (0) to "
         "that at the largest (1). Lines join medians over seeds, points are runs."
     )
     title, x = "One ladder, several metrics", Axis("parameters N", log=True, unit="count")
-    yield Figure("emergence", title, caption, x, Axis("share of the change"), traces)
+    return Figure("emergence", title, caption, x, Axis("share of the change"), traces)
 
 
-def table(study: EmergenceStudy) -> Table | None:
-    """Exact match and what it is made of, by size."""
-    by_size = study.final.groupby("n").agg(
-        **{
-            "seeds": ("n", "size"),
-            "exact match": ("exact_match", lambda of: Interval(of.mean(), of.min(), of.max())),
-            "token accuracy": ("token_accuracy", "mean"),
-            "nats per digit": ("nll", "mean"),
-        }
-    )
-    records = by_size.reset_index(names="N").astype({"N": float}).to_dict("records")
-    caption = "Exact match: mean, minimum and maximum over seeds."
-    return record_table("emergence", "The ladder", records, caption)
-
-
-TITLE = "Emergence: metric or transition?"
-STUDY = Study("emergence", TITLE, analyze, claims, figures, table, notes)
+STUDY = Study("emergence", "Emergence: metric or transition?", analyze)

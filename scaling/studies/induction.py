@@ -15,22 +15,39 @@ import numpy as np
 from pandas import DataFrame
 
 from scaling.render.figure import Axis, Dash, Figure, ReferenceLine, Trace
-from scaling.render.table import Table
 from scaling.studies import runs
-from scaling.studies.study import Claim, Study, record_table, run_lines
+from scaling.studies.study import Claim, Findings, Study, record_table, run_lines
 
 DROP_WINDOW = 1 / 3  # a drop is sought within this share of the steps so far
 MIN_DROP = 1.5  # nats
 KINDS: tuple[tuple[str, Dash, float], ...] = (("copied", "solid", 2.2), ("fresh", "dot", 1.2))
 
 
-def analyze(rows: DataFrame) -> DataFrame | None:
-    """The losses in nats along the runs, `copied` on symbols that can be copied and `fresh` on
-    others; None where there are none.
+def analyze(rows: DataFrame) -> Findings | None:
+    """The losses along the runs, on symbols that can be copied and on `fresh` ones, and each run's
+    largest drop; None where there are no such losses.
     """
     rows = rows[rows["task"] == "induction"]
     curves = runs.along(rows, copied="copied_loss", fresh="fresh_loss")
-    return None if curves.empty else curves.sort_values(["n_layers", "seed", "run_id", "step"])
+    if curves.empty:
+        return None
+    curves = curves.sort_values(["n_layers", "seed", "run_id", "step"])
+    half = float(np.log(curves["vocab_size"].iloc[0]) / 2)
+    table = ends(curves)
+    caption = (
+        "Losses at the end in nats; the drop is the largest of the copied loss within a third of "
+        "the steps so far."
+    )
+    records = table.to_dict("records")
+    return Findings(
+        list(_claims(table, half)),
+        [_figure(curves, half)],
+        record_table("induction", "Losses and drops by run", records, caption),
+        [
+            "One head marks each position with the symbol before it, a head of a later layer looks "
+            "for that mark (Olsson 2022); the heads of one layer do not read each other's output."
+        ],
+    )
 
 
 def largest_drop(step: np.ndarray, loss: np.ndarray) -> tuple[float, int, int]:
@@ -57,14 +74,8 @@ def ends(curves: DataFrame) -> DataFrame:
     return DataFrame(records, columns=[*names, "from step", "to step"])
 
 
-def half_of_chance(curves: DataFrame) -> float:
-    """Half of ln V, the loss of a guess among all symbols: below it a run copies."""
-    return float(np.log(curves["vocab_size"].iloc[0]) / 2)
-
-
-def claims(curves: DataFrame) -> Iterator[Claim]:
-    """Two layers copy below half of ln V and learn it in one drop; one layer does neither."""
-    table, half = ends(curves), half_of_chance(curves)
+def _claims(table: DataFrame, half: float) -> Iterator[Claim]:
+    """Two layers copy below `half` of ln V and learn it in one drop; one layer does neither."""
     deep, shallow = table[table["layers"] > 1], table[table["layers"] == 1]
     depth = "two layers" if (deep["layers"] == 2).all() else "two layers or more"
     drop = "largest drop within a third of the steps so far"
@@ -83,22 +94,8 @@ def claims(curves: DataFrame) -> Iterator[Claim]:
             yield Claim(f"{quantity}, {name}", expected, measured, holds)
 
 
-def notes(curves: DataFrame) -> list[str]:
-    """How many runs learn it."""
-    table = ends(curves)
-    copies = table["copied loss"] < half_of_chance(curves)
-    deep, shallow = copies[table["layers"] > 1], copies[table["layers"] == 1]
-    return [
-        f"Of the runs with two layers or more {sum(deep)} of {len(deep)} learn to copy what "
-        "followed the same symbol before: one head marks each position with the symbol before it, "
-        "a head of a later layer looks for that mark (Olsson 2022). Of those with one layer, whose "
-        f"heads do not read each other's output, {sum(shallow)} of {len(shallow)} do."
-    ]
-
-
-def figures(curves: DataFrame) -> Iterator[Figure]:
+def _figure(curves: DataFrame, half: float) -> Figure:
     """Copied and fresh loss of all runs."""
-    half = half_of_chance(curves)
     traces: list[Trace] = [
         ReferenceLine(y=2 * half, label="ln V, a guess"),
         ReferenceLine(y=half, label="half of ln V"),
@@ -112,19 +109,7 @@ def figures(curves: DataFrame) -> Iterator[Figure]:
         "appearance, which cannot be known (dotted). One line per seed."
     )
     axes = Axis("step", log=True, unit="count"), Axis("loss (nats per symbol)")
-    title = "Copied and fresh symbols"
-    yield Figure("induction", title, caption, *axes, traces)
+    return Figure("induction", "Copied and fresh symbols", caption, *axes, traces)
 
 
-def table(curves: DataFrame) -> Table | None:
-    """Each run at its end, and its largest drop."""
-    caption = (
-        "Losses at the end in nats; the drop is the largest of the copied loss within a third of "
-        "the steps so far."
-    )
-    records = ends(curves).to_dict("records")
-    return record_table("induction", "Losses and drops by run", records, caption)
-
-
-TITLE = "Induction: copying earlier symbols"
-STUDY = Study("induction", TITLE, analyze, claims, figures, table, notes)
+STUDY = Study("induction", "Induction: copying earlier symbols", analyze)

@@ -7,9 +7,7 @@ it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from pandas import DataFrame
@@ -18,9 +16,8 @@ from scipy.stats import gmean
 from scaling.fit.laws.published import published
 from scaling.fit.special.critical_batch import ALPHA_B
 from scaling.render.figure import Axis, Figure, Line, Markers
-from scaling.render.table import Table
 from scaling.studies import runs
-from scaling.studies.study import Claim, Interval, PowerLaw, Study, fit_power_law, record_table
+from scaling.studies.study import Claim, Findings, PowerLaw, Study, fit_power_law
 
 UNITS: dict[str, Literal["count", "flops"]] = {"N": "count", "D": "count", "C": "flops"}
 LOSS_AXIS = Axis("loss (nats per byte or token)", log=True)
@@ -28,8 +25,7 @@ MIN_R2 = 0.95  # from which a power law is said to describe the points
 EARLY_STOPPED = "unique tokens, best loss along the run"
 
 
-@dataclass(frozen=True)
-class KaplanLaw:
+class KaplanLaw(NamedTuple):
     """L(X), X the `letter`; or the critical batch B = B* / L^(1 / alpha_B), where it is "B" (Kaplan
     2020, eq. 5.3). `counted` says what X counts, `published` is Kaplan's exponent.
     """
@@ -39,28 +35,8 @@ class KaplanLaw:
     published: float
     line: PowerLaw
 
-    @property
-    def name(self) -> str:
-        """The law."""
-        return "B(L)" if self.letter == "B" else f"L({self.letter})"
 
-    @property
-    def exponent(self) -> Interval:
-        """alpha, or 1 / alpha_B."""
-        return -self.line.slope
-
-
-@dataclass(frozen=True)
-class KaplanStudy:
-    """Kaplan's laws in a folder; `share_improving` is the share of runs on limited text whose best
-    loss is their last.
-    """
-
-    laws: list[KaplanLaw]
-    share_improving: float = 0.0
-
-
-def analyze(rows: DataFrame) -> KaplanStudy | None:
+def analyze(rows: DataFrame) -> Findings | None:
     """The laws of a folder of text runs of one of two designs; None for others, and where there is
     no law.
 
@@ -73,24 +49,31 @@ def analyze(rows: DataFrame) -> KaplanStudy | None:
     }
     # at the ends of runs: the cooldown lowers the loss and raises the noise scale severalfold
     ends = runs.at_end(runs.along(rows, loss="loss", noise=("noise_scale", "train")))
-    batch, share_improving = _law("B", "at the ends of runs", ends, "loss", "noise"), 0.0
+    batch = _law("B", "at the ends of runs", ends, "loss", "noise")
+    notes = ["Text in other units, with another window and at other sizes has other exponents."]
     if None not in limits.values():
         losses = runs.metric_rows(rows, "loss").rename(columns={"value": "loss"})
         along = losses.groupby("run_id")["loss"]
-        share_improving = float((along.last() <= along.min()).mean())
+        if share := float((along.last() <= along.min()).mean()):
+            notes.append(
+                f"Early stopping would not have stopped {share:.0%} of the runs: their best loss "
+                "is their last, and more passes might lower it."
+            )
         largest = losses[losses["n_params_nonembedding"] == losses["n_params_nonembedding"].max()]
         # the lowest loss along each run, as early stopping would give
         best = largest.groupby("run_id", as_index=False)["loss"].min()
         cells = _mean_over_seeds(best.assign(d=best["run_id"].map(limits)), ["d"])
-        laws = [_law("D", EARLY_STOPPED, cells, "d")]
+        found = [_law("D", EARLY_STOPPED, cells, "d")]
     elif batch is not None and not any(limits.values()):
-        laws = _grid_laws(rows)
+        found = _grid_laws(rows)
     else:
         return None
-    fitted = [law for law in laws if law is not None]
-    if not fitted:
+    laws = [law for law in found if law is not None]
+    if not laws:
         return None
-    return KaplanStudy(fitted if batch is None else [*fitted, batch], share_improving)
+    laws += [batch] if batch else []
+    figures = [_figure(law, index) for index, law in enumerate(laws, 1)]
+    return Findings([_claim(law) for law in laws], figures, notes=notes)
 
 
 def _law(letter: str, counted: str, cells: DataFrame, x: str, y: str = "loss") -> KaplanLaw | None:
@@ -141,60 +124,35 @@ def lower_edge(cells: DataFrame) -> DataFrame:
     return by_cost[by_cost["loss"] < by_cost["loss"].cummin().shift(fill_value=np.inf)]
 
 
-def claims(study: KaplanStudy) -> Iterator[Claim]:
-    """How straight each law is, with its exponent and Kaplan's."""
-    for law in study.laws:
-        measured = f"{law.exponent:.3g} (Kaplan {law.published:.2g})"
-        if law.letter == "B":
-            quantity = f"critical batch by gradient noise {law.counted}, exponent 1/alpha_B"
-            expected = "above 0: noise grows as loss falls"
-            yield Claim(quantity, expected, measured, law.exponent.lo > 0)
-            continue
-        quantity = f"{law.name} as one power, R2 in logs ({law.counted})"
-        measured = f"{law.line.r2:.3f} with alpha_{law.letter} = {measured}"
-        yield Claim(quantity, f"at least {MIN_R2:g}", measured, law.line.r2 >= MIN_R2)
+def _claim(law: KaplanLaw) -> Claim:
+    """How straight a law is, with its exponent and Kaplan's."""
+    exponent, r2 = law.line.exponent, law.line.r2
+    measured = f"{exponent:.3g} (Kaplan {law.published:.2g})"
+    if law.letter == "B":
+        quantity = f"critical batch by gradient noise {law.counted}, exponent 1/alpha_B"
+        return Claim(quantity, "above 0: noise grows as loss falls", measured, exponent.lo > 0)
+    quantity = f"L({law.letter}) as one power, R2 in logs ({law.counted})"
+    measured = f"{r2:.3f} with alpha_{law.letter} = {measured}"
+    return Claim(quantity, f"at least {MIN_R2:g}", measured, r2 >= MIN_R2)
 
 
-def notes(study: KaplanStudy) -> list[str]:
-    """How many published exponents lie in their interval; whether runs stopped too early."""
-    inside = [law.name for law in study.laws if law.exponent.lo <= law.published <= law.exponent.hi]
-    said = [
-        f"Published exponents in the interval of these runs: {', '.join(inside) or 'none'}, of "
-        f"{len(study.laws)}; the loss of other text in other units, with another window and at "
-        "other sizes, has other exponents.",
-    ]
-    if study.share_improving:
-        said.append(
-            f"Early stopping would not have stopped {study.share_improving:.0%} of the runs: their "
-            "best loss is their last, and more passes might lower it."
-        )
-    return said
+def _figure(law: KaplanLaw, number: int) -> Figure:
+    """A law as a line in logs."""
+    line, name = law.line, f"L({law.letter})"
+    axes = Axis(f"{law.letter} ({law.counted})", True, UNITS.get(law.letter, "number")), LOSS_AXIS
+    if law.letter == "B":
+        name, axes = "B(L)", (LOSS_AXIS, Axis("noise scale (tokens)", True, "count"))
+    x, exponent = np.geomspace(line.x.min(), line.x.max(), 60), line.exponent.value
+    fitted = np.exp(line.level) * x**-exponent
+    first = line.y[0] * (x / line.x[0]) ** -law.published
+    traces = (
+        Line(x, fitted, f"exponent {exponent:.3g}", "ink", "dash", 1.6),
+        Line(x, first, f"Kaplan's, {law.published:.2g}", "muted", "dot", 1.4),
+        Markers(line.x, line.y, "runs", 0),
+    )
+    caption = f"{name}, {law.counted}: R2 {line.r2:.3f} in logs. Dotted: the published exponent, "
+    caption += "from the first point on."
+    return Figure(f"kaplan-{law.letter.lower()}-{number}", name, caption, *axes, traces)
 
 
-def table(study: KaplanStudy) -> Table | None:
-    """Exponents with intervals, and the published ones."""
-    names = {"name": "law", "counted": "of", "exponent": "exponent", "published": "Kaplan"}
-    caption = "Least squares in logs; intervals of 95 % by Student's t, for the line alone."
-    title, columns = "Exponents and the published ones", names | {"line.r2": "R2"}
-    return record_table("kaplan", title, study.laws, caption, columns=columns)
-
-
-def figures(study: KaplanStudy) -> Iterator[Figure]:
-    """Each law as a line in logs."""
-    for index, law in enumerate(study.laws):
-        line, axes = law.line, (LOSS_AXIS, Axis("noise scale (tokens)", True, "count"))
-        if law.letter != "B":
-            axes = (Axis(f"{law.letter} ({law.counted})", True, UNITS[law.letter]), LOSS_AXIS)
-        x = np.geomspace(line.x.min(), line.x.max(), 60)
-        first = line.y[0] * (x / line.x[0]) ** -law.published
-        traces = (
-            Line(x, line.predict(x), f"exponent {law.exponent.value:.3g}", "ink", "dash", 1.6),
-            Line(x, first, f"Kaplan's, {law.published:.2g}", "muted", "dot", 1.4),
-            Markers(line.x, line.y, "runs", 0),
-        )
-        caption = f"{law.name}, {law.counted}: R2 {line.r2:.3f} in logs. Dotted: the published "
-        caption += "exponent, from the first point on."
-        yield Figure(f"kaplan-{law.letter.lower()}-{index + 1}", law.name, caption, *axes, traces)
-
-
-STUDY = Study("kaplan", "Kaplan's laws", analyze, claims, figures, table, notes)
+STUDY = Study("kaplan", "Kaplan's laws", analyze)

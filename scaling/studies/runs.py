@@ -15,7 +15,8 @@ from pandas import DataFrame
 from scaling.config.sweep_file import load_run
 from scaling.errors import BAD_INPUT, ScalingError
 from scaling.formatting import flatten
-from scaling.points.points import Points, points
+from scaling.points.points import Points
+from scaling.points.run_tables import points
 from scaling.store.rows import DIVERGED, SEED
 
 SEEDS = ("seed", "data_seed")
@@ -74,11 +75,6 @@ def along(rows: DataFrame, **metrics: str | tuple[str, str]) -> DataFrame:
     for measured, name in zip(others, list(metrics)[1:], strict=True):
         first = first.merge(measured[[*key, name]], on=key)
     return first
-
-
-def table_rows(table: DataFrame) -> list[Any]:
-    """The rows of a table, with their columns as attributes."""
-    return list(table.itertuples(index=False))
 
 
 def law_points(rows: DataFrame, *convention: Any) -> Points | None:

@@ -13,19 +13,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
 
 import numpy as np
-from pandas import DataFrame
+from pandas import DataFrame, Series
 
 from scaling import accounting
 from scaling.config import RunConfig
 from scaling.config.sweep_file import load_run
 from scaling.formatting import format_count
 from scaling.render.figure import SIZES, Axis, Figure, Line, Markers, Trace
-from scaling.render.table import Table
 from scaling.studies import runs
-from scaling.studies.study import Claim, Study, fit_power_law, left_out_note, record_table
+from scaling.studies.study import Claim, Findings, Study, fit_power_law, record_table
 from scaling.tasks.answer_metrics import coverage, exact_pass_at_k, ks, samples_needed
 
 Array = np.ndarray
@@ -36,23 +34,24 @@ LEVELS = tuple(round(0.05 * step, 2) for step in range(1, 20))  # of coverage
 K = ks(MOST_K)  # 1 .. 10^4, log-spaced
 METRICS = ["problem_nll", "correct_samples", "samples", "mode_is_right"]
 METRICS += ["pass_at_k", "majority_at_k", "best_of_k"]
-VOTED = ("majority", "most likely", "mode is right")
-SHOWN = ("N", "D", "pass@1", "sampled", "z", "b", "R2", "pass@1e4", *VOTED)
-KEPT = ("FLOPs", "config", "nll", "exact", "passed")
+SHOWN = ["N", "D", "pass@1", "sampled", "z", "b", "R2", "pass@1e4"]
+SHOWN += ["majority", "most likely", "mode is right"]
+KEPT = ["FLOPs", "config", "nll", "exact", "passed"]
 
 
-class SamplingStudy(NamedTuple):
-    """The models of one task; `n_other` runs are of another, or lack rows."""
-
-    models: DataFrame
-    n_other: int
-
-
-def analyze(rows: DataFrame) -> SamplingStudy | None:
+def analyze(rows: DataFrame) -> Findings | None:
     """The models that answered problems of one task (the one that most runs have); None without."""
     models = sampled_models(rows)
-    n_runs = rows.loc[rows["metric"] == "problem_nll", "run_id"].nunique()
-    return None if models.empty else SamplingStudy(models, n_runs - len(models))
+    if models.empty:
+        return None
+    caption = "pass@1 and pass@1e4 are exact; z is sampled minus exact pass@1 in standard errors."
+    title, records = "Coverage laws and votes", models[SHOWN].to_dict("records")
+    return Findings(
+        list(claims(models)),
+        [_figure(models)],
+        record_table("sampling", title, records, caption, rough=SHOWN[2:]),
+        n_left_out=rows.loc[rows["metric"] == "problem_nll", "run_id"].nunique() - len(models),
+    )
 
 
 def sampled_models(rows: DataFrame) -> DataFrame:
@@ -79,7 +78,7 @@ def sampled_models(rows: DataFrame) -> DataFrame:
         shown = (first["n_params"], first["tokens"], pass_at_1, sampled, z, *coverage_law(exact))
         kept = (first["flops"], first["config"], nll, exact, by_metric["pass_at_k"])
         made.append((*shown, exact[-1], *votes, *kept))
-    return DataFrame(made, columns=[*SHOWN, *KEPT]).sort_values(["N", "D"])
+    return DataFrame(made, columns=SHOWN + KEPT).sort_values(["N", "D"])
 
 
 def coverage_law(exact: Array) -> tuple[float, float]:
@@ -89,7 +88,7 @@ def coverage_law(exact: Array) -> tuple[float, float]:
     y = _minus_log(exact)
     inside = np.isfinite(y)
     law = fit_power_law(K[inside], y[inside])
-    return (math.nan, math.nan) if law is None else (-law.slope.value, law.r2)
+    return (math.nan, math.nan) if law is None else (law.exponent.value, law.r2)
 
 
 def common_target(nlls: Sequence[Array]) -> float | None:
@@ -117,22 +116,22 @@ def models_that_reach(models: DataFrame, target: float) -> DataFrame:
     `training` and of one `query`, where the problem is read once and k answers are written.
     """
     made = []
-    for model in runs.table_rows(models):
-        if (k := samples_needed(model.nll, target, MOST_K)) is not None:
-            prompt, answer = answer_costs(load_run(model.config, "the results"))
-            made.append((model.N, model.D, k, model.FLOPs, prompt + k * answer))
+    for _, model in models.iterrows():
+        if (k := samples_needed(model["nll"], target, MOST_K)) is not None:
+            prompt, answer = answer_costs(load_run(model["config"], "the results"))
+            made.append((model["N"], model["D"], k, model["FLOPs"], prompt + k * answer))
     return DataFrame(made, columns=["N", "D", "k", "training", "query"])
 
 
-def cheapest(candidates: DataFrame, queries: float) -> Any:
+def cheapest(candidates: DataFrame, queries: float) -> Series:
     """The joint optimum of N, D and k: the least FLOPs of training and of all samples."""
     total = candidates["training"] + queries * candidates["query"]
-    return runs.table_rows(candidates)[int(total.to_numpy().argmin())]
+    return candidates.iloc[int(total.argmin())]
 
 
-def claims(study: SamplingStudy) -> Iterator[Claim]:
+def claims(models: DataFrame) -> Iterator[Claim]:
     """The law, the decoder, the plateau of votes, and training against sampling."""
-    models, laws = study.models, study.models.dropna(subset="b")
+    laws = models.dropna(subset="b")
     b, worst = laws["b"], laws["R2"].min()
     measured = f"{worst:.3f} ({len(laws)} models, b {b.min():.2f} to {b.max():.2f})"
     if laws.empty:
@@ -150,37 +149,29 @@ def claims(study: SamplingStudy) -> Iterator[Claim]:
     if (target := common_target(models["nll"].tolist())) is None:
         return
     few, many = (cheapest(models_that_reach(models, target), queries) for queries in (1, 1e9))
-    shown = (f"N {best.N / 1e3:.3g}k, D {best.D / 1e6:.3g}M, k {best.k:g}" for best in (few, many))
+    shown = (
+        f"N {best['N'] / 1e3:.3g}k, D {best['D'] / 1e6:.3g}M, k {best['k']:g}"
+        for best in (few, many)
+    )
     quantity = f"cheapest N, D, k for {target:.0%} solved, at one query and at 1e9"
-    expected, holds = "more training, fewer samples", many.training > few.training
-    yield Claim(quantity, expected, " -> ".join(shown), bool(holds and many.k < few.k))
+    holds = many["training"] > few["training"] and many["k"] < few["k"]
+    yield Claim(quantity, "more training, fewer samples", " -> ".join(shown), bool(holds))
 
 
-def notes(study: SamplingStudy) -> list[str]:
-    """What samples reach with and without a verifier; runs left out."""
-    nearest_to_half = (study.models["sampled"] - 0.5).abs().to_numpy().argmin()
-    model = study.models.iloc[int(nearest_to_half)]
-    verified, size = model["passed"]["value"].iloc[-1], format_count(model["N"])
-    said = f"At N {size} a verifier of all samples solves {verified:.0%} of the problems, their "
-    said += f"majority vote {model['majority']:.0%}, the most likely of them "
-    said += f"{model['most likely']:.0%}; the most likely answer is right for "
-    return [f"{said}{model['mode is right']:.0%}.", *left_out_note(study.n_other)]
-
-
-def figures(study: SamplingStudy) -> Iterator[Figure]:
+def _figure(models: DataFrame) -> Figure:
     """-log pass@k against k: exact lines, and what was sampled."""
     traces: list[Trace] = []
-    for model in runs.table_rows(study.models.drop_duplicates("N", keep="last")):
-        name, colour = f"N {format_count(model.N)}", float(model.N)
-        k, share = model.passed[["at", "value"]].to_numpy().T
-        traces.append(Line(K, _minus_log(model.exact), name, colour))
+    for _, model in models.drop_duplicates("N", keep="last").iterrows():
+        name, colour = f"N {format_count(model['N'])}", float(model["N"])
+        k, share = model["passed"][["at", "value"]].to_numpy().T
+        traces.append(Line(K, _minus_log(model["exact"]), name, colour))
         traces.append(Markers(k, _minus_log(share), "", colour, "open"))
     caption = (
         "Problems not solved by k samples: lines from the likelihoods of right answers, rings from "
         "sampled answers; of each size the longest trained model."
     )
     axes = Axis("samples k", log=True, unit="count"), Axis("-log pass@k", log=True)
-    yield Figure("sampling", "Coverage against samples", caption, *axes, traces, SIZES)
+    return Figure("sampling", "Coverage against samples", caption, *axes, traces, SIZES)
 
 
 def _minus_log(share: Array) -> Array:
@@ -189,11 +180,4 @@ def _minus_log(share: Array) -> Array:
     return np.where(inside, -np.log(np.where(inside, share, 0.5)), np.nan)
 
 
-def table(study: SamplingStudy) -> Table | None:
-    """Every model with its law and what its samples give."""
-    caption = "pass@1 and pass@1e4 are exact; z is sampled minus exact pass@1 in standard errors."
-    title, records = "Coverage laws and votes", study.models[list(SHOWN)].to_dict("records")
-    return record_table("sampling", title, records, caption, rough=SHOWN[2:])
-
-
-STUDY = Study("sampling", "Test-time sampling", analyze, claims, figures, table, notes)
+STUDY = Study("sampling", "Test-time sampling", analyze)

@@ -1,10 +1,10 @@
-"""The template of a study: rows -> analysis -> expected results, figures, table and notes."""
+"""The template of a study: rows -> findings (expected results, figures, a table) -> a section."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 from pandas import DataFrame
@@ -16,7 +16,6 @@ from scaling.render.table import Table
 from scaling.render.table import record_table as record_table  # studies take it from here
 
 Array = np.ndarray
-T = TypeVar("T")
 CI = 0.95
 MIN_SIZES = 3  # different x of a power law
 ANSWERS = {True: "yes", False: "no", None: "not settled"}
@@ -33,9 +32,6 @@ class Interval(NamedTuple):
         value, lo, hi = (format(part, spec) for part in self)
         return f"{value} [{lo}, {hi}]"
 
-    def __neg__(self) -> Interval:
-        return Interval(-self.value, -self.hi, -self.lo)
-
     @classmethod
     def of_draws(cls, value: float, draws: Array) -> Interval:
         """The central 95 % of draws."""
@@ -44,22 +40,18 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """y = exp(level) x^slope through points x, y (n,), by least squares in logs; the slope has
-    Student's interval of 95 %, for the line alone: it does not account for curvature.
+    """y = exp(level) x^-exponent through points x, y (n,), by least squares in logs; the exponent
+    has Student's interval of 95 %, for the line alone: it does not account for curvature.
     """
 
     x: Array
     y: Array
-    slope: Interval
+    exponent: Interval
     level: float
     r2: float
 
     def __str__(self) -> str:
-        return f"{-self.slope:.2f}, R2 {self.r2:.3f}"
-
-    def predict(self, x: Array) -> Array:
-        """The line."""
-        return np.asarray(np.exp(self.level) * x**self.slope.value)
+        return f"{self.exponent:.2f}, R2 {self.r2:.3f}"
 
 
 def fit_power_law(x: Array, y: Array) -> PowerLaw | None:
@@ -70,9 +62,9 @@ def fit_power_law(x: Array, y: Array) -> PowerLaw | None:
         return None
     line = stats.linregress(np.log(x), np.log(y))
     reach = float(stats.t.ppf((1 + CI) / 2, len(x) - 2) * line.stderr)
-    value = float(line.slope)
-    slope = Interval(value, value - reach, value + reach)
-    return PowerLaw(x, y, slope, float(line.intercept), float(line.rvalue) ** 2)
+    value = -float(line.slope)
+    exponent = Interval(value, value - reach, value + reach)
+    return PowerLaw(x, y, exponent, float(line.intercept), float(line.rvalue) ** 2)
 
 
 class Claim(NamedTuple):
@@ -85,10 +77,18 @@ class Claim(NamedTuple):
     measured: str
     holds: bool | None
 
-    @property
-    def answer(self) -> str:
-        """Whether it holds, as a word."""
-        return ANSWERS[self.holds]
+
+@dataclass(frozen=True)
+class Findings:
+    """What a study finds in rows; `n_left_out` runs are of another setting, or lack rows. A `table`
+    holds what is neither in the figures nor among the claims.
+    """
+
+    claims: Sequence[Claim]
+    figures: Sequence[Figure]
+    table: Table | None = None
+    notes: Sequence[str] = ()
+    n_left_out: int = 0
 
 
 def run_lines(
@@ -108,49 +108,40 @@ def run_lines(
         yield Line(x, y, "" if index else label, colour, dash, width, name)
 
 
-def left_out_note(n_runs: int) -> list[str]:
-    """The sentence about runs that a study does not show; none for no runs."""
-    what = "of another setting, or that lack rows, are not in these figures"
-    return [f"Runs {what}: {n_runs}."] if n_runs else []
-
-
 @dataclass(frozen=True)
-class Study(Generic[T]):
-    """A study. `analyze` is None for rows that show nothing of it; the other functions say and draw
-    what it measured. `name` is the section's id and the file name of its table.
+class Study:
+    """A study: `analyze` gives None for rows that show nothing of it. `name` is the section's id
+    and the file name of its table.
     """
 
     name: str
     title: str
-    analyze: Callable[[DataFrame], T | None]
-    claims: Callable[[T], Iterable[Claim]]
-    figures: Callable[[T], Iterable[Figure]]
-    table: Callable[[T], Table | None]
-    notes: Callable[[T], Sequence[str]]
+    analyze: Callable[[DataFrame], Findings | None]
 
     def section(self, rows: DataFrame) -> Section | None:
-        """The section of a report: the table of its claims comes first, and the summary counts
-        those that hold.
+        """The section of a report: the table of expected results comes first, and the summary
+        counts those that hold.
         """
-        analysis = self.analyze(rows)
-        if analysis is None:
+        findings = self.analyze(rows)
+        if findings is None:
             return None
-        claims, notes = list(self.claims(analysis)), self.notes(analysis)
+        claims, notes = findings.claims, list(findings.notes)
         expected = record_table(
             f"expected-{self.name}",
             "Expected results",
-            claims,
+            [{**claim._asdict(), "holds": ANSWERS[claim.holds]} for claim in claims],
             "What was published or predicted, and what these runs gave.",
-            columns={name: name for name in Claim._fields[:3]} | {"answer": "holds"},
         )
+        if findings.n_left_out:
+            what = "of another setting, or that lack rows, are not in these figures"
+            notes.append(f"Runs {what}: {findings.n_left_out}.")
         n_holding = sum(bool(claim.holds) for claim in claims)
         lead = self.title if self.title.endswith("?") else f"{self.title}:"
-        count = f"{n_holding} of {len(claims)} expected results hold."
         return section(
             self.name,
             self.title,
-            self.figures(analysis),
-            (expected, self.table(analysis)),
+            findings.figures,
+            (expected, findings.table),
             notes,
-            summary=" ".join([lead, count, *notes[:1]]),
+            summary=f"{lead} {n_holding} of {len(claims)} expected results hold.",
         )

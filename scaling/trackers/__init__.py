@@ -7,7 +7,7 @@ Optional: the rows in Parquet are the truth, and each run is logged once, from i
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from scaling.errors import ScalingError, unknown_choice
 
 if TYPE_CHECKING:
-    from scaling.trackers.run_log import Tracker
+    from scaling.trackers.export import RunLog
 
 TRACKERS = ("wandb", "tensorboard", "mlflow")  # each the name of its package, too
 
@@ -36,9 +36,9 @@ def check(kinds: Sequence[str], where: str) -> None:
             )
 
 
-def open_tracker(kind: str, out: str) -> Tracker:
-    """The tracker of a kind that writes to `out`: a folder, or for MLflow a URI. Imports its
-    package, which takes seconds.
+def open_tracker(kind: str, out: str) -> Callable[[RunLog], bool]:
+    """The tracker of a kind that writes to `out`: a folder, or for MLflow a URI. It logs a run, and
+    says False where it has it already. Imports its package, which takes seconds.
     """
     if kind == "wandb":
         from scaling.trackers.wandb_log import log_wandb, wandb_mode

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from scaling.trackers.run_log import RunLog, Tracker
+from scaling.trackers.export import RunLog
 
 TAG = "scaling.run_id"
 MAX_PARAMS, MAX_METRICS = 100, 1000  # that MLflow takes in one request
@@ -26,7 +27,7 @@ def tracking_uri(out: str) -> str:
     return out if is_uri else Path(out).absolute().as_uri()
 
 
-def open_mlflow(out: str) -> Tracker:
+def open_mlflow(out: str) -> Callable[[RunLog], bool]:
     """A tracking server or database by its URI, or a folder of files. A run that was logged in part
     is logged anew.
 
@@ -60,7 +61,7 @@ def open_mlflow(out: str) -> Tracker:
             if known.info.status == "FINISHED":
                 return False
             client.delete_run(known.info.run_id)
-        tags = {TAG: run.run_id, "scaling.sweep": run.sweep, "scaling.status": run.status}
+        tags = {TAG: run.run_id, "scaling.sweep": run.sweep}
         run_id = client.create_run(experiment, run_name=run.run_id, tags=tags).info.run_id
         params = [Param(name, str(value)) for name, value in run.settings.items()]
         metrics = [

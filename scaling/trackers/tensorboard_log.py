@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from scaling.trackers.run_log import RunLog
+from scaling.trackers.export import RunLog
 
 
 def log_tensorboard(out: Path, run: RunLog) -> bool:

@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from scaling.trackers.run_log import RunLog
+from scaling.trackers.export import RunLog
 
 PROJECT = "scaling"
 FINISHED = "scaling-finished"  # a file in the folder of an offline run that was logged to its end
@@ -54,7 +54,6 @@ def log_wandb(out: Path, mode: str, run: RunLog) -> bool:
     new = [point for point in run.points if point.step >= session.starting_step]
     for point in new:
         session.log(dict(point.values), step=point.step)
-    session.summary.update({"status": run.status})
     session.finish()
     for folder in out.glob(f"wandb/offline-run-*-{run.run_id}"):
         (folder / FINISHED).touch()

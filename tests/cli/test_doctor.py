@@ -8,6 +8,7 @@ from rich.console import Console
 
 from scaling.cli import doctor
 from scaling.execute import devices, machine
+from scaling.render.rich_table import page
 
 
 @pytest.fixture
@@ -37,10 +38,10 @@ def test_doctor_prints_json_and_tables(healthy, tmp_path):
     assert healthy["packages"]["jax"]["fits"]
     assert healthy["cache"] == {"folder": str(tmp_path / "cache"), "writable": True}
     assert not (tmp_path / "cache").exists()
-    page = StringIO()
-    Console(file=page, width=1000).print(doctor.render(healthy))
-    assert "backend cpu, devices.cpu 2" in page.getvalue()
-    assert "writable True" in page.getvalue()
+    text = StringIO()
+    Console(file=text, width=1000).print(page(*doctor.render(healthy)))
+    assert "backend cpu, devices.cpu 2" in text.getvalue()
+    assert "writable True" in text.getvalue()
 
 
 @pytest.mark.slow
@@ -48,7 +49,6 @@ def test_doctor_prints_json_and_tables(healthy, tmp_path):
     ("part", "change", "expected"),
     [
         ("jax", {"error": "no answer within 90 s"}, "jax does not start: no answer"),
-        ("cpu", {"quota_cores": 0.5}, "may use 0.5"),
         ("disk", {"free_bytes": 1000}, "1000 B free"),
         ("memory", {"limit_bytes": 2**30}, "1 GiB of memory"),
         ("cache", {"writable": False}, "not yours to write"),
@@ -76,10 +76,10 @@ def test_doctor_reports_missing_packages_and_unused_accelerators(healthy):
 @pytest.mark.slow
 def test_text_from_outside_cannot_draw_on_the_screen(healthy):
     healthy["environment"]["XLA_FLAGS"] = "[/bold] \x1b[31mred"
-    page = StringIO()
-    Console(file=page, width=200, force_terminal=False).print(doctor.render(healthy))
-    assert "[/bold]" in page.getvalue()
-    assert "\x1b" not in page.getvalue()
+    text = StringIO()
+    Console(file=text, width=200, force_terminal=False).print(page(*doctor.render(healthy)))
+    assert "[/bold]" in text.getvalue()
+    assert "\x1b" not in text.getvalue()
 
 
 @pytest.mark.slow

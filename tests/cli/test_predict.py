@@ -89,5 +89,7 @@ def test_several_budgets_and_device_hours_are_answered():
     )
     assert one["flops"]["value"] == 8 * 0.4 * 989e12 * 72 * 3600
     assert one["time"] == {"device": "h100", "count": 8, "mfu": 0.4, "hours": 72.0}
-    alone = json.loads(predicted(LAW, "--flops", "1e21", "--device", "h100", "--json"))
-    assert alone["time"]["hours"] == 1e21 / (0.4 * 989e12) / 3600
+    asked = (LAW, "--flops", "1e21", "--device", "h100")
+    hours = 1e21 / (0.4 * 989e12) / 3600
+    assert json.loads(predicted(*asked, "--json"))["time"]["hours"] == hours
+    assert f"1e+21,hours,{hours},," in predicted(*asked, "--csv").splitlines()

@@ -14,14 +14,15 @@ from rich.text import Text
 from typer.testing import CliRunner
 
 from scaling.cli.app import app
-from scaling.cli.output import LOG_WIDTH, console, page
+from scaling.cli.output import LOG_WIDTH, console
 from scaling.cli.plan import plan_text
-from scaling.cli.status import STYLES
 from scaling.cli.training_display import Display
 from scaling.execute.events import RunProgress
 from scaling.plan import plan
 from scaling.plan.document import plan_document
+from scaling.render.rich_table import page
 from scaling.render.table import Column, Table
+from scaling.warning import WarningCode, warn
 from tests.sweep_files import tiny
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*(3[0-8]|4[0-8]|9[0-7])(;[0-9;]*)?m")
@@ -37,7 +38,7 @@ def shown(what, width, **options):
 
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 150])
 def test_plan_is_not_truncated_on_a_narrow_terminal(width):
-    text = shown(plan_text(plan_document(PLAN, None, 1).to_dict()), width)
+    text = shown(page(*plan_text(plan_document(PLAN, None, 1).to_dict())), width)
     assert max(map(len, text.splitlines())) <= width
     assert "…" not in text
     words = text.split()
@@ -47,7 +48,7 @@ def test_plan_is_not_truncated_on_a_narrow_terminal(width):
 
 
 def test_a_table_that_fits_stays_a_table():
-    columns = (Column("run"), Column("status", styles=STYLES), Column("reason"))
+    columns = (Column("run"), Column("status"), Column("reason"))
     rows = (
         ("3f2a9c0d1e4b", "done", ""),
         ("3f2a9c0d1e4c", "failed", "the loss is no number"),
@@ -97,8 +98,7 @@ def test_a_terminal_is_told_of_the_page_that_follows_the_sweep(tmp_path, file, c
 
 
 def test_no_color_is_respected(monkeypatch):
-    columns = (Column("run"), Column("status", styles=STYLES))
-    made = page(Table("runs", "title", columns, (("one", "failed"),)))
+    made = page(warn(WarningCode.OTHER, "a warning stands out"))
     monkeypatch.delenv("NO_COLOR", raising=False)
     assert COLOUR.search(shown(made, 80, force_terminal=True, color_system="standard"))
     monkeypatch.setenv("NO_COLOR", "1")

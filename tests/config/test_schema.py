@@ -32,6 +32,7 @@ def test_every_shipped_sweep_matches_the_schema(checked, path):
 
 WRONG = {
     'sizes = ["3.7k"': 'sizes = ["3.7kk"',
+    '"6.6k"': '"6.6P"',
     'kind = "isoflop"': 'kind = "isoflops"',
     "n_layers = 2": "n_layer = 2",
     "points = 8": "points = 0",
@@ -47,6 +48,13 @@ def test_schema_rejects_what_loading_rejects(checked, right, wrong):
     text = (ROOT / "sweeps" / "demo.toml").read_text(encoding="utf-8")
     assert right in text
     assert not checked.is_valid(tomllib.loads(text.replace(right, wrong)))
+
+
+@pytest.mark.parametrize(("budget", "is_count"), [("0.01P", True), ("1e-5E", True), ("1X", False)])
+def test_a_budget_may_be_written_in_peta_and_exa_flops(checked, budget, is_count):
+    document = tomllib.loads((ROOT / "sweeps" / "demo.toml").read_text(encoding="utf-8"))
+    document["design"]["budgets"] = [budget]
+    assert checked.is_valid(document) == is_count
 
 
 def test_every_sweep_key_is_in_the_schema():

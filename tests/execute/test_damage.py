@@ -108,8 +108,8 @@ def test_compaction_changes_no_number_and_is_idempotent(copy):
 def test_the_runs_of_a_corrupt_merged_file_are_trained_again(copy):
     path, out = copy
     want = numbers(out)
-    with Lease(out) as lease, lease.locked():
-        compaction.compact(out)
+    with Lease(out) as lease:
+        compaction.compact(out, lease.locked)
     (victim,) = run_files.merged_files(out)
     data = victim.read_bytes()
     victim.write_bytes(data[:200] + bytes([data[200] ^ 4]) + data[201:])
@@ -128,12 +128,12 @@ def test_run_in_single_and_compacted_file_counts_once(copy):
     want = numbers(out)
     single = run_files.run_files(out)[0]
     data = single.read_bytes()
-    with Lease(out) as lease, lease.locked():
-        compaction.compact(out)
+    with Lease(out) as lease:
+        compaction.compact(out, lease.locked)
     single.write_bytes(data)
     assert numbers(out).equals(want)
-    with Lease(out) as lease, lease.locked():
-        assert compaction.compact(out).removed >= 1
+    with Lease(out) as lease:
+        assert compaction.compact(out, lease.locked).removed >= 1
     assert run_files.run_files(out) == []
     assert numbers(out).equals(want)
 

@@ -13,7 +13,8 @@ from scaling.execute.status import read_status
 from scaling.execute.sweep_folder import SweepFolder
 from scaling.plan import plan as expand
 from scaling.points.comparability import comparable
-from scaling.points.source import SourceOptions, losses_of_eval_set, read_source
+from scaling.points.run_tables import losses_of_eval_set
+from scaling.points.source import SourceOptions, read_source
 from scaling.report.inputs import load_fits
 from scaling.store import run_files
 from scaling.store.rows import Provenance

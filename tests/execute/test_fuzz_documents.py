@@ -110,8 +110,7 @@ def test_a_plan_of_a_former_version_is_read(folder: Path) -> None:
     path = folder / "plan.json"
     before, want = path.read_bytes(), read_status(SweepFolder(folder))
     document = files.read_json(path)
-    document["refused"] = document.pop("infeasible")
-    del document["schema"]
+    del document["schema"], document["flops"]
     files.write_json(path, document)
     assert read_status(SweepFolder(folder)) == want
     path.write_bytes(before)
@@ -154,11 +153,25 @@ def test_wrong_values_in_the_metadata_of_merged_runs(folder: Path) -> None:
     index = json.loads(table.schema.metadata[run_files.INDEX])
     for where, changed in mutants(index, 60):
         metadata = {**table.schema.metadata, run_files.INDEX: json.dumps(changed).encode()}
-        del metadata[run_files.CHECKSUM_KEY.encode()]
+        del metadata[b"scaling.checksum"]
         run_files.pq.write_table(table.replace_schema_metadata(metadata), path)
         check(lambda: run_files.read_folder(folder), where)
         check(lambda: inspect(folder), where)
         check(lambda: run_files.finished_run_ids(folder), where)
+    path.write_bytes(before)
+
+
+@pytest.mark.parametrize("column", ["run_id", "sweep", "config", "value"])
+def test_wrong_values_in_a_merged_file(folder: Path, column: str) -> None:
+    (path,) = run_files.merged_files(folder)
+    before, table = path.read_bytes(), run_files.read_parquet(path)
+    place, count = table.column_names.index(column), table.num_rows
+    for wrong in ([None] * count, [3] * count, [["x"]] * count, [b"\xff"] * count):
+        changed = table.set_column(place, column, run_files.pa.array(wrong))
+        run_files.pq.write_table(changed.replace_schema_metadata(None), path)
+        check(lambda: run_files.read_folder(folder), column)
+        check(lambda: inspect(folder), column)
+        check(lambda: run_files.finished_run_ids(folder), column)
     path.write_bytes(before)
 
 

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from scaling.config.sweep_file import dump_sweep
-from scaling.points.points import points as points_of
+from scaling.points.run_tables import points as points_of
 from scaling.store import run_files
 from tests.execute.sweeping import (
     DIE,

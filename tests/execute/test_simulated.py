@@ -21,7 +21,8 @@ from scaling.fit.frontier.isoflop import isoflop
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.laws.published import published
 from scaling.plan import plan
-from scaling.points.points import Points, check_same_origin
+from scaling.points.points import Points
+from scaling.points.run_tables import check_same_origin
 from scaling.store.rows import DIVERGED, Provenance, measurement_steps, rows
 from tests.sweep_files import tiny
 
@@ -124,6 +125,17 @@ def test_losses_follow_the_law_in_its_own_counting_up_to_the_noise_of_seeds(name
         )
     assert abs(statistics.mean(off)) < 4 * SEED_NOISE / math.sqrt(len(off))
     assert statistics.stdev(off) == pytest.approx(SEED_NOISE, rel=0.3)
+
+
+def test_a_run_that_diverges_before_its_first_measurement_has_one_row():
+    ended = [
+        simulate(scaled_rate(run.model_copy(update={"seed": seed}), 100.0))
+        for run in simulated()
+        for seed in range(20)
+    ]
+    assert {outcome.kind for outcome in ended} == {"diverged"}
+    first = next(outcome for outcome in ended if len(outcome.measured) == 1)
+    assert first.measured[0].metric == DIVERGED
 
 
 def test_learning_rates_off_the_best_cost_and_too_high_ones_diverge():

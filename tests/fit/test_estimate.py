@@ -83,7 +83,7 @@ def test_certified_optima(shared_data, data, objective, value, digits, params):
 def test_certified_bootstrap(shared_data):
     points = besiroglu(shared_data)
     draws = bootstrap(estimate(CHINCHILLA, points), 4000)
-    assert (len(draws.theta), draws.failed) == (4000, 0)
+    assert len(draws.theta) == 4000
     values = CHINCHILLA.values(draws.theta)
     spread = {"A": 124.5, "B": 1293, "E": 0.0257, "alpha": 0.0154, "beta": 0.0206}
     assert {name: each.std() for name, each in values.items()} == {
@@ -121,8 +121,7 @@ def test_weights_are_repeated_points():
 
 
 def test_resamples_keep_clusters_together_and_repeat_with_their_seed():
-    group = np.array(["a", "a", "b", "b", "b", "c"])
-    counts = resampled(50, 6, group, np.random.default_rng(1))
+    counts = resampled(50, np.array([0, 0, 1, 1, 1, 2]), np.random.default_rng(1))
     assert (counts[:, 0] == counts[:, 1]).all()
     assert (counts[:, 2] == counts[:, 4]).all()
     assert (counts[:, [0, 2, 5]].sum(1) == 3).all()
@@ -166,6 +165,5 @@ REFUSED = [
 @pytest.mark.parametrize(("points", "words"), REFUSED)
 def test_unidentifiable_tables_are_rejected(points, words):
     with pytest.raises(ScalingError, match=words) as caught:
-        estimate(CHINCHILLA, points, where="runs.csv")
-    assert caught.value.where == "runs.csv"
+        estimate(CHINCHILLA, points)
     assert caught.value.remedy

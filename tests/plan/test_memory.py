@@ -38,6 +38,7 @@ from scaling.plan.device_fit import (
     to_cli_flags,
 )
 from scaling.plan.document import plan_document
+from scaling.render.rich_table import page
 from tests.sweep_files import tiny
 
 KINDS = st.sampled_from(["cpu", "gpu", "tpu"])
@@ -316,9 +317,9 @@ def test_plan_states_for_each_run_whether_it_fits():
 
 
 def shown(document):
-    page = StringIO()
-    Console(file=page, width=200).print(plan_text(document))
-    return page.getvalue()
+    text = StringIO()
+    Console(file=text, width=200).print(page(*plan_text(document)))
+    return text.getvalue()
 
 
 @pytest.mark.slow

@@ -66,7 +66,8 @@ def test_more_unique_tokens_than_there_are_is_an_error_before_training(tmp_path)
 
 def test_fresh_runs_that_repeat_the_corpus_are_reported(tmp_path, capsys):
     planned(tmp_path, unique_tokens=(3e6,), epochs=(8,), sizes=(15e3,))
-    assert "passes over the corpus: not all of their tokens are new" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "passes over the training data: not all of their tokens are new" in said
 
 
 def test_a_design_that_limits_the_corpus_takes_no_limited_task(tmp_path):

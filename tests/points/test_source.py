@@ -12,8 +12,8 @@ import pytest
 from scaling.config import ModelConfig, OptimConfig, RunConfig, TextTask
 from scaling.errors import ScalingError
 from scaling.files import write_json
-from scaling.points.columns import parse_columns
 from scaling.points.json_tables import read_json
+from scaling.points.letters import parse_columns
 from scaling.points.run_tables import curves
 from scaling.points.source import SourceOptions, read_source
 from scaling.store.rows import DIVERGED, Measurement, Provenance, rows

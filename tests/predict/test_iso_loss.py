@@ -85,7 +85,8 @@ def test_draws_that_cannot_reach_the_loss_leave_the_interval_open(fitted):
     assert row.tokens.value > 10 * d
     assert row.tokens.lo is not None
     assert row.tokens.hi is None
-    assert prices(known, n, d, [critical * 0.99], 1e21)[0].tokens.value is None
+    with pytest.raises(ScalingError, match="cannot reach this loss"):
+        prices(known, n, d, [critical * 0.99], 1e21)
 
 
 def test_kaplans_law_has_equal_losses_too():

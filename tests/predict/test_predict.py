@@ -216,7 +216,9 @@ def test_each_measure_outside_the_runs_is_named(folder):
     source = str(folder / "parametric.json")
     found = predict(source, n_params=1e8, tokens=2e13)
     warned = [each["data"].get("quantity") for each in found["warnings"]]
-    assert "tokens_per_param" in warned
+    assert {"tokens", "tokens_per_param"} <= {*warned}
+    optimum = predict(source, flops=1e24)
+    assert not any("quantity" in each["data"] for each in optimum["warnings"])
     served = predict(source, flops=1e20, inference_tokens=1e15)
     assert any("cheapest to serve" in each["message"] for each in served["warnings"])
 
@@ -231,7 +233,7 @@ def test_repeated_tokens_are_worth_less():
 
 def test_status_is_passed_on(folder):
     document = json.loads((folder / "parametric.json").read_text())
-    (folder / "loose.json").write_text(json.dumps(document | {"status": "not-identified"}))
+    dump(document | {"status": "not-identified"}, folder / "loose.json")
     assert (
         "not-identified"
         in predict(str(folder / "loose.json"), flops=1e20)["warnings"][0]["message"]
@@ -241,6 +243,8 @@ def test_status_is_passed_on(folder):
 @pytest.mark.parametrize(
     ("question", "words"),
     [
+        ({"n_params": 1e9, "loss": 500.0}, "is reached without any --tokens"),
+        ({"n_params": 1e9, "loss": 1.7}, "the law goes down to 2.053"),
         ({}, "no question is asked"),
         ({"flops": "many"}, "'many'"),
         ({"flops": -1}, "-1"),

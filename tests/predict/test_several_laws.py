@@ -9,13 +9,14 @@ import pandas as pd
 import pytest
 
 from scaling.errors import ScalingError
+from scaling.fit.document import Interval
 from scaling.fit.fit_options import FitOptions
 from scaling.fit.pipeline import fit
 from scaling.fit.result import FitResult
+from scaling.predict.breakdown import with_disagreement
 from scaling.predict.law_source import load_law
 from scaling.predict.predict import predict as predict_model
 from scaling.predict.prediction import ApproachPrediction, PredictionResult
-from scaling.predict.several_laws import disagreement
 from scaling.report.headline import prediction_lines
 from scaling.report.summary import Light, light
 from scaling.warning import WarningCode
@@ -153,23 +154,30 @@ def size(value, lo, hi):
     return ApproachPrediction(n_params=interval, tokens=interval, loss=interval)
 
 
+def widened(document, approaches):
+    """The codes and the ends of N* of a narrow answer of 1.2B parameters for 1e20 FLOPs."""
+    narrow = Interval(value=1.2e9, lo=1.1e9, hi=1.3e9)
+    flops = Interval(value=1e20, lo=None, hi=None)
+    answer = {"flops": flops, "n_params": narrow, "loss": narrow}
+    answer, warnings = with_disagreement(load_law(document), answer, approaches)
+    return warnings, (answer["n_params"].lo, answer["n_params"].hi)
+
+
+APART = {"parametric": size(1e9, 9e8, 1.1e9), "isoflop": size(2e9, 1.5e9, 3e9)}
+
+
 def test_approaches_whose_intervals_do_not_meet_disagree(documents):
-    law = load_law(documents["auto"])
-    sizes = {"parametric": 1e9, "isoflop": 2e9}
-    apart = {"parametric": size(1e9, 9e8, 1.1e9), "isoflop": size(2e9, 1.5e9, 3e9)}
-    warning, held = disagreement(law, apart)
+    (warning,), ends = widened(documents["auto"], APART)
     assert warning.code is WarningCode.APPROACHES_DISAGREE
-    assert warning.data == sizes
-    assert held == sizes
+    assert warning.data == {"parametric": 1e9, "isoflop": 2e9}
+    assert ends == (1e9, 2e9)
     near = {"parametric": size(1e9, 9e8, 1.6e9), "isoflop": size(2e9, 1.5e9, 3e9)}
-    assert disagreement(law, near) == (None, {})
+    assert widened(documents["auto"], near) == ([], (1.1e9, 1.3e9))
 
 
 def test_a_few_percent_apart_is_no_disagreement_though_no_interval_holds_both(documents):
     small = {"parametric": size(1e9, 1e9, 1e9), "isoflop": size(1.1e9, 1.09e9, 1.11e9)}
-    warning, held = disagreement(load_law(documents["auto"]), small)
-    assert warning is None
-    assert held == {"parametric": 1e9, "isoflop": 1.1e9}
+    assert widened(documents["auto"], small) == ([], (1e9, 1.3e9))
 
 
 def test_an_approach_that_later_budgets_contradict_is_named_and_not_held(documents):
@@ -177,10 +185,9 @@ def test_an_approach_that_later_budgets_contradict_is_named_and_not_held(documen
     for one in document["combination"]["candidates"]:
         if one["name"] == "chinchilla":
             one["weights"]["n_star"] = 0.01
-    apart = {"parametric": size(1e9, 9e8, 1.1e9), "isoflop": size(2e9, 1.5e9, 3e9)}
-    warning, held = disagreement(load_law(document), apart)
+    (warning,), ends = widened(document, APART)
     assert "later budgets contradict parametric" in warning.message
-    assert held == {"isoflop": 2e9}
+    assert ends == (1.1e9, 2e9)
 
 
 def test_the_budget_of_a_size_or_of_tokens_has_intervals_in_order(documents):

@@ -18,6 +18,7 @@ from scaling.predict.verification import (
     write_verification_sweep,
 )
 from tests.command_line import scaling
+from tests.documents import dump
 from tests.sweep_files import tiny
 
 pytestmark = pytest.mark.slow
@@ -144,7 +145,7 @@ def test_the_budget_is_counted_as_the_fit_counts_it(fitted, counted, flops):
     fit = json.loads((fitted / "loop/fits/chinchilla.json").read_text())
     told = {"params": "with_head"} | ({"flops": counted} if counted else {})
     path, out = fitted / "loop" / "fits" / f"{counted}.json", fitted / f"{counted}.toml"
-    path.write_text(json.dumps(fit | {"source": fit["source"] | {"convention": told}}))
+    dump(fit | {"source": fit["source"] | {"convention": told}}, path)
     sweep = write_verification_sweep(str(path), 8e20, 1e9, out)
     path.unlink()
     assert sweep.design.flops == flops

@@ -37,7 +37,7 @@ def test_the_frontier_and_every_draw_of_it_are_given(path):
     assert set(page.data["draws"]) == {"a", "log_n", "floor", "log_gap", "gamma"}, (
         "D* follows from N* and the cost"
     )
-    np.testing.assert_allclose(page.data["draws"]["log_n"], law.optimum_draws.log_n, rtol=1e-9)
+    np.testing.assert_allclose(page.data["draws"]["log_n"], law.frontier.log_n[1:], rtol=1e-9)
     assert page.data["command"] == f"scaling predict {path} --flops"
     low, high = page.budget
     assert 10**low < BUDGETS[0]

@@ -14,7 +14,7 @@ from scaling.config import TextTask
 from scaling.errors import DISK, ScalingError
 from scaling.plan import plan
 from scaling.points.points import Points
-from scaling.points.points import points as points_of
+from scaling.points.run_tables import points as points_of
 from scaling.store import rows, run_files
 from scaling.store.rows import Measurement
 from tests.sweep_files import tiny

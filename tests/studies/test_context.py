@@ -2,6 +2,8 @@
 holds what was put in.
 """
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,16 +12,14 @@ from scaling.studies import context
 
 TOKENS = np.arange(1.0, 65.0)
 TRUE = dict(E=1.3, A=1.6, g=0.6)
+SHAPE = dict(n_layers=2, d_model=32, n_heads=2, n_kv_heads=2)
 SAME = dict(
     norm="rmsnorm",
     pos="rope",
-    n_layers=2,
-    d_model=32,
-    n_heads=2,
-    n_kv_heads=2,
+    **SHAPE,
     lr=3e-3,
     batch_tokens=512,
-    config="{}",
+    config=json.dumps({"model": {**SHAPE, "d_head": 16, "d_ff": 128, "vocab_size": 256}}),
 )
 
 
@@ -51,32 +51,22 @@ def windows(n_params=40_000, seeds=2, noise=0.01, law=TRUE, task="text", last=10
 
 
 def test_the_law_of_each_size_is_recovered_within_its_interval():
-    small, large = context.analyze(
-        pd.concat([windows(90_000, law=TRUE | {"E": 1.1, "A": 1.9}), windows()])
-    )
-    assert (small.n_params, large.n_params, small.seeds, small.unavailable) == (
-        40_000,
-        90_000,
-        2,
-        "",
-    )
+    rows = pd.concat([windows(90_000, law=TRUE | {"E": 1.1, "A": 1.9}), windows()])
+    small, large = context.position_curves(rows)
+    assert (small.n_params, large.n_params, small.unavailable) == (40_000, 90_000, "")
     for curve, true in ((small, TRUE), (large, TRUE | {"E": 1.1, "A": 1.9})):
         for name, value in true.items():
             assert curve.params[name].lo < value < curve.params[name].hi
         assert curve.params["g"].hi - curve.params["g"].lo < 0.15
         assert 0.5 < curve.chi2 < 1.6
-    told = list(context.claims([small, large]))
-    assert [one.holds for one in told] == [True, True, True]
+    assert [claim.holds for claim in context.analyze(rows).claims] == [True, True, True]
 
 
 def test_variants_of_a_size_are_not_pooled_as_seeds():
-    assert (
-        context.analyze(
-            pd.concat([windows(seeds=1), windows(seeds=1).assign(pos="alibi", run_id="other")])
-        )
-        is None
-    )
-    assert len(context.analyze(pd.concat([windows(), windows().assign(lr=1e-3)]))) == 2
+    config = SAME["config"].replace('"n_layers"', '"pos": "alibi", "n_layers"')
+    other = windows(seeds=1).assign(pos="alibi", run_id="other", config=config)
+    assert context.analyze(pd.concat([windows(seeds=1), other])) is None
+    assert len(context.position_curves(pd.concat([windows(), windows().assign(lr=1e-3)]))) == 2
 
 
 def test_positions_weigh_as_their_variance_over_windows():
@@ -84,7 +74,7 @@ def test_positions_weigh_as_their_variance_over_windows():
     wild = table["at"] > 32
     table.loc[wild, "value"] += 0.3 * (-1.0) ** table["at"][wild]
     table.loc[wild, "stderr"] = 3.0
-    (curve,) = context.analyze(table)
+    (curve,) = context.position_curves(table)
     assert curve.params["g"].value == pytest.approx(TRUE["g"], abs=0.05)
 
 
@@ -98,7 +88,7 @@ def test_errors_that_neighbours_share_widen_the_interval():
         drift[place] = 0.9 * drift[place - 1] + np.sqrt(1 - 0.9**2) * drawn[place]
     fitted = TRUE["E"] + TRUE["A"] * TOKENS ** -TRUE["g"]
     wide, narrow = (
-        context.analyze(at_end(fitted + errors))[0].params["g"] for errors in (drift, drawn)
+        context.position_curves(at_end(fitted + errors))[0].params["g"] for errors in (drift, drawn)
     )
     assert wide.hi - wide.lo > 1.3 * (narrow.hi - narrow.lo)
     assert wide.lo < TRUE["g"] < wide.hi
@@ -111,22 +101,18 @@ def at_end(loss):
 
 
 def test_too_few_positions_leave_the_curve_unfitted():
-    (curve,) = context.analyze(windows(points=TOKENS[:5]))
-    assert not curve.params
-    assert curve.unavailable == "5 positions are fewer than 8"
-    (finding,) = context.claims([curve])
-    assert finding.holds is None
-    assert finding.measured == "not fitted: 5 positions are fewer than 8"
+    (claim,) = context.analyze(windows(points=TOKENS[:5])).claims
+    assert claim.holds is None
+    assert claim.measured == "not fitted: 5 positions are fewer than 8"
 
 
-def test_context_section_has_figure_table_and_notes_for_text_only():
+def test_context_section_has_its_figure_and_claims_for_text_only():
     two = pd.concat([windows(), windows(90_000, law=TRUE | {"A": 2.0})])
     section = context.STUDY.section(two)
-    assert [table.name for table in section.tables] == ["expected-context", "context"]
-    (note,) = section.notes
-    small, large = (curve.gain for curve in context.analyze(two))
-    assert large > small
-    assert note.endswith(f"{small:.2f}, {large:.2f} nats.")
+    assert [table.name for table in section.tables] == ["expected-context"]
+    gains = section.tables[0].rows[-1][2]
+    small, large = (float(gain) for gain in gains.removesuffix(" nats").split(", "))
+    assert large > small > 0
     assert len(section.figures[0].traces) == 4
     assert context.STUDY.section(windows(task="induction")) is None
 
@@ -135,6 +121,6 @@ def test_rows_without_a_number_or_a_position_are_left_out():
     held = windows()
     assert context.analyze(held.assign(value=np.nan)) is None
     assert context.STUDY.section(held.assign(at=np.nan)) is None
-    (curve,) = context.analyze(held.assign(value=held["value"].where(held["seed"] == 0)))
-    assert curve.seeds == 1
-    assert np.isfinite(curve.loss).all()
+    (curve,) = context.position_curves(held.assign(value=held["value"].where(held["seed"] == 0)))
+    first = held[(held["seed"] == 0) & (held["step"] == 100)]
+    np.testing.assert_allclose(curve.loss, first["value"])

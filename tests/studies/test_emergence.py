@@ -1,14 +1,12 @@
 """Addition ladders whose digits are known: what is sharp by the metric, and what by the model."""
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import pytest
 
 from scaling.config import ArithmeticTask, ModelConfig, OptimConfig, RunConfig
 from scaling.store.rows import Measurement
-from scaling.studies import emergence
+from scaling.studies import emergence, runs
 from scaling.studies.emergence import STUDY
 from scaling.studies.study import Interval
 from tests.studies.tables import table_of
@@ -59,7 +57,7 @@ def ladder(digit, seeds=lambda width: 1, exact=None, end=True, **task):
     """A table of runs; `digit` says the accuracies (5,) of a width, a seed and the share of
     training that is over.
     """
-    runs = []
+    measured_runs = []
     for width in WIDTHS:
         for seed in range(seeds(width)):
             rows = []
@@ -67,8 +65,8 @@ def ladder(digit, seeds=lambda width: 1, exact=None, end=True, **task):
                 accuracy = digit(width, seed, step / 100)
                 matches = None if exact is None else exact(accuracy)
                 rows += measured(step, accuracy, matches, end and step == 100)
-            runs.append((run_of(width, seed, **task), rows))
-    return table_of(runs, "ladder")
+            measured_runs.append((run_of(width, seed, **task), rows))
+    return table_of(measured_runs, "ladder")
 
 
 def smooth(width, seed=0, over=1.0):
@@ -89,34 +87,37 @@ def at_16(width):
     return 5 if width == 16 else 2
 
 
-def sharpness_of(study, metric):
-    medians = study.final.groupby("n")[metric].median()
-    return emergence.sharpness(np.log2(medians.index.to_numpy()), medians.to_numpy())
+def ends(rows):
+    """The checkpoints at the ends of runs."""
+    return runs.at_end(emergence.checkpoints(rows))
 
 
 def test_a_smooth_improvement_is_a_metric_effect():
-    study = emergence.analyze(ladder(smooth))
-    n = study.final["n"]
+    medians = ends(ladder(smooth)).groupby("n").median(numeric_only=True)
+    n = medians.index.to_numpy()
     even = 1 / np.log2(n.max() / n.min())
-    accuracy = sharpness_of(study, "token_accuracy")
-    assert sharpness_of(study, "exact_match") > accuracy
+    exact, accuracy = (
+        emergence.sharpness(np.log2(n), medians[metric].to_numpy())
+        for metric in ("exact_match", "token_accuracy")
+    )
+    assert exact > accuracy
     assert even < accuracy < 1.3 * even  # N grows a little less than with the square of the width
     assert accuracy < dict(emergence.DECISIONS)[TRANSITION]
 
 
-def answers(study):
+def answers(rows):
     """Of the metric effect and the transition: the last word of what was measured."""
-    return [claim.measured.rpartition(": ")[2] for claim in list(emergence.claims(study))[-2:]]
+    return [claim.measured.rpartition(": ")[2] for claim in emergence.analyze(rows).claims[-2:]]
 
 
 @pytest.mark.slow
 def test_a_sudden_model_is_a_transition_not_a_metric_effect():
-    study = emergence.analyze(ladder(sudden, at_16))
-    assert answers(study) == ["no", "yes"]
-    n = np.sort(study.final["n"].unique())
-    assert study.decisions[1].value == pytest.approx(
-        1 / np.log2(n[3] / n[2])
-    )  # three of five fail at 16: all of it from 16 to 24
+    rows = ladder(sudden, at_16)
+    assert answers(rows) == ["no", "yes"]
+    n = np.sort(rows["n_params"].unique())
+    _, transition = emergence.decisions(ends(rows))
+    # three of five fail at 16: all of it from 16 to 24
+    assert transition.value == pytest.approx(1 / np.log2(n[3] / n[2]))
 
 
 @pytest.mark.slow
@@ -127,12 +128,11 @@ def test_jump_of_exact_match_alone_is_a_metric_effect():
     table = ladder(smooth, lambda width: 2, exact=lambda accuracy: float(accuracy[:4].mean() > 0.6))
     even = table["metric"] == "answer_nll"
     table.loc[even, "value"] = 8.0 - np.log(table.loc[even, "n_params"])
-    assert answers(emergence.analyze(table)) == ["yes", "no"]
-    assert [note.rpartition(": ")[2] for note in STUDY.section(table).notes] == ["yes.", "no."]
+    assert answers(table) == ["yes", "no"]
 
 
 def test_one_seed_per_size_leaves_decisions_open():
-    claims = list(emergence.claims(emergence.analyze(ladder(sudden))))[-2:]
+    claims = emergence.analyze(ladder(sudden)).claims[-2:]
     assert [claim.holds for claim in claims] == [None, None]
     assert all("one seed" in claim.measured for claim in claims)
 
@@ -148,49 +148,47 @@ def test_disagreeing_seeds_leave_decisions_open():
         ),
         lambda width: 5,
     )
-    study = emergence.analyze(lucky)
-    for decision in study.decisions:
+    decisions = emergence.decisions(ends(lucky))
+    for decision in decisions:
         assert decision.lo <= decision.value <= decision.hi
-    assert emergence.analyze(lucky).decisions == study.decisions  # the same resamples every time
+    assert emergence.decisions(ends(lucky)) == decisions  # the same resamples every time
 
 
 @pytest.mark.parametrize(
     ("interval", "holds"),
     [((0.6, 0.4, 0.9), None), ((0.6, 0.5, 0.9), True), ((0.4, 0.3, 0.49), True)],
 )
-def test_a_decision_is_settled_where_its_interval_is_on_one_side(interval, holds):
-    study = emergence.analyze(ladder(smooth))
-    study = replace(study, decisions=[study.decisions[0], Interval(*interval)])
-    assert list(emergence.claims(study))[-1].holds is holds
+def test_a_decision_is_settled_where_its_interval_is_on_one_side(interval, holds, monkeypatch):
+    two = [Interval(1.0, 1.0, 1.0), Interval(*interval)]
+    monkeypatch.setattr(emergence, "decisions", lambda final: two)
+    assert emergence.analyze(ladder(smooth)).claims[-1].holds is holds
 
 
 def test_the_product_law_holds_for_independent_digits_and_the_mean_misses():
-    study = emergence.analyze(
-        ladder(
-            lambda width, seed, over: np.append(
-                np.full(2, 0.999), np.full(3, 0.3 + 0.6 * (width > 16))
-            )
-        )
+    rows = ladder(
+        lambda width, seed, over: np.append(np.full(2, 0.999), np.full(3, 0.3 + 0.6 * (width > 16)))
     )
-    ends = study.final
-    assert (ends["product"] - ends["exact_match"]).abs().max() < 1e-12
-    assert (ends["power"] - ends["exact_match"]).abs().max() > 0.03
-    assert next(emergence.claims(study)).holds
+    final = ends(rows)
+    assert (final["product"] - final["exact_match"]).abs().max() < 1e-12
+    assert (final["power"] - final["exact_match"]).abs().max() > 0.03
+    assert emergence.analyze(rows).claims[0].holds
 
 
 def test_the_product_law_fails_where_digits_fail_together():
     """All digits right in half of the answers, all wrong in the others."""
-    study = emergence.analyze(ladder(smooth, exact=lambda accuracy: float(accuracy.mean())))
-    assert not next(emergence.claims(study)).holds
+    findings = emergence.analyze(ladder(smooth, exact=lambda accuracy: float(accuracy.mean())))
+    assert not findings.claims[0].holds
 
 
 def test_along_training_exact_match_is_one_curve_where_it_follows_log_likelihood():
-    study = emergence.analyze(ladder(smooth))
-    assert study.curve_r2 > 0.99
-    assert study.n_checkpoints == 3 * len(WIDTHS)
+    curve = emergence.analyze(ladder(smooth)).claims[1]
+    share, _, said = curve.measured.partition("%")
+    assert curve.holds
+    assert float(share) > 99
+    assert said.endswith(f" {3 * len(WIDTHS)} checkpoints")
     noise = np.random.default_rng(0)
-    study = emergence.analyze(ladder(smooth, exact=lambda accuracy: noise.random()))
-    assert study.curve_r2 < emergence.MIN_CURVE_R2
+    random = emergence.analyze(ladder(smooth, exact=lambda accuracy: noise.random()))
+    assert random.claims[1].holds is False
 
 
 def test_unmeasured_metrics_and_other_tasks_are_left_out():
@@ -222,8 +220,10 @@ def test_runs_that_differ_in_more_than_the_seed_are_excluded():
     longer = table_of([(longest, measured(200, np.full(5, 0.999), end=True))], "ladder")
     other = ladder(smooth, reverse=False)
     mixed = pd.concat([alike, longer, other], ignore_index=True)
-    study, alone = emergence.analyze(mixed), emergence.analyze(alike)
-    assert study.n_excluded == 1 + other["run_id"].nunique()
-    assert list(emergence.claims(study)) == list(emergence.claims(alone))
-    assert STUDY.section(mixed).notes[-1].endswith(f": {study.n_excluded}.")
-    assert len(STUDY.section(alike).notes) == 2
+    findings, alone = emergence.analyze(mixed), emergence.analyze(alike)
+    assert findings.n_left_out == 1 + other["run_id"].nunique()
+    assert findings.claims == alone.claims
+    assert STUDY.section(mixed).notes == [
+        f"Runs of another setting, or that lack rows, are not in these figures: {1 + 6}."
+    ]
+    assert STUDY.section(alike).notes == []

@@ -66,56 +66,48 @@ def test_first_step_at_a_level_is_interpolated():
 
 
 def test_grokking_sweep_gives_delay_and_control_claims(main):
-    found = grokking.analyze(main)
-    assert (len(found.baseline), len(found.control), found.n_unused) == (3, 1, 0)
-    first = found.baseline.iloc[0]
-    expected = LEARNED + 60 * 0.2**-1.1 / first["decay"]
-    assert first["generalized"] == pytest.approx(expected, rel=0.12)
-    late, control = grokking.claims(found)
+    findings = STUDY.analyze(main)
+    late, control = findings.claims
+    decay = max(run.optim.weight_decay for run in runs_of("grokking"))
+    expected = (LEARNED + 60 * 0.2**-1.1 / decay) / LEARNED
     assert late.holds is True
-    assert float(late.measured.split()[0]) == pytest.approx(expected / LEARNED, rel=0.12)
+    assert float(late.measured.split()[0]) == pytest.approx(expected, rel=0.12)
+    assert "; 3 runs, " in late.measured
     assert (control.holds, control.measured[:4]) == (True, "0.20")
+    assert findings.n_left_out == 0
 
 
 def test_runs_that_never_generalize_leave_claims_undecided(main):
     never = main.assign(value=np.where(main["split"] == "val", 0.3, main["value"]))
-    late, control, *_ = grokking.claims(grokking.analyze(never))
+    late, control, *_ = STUDY.analyze(never).claims
     assert [late.holds, control.holds] == [None, None]
     assert "3 of 3 runs not there by step" in late.measured
-    early = main.assign(value=1.0)
-    assert np.isnan(grokking.analyze(early).baseline["delay"].iloc[0])
-    late, control, *_ = grokking.claims(grokking.analyze(early))
+    early = STUDY.analyze(main.assign(value=1.0))
+    late, control, *_ = early.claims
     assert [late.holds, control.holds] == [False, False]
+    assert np.isnan([row[6] for row in early.table.rows]).all()  # no delay
 
 
 def test_grokking_laws_sweep_recovers_both_delay_laws():
-    found = grokking.analyze(table("grokking-laws", lambda run: delay_of(run, power=2.0, pole=0.0)))
-    assert found.n_unused == 0
-    assert found.by_fraction.slope.value == pytest.approx(-2.0, abs=0.1)
-    assert found.by_decay.slope.value == pytest.approx(-1.0, abs=0.1)
-    claims = [claim for claim in grokking.claims(found) if claim.quantity.startswith("delay")]
-    assert [claim.holds for claim in claims] == [True, True, True]
-    lowest, _, highest = claims[2].measured.split()[:3]
+    findings = STUDY.analyze(table("grokking-laws", lambda run: delay_of(run, power=2.0, pole=0.0)))
+    assert findings.n_left_out == 0
+    *_, by_fraction, by_decay, product = findings.claims
+    assert [claim.holds for claim in (by_fraction, by_decay, product)] == [True, True, True]
+    for claim, exponent in ((by_fraction, 2.0), (by_decay, 1.0)):
+        assert float(claim.measured.split()[2]) == pytest.approx(exponent, abs=0.1)
+    lowest, _, highest = product.measured.split()[:3]
     expected = 60 * 0.4**-2.0 * 0.01
     assert 0.88 * expected < float(lowest) <= float(highest) < 1.12 * expected
 
 
-def test_the_section_has_its_figure_table_and_note(main, laws):
-    first, second = STUDY.section(main), STUDY.section(laws)
-    for section, n_runs in ((first, 4), (second, laws["run_id"].nunique())):
+def test_the_section_has_its_figure_and_tables(main, laws):
+    for rows, n_runs in ((main, 4), (laws, laws["run_id"].nunique())):
+        section = STUDY.section(rows)
         assert [figure.name for figure in section.figures] == ["grokking"]
         assert [table.name for table in section.tables] == ["expected-grokking", "grokking"]
         assert len(section.tables[1].rows) == n_runs
-        assert len(section.notes) == 1
     assert STUDY.section(main[main["weight_decay"] == 0]) is None
     assert STUDY.section(main[main["metric"] == "loss"]) is None
-
-
-def test_grokking_notes_follow_the_rows(main):
-    assert "No run answers" in STUDY.section(main.assign(value=1.0)).notes[0]
-    one = (main["split"] == "val") & (main["seed"] == 0)
-    never = main.assign(value=np.where(one, 0.3, main["value"]))
-    assert "2 of 3 runs" in STUDY.section(never).notes[0]
 
 
 def test_grokking_rows_give_no_other_study(main, laws):

@@ -83,38 +83,37 @@ def test_predictors_use_the_windows_of_the_evaluation():
 
 
 def test_regression_claims_of_the_best_and_of_an_ignorant_run():
-    study = regression.analyze(table(1.0))
-    assert study.excess(study.ends.mean(axis=0)) == pytest.approx(0.0, abs=1e-12)
-    assert len(study.ends) == 2
-    assert [one.holds for one in regression.claims(study)] == [True, True]
+    findings = regression.analyze(table(1.0))
+    (claim,) = findings.claims
+    assert claim.holds
+    assert claim.measured.startswith("0.0% (least squares ")
+    assert findings.figures[0].caption.endswith("mean and range of 2 runs.")
     poor = table(1.0)
     poor = poor[poor["step"] == 10]  # where they answered nothing yet
-    study = regression.analyze(poor)
-    assert [one.holds for one in regression.claims(study)] == [False, False]
+    assert regression.analyze(poor).claims[0].holds is False
 
 
 def test_the_excess_is_a_share_of_the_variance():
-    study = regression.analyze(table(1.5))
-    bayes = study.predictors.bayes[study.task.n_features :]
-    assert (study.excess(study.ends.mean(axis=0))) == pytest.approx(
-        0.5 * bayes.mean() / study.predictors.zero.mean()
-    )
+    task = runs_of("regression")[0].task
+    errors = regression.predictors(task, 4096)
+    (claim,) = regression.analyze(table(1.5)).claims
+    share = 0.5 * errors.bayes[task.n_features :].mean() / errors.zero.mean()
+    assert claim.measured.startswith(f"{share:.1%} ")
 
 
 def test_the_section_shows_all_three_predictors():
     found = STUDY.section(table(1.0))
     labels = [getattr(trace, "label", "") for trace in found.figures[0].traces]
     assert {"transformer", "least squares", "Bayes-optimal (ridge)"} <= set(labels)
-    assert len(found.notes) == len(found.figures) == 1
+    assert len(found.figures) == 1
     assert STUDY.section(table(1.0).assign(task="text")) is None
 
 
 def test_a_run_whose_rows_lack_their_examples_is_left_out():
     held = table(1.0)
     first = held["run_id"] == held["run_id"].iloc[0]
-    assert (
-        len(regression.analyze(held.assign(at=held["at"].where(~first))).ends)
-        == held["run_id"].nunique() - 1
-    )
+    findings = regression.analyze(held.assign(at=held["at"].where(~first)))
+    assert findings.n_left_out == 1
+    assert findings.figures[0].caption.endswith("mean and range of 1 runs.")
     assert STUDY.section(held.assign(at=np.nan)) is None
     assert STUDY.section(held.assign(value=np.nan)) is None

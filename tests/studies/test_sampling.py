@@ -95,8 +95,7 @@ def test_sampled_models_are_read_from_rows(models):
 
 
 def decoder_claim(models):
-    study = sampling.SamplingStudy(models, 0)
-    return next(one for one in sampling.claims(study) if one.quantity.startswith("sampled pass@1"))
+    return next(one for one in sampling.claims(models) if one.quantity.startswith("sampled pass@1"))
 
 
 def test_biased_decoder_fails_the_pass_at_1_check(models):
@@ -158,9 +157,9 @@ def test_the_joint_optimum_is_the_cheapest_of_all():
     chosen = [sampling.cheapest(ways, count) for count in queries]
     for count, best in zip(queries, chosen, strict=True):
         total = (ways["training"] + count * ways["query"]).min()
-        assert best.training + count * best.query == total
-    assert [best.k for best in chosen] == sorted((best.k for best in chosen), reverse=True)
-    assert chosen[0].training < chosen[-1].training
+        assert best["training"] + count * best["query"] == total
+    assert [best["k"] for best in chosen] == sorted((best["k"] for best in chosen), reverse=True)
+    assert chosen[0]["training"] < chosen[-1]["training"]
 
 
 def test_models_below_the_target_are_left_out(models):
@@ -176,7 +175,6 @@ def test_sampling_section_has_all_parts_and_is_absent_without_samples():
     assert [figure.name for figure in found.figures] == ["sampling"]
     assert [shown.name for shown in found.tables] == ["expected-sampling", "sampling"]
     assert len(found.tables[1].rows) == 4
-    assert len(found.notes) == 1
     assert [claim[0].split()[0] for claim in found.tables[0].rows] == [
         "R2",
         "sampled",

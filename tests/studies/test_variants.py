@@ -16,8 +16,14 @@ from scaling.config import ModelConfig, OptimConfig, RunConfig, TextTask
 from scaling.points.comparability import supports_one_law
 from scaling.store.rows import Measurement
 from scaling.studies import runs, variants
-from scaling.studies.paired import paired_differences
-from scaling.studies.variants import ATTENTION, NORM, POSITION, claims, compare
+from scaling.studies.variants import (
+    ATTENTION,
+    NORM,
+    POSITION,
+    comparable_runs,
+    compare,
+    paired_differences,
+)
 from scaling.train.model.generate import empty_caches
 from scaling.train.model.operations import Compute
 from tests.studies.tables import table_of
@@ -64,22 +70,23 @@ def swept(changes, noise=0.001, seeds=5, gap=0.02):
     )
 
 
-def difference(comparison, first, second):
-    pairs = {(pair.first, pair.second): pair for pair in comparison.differences}
-    return pairs[first, second]
+def losses_of(table, kind):
+    """The final losses of the compared runs: a column for each variant, a row for each seed."""
+    runs_compared, _ = comparable_runs(table, kind)
+    return runs_compared.pivot(index="seed", columns="variant", values="loss")
 
 
 def test_differences_are_paired_t_tests_and_narrower_than_unpaired():
-    comparison = compare(swept(HEADS.values()), ATTENTION)
-    losses = comparison.losses
-    assert list(losses) == ["MHA", "GQA-2", "MQA"]
-    pair = difference(comparison, "MQA", "MHA")
+    losses = losses_of(swept(HEADS.values()), ATTENTION)
+    assert set(losses) == {"MHA", "GQA-2", "MQA"}
+    pairs = {(pair.first, pair.second): pair for pair in paired_differences(losses, last="MHA")}
+    pair = pairs["MQA", "MHA"]
     by_hand = stats.ttest_rel(losses["MQA"], losses["MHA"])
     assert (pair.seeds, pair.interval.value) == (5, (losses["MQA"] - losses["MHA"]).mean())
     np.testing.assert_allclose(pair.interval[1:], by_hand.confidence_interval(0.95))
     p = [stats.ttest_rel(losses[a], losses[b]).pvalue for a, b in itertools.combinations(losses, 2)]
     assert pair.p == pytest.approx(by_hand.pvalue * (3 - sorted(p).index(by_hand.pvalue)))
-    assert pair.is_significant
+    assert pair.p < 0.05
     unpaired = np.sqrt((losses[["MHA", "MQA"]].var() / 5).sum())
     assert pair.interval.hi - pair.interval.lo < 0.2 * unpaired
 
@@ -92,8 +99,7 @@ def test_significance_is_holm_adjusted_over_all_pairs():
     losses = pd.DataFrame({"a": np.zeros(5), "b": 1.2 + 0.6 * noise, "c": 2.0 + noise[::-1]})
     alone = paired_differences(losses[["a", "b"]], last="a")
     together = {pair.first + pair.second: pair for pair in paired_differences(losses, last="a")}
-    assert alone[0].is_significant
-    assert not together["ba"].is_significant
+    assert alone[0].p < 0.05 < together["ba"].p
     p = sorted(stats.ttest_1samp(losses[x] - losses[y], 0).pvalue for x, y in ("ba", "ca", "bc"))
     adjusted = np.maximum.accumulate(np.minimum(np.array(p) * [3, 2, 1], 1.0))
     assert sorted(pair.p for pair in together.values()) == pytest.approx(adjusted)
@@ -107,17 +113,17 @@ def test_pairs_that_do_not_differ_are_named():
 
 
 def test_one_seed_gives_a_difference_without_significance():
-    comparison = compare(swept([{"pos": pos} for pos in POS], seeds=1), POSITION)
-    assert not any(pair.is_significant for pair in comparison.differences)
-    assert np.isnan(comparison.variants[0]["standard error"])
-    assert {claim.holds for claim in claims(comparison, POSITION)} == {None}
-    assert variants.POSITION_STUDY.section(swept([{"pos": pos} for pos in POS], seeds=1))
+    findings = compare(swept([{"pos": pos} for pos in POS], seeds=1), POSITION)
+    assert [claim.holds for claim in findings.claims] == [None, None]
+    assert all("seeds: 1, no interval" in claim.measured for claim in findings.claims)
+    assert findings.notes[0].startswith("0 of 3 pairs")
+    assert {row[5] for row in findings.table.formatted()} == {"nan"}  # the standard error
 
 
 def test_only_runs_that_differ_in_the_variant_alone_are_compared():
     other_rate = [(run(seed, lr=0.01, pos="none"), 9.0) for seed in range(3)]
     table = pd.concat([swept([{"pos": "rope"}, {"pos": "alibi"}], seeds=3), measured(*other_rate)])
-    assert set(compare(table, POSITION).losses) == {"RoPE", "ALiBi"}
+    assert set(losses_of(table, POSITION)) == {"RoPE", "ALiBi"}
     assert compare(measured(*other_rate), POSITION) is None
     assert compare(table, NORM) is None
     assert compare(table, ATTENTION) is None
@@ -126,17 +132,19 @@ def test_only_runs_that_differ_in_the_variant_alone_are_compared():
 def test_runs_without_a_final_loss_are_counted_and_left_out():
     table = swept([{"pos": "rope"}, {"pos": "alibi"}])
     gone = (table["seed"] == 2) & (table["pos"] == "alibi") & (table["step"] == 100)
-    found = compare(table[~gone], POSITION)
-    assert found.n_left_out == 1
-    assert difference(found, "ALiBi", "RoPE").seeds == 4
+    findings = compare(table[~gone], POSITION)
+    assert findings.n_left_out == 1
+    assert ", 4 seeds: " in findings.claims[0].measured
     assert variants.POSITION_STUDY.section(table[~gone]).notes[-1].endswith(": 1.")
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize(("name", "share"), [("MHA", 1.0), ("GQA-2", 0.5), ("MQA", 0.25)])
 def test_reported_cache_bytes_equal_those_of_real_arrays(name, share, precision):
-    comparison = compare(swept(HEADS.values(), seeds=2), ATTENTION)
-    reported = {row["form"]: row["cache bytes per token"] for row in comparison.variants}
+    table = compare(swept(HEADS.values(), seeds=2), ATTENTION).table
+    names = [column.name for column in table.columns]
+    form, cache = names.index("variant"), names.index("cache bytes per token")
+    reported = {row[form]: row[cache] for row in table.rows}
     model, length, batch = run(**HEADS[name]).model, 10, 3
     caches = empty_caches(model, batch, length, Compute(precision))
     real = sum(leaf.nbytes for leaf in jax.tree.leaves(caches))
@@ -147,20 +155,18 @@ def test_reported_cache_bytes_equal_those_of_real_arrays(name, share, precision)
 
 
 def test_attention_claims_report_parameter_balance_and_loss_difference():
-    equal, *costs = claims(compare(swept(HEADS.values()), ATTENTION), ATTENTION)
+    equal, *costs = compare(swept(HEADS.values()), ATTENTION).claims
     assert (equal.measured, equal.holds) == ("0.00 % apart", True)
     cost = {claim.quantity: claim.measured for claim in costs}["loss of MQA minus MHA, nats"]
     assert float(cost.split()[0]) == pytest.approx(0.04, abs=0.003)
     assert cost.endswith("5 seeds: significant")
-    unequal = next(
-        claims(compare(swept([dict(n_kv_heads=4), dict(n_kv_heads=1)]), ATTENTION), ATTENTION)
-    )
-    assert unequal.holds is False
+    unequal = compare(swept([dict(n_kv_heads=4), dict(n_kv_heads=1)]), ATTENTION)
+    assert unequal.claims[0].holds is False
 
 
 def test_attention_with_lower_loss_than_mha_has_a_negative_difference():
     table = swept([HEADS["MQA"], HEADS["MHA"]])
-    (_, cost) = claims(compare(table, ATTENTION), ATTENTION)
+    (_, cost) = compare(table, ATTENTION).claims
     assert cost.quantity == "loss of MQA minus MHA, nats"
     assert cost.measured.startswith("-0.02")
     section = variants.ATTENTION_STUDY.section(table)
@@ -188,7 +194,7 @@ def test_variant_with_two_models_is_not_compared():
 
 def test_variants_without_a_common_seed_have_no_significance():
     found = compare(measured((run(0, pos="rope"), 1.9), (run(1, pos="none"), 2.0)), POSITION)
-    (claim,) = claims(found, POSITION)
+    (claim,) = found.claims
     assert (claim.holds, claim.measured) == (None, "+0.1000, no seed in common")
 
 

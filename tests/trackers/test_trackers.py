@@ -22,9 +22,8 @@ from scaling.store import rows, run_files
 from scaling.store.rows import Provenance
 from scaling.tasks import open_task, resolve
 from scaling.trackers import TRACKERS, open_tracker
-from scaling.trackers.export import export
+from scaling.trackers.export import export, read_run_log, series_name
 from scaling.trackers.mlflow_log import tracking_uri
-from scaling.trackers.run_log import read_run_log, series_name
 from tests.command_line import scaling
 from tests.sweep_files import tiny
 

@@ -10,8 +10,7 @@ import numpy as np
 
 from scaling.errors import ScalingError
 from scaling.fit.diagnostics.results import FitWithoutFlagged, FlaggedPoint, FlaggedPoints
-from scaling.fit.estimate import refit
-from scaling.fit.law_fit import LawFit
+from scaling.fit.estimate import LawFit, refit
 from scaling.fit.result import BudgetMinimum, MinimumFault
 from scaling.fit.significance import f_tail
 from scaling.points.points import Points
@@ -79,18 +78,13 @@ def flag_points(
             f"{_listed(rows, points)}"
         )
         warnings = [warn(WarningCode.FAR_OFF_LAW, message, rows=number[rows].tolist())]
+    without = FitWithoutFlagged(n_points=len(rest), left_out=count)
     try:
         other = refit(fit, rest)
     except ScalingError as error:
-        without = FitWithoutFlagged(n_points=len(rest), left_out=count, unavailable=error.what)
-        return entries, without, warnings
-    without = FitWithoutFlagged(
-        n_points=len(rest),
-        left_out=count,
-        params=other.values,
-        status=other.status,
-        a=float(other.optimum.a) if other.optimum is not None and rest.c is not None else None,
-    )
+        return entries, without.model_copy(update={"unavailable": error.what}), warnings
+    a = float(other.optimum.a) if other.optimum is not None and rest.c is not None else None
+    without = without.model_copy(update={"params": other.values, "status": other.status, "a": a})
     return entries, without, [*warnings, *_deciding(fit, other, np.flatnonzero(either).tolist())]
 
 

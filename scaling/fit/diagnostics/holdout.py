@@ -12,10 +12,8 @@ from scaling.fit.combination import Combination
 from scaling.fit.dataset import Dataset
 from scaling.fit.diagnostics.results import Holdout, HoldoutRow
 from scaling.fit.document import FitStatus, evenly
-from scaling.fit.estimate import refit
-from scaling.fit.frontier.frontier import cap_resamples
+from scaling.fit.estimate import LawFit, refit
 from scaling.fit.frontier.isoflop import MIN_BUDGETS
-from scaling.fit.law_fit import LawFit
 from scaling.fit.law_weights import weigh_laws
 from scaling.warning import ResultWarning, WarningCode, warn
 
@@ -130,7 +128,7 @@ def _predicted(
     else:
         rng, count = np.random.default_rng(seed), len(fit.data)
         scatter = fit.residuals * np.sqrt(count / max(1, count - len(fit.theta)))
-        draws = bootstrap(fit, cap_resamples(RESAMPLES, count), seed)
+        draws = bootstrap(fit, RESAMPLES, seed)
         log_loss = fit.predict(test.points, draws.theta if len(draws.theta) else fit.theta[None])
         log_loss = log_loss + rng.choice(scatter, log_loss.shape)
         lo, hi = fit.law.from_log(np.quantile(log_loss, [(1 - ci) / 2, (1 + ci) / 2], axis=0))

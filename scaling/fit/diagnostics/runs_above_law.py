@@ -9,7 +9,7 @@ import pandas as pd
 
 from scaling.fit.dataset import Dataset
 from scaling.fit.diagnostics.results import RunAboveLaw
-from scaling.fit.law_fit import LawFit
+from scaling.fit.estimate import LawFit
 from scaling.points.points import Points
 from scaling.warning import ResultWarning, WarningCode, warn
 
@@ -78,7 +78,12 @@ def _cause(row: int, data: Dataset, runs: pd.DataFrame, loss_curves: Points) -> 
     away[row] = -1.0
     near = np.argsort(away, kind="stable")[1 : NEIGHBOURS + 1]
     if len(near):
-        rates, batches = _rates(runs), runs["batch_tokens"].to_numpy(float)
+        # comparable between sizes: times the width, or with transfer times that of the base
+        transfers = [each.get("model", {}).get("transfer") or {} for each in runs["config"]]
+        bases = zip(transfers, runs["d_model"], strict=True)
+        widths = [transfer.get("base_width") or width for transfer, width in bases]
+        rates = runs["lr"].to_numpy(float) * np.array(widths, float)
+        batches = runs["batch_tokens"].to_numpy(float)
         rate = rates[row] / np.median(rates[near])
         if max(rate, 1 / rate) > OTHER_RATE:
             return f"untuned: its learning rate, by width, is {rate:.2g} times its neighbours'"
@@ -86,13 +91,3 @@ def _cause(row: int, data: Dataset, runs: pd.DataFrame, loss_curves: Points) -> 
         if max(batch, 1 / batch) > OTHER_BATCH:
             return f"its batch is {batch:.2g} times its neighbours'"
     return "no known cause: rerun it with another seed"
-
-
-def _rates(runs: pd.DataFrame) -> np.ndarray:
-    """Learning rates, comparable between sizes: times the width, or with transfer times that of the
-    base, whose rate it is.
-    """
-    transfers = [(config.get("model", {}).get("transfer") or {}) for config in runs["config"]]
-    bases = [transfer.get("base_width") for transfer in transfers]
-    widths = [base or width for base, width in zip(bases, runs["d_model"], strict=True)]
-    return runs["lr"].to_numpy(float) * np.array(widths, float)

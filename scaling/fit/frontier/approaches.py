@@ -9,11 +9,11 @@ import numpy as np
 
 from scaling.fit.dataset import Dataset
 from scaling.fit.document import Estimate
+from scaling.fit.estimate import LawFit
 from scaling.fit.fit_options import FitOptions
 from scaling.fit.frontier.envelope import envelope
 from scaling.fit.frontier.estimate import FrontierEstimate
 from scaling.fit.frontier.isoflop import isoflop
-from scaling.fit.law_fit import LawFit
 from scaling.fit.result import Agreement, Approach, ApproachAgreement
 from scaling.points.points import Points
 

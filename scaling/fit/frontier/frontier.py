@@ -185,8 +185,16 @@ class Frontier:
             powers = self.at_cost(*self.cost.at(size(powers)))
         return powers
 
-    def _at(self, flops: float | Array) -> Frontier:
-        return self._where(lambda powers: np.exp(powers.log_n + powers.a * np.log(flops)))
+    def _power(self, letter: str) -> tuple[Values, Values]:
+        """Exponent and log coefficient of N*, of D*, or of L* above its floor, in C."""
+        powers = {"N": (self.a, self.log_n), "D": (self.b, self.log_d)}
+        return powers[letter] if letter != "L" else (-self.gamma, self.log_gap)
+
+    def _optimum(self, letter: str, flops: float | Array) -> Array:
+        """N*, D*, or L* above its floor, of a budget."""
+        powers = self._where(lambda powers: np.exp(powers.log_n + powers.a * np.log(flops)))
+        exponent, log_coefficient = powers._power(letter)
+        return np.exp(log_coefficient + exponent * np.log(flops))
 
     def exponents(self, draws: Frontier | None, ci: float) -> dict[str, Estimate]:
         """The exponents {a, b} with their intervals."""
@@ -203,42 +211,33 @@ class Frontier:
 
     def n_star(self, flops: float | Array) -> Array:
         """N*(C)."""
-        at = self._at(flops)
-        return np.exp(at.log_n + at.a * np.log(flops))
+        return self._optimum("N", flops)
 
     def d_star(self, flops: float | Array) -> Array:
         """D*(C)."""
-        at = self._at(flops)
-        return np.exp(at.log_d + at.b * np.log(flops))
+        return self._optimum("D", flops)
 
     def loss(self, flops: float | Array) -> Array | None:
         """L*(C), None where the approach gives none."""
-        if self.gamma is None:
-            return None
-        at = self._at(flops)
-        return at.floor + np.exp(at.log_gap - at.gamma * np.log(flops))
+        return None if self.gamma is None else self.floor + self._optimum("L", flops)
 
-    def flops_for(self, loss: float | Array) -> Array:
-        """The cheapest C that reaches a loss; NaN for draws whose floor it does not clear."""
-        if self.gamma is None:
-            raise ScalingError(
-                "this fit gives no loss along its frontier",
-                remedy="give FLOPs, or use the parametric fit",
-            )
-        gap = np.asarray(loss - self.floor, float)
-        log_gap = np.log(np.where(gap > 0, gap, np.nan))
-
-        def flops(powers: Frontier) -> Array:
-            return np.exp((powers.log_gap - log_gap) / powers.gamma)
-
-        return flops(self._where(lambda powers: powers.n_star(flops(powers))))
-
-    def flops_of(self, letter: str, value: float) -> Array:
-        """The C at which N* (or D*) is `value`."""
+    def flops_of(self, letter: str, value: float | Array) -> Array:
+        """The C at which N* or D* is `value`, or the cheapest one that reaches the loss `value`;
+        NaN for draws whose floor it does not clear.
+        """
+        if letter == "L":
+            if self.gamma is None:
+                raise ScalingError(
+                    "this fit gives no loss along its frontier",
+                    remedy="give FLOPs, or use the parametric fit",
+                )
+            gap = np.asarray(value - self.floor, float)
+            value = np.where(gap > 0, gap, np.nan)
+        log_value = np.log(value)
 
         def flops(powers: Frontier) -> Array:
-            n_or_d = (powers.a, powers.log_n) if letter == "N" else (powers.b, powers.log_d)
-            return np.exp((np.log(value) - n_or_d[1]) / n_or_d[0])
+            exponent, log_coefficient = powers._power(letter)
+            return np.exp((log_value - log_coefficient) / exponent)
 
         return flops(self._where(lambda powers: powers.n_star(flops(powers))))
 

@@ -28,14 +28,14 @@ class NumericFrontier(Frontier):
     minimum between 0.01 and 1e6 tokens per parameter.
     """
 
-    loss_at: Loss | None = field(default=None, repr=False)
+    loss_at: Loss = field(repr=False, kw_only=True)
 
     @classmethod
     def of(cls, loss_at: Loss, cost: Cost, is_scalar: bool) -> Self:
         """The frontier of one parameter vector, or of draws."""
-        zero = np.zeros(())
+        zero = np.zeros(1)
         empty = cls(zero, zero, zero, zero, loss_at=loss_at, cost=cost)
-        (n, _), (n_near, _) = (empty._minimum(c) for c in (REFERENCE, REFERENCE * STEP))
+        n, n_near = (empty._optimum("N", flops) for flops in (REFERENCE, REFERENCE * STEP))
         a = np.log(n_near / n) / np.log(STEP)
         if is_scalar:
             a, n = a[0], n[0]
@@ -43,17 +43,16 @@ class NumericFrontier(Frontier):
         log_d = -np.log(cost.c0) - cost.p * log_n
         return cls(a, log_n, 1 - cost.p * a, log_d, loss_at=loss_at, cost=cost)
 
-    def _minimum(self, flops: float | Array) -> tuple[Array, Array]:
-        """N* and L* of budgets (R,), or of (k, 1) or (k, R) each."""
-        assert self.loss_at is not None
+    def _optimum(self, letter: str, flops: float | Array) -> Array:
+        """N*, D* or L* of budgets (R,), or of (k, 1) or (k, R) each."""
         log_c = np.log(np.atleast_1d(flops))[..., None]
         grid, middle, width = LOG_RATIO, np.zeros((1, 1)), 1.0
         with np.errstate(all="ignore"):
             for _ in range(12):
                 ratio = middle + width * grid
-                log_n = (log_c - np.log(self.cost.c0) - ratio) / (1 + self.cost.p)
-                n = np.exp(log_n)
-                loss = self.loss_at(n, self.cost.tokens(n, np.exp(log_c)))
+                n = np.exp((log_c - np.log(self.cost.c0) - ratio) / (1 + self.cost.p))
+                d = self.cost.tokens(n, np.exp(log_c))
+                loss = self.loss_at(n, d)
                 loss = np.where(np.isfinite(loss), loss, np.inf)
                 best = loss.argmin(-1)
                 if grid is LOG_RATIO:
@@ -62,44 +61,35 @@ class NumericFrontier(Frontier):
                 else:
                     width /= 4
                 middle = _taken(ratio, best, loss.shape)[..., None]
-        n_star, least = _taken(n, best, loss.shape), _taken(loss, best, loss.shape)
-        return np.where(inside, n_star, np.nan), np.where(inside, least, np.nan)
+        optimum = _taken({"N": n, "D": d, "L": loss}[letter], best, loss.shape)
+        return self._shaped(np.where(inside, optimum, np.nan), flops)
+
+    def loss(self, flops: float | Array) -> Array:
+        return self._optimum("L", flops)
 
     def _shaped(self, values: Array, flops: float | Array) -> Array:
         return values[0] if np.ndim(self.a) == 0 and np.ndim(flops) == 0 else values
 
-    def n_star(self, flops: float | Array) -> Array:
-        return self._shaped(self._minimum(flops)[0], flops)
-
-    def d_star(self, flops: float | Array) -> Array:
-        return self.cost.tokens(self.n_star(flops), np.asarray(flops))
-
-    def loss(self, flops: float | Array) -> Array:
-        return self._shaped(self._minimum(flops)[1], flops)
-
-    def _least(self, lack: Callable[[Array], Array], wanted: float | Array) -> Array:
-        """The least C from which on `lack` of C (R,), or (k, R) as `wanted` is, is not above 0; NaN
-        where there is none. Budgets too small to have an optimum lack it too.
+    def flops_of(self, letter: str, value: float | Array) -> Array:
+        """The least C from which on N* or D* is not below `value`, or L* not above it; NaN where
+        there is none. Budgets too small to have an optimum are too small for `value` too.
         """
-        shape = np.broadcast_shapes(np.shape(np.atleast_1d(self.a)), np.shape(wanted))
+        sign = 1.0 if letter == "L" else -1.0
+        shape = np.broadcast_shapes(np.shape(np.atleast_1d(self.a)), np.shape(value))
+
+        def lack(log_c: Array) -> Array:
+            return sign * (self._optimum(letter, np.exp(log_c)) - value)
+
         budgets = np.linspace(LOG_C[0], LOG_C[1], DECADES + 1)
-        known = np.isfinite([lack(np.full(shape, np.exp(each))) for each in budgets])
+        known = np.isfinite([lack(np.full(shape, each)) for each in budgets])
         first = budgets[known.argmax(0)]
         low, high = (np.full(shape, end) for end in LOG_C)
         for _ in range(HALVINGS):
             middle = (low + high) / 2
-            lacks = lack(np.exp(middle))
+            lacks = lack(middle)
             short = np.where(np.isnan(lacks), middle < first, lacks > 0)
             low, high = np.where(short, middle, low), np.where(short, high, middle)
-        needed = np.where(high < LOG_C[1] - 1, np.exp(high), np.nan)
-        return self._shaped(needed, wanted)
-
-    def flops_for(self, loss: float | Array) -> Array:
-        return self._least(lambda flops: self._minimum(flops)[1] - loss, loss)
-
-    def flops_of(self, letter: str, value: float) -> Array:
-        size = self.n_star if letter == "N" else self.d_star
-        return self._least(lambda flops: value - size(flops), value)
+        return self._shaped(np.where(high < LOG_C[1] - 1, np.exp(high), np.nan), value)
 
 
 def _taken(values: Array, best: Array, shape: tuple[int, ...]) -> Array:

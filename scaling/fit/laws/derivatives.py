@@ -37,20 +37,18 @@ def product(gradient: Array, weight: Array) -> Array:
 
 
 def sum_of_powers(design: Array, floor: int | None, root: int | None) -> Bound:
-    """log(E + sum exp z), or T log sum exp(z / T): d/dz_k is the share p_k, d/dT the entropy of the
-    shares.
+    """log(E + (sum exp(z / T))^T), E = 0 without a floor and T = 1 without a root: d/dz_k is the
+    share p_k of a term, d/dT inside the root log sum exp(z / T) - sum_k p_k z_k / T.
 
     z_k = theta @ design[k], `design` (K, P, n); `floor` and `root` are the places of E and T among
-    the P parameters; with both, the floor stands outside the root.
+    the P parameters.
     """
-    if floor is not None and root is not None:
-        return above_floor(sum_of_powers(design, None, root), floor)
     size, n = design.shape[1:]
     outer = []  # of each term the places in a matrix (P, P), flat, of what it moves
     for x in design:
         moved = np.flatnonzero(x.any(1))
         pairs = x[moved, None] * x[moved]
-        outer.append(((size * moved[:, None] + moved).ravel(), pairs.reshape(-1, n).T))
+        outer.append(((size * moved[:, None] + moved).ravel(), pairs.reshape(len(moved) ** 2, n).T))
 
     def at(theta: Array) -> Expansion:
         temperature = theta[:, root, None] if root is not None else 1.0
@@ -58,9 +56,12 @@ def sum_of_powers(design: Array, floor: int | None, root: int | None) -> Bound:
         top = scaled.max(0)
         powers = np.exp(scaled - top)
         total = powers.sum(0)
-        if floor is not None:
-            total = total + theta[:, floor, None] * np.exp(-top)
-        value, shares = (top + np.log(total)) * temperature, powers / total
+        excess, log_unit = total, top
+        if root is not None:
+            excess, log_unit = total**temperature, top * temperature
+        loss = excess if floor is None else excess + theta[:, floor, None] * np.exp(-log_unit)
+        value = log_unit + np.log(loss)
+        shares = powers / loss if root is None else powers / total
 
         def spread(weight: Array) -> Array:
             """sum_i weight_i sum_k p_k x_k x_k' (R, P, P), x_k the gradient of z_k."""
@@ -69,53 +70,32 @@ def sum_of_powers(design: Array, floor: int | None, root: int | None) -> Bound:
                 matrix[:, places] += one @ pairs
             return matrix.reshape(-1, size, size)
 
-        gradient_of_terms = shares[0, :, None] * design[0]
+        gradient = shares[0, :, None] * design[0]
         for one, x in zip(shares[1:], design[1:], strict=True):
-            gradient_of_terms += one[:, None] * x
+            gradient += one[:, None] * x
         if root is None:
             if floor is not None:
-                gradient_of_terms[:, floor] = np.exp(-value)
-            return Expansion(
-                value, gradient_of_terms, lambda a, b: product(gradient_of_terms, a - b) + spread(b)
-            )
-        mean = (shares * scaled).sum(0)
-        gradient = gradient_of_terms.copy()
-        gradient[:, root] += value / temperature - mean
+                gradient[:, floor] = np.exp(-value)
+            return Expansion(value, gradient, lambda a, b: product(gradient, a - b) + spread(b))
+        of_terms, mean, part = gradient, (shares * scaled).sum(0), excess / loss
+        inner = of_terms.copy()
+        inner[:, root] += top + np.log(total) - mean
+        gradient = inner * part[:, None]
+        if floor is not None:
+            gradient[:, floor] = np.exp(-value)
 
         def second(a: Array, b: Array) -> Array:
-            scaled_weight = b / temperature
-            tilt = scaled_weight * shares * (scaled - mean)
-            matrix = (
-                product(gradient, a)
-                - product(gradient_of_terms, scaled_weight)
-                + spread(scaled_weight)
-            )
+            b_inside = b * part
+            weight = b_inside / temperature
+            tilt = weight * shares * (scaled - mean)
+            matrix = product(gradient, a - b) + product(inner, b_inside)
+            matrix += spread(weight) - product(of_terms, weight)
             # what involves T: -p_k (y_k - mean) / T with z_k, the variance of y = z / T with T
             cross = (tilt @ design.transpose(0, 2, 1)).sum(0)
             matrix[:, :, root] -= cross
             matrix[:, root, :] -= cross
             matrix[:, root, root] += (tilt * scaled).sum((0, 2))
             return matrix
-
-        return Expansion(value, gradient, second)
-
-    return at
-
-
-def above_floor(excess: Bound, floor: int) -> Bound:
-    """log(E + X) for a law whose log X is `excess`, E at the place `floor`: L'' = p X'' + p x x' -
-    g g', p = X / (E + X).
-    """
-
-    def at(theta: Array) -> Expansion:
-        inner = excess(theta)
-        value = np.logaddexp(np.log(np.maximum(theta[:, floor, None], 1e-300)), inner.value)
-        share = np.exp(inner.value - value)
-        gradient = inner.gradient * share[:, None]
-        gradient[:, floor] = np.exp(-value)
-
-        def second(a: Array, b: Array) -> Array:
-            return product(gradient, a - b) + inner.second(b * share, b * share)
 
         return Expansion(value, gradient, second)
 

@@ -5,6 +5,7 @@ law.toml, becomes a `Law`.
 from __future__ import annotations
 
 import ast
+import math
 import re
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
@@ -18,7 +19,7 @@ from scaling.errors import ScalingError
 from scaling.fit.document import first_fault
 from scaling.fit.laws.expression import FUNCTIONS, is_affine, parse, unreadable
 from scaling.fit.laws.law import Law, Param
-from scaling.points.columns import parse_columns
+from scaling.points.letters import parse_columns
 
 LETTERS = ("N", "D", "C", "U")  # inputs of a formula that does not name its own
 HEAD = re.compile(r"\s*(\w+)\s*(?:\(([\w\s,]*)\))?\s*")
@@ -52,7 +53,7 @@ def read_formula(
         entries.formula,
         {*(inputs or ()), *named, *entries.inputs},
         entries.bounds,
-        {**entries.start, **_values(start)} if start else entries.start,
+        {**entries.start, **(named_values(start, "--start") if start else {})},
         "; ".join(filter(None, (entries.source, units))),
         only_text=inputs is None,
     )
@@ -74,17 +75,21 @@ def _law_file(path: Path) -> LawFile:
     )
 
 
-def _values(text: str) -> dict[str, float]:
-    """`"E=1.7,alpha=.3"` as numbers."""
-    pairs = [part.partition("=") for part in text.split(",")]
-    try:
-        return {name.strip(): float(value) for name, _, value in pairs}
-    except ValueError:
-        raise ScalingError(
-            f"{text[:80]!r} is not of the form NAME=VALUE,...",
-            where="--start",
-            remedy='write "E=1.7,alpha=0.3"',
-        ) from None
+def named_values(text: str, option: str) -> dict[str, float]:
+    """Parameters at given values: `"alpha=0.35,ln A=6.26"`."""
+    values: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, value = part.partition("=")
+        try:
+            *function, word = name.split()
+            values[word] = math.exp(float(value)) if function == ["ln"] else float(value)
+        except (ValueError, OverflowError):
+            raise ScalingError(
+                f"{part[:80]!r} is not of the form NAME=VALUE",
+                where=option,
+                remedy='write "alpha=0.35,ln A=6.26"',
+            ) from None
+    return values
 
 
 def parse_formula(
@@ -128,7 +133,14 @@ def parse_formula(
                 where="--formula",
                 remedy=f"its parameters are {', '.join(params)}",
             )
-    limits = {name: _limits(name, pair) for name, pair in (bounds or {}).items()}
+    for name, pair in (bounds or {}).items():
+        if len(pair) != 2 or not pair[0] < pair[1]:
+            raise ScalingError(
+                f"bounds of {name}: {list(pair)} are no pair of rising numbers",
+                where="--formula",
+                remedy=f"write {name} = [0, 2]; inf and -inf leave a side open",
+            )
+    limits = {name: (low, high) for name, (low, high) in (bounds or {}).items()}
     symbol = AS_WRITTEN if head[1] == AS_WRITTEN else "L"
     formula = f"{symbol}({', '.join(used)}) = {' '.join(right.split())}"
     law = Law(
@@ -146,17 +158,3 @@ def parse_formula(
         if is_affine(tree, {*linear, name}):
             linear.append(name)
     return replace(law, linear=tuple(linear))
-
-
-def _limits(name: str, pair: Sequence[float]) -> tuple[float, float]:
-    try:
-        low, high = map(float, pair)
-    except (TypeError, ValueError):
-        low = high = np.nan
-    if not low < high:
-        raise ScalingError(
-            f"bounds of {name}: {pair!r} are no pair of rising numbers",
-            where="--formula",
-            remedy=f"write {name} = [0, 2]; inf and -inf leave a side open",
-        )
-    return low, high

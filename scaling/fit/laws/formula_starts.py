@@ -52,11 +52,11 @@ class ParameterRole:
 def starts(task: Problem, count: int) -> Array:
     """Starts (count, P), the most promising first."""
     law, lower, upper = task.law, task.lower, task.upper
-    theta, given = draw(law, task.logs, np.random.default_rng(0), DRAWS), law.start or {}
+    theta, given = draw(law, task.inputs, np.random.default_rng(0), DRAWS), law.start or {}
     for name, value in given.items():  # of half: the user's start need not lie near a minimum
         theta[: DRAWS // 2, law.index(name)] = value
     theta = np.clip(theta, lower, upper)
-    theta, cost = solve_linear(law, theta, task.logs, task.loss, task.weight, lower, upper)
+    theta, cost = solve_linear(law, theta, task.inputs, task.loss, task.weight, lower, upper)
     best = np.argsort(cost, kind="stable")[:count]
     if given:
         written = theta[best[0]].copy()
@@ -76,11 +76,12 @@ def solve_linear(
     ridge: float = RIDGE,
 ) -> tuple[Array, Array]:
     """Theta (G, P) with the affine parameters that are best at the others, and the sum of squared
-    errors there (G,), relative ones unless the law is signed.
+    errors there (G,), relative ones unless a loss is not above 0.
     """
     theta = theta.copy()
     free = [i for i in map(law.index, law.linear) if lower[i] < upper[i]]
-    scale = weight if law.signed else weight / loss**2
+    is_relative = not law.signed and bool((loss > 0).all())
+    scale = weight / loss**2 if is_relative else weight
     theta[:, free] = 0.0
     with np.errstate(all="ignore"):
         base, gradient = law.gradient(theta, x)
@@ -97,7 +98,7 @@ def solve_linear(
             solved = np.clip(solved, lower[free], upper[free])
             theta[:, free] = np.where(usable[:, None], solved, 0.0)
             base = law.gradient(theta, x)[0]
-        bad = ~np.isfinite(base).all(1) | (~np.asarray(law.signed) & (base <= 0).any(1))
+        bad = ~np.isfinite(base).all(1) | (np.asarray(is_relative) & (base <= 0).any(1))
         cost = ((base - loss) ** 2 * scale).sum(1)
     return theta, np.where(bad, np.inf, cost)
 
@@ -113,8 +114,9 @@ def draw(law: Law, x: Inputs, rng: np.random.Generator, count: int) -> Array:
             values[role.name] = _drawn(role, {**x, **values}, rng, count)
     for name in set(law.names) - {*law.linear, *first}:
         values[name] = rng.uniform(-3, 3, (count, 1))
-    theta = np.concatenate([values[name] for name in law.names], 1)
-    return np.where(np.isfinite(theta), theta, 1.0)
+    with np.errstate(all="ignore"):
+        theta = law.theta({name: values[name][:, 0] for name in law.names})
+    return np.where(np.isfinite(theta), theta, 0.0)
 
 
 def _drawn(

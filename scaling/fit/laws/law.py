@@ -35,7 +35,6 @@ from scaling.fit.laws.derivatives import (
 from scaling.fit.laws.expression import ONE, Slopes, Value, evaluate, value_of
 
 UNIT_OF = {"U": "D"}  # unique tokens are counted in the unit of tokens
-UNSCALED = frozenset("X")  # a loss stands as it is in a sigmoid
 FAR = 300.0  # a log loss in the place of one that is not finite: no step goes there
 
 
@@ -43,15 +42,13 @@ FAR = 300.0  # a log loss in the place of one that is not finite: no step goes t
 class Param:
     """A parameter by its reported name. `bounds` and `grid` (where starts are sought) are of the
     internal coordinate in centred units: the value itself, or its log where `log`, times the
-    parameter named `scaled_by`. The log of a `place` is counted from the unit of that input; bounds
-    `of_loss` are counted from the mean log loss.
+    parameter named `scaled_by`. Bounds `of_loss` are counted from the mean log loss.
     """
 
     name: str
     bounds: tuple[float, float]
     log: bool = False
     grid: tuple[float, ...] = ()
-    place: str = ""
     scaled_by: str = ""
     of_loss: bool = False
 
@@ -74,9 +71,8 @@ class Law:
     `expressions` of inputs and reported parameters: named quantities in order, one of them `loss`.
 
     `reference` names paper and equation; `inputs` the letters that `Points.inputs` serves;
-    `derived` what follows from the reported parameters at C = 6 N D. `allows_zero` says that what
-    is fitted (an accuracy) may be 0, `linear` names the parameters in which a written law is
-    jointly affine, `start` more values from which its fit starts.
+    `derived` what follows from the reported parameters at C = 6 N D. `linear` names the parameters
+    in which a written law is jointly affine, `start` more values from which its fit starts.
     """
 
     name: str
@@ -90,15 +86,9 @@ class Law:
     derived: Callable[[Inputs], dict[str, Array]] | None = None
     expressions: Mapping[str, ast.expr] = field(default_factory=dict, repr=False)
     default_objective: str = "huber-log"
-    allows_zero: bool = False
     signed: bool = False  # losses may be negative: `bind` gives the loss itself, not its log
     linear: tuple[str, ...] = ()
     start: Mapping[str, float] | None = None
-
-    def logs(self, x: Inputs) -> Inputs:
-        """The inputs as `bind` takes them: logs, but as they are for what a user has written."""
-        columns = {name: np.asarray(x[name], float) for name in self.inputs}
-        return {name: np.log(each) for name, each in columns.items()} if self.terms else columns
 
     def from_log(self, value: Array) -> Array:
         """Losses from the scale of `log_predict`: logs, or losses where `signed`."""
@@ -109,7 +99,7 @@ class Law:
         if self.terms:
             return np.exp(self.log_predict(theta, x))
         theta = np.asarray(theta, float)  # of either sign
-        value, _ = self.gradient(theta.reshape(-1, len(self.params)), self.logs(x))
+        value, _ = self.gradient(theta.reshape(-1, len(self.params)), x)
         return value.reshape(*theta.shape[:-1], -1)
 
     @cached_property
@@ -173,32 +163,31 @@ class Law:
         """The place of a parameter in theta."""
         return self.names.index(name)
 
-    def bind(self, logs: Inputs) -> Bound:
-        """The law at fixed log inputs {letter: (n,)}, as a function of theta (R, P)."""
+    def bind(self, x: Inputs) -> Bound:
+        """The law at fixed inputs {letter: (n,)}, as a function of theta (R, P)."""
         if self.expressions:
-            x = {name: np.exp(log) for name, log in logs.items()} if self.terms else logs
             return by_differences(lambda theta: self._log_gradient(theta, x))
         floor, root = (self.index(name) if name else None for name in (self.floor, self.root))
-        return sum_of_powers(self._design(logs), floor, root)
+        return sum_of_powers(self._design(x), floor, root)
 
-    def _design(self, logs: Inputs, coefficient: float = 1.0) -> Array:
+    def _design(self, x: Inputs, coefficient: float = 1.0) -> Array:
         """The slopes (K, P, n) of each term's log in theta, in its coefficient `coefficient`."""
-        design = np.zeros((len(self.terms), len(self.params), len(logs[self.inputs[0]])))
+        design = np.zeros((len(self.terms), len(self.params), len(x[self.inputs[0]])))
         for term, slopes in zip(self.terms, design, strict=True):
             slopes[self.index(term.coefficient)] = coefficient
             for exponent, powers in term.powers.items():
                 slopes[self.index(exponent)] = sum(
-                    power * logs[letter] for letter, power in powers.items()
+                    power * np.log(x[letter]) for letter, power in powers.items()
                 )
         return design
 
-    def log_columns(self, theta: Array, logs: Inputs) -> Array:
+    def log_columns(self, theta: Array, x: Inputs) -> Array:
         """Logs of the powers (G, K, n) that multiply the coefficients of the terms, before the
         root, at the exponents of theta (G, P).
         """
-        columns = np.moveaxis(theta @ self._design(logs, 0.0), 0, 1)
+        columns = np.moveaxis(theta @ self._design(x, 0.0), 0, 1)
         if self.expressions:
-            values = self._evaluate(theta, {name: np.exp(log) for name, log in logs.items()})
+            values = self._evaluate(theta, x)
             for i, term in enumerate(self.terms):
                 if term.factor:
                     columns[:, i] = np.log(np.maximum(values[term.factor][0], 1e-300))
@@ -238,7 +227,7 @@ class Law:
         value, gradient = self.gradient(theta, x)
         with np.errstate(all="ignore"):
             if not self.signed:
-                value = np.maximum(value, 1e-300) if self.terms else value
+                value = np.where(value == 0, 1e-300, value)  # of an accuracy
                 value, gradient = np.log(value), gradient / value[:, None]
             usable = np.isfinite(value + gradient.sum(1))
         if usable.all():
@@ -260,7 +249,7 @@ class Law:
     def _at(self, theta: Array, x: Inputs) -> tuple[Expansion, tuple[int, ...]]:
         theta = np.asarray(theta, float)
         rows = theta.reshape(-1, len(self.params))
-        return self.bind(self.logs(x))(rows), theta.shape[:-1]
+        return self.bind(x)(rows), theta.shape[:-1]
 
     def values(self, theta: Array) -> dict[str, Array]:
         """Reported parameters {name: (...)} of theta (..., P)."""
@@ -283,32 +272,20 @@ class Law:
             inner.append(scale * (np.log(value) if param.log else value))
         return np.stack(np.broadcast_arrays(*inner), -1)
 
-    def centring(self, units: Mapping[str, float]) -> Array:
-        """The matrix (P, P) that takes theta to the theta of inputs divided by
-        exp(units[letter]).
+    def units(self, x: Inputs) -> dict[str, float]:
+        """The geometric mean of each input: the unit in which its coordinates are nearly
+        uncorrelated. A formula takes its inputs as they are.
         """
+        units = dict.fromkeys(self.inputs, 1.0)
+        for letter in self.inputs if self.terms else ():
+            units[letter] = float(np.exp(np.mean(np.log(x[UNIT_OF.get(letter, letter)]))))
+        return units
+
+    def centring(self, units: Mapping[str, float]) -> Array:
+        """The matrix (P, P) that takes theta to the theta of inputs divided by their units."""
         matrix = np.eye(len(self.params))
         for term in self.terms:
             for exponent, powers in term.powers.items():
-                shift = sum(power * units[letter] for letter, power in powers.items())
+                shift = sum(power * np.log(units[letter]) for letter, power in powers.items())
                 matrix[self.index(term.coefficient), self.index(exponent)] += shift
         return matrix
-
-    def offset(self, units: Mapping[str, float]) -> Array:
-        """What a matrix cannot do (P,): the log of a place on an input's axis moves with that
-        input's unit.
-        """
-        return np.array([units[param.place] if param.place else 0.0 for param in self.params])
-
-
-def units(law: Law, logs: Inputs) -> dict[str, float]:
-    """The mean log of each input: the units in which a law's coordinates are nearly
-    uncorrelated.
-    """
-    if not law.terms:  # a formula takes its inputs as they are
-        return dict.fromkeys(law.inputs, 0.0)
-    means = {letter: float(np.mean(logs[letter])) for letter in law.inputs}
-    return {
-        letter: 0.0 if letter in UNSCALED else means[UNIT_OF.get(letter, letter)]
-        for letter in law.inputs
-    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,12 +17,9 @@ from scaling.fit.laws.law import Law, Param, Term
 GENTLE = tuple(np.geomspace(0.03, 1.6, 18))
 SLOW = tuple(np.geomspace(0.01, 1.2, 18))
 COARSE = tuple(np.geomspace(0.03, 1.0, 10))
+POSITIVE = (0.0, np.inf)
 MOST_EXPONENTS = 2  # of a grid of starts
 COUPLINGS = (0.2, 0.35, 0.5, 0.7, 1.0, 1.6)  # where k of the coupled law is sought
-
-
-def _floor(name: str) -> Param:
-    return Param(name, (0.0, np.inf))
 
 
 def _coefficient(name: str) -> Param:
@@ -30,10 +28,6 @@ def _coefficient(name: str) -> Param:
 
 def _ratio(name: str, exponent: str) -> Param:
     return Param(name, (-30.0, 30.0), log=True, scaled_by=exponent, of_loss=True)
-
-
-def _parsed(**quantities: str) -> dict[str, ast.expr]:
-    return {name: parse(text) for name, text in quantities.items()}
 
 
 def _gain(values: Inputs) -> dict[str, Array]:
@@ -59,7 +53,7 @@ def sum_of_powers(law: Law, slow: str = "") -> Law | None:
         case [ast.BinOp(inside, ast.Pow(), ast.Name(outer))] if len(flatten(inside, SUM)) > 1:
             signed_parts += flatten(inside, SUM)
             parts, root = [part for part, _ in flatten(inside, SUM)], outer
-    params, exponents, terms = [_floor(name) for name in floors], dict[str, Param](), []
+    params, exponents, terms = [Param(name, POSITIVE) for name in floors], dict[str, Param](), []
     ratios = []
     for part in parts:
         is_scaled, power = bool(root), ast.expr()
@@ -116,79 +110,93 @@ def sum_of_powers(law: Law, slow: str = "") -> Law | None:
     return powers_of if powers_of.has_frontier or not law.has_frontier else None
 
 
-def _powers(name: str, text: str, reference: str, slow: str = "", **fields: Any) -> Law:
-    """A sum of powers of the literature, as its formula says it."""
-    law = sum_of_powers(parse_formula(text), slow)
-    assert law is not None
-    return replace(law, name=name, formula=text, reference=reference, **fields)
+def _law(
+    name: str,
+    text: str,
+    reference: str,
+    bounds: Mapping[str, tuple[float, float]] | None = None,
+    slow: str = "",
+    **fields: Any,
+) -> Law:
+    """A law of the literature, as its formula says it."""
+    written = parse_formula(text, bounds=bounds)
+    law = sum_of_powers(written, slow) or written
+    return replace(law, **{"name": name, "formula": text, "reference": reference, **fields})
 
 
 def _broken_law(name: str, letter: str) -> Law:
-    """The broken power law with one break, in one variable."""
-    return Law(
-        name=name,
-        formula=f"L({letter}) = E + b {letter}^-c0 (1 + ({letter}/d)^(1/f))^(-c1 f)",
-        reference="Caballero et al. 2023 (Broken Neural Scaling Laws), eq. 1, one break",
-        inputs=(letter,),
-        params=(
-            _floor("E"),
-            _coefficient("b"),
-            Param("c0", (-2.0, 4.0), grid=(0.02, 0.06, 0.15, 0.3, 0.6)),
-            Param("c1", (-4.0, 4.0), grid=(-0.3, -0.08, 0.08, 0.3)),
-            Param("d", (-15.0, 15.0), log=True, grid=(-4.0, -2.0, 0.0, 2.0, 4.0), place=letter),
-            Param("f", (-3.0, 3.0), log=True, grid=(-1.5, 0.0)),
-        ),
-        terms=(Term("b", {"c0": {letter: -1}}, "power"),),
+    return _law(
+        name,
+        f"L({letter}) = E + b*{letter}^-c0*(1 + ({letter}/d)^(1/f))^(-c1*f)",
+        "Caballero et al. 2023 (Broken Neural Scaling Laws), eq. 1, one break",
+        {
+            "E": POSITIVE,
+            "b": POSITIVE,
+            "c0": (-2, 4),
+            "c1": (-4, 4),
+            "d": POSITIVE,
+            "f": (0.05, 20),
+        },
         floor="E",
-        expressions=_parsed(
-            power=f"{letter}^-c0 * (1 + ({letter}/d)^(1/f))^(-c1*f)", loss="E + b*power"
-        ),
     )
 
 
+FARSEER_2025 = {  # of the 404 runs that its authors released, in bits a character
+    "s": -0.062465473,
+    "q": 0.13,
+    "S": 0.1284880679442551,
+    "B": 230.73437075885855,
+    "b": -0.1729,
+    "Q": -1.544209554,
+    "A": -1.665630816,
+    "a": 0.0459,
+    "E": 3.133347198805445,
+}
 VIDEAU = "Videau et al. 2026 (arXiv:2608.07222)"
 _ALL = (
-    _powers(
+    _law(
         "chinchilla",
         "L(N,D) = E + A/N^alpha + B/D^beta",
         "Hoffmann et al. 2022, eq. 2",
         derived=_gain,
     ),
-    _powers(
+    _law(
         "chinchilla-tied",
         "L(N,D) = E + A/N^alpha + B/D^alpha",
         "Hoffmann et al. 2022, eq. 2, with alpha = beta (Muennighoff et al. 2023, section 3)",
         derived=_gain,
     ),
-    _powers(
+    _law(
         "skaling",
         "L(N,D) = E + (A/N^alpha + B/D^beta)^k",
         f"{VIDEAU}; k = 1 is Hoffmann et al. 2022, eq. 2",
         derived=_gain,
     ),
-    _powers(
+    _law(
         "skaling-tied",
         "L(N,D) = E + (A/N^alpha + B/D^alpha)^k",
         f"{VIDEAU}, with alpha = beta",
         derived=_gain,
     ),
-    _powers(
+    _law(
         "kaplan",
         "L(N,D) = ((N_c/N)^(alpha_N/alpha_D) + D_c/D)^alpha_D",
         "Kaplan et al. 2020, eq. 1.5",
         slow="alpha_N alpha_D",
     ),
-    _powers("kaplan-n", "L(N) = (N_c/N)^alpha_N", "Kaplan et al. 2020, eq. 1.1", "alpha_N"),
-    _powers("kaplan-d", "L(D) = (D_c/D)^alpha_D", "Kaplan et al. 2020, eq. 1.2", "alpha_D"),
-    _powers("kaplan-c", "L(C) = (C_c/C)^alpha_C", "Kaplan et al. 2020, eq. 1.3", "alpha_C"),
-    _powers(
+    _law("kaplan-n", "L(N) = (N_c/N)^alpha_N", "Kaplan et al. 2020, eq. 1.1", slow="alpha_N"),
+    _law("kaplan-d", "L(D) = (D_c/D)^alpha_D", "Kaplan et al. 2020, eq. 1.2", slow="alpha_D"),
+    _law("kaplan-c", "L(C) = (C_c/C)^alpha_C", "Kaplan et al. 2020, eq. 1.3", slow="alpha_C"),
+    _law(
         "kaplan-ns",
         "L(N,S) = (N_c/N)^alpha_N + (S_c/S)^alpha_S",
         "Kaplan et al. 2020, eq. 1.6; S is the least number of steps, far above the critical batch",
         slow="alpha_N",
     ),
-    _powers("power", "L(C) = E + A/C^alpha", "Henighan et al. 2020, eq. 1.1, in compute", "alpha"),
-    _powers(
+    _law(
+        "power", "L(C) = E + A/C^alpha", "Henighan et al. 2020, eq. 1.1, in compute", slow="alpha"
+    ),
+    _law(
         "overtraining",
         "L(N,D,C) = E + A/(N*C/D)^eta + B/(D*C/N)^eta",
         "Gadre et al. 2024, eq. 4: E + (A M^eta + B M^-eta) C^-eta, M = D/N",
@@ -202,7 +210,7 @@ _ALL = (
         reference="Muennighoff et al. 2023, eq. 5 to 7",
         inputs=("N", "D", "U"),
         params=(
-            _floor("E"),
+            Param("E", POSITIVE),
             _coefficient("A"),
             _coefficient("B"),
             Param("alpha", (1e-3, 4.0), grid=GENTLE[::3]),
@@ -213,12 +221,16 @@ _ALL = (
         terms=(Term("A", {"alpha": {"N": -1}}), Term("B", {"beta": {"D": -1}}, "of_d")),
         floor="E",
         derived=_gain,
-        expressions=_parsed(  # a fit begins where N' = N
-            unique="min(U, D)",
-            of_d="exp(-beta*log(unique * (1 - R_D*expm1((1 - D/unique)/R_D))))",
-            log_n="min((log(alpha*A/(beta*B)) + beta*log(unique))/alpha, log(N))",
-            loss="E + A*exp(-alpha*(log_n + log(1 - R_N*expm1((1 - N*exp(-log_n))/R_N)))) + B*of_d",
-        ),
+        expressions={
+            name: parse(text)
+            for name, text in {  # a fit begins where N' = N
+                "unique": "min(U, D)",
+                "of_d": "exp(-beta*log(unique * (1 - R_D*expm1((1 - D/unique)/R_D))))",
+                "log_n": "min((log(alpha*A/(beta*B)) + beta*log(unique))/alpha, log(N))",
+                "of_n": "exp(-alpha*(log_n + log(1 - R_N*expm1((1 - N*exp(-log_n))/R_N))))",
+                "loss": "E + A*of_n + B*of_d",
+            }.items()
+        },
     ),
     _broken_law("bnsl", "C"),
     _broken_law("bnsl-n", "N"),
@@ -234,29 +246,21 @@ _ALL = (
         params=(_coefficient("K"), Param("a", (-4.0, 4.0), grid=tuple(np.linspace(-1.0, 1.5, 26)))),
         terms=(Term("K", {"a": {"C": 1}}),),
     ),
-    Law(
-        name="sigmoid",
+    _law(
+        "sigmoid",
+        "accuracy(X) = lo + span*(1 - tanh(k*(X - X_0)/2))/2",  # without the overflow of exp
+        "Llama 3 (Dubey et al. 2024), section 3.2.1; Bhagia et al. 2024, eq. 3",
+        {"lo": (0, 1), "span": (1e-3, 1.65), "k": (0.05, 150), "X_0": (-10, 30)},
         formula="accuracy(X) = lo + span / (1 + exp(k (X - X_0))), X the loss on the task",
-        reference="Llama 3 (Dubey et al. 2024), section 3.2.1; Bhagia et al. 2024, eq. 3",
-        inputs=("X",),
-        params=(
-            Param("lo", (0.0, 1.0)),
-            Param("span", (-7.0, 0.5), log=True),
-            Param("k", (-3.0, 5.0), log=True, grid=tuple(np.log([0.5, 1, 2, 4, 8, 16]))),
-            Param(
-                "X_0",
-                (-10.0, 30.0),
-                grid=tuple(np.concatenate([np.arange(0.1, 1, 0.2), np.arange(1, 6, 0.5)])),
-            ),
-        ),
-        terms=(Term("span", {}, "rise"),),
         floor="lo",
         derived=lambda values: {"hi": values["lo"] + values["span"]},
-        expressions=_parsed(  # 1 / (1 + exp u) without its overflow
-            rise="(1 - tanh(k*(X - X_0)/2)) / 2", loss="lo + span*rise"
-        ),
         default_objective="mse",
-        allows_zero=True,
+    ),
+    _law(
+        "farseer",
+        "L(N, D) = exp(s*N^q + S) + exp(B*N^b + Q)*D^-exp(A*N^a + E)",
+        "Li et al. 2025 (Farseer, arXiv:2506.10972)",
+        start=FARSEER_2025,
     ),
 )
 
@@ -280,22 +284,4 @@ class Laws(dict[str, Law]):
         return self[name] if name in self else default  # noqa: SIM401
 
 
-FARSEER_2025 = {  # of the 404 runs that its authors released, in bits a character
-    "s": -0.062465473,
-    "q": 0.13,
-    "S": 0.1284880679442551,
-    "B": 230.73437075885855,
-    "b": -0.1729,
-    "Q": -1.544209554,
-    "A": -1.665630816,
-    "a": 0.0459,
-    "E": 3.133347198805445,
-}
-_FARSEER = replace(
-    parse_formula(
-        "L(N, D) = exp(s*N^q + S) + exp(B*N^b + Q)*D^-exp(A*N^a + E)", start=FARSEER_2025
-    ),
-    name="farseer",
-    reference="Li et al. 2025 (Farseer, arXiv:2506.10972)",
-)
-LAWS = Laws({law.name: law for law in (*_ALL, _FARSEER)})
+LAWS = Laws({law.name: law for law in _ALL})

@@ -23,11 +23,16 @@ from scaling.fit.result import Starts
 from scaling.fit.special.results import CurveErrors
 
 Array = np.ndarray
-LINEAR, SHAPE = ("L0", "A", "B"), ("alpha", "C", "beta", "gamma")
-NAMES = ("L0", "A", "alpha", "B", "C", "beta", "gamma")
-GRID = ((0.2, 0.4, 0.7), (0.3, 1.0, 3.0, 10.0), (0.3, 0.6, 1.0), (0.2, 0.5, 0.8))  # of SHAPE
+NAMES = ("L0", "A", "B", "alpha", "C", "beta", "gamma")
+GRID = (
+    (0.2, 0.4, 0.7),
+    (0.3, 1.0, 3.0, 10.0),
+    (0.3, 0.6, 1.0),
+    (0.2, 0.5, 0.8),
+)  # of the last four
 POLISHED = 6
 MIN_CURVES = 2
+LEAST = 1e-9  # of a predicted loss
 SAME = 1e-3  # of the objective: starts that ended this close agree
 BOUNDS = (
     *((0.0, 20.0), (-7.0, 7.0), (-7.0, 15.0)),  # L0, and the logs of the others
@@ -78,21 +83,27 @@ def areas(step: Array, lr: Array) -> _Areas:
 def predict_curve(values: Mapping[str, float], step: Array, lr: Array) -> Array:
     """The loss (T,) at the steps of a schedule; infinite before the learning rate first moved."""
     curve_areas, loss = areas(step, lr), np.full(len(step), np.inf)
-    shape = np.log([values[name] for name in SHAPE])
-    loss[curve_areas.used] = _columns(shape, [curve_areas]) @ [values[name] for name in LINEAR]
+    theta = np.array([values["L0"], *np.log([values[name] for name in NAMES[1:]])])
+    loss[curve_areas.used] = _predicted(theta, [curve_areas])[0]
     return loss
 
 
-def _columns(log_shape: Array, curve_areas: Sequence[_Areas]) -> Array:
-    """What L0, A and B multiply (T, 3), all curves together, at logs of alpha, C, beta, gamma."""
-    alpha, c, beta, gamma = np.exp(log_shape)
-    columns = []
+def _predicted(theta: Array, curve_areas: Sequence[_Areas]) -> tuple[Array, Array]:
+    """The loss (T,), all curves together, and its derivatives (T, 7) in L0 and the logs of the
+    others.
+    """
+    a, b, alpha, c, beta, gamma = np.exp(theta[1:])
+    slopes = []
     for each in curve_areas:
-        scaled = c * np.exp(-gamma * each.log_lr)[:, None] * each.after
-        fallen = each.drop @ -np.expm1(-beta * np.log1p(scaled))
-        power = np.exp(-alpha * each.log_s1)
-        columns.append(np.stack([np.ones_like(power), power, -fallen], 1))
-    return np.concatenate(columns)
+        power = a * np.exp(-alpha * each.log_s1)
+        grown = np.log1p(c * np.exp(-gamma * each.log_lr)[:, None] * each.after)
+        drop, left = b * each.drop, np.exp(-beta * grown)
+        bend = -beta * left * np.expm1(-grown)  # of 1 - left, in the log of c
+        columns = [np.ones_like(power), power, -drop @ (1 - left), -alpha * each.log_s1 * power]
+        columns += [-drop @ bend, -drop @ (beta * grown * left), gamma * drop * each.log_lr @ bend]
+        slopes.append(np.stack(columns, 1))
+    together = np.concatenate(slopes)
+    return together[:, :3] @ [theta[0], 1.0, 1.0], together
 
 
 def fit_annealing(
@@ -111,16 +122,19 @@ def fit_annealing(
     pairs = zip(curves, curve_areas, strict=True)
     loss = np.concatenate([curve.loss[each.used] for curve, each in pairs])
 
-    def residual(theta: Array) -> Array:  # L0, then logs of the others
-        predicted = _columns(theta[3:], curve_areas) @ [theta[0], *np.exp(theta[1:3])]
-        return np.log(np.maximum(predicted, 1e-9) / loss)
+    def residual(theta: Array) -> Array:
+        return np.log(np.maximum(_predicted(theta, curve_areas)[0], LEAST) / loss)
+
+    def jacobian(theta: Array) -> Array:
+        predicted, slopes = _predicted(theta, curve_areas)
+        return slopes / np.maximum(predicted, LEAST)[:, None]
 
     lower, upper = np.transpose(BOUNDS)
     ends = [
         least_squares(
             residual,
             np.clip(start, lower, upper),
-            jac="3-point",
+            jac=jacobian,
             bounds=(lower, upper),
             loss="huber",
             f_scale=delta,
@@ -136,7 +150,7 @@ def fit_annealing(
     agree = sum(end.cost <= best.cost * (1 + SAME) + 1e-12 for end in ends)
     starts = Starts(tried=len(ends), converged=len(ends), agree=agree)
     values = (float(value) for value in (best.x[0], *np.exp(best.x[1:])))
-    return dict(zip((*LINEAR, *SHAPE), values, strict=True)), float(best.cost), starts
+    return dict(zip(NAMES, values, strict=True)), float(best.cost), starts
 
 
 def _check(curves: Sequence[Curve]) -> None:
@@ -165,7 +179,7 @@ def _starts(curve_areas: Sequence[_Areas], loss: Array) -> list[Array]:
     """The best of the grid, L0, A and B solved for exactly at each of its points."""
     start_points = []
     for log_shape in np.log(list(product(*GRID))):
-        columns = _columns(log_shape, curve_areas) / loss[:, None]
+        columns = _predicted(np.r_[0.0, 0.0, 0.0, log_shape], curve_areas)[1][:, :3] / loss[:, None]
         solution, *_ = np.linalg.lstsq(columns, np.ones_like(loss), rcond=None)
         if (solution[1:] > 0).all():
             theta = np.array([solution[0], *np.log(solution[1:]), *log_shape])

@@ -32,12 +32,6 @@ def line(k: Array, coverage: Array) -> tuple[Array, Array]:
     return np.exp(log_a), -slope
 
 
-def line_r_squared(k: Array, coverage: Array) -> float | None:
-    """How much of the variance of log(-log pass@k) the line explains."""
-    a, b = line(k, coverage)
-    return r_squared(np.log(-np.log(coverage)), np.log(a) - b * np.log(k))
-
-
 def beta_binomial(n: Array, c: Array) -> tuple[float, float]:
     """The beta distribution (alpha, beta) of success rates that makes c right of n samples (P,)
     most likely.
@@ -93,8 +87,10 @@ def fit_coverage(
     picks = np.random.default_rng(seed).multinomial(
         len(each), np.full(len(each), 1 / len(each)), resamples
     )
-    powers = zip(line(k, mean), line(k, picks @ each / len(each)), strict=True)
-    a, b = (Estimate.of(float(value), draws, ci) for value, draws in powers)
+    fitted, drawn = line(k, mean), line(k, picks @ each / len(each))
+    a, b = (
+        Estimate.of(float(value), draws, ci) for value, draws in zip(fitted, drawn, strict=True)
+    )
     alpha, beta = beta_binomial(n, c)
     by_shape = line(k, expected_coverage(alpha, beta, k))[1]
     return CoverageGroup(
@@ -102,6 +98,8 @@ def fit_coverage(
         problems=len(n),
         a=a,
         b=b,
-        r2=line_r_squared(k[inside], mean[inside]),
+        r2=r_squared(
+            np.log(-np.log(mean[inside])), np.log(fitted[0]) - fitted[1] * np.log(k[inside])
+        ),
         beta_binomial=BetaBinomial(alpha=alpha, beta=beta, b=float(by_shape)),
     )

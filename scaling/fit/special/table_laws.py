@@ -32,8 +32,9 @@ from scaling.fit.special.hyper import FORMULA, REFERENCE, fit_hyper, recipe_note
 from scaling.fit.special.pass_at_k import fit_coverage
 from scaling.fit.special.results import ScheduleErrors
 from scaling.points.cells import numeric
-from scaling.points.columns import column_named, list_names, parse_columns
-from scaling.points.readers import IN_MEMORY, source_label, source_name
+from scaling.points.columns import column_named, list_names
+from scaling.points.letters import parse_columns
+from scaling.points.points import IN_MEMORY, source_label, source_name
 from scaling.points.row_filter import select
 from scaling.points.source import SourceOptions, read_rows, read_source
 from scaling.warning import WarningCode, warn

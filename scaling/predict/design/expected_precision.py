@@ -124,11 +124,11 @@ def expected(
         warnings = _warnings(runs, budgets, law)
     sd_run, unavailable, bias = noise or NOISE, None, None
     try:
-        identifiability.check(law.law, Dataset(points))
+        checked = identifiability.check(law.law, Dataset(points))
+        if any(warning.code is WarningCode.ONE_RATIO for warning in checked):
+            unavailable = "one ratio D/N only: the two powers cannot be separated"
     except ScalingError as error:
         unavailable = error.what
-    if unavailable is None and identifiability.collinear(law.law.logs(points.inputs("ND"))):
-        unavailable = "one ratio D/N only: the two powers cannot be separated"
     intervals: dict[str, Any] = {}
     if unavailable is None:
         intervals = _intervals(runs, law, goal, sd_run, law_from is not None)

@@ -30,7 +30,7 @@ from scaling.predict.design.law_model import (
     standard_errors,
 )
 from scaling.predict.design.selection import Belief, choose, precisions
-from scaling.predict.law_source import FittedLaw, load_law, sweep_of
+from scaling.predict.law_source import FittedLaw, load_law
 from scaling.units import flops_option
 from scaling.warning import ResultWarning, WarningCode, warn
 
@@ -190,7 +190,8 @@ def next_runs(
     path = _fit_path(source)
     spend, goal = flops_option(budget, "--budget"), flops_option(target, "--target")
     most = None if largest is None else flops_option(largest, "--largest")
-    fit, result, parent = load_law(str(path)), FitResult.load(path), sweep_of(source)
+    fit, result = load_law(str(path)), FitResult.load(path)
+    parent = fit.sweep()
     law, vocab_size = LinearizedLaw.of_fit(fit), fit.model.vocab_size
     n, d = (np.array(result.data.get(name) or (), float) for name in ("n_params", "tokens"))
     if not len(n) == len(d) > 0:

@@ -18,7 +18,8 @@ from scaling.fit.laws.formula import read_formula
 from scaling.fit.laws.law import Law
 from scaling.fit.laws.laws import LAWS
 from scaling.points.cells import numeric
-from scaling.points.columns import LETTERS, list_names, parse_columns, resolve
+from scaling.points.columns import list_names, resolve
+from scaling.points.letters import LETTERS, parse_columns
 from scaling.points.readers import read_bytes, read_table
 from scaling.predict.design.posterior import Prior, posterior, take
 from scaling.predict.design.selection import choose, precisions

@@ -100,10 +100,10 @@ def answer_curve(
         return AnswerCurve(*law.combination.optima(flops, quantity).ends(law.ci))
     method = quantity.replace("loss_star", "loss")
     value = None if law.optimum is None else getattr(law.optimum, method)(flops)
-    if value is None or law.optimum_draws is None:
+    if value is None or law.draws is None:
         return value if value is None else AnswerCurve(value, *np.full((2, len(flops)), np.nan))
     levels = [(1 - law.ci) / 2, (1 + law.ci) / 2]
-    drawn = getattr(law.optimum_draws, method)(flops[:, None])
+    drawn = getattr(law.frontier, method)(flops[:, None])[:, 1:]
     with warnings.catch_warnings():  # budgets too small for any draw to have an optimum
         warnings.simplefilter("ignore", RuntimeWarning)
         low, high = np.nanquantile(drawn, levels, axis=-1)

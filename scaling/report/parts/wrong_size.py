@@ -27,14 +27,16 @@ def wasted(law: FittedLaw | None, flops: float | None) -> np.ndarray | None:
     A draw keeps the size that the fit names: its waste is what this size would cost if the draw
     were the truth.
     """
-    if law is None or law.optimum is None or flops is None or law.formula is None:
+    if law is None or law.optimum is None or law.frontier is None or flops is None:
+        return None
+    if law.formula is None:
         return None
     if not {*law.formula.inputs} <= {"N", "D", "U"} or isinstance(law.optimum, NumericFrontier):
         return None
     n = float(law.optimum.n_star(flops)) * SHARES
     d = law.cost.tokens(n, np.asarray(flops))
     loss = law.outcomes({"N": n, "D": d, "U": d})  # all tokens are new
-    needed = law.with_draws(law.optimum, law.optimum_draws).flops_for(loss.T).T  # draws last there
+    needed = law.frontier.flops_of("L", loss.T).T  # draws last there
     waste = np.maximum(1 - needed / flops, 0.0)
     return waste if np.isfinite(loss[0] + waste[0]).all() else None
 

@@ -39,7 +39,9 @@ def test_optimum_is_the_cheapest_point(law, values, loss, cost):
         np.testing.assert_allclose(
             cost.flops(optimum.n_star(flops), optimum.d_star(flops)), flops, rtol=1e-9
         )
-        np.testing.assert_allclose(optimum.flops_for(float(optimum.loss(flops))), flops, rtol=1e-6)
+        np.testing.assert_allclose(
+            optimum.flops_of("L", float(optimum.loss(flops))), flops, rtol=1e-6
+        )
 
 
 def test_draws_are_one_call():
@@ -55,7 +57,7 @@ def test_draws_are_one_call():
 
 
 def test_a_loss_below_the_floor_costs_nothing_finite():
-    assert np.isnan(LAWS["chinchilla"].frontier(CHINCHILLA, Cost()).flops_for(1.7))
+    assert np.isnan(LAWS["chinchilla"].frontier(CHINCHILLA, Cost()).flops_of("L", 1.7))
 
 
 def test_a_law_without_frontier_is_rejected():

@@ -166,7 +166,7 @@ def test_a_frontier_without_closed_form_stands_with_its_draws():
     )
     assert numeric.n_star(1e22).shape == (6,)
     np.testing.assert_allclose(numeric.n_star(1e22), closed.n_star(1e22), rtol=1e-5)
-    np.testing.assert_allclose(numeric.flops_for(2.3), closed.flops_for(2.3), rtol=1e-5)
+    np.testing.assert_allclose(numeric.flops_of("L", 2.3), closed.flops_of("L", 2.3), rtol=1e-5)
 
 
 def test_the_numeric_frontier_equals_the_closed_one() -> None:
@@ -176,7 +176,9 @@ def test_the_numeric_frontier_equals_the_closed_one() -> None:
     for flops in (1e18, 1e24):
         assert float(numeric.n_star(flops)) == pytest.approx(float(closed.n_star(flops)), rel=1e-4)
         assert float(numeric.loss(flops)) == pytest.approx(float(closed.loss(flops)), rel=1e-9)
-    assert float(numeric.flops_for(2.0)) == pytest.approx(float(closed.flops_for(2.0)), rel=1e-4)
+    assert float(numeric.flops_of("L", 2.0)) == pytest.approx(
+        float(closed.flops_of("L", 2.0)), rel=1e-4
+    )
 
 
 @pytest.mark.slow

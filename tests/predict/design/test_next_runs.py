@@ -15,7 +15,7 @@ from benchmarks import design as benchmark
 from benchmarks.simulated_sweeps import SURFACES
 from scaling.config.sweep_file import load_sweep
 from scaling.errors import ScalingError
-from scaling.fit.estimate import estimate, refit_from_optimum
+from scaling.fit.estimate import estimate, refit
 from scaling.fit.frontier.frontier import Cost
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.pipeline import FitOptions
@@ -165,7 +165,7 @@ def test_delta_method_agrees_with_fits_of_simulated_runs(is_shared):
         noise = np.sqrt(RHO) * common[prefix] + np.sqrt(1 - RHO) * own
         loss = exact * np.exp(0.002 * noise)
         found = LinearizedLaw(
-            held.law, refit_from_optimum(first, benchmark.points(cells, loss)).theta, Cost()
+            held.law, refit(first, benchmark.points(cells, loss), first.values).theta, Cost()
         ).optimum()
         asked.append([np.log(found.n_star(1e20)), np.log(found.loss(1e20)), found.a])
     np.testing.assert_allclose(
@@ -201,8 +201,10 @@ def test_expectation_of_a_plan_holds_in_simulation():
     exact = np.exp(held.law.log_predict(held.theta, {"N": cells.n, "D": cells.d}))
     first = estimate(held.law, benchmark.points(cells, exact * np.exp(random.normal(0, 0.003, 35))))
     found = [
-        refit_from_optimum(
-            first, benchmark.points(cells, exact * np.exp(random.normal(0, 0.003, 35)))
+        refit(
+            first,
+            benchmark.points(cells, exact * np.exp(random.normal(0, 0.003, 35))),
+            first.values,
         )
         for _ in range(60)
     ]
@@ -267,13 +269,11 @@ def test_design_beats_the_grid_several_times_over():
 
 def test_design_uses_the_noise_of_the_fit(folder, tmp_path):
     document = json.loads((folder / "fits" / "chinchilla.json").read_text())
-    (tmp_path / "seeds.json").write_text(
-        json.dumps(document | {"noise": {"sd": 0.02, "residual_sd": 0.01, "basis": "seeds"}})
-    )
+    noise = {"sd": 0.02, "residual_sd": 0.01, "basis": "seeds"}
+    dump(document | {"noise": noise}, tmp_path / "seeds.json")
     assert next_runs(tmp_path / "seeds.json", 1e21, 1e23).noise == 0.02
-    (tmp_path / "older.json").write_text(
-        json.dumps({name: value for name, value in document.items() if name != "noise"})
-    )
+    older = {name: value for name, value in document.items() if name != "noise"}
+    dump(older, tmp_path / "older.json")
     assert next_runs(tmp_path / "older.json", 1e21, 1e23).noise == NOISE
 
 

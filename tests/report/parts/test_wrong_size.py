@@ -42,8 +42,8 @@ def test_a_draw_keeps_the_size_that_the_fit_names(path, document):
         + drawn["A"][0] / n ** drawn["alpha"][0]
         + drawn["B"][0] / (FLOPS / (6 * n)) ** drawn["beta"][0]
     )
-    spread = found.optimum_draws
-    needed = (spread.log_gap[0] - np.log(expected - spread.floor[0])) / spread.gamma[0]
+    spread = found.frontier  # its first row is the fit itself
+    needed = (spread.log_gap[1] - np.log(expected - spread.floor[1])) / spread.gamma[1]
     draws = wrong_size.wasted(found, FLOPS)[1:]
     np.testing.assert_allclose(draws[0], np.maximum(1 - np.exp(needed) / FLOPS, 0), atol=1e-9)
     assert draws.shape == (300, len(n))

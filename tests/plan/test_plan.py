@@ -8,7 +8,7 @@ from scaling import accounting
 from scaling.config import RunConfig
 from scaling.config.run_groups import group_runs
 from scaling.errors import ScalingError
-from scaling.plan import memory, plan
+from scaling.plan import plan
 from tests.sweep_files import TINY, tiny
 
 ISOFLOP = {
@@ -135,7 +135,6 @@ def test_siblings_differ_in_their_seed_alone_and_have_ids_of_their_own():
     for item in made.runs:
         alone = RunConfig.model_validate_json(item.run.model_dump_json())
         assert (alone, alone.run_id) == (item.run, item.run_id)
-        assert item.memory_bytes == memory.estimate(alone).total
     assert len({item.run_id for item in made.runs}) == 3 * 4
     assert len({item.run.model_copy(update={"seed": 1}).run_id for item in made.runs}) == 4
 
