@@ -67,10 +67,6 @@ def init(
     from scaling.formatting import format_count, format_flops
     from scaling.units import flops_option
 
-    def check_device(text: str) -> str:
-        first_sweep.device_kind(text)
-        return text
-
     _check_free(path)
     if budget is not None and minutes is not None:
         raise ScalingError(
@@ -86,14 +82,13 @@ def init(
         budget = repr(times.flops_of(hours))
     flops = 0.0
     if minutes is None:
-        flops = _answer("budget", budget, yes, lambda text: flops_option(text, "--budget"))
+        _, flops = _answer("budget", budget, yes, lambda text: flops_option(text, "--budget"))
     is_described = data is not None and (budget is not None or minutes is not None)
-    name = _answer("device", device, yes or is_described, check_device)
-    kind = first_sweep.device_kind(name)
+    name, kind = _answer("device", device, yes or is_described, first_sweep.device_kind)
     if minutes is not None:
         flops = first_sweep.device_flops(minutes, name)
     globs = patterns or ()
-    corpus = _answer("data", data, yes, lambda text: first_sweep.check_data(text, globs))
+    _, corpus = _answer("data", data, yes, lambda text: first_sweep.check_data(text, globs))
     if first_sweep.is_raw_text(corpus):
         corpus = first_sweep.prepare_text(corpus, flops, echo_err, globs)
     first, warnings = first_sweep.first_sweep(path, flops, kind, corpus)
@@ -133,10 +128,15 @@ def _check_free(path: Path) -> None:
         )
 
 
-def _answer(name: str, given: str | None, yes: bool, check: Callable[[str], Any]) -> Any:
-    """An option, a default, or the answer; on a terminal a wrong one is asked for again."""
+def _answer(
+    name: str, given: str | None, yes: bool, check: Callable[[str], Any]
+) -> tuple[str, Any]:
+    """An option, a default, or the answer, and what it stands for; on a terminal a wrong one is
+    asked for again.
+    """
     if given is not None or yes:
-        return check(DEFAULTS[name] if given is None else given)
+        text = DEFAULTS[name] if given is None else given
+        return text, check(text)
     while True:
         typer.echo(f"{QUESTIONS[name]} [{DEFAULTS[name]}]: ", err=True, nl=False)
         line = sys.stdin.readline()
@@ -146,8 +146,9 @@ def _answer(name: str, given: str | None, yes: bool, check: Callable[[str], Any]
                 where=f"--{name}",
                 remedy="give it as an option, or --yes for the defaults",
             )
+        text = line.strip() or DEFAULTS[name]
         try:
-            return check(line.strip() or DEFAULTS[name])
+            return text, check(text)
         except ScalingError as error:
             if not sys.stdin.isatty():
                 raise
