@@ -20,24 +20,18 @@ SCORE = re.compile(r"acc|exact_match|f1|mcc|bits_per|(word|byte)_perplexity")
 WRAPPERS = ("runs", "data", "rows", "results", "records", "points")
 
 
-def read_json(text: str) -> pd.DataFrame:
+def read_json(text: str, is_lines: bool = False) -> pd.DataFrame:
     """A list of objects, one object of equally long lists, pandas' other forms, a trainer's state,
-    or one object in each line.
+    or one object in each line; `is_lines`, a single object is a row.
     """
     try:
-        return _table(_parse(text))
+        content = _parse(text)
+        return _table([content] if is_lines and isinstance(content, dict) else content)
     except json.JSONDecodeError as error:
-        if error.msg == "Extra data":
-            return read_json_lines(text)
-        raise _not_json("", error) from None
+        if error.msg != "Extra data":
+            raise _not_json("", error) from None
     except (ValueError, TypeError, RecursionError, OverflowError) as error:
         raise _not_json("", error) from None
-
-
-def read_json_lines(text: str) -> pd.DataFrame:
-    """One object in each line, or one list of objects."""
-    if text.lstrip().startswith("["):
-        return read_json(text)
     records = []
     for number, line in enumerate(text.split("\n"), start=1):
         try:

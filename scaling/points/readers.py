@@ -12,7 +12,6 @@ import io
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,11 +30,8 @@ FORMS = (
     "TensorBoard runs"
 )
 DOCUMENTS = (".md", ".tex")  # a table where they are named, no part of a folder of tables
-READERS = {  # module:function that makes a table of the decoded text
-    **dict.fromkeys((".csv", ".tsv", ".txt", ".dat", *DOCUMENTS), "text_tables:read_csv"),
-    ".json": "json_tables:read_json",
-    **dict.fromkeys((".jsonl", ".ndjson"), "json_tables:read_json_lines"),
-}
+CSV = (".csv", ".tsv", ".txt", ".dat", *DOCUMENTS)
+JSON = (".json", ".jsonl", ".ndjson")
 PARQUET = (".parquet", ".pq")
 WORKBOOKS = (".xlsx", ".xls", ".ods", ".numbers")
 PICKLES = (".pkl", ".pickle", ".npy", ".npz", ".pt", ".pth")
@@ -111,7 +107,7 @@ def suffix_of(path: Path) -> str:
 
 def is_table_file(path: Path) -> bool:
     """Whether a file's name says that it is a table."""
-    return suffix_of(path) in (*READERS, *PARQUET)
+    return suffix_of(path) in (*CSV, *JSON, *PARQUET)
 
 
 def read_table(path: Path, data: bytes) -> pd.DataFrame:
@@ -133,11 +129,15 @@ def read_table(path: Path, data: bytes) -> pd.DataFrame:
         if suffix in PARQUET:
             table = _parquet(data)
         else:
-            from scaling.points.text_tables import decode
+            from scaling.points.text_tables import decode, read_csv
 
             text, encoding = decode(data)
-            module, _, function = READERS[suffix].partition(":")
-            table = getattr(import_module(f"scaling.points.{module}"), function)(text)
+            if suffix in JSON:
+                from scaling.points.json_tables import read_json
+
+                table = read_json(text, is_lines=suffix != ".json")
+            else:
+                table = read_csv(text)
         _check_header(table.columns)
         _check_rows(len(table))
     if encoding:

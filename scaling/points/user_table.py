@@ -8,7 +8,6 @@ what cannot be known is refused.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from scaling.errors import ScalingError, unknown_choice, with_location
-from scaling.points.columns import Columns, candidates, last_name, resolve
+from scaling.points.columns import Columns, candidates, resolve
 from scaling.points.derived_counts import nominal_groups, points_of_rows, with_tokens
 from scaling.points.flat_cells import flatten_cells, pivoted
 from scaling.points.json_tables import CURVE
@@ -25,7 +24,6 @@ from scaling.points.mixed_data import data_columns, warn_of_mixed_data
 from scaling.points.points import Points, Source, SourceOptions
 from scaling.points.readers import ENCODING
 from scaling.points.repeated_rows import (
-    RUN_WORDS,
     drop_copies,
     is_curve,
     keep_best_of_cells,
@@ -99,7 +97,6 @@ def _read_user_table(table: pd.DataFrame, options: SourceOptions) -> Source:
     drop_copies(rows)
     if cluster is not None and cluster not in table.columns:
         raise unknown_choice("column", cluster, list(map(str, table.columns)), where="--cluster")
-    _keep_columns(rows, [columns.nominal, cluster])
     _read_numbers(rows, columns, options.signed, is_c_given="C" in given)
     keep_last_of_runs(rows, options.checkpoints)
     named = data_columns(rows)
@@ -125,19 +122,6 @@ def _read_user_table(table: pd.DataFrame, options: SourceOptions) -> Source:
         notes=(*columns.notes(used), *rows.notes),
         warnings=tuple(rows.warnings),
     )
-
-
-def _keep_columns(rows: TableRows, needed: Sequence[str | None]) -> None:
-    """Keep the columns used, those `needed`, and those that may say which rows belong together:
-    several values, or names of rows.
-    """
-    table, names = rows.table, [*rows.used.values(), *needed]
-    for name in rows.free:
-        count = table[name].astype(str).nunique()
-        is_number = pd.to_numeric(table[name], errors="coerce").notna().all()
-        is_name = not is_number or bool(RUN_WORDS & set(last_name(name).split("_")))
-        names += [name] if count > 1 and (count < len(table) or is_name) else []
-    rows.table = table[[name for name in table.columns if name in names]]
 
 
 def _read_numbers(rows: TableRows, columns: Columns, signed: bool, is_c_given: bool) -> None:

@@ -490,6 +490,9 @@ def test_several_rows_of_a_run_or_cell_are_reduced_and_said():
         source = read(pd.concat([worse, best], ignore_index=True))
         check_unordered(source)
         codes |= {warning.code.value for warning in source.warnings}
+    searched = [plain().assign(val_loss=LOSS + 0.2), plain()]  # a random search: no rate twice
+    searched = pd.concat(searched, ignore_index=True).assign(lr=np.linspace(1e-3, 1e-2, 50))
+    check_unordered(read(searched))
     twice = pd.concat([plain(), plain()], ignore_index=True)
     check_unordered(read(twice.assign(uid=range(50))))
     copies = read(twice)
