@@ -148,7 +148,7 @@ def fit(
             is_csv = out.suffix == ".csv"
             write_text(out, table.to_csv() if is_csv else table.to_latex())
             echo_err(f"written: {out}")
-        return output.emit_table({"laws": rows}, lambda: rows, lambda: [table])
+        return output.emit({"laws": rows}, lambda: [table], rows=rows)
     result = run_fit(source, options[0])
     document = result.to_dict()
     if out is None and len(source) == 1 and (source[0] / "runs").is_dir():
@@ -160,13 +160,11 @@ def fit(
         result.save(out)
         echo_err(f"written: {out}")
     estimates = document["params"] | document["derived"]
-    return output.emit_table(
+    parameters = [{"parameter": name} | entry for name, entry in estimates.items()]
+    return output.emit(
         document,
-        lambda: (
-            document.get("groups")  # of coverage: one row per model
-            or [{"parameter": name} | entry for name, entry in estimates.items()]
-        ),
         lambda: fit_parts(
             result, str(out) if out else None, shlex.join(["scaling", *sys.argv[1:]])
         ),
+        rows=document.get("groups") or parameters,  # of coverage: one row per model
     )

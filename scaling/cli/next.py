@@ -57,7 +57,7 @@ def next_runs(
         limit = None if budget is None else flops_option(budget, "--budget")
         picks = next_from_pool(pool, Path(target), cost, formula or law, columns, limit, count)
         document = picks.to_dict()
-        return output.emit_table(document, lambda: document["runs"], lambda: pool_text(picks))
+        return output.emit(document, lambda: pool_text(picks), rows=document["runs"])
     if folder is None or budget is None:
         raise ScalingError(
             "neither a fit with --budget nor a pool is given",
@@ -71,9 +71,7 @@ def next_runs(
         echo_err(f"written: {out}")
         next_command = f"scaling run {shlex.quote(str(out))}"
     document = proposal.to_dict()
-    return output.emit_table(
-        document, lambda: document["runs"], lambda: next_text(proposal), next_command
-    )
+    return output.emit(document, lambda: next_text(proposal), next_command, rows=document["runs"])
 
 
 def next_text(proposal: Proposal) -> list[object]:

@@ -86,18 +86,24 @@ class Output:
         "Output",
         names="--json",
     )
+    as_csv = False  # of a command whose result is no table
 
     def emit(
         self,
         document: Mapping[str, Any],
         text: Callable[[], Any],
         next_command: str | None = None,
+        rows: Iterable[Mapping[str, Any]] = (),
     ) -> None:
-        """Print the document, or its text (a line, or tables and sentences) and what the reader may
-        type next.
+        """Print the document, its rows as CSV with its warnings on stderr, or its text (a line, or
+        tables and sentences) and what the reader may type next.
         """
         if self.as_json:
             return print_json(document)
+        if self.as_csv:
+            for warning in document.get("warnings") or []:
+                echo_err(f"warning: {warning['message']}")
+            return print_csv(rows)
         shown = text()
         if isinstance(shown, str):
             typer.echo(shown)
@@ -117,20 +123,6 @@ class TableOutput(Output):
         "Output",
         names="--csv",
     )
-
-    def emit_table(
-        self,
-        document: Mapping[str, Any],
-        rows: Callable[[], Iterable[Mapping[str, Any]]],
-        text: Callable[[], Any],
-        next_command: str | None = None,
-    ) -> None:
-        """Print the document, its rows as CSV (and its warnings on stderr), or its text."""
-        if not self.as_csv:
-            return self.emit(document, text, next_command)
-        for warning in document.get("warnings") or []:
-            echo_err(f"warning: {warning['message']}")
-        return print_csv(rows())
 
 
 def facts(title: str, document: Mapping[str, Any]) -> Table:

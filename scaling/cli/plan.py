@@ -103,11 +103,11 @@ def plan(
     if output.as_csv:
         n_infeasible = len(document["infeasible"])
         echo_err(f"{len(planned.runs)} runs; {n_infeasible} infeasible cells (--json says why)")
-    output.emit_table(
+    output.emit(
         document | {"warnings": document["warnings"] if output.as_json else []},  # printed already
-        lambda: document["runs"],
         lambda: plan_text(document),
         f"scaling run {as_shell_words(sweep, overrides or ())}",
+        rows=document["runs"],
     )
 
 

@@ -169,22 +169,17 @@ def predict(
         command = next_command or _next_command(source, predictions[0])
         return prediction_parts(predictions[0], named_models, command)
 
-    def rows() -> list[dict[str, Any]]:
-        if models:
-            return list(document["models"])
-        table = []
-        for answer in predictions:
-            entries = {name: getattr(answer, name) for name in QUANTITIES}
-            if answer.time is not None:
-                entries["hours"] = Interval(value=answer.time.hours, lo=None, hi=None)
-            table += [
-                {"budget": answer.flops.value, "quantity": name, **entry.to_dict()}
-                for name, entry in entries.items()
-                if entry is not None and entry.value is not None
-            ]
-        return table
-
-    output.emit_table(document, rows, parts)
+    rows: list[dict[str, Any]] = document["models"] if models else []
+    for answer in () if models else predictions:
+        entries = {name: getattr(answer, name) for name in QUANTITIES}
+        if answer.time is not None:
+            entries["hours"] = Interval(value=answer.time.hours, lo=None, hi=None)
+        rows += [
+            {"budget": answer.flops.value, "quantity": name, **entry.to_dict()}
+            for name, entry in entries.items()
+            if entry is not None and entry.value is not None
+        ]
+    output.emit(document, parts, rows=rows)
 
 
 def _check_one_table(predictions: list[PredictionResult], models: bool) -> None:

@@ -40,11 +40,11 @@ def status(
     folder = SweepFolder(target) if target.is_dir() else folder_of(load_sweep(target), None, target)
     status = read_status(_in_training(folder))
     document = status.to_dict()
-    output.emit_table(
+    output.emit(
         document,
-        lambda: document["runs"],
         lambda: status_text(status),
         _next_command(status, folder.path),
+        rows=document["runs"],
     )
 
 

@@ -88,7 +88,8 @@ class Problem:
 
     def penalty(self, theta: Array) -> Array:
         """The objective (R,) at theta (R, P), that of least absolute deviations not smoothed."""
-        return self.objective.rho(self.residual(theta), self.delta) @ self.weight
+        delta = 1e-300 if self.objective.kind == "lad" else self.delta
+        return self.objective.smooth(self.residual(theta), delta)[0] @ self.weight
 
     def resampled(self, counts: Array | float = 1.0, shift: Array | float = 0.0) -> Problem:
         """R fits in one: `counts` (R, n) multiply the weights, `shift` (R, n) moves log losses."""

@@ -12,7 +12,6 @@ from importlib.util import find_spec
 import scaling
 from scaling.errors import ScalingError
 from scaling.fit.result import FitResult
-from scaling.predict.law_source import FittedLaw
 from scaling.predict.named_models import COMPARABLE, compare_named_models
 from scaling.predict.prediction import PredictionResult
 from scaling.render.figure import Figure
@@ -22,8 +21,8 @@ from scaling.report import summary
 from scaling.report.inputs import ReportInputs, options_used
 from scaling.report.parts import (
     checks,
-    diagnostics,
     fit_tables,
+    forecasts,
     isoflop_figure,
     law_plots,
     prediction_tables,
@@ -84,17 +83,21 @@ def build_report(
     budget, `models` adds published laws and models, `history` shows how the forecast has moved.
     """
     fit, law, checked = inputs.main, inputs.law, inputs.checked
-    source = fit.source if fit else None
-    unit, caveats, sentences = loss_unit(source), list[str](), list[str]()
-    figure, measured = diagnostics.forecast_figure(checked), [diagnostics.forecasts(checked)]
-    curves = training.training_curves(inputs.curves, source)
-    lead: list[Figure | None] = [figure]
-    parts = [section("verified", "Prediction against measurement", [], measured)]
-    answer, tested, next_step, predicts = prediction, list[Section](), None, None
+    caveats, sentences, tested = list[str](), list[str](), list[Section]()
+    curves = training.training_curves(inputs.curves, fit.source if fit else None)
+    measured = forecasts.forecast_figure(checked)
+    lead: list[Figure | None] = [measured]
+    parts = [forecasts.forecasts(checked)]
+    answer, next_step, predicts = prediction, None, None
     if fit is not None:
-        forecasts, caveats = _forecasts(fit)
-        answer = prediction or (forecasts[-1] if forecasts else None)
+        answers: list[PredictionResult] = []
+        try:
+            answers = _forecasts(fit)
+        except ScalingError as error:
+            caveats.append(f"No forecast: {error.what}.")
+        answer = prediction or (answers[-1] if answers else None)
         if answer:
+            unit = loss_unit(fit.source)
             sentences = [summary.answer_sentence(answer, unit)]
             trust = summary.light(fit, None, checked)
             predicts = predictor(law, inputs.path, answer.flops.value, trust, unit)
@@ -103,12 +106,8 @@ def build_report(
         caveats += [*_stale(inputs, fit), *summary.caveats(fit, answer)]
         isoflop = isoflop_figure.isoflop_curves(fit, law)
         loss = law_plots.frontier_loss(fit, law)
-        lead = [isoflop or loss, figure, history]
-        parts += [
-            _frontier(fit, inputs, forecasts, answer, loss if isoflop else None),
-            *([_models(fit, law)] if models and law and law.optimum else []),
-            *_law(fit, inputs),
-        ]
+        lead = [isoflop or loss, measured, history]
+        parts += _fitted(inputs, fit, answers, answer, loss if isoflop else None, models)
         tested = checks.checks(fit, law)
     elif not checked:
         lead, curves = [curves], None
@@ -118,7 +117,7 @@ def build_report(
         parts += studies(inputs.rows)
     parts += [Section("checks", "Checks", parts=tested), *_background(inputs, curves, command)]
     kept = tuple(part for part in parts if not part.is_empty)
-    sentences += [*summary.verified(checked), *(part.summary for part in kept if part.summary)]
+    sentences += [part.summary for part in kept if part.summary]
     light = summary.light(fit, answer, checked) if fit else summary.tested(checked)
     return Report(
         name=inputs.name,
@@ -135,19 +134,14 @@ def build_report(
     )
 
 
-def _forecasts(fit: FitResult) -> tuple[list[PredictionResult], list[str]]:
+def _forecasts(fit: FitResult) -> list[PredictionResult]:
     """Compute-optimal models at the smallest and largest budget trained and at ten times the
-    largest, or why there are none.
+    largest; none of a fit without budgets.
     """
     from scaling.predict.predict import predict
 
-    if "flops" not in fit.range:
-        return [], []
-    try:
-        budgets = (*fit.range["flops"], answer_budget(fit))
-        return [predict(fit, flops=budget) for budget in budgets], []
-    except ScalingError as error:
-        return [], [f"No forecast: {error.what}."]
+    budgets = (*fit.range["flops"], answer_budget(fit)) if "flops" in fit.range else ()
+    return [predict(fit, flops=budget) for budget in budgets]
 
 
 def _stale(inputs: ReportInputs, fit: FitResult) -> list[str]:
@@ -160,61 +154,56 @@ def _stale(inputs: ReportInputs, fit: FitResult) -> list[str]:
     return [text] if seen < count else []
 
 
-def _frontier(
-    fit: FitResult,
+def _fitted(
     inputs: ReportInputs,
-    forecasts: Sequence[PredictionResult],
+    fit: FitResult,
+    answers: Sequence[PredictionResult],
     answer: PredictionResult | None,
     loss: Figure | None,
-) -> Section:
-    flops = answer.flops.value if answer else None
-    waste, wasted = wrong_size.wrong_size(inputs.law, flops) or (None, None)
-    figures = [law_plots.frontier_size(fit, inputs.law), loss, waste]
-    tables = [
-        prediction_tables.predictions(forecasts[:2]),
+    models: bool,
+) -> list[Section]:
+    """The frontier (with published ones where `models` asks for them), the law, repeated data."""
+    law = inputs.law
+    waste, wasted = wrong_size.wrong_size(law, answer.flops.value if answer else None)
+    frontiers = [
+        prediction_tables.predictions(answers[:2]),
         prediction_tables.model(answer) if answer else None,
         fit_tables.approaches(fit),
     ]
-    notes = [summary.growth(fit, forecasts), wasted]
-    return section("frontier", "Frontier", figures, tables, notes)
-
-
-def _models(fit: FitResult, law: FittedLaw) -> Section:
-    """The frontier of this fit with published laws and named models."""
-    figures = [law_plots.published_frontiers(fit, law)]
-    tables = [compare_named_models(law).table(f"this fit's law {law.law}")]
-    return section("models", "Open models", figures, tables, [COMPARABLE])
-
-
-def _law(fit: FitResult, inputs: ReportInputs) -> list[Section]:
-    tables = [
-        *fit_tables.law_tables(fit),
-        fit_tables.laws(inputs.fits),
-        fit_tables.compared(inputs.fits),
+    figures, notes = [law_plots.frontier_size(fit, law), loss, waste], [wasted]
+    parts = [
+        section("frontier", "Frontier", figures, frontiers, [summary.growth(fit, answers), *notes])
     ]
+    if models and law and law.optimum:
+        published = [law_plots.published_frontiers(fit, law)]
+        named = [compare_named_models(law).table(f"this fit's law {law.law}")]
+        parts.append(section("models", "Open models", published, named, [COMPARABLE]))
+    several = [fit_tables.laws(inputs.fits), fit_tables.compared(inputs.fits)]
+    contours, tables = [law_plots.contours(fit, law)], [*fit_tables.law_tables(fit), *several]
     repeats = [repeated_data.figure(fit)], [repeated_data.repeats(fit)]
     return [
-        section("law", "The law", [law_plots.contours(fit, inputs.law)], tables),
+        *parts,
+        section("law", "The law", contours, tables),
         section("repeats", "Repeated data", *repeats),
     ]
 
 
 def _background(inputs: ReportInputs, curves: Figure | None, command: str) -> list[Section]:
     """How the runs were trained, the runs themselves, and how to make all of it again."""
-    fit, tuned, rows = inputs.main, inputs.tuning, inputs.rows
-    noise = runs = origin = None
+    fit, rows = inputs.main, inputs.rows
+    runs = origin = None
     if rows is not None and inputs.curves is not None:
-        noise, origin = training.noise_scales(rows), run_list.training_origin(rows)
+        origin = run_list.training_origin(rows)
         runs = run_list.runs_table(rows, inputs.curves)
     elif fit is not None:
         runs = run_list.points_table(fit, inputs.law)
-    figures = [curves, training.noise_figure(noise)]
     failures = run_list.failures_table(inputs.folder) if inputs.folder else None
     listed = [fit_tables.exclusions(fit), failures, runs]
     origins = [fit_tables.provenance(fit) if fit else None, origin]
     commands = [fit_command(fit), command] if fit else [command]
+    tuned = training.optima(inputs.tuning)
     return [
-        section("training", "Training", figures, training.optima(tuned), folded=True),
+        section("training", "Training", [curves], tuned, folded=True),
         section("data", "Data", [], listed, folded=fit is not None),
         section("provenance", "Provenance", [], origins, commands=commands, folded=True),
     ]

@@ -121,28 +121,6 @@ def growth(fit: FitResult, forecasts: Sequence[PredictionResult]) -> str:
     return f"{c} times the compute: {n} times the parameters on {d} times the tokens."
 
 
-def verified(checked: Sequence[CheckedForecast]) -> list[str]:
-    """How the forecasts that a sweep was written with compare with its runs."""
-    from scaling.predict.verification import sentence
-
-    return [sentence(checked)] if checked else []
-
-
-def holdout_sentence(fit: FitResult) -> str | None:
-    """How well the largest budget was predicted from the smaller ones."""
-    result = fit.holdout
-    if result is None or result.mean_abs_rel_error is None:
-        return None
-    runs = f"{result.n_test:,} run{'s' if result.n_test != 1 else ''}"
-    inside = round((result.covered or 0) * result.n_test)
-    by = {None: "the law", "combination": "the combined law"}.get(result.by, f"the law {result.by}")
-    return (
-        f"Hold-out: fitted without the {format_flops(result.budget)}-FLOP budget, {by} predicts "
-        f"its {runs} with a mean error of {format_percent(result.mean_abs_rel_error)}; {inside:,} "
-        f"of {result.n_test:,} lie inside their intervals."
-    )
-
-
 def caveats(fit: FitResult, answer: PredictionResult | None) -> list[str]:
     """Everything that limits the answer, the heaviest first."""
     texts: list[str | None] = []

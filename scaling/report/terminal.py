@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from scaling.fit.result import FitResult
 from scaling.predict.prediction import PredictionResult
 from scaling.render.table import Table, pairs, record_table
-from scaling.report import headline, summary
-from scaling.report.parts import diagnostics, fit_tables, prediction_tables, repeated_data
+from scaling.report import headline
+from scaling.report.parts import checks, fit_tables, prediction_tables, repeated_data
 from scaling.warning import ResultWarning
 
 Part = Table | ResultWarning | str | None
@@ -24,17 +24,16 @@ def fit_parts(fit: FitResult, saved: str | None = None, command: str = "") -> li
 
     `saved` is the file that it was written to, `command` what was typed.
     """
+    tested = checks.checks(fit, None)
+    verdicts = [(part.title, f"{part.verdict}: {part.notes[0]}") for part in tested]
     return [
         pairs("headline", "", headline.fit_lines(fit, saved, command)),
         pairs("fit", "Fit", list(fit_tables.facts(fit))),
         *fit_tables.law_tables(fit),
         repeated_data.explanation(fit) if fit.repeats else None,
         fit_tables.approaches(fit),
-        fit.approaches_agree.message if fit.approaches_agree else None,
-        summary.holdout_sentence(fit),
-        diagnostics.noise(fit),
-        diagnostics.above(fit),
-        diagnostics.flagged(fit),
+        pairs("checks", "Checks", verdicts),
+        *(table for part in tested if part.id != "check-holdout" for table in part.tables),
         *fit.warnings,
     ]
 

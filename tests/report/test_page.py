@@ -118,7 +118,7 @@ def test_all_parts_are_written_and_no_half_file_is_left(folder):
     }
     listed = (
         "predictions approaches parameters laws laws-compared holdout exclusions "
-        "over-frontier failures runs provenance training-origin"
+        "failures runs provenance training-origin"
     )
     expected |= {f"tables/{name}.{kind}" for name in listed.split() for kind in ("csv", "tex")} | {
         "index.html",

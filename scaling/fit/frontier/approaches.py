@@ -5,10 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 
-import numpy as np
-
 from scaling.fit.dataset import Dataset
-from scaling.fit.document import Estimate
 from scaling.fit.estimate import LawFit
 from scaling.fit.fit_options import FitOptions
 from scaling.fit.frontier.envelope import envelope
@@ -57,9 +54,15 @@ def agreement(
     top = float(points.c.max())
     sizes = {name: float(frontier.n_star(top)) for name, frontier in frontiers.items()}
     a = {name: estimates[name].exponents(ci)["a"] for name in frontiers}
+    spans = {
+        name: (each.lo, each.hi)
+        if each.lo is not None and each.hi is not None
+        else (frontiers[name].a - MARGIN_OF_A, frontiers[name].a + MARGIN_OF_A)
+        for name, each in a.items()
+    }
     disagreeing = []
     for first, second in itertools.combinations(frontiers, 2):
-        (low, high), (other_low, other_high) = _span(a[first]), _span(a[second])
+        (low, high), (other_low, other_high) = spans[first], spans[second]
         disjoint = max(low, other_low) > min(high, other_high) + 1e-3
         ratio = sizes[first] / sizes[second]
         if disjoint or max(ratio, 1 / ratio) > MAX_N_STAR_RATIO:
@@ -79,10 +82,3 @@ def agreement(
         message=f"{verdict}: a is {listed}; their N* at the largest budget lie within a factor "
         f"of {ratio:.2f}.",
     )
-
-
-def _span(exponent: Estimate) -> tuple[float, float]:
-    if exponent.lo is not None and exponent.hi is not None:
-        return exponent.lo, exponent.hi
-    value = np.nan if exponent.value is None else exponent.value
-    return value - MARGIN_OF_A, value + MARGIN_OF_A

@@ -35,10 +35,6 @@ class Objective:
         """Predicted minus observed (..., n)."""
         return log_predicted - log_loss if self.log else np.exp(log_predicted) - loss
 
-    def rho(self, residual: Array, delta: float) -> Array:
-        """The penalty of each residual; `delta` matters to the Huber objectives only."""
-        return self.smooth(residual, 1e-300 if self.kind == "lad" else delta)[0]
-
     def path(self, delta: float, spread: float, count: int) -> tuple[float, ...]:
         """The deltas to pass through for `count` points, from one as wide as the residuals
         (`spread`) to the objective's own.

@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 
 from scaling.errors import ScalingError
-from scaling.fit.frontier.frontier import fit_power
 from scaling.points.points import Points
 from scaling.warning import ResultWarning, WarningCode, warn
 
@@ -25,14 +24,6 @@ def critical_batch(loss: np.ndarray) -> np.ndarray:
 def least_steps(steps: np.ndarray, batch: np.ndarray, loss: np.ndarray) -> np.ndarray:
     """S_min = S / (1 + B_crit(L) / B) of S steps at batch B tokens (Kaplan 2020, eq. 5.4)."""
     return steps / (1 + critical_batch(loss) / batch)
-
-
-def fitted_critical_batch(loss: np.ndarray, noise_scale: np.ndarray) -> tuple[float, float]:
-    """(B*, alpha_B) of B_crit = B* / L^(1/alpha_B) (Kaplan 2020, eq. 5.3) by least squares of the
-    log of measured noise scales (n,) in tokens.
-    """
-    slope, level = fit_power(np.log(loss), np.log(noise_scale))
-    return float(np.exp(level)), float(-1 / slope)
 
 
 def corrected(points: Points) -> tuple[Points, list[str], list[ResultWarning]]:

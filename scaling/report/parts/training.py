@@ -1,7 +1,4 @@
-"""How the runs were trained: loss curves, the tuning of the sweep (tuning.json), and the gradient
-noise scale, which says how large a batch still pays (McCandlish 2018): a batch at the noise scale
-takes twice the least tokens and twice the least steps; one far below wastes no tokens.
-"""
+"""How the runs were trained: loss curves, and the tuning of the sweep (tuning.json)."""
 
 from __future__ import annotations
 
@@ -9,17 +6,9 @@ import numpy as np
 import pandas as pd
 
 from scaling.fit.result import SourceInfo
-from scaling.fit.special.critical_batch import fitted_critical_batch
 from scaling.formatting import format_count, format_flops
 from scaling.points.points import Points
-from scaling.render.figure import (
-    Axis,
-    Figure,
-    Line,
-    Markers,
-    ReferenceLine,
-    Trace,
-)
+from scaling.render.figure import Axis, Figure, Line
 from scaling.render.table import Table, pairs, record_table
 from scaling.report.parts.drawing import c_axis, drawn_share_note, n_axis, thinned
 from scaling.tuning.document import FieldResult, TuningResult
@@ -34,8 +23,6 @@ COLUMNS = {
     "rule.excess_relative": "rule costs",
     "note": "note",
 }
-METRIC = "noise_scale"
-MIN_MEASUREMENTS = 3  # for a line
 
 
 def training_curves(curves: Points | None, source: SourceInfo | None = None) -> Figure | None:
@@ -72,44 +59,6 @@ def training_curves(curves: Points | None, source: SourceInfo | None = None) -> 
     title = "Loss against compute"
     axes, scale = (c_axis(*sources), y_axis), n_axis(*sources)
     return Figure("training-curves", title, caption, *axes, (*lines, front), scale)
-
-
-def noise_scales(rows: pd.DataFrame) -> pd.DataFrame | None:
-    """run_id, step, N (total), loss, noise scale and batch (tokens) wherever a results table holds
-    both; None where nothing was measured.
-    """
-    scales = rows[rows["metric"] == METRIC].rename(columns={"value": METRIC})
-    loss = rows[(rows["metric"] == "loss") & (rows["split"] == "val")]
-    loss = loss.rename(columns={"value": "loss"})[["run_id", "step", "loss"]]
-    columns = ["run_id", "step", METRIC, "n_params", "batch_tokens"]
-    joined = scales[columns].merge(loss, on=["run_id", "step"])
-    joined = joined.sort_values(["n_params", "run_id", "step"], ignore_index=True)
-    return joined if len(joined) else None
-
-
-def noise_figure(measured: pd.DataFrame | None) -> Figure | None:
-    """Noise scale against loss, coloured by size, the batch as a line, and B = B* L^(-1/alpha_B)
-    through the points.
-    """
-    if measured is None:
-        return None
-    n, loss, noise = (measured[name].to_numpy(float) for name in ("n_params", "loss", METRIC))
-    traces: list[Trace] = [Markers(loss, noise, "", n)]
-    caption = (
-        "Each point is one evaluation; the line across is the smallest batch that was trained with."
-    )
-    if len(loss) >= MIN_MEASUREMENTS and np.ptp(loss) > 0:
-        star, alpha = fitted_critical_batch(loss, noise)
-        x = np.geomspace(loss.min(), loss.max(), 50)
-        traces.append(Line(x, star * x ** (-1 / alpha), "", "ink", "dash", 1.6))
-        caption += (
-            f" Dashed: B = {star:.3g} / L^{1 / alpha:.2f} tokens (Kaplan 2020, eq. 5.3, has 1 "
-            "/ 0.21 = 4.8)."
-        )
-    batch = float(measured["batch_tokens"].min())
-    traces.append(ReferenceLine(y=batch, label=f"batch {format_count(batch)}"))
-    axes = Axis("loss (nats per token)", True), Axis("noise scale (tokens)", True, "count")
-    return Figure("noise-scale", "Gradient noise scale", caption, *axes, traces, n_axis())
 
 
 def optima(result: TuningResult | None) -> list[Table]:

@@ -41,13 +41,13 @@ def wasted(law: FittedLaw | None, flops: float | None) -> np.ndarray | None:
     return waste if np.isfinite(loss[0] + waste[0]).all() else None
 
 
-def wrong_size(law: FittedLaw | None, flops: float | None) -> tuple[Figure, str] | None:
+def wrong_size(law: FittedLaw | None, flops: float | None) -> tuple[Figure | None, str]:
     """Wasted compute against the size with its band, a star at N*, dots at half and twice N*; and
     in words what half and twice the size cost.
     """
     shares = wasted(law, flops)
     if shares is None or law is None or law.optimum is None or flops is None:
-        return None
+        return None, ""
     percent, *draws = 100 * shares
     drawn = np.array(draws).T if draws else [None] * len(SHARES)
     ends = [

@@ -2,15 +2,14 @@
 tuning.
 """
 
-import pandas as pd
 import pytest
 
 from scaling.config import Forecast
-from scaling.fit.special.critical_batch import fitted_critical_batch
 from scaling.predict.verification import CheckedForecast
 from scaling.render.matplotlib_backend import draw
-from scaling.report import summary
-from scaling.report.parts import diagnostics, training
+from scaling.render.section import Verdict
+from scaling.report.parts import forecasts, training
+from scaling.report.parts.checks import checks
 from scaling.tuning.document import TuningResult
 from tests.documents import as_fit
 
@@ -112,25 +111,30 @@ TUNING = TuningResult.model_validate(
 
 
 def test_forecasts_are_shown_with_their_outcomes():
-    table = diagnostics.forecasts(VERDICTS)
+    section = forecasts.forecasts(VERDICTS)
+    (table,) = section.tables
     assert [row[0] for row in table.rows] == ["half", "optimum", "twice"]
     assert table.rows[1][5:] == ("1.3700, 1.4100", pytest.approx(1.38 / 1.39 - 1), "1 of 2")
-    (sentence,) = summary.verified(VERDICTS)
+    sentence = section.summary
     assert "8.0 times the largest budget that the law had seen" in sentence
     assert "3 of 4 runs lie in their 95 % intervals" in sentence
     assert sentence.endswith(
         "half the size 1.4050, twice the size 1.3850; twice the size is better."
     )
-    draw(diagnostics.forecast_figure(VERDICTS))
+    draw(forecasts.forecast_figure(VERDICTS))
 
 
 def test_without_forecasts_there_is_no_table():
-    assert diagnostics.forecasts(()) is None
-    assert diagnostics.forecast_figure(()) is None
-    assert summary.verified(()) == []
+    assert forecasts.forecasts(()).is_empty
+    assert forecasts.forecast_figure(()) is None
+    assert forecasts.forecasts(()).summary == ""
 
 
-def test_seed_noise_table_compares_residuals_with_seeds(document):
+def check(document, id):
+    return next((part for part in checks(as_fit(document), None) if part.id == f"check-{id}"), None)
+
+
+def test_the_noise_check_compares_residuals_with_seeds(document):
     noise = {
         "sd": 0.01,
         "residual_sd": 0.02,
@@ -141,16 +145,19 @@ def test_seed_noise_table_compares_residuals_with_seeds(document):
         "degrees_of_freedom": 6,
         "lack_of_fit": {"ratio": 4.0, "p": 0.003},
     }
-    rows = dict(diagnostics.noise(as_fit({**document, "noise": noise})).rows)
-    assert (
-        rows["loss of a run over seeds, standard deviation"]
-        == "1.00 % [0.70, 2.00], from 3 cells, 6 degrees of freedom"
-    )
-    assert rows["lack of fit: variance about the law over that of seeds"] == "4.00 (p = 0.003)"
+    part = check({**document, "noise": noise}, "noise")
+    assert part.notes == [
+        "seeds change the loss by 1.00 % [0.70, 2.00] (3 cells, 6 degrees of freedom); the law "
+        "misses its runs by 2 %, 4.00 times the variance of seeds (p = 0.003)."
+    ]
+    assert part.verdict is Verdict.OK
+    noise["lack_of_fit"]["p"] = 0.0001
+    assert check({**document, "noise": noise}, "noise").verdict is Verdict.BAD
     noise = {"sd": 0.02, "residual_sd": 0.02, "basis": "residuals"}
-    alone = dict(diagnostics.noise(as_fit({**document, "noise": noise})).rows)
-    assert "cannot be separated" in alone["seeds"]
-    assert diagnostics.noise(as_fit(document)) is None
+    part = check({**document, "noise": noise}, "noise")
+    assert part.verdict is Verdict.LOOK
+    assert "noise and errors of the law mix; the law misses its runs by 2 %." in part.notes[0]
+    assert check(document, "noise") is None
 
 
 def test_runs_above_the_law_are_listed_with_their_cause(document):
@@ -164,10 +171,9 @@ def test_runs_above_the_law_are_listed_with_their_cause(document):
             "cause": "too few steps: 60",
         }
     ]
-    assert diagnostics.above(as_fit({**document, "runs_above_law": runs})).rows == (
-        ("ab12", 3e4, 1e6, 1.8, 0.05, "too few steps: 60"),
-    )
-    assert diagnostics.above(as_fit({**document, "runs_above_law": []})) is None
+    (table,) = check({**document, "runs_above_law": runs}, "above").tables
+    assert table.rows == (("ab12", 3e4, 1e6, 1.8, 0.05, "too few steps: 60"),)
+    assert check({**document, "runs_above_law": []}, "above") is None
 
 
 def test_tuning_section_shows_optimum_edge_and_regret():
@@ -177,32 +183,3 @@ def test_tuning_section_shows_optimum_edge_and_regret():
     assert "11 x N^(-0.670 ± 0.050), N from 10k to 100k" in table.caption
     assert "40% of the sweep's" in table.caption
     assert training.optima(None) == []
-
-
-def test_noise_scale_is_shown_with_the_batch_size():
-    at = [("a", 10, 1e4, 2.5), ("a", 20, 1e4, 2.0), ("b", 20, 3e4, 1.8)]
-    rows = [
-        {
-            "run_id": run,
-            "step": step,
-            "n_params": n,
-            "batch_tokens": 512,
-            "split": split,
-            "metric": metric,
-            "value": value,
-            "stderr": None,
-        }
-        for run, step, n, loss in at
-        for split, metric, value in (
-            ("train", "noise_scale", 2e5 * loss**-5.0),
-            ("val", "loss", loss),
-        )
-    ]
-    measured = training.noise_scales(pd.DataFrame(rows))
-    assert fitted_critical_batch(
-        measured["loss"].to_numpy(), measured["noise_scale"].to_numpy()
-    ) == pytest.approx((2e5, 0.2))
-    figure = training.noise_figure(measured)
-    assert "B = 2e+05 / L^5.00" in figure.caption
-    draw(figure)
-    assert training.noise_scales(pd.DataFrame(rows[1::2])) is training.noise_figure(None) is None

@@ -88,5 +88,5 @@ def test_without_a_bootstrap_there_is_no_band_and_without_a_law_nothing(document
         {name: value for name, value in only.items() if name != "bootstrap"},
         tmp_path / "isoflop.json",
     )
-    assert wrong_size.wrong_size(load_law(str(tmp_path / "isoflop.json")), FLOPS) is None
-    assert wrong_size.wrong_size(None, FLOPS) is None
+    assert wrong_size.wrong_size(load_law(str(tmp_path / "isoflop.json")), FLOPS) == (None, "")
+    assert wrong_size.wrong_size(None, FLOPS) == (None, "")
