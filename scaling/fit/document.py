@@ -32,9 +32,9 @@ MAX_DRAWS = 1000  # kept in a document
 DRAW_DIGITS = 10
 
 Real = Annotated[float, Strict()]
-Integer = Annotated[int, Strict(), Field(lt=2**63)]
+Integer = Annotated[int, Strict()]
 PositiveReal = Annotated[float, Strict(), Field(gt=0)]
-PositiveInteger = Annotated[Integer, Field(gt=0)]
+PositiveInteger = Annotated[int, Strict(), Field(gt=0)]
 Number = Real | None  # null where it is not finite, or not known
 Column = list[Number]
 

@@ -4,6 +4,7 @@ plan and report.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -39,6 +40,7 @@ from scaling.warning import ResultWarning, WarningCode
 
 SCHEMA = 3
 MAX_POINTS = 5000  # kept in a document
+MAX_DIGITS = 300  # of a whole number that a float can still hold
 WRITE_AGAIN = "write it with: scaling fit SOURCE --out FIT.json"
 Approach = Literal["parametric", "isoflop", "envelope"]
 Warnings = tuple[ResultWarning, ...]
@@ -321,24 +323,39 @@ class FitResult(Document):
         def fault(what: str, remedy: str = WRITE_AGAIN) -> ScalingError:
             return ScalingError(what, where=path, remedy=remedy)
 
+        if not path.exists():
+            remedy = "name a fit, as `scaling fit SOURCE --out FIT.json` writes it"
+            raise fault("no such file", remedy)
         if path.is_dir():
             fits = sorted(path.glob("fits/*.json"))
             remedy = f"name a fit of it: {fits[0]}" if fits else f"fit it first: scaling fit {path}"
             raise fault("is a folder and not a fit", remedy)
+        from scaling.points.readers import read_bytes
+
+        data = read_bytes(path)
         try:
-            values = files.read_json(path)
-        except FileNotFoundError:
-            remedy = "name a fit, as `scaling fit SOURCE --out FIT.json` writes it"
-            raise fault("no such file", remedy) from None
+            # what another program has written again needs no checksum of ours
+            if data.endswith(b"}\n") and data.count(b"\n") == 1:
+                files.verify_checksum(data)
+            values = json.loads(data, parse_int=_bounded_integer)
         except files.ChecksumError as error:
-            remedy = f'{WRITE_AGAIN}; or, where you changed it yourself, delete its key "checksum"'
-            raise fault(f"is no fit, is corrupt or was edited: {error}", remedy) from None
-        if "schema" not in values:
+            remedy = 'fit again; or, where you changed it yourself, delete its key "checksum"'
+            raise fault(f"is corrupt or was edited: {error}", remedy) from None
+        except (ValueError, RecursionError) as error:
+            raise fault(f"not valid JSON: {str(error)[:120]}") from None
+        if not isinstance(values, dict) or "schema" not in values:
             raise fault("not a fit document: it has no schema")
         schema = values["schema"]
         if isinstance(schema, int) and schema != SCHEMA:
             remedy = "update scaling" if schema > SCHEMA else "fit again: scaling fit SOURCE"
             raise fault(f"written with fit schema {schema}, this program reads {SCHEMA}", remedy)
-        result = cls.parse(values, str(path), WRITE_AGAIN)
+        content = {name: value for name, value in values.items() if name not in files.KEYS}
+        result = cls.parse(content, str(path), WRITE_AGAIN)
         result._path = path
         return result
+
+
+def _bounded_integer(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"a number of {len(text)} digits")
+    return int(text)
