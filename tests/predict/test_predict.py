@@ -308,6 +308,12 @@ def test_edited_fit_with_a_wrong_type_is_rejected_by_name(small_fit, tmp_path, g
         load(tmp_path / "fit.json")
 
 
+def test_a_fit_that_another_program_has_written_again_is_read(small_fit, tmp_path):
+    again = tmp_path / "fit.json"
+    again.write_text(json.dumps(json.loads(small_fit.read_text()), indent=2))
+    assert FitResult.load(again).to_dict() == FitResult.load(small_fit).to_dict()
+
+
 def test_a_loaded_fit_of_a_copied_folder_knows_its_sweep(tmp_path, monkeypatch):
     for name in ("sweep.toml", "fits/chinchilla.json"):
         copy = tmp_path / "copy" / name
