@@ -23,6 +23,9 @@ SHOWN = 20  # runs with a reason that the summary lists
 class RunArguments(TrainingOptions):
     """Where and how `run` trains."""
 
+    max_flops: str | None = option(
+        "Stop cleanly after this many FLOPs of training.", BUDGET, "FLOPS"
+    )
     max_seconds: float | None = option(
         "Stop cleanly after this many seconds.", BUDGET, min=0, max=1e9
     )
@@ -77,9 +80,10 @@ def run(
     from scaling.config.overrides import as_shell_words, load_with_overrides
     from scaling.execute.planning import folder_of
     from scaling.execute.run_sweep import run_sweep
+    from scaling.units import flops_option
 
     shell_words = as_shell_words(sweep, overrides or ())
-    settings = {}
+    limit, settings = training.max_flops, {}
     if training.slurm:
         from scaling.execute.slurm import parse_settings
 
@@ -88,6 +92,7 @@ def run(
         executor,
         shell_words,
         partial(Display, to_stderr=output.as_json),
+        max_flops=limit and flops_option(limit, "--max-flops"),
         slurm=settings,
         trackers=tuple(training.trackers or ()),
     )

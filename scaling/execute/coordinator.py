@@ -44,6 +44,7 @@ class StopReason(StrEnum):
     WORKER_START = "worker-start"
     MAX_RUNS = "max-runs"
     MAX_SECONDS = "max-seconds"
+    MAX_FLOPS = "max-flops"
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,8 @@ class Coordinator:
     """Trains the chosen `runs` of a plan in `workers` workers that `start` starts, sharing them
     with other coordinators.
 
-    It stops at the `deadline` (of `time.monotonic`). `stop` says why it ended before all runs had,
-    `progress` what has ended.
+    It stops at the `deadline` (of `time.monotonic`) or when `flops_left` are trained. `stop` says
+    why it ended before all runs had, `progress` what has ended.
     """
 
     folder: SweepFolder
@@ -91,6 +92,7 @@ class Coordinator:
     start: Callable[[WorkerEvents], Worker]
     workers: int
     deadline: float | None = None
+    flops_left: float | None = None
 
     def __post_init__(self) -> None:
         costs = {planned.run_id: planned.flops for planned in self.runs}
@@ -155,10 +157,14 @@ class Coordinator:
             raise lost_error(self.lease.path)
         if self.signals.received:
             self._stop(StopReason.SIGNAL, "a signal", exit_code(self.signals.received))
-        is_over = self.deadline is not None and time.monotonic() >= self.deadline
-        if is_over and self.stop is None:
+        elif self.stop is not None:
+            return
+        elif self.deadline is not None and time.monotonic() >= self.deadline:
             message = f"--max-seconds {self.options.max_seconds:g} are over"
             self._stop(StopReason.MAX_SECONDS, message)
+        elif self.flops_left is not None and self.progress.flops_trained >= self.flops_left:
+            message = f"--max-flops {self.options.max_flops:.3g} is used up"
+            self._stop(StopReason.MAX_FLOPS, message)
 
     def _emit(self, event: RunEvent) -> None:
         """Count an event, pass it on, and stop where the end of a run asks for it."""

@@ -39,7 +39,7 @@ class RunOptions:
             Ray cluster can hold, or one element of a Slurm array.
         pack: runs of one model shape in one program, at most.
         hosts: hosts that train one run together, inside a Slurm job.
-        max_runs, max_seconds: budgets of this call; what is left can be run later.
+        max_runs, max_flops, max_seconds: budgets of this call; what is left can be run later.
         retries: of a run whose worker or device failed, from its checkpoint.
         fail_fast: stop at the first run that fails or diverges.
         simulate: "published:NAME": draw the losses from a law instead of training.
@@ -63,6 +63,7 @@ class RunOptions:
     pack: int = 1
     hosts: int = 1
     max_runs: int | None = None
+    max_flops: float | None = None
     max_seconds: float | None = None
     retries: int = 2
     fail_fast: bool = False
@@ -144,7 +145,7 @@ class RunOptions:
         """The options of `scaling run` that a process on another node takes over."""
         default = RunOptions()
         flags = to_cli_flags(self.execution, default.execution).split()
-        for name in ("pack", "retries", "max_seconds", "max_runs"):
+        for name in ("pack", "retries", "max_flops", "max_seconds", "max_runs"):
             if (value := getattr(self, name)) != getattr(default, name):
                 flags += [f"--{name.replace('_', '-')}", str(value)]
         flags += [part for tracker in self.trackers for part in ("--track", tracker)]

@@ -176,6 +176,7 @@ class SweepTrainer:
     options: RunOptions
     began: float | None = None
     runs: int = 0
+    flops: float = 0.0
 
     def train(self, folder: SweepFolder, plan: Plan) -> SweepOutcome:
         """Train what `folder` lacks of a plan, as far as the budgets reach."""
@@ -230,7 +231,7 @@ class SweepTrainer:
                         on_event = tracked.enter_context(
                             track(kind, folder.path, on_event, signals)
                         )
-                    seconds = options.max_seconds
+                    left, seconds = options.max_flops, options.max_seconds
                     coordinator = Coordinator(
                         folder=folder,
                         plan=plan,
@@ -242,9 +243,11 @@ class SweepTrainer:
                         start=start,
                         workers=count,
                         deadline=None if seconds is None else self.began + seconds,
+                        flops_left=None if left is None else left - self.flops,
                     )
                     coordinator.run()
                     counts, stop = coordinator.progress.counts, coordinator.stop
+                    self.flops += coordinator.progress.flops_trained
             compact_many(folder.path, lease)
         self.runs += len(chosen)
         return SweepOutcome(sweep=plan.sweep, folder=folder, counts=counts, stop=stop)

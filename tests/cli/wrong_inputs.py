@@ -119,6 +119,8 @@ LINES: list[list[str]] = [
     ["run", TINY, "--out", ""],
     ["run", TINY, "--out="],
     ["run", TINY, "--executor", "locl"],
+    ["run", TINY, "--max-flops", "1e15x"],
+    ["run", TINY, "--max-flops", "0"],
     ["run", TINY, "--pack", "auto"],
     ["run", TINY, "--dry-run"],
     ["run", TINY, "--slurm", "partition=gpu"],

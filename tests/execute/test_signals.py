@@ -16,8 +16,10 @@ from tests.execute.sweeping import (
     WAIT,
     AtASave,
     command,
+    numbers,
     optimised,
     scaling,
+    status,
     training,
     wait_for,
     workers_of,
@@ -119,6 +121,25 @@ def test_worker_stopped_from_outside_is_replaced(tmp_path):
     assert "retry 1 of 2" in said
 
 
+@pytest.mark.exhaustive
+def test_run_and_time_budgets_end_a_sweep_that_then_resumes(tmp_path):
+    path, whole, out = tmp_path / "tiny.toml", tmp_path / "whole", tmp_path / "out"
+    path.write_text(
+        dump_sweep(tiny(design={"kind": "grid", "sizes": ["6k"], "tokens": ["500k", "1M"]}))
+    )
+    assert scaling("run", path, "--out", whole, "--workers", 1, env=optimised()).returncode == 0
+    done = scaling(
+        "run", path, "--out", out, "--workers", 1, "--max-flops", "1e10", env=optimised()
+    )
+    assert done.returncode == 75, done.stdout
+    assert "--max-flops 1e+10 is used up" in done.stdout
+    spent = status(out)["cost"]["flops"]
+    assert 1e10 <= spent < 4e10
+    assert scaling("run", path, "--out", out, "--workers", 1, env=optimised()).returncode == 0
+    assert numbers(out).equals(numbers(whole))
+    assert status(out)["cost"]["flops"] == pytest.approx(status(whole)["cost"]["flops"], rel=0.2)
+
+
 def test_a_budget_of_seconds_ends_a_sweep(path, tmp_path):
     done = scaling(
         "run", path, "--out", tmp_path, "--workers", 1, "--max-seconds", 5, env=optimised()
@@ -128,10 +149,11 @@ def test_a_budget_of_seconds_ends_a_sweep(path, tmp_path):
 
 
 @pytest.mark.parametrize("given", ["-1", "nan", "inf", "lots"])
-def test_invalid_budget_is_rejected(path, tmp_path, given):
-    done = command_line.scaling("run", path, "--out", tmp_path / "out", f"--max-seconds={given}")
+@pytest.mark.parametrize("option", ["--max-flops", "--max-seconds"])
+def test_invalid_budget_is_rejected(path, tmp_path, option, given):
+    done = command_line.scaling("run", path, "--out", tmp_path / "out", f"{option}={given}")
     assert done.returncode == 2
-    assert "--max-seconds" in done.stderr
+    assert option in done.stderr
     assert not (tmp_path / "out").exists()
 
 
