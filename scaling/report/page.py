@@ -30,7 +30,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 PICTURES = ("svg", "png", "pdf")
 FILES = (*PICTURES, "csv")  # of a figure
 COMPARISON = "comparison"
-MANIFEST = "manifest.json"  # names the sources of a report
+MANIFEST = "manifest.json"  # names the sources of a report, its figures and its tables
 JSON: Any = {"separators": (",", ":"), "allow_nan": False}  # on the page
 
 
@@ -69,9 +69,12 @@ def write_report(
         what, remedy = "is a file; a report is a folder", "name another folder with --out"
         raise ScalingError(what, where=target, remedy=remedy, exit_code=DISK)
     names = [os.path.relpath(path, target) for path in sources]
-    others = names
-    with suppress(FileNotFoundError, NotADirectoryError, ChecksumError, KeyError, TypeError):
-        others = list(map(str, read_json(target / MANIFEST)["sources"])) or names
+    former: dict[str, Any] = {}
+    with suppress(FileNotFoundError, NotADirectoryError, ChecksumError):
+        former = read_json(target / MANIFEST)
+    lists = (former.get(key) for key in ("sources", "files"))
+    others, stale = ([*map(str, each)] if isinstance(each, list) else [] for each in lists)
+    others = others or names
     if (out or many) and others != names and not force:
         what = f"holds the report of {', '.join(others)}"
         remedy = "name another folder with --out, or replace that report with --force"
@@ -87,14 +90,17 @@ def write_report(
     else:
         inputs = load_inputs(sources, target / "fit.json")
         report = build_report(inputs, None, command, models)
-    _write(report, target, style)
-    write_json(target / MANIFEST, {"sources": names}, indent=1)
+    written = _write(report, target, style)
+    for name in set(stale) - set(written):
+        if re.fullmatch(r"(figures|tables)/[^/]+", name):
+            (target / name).unlink(missing_ok=True)
+    write_json(target / MANIFEST, {"sources": names, "files": written}, indent=1)
     return target / "index.html"
 
 
-def _write(report: Report, target: Path, style: Style) -> None:
-    """All files of a report but its numbers."""
-    svgs = {}
+def _write(report: Report, target: Path, style: Style) -> list[str]:
+    """All files of a report but its numbers; returns the names of those of figures and tables."""
+    svgs, written = {}, []
     for figure in report.figures:
         canvas = matplotlib_backend.draw(figure, style)
         path = target / "figures" / figure.name
@@ -103,17 +109,14 @@ def _write(report: Report, target: Path, style: Style) -> None:
             write_atomically(path.with_suffix(f".{kind}"), write)
         svgs[figure.name] = path.with_suffix(".svg").read_text(encoding="utf-8")
         write_text(path.with_suffix(".csv"), figure.to_csv())
+        written += [f"figures/{figure.name}.{kind}" for kind in FILES]
     for table in report.tables:
         write_text(target / "tables" / f"{table.name}.csv", table.to_csv())
         write_text(target / "tables" / f"{table.name}.tex", table.to_latex())
-    own = {"figures": [figure.name for figure in report.figures]}
-    own |= {"tables": [table.name for table in report.tables]}
-    for folder, stems in own.items():  # what a former report left there
-        for path in (target / folder).glob("*.*"):
-            if path.stem not in stems and path.suffix[1:] in (*FILES, "tex"):
-                path.unlink()
+        written += [f"tables/{table.name}.{kind}" for kind in ("csv", "tex")]
     write_text(target / "report.md", markdown(report))
     write_text(target / "index.html", html(report, svgs=svgs))
+    return written
 
 
 def _comparison(

@@ -265,16 +265,28 @@ def test_runs_that_no_law_fits_are_shown_with_the_reason(results_folder, tmp_pat
     (tmp_path / "runs").mkdir()
     for path in sorted((results_folder / "runs").iterdir())[:2]:
         (tmp_path / "runs" / path.name).symlink_to(path)
-    for name in ("figures/contours.svg", "figures/mine.txt", "tables/weights.tex"):
-        files.write_text(tmp_path / "report" / name, "of a former report")
     said = " ".join("".join(Page(write_report(tmp_path).read_text()).words).split())
     assert "No law could be fitted." in said
     assert "All 2 runs" in said
     assert (tmp_path / "report" / "figures" / "training-curves.svg").exists()
     assert not (tmp_path / "report" / "fit.json").exists()
-    left = {path.name for path in (tmp_path / "report").rglob("*.*")}
-    assert not left & {"contours.svg", "weights.tex"}, "stale figures and tables go"
-    assert "mine.txt" in left
+
+
+def test_a_report_removes_what_a_former_one_wrote_and_no_file_of_the_user(results_folder, tmp_path):
+    folder = tmp_path / "report"
+    for name in ("figures/gone.svg", "tables/gone.tex", "figures/mine.svg", "tables/mine.csv"):
+        files.write_text(folder / name, "written before")
+    files.write_text(tmp_path / "mine.csv", "beyond the report")
+    listed = ["figures/gone.svg", "tables/gone.tex", "../mine.csv", "figures/../../mine.csv"]
+    sources = [os.path.relpath(results_folder, folder)]
+    files.write_json(folder / "manifest.json", {"sources": sources, "files": listed})
+    write_report(results_folder, folder)
+    left = {path.relative_to(folder).as_posix() for path in folder.rglob("*.*")}
+    assert not left & set(listed)
+    assert {"figures/mine.svg", "tables/mine.csv"} <= left
+    assert (tmp_path / "mine.csv").exists()
+    written = files.read_json(folder / "manifest.json")["files"]
+    assert {name for name in left if "/" in name and "mine" not in name} == set(written)
 
 
 def test_only_failed_runs_make_a_report_that_says_so(tmp_path):
