@@ -269,12 +269,14 @@ def _columns(law: FittedLaw, given: Mapping[str, Any]) -> dict[str, Array]:
 
 def crossing(curves: Callable[[Array], Array], level: float, n_exact: int) -> Array:
     """The least inputs (R,) from 1 to 1e40 at which curves (R, K) of inputs (K,) come down to a
-    level, NaN where they never do or begin below it; the first `n_exact` of them to all digits.
+    level, NaN where they never do; the first `n_exact` of them to all digits. The end of an
+    interval may begin below the level, for far from the data it is wide, and come down later.
     """
 
     def where(logs: Array) -> Array:
         values = curves(np.exp(logs))
-        index = np.argmax(values <= level, axis=1)  # 0 for none, too
+        comes_down = (values[:, :-1] > level) & (values[:, 1:] <= level)
+        index = np.where(comes_down.any(1), comes_down.argmax(1) + 1, 0)
         rows = np.arange(len(values))
         left, right = np.log(values[rows, index - 1]), np.log(values[rows, index])
         share = np.clip((left - np.log(level)) / np.where(left > right, left - right, 1.0), 0, 1)

@@ -13,6 +13,7 @@ from scaling.fit.document import Interval
 from scaling.fit.fit_options import FitOptions
 from scaling.fit.pipeline import fit
 from scaling.fit.result import FitResult
+from scaling.predict.answers import crossing
 from scaling.predict.breakdown import with_disagreement
 from scaling.predict.law_source import load_law
 from scaling.predict.predict import predict as predict_model
@@ -196,6 +197,19 @@ def test_the_budget_of_a_size_or_of_tokens_has_intervals_in_order(documents):
         for name in ("flops", "n_params", "tokens", "tokens_per_param"):
             entry = prediction[name]
             assert entry["lo"] is None or entry["lo"] < entry["value"] < entry["hi"], name
+
+
+def test_an_end_of_an_interval_that_begins_below_the_level_is_found_where_it_comes_down():
+    """Far from the data an interval is wide: its lower end may be low there, too."""
+
+    def curves(x):
+        log = np.log(x)
+        falling = 10 * np.exp(-log / 20)
+        return np.array([falling, np.where(log < 2, 1.0, falling - 0.5), np.full_like(x, 1.0)])
+
+    value, low, never = crossing(curves, 5.0, 3)
+    assert np.log([value, low]) == pytest.approx(-20 * np.log([0.5, 0.55]), rel=1e-6)
+    assert np.isnan(never)
 
 
 def test_the_range_of_a_law_of_one_input_is_that_of_its_data(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
 
 from scaling.fit.dataset import Dataset
@@ -40,20 +41,24 @@ def agreement(
     estimates: Mapping[Approach, FrontierEstimate], points: Points, ci: float
 ) -> ApproachAgreement:
     """Whether exponents agree within their intervals, and N* at the largest budget within 1.5
-    times.
+    times; an approach that gives no exponent, or no N* there, is not compared.
     """
-    frontiers = {name: one.frontier for name, one in estimates.items() if one.frontier}
-    if len(frontiers) < 2 or points.c is None:
-        missing = "; ".join(
-            f"{name}: {one.unavailable}" for name, one in estimates.items() if one.unavailable
-        )
+    top = math.nan if points.c is None else float(points.c.max())
+    frontiers, sizes, a, missing = {}, {}, {}, []
+    for name, one in estimates.items():
+        if one.frontier is None:
+            missing += [f"{name}: {one.unavailable}"]
+            continue
+        exponent, size = one.exponents(ci)["a"], float(one.frontier.n_star(top))
+        if exponent.value is None or not math.isfinite(size):
+            missing += [f"{name}: its law gives no compute-optimal N with an exponent"]
+            continue
+        frontiers[name], sizes[name], a[name] = one.frontier, size, exponent
+    if len(frontiers) < 2:
         return ApproachAgreement(
             verdict=Agreement.NOT_COMPARABLE,
-            message=f"The approaches cannot be compared ({missing}).",
+            message=f"The approaches cannot be compared ({'; '.join(missing)}).",
         )
-    top = float(points.c.max())
-    sizes = {name: float(frontier.n_star(top)) for name, frontier in frontiers.items()}
-    a = {name: estimates[name].exponents(ci)["a"] for name in frontiers}
     spans = {
         name: (each.lo, each.hi)
         if each.lo is not None and each.hi is not None

@@ -15,6 +15,7 @@ from scaling.fit.laws.formula_starts import draw
 from scaling.fit.laws.laws import LAWS, sum_of_powers
 from scaling.fit.pipeline import FitOptions, FitResult
 from scaling.fit.pipeline import fit as fit_sources
+from scaling.fit.result import Agreement
 from scaling.points.points import Points
 from scaling.predict.predict import predict
 
@@ -146,6 +147,15 @@ def test_another_shape_is_no_sum_of_powers(text):
     law = parse_formula(text)
     assert sum_of_powers(law) is None
     assert LAWS[law.name].expressions
+
+
+def test_a_formula_without_an_optimum_leaves_its_approach_out_of_the_comparison():
+    points = grid()
+    table = pd.DataFrame({"N": points.n, "D": points.d, "loss": points.loss})
+    result = fit(table, formula="L = E + exp(-a*log(N)/10) + B/D^beta + N/1e7", bootstrap=0)
+    assert result.approaches["parametric"].a.value is None
+    assert result.approaches_agree.verdict is Agreement.AGREE  # of the other two
+    assert "a is isoflop 0.520, envelope 0.516;" in result.approaches_agree.message
 
 
 def test_a_sum_of_powers_below_zero_is_fitted_as_it_is_written_and_predicted_from_its_document():
