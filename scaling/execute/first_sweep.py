@@ -16,7 +16,7 @@ from scaling.errors import ScalingError, unknown_choice
 from scaling.execute.environment import default_workers
 from scaling.execute.options import OnMessage
 from scaling.execute.planning import MAX_EPOCHS, repeated_data_warnings
-from scaling.formatting import format_bytes
+from scaling.formatting import format_bytes, format_count
 from scaling.plan import plan
 from scaling.plan.starter_sweep import StarterRequest, StarterSweep, draft, flops_of_minutes
 from scaling.tasks import open_task, resolve
@@ -154,8 +154,8 @@ def first_sweep(
     warnings = [*sweep.plan.warnings, *repeated_data_warnings(opened, sweep.plan)]
     for index, warning in enumerate(warnings):
         if passes := warning.data.get("passes"):
-            more = passes / (1 if passes <= MAX_EPOCHS else MAX_EPOCHS)
-            message = f"{warning.message}: give {more:.2g} times the text, or a smaller budget"
+            more = format_count(passes / (1 if passes <= MAX_EPOCHS else MAX_EPOCHS), 2)
+            message = f"{warning.message}: give {more} times the text, or a smaller budget"
             warnings[index] = warning.model_copy(update={"message": message})
     if (n_val := opened.n_tokens("val")) < (n_eval := sweep.plan.sweep.evals.tokens):
         message = f"{n_val:,} held-out tokens, of {n_eval:,} for an evaluation: losses are noisier"

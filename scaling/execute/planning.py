@@ -14,6 +14,7 @@ from scaling.config.sweep_file import load_sweep
 from scaling.errors import ScalingError
 from scaling.execute.options import OnMessage
 from scaling.execute.sweep_folder import SweepFolder
+from scaling.formatting import format_count
 from scaling.plan import Plan
 from scaling.plan import plan as expand
 from scaling.tasks import Task, epochs, open_task, resolve, resolve_eval_sets
@@ -159,7 +160,7 @@ def repeated_data_warnings(task: Task, plan: Plan) -> list[ResultWarning]:
             where="base.task.unique_tokens",
             remedy="leave it out",
         )
-    message = f"up to {most:.3g} passes over the training data"
+    message = f"up to {format_count(most)} passes over the training data"
     if is_epochs_design:
         message = f"fresh runs take {message}: not all of their tokens are new"
     elif most > MAX_EPOCHS:
