@@ -10,6 +10,7 @@ import json
 import os
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -287,6 +288,14 @@ def test_a_report_removes_what_a_former_one_wrote_and_no_file_of_the_user(result
     assert (tmp_path / "mine.csv").exists()
     written = files.read_json(folder / "manifest.json")["files"]
     assert {name for name in left if "/" in name and "mine" not in name} == set(written)
+
+
+def test_runs_that_one_law_does_not_span_are_shown_with_the_reason(tmp_path):
+    merged = Path(__file__).parents[2] / "results" / "experts" / "merged"
+    (tmp_path / "merged").symlink_to(merged)
+    said = " ".join("".join(Page(write_report(tmp_path).read_text()).words).split())
+    assert "No law was fitted: the runs differ in n_experts" in said
+    assert "scaling fit --where" in said
 
 
 def test_only_failed_runs_make_a_report_that_says_so(tmp_path):
