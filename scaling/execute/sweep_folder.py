@@ -213,8 +213,11 @@ def supports_law_fit(folder: Path) -> bool:
 @lru_cache(maxsize=1)
 def _plan(path: Path, *stamp: int) -> PlanFile:
     """A plan as long as its file stays the same. Raises as the file deserves."""
+    document = files.read_json(path)
+    if "refused" in document:  # of former versions; without it their origin would be lost
+        document["infeasible"] = document.pop("refused")
     try:
-        return PlanFile.model_validate(files.read_json(path))
+        return PlanFile.model_validate(document)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"])) or "plan"

@@ -110,6 +110,7 @@ def test_a_plan_of_a_former_version_is_read(folder: Path) -> None:
     path = folder / "plan.json"
     before, want = path.read_bytes(), read_status(SweepFolder(folder))
     document = files.read_json(path)
+    document["refused"] = document.pop("infeasible")
     del document["schema"], document["flops"]
     files.write_json(path, document)
     assert read_status(SweepFolder(folder)) == want
