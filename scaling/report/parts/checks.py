@@ -213,7 +213,7 @@ def _noise(fit: FitResult) -> Section | None:
         return None
     misses = ""
     if result.residual_sd is not None:
-        misses = f"the law misses its runs by {format_percent(result.residual_sd)}"
+        misses = f"the law misses its runs by {100 * result.residual_sd:.2f} %"
     if result.basis != "seeds":
         text = "no run was repeated with another seed: noise and errors of the law mix"
         return _check("noise", "Noise", Verdict.LOOK, f"{text}{misses and '; '}{misses}.")
@@ -224,4 +224,5 @@ def _noise(fit: FitResult) -> Section | None:
     if lack and lack.ratio is not None:
         text += f", {number(lack.ratio, 3)} times the variance of seeds (p = {lack.p or 0.0:.2g})"
     is_bad = lack and lack.p is not None and lack.p < SIGNIFICANT
+    text += ": more than seeds explain" if is_bad else ""
     return _check("noise", "Noise", Verdict.BAD if is_bad else Verdict.OK, f"{text}.")

@@ -148,15 +148,17 @@ def test_the_noise_check_compares_residuals_with_seeds(document):
     part = check({**document, "noise": noise}, "noise")
     assert part.notes == [
         "seeds change the loss by 1.00 % [0.70, 2.00] (3 cells, 6 degrees of freedom); the law "
-        "misses its runs by 2 %, 4.00 times the variance of seeds (p = 0.003)."
+        "misses its runs by 2.00 %, 4.00 times the variance of seeds (p = 0.003)."
     ]
     assert part.verdict is Verdict.OK
     noise["lack_of_fit"]["p"] = 0.0001
-    assert check({**document, "noise": noise}, "noise").verdict is Verdict.BAD
+    part = check({**document, "noise": noise}, "noise")
+    assert part.verdict is Verdict.BAD
+    assert part.notes[0].endswith("(p = 0.0001): more than seeds explain.")
     noise = {"sd": 0.02, "residual_sd": 0.02, "basis": "residuals"}
     part = check({**document, "noise": noise}, "noise")
     assert part.verdict is Verdict.LOOK
-    assert "noise and errors of the law mix; the law misses its runs by 2 %." in part.notes[0]
+    assert "noise and errors of the law mix; the law misses its runs by 2.00 %." in part.notes[0]
     assert check(document, "noise") is None
 
 
