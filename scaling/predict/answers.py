@@ -145,8 +145,6 @@ def answer(law: FittedLaw, question: Question) -> tuple[QuestionKind, Answer]:
         return QuestionKind.BUDGET, measures(laws, given["C"], *laws.optimum(given["C"]))
     elif has_optimum and letters == {"C", "U"} and law.formula and "U" in law.formula.inputs:
         return QuestionKind.BUDGET, at_limited_flops(law, given["C"], given["U"])
-    elif has_optimum and letters == {"N"} and question.inference_tokens:
-        return QuestionKind.SERVED_SIZE, served_size(law, given["N"], question.inference_tokens)
     elif has_optimum and letters in ({"N"}, {"D"}):
         ((letter, value),) = given.items()
         size = measures(laws, *laws.of_size(letter, value))
@@ -154,6 +152,10 @@ def answer(law: FittedLaw, question: Question) -> tuple[QuestionKind, Answer]:
             what = "size" if letter == "N" else "number of tokens"
             what = f"no budget has {value:.3g} as its optimal {what}"
             raise ScalingError(what, remedy="give --flops")
+        if letter == "N" and question.inference_tokens:
+            optimum = size["tokens"].value or math.nan
+            served = served_size(law, value, optimum, question.inference_tokens)
+            return QuestionKind.SERVED_SIZE, served
         return QuestionKind.SIZE if letter == "N" else QuestionKind.TOKENS, size
     elif letters:
         return QuestionKind.INPUTS, at_inputs(laws, given)
@@ -186,18 +188,21 @@ def measures(laws: OneLaw | SeveralLaws, flops: Rows, n: Rows, d: Rows, loss: Ro
     return known
 
 
-def served_size(law: FittedLaw, n: float, demand: float) -> Answer:
+def served_size(law: FittedLaw, n: float, d_star: float, demand: float) -> Answer:
     """The tokens at which N is the cheapest size to train and to serve, and the loss there.
 
     N is the size of least c0 N^p D + 2 N `demand` at its loss where the derivative along the curve
     of equal loss is zero (Sardana 2024, eq. 3): c0 N^p (p D / N + dD/dN) + 2 `demand` = 0, with
-    dD/dN of a N^-alpha + b D^-beta = constant.
+    dD/dN of a N^-alpha + b D^-beta = constant, as the law has it or, of several laws together,
+    where N and `d_star` are the optimum.
     """
     from scipy.optimize.elementwise import find_root
 
-    from scaling.predict.iso_loss import equal_loss
+    from scaling.predict.iso_loss import equal_loss_of
 
-    curve, (c0, p) = equal_loss(law.law, law.parameters, n, 1.0), law.cost.at(n)
+    own = np.atleast_1d(OneLaw(law).of_size("N", n)[2])
+    curve = equal_loss_of(law, law.parameters, n, d_star * own / own[0], True)
+    c0, p = law.cost.at(n)
     slope = curve.a * curve.alpha / (curve.b * curve.beta) * n ** (-curve.alpha - 1)
 
     def derivative(log_d: Array, slope: Array, beta: Array) -> Array:

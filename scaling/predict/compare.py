@@ -64,8 +64,10 @@ class ComparedSweep:
     def fitted(self) -> dict[str, str]:
         """How it was fitted: law, approach, and objective with its delta."""
         objective = self.fit.objective
-        delta = "from the noise" if objective.delta_from_noise else f"{objective.delta:g}"
-        text = f"{objective.name} (delta {delta})" if objective.delta else objective.name
+        text = objective.name
+        if objective.delta:
+            is_chosen = objective.delta_from_noise
+            text += f" (delta {'from the noise' if is_chosen else f'{objective.delta:g}'})"
         return {"law": self.fit.law, "approach": self.fit.approach, "objective": text}
 
     @property
@@ -323,7 +325,7 @@ def _shares(
             for name, column in draws.columns.items()
             if column is not None
         }
-        return Frontier(**drawn)
+        return Frontier(**drawn, cost=draws.cost)
 
     drawn = compute_ratio(picked(first.draws), picked(other.draws), flops[:, None])
     whole = drawn[:, ~np.isnan(drawn).any(axis=0)]
