@@ -123,6 +123,13 @@ def designed(
     share `cooldown` of theirs. Raises ScalingError when none is affordable.
     """
     lowest, highest = budget / CHEAPEST, min(budget, largest or LARGEST_SHARE * budget)
+    if highest < lowest:
+        raise ScalingError(
+            f"{highest:.3g} FLOPs are less than {lowest:.3g}, a {CHEAPEST}th of the budget, which "
+            "the cheapest proposed run costs",
+            where="--largest",
+            remedy="raise it, or lower --budget",
+        )
     pool = pool.take((pool.flops >= lowest) & (pool.flops <= highest * (1 + 1e-9)))
     if not len(pool.n):
         raise ScalingError(
