@@ -51,10 +51,11 @@ def next_runs(
 
     Example: scaling next --pool candidates.csv --target target.csv --cost "6*N*D" --law chinchilla
     """
-    fit_options = {"DIR": folder, "--largest": largest, "--out": out}
-    pool_options = {"--law": law, "--formula": formula, "--columns": columns}
-    pool_options |= {"--cost": cost, "--count": count}
-    for name, value in (pool_options if pool is None else fit_options).items():
+    others: dict[str, object] = {"DIR": folder, "--largest": largest, "--out": out}
+    if pool is None:
+        others = {"--law": law, "--formula": formula, "--columns": columns}
+        others |= {"--cost": cost, "--count": count}
+    for name, value in others.items():
         if value is not None:
             raise ScalingError(
                 f"{name} is of runs from {'a pool' if pool is None else 'a fit'}",
