@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import os
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -186,7 +186,11 @@ def _sentence(item: dict[str, Any], model: type[BaseModel]) -> str:
     parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
     name, value = "".join(parts).removeprefix("."), item.get("input")
     if item["type"] == "extra_forbidden":
-        guess = closest_match(str(key), _known(model, outer) - {key})
+        here = ".".join(part for part in location if isinstance(part, str))
+        places = list(_places(model, key))
+        is_elsewhere = bool(places) and here not in places
+        near = closest_match(str(key), _known(model, outer) - {key})
+        guess = min(places, key=lambda place: place.count(".")) if is_elsewhere else near
         return f"{name} is not a known key" + (f" (did you mean {guess}?)" if guess else "")
     if item["type"] in ("missing", "union_tag_not_found"):
         return f"{name}{'.kind' if item['type'] != 'missing' else ''} is missing"
@@ -203,6 +207,7 @@ def _sentence(item: dict[str, Any], model: type[BaseModel]) -> str:
             " a letter or digit first, 64 at most"
         )
     message = message.replace("a valid tuple", "a list").removeprefix("Tuple ")
+    message = "should be a table" if item["type"] == "model_type" else message
     if isinstance(value, (Mapping, BaseModel)) or message.startswith(repr(value)[:60]):
         return f"{name}: {message}"
     return f"{name} = {json.dumps(value, default=str)[:80]}: {message}"
@@ -224,6 +229,15 @@ def _is_wrong_union_branch(item: dict[str, Any]) -> bool:
     return (meant_as_table and word) or (
         item["type"] == "model_type" and str(item["loc"][-1]) in FORMS
     )
+
+
+def _places(model: type[BaseModel], key: str, outer: tuple[str, ...] = ()) -> Iterator[str]:
+    """Where a key of this name stands in the file."""
+    for name, field in model.model_fields.items():
+        if name == key:
+            yield ".".join([*outer, name])
+        for inner in models_in(field.annotation):
+            yield from _places(inner, key, (*outer, name))
 
 
 def _known(model: type[BaseModel], location: list[Any]) -> set[str]:
