@@ -161,18 +161,16 @@ def _model(
     n, d = answer["n_params"].value, answer["tokens"].value
     if n is None or d is None:
         return None, []
-    if n < 1 or d < 1:
-        message = f"no model: N* = {n:.3g} and D* = {d:.3g} are outside the law's range"
-        return None, [warn(WarningCode.NO_MODEL, message)]
-    if not wants_model:
-        return None, []
-    from scaling.recipe import describe
-
     sizes: dict[str, Any] = {  # published laws are of large vocabularies
         "vocab_size": law.model.vocab_size or (32_000 if n >= 1e8 else 256),
         "seq_len": law.model.seq_len or 2048,
     }
     try:
+        _size(answer, "--model")
+        if not wants_model:
+            return None, []
+        from scaling.recipe import describe
+
         return describe(n, d, **sizes, sweep=law.sweep(), params=law.counting()[0]), []
     except ScalingError as error:
         return None, [warn(WarningCode.NO_MODEL, f"no model: {error.what}")]

@@ -129,7 +129,7 @@ def test_an_objective_without_a_delta_is_named_alone(sweeps):
     objective = sweeps["half"]["objective"] | {"name": "mse-log", "delta": None}
     found = compare({"one": sweeps["one"], "half": sweeps["half"] | {"objective": objective}})
     assert found["sides"][1]["objective"] == "mse-log"
-    assert any(note.startswith("half was fitted by mse-log, one by ") for note in found["notes"])
+    assert found["notes"][0].startswith("half was fitted with the objective mse-log, one with ")
 
 
 def test_holm_by_hand():
