@@ -108,6 +108,9 @@ def test_tokens_that_pay_off_begin_at_the_combined_optimum(documents):
         for demand in (1e3, 1e12)
     )
     assert few["value"] == pytest.approx(best, rel=1e-5)
+    budget = predict(documents["auto"], flops=1e23, inference_tokens=1e13)["inference"]
+    again = predict(documents["auto"], n_params=budget["n_params"], inference_tokens=1e13)
+    assert again["tokens"]["value"] == pytest.approx(budget["tokens"], rel=1e-6)
     assert many["lo"] < many["value"] < many["hi"]
     assert many["value"] > 2 * best
 
