@@ -184,7 +184,9 @@ class _Profiler:
             target = sign * np.minimum(sign * at[both] + width[both] * reach, sign * limit)
             self._refit(rays, np.isnan(rays.above_at) & (rays.at != limit), target)
         for _ in range(REFINED):
-            self._refit(rays, rays.above_rise > 1.0 + CLOSE, rays.crossing())
+            unknown = ~np.isnan(rays.above_at) & np.isnan(rays.above_rise)  # from nearer by
+            target = np.where(unknown, (rays.at + rays.above_at) / 2, rays.crossing())
+            self._refit(rays, unknown | (rays.above_rise > 1.0 + CLOSE), target)
         return rays.crossing().reshape(-1, 2), allowed
 
     def _refit(self, rays: _Rays, chosen: Array, target: Array) -> None:
@@ -209,7 +211,7 @@ class _Profiler:
         ends.put(left[lower], again.take(lower))
         rise = np.where(ends.converged, (ends.value - self.floor) / ray.allowed, np.nan)
         below = rise < 1.0
-        above = ~below & (ends.converged | np.isnan(ray.above_at))
+        above = ~below & (ends.converged | np.isnan(ray.above_rise))
         rays.above_at[rows[above]], rays.above_rise[rows[above]] = at[above], rise[above]
         rays.at[rows[below]], rays.rise[rows[below]] = at[below], rise[below]
         rays.theta[rows[below]] = (ends.theta @ inverse.T)[below]
