@@ -263,9 +263,10 @@ def read_header(name: str, letter: str) -> Header:
     if inside:
         if unit := parse_unit(inside[2], quantity):
             return Header(inside[1], unit)
-        words = inside[2].lower()
-        if set(re.split(r"[\W_]+", words)) - {""} <= QUALIFIERS:
-            return replace(read_header(inside[1], letter), qualifier=words)
+        qualifier = inside[2].lower()
+        words = set(re.split(r"[\W_]+", qualifier)) - {""}
+        if words and words <= QUALIFIERS:
+            return replace(read_header(inside[1], letter), qualifier=qualifier)
         return Header(inside[1], unknown=inside[2])
     marked = re.fullmatch(r"(.*?\S)\s*(?:,|/(?=\s*1)|\bx\b|×|\*)\s*([^,/]+?)\s*", name)
     if marked and (unit := parse_unit(marked[2], quantity)) and unit.factor != 1.0:

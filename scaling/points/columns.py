@@ -53,7 +53,7 @@ WORDS = {  # that may stand with the nouns of a letter
     **dict.fromkeys("CS", _COUNT_WORDS | word_set("achieved hardware max optimizer")),
     "N": _COUNT_WORDS | word_set("size active activated body with incl including embeddings"),
     "D": _COUNT_WORDS | word_set("data dataset"),
-    "L": QUALIFIERS | word_set("at end lm ce step epoch metrics macro"),
+    "L": QUALIFIERS | word_set("at end lm language ce step epoch metrics macro global"),
     "U": _COUNT_WORDS | word_set("tokens data"),
     "B": _COUNT_WORDS | word_set("tokens token size per step in"),
     "LR": word_set("peak max base init initial"),
@@ -72,6 +72,10 @@ WITHOUT_EMBEDDINGS = re.compile(
 )
 AGGREGATES = frozenset(word_set("value last final mean avg average min total global"))
 SECONDARY = word_set("min best smooth smoothed ema")
+LAST = dict.fromkeys(NOUNS, word_set("")) | {  # words of the less likely of several columns
+    "L": word_set("train training"),
+    "D": word_set("eval evaluation val valid validation"),
+}
 MAX_NAMES = 60
 _CONTAINER = re.compile(r"^((config|configs|summary|hparams?|metrics|history)[/._]+|data[/.]+)")
 
@@ -142,7 +146,7 @@ def last_name(name: Hashable, skipped: frozenset[str] = AGGREGATES) -> str:
     `skipped`, as W&B's do.
     """
     parts = [part for each in re.split(r"[/.]", str(name)) if (part := normalize_name(each))]
-    while len(parts) > 1 and set(parts[-1].split("_")) <= skipped:
+    while len(parts) > 1 and (set(parts[-1].split("_")) <= skipped or parts[-1].isdigit()):
         parts.pop()
     return parts[-1] if parts else normalize_name(str(name))
 
@@ -155,12 +159,24 @@ def column_named(table: pd.DataFrame, names: Iterable[str]) -> str | None:
     return next((columns[name] for name in names if name in columns), None)
 
 
+def _is_ratio(name: str) -> bool:
+    """Whether a name is of the form `tokens/param` and no path: each part names another count."""
+    counts = {letter: NOUNS[letter] | {letter.lower()} for letter in "NDCS"}
+    parts = [set(normalize_name(part).split("_")) for part in name.split("/")]
+    letters = {
+        x for part in parts for x in counts if part & counts[x] and part <= counts[x] | WORDS[x]
+    }
+    return len(letters) > 1
+
+
 @lru_cache(maxsize=100_000)
 def _rank(name: str, letter: str) -> tuple[bool, bool, bool] | None:
     """How surely a name is that of a letter, the smallest first: a loss before a perplexity, no
     path before a path, plain values before the smallest or smoothed. None for another name.
     """
     header = read_header(name, letter)
+    if _is_ratio(name):
+        return None
     form = last_name(header.name)
     form = WITHOUT_EMBEDDINGS.sub("", form) if letter == "N" else form
     for phrase, word in _PHRASES.items():
@@ -245,6 +261,9 @@ def resolve(table: pd.DataFrame, given: Mapping[str, str], needed: Sequence[str]
             raise _unknown_unit(name, letter, read_header(name, letter))
     _check_complete(names, columns, needed)
     if several:
+        for letter, free in several.items():
+            less, split = LAST[letter], re.compile(r"[\W_]+").split
+            free.sort(key=lambda name: bool(less & set(split(name.lower()))))
         experts = any("activ" in normalize_name(name) for name in several.get("N", ()))
         hint = " (C = 6 N D counts the active parameters of a mixture of experts)" * experts
         shown = (

@@ -12,7 +12,7 @@ import pandas as pd
 from scaling.errors import ScalingError
 from scaling.formatting import format_percent
 from scaling.points.cells import numeric
-from scaling.points.columns import Columns, candidates, column_named
+from scaling.points.columns import NOUNS, Columns, candidates, column_named, normalize_name
 from scaling.points.points import Points
 from scaling.points.table_rows import TableRows
 from scaling.units import FLOPS_SCALES, PF_DAY
@@ -21,23 +21,37 @@ from scaling.warning import WarningCode
 MAX_FACTOR = 10.0  # a column C this many times off 6 N D counts other things than training
 MAX_WITHIN = 1.0  # of one C: runs that a nominal budget groups
 JITTER = 0.02  # of 6 N D about a nominal budget: more, and it is no count of FLOPs
+MIN_TOKENS_PER_PARAM = 0.05  # of runs whose tokens are derived from C
 MIN_COUNT = 1e4  # of parameters and tokens: below, the column is in millions or the like
+MAX_COUNTS = {"N": (1e13, "params"), "D": (1e15, "tokens")}  # above, it is not in millions
+MAX_LOSS = 20.0  # nats per token
 UNITS_OF_FLOPS = {f"{prefix}FLOPs": FLOPS_SCALES[prefix.lower()] for prefix in "MGTPEZ"}
 UNITS_OF_FLOPS |= {"PF-days": PF_DAY, "TF-days": PF_DAY / 1e3}
 COUNT_WORDS = {"thousands": 1e3, "millions": 1e6, "billions": 1e9, "trillions": 1e12}
 COUNT_WORDS["millions and billions"] = 1e15
 
 # names of columns whose product says how many tokens there were
-RATIOS = "tokens_per_param tokens_per_parameter token_param_ratio tokens_params_ratio tpp d_n"
-STEPS = "steps n_steps num_steps train_steps training_steps total_steps max_steps global_step"
-BATCH_TOKENS = "batch_tokens tokens_per_batch tokens_per_step batch_size_tokens"
+RATIOS = (
+    "tokens_per_param tokens_per_parameter tokens_param tokens_parameter token_param_ratio "
+    "tokens_params_ratio tpp d_n"
+)
+SAMPLES = (
+    "samples n_samples num_samples total_samples train_samples consumed_samples samples_seen "
+    "consumed_train_samples sequences n_sequences num_sequences train_sequences sequences_seen"
+)
 BATCHES = "batch_size global_batch_size train_batch_size bsz gbs gbsz bs batch"
-LENGTHS = "seq_len seq_length sequence_length context_length block_size n_ctx max_seq_len seqlen"
-PRODUCTS = (  # letter and name of the product, and its factors: names with the letter of their unit
-    ("D", "tokens", (("", "N"), (RATIOS, ""))),
-    ("D", "tokens", ((STEPS, "S"), (BATCH_TOKENS, "B"))),
-    ("D", "tokens", ((STEPS, "S"), (BATCHES, ""), (LENGTHS, ""))),
-    ("B", "batch_tokens", ((BATCHES, ""), (LENGTHS, ""))),
+LENGTHS = (
+    "seq_len seq_length sequence_length context_length block_size n_ctx max_seq_len seqlen "
+    "max_seq_length encoder_seq_length"
+)
+EPOCHS = "epochs n_epochs num_epochs train_epochs"
+PRODUCTS = (  # letter and name of the product, and its factors: a letter, or names
+    ("D", "tokens", ("N", RATIOS)),
+    ("D", "tokens", ("S", "B")),
+    ("D", "tokens", ("S", BATCHES, LENGTHS)),
+    ("D", "tokens", (SAMPLES, LENGTHS)),
+    ("D", "tokens", ("U", EPOCHS)),
+    ("B", "batch_tokens", (BATCHES, LENGTHS)),
 )
 
 
@@ -54,17 +68,20 @@ def with_tokens(
         known = {*given, *(each for each in "DCB" if candidates(each, names, readable=True))}
         if letter not in inputs or letter in known or (letter == "D" and "C" in known):
             continue
-        sizes = [given["N"]] if "N" in given else candidates("N", names)
-        size = sizes[0] if len(sizes) == 1 else None
-        columns = [column_named(table, each.split()) if each else size for each, _ in factors]
-        named = [name for name in columns if name is not None]
+        named: dict[str, str] = {}  # to the letter of the unit
+        for each in factors:
+            unit = each if len(each) == 1 else ""
+            free = [given[unit]] if unit in given else []
+            if unit:
+                free = free or candidates(unit, names, readable=True)
+            elif column := column_named(table, each.split()):
+                free = [column]
+            named |= {free[0]: unit} if len(free) == 1 else {}
         if len(named) < len(factors):
             continue
-        units = [unit for _, unit in factors]
-        read = [numeric(table, *pair, lenient=True) for pair in zip(named, units, strict=True)]
+        read = [numeric(table, *pair, lenient=True) for pair in named.items()]
         table = table.assign(**{made: np.prod(read, 0)})
-        listed = " x ".join(map(repr, named))
-        notes.append(f"{made.replace('_', ' ')} derived: {listed}")
+        notes.append(f"{made.replace('_', ' ')} derived: {' x '.join(map(repr, named))}")
     return table, notes
 
 
@@ -88,13 +105,16 @@ def points_of_rows(rows: TableRows, columns: Columns, given: Mapping[str, str]) 
     if n is not None and d is None and c is not None:
         d = c / (6.0 * n)
         tokens, name = float(np.median(d)), columns.names["C"]
-        if tokens < 1e6 and float(np.median(d / n)) < 1e-3:
+        if float(np.median(d / n)) < MIN_TOKENS_PER_PARAM:
             raise ScalingError(
                 f"D = C / (6 N) would be {tokens:.2g} tokens (median): column {name!r} is not in "
-                "FLOPs",
+                "FLOPs of the whole training",
                 remedy=f'say its unit, --columns "C={name} [PFLOPs]", or name the tokens: D=...',
             )
         notes.append("tokens derived: D = C / (6 N)")
+    if n is None and d is not None and c is not None:
+        n, convention["flops"] = c / (6.0 * d), "6nd"
+        notes.append("parameters derived: N = C / (6 D)")
     if n is not None and d is not None and c is None:
         c, convention["flops"] = 6.0 * n * d, "6nd"
         notes.append("FLOPs derived: C = 6 N D")
@@ -112,6 +132,29 @@ def points_of_rows(rows: TableRows, columns: Columns, given: Mapping[str, str]) 
                 unit = f'sequences? Say it: --columns "B={name} [sequences of 2048]", or [tokens]'
             message = f"the median {letter} is {median:.3g}: is column {name!r} in {unit}"
             rows.warn(WarningCode.UNLIKELY_UNIT, message, letter=letter, median=median)
+        elif letter in MAX_COUNTS and median > MAX_COUNTS[letter][0]:
+            message = (
+                f"the median {letter} is {median:.3g}: are the numbers of column {name!r} plain "
+                f'counts? Say it: --columns "{letter}={name} [{MAX_COUNTS[letter][1]}]"'
+            )
+            rows.warn(WarningCode.UNLIKELY_UNIT, message, letter=letter, median=median)
+    name, median = columns.names.get("L", ""), float(np.median(numbers["L"]))
+    if median > MAX_LOSS and set(normalize_name(name).split("_")) & NOUNS["L"]:
+        message = (
+            f"the median loss is {median:.3g}: is column {name!r} in nats per token? of "
+            f'perplexities write --columns "L={name} [perplexity]"'
+        )
+        rows.warn(WarningCode.UNLIKELY_UNIT, message, letter="L", median=median)
+    epochs = column_named(rows.table, EPOCHS.split())
+    words = set(normalize_name(columns.names.get("D", "")).split("_"))
+    if epochs and words & {"dataset", "data", "corpus"}:
+        passes = float(np.nanmax(numeric(rows.table, epochs, lenient=True)))
+        if passes > 1:
+            message = (
+                f"column {epochs!r} goes to {passes:g}: if {columns.names['D']!r} counts the text "
+                "once, D is too small; give a column of all tokens that were trained on"
+            )
+            rows.warn(WarningCode.REPEATED_DATA, message, passes=passes)
     known = ("N", "D", "C", "L", "W", "SE")
     return Points(
         loss=numbers["L"],

@@ -113,6 +113,11 @@ def _from_object(content: dict[str, Any]) -> pd.DataFrame | None:
     wrapped = [name for name in WRAPPERS if name in wrapped][:1] or wrapped
     if len(wrapped) == 1:
         return _table(lists[wrapped[0]])
+    if len(wrapped) == len(content) and all(
+        isinstance(x, dict) for each in lists.values() for x in each
+    ):
+        records = [{"group": name, **each} for name in wrapped for each in lists[name]]
+        return pd.DataFrame(records)
     if len(lists) == len(content):
         return pd.DataFrame(content)
     has_loss = any("loss" in str(name) for name in content)

@@ -61,9 +61,10 @@ def test_a_budget_may_be_written_in_peta_and_exa_flops(checked, budget, is_count
 COUNTS = {"Count": Quantity.FLOPS, "Params": Quantity.PARAMS, "Tokens": Quantity.TOKENS}
 NUMBERS = ["1", " +1.5e3", ".5", "1_000", "0", "-1", "1 2", "e9", "~1", "1."]
 UNITS = (
-    "banana|e|p|P|E|k|K|Mtok|M tok|tokens|billion|BILLION|bn|B params|parameters|FLOPs|PFLOPs|TFLOP|"
-    "PF-days|petaflop/s-days|GFLOP/s hours|F/s-days|days|in M|nats|bits|%|sequences of 2048|"
-    "seqs of 12 tokens|sequences|x 10^9|*10**6|×10^3|10^9|x 1e6|1000|M M|kk|weights|thousand weights|zetta|of"
+    "banana|e|p|P|E|k|K|Mtok|M tok|tokens|billion|BILLION|bn|B params|parameters|FLOPs|PFLOPs|"
+    "TFLOP|PF-days|petaflop/s-days|GFLOP/s hours|F/s-days|days|in M|nats|bits|%|sequences of 2048|"
+    "seqs of 12 tokens|sequences|x 10^9|*10**6|×10^3|10^9|x 1e6|1000|M M|kk|weights|zetta|of|"
+    "thousand weights"
 )
 
 
