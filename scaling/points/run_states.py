@@ -9,6 +9,7 @@ import re
 import pandas as pd
 
 from scaling.errors import ScalingError
+from scaling.points.cells import numeric
 from scaling.points.columns import column_named, last_name
 from scaling.points.repeated_rows import STEP_NAMES
 from scaling.points.table_rows import TableRows
@@ -29,14 +30,18 @@ UNFINISHED = word_set(
 YES, NO = word_set("1 1.0 true yes y t x ✓ ✔ ✅ ☑"), word_set("0 0.0 false no n f - ✗ ✘ ❌ ☐")
 BLANK = {"", "nan", "none", "nat", "null", "<na>"}
 EXITED = {"0", "0.0", "0:0"}
-FLAG_WORDS = word_set("is has was did run loss training any nan inf checkpoint ckpt row eval step")
-ENDS = word_set("end ended final last")
+USED = word_set("include included keep kept use used usable valid good end ended final last")
+UNUSED = word_set("exclude excluded ignore ignored discard discarded invalid bad")
+FLAG_WORDS = word_set(  # of a column of marks, yes or no
+    "is has was did run loss training any nan inf checkpoint ckpt row eval step in for from fit"
+)
 TIMES = word_set("at time date on timestamp")  # of an end that a column dates
 PROGRESS = word_set(
     "progress pct percent percentage fraction frac share portion proportion of run training trained"
 )
 ELAPSED = word_set("completion elapsed step steps epoch epochs")  # what a share may be of
 PLANNED_STEPS = word_set("max_steps total_steps target_steps planned_steps max_iters total_iters")
+PLANNED_TOKENS = word_set("target_tokens planned_tokens max_tokens tokens_target tokens_planned")
 CRASH = re.compile(r"(?<![a-z])(?:crash|kill|preempt|diverge|fail|abort|oom\b|out of memory)", re.I)
 SUMMARY = word_set("mean average avg total totals sum median std overall")  # of a row of no run
 SUMMED = SUMMARY | word_set("of all the grand runs models rows over dev deviation")
@@ -50,18 +55,23 @@ def drop_unfinished(rows: TableRows, where: str | None) -> None:
     Raises ScalingError where no run is finished.
     """
     table = rows.table
-    step, planned = column_named(table, STEP_NAMES), column_named(table, PLANNED_STEPS)
-    if step and planned and not where:
-        done, whole = (pd.to_numeric(table[name], errors="coerce") for name in (step, planned))
-        _drop_by_share(rows, done / whole, f"not finished: {step!r} below {planned!r}")
+    for letter, clock, names in (
+        ("S", column_named(table, STEP_NAMES), PLANNED_STEPS),
+        ("D", rows.used.get("D"), PLANNED_TOKENS),
+    ):
+        planned = column_named(table, names)
+        if clock and planned and not where:
+            done, whole = (numeric(table, name, letter, lenient=True) for name in (clock, planned))
+            reason = f"not finished: {clock!r} below {planned!r}"
+            _drop_by_share(rows, pd.Series(done / whole, table.index), reason)
     for name in map(str, table.columns):
         if where and re.search(rf"(?<!\w){re.escape(name)}(?!\w)", where):
             continue
         plain, texts = last_name(name), table[name].astype(str).fillna("")
         cells, words = texts.str.strip().str.lower(), set(plain.split("_"))
         values = set(cells.unique())
-        ends = words & (FINISHED | UNFINISHED | ENDS)
-        is_finished = bool(words & (FINISHED | ENDS))
+        ends = words & (FINISHED | UNFINISHED | USED | UNUSED)
+        is_finished = bool(words & (FINISHED | USED))
         is_crash = cells.isin(crashed := set(filter(CRASH.search, values)))
         sums = {each for each in values if _is_summary(each)}
         is_sum = cells.isin(sums)

@@ -121,11 +121,13 @@ def _is_second_header(names: list[str], rows: list[list[str]]) -> bool:
     """Whether the first row below the header holds words wherever the next holds numbers (but in a
     column without a name).
     """
+    if len(rows) < 2:
+        return False
     columns = zip(names, *rows[:2], strict=False)
     below = [
-        cell.strip()
-        for name, cell, *next_cell in columns
-        if (name or cell) and any(_VALUE.search(each.strip()) for each in next_cell)
+        word.strip()
+        for name, word, cell in columns
+        if (name or word) and _VALUE.search(cell.strip())
     ]
     return len(below) > 1 and all(
         word.lower() not in MISSING and not any(map(str.isdigit, word)) for word in below

@@ -310,6 +310,7 @@ RECORDS = [
 JSON = {
     "records": ("json", json.dumps(RECORDS)),
     "lines": ("jsonl", "\n".join(map(json.dumps, RECORDS))),
+    "lines in a log": ("txt", "\n".join(map(json.dumps, RECORDS))),
     "lines with CR": ("jsonl", "\r\n".join(map(json.dumps, RECORDS))),
     "columns": ("json", json.dumps(plain().to_dict("list"))),
     "pandas": ("json", plain().to_json(double_precision=15)),
@@ -434,6 +435,10 @@ STATES = {
     "run_progress": ("1000/1000", "370/1000"),
     "is_final": ("True", "False"),
     "last_checkpoint": (1, 0),
+    "include": (1, 0),
+    "is_valid": ("yes", "no"),
+    "exclude": ("", "x"),
+    "ignored_in_fit": (False, True),
     "label": ("run", "Grand total"),
     "run ": ("", "Mean of 25 runs:"),
     "pct_complete": (1.0, 0.25),
@@ -463,6 +468,8 @@ def test_runs_below_their_planned_steps_are_not_finished():
     check(source)
     assert source.points.excluded == (("not finished: 'step' below 'max_steps'", 4),)
     check(read(table.assign(max_steps=2000)))
+    halves = pd.concat([plain().assign(tokens=D / 2, val_loss=9), plain()], ignore_index=True)
+    check(read(halves.assign(target_tokens=[f"{d / 1e9:.9g}B" for d in np.tile(D, 2)])))
 
 
 def test_cells_that_say_that_nothing_was_measured_are_missing():
@@ -519,6 +526,14 @@ def test_checkpoints_without_names_of_runs_are_reduced(columns):
     assert len(read(checkpoints().assign(**columns), checkpoints="all").points) == 100
 
 
+def test_checkpoints_spaced_in_log_tokens_without_names_are_warned_about():
+    n, d = np.repeat(N, 4), np.repeat(D, 4) * np.tile([0.125, 0.25, 0.5, 1.0], 25)
+    table = frame(params=n, tokens=d, val_loss=1.70 + 420 / n**0.34 + 650 / d**0.30)
+    (warning,) = read(table).warnings
+    assert "--checkpoints last (25 runs)" in warning.message
+    check_unordered(read(table, checkpoints="last"))
+
+
 def test_a_grid_of_finished_runs_is_not_taken_for_checkpoints():
     n, d = (axis.ravel() for axis in np.meshgrid(N[:5], np.arange(1, 8) * 2e9, indexing="ij"))
     grid = frame(params=n, tokens=d, val_loss=1.70 + 420 / n**0.34 + 650 / d**0.30)
@@ -554,6 +569,7 @@ def test_several_rows_of_a_run_or_cell_are_reduced_and_said():
         ("name", "run{}-step{}"),
         ("checkpoint", "m{}@{}"),
         ("path", "m{}/iter_{}"),
+        ("model", "m{}-{}pct"),
     ):
         named = [
             part.drop(columns="run").assign(**{column: [name.format(i, step) for i in range(25)]})
