@@ -191,10 +191,10 @@ def _keep_last_of_unnamed_runs(
     if ends.loc[is_spaced & is_long, "rows"].sum() >= half or starts_again:
         spaced = max(spaced, log_spaced * starts_again)
         message = (
-            f"{spaced} of {len(table)} rows are equally spaced in tokens (or their logarithm) at one "
-            "N, as checkpoints of one run are, and no column names runs: all are used. If they are "
-            f"checkpoints, give --checkpoints last ({len(ends)} runs); if they are finished runs, "
-            "--checkpoints all"
+            f"{spaced} of {len(table)} rows are equally spaced in tokens (or their logarithm) at "
+            "one N, as checkpoints of one run are, and no column names runs: all are used. If they "
+            f"are checkpoints, give --checkpoints last ({len(ends)} runs); if they are finished "
+            "runs, --checkpoints all"
         )
         rows.warn(WarningCode.REPEATED_ROWS, message, rows=spaced)
 
