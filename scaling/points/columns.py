@@ -10,9 +10,13 @@ import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from scaling.errors import ScalingError, closest_match
+from scaling.points.cells import numeric
 from scaling.points.letters import LETTERS, check_letters, used_letters
 from scaling.units import (
     QUALIFIERS,
@@ -24,10 +28,6 @@ from scaling.units import (
     read_header,
     word_set,
 )
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
 
 NOUNS = {  # a column of a letter is named by one of these and by words that say no more
     "N": word_set("param params parameter parameters"),
@@ -72,7 +72,7 @@ WITHOUT_EMBEDDINGS = re.compile(
 )
 AGGREGATES = frozenset(word_set("value last final mean avg average min total global"))
 SECONDARY = word_set("min best smooth smoothed ema")
-LAST = dict.fromkeys(NOUNS, word_set("")) | {  # words of the less likely of several columns
+LAST = {  # words of the less likely of several columns
     "L": word_set("train training"),
     "D": word_set("eval evaluation val valid validation"),
 }
@@ -107,8 +107,6 @@ class Columns:
 
     def numbers(self, table: pd.DataFrame, letter: str, **how: Any) -> np.ndarray:
         """The column of a letter in plain units; `how` are options of `cells.numeric`."""
-        from scaling.points.cells import numeric
-
         name = self.names[letter]
         return numeric(table, name, letter_for_units(letter, name), self.unit(letter), **how)
 
@@ -140,6 +138,11 @@ def normalize_name(name: str) -> str:
     return re.sub(r"^params_(?=n_|num_|model_|non_)", "", bare)
 
 
+def name_words(name: str) -> set[str]:
+    """The words of a column's plain name."""
+    return set(normalize_name(name).split("_"))
+
+
 @lru_cache(maxsize=100_000)
 def last_name(name: Hashable, skipped: frozenset[str] = AGGREGATES) -> str:
     """The plain name of the last component of a path; the one before, where it consists of words
@@ -162,7 +165,7 @@ def column_named(table: pd.DataFrame, names: Iterable[str]) -> str | None:
 def _is_ratio(name: str) -> bool:
     """Whether a name is of the form `tokens/param` and no path: each part names another count."""
     counts = {letter: NOUNS[letter] | {letter.lower()} for letter in "NDCS"}
-    parts = [set(normalize_name(part).split("_")) for part in name.split("/")]
+    parts = list(map(name_words, name.split("/")))
     letters = {
         x for part in parts for x in counts if part & counts[x] and part <= counts[x] | WORDS[x]
     }
@@ -191,7 +194,7 @@ def _rank(name: str, letter: str) -> tuple[bool, bool, bool] | None:
         return None
     if letter in "BU" and not is_whole and not (words | in_unit) & NOUNS["D"]:
         return None
-    own = set(normalize_name(re.split("[/.]", name)[-1]).split("_"))
+    own = name_words(re.split("[/.]", name)[-1])
     units = {"L": word_set("ppl perplexity bpb bpc bpt"), "D": word_set("sequences seqs")}
     is_unit = bool(own & units.get(letter, set()) - nouns)
     return is_unit, bool(re.search(r"[/.]\w", _CONTAINER.sub("", name))), bool(own & SECONDARY)
@@ -261,16 +264,17 @@ def resolve(table: pd.DataFrame, given: Mapping[str, str], needed: Sequence[str]
             raise _unknown_unit(name, letter, read_header(name, letter))
     _check_complete(names, columns, needed)
     if several:
-        for letter, free in several.items():
-            less, split = LAST[letter], re.compile(r"[\W_]+").split
-            free.sort(key=lambda name: bool(less & set(split(name.lower()))))
         experts = any("activ" in normalize_name(name) for name in several.get("N", ()))
         hint = " (C = 6 N D counts the active parameters of a mixture of experts)" * experts
         shown = (
             f"{' and '.join(map(repr, free))} may all be {letter} ({LETTERS[letter]})"
             for letter, free in several.items()
         )
-        say = ",".join(f"{letter}={free[0]}" for letter, free in several.items())
+        likely = {
+            letter: [name for name in free if name_words(name).isdisjoint(LAST.get(letter, ()))]
+            for letter, free in several.items()
+        }
+        say = ",".join(f"{x}={(names or several[x])[0]}" for x, names in likely.items())
         raise ScalingError("; ".join(shown), remedy=f'say which: --columns "{say}"{hint}')
     for letter, header in headers.items():
         if header.unknown:
@@ -280,10 +284,6 @@ def resolve(table: pd.DataFrame, given: Mapping[str, str], needed: Sequence[str]
 
 def _numbers(table: pd.DataFrame, letter: str, names: Sequence[str]) -> pd.DataFrame:
     """Columns in plain units, NaN where a cell is no number."""
-    import pandas as pd
-
-    from scaling.points.cells import numeric
-
     return pd.DataFrame({name: numeric(table, name, letter, lenient=True) for name in names})
 
 
@@ -300,7 +300,7 @@ def _are_equal(table: pd.DataFrame, letter: str, names: Sequence[str]) -> bool:
 
 def letter_for_units(letter: str, name: str) -> str:
     """The letter whose units a column has: N or D where L is N* or D* (of the law `optimum`)."""
-    words = set(normalize_name(name).split("_"))
+    words = name_words(name)
     if letter != "L" or words & NOUNS["L"] or read_header(name, "L").unit:
         return letter
     return next((each for each in "DN" if words & {*NOUNS[each], each.lower()}), letter)

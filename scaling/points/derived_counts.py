@@ -12,7 +12,7 @@ import pandas as pd
 from scaling.errors import ScalingError
 from scaling.formatting import format_percent
 from scaling.points.cells import numeric
-from scaling.points.columns import NOUNS, Columns, candidates, column_named, normalize_name
+from scaling.points.columns import NOUNS, Columns, candidates, column_named, name_words
 from scaling.points.points import Points
 from scaling.points.table_rows import TableRows
 from scaling.units import FLOPS_SCALES, PF_DAY
@@ -23,8 +23,16 @@ MAX_WITHIN = 1.0  # of one C: runs that a nominal budget groups
 JITTER = 0.02  # of 6 N D about a nominal budget: more, and it is no count of FLOPs
 MIN_TOKENS_PER_PARAM = 0.05  # of runs whose tokens are derived from C
 MIN_COUNT = 1e4  # of parameters and tokens: below, the column is in millions or the like
-MAX_COUNTS = {"N": (1e13, "params"), "D": (1e15, "tokens")}  # above, it is not in millions
-MAX_LOSS = 20.0  # nats per token
+SMALL_COUNT = (
+    "thousands, millions or billions? Exponents do not change, predictions do; say it: --columns "
+    '"COLUMN [M]"'
+)
+SMALL_BATCH = 'sequences? Say it: --columns "COLUMN [sequences of 2048]", or [tokens]'
+HIGHEST = {  # medians above which a unit is doubtful
+    "N": (1e13, 'plain counts? Say it: --columns "COLUMN [params]"'),
+    "D": (1e15, 'plain counts? Say it: --columns "COLUMN [tokens]"'),
+    "L": (20.0, 'nats per token? Of perplexities write --columns "COLUMN [perplexity]"'),
+}
 UNITS_OF_FLOPS = {f"{prefix}FLOPs": FLOPS_SCALES[prefix.lower()] for prefix in "MGTPEZ"}
 UNITS_OF_FLOPS |= {"PF-days": PF_DAY, "TF-days": PF_DAY / 1e3}
 COUNT_WORDS = {"thousands": 1e3, "millions": 1e6, "billions": 1e9, "trillions": 1e12}
@@ -121,40 +129,6 @@ def points_of_rows(rows: TableRows, columns: Columns, given: Mapping[str, str]) 
     if c is not None and (impossible := c[~((c > 0.0) & np.isfinite(c))]).size:
         what = f"C = 6 N D would be {impossible[0]:g} in {impossible.size} rows"
         raise ScalingError(what, remedy="check the units of N and D")
-    for letter in [letter for letter in "NDB" if letter in numbers]:
-        name, median = columns.names[letter], float(np.median(numbers[letter]))
-        if median < MIN_COUNT:
-            unit = (
-                "thousands, millions or billions? Exponents do not change, predictions do; say it: "
-                f'--columns "{letter}={name} [M]"'
-            )
-            if letter == "B":
-                unit = f'sequences? Say it: --columns "B={name} [sequences of 2048]", or [tokens]'
-            message = f"the median {letter} is {median:.3g}: is column {name!r} in {unit}"
-            rows.warn(WarningCode.UNLIKELY_UNIT, message, letter=letter, median=median)
-        elif letter in MAX_COUNTS and median > MAX_COUNTS[letter][0]:
-            message = (
-                f"the median {letter} is {median:.3g}: are the numbers of column {name!r} plain "
-                f'counts? Say it: --columns "{letter}={name} [{MAX_COUNTS[letter][1]}]"'
-            )
-            rows.warn(WarningCode.UNLIKELY_UNIT, message, letter=letter, median=median)
-    name, median = columns.names.get("L", ""), float(np.median(numbers["L"]))
-    if median > MAX_LOSS and set(normalize_name(name).split("_")) & NOUNS["L"]:
-        message = (
-            f"the median loss is {median:.3g}: is column {name!r} in nats per token? of "
-            f'perplexities write --columns "L={name} [perplexity]"'
-        )
-        rows.warn(WarningCode.UNLIKELY_UNIT, message, letter="L", median=median)
-    epochs = column_named(rows.table, EPOCHS.split())
-    words = set(normalize_name(columns.names.get("D", "")).split("_"))
-    if epochs and words & {"dataset", "data", "corpus"}:
-        passes = float(np.nanmax(numeric(rows.table, epochs, lenient=True)))
-        if passes > 1:
-            message = (
-                f"column {epochs!r} goes to {passes:g}: if {columns.names['D']!r} counts the text "
-                "once, D is too small; give a column of all tokens that were trained on"
-            )
-            rows.warn(WarningCode.REPEATED_DATA, message, passes=passes)
     known = ("N", "D", "C", "L", "W", "SE")
     return Points(
         loss=numbers["L"],
@@ -198,6 +172,31 @@ def _flops_disagree(rows: TableRows, log_ratio: np.ndarray, name: str, is_named:
     data = {"column": name, "rows": int(off.sum()), "factor": float(np.exp(middle)), "unit": unit}
     rows.warn(WarningCode.FLOPS_DISAGREE, f"{what}: it is not used, C = 6 N D", **data)
     return True
+
+
+def warn_of_unlikely_numbers(rows: TableRows, columns: Columns) -> None:
+    """Warn where counts or losses cannot be in the unit that they were read in, or D counts a text
+    once that was read several times.
+    """
+    for letter in [letter for letter in "NDBL" if letter in rows.numbers]:
+        name, median = columns.names.get(letter, ""), float(np.median(rows.numbers[letter]))
+        highest, unit = HIGHEST.get(letter, (np.inf, ""))
+        if letter != "L" and median < MIN_COUNT:
+            unit = SMALL_BATCH if letter == "B" else SMALL_COUNT
+        elif median <= highest or (letter == "L" and not name_words(name) & NOUNS["L"]):
+            continue
+        message = f"the median {letter} is {median:.3g}: is column {name!r} in {unit}"
+        message = message.replace("COLUMN", f"{letter}={name}")
+        rows.warn(WarningCode.UNLIKELY_UNIT, message, letter=letter, median=median)
+    epochs, tokens = column_named(rows.table, EPOCHS.split()), columns.names.get("D", "")
+    if epochs and name_words(tokens) & {"dataset", "data", "corpus"}:
+        passes = float(np.nan_to_num(numeric(rows.table, epochs, lenient=True)).max())
+        if passes > 1:
+            message = (
+                f"column {epochs!r} goes to {passes:g}: if {tokens!r} counts the text once, D is "
+                "too small; give a column of all tokens that were trained on"
+            )
+            rows.warn(WarningCode.REPEATED_DATA, message, passes=passes)
 
 
 def nominal_groups(

@@ -17,7 +17,12 @@ import pandas as pd
 from scaling.errors import ScalingError, unknown_choice, with_location
 from scaling.points.cells import has_decimal_commas
 from scaling.points.columns import Columns, candidates, resolve
-from scaling.points.derived_counts import nominal_groups, points_of_rows, with_tokens
+from scaling.points.derived_counts import (
+    nominal_groups,
+    points_of_rows,
+    warn_of_unlikely_numbers,
+    with_tokens,
+)
 from scaling.points.flat_cells import fill_merged_cells, flatten_cells, pivoted
 from scaling.points.json_tables import CURVE
 from scaling.points.letters import LETTERS
@@ -104,6 +109,7 @@ def _read_user_table(table: pd.DataFrame, options: SourceOptions) -> Source:
     named = data_columns(rows)
     keep_best_of_cells(rows, named)
     points = points_of_rows(rows, columns, given)
+    warn_of_unlikely_numbers(rows, columns)
     budget = nominal_groups(rows, columns.nominal, points.c)
     warn_of_mixed_data(rows, named)
     used = [each for each in columns.names if each != "C" or points.c is rows.numbers.get("C")]

@@ -829,7 +829,7 @@ def test_columns_that_say_it_otherwise_are_read(name):
     [
         ({"params (M)": N, "tokens": D}, r"N is 2e\+14.*N=params \(M\) \[params\]"),
         ({"params": N, "tokens (M)": D}, r"D is 4e\+15.*D=tokens \(M\) \[tokens\]"),
-        ({"params": N, "tokens": D, "loss": np.exp(2 * LOSS)}, r"loss is \d+.*\[perplexity\]"),
+        ({"params": N, "tokens": D, "loss": np.exp(2 * LOSS)}, r"L is \d+.*\[perplexity\]"),
         ({"params": N, "dataset_tokens": D, "epochs": 4}, "'epochs' goes to 4.*D is too small"),
     ],
 )
