@@ -30,7 +30,8 @@ UNFINISHED = word_set(
 YES, NO = word_set("1 1.0 true yes y t x ✓ ✔ ✅ ☑"), word_set("0 0.0 false no n f - ✗ ✘ ❌ ☐")
 BLANK = {"", "nan", "none", "nat", "null", "<na>"}
 EXITED = {"0", "0.0", "0:0"}
-USED = word_set("include included keep kept use used usable valid good end ended final last")
+ENDED = word_set("end ended")
+USED = ENDED | word_set("include included keep kept use used usable valid good final last")
 UNUSED = word_set("exclude excluded ignore ignored discard discarded invalid bad")
 FLAG_WORDS = word_set(  # of a column of marks, yes or no
     "is has was did run loss training any nan inf checkpoint ckpt row eval step in for from fit"
@@ -82,7 +83,7 @@ def drop_unfinished(rows: TableRows, where: str | None) -> None:
             rows.keep(~is_sum, f"no run by {name!r} ({named})")
         elif EXIT_CODE.search(plain) and values & EXITED:
             rows.keep(cells.isin(EXITED), f"ended with an error by {name!r}")
-        elif is_finished and words & TIMES and values & BLANK and values - BLANK:
+        elif words & (FINISHED | ENDED) and words & TIMES and values & BLANK and values - BLANK:
             rows.keep(~cells.isin(BLANK), f"not finished: no {name!r}")
         elif words & PROGRESS and words <= PROGRESS | FINISHED | ELAPSED:
             shares = cells.str.split("/", expand=True).apply(  # 370/1000 too
