@@ -92,8 +92,11 @@ def read_csv(text: str) -> pd.DataFrame:
     rows = [row for row in rows if row != header_row]  # tables one after another
     if _is_second_header(names, rows):
         names = _joined_headers(names, [name.strip() for name in rows.pop(0)])
-    if mark == "\t" and rows and all(len(row) == len(names) + 1 for row in rows):
-        names.insert(0, "")  # of row names, as R and pandas print them
+    if mark == "\t" and all(len(row) == len(names) + 1 for row in rows):
+        labels = [row[0].strip() for row in rows]  # names of rows, as R and pandas print them
+        counted = (list(map(str, range(start, start + len(rows)))) for start in (0, 1))
+        if labels in counted or not any(map(_VALUE.search, labels)):
+            names.insert(0, "")
     if 2 * sum(bool(_VALUE.search(name)) for name in names) >= len(names):
         raise ScalingError(
             f"the first line holds numbers and is not a header: {mark.join(names)[:80]}",

@@ -134,6 +134,7 @@ def test_chinchilla_figure_keeps_240(shared_data):
         ("comma.csv", 'N,D,loss\n1e6,1e7,"3,5,1"\n', "is not a unit of loss"),
         ("mixed.csv", "N;D;loss\n1e6;1e7;3,5\n1e6;1e7;3.5\n", "decimal points"),
         ("ragged.csv", "N,D,loss\n1,000,1e7,3\n", "Expected 3 columns, got 4"),
+        ("spaces.txt", "N D loss\n10 000 1e7 3\n20 000 1e7 3\n", "Expected 3 columns, got 4"),
         ("short.csv", "N,D,loss\n1e6,1e7\n", "Expected 3 columns, got 2"),
         ("nan.csv", "N,D,loss\n1e6,1e7,nan\n", "no row holds"),
         ("xy.csv", "x,y\n1,2\n", "columns: x, y"),
