@@ -123,8 +123,9 @@ def without_numpy(text: str) -> str:
 
 def has_decimal_commas(cells: pd.Series, letter: str) -> bool:
     """Whether a column of a letter has decimal commas for sure."""
-    quantity = QUANTITIES.get(letter, Quantity.NUMBER)
-    return _separators(cells, quantity, np.empty(0))[0] == ","
+    if not any(isinstance(cell, str) and "," in cell for cell in cells):
+        return False
+    return _separators(cells, QUANTITIES.get(letter, Quantity.NUMBER), np.empty(0))[0] == ","
 
 
 def _separators(

@@ -74,7 +74,7 @@ def drop_unfinished(rows: TableRows, where: str | None) -> None:
         ends = words & (FINISHED | UNFINISHED | USED | UNUSED)
         is_finished = bool(words & (FINISHED | USED))
         is_crash = cells.isin(crashed := set(filter(CRASH.search, values)))
-        sums = {each for each in values if _is_summary(each)}
+        sums = set(filter(_is_summary, values))
         is_sum = cells.isin(sums)
         if ends and words <= ends | FLAG_WORDS and values <= {*YES, *NO, *BLANK}:
             rows.keep(cells.isin(YES) == is_finished, f"marked in column {name!r}")
@@ -111,6 +111,8 @@ def _drop_by_share(rows: TableRows, share: pd.Series, reason: str) -> None:
 
 def _is_summary(cell: str) -> bool:
     """Whether a cell says that its row sums others up: `mean`, `Grand total`, `Total (25 runs)`."""
+    if cell[:1].isdigit():  # most are numbers
+        return False
     words = set(re.findall(r"[^\W\d_]+", cell))
     return bool(words & SUMMARY) and words <= SUMMED
 
