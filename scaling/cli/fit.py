@@ -126,6 +126,7 @@ def fit(
     Example: scaling fit runs.csv --columns 'N=params,D=tokens,L=loss' --out fit.json
     """
     from scaling.files import write_text
+    from scaling.fit.document import in_one_table
     from scaling.fit.pipeline import FitOptions
     from scaling.fit.pipeline import fit as run_fit
     from scaling.report.parts import candidate_laws
@@ -159,8 +160,8 @@ def fit(
     if out is not None:
         result.save(out)
         echo_err(f"written: {out}")
-    estimates = document["params"] | document["derived"]
-    parameters = [{"parameter": name} | entry for name, entry in estimates.items()]
+    [estimates] = in_one_table(result)
+    parameters = [{"parameter": name} | each.to_dict() for name, each in estimates.items()]
     return output.emit(
         document,
         lambda: fit_parts(
