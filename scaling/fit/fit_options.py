@@ -86,6 +86,9 @@ class FitOptions:
                     where=where,
                     remedy=f"give a number between {low} and {high}, ends excluded",
                 )
+        if self.delta is not None and not (self.objective or "huber").startswith("huber"):
+            what = f"the objective {self.objective} has no delta"
+            raise ScalingError(what, where="--delta", remedy="leave it out, or choose huber-log")
         self.n_holdout_budgets()
         self.fixed()
         if self.formula is None and self.start is not None:

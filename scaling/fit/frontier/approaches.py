@@ -50,7 +50,7 @@ def agreement(
             missing += [f"{name}: {one.unavailable}"]
             continue
         exponent, size = one.exponents(ci)["a"], float(one.frontier.n_star(top))
-        if exponent.value is None or not math.isfinite(size):
+        if exponent.value is None or not 0 < size < math.inf:
             missing += [f"{name}: its law gives no compute-optimal N with an exponent"]
             continue
         frontiers[name], sizes[name], a[name] = one.frontier, size, exponent

@@ -20,6 +20,7 @@ from scaling.fit.pipeline import fit as fit_sources
 from scaling.fit.result import Agreement
 from scaling.points.points import Points
 from scaling.predict.predict import predict
+from scaling.report.headline import fit_lines
 from tests.command_line import scaling
 from tests.fit.test_law_weights import isoflop_runs
 
@@ -158,6 +159,9 @@ def test_a_formula_without_an_optimum_leaves_its_approach_out_of_the_comparison(
     table = pd.DataFrame({"N": points.n, "D": points.d, "loss": points.loss})
     result = fit(table, formula="L = E + exp(-a*log(N)/10) + B/D^beta + N/1e7", bootstrap=0)
     assert result.approaches["parametric"].a.value is None
+    assert "a" not in result.derived
+    (answer, *_) = fit_lines(result)
+    assert answer[1].startswith("E = ")
     assert result.approaches_agree.verdict is Agreement.AGREE  # of the other two
     assert "a is isoflop 0.520, envelope 0.516;" in result.approaches_agree.message
 
