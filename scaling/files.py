@@ -41,14 +41,20 @@ _TRANSIENT |= _NETWORK
 UNSUPPORTED = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL}
 _NO_LINKS = UNSUPPORTED | {errno.EPERM, errno.EACCES, errno.EMLINK, errno.EXDEV}
 _CHECK = "check the {}, then run again; finished runs are kept"
-_REMEDIES = {
-    errno.ENOSPC: "free space, then run again",
-    errno.EDQUOT: "free space or raise the quota, then run again",
-    errno.EMFILE: "raise the limit of open files (ulimit -n), then run again",
-    errno.ENFILE: "close files or raise the system's limit of them, then run again",
-    errno.ENAMETOOLONG: "choose a shorter name",
-    errno.EIO: _CHECK.format("disk"),
-} | dict.fromkeys(_NETWORK, _CHECK.format("network file system"))
+_BLOCKED = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
+_MOVE = "move away what is there, or name another path"
+_REMEDIES = (
+    {
+        errno.ENOSPC: "free space, then run again",
+        errno.EDQUOT: "free space or raise the quota, then run again",
+        errno.EMFILE: "raise the limit of open files (ulimit -n), then run again",
+        errno.ENFILE: "close files or raise the system's limit of them, then run again",
+        errno.ENAMETOOLONG: "choose a shorter name",
+        errno.EIO: _CHECK.format("disk"),
+    }
+    | dict.fromkeys(_NETWORK, _CHECK.format("network file system"))
+    | dict.fromkeys(_BLOCKED, _MOVE)
+)
 T = TypeVar("T")
 
 
@@ -65,13 +71,14 @@ def disk_error(error: OSError, path: Path, action: str = "write") -> DiskError:
 
     A part of the path that is a file instead of a folder is named as such.
     """
-    where = str(path)
+    where, code = str(path), error.errno or 0
     with contextlib.suppress(OSError):  # the disk may refuse this as well
-        blocked = next((p for p in path.parents if p.exists() and not p.is_dir()), None)
+        folders = (path, *path.parents) if code in (errno.EEXIST, errno.ENOTDIR) else path.parents
+        blocked = next((p for p in folders if os.path.lexists(p) and not p.is_dir()), None)
         if blocked is not None:
-            what = f"{blocked} is a file, not a folder"
-            return DiskError(what, where=where, remedy="name another path", exit_code=DISK)
-    code = error.errno or 0
+            kind = "a file" if blocked.exists() else "a link that leads nowhere"
+            what = f"{'' if blocked == path else f'{blocked} '}is {kind}, not a folder"
+            return DiskError(what, where=where, remedy=_MOVE, exit_code=DISK)
     what = f"cannot {action}: {error.strerror or error}"
     if code in (errno.ENOSPC, errno.EDQUOT):
         with contextlib.suppress(OSError, StopIteration):

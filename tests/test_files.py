@@ -90,6 +90,24 @@ def test_lasting_read_error_is_a_disk_error_that_names_file_and_cause(
     assert os.strerror(errno.ESTALE) in str(caught.value)
 
 
+@pytest.mark.parametrize("what", ["a file", "a link that leads nowhere", "a link to itself"])
+def test_something_in_the_place_of_a_folder_is_named(what: str, tmp_path: Path) -> None:
+    place = tmp_path / "runs"
+    if what == "a file":
+        place.write_text("mine")
+    else:
+        place.symlink_to(place if what == "a link to itself" else "absent")
+    for path in (place, place / "a.json"):
+        with pytest.raises(files.DiskError) as caught:
+            files.write_json(path / "b.json", {"x": 1})
+        assert "move away what is there" in str(caught.value)
+        if what != "a link to itself":
+            assert f"{place} is {what}, not a folder" in str(caught.value)
+    if what == "a file":
+        with pytest.raises(files.DiskError, match="is a file, not a folder"):
+            files.list_files(place, ".json")
+
+
 @pytest.mark.parametrize("kind", ["folder", "pipe", "link to itself"])
 def test_what_is_not_a_regular_file_is_rejected_without_waiting(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "a.json"
