@@ -14,6 +14,7 @@ from scaling.fit.laws.laws import LAWS
 from scaling.fit.laws.objectives import OBJECTIVES
 from scaling.points.letters import check_letters, parse_columns
 from scaling.points.points import SourceOptions
+from scaling.warning import ResultWarning, WarningCode, warn
 
 APPROACHES = ("parametric", "isoflop", "envelope")
 TABLE_LAWS = ("coverage", "hyper", "lr-annealing")  # fitted to other tables than one row a run
@@ -21,6 +22,7 @@ TWO_STAGE = "two-stage"
 AUTO = "auto"  # the parameters of HEADLINE_LAW, and a combination of laws for what is predicted
 HEADLINE_LAW = "chinchilla"
 CHECKPOINTS = ("auto", "last", "all")
+LEAST_OUTSIDE = 0.5  # draws that lie outside of an interval, before a warning
 RESAMPLE_KINDS = ("auto", "pairs", "clusters", "residual")
 
 
@@ -114,6 +116,13 @@ class FitOptions:
     def fixed(self) -> dict[str, float]:
         """The parameters fixed at given values: `"alpha=0.35,ln A=6.26"`."""
         return named_values(self.fix, "--fix") if self.fix else {}
+
+    def interval_warnings(self) -> list[ResultWarning]:
+        """A warning where the resamples are too few for such intervals."""
+        if not self.bootstrap or self.bootstrap * (1 - self.ci) >= LEAST_OUTSIDE:
+            return []
+        message = f"{self.bootstrap} resamples are too few for intervals of {100 * self.ci:g} %"
+        return [warn(WarningCode.FEW_RESAMPLES, message, resamples=self.bootstrap)]
 
     def n_holdout_budgets(self) -> int:
         """How many of the largest budgets are left out; 0 for none, 1 unless said otherwise."""

@@ -54,7 +54,6 @@ from scaling.warning import ResultWarning, WarningCode, warn
 __all__ = ["FitOptions", "FitResult", "fit"]
 
 MAX_FAILED = 0.05  # of the refits, before a warning
-LEAST_OUTSIDE = 0.5  # refits that lie outside of an interval, before a warning
 # options that a source's filters name
 RECORDED = ("minimum", "where", "drop_highest", "fix", "resample", "cluster", "eval_set")
 Fields = dict[str, Any]  # of a FitResult, which checks them
@@ -231,7 +230,7 @@ def _law_headline(fit: LawFit, options: FitOptions) -> tuple[Fields, list[Result
         warnings.append(warn(WarningCode.NOT_IDENTIFIED, message, params=open_names))
     if fit.draws is not None:
         bootstrap = _bootstrap(fit.draws.kind, len(fit.draws.theta), fit.drawn, options)
-        warnings += _interval_warnings(fit, bootstrap.failed, options)
+        warnings += _interval_warnings(bootstrap.failed, fit.data.points.group, options)
     is_open = open_names and fit.status is FitStatus.OK
     return {
         "objective": Objective(
@@ -249,16 +248,16 @@ def _law_headline(fit: LawFit, options: FitOptions) -> tuple[Fields, list[Result
     }, warnings
 
 
-def _interval_warnings(fit: LawFit, failed: int, options: FitOptions) -> list[ResultWarning]:
+def _interval_warnings(
+    failed: int, group: np.ndarray | None, options: FitOptions
+) -> list[ResultWarning]:
     """What makes bootstrap intervals too narrow: failed refits, few of them, few groups."""
-    warnings, group = [], fit.data.points.group
+    warnings = options.interval_warnings()
     if failed > MAX_FAILED * options.bootstrap:
-        result = "the intervals are too narrow" if fit.drawn else "no intervals"
+        usable = options.bootstrap - failed
+        result = "the intervals are too narrow" if usable > 1 else "no intervals"
         message = f"{failed} of {options.bootstrap} refits failed: {result}"
         warnings.append(warn(WarningCode.FAILED_RESAMPLES, message, failed=failed))
-    if options.bootstrap * (1 - options.ci) < LEAST_OUTSIDE:
-        message = f"{options.bootstrap} refits are too few for intervals of {100 * options.ci:g} %"
-        warnings.append(warn(WarningCode.FEW_RESAMPLES, message, resamples=options.bootstrap))
     if options.cluster and group is not None and (count := len(set(group))) < MIN_PREFIXES:
         message = (
             f"{options.cluster!r} has {count} groups, too few to resample whole: intervals may be "
@@ -277,15 +276,19 @@ def _frontier_headline(
             f"approach {approach}: {estimate.unavailable}",
             remedy="see --approach parametric, or add budgets and sizes",
         )
-    drawn = estimate.draws.powers() if estimate.draws else {}
-    count, kind = len(drawn.get("a", ())), "residual" if approach == "isoflop" else "tracks"
+    drawn, bootstrap = estimate.draws.powers() if estimate.draws else {}, None
+    warnings = list(estimate.warnings)
+    if drawn:
+        kind = "residual" if approach == "isoflop" else "tracks"
+        bootstrap = _bootstrap(kind, len(drawn["a"]), drawn, options)
+        warnings += _interval_warnings(bootstrap.failed, None, options)
     return {
         "objective": Objective(name="least-squares", delta=None, value=None),
         "params": estimates(estimate.frontier.powers(), drawn, options.ci),
         "derived": estimate.exponents(options.ci),
         "status": FitStatus.OK,
-        "bootstrap": _bootstrap(kind, count, drawn, options) if count else None,
-    }, list(estimate.warnings)
+        "bootstrap": bootstrap,
+    }, warnings
 
 
 def _bootstrap(

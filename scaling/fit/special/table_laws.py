@@ -120,10 +120,10 @@ def _document(
         kind=resampled, resamples=options.bootstrap, seed=options.seed, failed=0, draws={}
     )
     names = list(map(source_name, paths))
+    warnings = (*fields.pop("warnings", ()), *(options.interval_warnings() if resampled else ()))
     defaults: dict[str, Any] = {
         "source": SourceInfo(paths=names, digest=digest, columns={}, convention=Convention()),
         "bootstrap": drawn if resampled and options.bootstrap else None,
-        "warnings": (),
         "excluded": [],
         "range": {},
     }
@@ -131,6 +131,7 @@ def _document(
         schema_version=SCHEMA,
         law=options.law,
         approach="parametric",
+        warnings=warnings,
         version=scaling.__version__,
         ci=options.ci,
         cost=Cost(),
@@ -206,6 +207,9 @@ def annealing(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitR
     warnings = [warn(WarningCode.NO_INTERVALS, message)]
     if starts.agree < 2:
         warnings.append(starts_disagree(starts))
+    if not test and str(options.holdout or 1).strip().lower() != "none":
+        message = f"no hold-out: {len(curves)} curves are too few to leave some out"
+        warnings.append(warn(WarningCode.NO_HOLDOUT, message))
     return _document(
         paths,
         digest,

@@ -3,6 +3,7 @@ rejected where they cannot be known.
 """
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from scaling.errors import ScalingError
@@ -105,6 +106,17 @@ def test_annealing_as_a_command(tmp_path):
         fit([tmp_path], FitOptions(law="lr-annealing", holdout="tow"))
 
 
+def test_too_few_curves_to_hold_one_out_are_warned_about():
+    tables = [
+        pd.DataFrame({"step": each.step, "lr": each.lr, "loss": each.loss, "run": each.name})
+        for each in schedules()[-2:]
+    ]
+    for holdout, warned in ((None, True), ("5", True), ("none", False)):
+        options = FitOptions(law="lr-annealing", holdout=holdout)
+        codes = [each["code"] for each in fit(tables, options)["warnings"]]
+        assert ("no_holdout" in codes) is warned, holdout
+
+
 def test_options_that_table_laws_cannot_follow_are_rejected(tmp_path):
     assert set(SPECIAL) == set(TABLE_LAWS)
     path = tmp_path / "counts.csv"
@@ -120,6 +132,9 @@ def test_coverage_as_a_command(tmp_path):
     )
     got = fit([path], FitOptions(law="coverage", bootstrap=50))
     assert set(got["params"]) == {"a[a]", "b[a]", "a[b]", "b[b]"}
+    assert not got["warnings"]
+    few = fit([path], FitOptions(law="coverage", bootstrap=3))["warnings"]
+    assert [each["message"] for each in few] == ["3 resamples are too few for intervals of 95 %"]
     assert (
         fit([path], FitOptions(law="coverage", where="model == 'a'", bootstrap=50))["params"]["b"]
         == got["params"]["b[a]"]
