@@ -221,8 +221,7 @@ def test_intervals_that_few_draws_or_groups_make_are_warned_about(tmp_path):
     assert "5 resamples are too few for intervals of 95 %" in said
     assert any(each.startswith("'machine' has 3 groups") for each in said)
     isoflop = replace(options, approach="isoflop", cluster=None)
-    (first, *_) = [each["message"] for each in fit([runs], isoflop)["warnings"]]
-    assert first == "5 resamples are too few for intervals of 95 %"
+    assert "few_resamples" in {each["code"] for each in fit([runs], isoflop)["warnings"]}
     few = replace(options, bootstrap=20, cluster=None)
     assert not {"few_resamples", "few_prefixes"} & {
         each["code"] for each in fit([runs], few)["warnings"]
