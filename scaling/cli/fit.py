@@ -16,10 +16,9 @@ DATA, MODEL = "Data", "Law and estimator"
 
 def complete_law(incomplete: str) -> list[str]:
     """For the shell: the laws whose name begins so."""
-    from scaling.fit.fit_options import AUTO, TABLE_LAWS, TWO_STAGE
-    from scaling.fit.laws.laws import LAWS
+    from scaling.fit.fit_options import LAW_NAMES
 
-    return [name for name in (AUTO, *LAWS, TWO_STAGE, *TABLE_LAWS) if name.startswith(incomplete)]
+    return [name for name in LAW_NAMES if name.startswith(incomplete)]
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ APPROACHES = ("parametric", "isoflop", "envelope")
 TABLE_LAWS = ("coverage", "hyper", "lr-annealing")  # fitted to other tables than one row a run
 TWO_STAGE = "two-stage"
 AUTO = "auto"  # the parameters of HEADLINE_LAW, and a combination of laws for what is predicted
+LAW_NAMES = (AUTO, *LAWS, TWO_STAGE, *TABLE_LAWS)
 HEADLINE_LAW = "chinchilla"
 CHECKPOINTS = ("auto", "last", "all")
 LEAST_OUTSIDE = 0.5  # draws that lie outside of an interval, before a warning
@@ -58,7 +59,7 @@ class FitOptions:
 
     def __post_init__(self) -> None:
         choices = {
-            "law": (AUTO, *LAWS, TWO_STAGE, *TABLE_LAWS),
+            "law": LAW_NAMES,
             "approach": APPROACHES,
             "minimum": METHODS,
             "resample": RESAMPLE_KINDS,

@@ -230,7 +230,7 @@ def _law_headline(fit: LawFit, options: FitOptions) -> tuple[Fields, list[Result
         warnings.append(warn(WarningCode.NOT_IDENTIFIED, message, params=open_names))
     if fit.draws is not None:
         bootstrap = _bootstrap(fit.draws.kind, len(fit.draws.theta), fit.drawn, options)
-        warnings += _interval_warnings(bootstrap.failed, fit.data.points.group, options)
+        warnings += _interval_warnings(fit, bootstrap.failed, options)
     is_open = open_names and fit.status is FitStatus.OK
     return {
         "objective": Objective(
@@ -248,14 +248,11 @@ def _law_headline(fit: LawFit, options: FitOptions) -> tuple[Fields, list[Result
     }, warnings
 
 
-def _interval_warnings(
-    failed: int, group: np.ndarray | None, options: FitOptions
-) -> list[ResultWarning]:
+def _interval_warnings(fit: LawFit, failed: int, options: FitOptions) -> list[ResultWarning]:
     """What makes bootstrap intervals too narrow: failed refits, few of them, few groups."""
-    warnings = options.interval_warnings()
+    warnings, group = options.interval_warnings(), fit.data.points.group
     if failed > MAX_FAILED * options.bootstrap:
-        usable = options.bootstrap - failed
-        result = "the intervals are too narrow" if usable > 1 else "no intervals"
+        result = "the intervals are too narrow" if fit.drawn else "no intervals"
         message = f"{failed} of {options.bootstrap} refits failed: {result}"
         warnings.append(warn(WarningCode.FAILED_RESAMPLES, message, failed=failed))
     if options.cluster and group is not None and (count := len(set(group))) < MIN_PREFIXES:
@@ -276,19 +273,16 @@ def _frontier_headline(
             f"approach {approach}: {estimate.unavailable}",
             remedy="see --approach parametric, or add budgets and sizes",
         )
-    drawn, bootstrap = estimate.draws.powers() if estimate.draws else {}, None
-    warnings = list(estimate.warnings)
-    if drawn:
-        kind = "residual" if approach == "isoflop" else "tracks"
-        bootstrap = _bootstrap(kind, len(drawn["a"]), drawn, options)
-        warnings += _interval_warnings(bootstrap.failed, None, options)
+    drawn = estimate.draws.powers() if estimate.draws else {}
+    count, kind = len(drawn.get("a", ())), "residual" if approach == "isoflop" else "tracks"
+    warnings = estimate.result(options.ci, options.bootstrap).warnings
     return {
         "objective": Objective(name="least-squares", delta=None, value=None),
         "params": estimates(estimate.frontier.powers(), drawn, options.ci),
         "derived": estimate.exponents(options.ci),
         "status": FitStatus.OK,
-        "bootstrap": bootstrap,
-    }, warnings
+        "bootstrap": _bootstrap(kind, count, drawn, options) if count else None,
+    }, [*warnings, *options.interval_warnings()]
 
 
 def _bootstrap(
