@@ -4,6 +4,7 @@ input rejected by name.
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -204,6 +205,21 @@ def test_what_no_fit_can_follow_is_rejected(tmp_path, options, words):
     runs = pd.read_csv(simulated(tmp_path / "runs.csv")).assign(loss_of="val", same=2.5)
     with pytest.raises(ScalingError) as caught:
         fit([runs], FitOptions(**options))
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"checkpoints": "all"}, "--checkpoints is for foreign tables"),
+        ({"eval_set": "none"}, "known: none"),
+        ({"cluster": "config"}, "known: at, batch_tokens, commit, d_ff"),
+        ({"cluster": "sweep"}, "all runs are one group of 'sweep'"),
+    ],
+)
+def test_options_that_a_results_folder_cannot_follow_are_rejected(options, words):
+    with pytest.raises(ScalingError) as caught:
+        fit([Path(__file__).parents[2] / "results" / "honest"], FitOptions(**options))
     assert words in str(caught.value)
 
 

@@ -34,7 +34,7 @@ from scaling.fit.special.results import ScheduleErrors
 from scaling.points.cells import numeric
 from scaling.points.columns import column_named, list_names
 from scaling.points.letters import parse_columns
-from scaling.points.points import IN_MEMORY, source_label, source_name
+from scaling.points.points import source_label, source_name
 from scaling.points.row_filter import select
 from scaling.points.source import SourceOptions, read_rows, read_source
 from scaling.warning import WarningCode, warn
@@ -79,7 +79,13 @@ def _read(
     _check_options(options)
     ours, foreign, digest = read_rows(paths)
     tables = []
-    for path, table in [*foreign, *((IN_MEMORY, rows) for rows in ours)]:
+    if ours:
+        raise ScalingError(
+            f"rows of this program hold no {' and '.join(names[0] for names in columns)}",
+            where=source_label(paths),
+            remedy=f"give tables with these columns, or a law other than {options.law}",
+        )
+    for path, table in foreign:
         if options.where:
             table = table[select(options.where, {str(name): table[name] for name in table})]
         if not len(table):

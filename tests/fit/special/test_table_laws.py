@@ -2,6 +2,8 @@
 rejected where they cannot be known.
 """
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -104,6 +106,13 @@ def test_annealing_as_a_command(tmp_path):
     assert [row["name"] for row in got["schedules"] if row["held_out"]] == ["two"]
     with pytest.raises(ScalingError, match="no curve is named 'tow'"):
         fit([tmp_path], FitOptions(law="lr-annealing", holdout="tow"))
+
+
+@pytest.mark.parametrize("law", ["coverage", "lr-annealing"])
+def test_a_results_folder_is_no_table_of_counts_or_curves(law):
+    folder = Path(__file__).parents[3] / "results" / "honest"
+    with pytest.raises(ScalingError, match=r"results/honest: rows of this program hold no \w+ and"):
+        fit([folder], FitOptions(law=law))
 
 
 def test_too_few_curves_to_hold_one_out_are_warned_about():
