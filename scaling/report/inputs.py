@@ -20,7 +20,7 @@ from scaling import files
 from scaling.config.sweep_file import load_run, load_sweep
 from scaling.errors import BAD_INPUT, ScalingError
 from scaling.fit.result import FitResult
-from scaling.points.comparability import LAW_TASKS, eval_sets
+from scaling.points.comparability import eval_sets, supports_one_law
 from scaling.points.points import Points
 from scaling.points.run_tables import data_id
 from scaling.predict.law_source import FittedLaw, load_law
@@ -261,7 +261,7 @@ def _folder(folder: Path, out: Path, refit: bool) -> ReportInputs:
     ]
     paths: list[Path] = [] if refit else fit_paths(folder)
     no_law: tuple[str, ...] = ()
-    if not paths and set(table["task"].unique()) <= LAW_TASKS:
+    if not paths and supports_one_law(table, with_variants=True):
         try:
             fit([folder], FitOptions()).save(out)
             paths = [out]
