@@ -31,7 +31,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from scaling import files
 from scaling.errors import STOPPED, ScalingError
 from scaling.execute.events import RunProgress
-from scaling.execute.locks import FolderLock, is_locked, try_lock
+from scaling.execute.locks import hold, is_locked, try_lock
 
 BEAT, EXPIRES = 4.0, 24.0  # seconds: a takeover takes less than 30
 
@@ -106,7 +106,7 @@ class Lease:
         self.has_kernel_lock = True
         self.is_lost = False
         self.monitor = HeartbeatMonitor()
-        self._over, self._lock = threading.Event(), FolderLock(self.folder / ".lock")
+        self._over = threading.Event()
 
     def __enter__(self) -> Lease:
         files.check_local(self.folder)
@@ -162,7 +162,7 @@ class Lease:
         """
         if not self.folder.exists():
             raise lost_error(self.path)
-        with self._lock.hold():
+        with hold(self.folder / ".lock"):
             others = peers(self.sweep_folder, self.monitor, remove_expired=True)
             yield {run for peer in others if peer.name != self.name for run in peer.claims}
 
