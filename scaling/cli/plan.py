@@ -68,7 +68,7 @@ def plan(
     """
     from scaling.config import mesh
     from scaling.config.overrides import as_shell_words
-    from scaling.execute.devices import device_memory, resolve_workers
+    from scaling.execute.machine import device_memory, resolve_workers
     from scaling.execute.planning import plan_sweep
     from scaling.execute.timing import measure_speed
     from scaling.plan.document import plan_document

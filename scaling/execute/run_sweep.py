@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 from scaling.config import Sweep
 from scaling.errors import RUNS_FAILED
 from scaling.execute.coordinator import Coordinator, Stop, StopReason
-from scaling.execute.devices import check_devices, resolve_workers
 from scaling.execute.events import OnEvent, RunEvent
 from scaling.execute.lease import Lease
 from scaling.execute.local import Worker, WorkerEvents, local_launcher
+from scaling.execute.machine import check_devices, resolve_workers
 from scaling.execute.options import Executor, RunOptions
 from scaling.execute.planning import (
     errors_name_file,
