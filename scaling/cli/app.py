@@ -218,6 +218,9 @@ def _with_options_spread(function: Callable[..., Any]) -> Callable[..., Any]:
             info.param_decls = (f"--{item.name.replace('_', '-')}",)
 
     def command(**values: Any) -> Any:
+        for name, value in values.items():
+            if isinstance(value, Path):  # a shell leaves the ~ of --out=~/results as it is
+                values[name] = Path(os.path.expanduser(value))
         for name, group in groups.items():
             values[name] = group(**{item.name: values.pop(item.name) for item in fields(group)})
         return function(**values)
