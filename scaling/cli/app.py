@@ -104,6 +104,12 @@ class CommandGroup(TyperGroup):
             _discard_stdout()
             raise typer.Exit(0) from None
         except OSError as error:
+            try:
+                os.getcwd()
+            except FileNotFoundError:
+                what = "error: the working folder was removed\n  change to another folder"
+                typer.echo(what, err=True)
+                raise typer.Exit(DISK) from None
             if error.errno is None or error.errno in BUGS:
                 raise
             if error.filename is None and error.errno in (errno.ENOSPC, errno.EIO):

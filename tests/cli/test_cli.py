@@ -143,3 +143,12 @@ def test_a_tilde_is_the_home_folder_and_no_folder_of_that_name(tmp_path, monkeyp
     law = "published:hoffmann2022"
     scaling("run", "~/first.toml", "--out=~/out", "--simulate", law, "--max-runs", "1", code=0)
     assert (tmp_path / "home" / "out" / "plan.json").exists()
+
+
+def test_a_working_folder_that_was_removed_is_named(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    said = scaling("doctor", code=74).stderr
+    assert said == "error: the working folder was removed\n  change to another folder\n"
+    assert "choose another folder" in scaling("init", "--yes", code=74).stderr
