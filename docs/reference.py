@@ -143,9 +143,8 @@ def _type(annotation: Any) -> str:
     if hasattr(annotation, "__metadata__"):
         inner, *notes = arguments
         kinds = {type(note).__name__ for note in notes}
-        text = (
-            "count" if "BeforeValidator" in kinds else "`false`" if inner is bool else _type(inner)
-        )
+        is_count = "BeforeValidator" in kinds and inner in (int, float)
+        text = "count" if is_count else "`false`" if inner is bool else _type(inner)
         return " ".join([text, *(bound for note in notes for bound in _bounds(note))])
     if origin in (Union, UnionType):
         return " or ".join(
