@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from scaling import files
 from scaling.config.sweep_file import load_run, load_sweep
 from scaling.errors import BAD_INPUT, ScalingError
-from scaling.fit.result import FitResult
+from scaling.fit.result import MAIN, FitResult, fit_paths
 from scaling.points.comparability import eval_sets, supports_one_law
 from scaling.points.points import Points
 from scaling.points.run_tables import data_id, variant_fields
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from scaling.fit.fit_options import FitOptions
     from scaling.predict.verification import CheckedForecast
     from scaling.tuning.document import TuningResult
-
-MAIN = "chinchilla"
 
 
 @dataclass(frozen=True)
@@ -230,11 +228,6 @@ def load_inputs(sources: Sequence[Path], out: Path, refit: bool = False) -> Repo
         return _folder(sources[0], out, refit)
     fits = {name: FitResult.load(path) for name, path in zip(_names(sources), sources, strict=True)}
     return ReportInputs(sources[0].stem, fits=fits, path=sources[0])
-
-
-def fit_paths(folder: Path) -> list[Path]:
-    """The folder's fits, the main one first."""
-    return sorted((folder / "fits").glob("*.json"), key=lambda path: (path.stem != MAIN, path.stem))
 
 
 def _folder(folder: Path, out: Path, refit: bool) -> ReportInputs:
