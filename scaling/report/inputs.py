@@ -22,7 +22,7 @@ from scaling.errors import BAD_INPUT, ScalingError
 from scaling.fit.result import MAIN, FitResult, fit_paths
 from scaling.points.comparability import eval_sets, supports_one_law
 from scaling.points.points import Points
-from scaling.points.run_tables import data_id, variant_fields
+from scaling.points.run_tables import data_id
 from scaling.predict.law_source import FittedLaw, load_law
 from scaling.store import run_files
 
@@ -254,7 +254,7 @@ def _folder(folder: Path, out: Path, refit: bool) -> ReportInputs:
     ]
     paths: list[Path] = [] if refit else fit_paths(folder)
     no_law: tuple[str, ...] = ()
-    if not paths and supports_one_law(table):
+    if not paths and supports_one_law(table, with_variants=True):
         try:
             fit([folder], FitOptions()).save(out)
             paths = [out]
@@ -262,9 +262,6 @@ def _folder(folder: Path, out: Path, refit: bool) -> ReportInputs:
             if error.exit_code != BAD_INPUT:
                 raise
             no_law = tuple(filter(None, (f"No law could be fitted. {error.what}", error.remedy)))
-    elif not paths and (names := variant_fields(table)):
-        why = f"the runs differ in {', '.join(names)}, which one law of N and D does not span"
-        no_law = (f"No law was fitted: {why}. `scaling fit --where` fits each kind by itself.",)
     fits = {path.stem if path != out else MAIN: FitResult.load(path) for path in paths}
     tuning = None
     try:
