@@ -209,8 +209,9 @@ class _Profiler:
         again = minimise(problem, start(ray.theta)[left], pins=pins[left])
         lower = again.value < ends.value[left]
         ends.put(left[lower], again.take(lower))
-        rise = np.where(ends.converged, (ends.value - self.floor) / ray.allowed, np.nan)
-        below = rise < 1.0
+        rise = (ends.value - self.floor) / ray.allowed
+        below = rise < 1.0  # the profile itself too, where a refit has not converged
+        rise[~below & ~ends.converged] = np.nan
         above = ~below & (ends.converged | np.isnan(ray.above_rise))
         rays.above_at[rows[above]], rays.above_rise[rows[above]] = at[above], rise[above]
         rays.at[rows[below]], rays.rise[rows[below]] = at[below], rise[below]
