@@ -6,9 +6,9 @@ The rise is judged as a quasi-likelihood ratio: for an M-estimator with penalty 
 Hettmansperger 1980; Huber 1981, section 7.10), here with the quantile of Student's t, for the noise
 is estimated too. For sums of squares that is the classical interval. Where the noise is uneven, so
 that the sandwich variance is the larger one, more rise is allowed in proportion. A refit that has
-not converged lies above the profile by an unknown amount: the interval is open on its side. A
-parameter is identified when its interval is closed on both sides, is no wider than `WIDE`, and
-holds no other minimum of the objective out of reach.
+not converged lies above the profile by an unknown amount: beyond what is allowed, the interval is
+open on its side. A parameter is identified when its interval is closed on both sides, is no wider
+than `WIDE`, and holds no other minimum of the objective out of reach.
 """
 
 from __future__ import annotations
