@@ -29,11 +29,10 @@ from scaling.config import (
 )
 from scaling.config.sweep_file import dump_sweep, load_run, load_sweep
 from scaling.errors import ScalingError
+from tests.models import small_model
 
 GOLDEN = RunConfig(
-    model=ModelConfig(
-        n_layers=2, d_model=32, n_heads=1, n_kv_heads=1, d_head=32, d_ff=128, vocab_size=256
-    ),
+    model=small_model(),
     task=TextTask(kind="text", digest="ab" * 32),
     optim=OptimConfig(lr=0.01, warmup_steps=10),
     batch_size=8,

@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 from scaling import accounting
-from scaling.config import ModelConfig, OptimConfig, RunConfig, TextTask
+from scaling.config import OptimConfig, RunConfig, TextTask
 from scaling.points.comparability import supports_one_law
 from scaling.store.rows import Measurement
 from scaling.studies import runs, variants
@@ -26,9 +26,10 @@ from scaling.studies.variants import (
 )
 from scaling.train.model.generate import empty_caches
 from scaling.train.model.operations import Compute
+from tests.models import small_model
 from tests.studies.tables import table_of
 
-SHAPE = dict(n_layers=2, d_model=32, n_heads=4, n_kv_heads=4, d_head=8, d_ff=128, vocab_size=256)
+SHAPE = small_model(32, 4).model_dump()
 HEADS = {
     "MHA": dict(n_kv_heads=4),
     "GQA-2": dict(n_kv_heads=2, d_ff=144),
@@ -39,7 +40,7 @@ POS = ("rope", "alibi", "none")
 
 def run(seed=0, n_steps=100, lr=0.005, **model):
     return RunConfig(
-        model=ModelConfig(**(SHAPE | model)),
+        model=small_model(32, 4, **model),
         task=TextTask(kind="text"),
         optim=OptimConfig(lr=lr),
         batch_size=8,

@@ -12,7 +12,6 @@ import numpy as np
 from scaling.config import (
     Execution,
     MeshShape,
-    ModelConfig,
     MuP,
     OptimConfig,
     RunConfig,
@@ -27,33 +26,27 @@ from scaling.train.program import program_key
 from scaling.train.sharding import Sharder
 from scaling.train.step import eval_program, initial_state, train_program
 from scaling.train.trainer import Trainer
+from tests.models import small_model
 from tests.train.test_trainer import one_run
 
-SCANNED = dict(
-    n_layers=2,
-    d_model=32,
-    n_heads=4,
-    n_kv_heads=2,
-    d_head=8,
-    d_ff=64,
-    vocab_size=64,
-    ffn="swiglu",
-    bias=True,
-)
-UNROLLED = dict(
-    n_layers=1,
-    d_model=32,
-    n_heads=8,
-    n_kv_heads=1,
-    d_head=8,
-    d_ff=16,
-    vocab_size=65,
-    pos="learned",
-    tie_embeddings=True,
-)
-UNROLLED |= {"gains": False, "transfer": MuP(base_width=16)}
-EXPERTS = SCANNED | {"bias": False, "n_experts": 4, "top_k": 2}
-MODELS = {"scan": SCANNED, "unrolled": UNROLLED, "experts": EXPERTS}
+SCANNED = {"n_kv_heads": 2, "d_ff": 64, "vocab_size": 64, "ffn": "swiglu"}
+MODELS = {
+    "scan": small_model(32, 4, **SCANNED, bias=True),
+    "unrolled": small_model(
+        32,
+        8,
+        n_layers=1,
+        n_kv_heads=1,
+        d_head=8,
+        d_ff=16,
+        vocab_size=65,
+        pos="learned",
+        tie_embeddings=True,
+        gains=False,
+        transfer=MuP(base_width=16),
+    ),
+    "experts": small_model(32, 4, **SCANNED, n_experts=4, top_k=2),
+}
 STEPS = 3
 CASES = {
     "scan": {
@@ -85,7 +78,7 @@ def run_of(layers):
     """A run whose model is of the kind that is scanned, or unrolled."""
     task = SyntheticTask(kind="synthetic", seq_len=8)
     return RunConfig(
-        model=ModelConfig(**MODELS[layers]),
+        model=MODELS[layers],
         task=task,
         optim=OptimConfig(lr=1e-2),
         batch_size=16,
