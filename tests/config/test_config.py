@@ -156,7 +156,6 @@ def test_sweep_round_trips_through_its_file(tmp_path_factory, sweep):
     path.write_text(dump_sweep(sweep), encoding="utf-8")
     again = load_sweep(path)
     assert again == sweep
-    assert again.digest == sweep.digest
 
 
 def test_run_ids_do_not_change():

@@ -1,6 +1,6 @@
 """A few training steps on meshes of eight forced devices, compared with one device.
 
-Run by test_mesh as a child.
+Run by test_sharding as a child.
 """
 
 import json
