@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import stat
 import time
 import uuid
@@ -269,6 +270,32 @@ def temporary_of(target: Path, parents: bool = True) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):  # the error above says it already
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """A hidden folder next to `target` that takes its name at the end: whole, synced, or not at
+    all. Raises DiskError, also where `target` has files; folders made for an error are removed.
+    """
+    check_local(target)
+    place = target.absolute()
+    temporary = place.with_name(f".{place.name}.{os.getpid()}.tmp")
+    made = [parent for parent in place.parents if not parent.exists()]
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        yield temporary
+        for path in (*temporary.iterdir(), temporary):
+            sync(path)
+        os.rename(temporary, place)
+        sync(place.parent)
+    except OSError as error:
+        raise disk_error(error, target) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        for parent in made:
+            with contextlib.suppress(OSError):  # of a success they are not empty
+                parent.rmdir()
 
 
 def sync(path: Path) -> None:

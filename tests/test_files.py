@@ -169,3 +169,26 @@ def test_path_that_is_not_utf8_is_written_and_read(tmp_path: Path) -> None:
     files.write_json(folder / "a.json", {"x": 1})
     assert files.read_json(folder / "a.json") == {"x": 1}
     assert files.list_files(folder, ".json") == [folder / "a.json"]
+
+
+def test_a_new_folder_is_whole_or_absent_and_leaves_no_folders_of_an_error(tmp_path: Path) -> None:
+    target = tmp_path / "a" / "b"
+    with pytest.raises(UnicodeEncodeError), files.new_folder(target) as temporary:
+        (temporary / "x").write_text("\ud800")  # a file is opened, then the block fails
+    assert list(tmp_path.iterdir()) == []
+    with files.new_folder(target) as temporary:
+        (temporary / "x").write_text("x")
+        assert not target.exists()
+    assert [path.name for path in target.parent.iterdir()] == ["b"]
+    with pytest.raises(files.DiskError) as caught, files.new_folder(target) as temporary:
+        (temporary / "x").write_text("y")  # `target` has files: they stay
+    assert caught.value.exit_code == DISK
+    assert (target / "x").read_text() == "x"
+    assert [path.name for path in target.parent.iterdir()] == ["b"]
+
+
+def test_a_new_folder_is_no_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ScalingError, match="not supported"), files.new_folder(Path("s3://b/x")):
+        pass
+    assert list(tmp_path.iterdir()) == []

@@ -179,7 +179,10 @@ def validation_error(error: ValidationError, model: type[BaseModel], where: str)
 
 
 def _sentence(item: dict[str, Any], model: type[BaseModel]) -> str:
-    *outer, key = location = keys_of(item["loc"]) or ["the file"]
+    location, message = keys_of(item["loc"]), plain_message(item["msg"])
+    if not location:  # of all of it
+        return message
+    *outer, key = location
     parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
     name, value = "".join(parts).removeprefix("."), item.get("input")
     if item["type"] == "extra_forbidden":
@@ -198,7 +201,6 @@ def _sentence(item: dict[str, Any], model: type[BaseModel]) -> str:
         return f"{name}.kind = {json.dumps(word)[:80]}: should be one of {known}{hint}"
     if item["type"] == "too_short":
         return f"{name} needs {item['ctx']['min_length']} or more values"
-    message = plain_message(item["msg"])
     if item["type"] == "string_pattern_mismatch" and item["ctx"]["pattern"] == SLUG:
         message = (
             "may hold letters, digits, dots, dashes and underscores,"
