@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 from scaling import accounting
-from scaling.config import OptimConfig, RunConfig, TextTask
+from scaling.config import ModelConfig, OptimConfig, RunConfig, TextTask
 from scaling.points.comparability import supports_one_law
 from scaling.store.rows import Measurement
 from scaling.studies import runs, variants
@@ -40,7 +40,7 @@ POS = ("rope", "alibi", "none")
 
 def run(seed=0, n_steps=100, lr=0.005, **model):
     return RunConfig(
-        model=small_model(32, 4, **model),
+        model=ModelConfig(**(SHAPE | model)),
         task=TextTask(kind="text"),
         optim=OptimConfig(lr=lr),
         batch_size=8,
