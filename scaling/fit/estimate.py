@@ -132,7 +132,9 @@ class LawFit:
         """The exponents a and b under the runs' own cost, and what the law derives at C = 6 N D (G,
         ...).
         """
-        powers = self.optimum.exponents(self.optimum_draws, ci) if self.optimum else {}
+        optimum, powers = self.optimum, {}
+        if optimum is not None and np.isfinite(optimum.a):
+            powers = optimum.exponents(self.optimum_draws, ci)
         if self.law.derived is None or self.data.cost != Cost():
             return powers
         spread = self.law.derived(self.drawn) if self.drawn else {}

@@ -38,10 +38,15 @@ from scaling.points.table_rows import TableRows
 def read_user_tables(tables: list[tuple[Path, pd.DataFrame]], options: SourceOptions) -> Source:
     """The points of tables that other programs wrote, as one. Raises ScalingError."""
     with with_location(", ".join(str(path) for path, _ in tables)):
-        if options.eval_set:
+        of_folders = {
+            "eval-set": options.eval_set,
+            "params": options.params != SourceOptions.params,
+            "flops": options.flops != SourceOptions.flops,
+        }
+        if names := [name for name, given in of_folders.items() if given]:
             raise ScalingError(
-                "--eval-set is for results folders",
-                remedy="name the column of the loss with --columns",
+                f"--{names[0]} is for results folders",
+                remedy="choose the columns of N, C and the loss with --columns",
             )
         parts = []
         for path, table in tables:
