@@ -34,6 +34,7 @@ PROGRESS = word_set(
     "progress pct percent percentage fraction frac share portion proportion of run training trained"
 )
 ELAPSED = word_set("completion elapsed step steps epoch epochs")  # what a share may be of
+NAMES = STATE_WORDS | FINISHED | UNFINISHED | PROGRESS | {"end", "ended"}
 CRASH = re.compile(r"(?<![a-z])(?:crash|kill|preempt|diverge|fail|abort|oom\b|out of memory)", re.I)
 SUMMARY = word_set("mean average avg total totals sum median std overall")  # of a row of no run
 EXIT_CODE = re.compile(r"(exit|return)_?(code|status)")
@@ -49,9 +50,14 @@ def drop_unfinished(rows: TableRows, where: str | None) -> None:
     for name in map(str, table.columns):
         if where and re.search(rf"(?<!\w){re.escape(name)}(?!\w)", where):
             continue
-        plain, texts = last_name(name), table[name].astype(str).fillna("")
-        cells, words = texts.str.strip().str.lower(), set(plain.split("_"))
-        values = set(cells.unique())
+        plain = last_name(name)
+        words, is_number = set(plain.split("_")), pd.api.types.is_numeric_dtype(table[name])
+        if is_number and not (words & NAMES or EXIT_CODE.search(plain)):
+            continue  # numbers of a column with another name
+        texts = table[name].astype(str)
+        cells = texts.fillna("").astype("category")  # each text is looked at once
+        cells = cells.map(lambda text: text.strip().lower()).astype("category")
+        values = set(cells.cat.categories)
         ends = words & (FINISHED | UNFINISHED | {"end", "ended"})
         is_finished = bool(words & (FINISHED | {"end", "ended"}))
         is_crash = cells.isin(crashed := set(filter(CRASH.search, values)))
@@ -68,8 +74,8 @@ def drop_unfinished(rows: TableRows, where: str | None) -> None:
             is_full = share.ge(full)
             if share.max() <= 1.05 * full and share.notna().all() and is_full.sum() > 1:
                 rows.keep(is_full, f"not finished by column {name!r}")
-        elif words & STATE_WORDS or _state(texts.iloc[0]) in FINISHED | UNFINISHED:
-            _drop_by_state(rows, table[name], bool(words & STATE_WORDS))
+        elif words & STATE_WORDS or _state(cells.iloc[0]) in FINISHED | UNFINISHED:
+            _drop_by_state(rows, texts.fillna("nan"), bool(words & STATE_WORDS))
         elif 0 < is_sum.sum() <= max(2, len(table) / 5):
             named = ", ".join(sorted(values & SUMMARY))
             rows.keep(~is_sum, f"no run by {name!r} ({named})")
@@ -92,7 +98,7 @@ def _state(cell: object) -> str:
 
 def _drop_by_state(rows: TableRows, column: pd.Series, is_named: bool) -> None:
     """Keep the finished runs by a column of states: one that is named so, or holds nothing else."""
-    name, words = column.name, column.map(_state)
+    name, words = column.name, column.astype("category").map(_state)
     is_known, is_finished = words.isin(FINISHED | UNFINISHED), words.isin(FINISHED)
     choose = f'--where "`{name}` == ..."'
     if not is_named and not (is_known.all() and words.isin(UNFINISHED - {"nan"}).any()):
