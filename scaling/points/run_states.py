@@ -69,7 +69,7 @@ def drop_unfinished(rows: TableRows, where: str | None) -> None:
         elif is_finished and words & TIMES and values & BLANK and values - BLANK:
             rows.keep(~cells.isin(BLANK), f"not finished: no {name!r}")
         elif words & PROGRESS and words <= PROGRESS | FINISHED | ELAPSED:
-            share = pd.to_numeric(cells.str.rstrip("% "), errors="coerce")
+            share = pd.to_numeric(cells.astype(str).str.rstrip("% "), errors="coerce")
             full = 100 if share.max() >= 100 else 1  # a last step may go a little beyond it
             is_full = share.ge(full)
             if share.max() <= 1.05 * full and share.notna().all() and is_full.sum() > 1:
