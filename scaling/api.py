@@ -6,7 +6,7 @@ prints, gives pandas tables, and shows itself in a notebook.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from os import PathLike
@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Union
 
 import pandas as pd
+from pydantic import ValidationError
 
 from scaling.accounting import DeviceTime as DeviceTime
 from scaling.config import Sweep
+from scaling.config.base import validation_messages
 from scaling.errors import ScalingError, unknown_choice
 from scaling.fit.fit_options import FitOptions
 from scaling.fit.pipeline import fit as run_fit
@@ -173,7 +175,12 @@ def fit(
     if isinstance(columns, Mapping):
         columns = ",".join(f"{letter}={column}" for letter, column in columns.items())
     changes |= {"columns": columns} if columns is not None else {}
-    return Fit(run_fit(_sources(source), replace(options or FitOptions(), **changes)))
+    try:
+        chosen = replace(options or FitOptions(), **changes)
+    except ValidationError as error:
+        what, remedy = validation_messages(error), "see help(scaling.FitOptions)"
+        raise ScalingError(what, where="fit", remedy=remedy) from None
+    return Fit(run_fit(_sources(source), chosen))
 
 
 def predict(source: Fit | FitResult | Mapping[str, Any] | PathText, **question: Any) -> Prediction:
@@ -189,12 +196,13 @@ def predict(source: Fit | FitResult | Mapping[str, Any] | PathText, **question: 
     if isinstance(source, Fit):
         source = source.result
     elif not isinstance(source, (FitResult, Mapping)):
-        source = str(source)
+        what, remedy = "a fit, its document, its path or published:NAME", "fit a table first"
+        source = str(*_listed([source], what, remedy))
     return Prediction(run_predict(source, **question))
 
 
 def plan(
-    sweep: PathText | Sweep, *, overrides: Sequence[str] = (), simulated: str | None = None
+    sweep: PathText | Sweep, *, overrides: str | Sequence[str] = (), simulated: str | None = None
 ) -> Plan:
     """Every run of a sweep with its cost, and the infeasible cells with their reasons.
 
@@ -202,10 +210,9 @@ def plan(
     """
     from scaling.execute.planning import plan_sweep
 
-    target = sweep if isinstance(sweep, Sweep) else Path(sweep)
     return plan_sweep(
-        target,
-        overrides=overrides,
+        _sweep(sweep),
+        overrides=_texts(overrides),
         simulated=simulated,
         on_message=lambda message: None,  # they stand in its `warnings`
     )
@@ -216,7 +223,7 @@ def run(
     folder: PathText | None = None,
     options: RunOptions | None = None,
     *,
-    overrides: Sequence[str] = (),
+    overrides: str | Sequence[str] = (),
 ) -> SweepOutcome:
     """Train what a folder (default results/<name>) lacks of a sweep; safe to call again.
 
@@ -229,8 +236,9 @@ def run(
     from scaling.execute.planning import folder_of
     from scaling.execute.run_sweep import run_sweep
 
-    source = None if isinstance(sweep, Sweep) else Path(sweep)
-    loaded = sweep if isinstance(sweep, Sweep) else load_with_overrides(Path(sweep), overrides)
+    given = _sweep(sweep)
+    source = None if isinstance(given, Sweep) else given
+    loaded = load_with_overrides(given, _texts(overrides)) if source else given
     target = folder_of(loaded, None if folder is None else Path(folder), source)
     return run_sweep(loaded, target, options or RunOptions())
 
@@ -239,7 +247,7 @@ def report(
     source: PathText | Sequence[PathText],
     out: PathText | None = None,
     *,
-    budgets: Sequence[float] = (),
+    budgets: float | Sequence[float] = (),
     style: Literal["screen", "paper"] = "screen",
     width: float | None = None,
     models: bool = False,
@@ -254,13 +262,15 @@ def report(
     from scaling.render.matplotlib_backend import Style
     from scaling.report.page import write_report
 
+    if style not in (styles := ("screen", "paper")):
+        raise unknown_choice("style", style, styles, where="report")
     remedy = 'save a fit first: fit.save("fit.json"), then report("fit.json")'
     paths = _listed(source, "the path of a results folder or fit", remedy)
     target = None if out is None else Path(out)
     return write_report(
         paths,
         target,
-        budgets=list(budgets),
+        budgets=list(budgets) if isinstance(budgets, Iterable) else [budgets],
         style=Style(style, width),
         models=models,
         force=force,
@@ -272,8 +282,16 @@ def _listed(source: Any, what: str, remedy: str, *kinds: type) -> list[Any]:
     items: list[Any] = list(source) if isinstance(source, (list, tuple)) else [source]
     for item in items:
         if not isinstance(item, (str, PathLike, *kinds)):
-            raise ScalingError(f"a {type(item).__name__} is not {what}", remedy=remedy)
+            raise ScalingError(f"{type(item).__name__} is not {what}", remedy=remedy)
     return [item if isinstance(item, kinds) else Path(item) for item in items]
+
+
+def _sweep(sweep: Any) -> Any:
+    return _listed([sweep], "a sweep file or a Sweep", "give the path of a file", Sweep)[0]
+
+
+def _texts(overrides: str | Sequence[str]) -> Sequence[str]:
+    return [overrides] if isinstance(overrides, str) else overrides
 
 
 def _sources(source: Source) -> list[Path | pd.DataFrame]:

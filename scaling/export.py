@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -74,10 +72,13 @@ def export_model(
     Llama nor a Qwen3 (`hf`).
     """
     _need_safetensors()
+    from safetensors.numpy import save_file
+
     from scaling import hf_export
     from scaling.execute.sweep_folder import SweepFolder
     from scaling.train import saved_params
 
+    files.check_local(out)
     if out.exists():
         raise ScalingError(
             "exists already",
@@ -126,30 +127,11 @@ def export_model(
     else:
         texts[CONFIG] = described
     metadata = {"format": FORMAT if layout == "scaling" else "pt", "run_id": run_id}
-    _write(out, arrays, metadata, texts)
-    return document
-
-
-def _write(
-    out: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str], texts: dict[str, str]
-) -> None:
-    """The folder with its files, whole or not at all. Raises DiskError."""
-    from safetensors.numpy import save_file
-
-    building = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        shutil.rmtree(building, ignore_errors=True)
-        building.mkdir(parents=True)
+    with files.new_folder(out) as building:
         save_file(arrays, building / MODEL, metadata=metadata)
         for name, text in texts.items():
             (building / name).write_text(text, encoding="utf-8")
-        for path in (*building.iterdir(), building):
-            files.sync(path)
-        os.rename(building, out)
-    except OSError as error:
-        raise files.disk_error(error, out) from error
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+    return document
 
 
 def _document(run: RunConfig, rows: pd.DataFrame) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import stat
 import time
 import uuid
@@ -41,14 +42,20 @@ _TRANSIENT |= _NETWORK
 UNSUPPORTED = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL}
 _NO_LINKS = UNSUPPORTED | {errno.EPERM, errno.EACCES, errno.EMLINK, errno.EXDEV}
 _CHECK = "check the {}, then run again; finished runs are kept"
-_REMEDIES = {
-    errno.ENOSPC: "free space, then run again",
-    errno.EDQUOT: "free space or raise the quota, then run again",
-    errno.EMFILE: "raise the limit of open files (ulimit -n), then run again",
-    errno.ENFILE: "close files or raise the system's limit of them, then run again",
-    errno.ENAMETOOLONG: "choose a shorter name",
-    errno.EIO: _CHECK.format("disk"),
-} | dict.fromkeys(_NETWORK, _CHECK.format("network file system"))
+_BLOCKED = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
+_MOVE = "move away what is there, or name another path"
+_REMEDIES = (
+    {
+        errno.ENOSPC: "free space, then run again",
+        errno.EDQUOT: "free space or raise the quota, then run again",
+        errno.EMFILE: "raise the limit of open files (ulimit -n), then run again",
+        errno.ENFILE: "close files or raise the system's limit of them, then run again",
+        errno.ENAMETOOLONG: "choose a shorter name",
+        errno.EIO: _CHECK.format("disk"),
+    }
+    | dict.fromkeys(_NETWORK, _CHECK.format("network file system"))
+    | dict.fromkeys(_BLOCKED, _MOVE)
+)
 T = TypeVar("T")
 
 
@@ -65,13 +72,14 @@ def disk_error(error: OSError, path: Path, action: str = "write") -> DiskError:
 
     A part of the path that is a file instead of a folder is named as such.
     """
-    where = str(path)
+    where, code = str(path), error.errno or 0
     with contextlib.suppress(OSError):  # the disk may refuse this as well
-        blocked = next((p for p in path.parents if p.exists() and not p.is_dir()), None)
+        folders = (path, *path.parents) if code in (errno.EEXIST, errno.ENOTDIR) else path.parents
+        blocked = next((p for p in folders if os.path.lexists(p) and not p.is_dir()), None)
         if blocked is not None:
-            what = f"{blocked} is a file, not a folder"
-            return DiskError(what, where=where, remedy="name another path", exit_code=DISK)
-    code = error.errno or 0
+            kind = "a file" if blocked.exists() else "a link that leads nowhere"
+            what = f"{'' if blocked == path else f'{blocked} '}is {kind}, not a folder"
+            return DiskError(what, where=where, remedy=_MOVE, exit_code=DISK)
     what = f"cannot {action}: {error.strerror or error}"
     if code in (errno.ENOSPC, errno.EDQUOT):
         with contextlib.suppress(OSError, StopIteration):
@@ -262,6 +270,32 @@ def temporary_of(target: Path, parents: bool = True) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):  # the error above says it already
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """A hidden folder next to `target` that takes its name at the end: whole, synced, or not at
+    all. Raises DiskError, also where `target` has files; folders made for an error are removed.
+    """
+    check_local(target)
+    place = target.absolute()
+    temporary = place.with_name(f".{place.name}.{os.getpid()}.tmp")
+    made = [parent for parent in place.parents if not parent.exists()]
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        yield temporary
+        for path in (*temporary.iterdir(), temporary):
+            sync(path)
+        os.rename(temporary, place)
+        sync(place.parent)
+    except OSError as error:
+        raise disk_error(error, target) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        for parent in made:
+            with contextlib.suppress(OSError):  # of a success they are not empty
+                parent.rmdir()
 
 
 def sync(path: Path) -> None:

@@ -61,6 +61,11 @@ def sanitize(text: object, limit: int = 2000) -> str:
     return cleaned if len(cleaned) <= limit else cleaned[: limit - 1] + "…"
 
 
+def strip_ends(text: str) -> str:
+    """The text without the blanks that fill its lines to a table's width."""
+    return re.sub(" +$", "", text, flags=re.MULTILINE)
+
+
 def flatten(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     """(dotted name, value) of whatever in `value` is no mapping, in its order; lists and None are
     left as they are.

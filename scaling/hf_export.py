@@ -23,13 +23,14 @@ NEEDED = {"norm": "rmsnorm", "pos": "rope", "ffn": "swiglu", "bias": False, "gai
 
 def check_exportable(model: ModelConfig) -> None:
     """Raises ScalingError, which names each choice that neither Llama nor Qwen3 has."""
+    chosen = model.model_dump()
     wrong = [
-        f"{name} = {getattr(model, name)!r}"
+        f"{name} = {json.dumps(chosen[name])}"
         for name, value in {**NEEDED, "transfer": None, "n_experts": 1}.items()
-        if getattr(model, name) != value
+        if chosen[name] != value
     ]
     if wrong:
-        needed = ", ".join(f"{name} = {value!r}" for name, value in NEEDED.items())
+        needed = ", ".join(f"{name} = {json.dumps(value)}" for name, value in NEEDED.items())
         needed += " and n_experts = 1" if model.n_experts > 1 else ""
         raise ScalingError(
             f"neither a Llama nor a Qwen3: {', '.join(wrong)}",

@@ -16,6 +16,7 @@ import pytest
 
 import scaling
 from scaling import api, fit, load, predict
+from scaling.config.sweep_file import dump_sweep
 from scaling.errors import ScalingError
 from scaling.execute.options import RunOptions
 from scaling.fit.fit_options import FitOptions
@@ -146,9 +147,19 @@ def load_numbers(table):
         ((TABLE.iloc[:0],), {}, "DataFrame: holds no rows"),
         ((TABLE.set_index("N", drop=False),), {}, "column 'N' stands twice"),
         ((TABLE.assign(loss=["low"] * len(TABLE)),), {}, "row 1: 'low'"),
-        ((TABLE.to_dict(),), {}, "a dict is not a source"),
+        ((TABLE.to_dict(),), {}, "dict is not a source"),
         (("absent.csv",), {}, "absent.csv: no such file"),
         (([],), {}, "no source is given"),
+        ((TABLE,), {"bootstrap": "many"}, "fit: bootstrap: should be a valid integer"),
+        (
+            (TABLE,),
+            {"bootstrap": 0, "drop_highest": 1.5},
+            "drop_highest: should be a valid int",
+        ),
+        ((TABLE,), {"law": 3}, "law: should be a valid string"),
+        ((TABLE,), {"fix": {"alpha": 0.35}}, "fix: should be a valid string"),
+        ((TABLE,), {"ci": None}, "ci: should be a valid number"),
+        ((TABLE,), {"where": ["N > 1e6"]}, "where: should be a valid string"),
     ],
 )
 def test_bad_input_says_what_and_where(arguments, options, said):
@@ -169,8 +180,15 @@ def test_a_prediction_is_that_of_the_saved_fit(fitted, tmp_path):
     assert table.dtypes.eq(float).all()
     assert predict(path, flops=1e20).document == again
     assert predict(fitted.document, loss=2.5).to_frame().loc["loss", "value"] == pytest.approx(2.5)
-    with pytest.raises(ScalingError, match="no question is asked"):
-        predict(fitted)
+    for source, question, said in (
+        (fitted, {}, "no question is asked"),
+        (fitted, {"flop": 1e20}, r"did you mean flops\?"),
+        (fitted, {"flops": 1e20, "inferece_tokens": 1e9}, r"did you mean inference_tokens\?"),
+        (TABLE, {"flops": 1e20}, "DataFrame is not a fit"),
+        ([path], {"flops": 1e20}, "list is not a fit"),
+    ):
+        with pytest.raises(ScalingError, match=said):
+            predict(source, **question)
 
 
 def test_a_published_law_predicts_and_shows_itself():
@@ -186,6 +204,7 @@ def test_a_published_law_predicts_and_shows_itself():
     assert answer.document["inference"]["demand_tokens"] == 2e12
     assert "answer    5.76e23 FLOPs" in repr(answer)
     assert "\x1b" not in repr(answer)
+    assert " \n" not in repr(answer)
 
 
 @pytest.mark.slow
@@ -267,3 +286,14 @@ def test_plan_and_run_take_a_sweep_and_give_typed_results(tmp_path):
     assert set(load(tmp_path / "out")["run_id"]) == {
         item.run_id for item in scaling.plan(sweep, simulated=law).runs
     }
+    path = tmp_path / "tiny.toml"
+    path.write_text(dump_sweep(sweep))
+    assert len(scaling.plan(path, overrides="seeds=[0,1]").runs) == 8
+    for call, said in (
+        (lambda: scaling.plan(3), "int is not a sweep file"),
+        (lambda: scaling.run(TABLE), "DataFrame is not a sweep file"),
+        (lambda: scaling.report(3), "int is not the path"),
+        (lambda: scaling.report(tmp_path, style="papr"), r"did you mean paper\?"),
+    ):
+        with pytest.raises(ScalingError, match=said):
+            call()

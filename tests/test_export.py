@@ -4,6 +4,7 @@ Its weights-out loss is the row's, its logits are those of the kept weights.
 """
 
 import json
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -173,8 +174,9 @@ def test_weights_of_a_simulated_run_are_rejected_at_once(more, tmp_path):
 
 def test_a_model_that_no_library_knows_is_not_exported_for_hugging_face(trained, tmp_path):
     (run_id,) = run_files.finished_run_ids(trained)
-    with pytest.raises(ScalingError, match="neither a Llama nor a Qwen3: ffn = 'gelu'"):
+    with pytest.raises(ScalingError, match='neither a Llama nor a Qwen3: ffn = "gelu"') as caught:
         export_model(trained, run_id, tmp_path / "model", "hf")
+    assert "bias = false" in caught.value.remedy  # as a sweep file has it
     assert not (tmp_path / "model").exists()
 
 
@@ -189,6 +191,14 @@ def test_the_arrays_for_hugging_face_are_the_parameters_once(model):
     assert arrays["model.layers.1.mlp.down_proj.weight"].shape == (32, 96)
     gate = arrays["model.layers.0.mlp.gate_proj.weight"]
     np.testing.assert_array_equal(gate.T, named["blocks.0.ffn.up.kernel"][:, :96])
+
+
+def test_a_model_is_not_exported_to_an_address(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (run_id,) = run_files.finished_run_ids(trained)
+    with pytest.raises(ScalingError, match="s3:// addresses are not supported"):
+        export_model(trained, run_id, Path("s3://bucket/model"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_mixture_of_experts_is_not_exported_to_hugging_face():

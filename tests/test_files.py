@@ -90,6 +90,24 @@ def test_lasting_read_error_is_a_disk_error_that_names_file_and_cause(
     assert os.strerror(errno.ESTALE) in str(caught.value)
 
 
+@pytest.mark.parametrize("what", ["a file", "a link that leads nowhere", "a link to itself"])
+def test_something_in_the_place_of_a_folder_is_named(what: str, tmp_path: Path) -> None:
+    place = tmp_path / "runs"
+    if what == "a file":
+        place.write_text("mine")
+    else:
+        place.symlink_to(place if what == "a link to itself" else "absent")
+    for path in (place, place / "a.json"):
+        with pytest.raises(files.DiskError) as caught:
+            files.write_json(path / "b.json", {"x": 1})
+        assert "move away what is there" in str(caught.value)
+        if what != "a link to itself":
+            assert f"{place} is {what}, not a folder" in str(caught.value)
+    if what == "a file":
+        with pytest.raises(files.DiskError, match="is a file, not a folder"):
+            files.list_files(place, ".json")
+
+
 @pytest.mark.parametrize("kind", ["folder", "pipe", "link to itself"])
 def test_what_is_not_a_regular_file_is_rejected_without_waiting(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "a.json"
@@ -151,3 +169,26 @@ def test_path_that_is_not_utf8_is_written_and_read(tmp_path: Path) -> None:
     files.write_json(folder / "a.json", {"x": 1})
     assert files.read_json(folder / "a.json") == {"x": 1}
     assert files.list_files(folder, ".json") == [folder / "a.json"]
+
+
+def test_a_new_folder_is_whole_or_absent_and_leaves_no_folders_of_an_error(tmp_path: Path) -> None:
+    target = tmp_path / "a" / "b"
+    with pytest.raises(UnicodeEncodeError), files.new_folder(target) as temporary:
+        (temporary / "x").write_text("\ud800")  # a file is opened, then the block fails
+    assert list(tmp_path.iterdir()) == []
+    with files.new_folder(target) as temporary:
+        (temporary / "x").write_text("x")
+        assert not target.exists()
+    assert [path.name for path in target.parent.iterdir()] == ["b"]
+    with pytest.raises(files.DiskError) as caught, files.new_folder(target) as temporary:
+        (temporary / "x").write_text("y")  # `target` has files: they stay
+    assert caught.value.exit_code == DISK
+    assert (target / "x").read_text() == "x"
+    assert [path.name for path in target.parent.iterdir()] == ["b"]
+
+
+def test_a_new_folder_is_no_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ScalingError, match="not supported"), files.new_folder(Path("s3://b/x")):
+        pass
+    assert list(tmp_path.iterdir()) == []

@@ -98,6 +98,7 @@ class CommandGroup(TyperGroup):
                 raise
             path = error.ctx.command_path if error.ctx else f"scaling {ctx.invoked_subcommand}"
             text = " ".join(sanitize(error.format_message()).split())[:400]
+            text = text.replace(": Input should", ": should")
             typer.echo(f"error: {text}\n  see {path} --help", err=True)
             raise typer.Exit(BAD_INPUT) from None
         except BrokenPipeError:  # the reader of `scaling ... | head` has left

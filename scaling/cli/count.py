@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from scaling.config import ModelConfig
     from scaling.render.table import Table
 
+_FORM = "write d_model=512,n_layers=8,..."
+
 
 def count(
     model: str = option(
@@ -70,14 +72,14 @@ def model_from_fields(text: str) -> ModelConfig:
     from scaling.config import ModelConfig, Recipe
     from scaling.config.overrides import parse
     from scaling.config.sweep_file import validation_error
-    from scaling.recipe import shape
+    from scaling.recipe import InfeasibleCell, shape
 
     fields: dict[str, Any] = {}
-    for given in map(parse, filter(None, text.split(","))):
-        if given.field in fields:
-            remedy = "write d_model=512,n_layers=8,..."
-            raise ScalingError(f"{given.text!r} is a repeated key", where="--model", remedy=remedy)
-        fields[given.field] = given.value
+    for given in filter(None, text.split(",")):
+        override = parse(given, "--model", _FORM)
+        if override.field in fields:
+            raise ScalingError(f"{given!r} is a repeated key", where="--model", remedy=_FORM)
+        fields[override.field] = override.value
     stand_ins = {"vocab_size": 256, "n_layers": 1, "d_model": 2, "n_heads": 1, "d_head": 2}
     stand_ins |= {"n_kv_heads": fields.get("n_heads", 1), "d_ff": 1}  # for what is left out
     try:
@@ -85,10 +87,11 @@ def model_from_fields(text: str) -> ModelConfig:
     except ValidationError as error:
         raise validation_error(error, ModelConfig, "--model") from None
     if "d_model" not in fields:
-        raise ScalingError(
-            "d_model is missing", where="--model", remedy="write d_model=512,n_layers=8,..."
-        )
-    return shape(checked.d_model, fields.get("vocab_size", 256), Recipe(), fields)
+        raise ScalingError("d_model is missing", where="--model", remedy=_FORM)
+    try:
+        return shape(checked.d_model, fields.get("vocab_size", 256), Recipe(), fields)
+    except InfeasibleCell as error:
+        raise ScalingError(f"{error.where}: {error.what}", where="--model", remedy=_FORM) from None
 
 
 def _counts(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from scaling.errors import unknown_choice
-from scaling.formatting import flatten, format_bytes, sanitize
+from scaling.formatting import flatten, format_bytes, sanitize, strip_ends
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -110,7 +110,10 @@ class Output:
         else:
             from scaling.render.rich_table import page
 
-            console().print(page(*shown))
+            screen = console()
+            with screen.capture() as captured:
+                screen.print(page(*shown))
+            typer.echo(strip_ends(captured.get()), nl=False, color=True)
         return typer.echo(f"next: {next_command}") if next_command else None
 
 
@@ -134,7 +137,7 @@ def facts(title: str, document: Mapping[str, Any]) -> Table:
             return "; ".join(map(text, value))
         if isinstance(value, Mapping):
             parts = [(key, item) for key, item in flatten(value) if item is not None]
-            return ", ".join(f"{key} {text(item, key)}" for key, item in parts)
+            return ", ".join(f"{key} {text(item, key)}" for key, item in parts) or "none"
         return format_bytes(value) if name.endswith("_bytes") else str(value)
 
     rows = [(key, sanitize(text(value, key), 1000)) for key, value in document.items()]

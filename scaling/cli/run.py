@@ -133,7 +133,8 @@ def _summary(outcome: SweepOutcome, again: str) -> str:
         n_runs = len(status.no_longer_planned)
         lines.append(f"  kept, though the sweep file no longer asks for them: {n_runs} runs")
     if outcome.stop and outcome.stop.reason != "signal":
-        lines.append(f"  stopped, with all states saved: {outcome.stop.message}")
+        saved = "" if outcome.stop.reason == "disk" else ", with all states saved"
+        lines.append(f"  stopped{saved}: {outcome.stop.message}")
     next_command = f"scaling {'fit' if outcome.sweep.supports_law_fit else 'report'} "
     next_command += shlex.quote(str(folder))
     if status.counts.missing or not status.counts.done:

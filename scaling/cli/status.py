@@ -84,16 +84,23 @@ def status_text(status: Status) -> list[object]:
         "tokens": "D",
         "step": "step",
         "loss": "loss",
-        "loss_split": "of",
+        "loss_split": "split",
         "attempts": "attempts",
         "reason": "reason",
     }
-    words = ("of", "reason")  # in which the first runs may have none
     counts = ", ".join(f"{count} {name}" for name, count in status.counts.model_dump().items())
     title = f"{status.sweep}: {counts}"
     has_experts = any(run.n_params_active < run.n_params_with_head for run in status.runs)
     parts: list[object] = [
-        record_table("status", title, status.runs, max_rows=SHOWN, columns=columns, text=words),
+        record_table(
+            "status",
+            title,
+            status.runs,
+            max_rows=SHOWN,
+            columns=columns,
+            text=("split", "reason"),  # in which the first runs may have none
+            loss=("loss",),
+        ),
         "N: blocks + head" + (", with a token's own experts" if has_experts else ""),
     ]
     return [*parts, *progress_lines(status), *status.warnings]

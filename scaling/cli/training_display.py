@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import time
@@ -23,8 +24,18 @@ LINE_SECONDS = 15.0
 MANY = 500  # runs from which on a line per finished run is too much
 
 
-class PipeSafeConsole(Console):
-    """A console whose reader may leave (`scaling run ... | head`): training goes on without it."""
+class OptionalConsole(Console):
+    """A console whose reader or terminal may leave (`scaling run ... | head`), or whose disk may be
+    full: training goes on without it.
+    """
+
+    def _check_buffer(self) -> None:
+        try:
+            super()._check_buffer()
+        except OSError as error:
+            if error.errno == errno.EIO:  # its terminal is gone
+                self.on_broken_pipe()
+            self.quiet = True
 
     def on_broken_pipe(self) -> None:
         """Say nothing more."""
@@ -39,14 +50,12 @@ class Display:
         self, folder: Path, plan: Plan, runs: Sequence[PlannedRun], *, to_stderr: bool
     ) -> None:
         self.tracker, self.folder, self.plan = SweepProgress(runs), folder, plan
-        self.console = PipeSafeConsole(stderr=to_stderr, highlight=False)
+        self.console = OptionalConsole(stderr=to_stderr, highlight=False)
         self.live: Live | None = None
         self._last_line = time.monotonic()
 
     def __enter__(self) -> OnEvent:
-        text = f"{self.folder}: {len(self.tracker.runs)} runs to train"
-        if kept := len(self.plan.runs) - len(self.tracker.runs):
-            text += f", {kept} not needed now"
+        text = f"{self.folder}: {len(self.tracker.runs)} of {len(self.plan.runs)} runs to train"
         if self.plan.infeasible:
             text += f", {len(self.plan.infeasible)} infeasible cells (scaling plan gives reasons)"
         self._line(text)
@@ -100,8 +109,9 @@ class Display:
         tracker, running = self.tracker, self.tracker.running.values()
         ended = sum(tracker.counts.values())
         losses = ", ".join(f"{event.loss:.3f}" for event in running)
-        left = format_seconds(tracker.eta_seconds) if tracker.eta_seconds is not None else "?"
+        eta = tracker.eta_seconds
+        left = "" if eta is None else f", {format_seconds(eta)} left"
         return (
             f"{ended}/{len(tracker.runs)} runs, {tracker.share:.0%} of the FLOPs, train loss "
-            f"{losses}, {Pace.of(running)}, {left} left"
+            f"{losses}, {Pace.of(running)}{left}"
         )

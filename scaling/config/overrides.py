@@ -25,6 +25,8 @@ VARIED = ("task", "model", "optim", "batch_size")  # a list for one of their fie
 KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 LONGEST_NAME = 64
 MAX_VALUES = 256  # of an axis, and overrides of a command
+FORM = "write KEY=VALUE as a sweep file names it: optim.lr=3e-4, design.budgets=[1e12,1e13], "
+FORM += "seeds=[0,1]"
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,9 @@ class Override:
         return is_base and isinstance(self.value, list)
 
 
-def parse(text: str) -> Override:
+def parse(text: str, where: str = "override", remedy: str = FORM) -> Override:
     """KEY=VALUE; the value is TOML, and a bare word, alone or in a list, is text. Raises
-    ScalingError that names it.
+    ScalingError that names it, typed at `where`.
     """
     key, equals, value = (part.strip() for part in text.partition("="))
     keys = tuple(key.split("."))
@@ -68,12 +70,7 @@ def parse(text: str) -> Override:
         except ValueError as error:
             what = f"{text[:80]!r}: {error} is not a TOML value"
     if what:
-        raise ScalingError(
-            what,
-            where="override",
-            remedy="write KEY=VALUE as a sweep file names it: optim.lr=3e-4, "
-            "design.budgets=[1e12,1e13], seeds=[0,1]",
-        )
+        raise ScalingError(what, where=where, remedy=remedy)
     return Override(text, keys, parsed)
 
 

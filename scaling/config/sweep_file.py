@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import os
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -179,11 +179,18 @@ def validation_error(error: ValidationError, model: type[BaseModel], where: str)
 
 
 def _sentence(item: dict[str, Any], model: type[BaseModel]) -> str:
-    *outer, key = location = keys_of(item["loc"]) or ["the file"]
+    location, message = keys_of(item["loc"]), plain_message(item["msg"])
+    if not location:  # of all of it
+        return message
+    *outer, key = location
     parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
     name, value = "".join(parts).removeprefix("."), item.get("input")
     if item["type"] == "extra_forbidden":
-        guess = closest_match(str(key), _known(model, outer) - {key})
+        here = ".".join(part for part in location if isinstance(part, str))
+        places = list(_places(model, key))
+        is_elsewhere = bool(places) and here not in places
+        near = closest_match(str(key), _known(model, outer) - {key})
+        guess = min(places, key=lambda place: place.count(".")) if is_elsewhere else near
         return f"{name} is not a known key" + (f" (did you mean {guess}?)" if guess else "")
     if item["type"] in ("missing", "union_tag_not_found"):
         return f"{name}{'.kind' if item['type'] != 'missing' else ''} is missing"
@@ -194,13 +201,13 @@ def _sentence(item: dict[str, Any], model: type[BaseModel]) -> str:
         return f"{name}.kind = {json.dumps(word)[:80]}: should be one of {known}{hint}"
     if item["type"] == "too_short":
         return f"{name} needs {item['ctx']['min_length']} or more values"
-    message = plain_message(item["msg"])
     if item["type"] == "string_pattern_mismatch" and item["ctx"]["pattern"] == SLUG:
         message = (
             "may hold letters, digits, dots, dashes and underscores,"
             " a letter or digit first, 64 at most"
         )
     message = message.replace("a valid tuple", "a list").removeprefix("Tuple ")
+    message = "should be a table" if item["type"] == "model_type" else message
     if isinstance(value, (Mapping, BaseModel)) or message.startswith(repr(value)[:60]):
         return f"{name}: {message}"
     return f"{name} = {json.dumps(value, default=str)[:80]}: {message}"
@@ -222,6 +229,15 @@ def _is_wrong_union_branch(item: dict[str, Any]) -> bool:
     return (meant_as_table and word) or (
         item["type"] == "model_type" and str(item["loc"][-1]) in FORMS
     )
+
+
+def _places(model: type[BaseModel], key: str, outer: tuple[str, ...] = ()) -> Iterator[str]:
+    """Where a key of this name stands in the file."""
+    for name, field in model.model_fields.items():
+        if name == key:
+            yield ".".join([*outer, name])
+        for inner in models_in(field.annotation):
+            yield from _places(inner, key, (*outer, name))
 
 
 def _known(model: type[BaseModel], location: list[Any]) -> set[str]:

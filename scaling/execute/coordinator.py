@@ -173,7 +173,7 @@ class Coordinator:
         if not isinstance(event, RunEnded):
             return
         if event.cause == FailureCause.DISK:
-            self._stop(StopReason.DISK, "disk full or not writable", DISK)
+            self._stop(StopReason.DISK, event.reason, DISK)
         elif event.cause == FailureCause.START:
             self._stop(StopReason.WORKER_START, event.reason)
         elif self.options.fail_fast and event.event in ("failed", "diverged"):
@@ -299,8 +299,8 @@ class Coordinator:
                 continue
             if self.stop is not None:
                 training.ended[run.run_id] = "stopped"
-                stopped = "killed before it could save"
-                self._emit(RunEnded(event="stopped", run_id=run.run_id, reason=stopped))
+                why = "before it began" if training.is_starting else "killed before it could save"
+                self._emit(RunEnded(event="stopped", run_id=run.run_id, reason=why))
             else:
                 self._handle_failure(training, _death(run.run_id, cause, reason, exit_reason.log))
 

@@ -16,9 +16,15 @@ from scaling.errors import ScalingError, unknown_choice
 from scaling.execute.environment import default_workers
 from scaling.execute.options import OnMessage
 from scaling.execute.planning import MAX_EPOCHS, repeated_data_warnings
-from scaling.formatting import format_bytes, format_count
+from scaling.formatting import format_bytes, format_count, format_flops
 from scaling.plan import plan
-from scaling.plan.starter_sweep import StarterRequest, StarterSweep, draft, flops_of_minutes
+from scaling.plan.starter_sweep import (
+    StarterRequest,
+    StarterSweep,
+    draft,
+    flops_of_minutes,
+    two_digits,
+)
 from scaling.tasks import open_task, resolve
 from scaling.tasks.corpus.documents import describe_sources, list_files
 from scaling.tasks.corpus.prepare import prepare
@@ -147,16 +153,28 @@ def first_sweep(
     Raises ScalingError, with a budget that suffices, for one that is too small.
     """
     opened = open_task(corpus_task(corpus))
-    request = StarterRequest(flops, kind, corpus, opened.vocab_size, path)
-    sweep = draft(
-        request, lambda drafted: plan(drafted, resolve(drafted.base.task), opened.vocab_size)
-    )
-    warnings = [*sweep.plan.warnings, *repeated_data_warnings(opened, sweep.plan)]
-    for index, warning in enumerate(warnings):
-        if passes := warning.data.get("passes"):
-            more = format_count(passes / (1 if passes <= MAX_EPOCHS else MAX_EPOCHS), 2)
-            message = f"{warning.message}: give {more} times the text, or a smaller budget"
-            warnings[index] = warning.model_copy(update={"message": message})
+
+    def sweep_of(flops: float) -> tuple[StarterSweep, list[ResultWarning]]:
+        request = StarterRequest(flops, kind, corpus, opened.vocab_size, path)
+        sweep = draft(
+            request, lambda drafted: plan(drafted, resolve(drafted.base.task), opened.vocab_size)
+        )
+        return sweep, repeated_data_warnings(opened, sweep.plan)
+
+    sweep, repeated = sweep_of(flops)
+    warnings = list(sweep.plan.warnings)
+    for warning in repeated:
+        passes = warning.data["passes"]
+        limit = 1 if passes <= MAX_EPOCHS else MAX_EPOCHS
+        message = f"{warning.message}: give {format_count(passes / limit, 2)} times the text"
+        less = two_digits(flops * (limit / passes) ** 2)  # tokens grow as the root of the budget
+        try:
+            while any(each.data["passes"] > limit for each in sweep_of(less)[1]):
+                less = two_digits(less / 1.5)
+            message += f", or --budget {format_flops(less)}"
+        except ScalingError:  # too small for a sweep
+            message += "; every budget repeats this one"
+        warnings.append(warning.model_copy(update={"message": message}))
     if (n_val := opened.n_tokens("val")) < (n_eval := sweep.plan.sweep.evals.tokens):
         message = f"{n_val:,} held-out tokens, of {n_eval:,} for an evaluation: losses are noisier"
         warnings.append(warn(WarningCode.OTHER, message, tokens=n_val))

@@ -113,7 +113,7 @@ class Lease:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise files.disk_error(error, self.sweep_folder) from error
+            raise files.disk_error(error, self.folder) from error
         with self.locked():  # no other process may remove the lock file before it is locked
             lock = self.path.with_suffix(".lock")
             with files.as_disk_error(lock, "lock"):

@@ -121,14 +121,14 @@ def _changes_of_origin(folder: SweepFolder, now: RunOrigin, *, allowed: bool) ->
 
     Raises ScalingError unless there is nothing, or it is `allowed`.
     """
-    if not (folder.path / "plan.json").exists() or not run_files.has_runs(folder.path):
+    if not run_files.has_runs(folder.path):
         return []
     try:
         before = folder.read_plan()
-    except CorruptPlan:
+    except CorruptPlan as error:
         return [
-            "plan.json is corrupt: whether code or corpus have changed is not known; it is written "
-            "anew"
+            f"plan.json {error.what}: whether code or corpus have changed is not known; it is "
+            "written anew"
         ]
     was, is_now = (
         origin.model_dump(include={"corpus", "code", "xla_flags"}, exclude_none=True)

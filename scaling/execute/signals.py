@@ -1,5 +1,5 @@
-"""The signals that ask a sweep to save itself and stop: Ctrl-C, SIGTERM, and what schedulers send
-before they take a machine away.
+"""The signals that ask a sweep to save itself and stop: Ctrl-C, SIGTERM, the end of a terminal, and
+what schedulers send before they take a machine away.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from types import FrameType
 
 from scaling.errors import STOPPED
 
-HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Signals:
@@ -37,6 +37,8 @@ class Signals:
 
     def __enter__(self) -> Signals:
         self._before = {number: signal.signal(number, self._note) for number in HANDLED}
+        if self._before[signal.SIGHUP] == signal.SIG_IGN:  # `nohup`: go on without the terminal
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -53,7 +55,7 @@ class Signals:
 
 
 def exit_code(number: int | None) -> int:
-    """How a process ends that a signal has stopped and that has saved its state: 130 and 143 as
-    shells have them; 75, "stopped and resumable", for a scheduler's warning.
+    """How a process ends that a signal has stopped and that has saved its state: 129, 130 and 143
+    as shells have them; 75, "stopped and resumable", for a scheduler's warning.
     """
-    return 128 + number if number in (signal.SIGINT, signal.SIGTERM) else STOPPED
+    return 128 + number if number in HANDLED[:3] else STOPPED

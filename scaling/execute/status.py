@@ -150,7 +150,7 @@ def read_status(folder: SweepFolder, monitor: HeartbeatMonitor | None = None) ->
         for file in rows.corrupt_files
     ]
     if count := attempts.unreadable:
-        message = f"ledger: {count} entries cannot be read: attempts and cost are too low by them"
+        message = f"ledger: attempts and cost are too low, for entries cannot be read: {count}"
         warnings.append(warn(WarningCode.CORRUPT_LEDGER, message, entries=count))
     return Status(
         sweep=plan.sweep,

@@ -42,8 +42,11 @@ WRITTEN = ("", "merged", "fits", *(folder for folder, _ in KINDS.values()))
 CHECKPOINTS = (".npz", ".previous.npz", ".sharded")  # suffixes of a run's checkpoints
 
 
+PLAN_REMEDY = "run the sweep again; finished runs are kept"
+
+
 class CorruptPlan(ScalingError):
-    """plan.json is not what was written; the next `scaling run` writes it anew."""
+    """plan.json is missing or not what was written; the next `scaling run` writes it anew."""
 
 
 @dataclass(frozen=True)
@@ -128,17 +131,16 @@ class SweepFolder:
             stamp = files.retry(path, path.stat)
             return _plan(path, stamp.st_mtime_ns, stamp.st_size, stamp.st_ino)
         except (FileNotFoundError, NotADirectoryError):
+            if run_files.has_runs(self.path):
+                what = "is missing, though there are finished runs"
+                raise CorruptPlan(what, where=path, remedy=PLAN_REMEDY) from None
             raise ScalingError(
                 "holds no sweep (no plan.json)",
                 where=self.path,
                 remedy="train it first: scaling run SWEEP.toml; or name a folder made by it",
             ) from None
         except files.ChecksumError as error:
-            raise CorruptPlan(
-                f"is corrupt: {error}",
-                where=str(path),
-                remedy="run the sweep again; finished runs are kept",
-            ) from None
+            raise CorruptPlan(f"is corrupt: {error}", where=path, remedy=PLAN_REMEDY) from None
 
     def write_failure(self, run_id: str, text: str) -> None:
         """Keep why a run failed."""

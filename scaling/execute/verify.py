@@ -48,7 +48,8 @@ def inspect(folder: Path, patterns: Sequence[str] = ALL) -> list[FileCheck]:
             continue
         if path.suffix in CHECKED or (path.is_file() and path.stat().st_size):
             checks += _check(path, str(name), sums.get(str(name)))
-    missing = [name for name in sums if not (folder / name).exists()]
+    written = ("sweep.toml", "plan.json") if patterns is ALL and run_files.has_runs(folder) else ()
+    missing = [name for name in (*written, *sums) if not (folder / name).exists()]
     return checks + [FileCheck(name, "corrupt", "it is missing") for name in missing]
 
 
@@ -61,7 +62,7 @@ def _check(path: Path, name: str, expected: str | None) -> list[FileCheck]:
             problem = "" if is_whole else files.CHANGED
         elif path.parent.name == "ledger":
             bad = sum(entry is None for entry in entries(path))
-            problem = f"{bad} lines are not what was written" if bad else ""
+            problem = f"lines that are not what was written: {bad}" if bad else ""
         else:
             has_checksum = files.check_file(path)
             if path.suffix == ".json":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, get_args
+
+from pydantic.dataclasses import dataclass
 
 from scaling.accounting import FlopsConvention, NConvention
 from scaling.errors import ScalingError, unknown_choice
@@ -24,10 +26,10 @@ CHECKPOINTS = ("auto", "last", "all")
 RESAMPLE_KINDS = ("auto", "pairs", "clusters", "residual")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config={"arbitrary_types_allowed": True, "defer_build": True})
 class FitOptions:
     """The options of `scaling fit`; every value is checked before a file is opened. Raises
-    ScalingError.
+    ScalingError, and pydantic's ValidationError for a value of another type.
     """
 
     law: str = AUTO

@@ -86,11 +86,11 @@ def _grid(top: float, n_budgets: int, apart: float, is_minimal: bool, vocab_size
     is_tiny = top < 1e14  # as small as the runs of sweeps/demo.toml
     # 20 tokens per parameter (Hoffmann 2022); 40 to 60 for small models on bytes (sweeps/demo.toml)
     ratio = 40.0 if top < 1e15 else 20.0
-    budgets = [_two_digits(top / apart**power) for power in reversed(range(n_budgets))]
+    budgets = [two_digits(top / apart**power) for power in reversed(range(n_budgets))]
     optima = [math.sqrt(budget / (6.0 * ratio)) for budget in budgets]
     low, high = optima[0] / SPREAD, optima[-1] * SPREAD
     count = math.ceil(math.log(high / low) / math.log(SIZE_STEP))
-    even = (_two_digits(low * (high / low) ** (index / count)) for index in range(count + 1))
+    even = (two_digits(low * (high / low) ** (index / count)) for index in range(count + 1))
     sizes = list(dict.fromkeys(even))
     middle = math.sqrt(sizes[0] * sizes[-1])
     limits = ((1e14, 64), (1e17, 256), (1e20, 1024))  # longer windows for larger budgets
@@ -137,7 +137,7 @@ def draft(request: StarterRequest, planned: Planner) -> StarterSweep:
         if best_share >= FAIR_SHARE or request.budget < 16.0 * matrix_only:
             break
         while top > request.budget / 60.0 and best_share < GOOD_SHARE:
-            grid = _grid(_two_digits(top), n_budgets, apart, is_minimal, request.vocab_size)
+            grid = _grid(two_digits(top), n_budgets, apart, is_minimal, request.vocab_size)
             top /= 1.06
             try:
                 plan = planned(parse_sweep(_text(request, grid), str(request.path)))
@@ -246,5 +246,6 @@ tokens = 65536  # held out, for each
 """
 
 
-def _two_digits(value: float) -> float:
+def two_digits(value: float) -> float:
+    """A budget or a size, rounded."""
     return float(f"{value:.1e}")

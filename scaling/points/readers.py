@@ -118,7 +118,7 @@ def read_table(path: Path, data: bytes) -> pd.DataFrame:
     suffix, encoding = suffix_of(path), ""
     with with_location(path):
         if not is_table_file(path):
-            why = "may run code when it is opened" if suffix in PICKLES else "is of unknown form"
+            why = "may run code when it is opened" if suffix in PICKLES else "is no table of runs"
             why = "is a workbook: export the sheet as CSV" if suffix in WORKBOOKS else why
             raise ScalingError(f"a {suffix or 'nameless'} file {why}", remedy=f"give {FORMS}")
         data = _decompress(data)

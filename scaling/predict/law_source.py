@@ -20,7 +20,7 @@ from scaling.fit.fit_options import TABLE_LAWS
 from scaling.fit.frontier.frontier import Cost, Frontier, frontier_of_powers
 from scaling.fit.laws.law import Law
 from scaling.fit.laws.laws import LAWS
-from scaling.fit.laws.published import published
+from scaling.fit.laws.published import PUBLISHED, published
 from scaling.fit.result import (
     WRITE_AGAIN,
     AccuracyStage,
@@ -144,6 +144,9 @@ def load_law(source: str | FitResult | Mapping[str, Any]) -> FittedLaw:
     if isinstance(source, Mapping):
         return load_law(FitResult.parse(source, "fit document", WRITE_AGAIN))
     if not source.startswith(PREFIX):
+        if source in PUBLISHED and not Path(source).exists():
+            remedy = f"of the published law write {PREFIX}{source}"
+            raise ScalingError("no such file", where=source, remedy=remedy)
         return _of_fit(source, FitResult.load(Path(source)))
     entry = published(source.removeprefix(PREFIX))
     try:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from scaling.errors import ScalingError
+from scaling.errors import ScalingError, closest_match
 from scaling.fit.frontier.frontier import Cost
 from scaling.units import QUANTITIES, Quantity, parse_quantity
 
@@ -24,6 +24,7 @@ OPTIONS = {
     "steps": "S",
     "task_loss": "X",
 }
+FURTHER = ("loss", "inference_tokens", "smaller", "devices", "with_model")  # of scaling.predict
 NAMES = {letter: name for name, letter in OPTIONS.items()}
 EXAMPLES = {
     Quantity.FLOPS: 'write it as 1e21, 5.76e23 or "0.5 PF-days"',
@@ -114,12 +115,14 @@ def complete(
     usable = {*letters, *(counts if len(counts & set(letters)) > 1 else ())}
     unused = sorted(set(inputs) - usable)
     if unused:
-        hint = (
-            "the law data-constrained knows of repeated tokens: fit it, or use "
-            "published:muennighoff2023"
-            if unused[0] == "U"
-            else f"its inputs: {', '.join(option_of(letter) for letter in letters)}"
-        )
+        hint = f"its inputs: {', '.join(map(option_of, letters))}"
+        if unused[0] == "U":
+            hint = (
+                "the law data-constrained knows of repeated tokens: fit it, or use "
+                "published:muennighoff2023"
+            )
+        elif guess := closest_match(unused[0], [*OPTIONS, *FURTHER]):
+            hint = f"did you mean {guess}? {hint}"
         raise ScalingError(
             f"the law {law} does not use {unused[0]}", where=option_of(unused[0]), remedy=hint
         )

@@ -21,7 +21,17 @@ if TYPE_CHECKING:
     pass
 
 Kind = Literal[
-    "text", "number", "count", "flops", "integer", "percent", "short", "rough", "bytes", "seconds"
+    "text",
+    "number",
+    "count",
+    "flops",
+    "integer",
+    "percent",
+    "short",
+    "rough",
+    "bytes",
+    "seconds",
+    "loss",
 ]
 Estimate = tuple[Union[float, None], Union[float, None], Union[float, None]]
 Cell = Union[str, float, int, None, Estimate]
@@ -154,6 +164,7 @@ FORMATS: dict[Kind, Callable[[float], str]] = {
     "flops": format_flops,
     "bytes": format_bytes,
     "seconds": format_seconds,
+    "loss": "{:.4f}".format,
     "integer": "{:.0f}".format,
     "percent": lambda value: f"{100 * value:+.2g} %",
     "short": "{:.2g}".format,

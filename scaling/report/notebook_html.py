@@ -8,6 +8,7 @@ import io
 from pathlib import Path
 
 from scaling.fit.result import FitResult
+from scaling.formatting import strip_ends
 from scaling.predict.prediction import PredictionResult
 from scaling.render.escape import environment
 from scaling.report import terminal
@@ -35,7 +36,7 @@ def as_text(result: FitResult | PredictionResult) -> str:
     console = Console(file=io.StringIO(), width=WIDTH, **plain)  # type: ignore[arg-type]
     with console.capture() as captured:
         console.print(page(*_parts(result)))
-    return captured.get().rstrip()
+    return strip_ends(captured.get()).rstrip()
 
 
 def _parts(result: FitResult | PredictionResult) -> list[terminal.Part]:

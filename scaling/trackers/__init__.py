@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scaling.errors import ScalingError, unknown_choice
+from scaling.files import check_local
 
 if TYPE_CHECKING:
     from scaling.trackers.export import RunLog
@@ -40,6 +41,8 @@ def open_tracker(kind: str, out: str) -> Callable[[RunLog], bool]:
     """The tracker of a kind that writes to `out`: a folder, or for MLflow a URI. It logs a run, and
     says False where it has it already. Imports its package, which takes seconds.
     """
+    if kind != "mlflow":
+        check_local(Path(out))
     if kind == "wandb":
         from scaling.trackers.wandb_log import log_wandb, wandb_mode
 

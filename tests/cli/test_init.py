@@ -94,12 +94,27 @@ def test_a_folder_of_text_is_prepared_and_its_repetition_is_a_warning(place):
     more = tokens / (0.9 * 82_000) / 4
     said = made.stderr.partition(": give ")[2]
     assert float(said.split()[0]) == pytest.approx(more, rel=0.05)
-    assert "times the text, or a smaller budget" in said
+    assert "times the text, or --budget 1.6e10\n" in said
     again = scaling("init", "less.toml", "--budget", "1e12", "--data", "notes")
     assert "using data/notes, prepared earlier" in again.stderr
     passes = float(again.stderr.partition("warning: up to ")[2].split()[0])
     assert passes < 4 * more
     assert "8,128 held-out tokens, of 65,536 for an evaluation" in again.stderr
+
+
+def test_a_short_text_is_given_the_budget_that_fits_it(place):
+    lines = (f"line {i} of a text, {i * 7919 % 1000}\n" for i in range(60_000))
+    (place / "long.txt").write_text("".join(lines))
+    made = scaling("init", "repeats.toml", "--budget", "1e14", "--data", "long.txt", code=0)
+    budget = made.stderr.partition(", or --budget ")[2].split()[0]
+    less = scaling("init", "less.toml", "--budget", budget, "--data", "long.txt", code=0)
+    tokens = max(run["tokens"] for run in planned(place, "less.toml")["runs"])
+    n_train = open_store(place / "data" / "long").manifest.splits["train"].n_tokens
+    assert 2 * n_train < tokens <= 4 * n_train
+    assert "Muennighoff" not in less.stderr
+    (place / "short.txt").write_text("".join(f"line {i}\n" for i in range(3000)))
+    made = scaling("init", "short.toml", "--budget", "1e12", "--data", "short.txt", code=0)
+    assert "times the text; every budget repeats this one" in made.stderr
 
 
 def test_a_pattern_chooses_the_files_of_a_folder_of_text(place):

@@ -2,6 +2,7 @@
 three shells.
 """
 
+import errno
 import io
 import os
 import re
@@ -17,7 +18,7 @@ from scaling.cli.app import app
 from scaling.cli.output import LOG_WIDTH, console
 from scaling.cli.plan import plan_text
 from scaling.cli.training_display import Display
-from scaling.execute.events import RunProgress
+from scaling.execute.events import RunProgress, RunWarning
 from scaling.plan import plan
 from scaling.plan.document import plan_document
 from scaling.render.rich_table import page
@@ -95,6 +96,26 @@ def test_a_terminal_is_told_of_the_page_that_follows_the_sweep(tmp_path, file, c
     with display:
         pass
     assert file.getvalue().count(f"in a browser: scaling report {tmp_path} --watch") == count
+
+
+@pytest.mark.parametrize(("code", "is_lost"), [(errno.EIO, True), (errno.ENOSPC, False)])
+def test_training_goes_on_where_what_it_prints_cannot_be_written(tmp_path, code, is_lost):
+    """The end of a terminal is nothing to report; a full disk is, when the summary is written."""
+    display = Display(tmp_path, PLAN, PLAN.runs, to_stderr=False)
+    with open(tmp_path / "log", "w") as log:
+
+        class Refusing(io.StringIO):
+            def write(self, text):
+                raise OSError(code, os.strerror(code))
+
+            def fileno(self):
+                return log.fileno()
+
+        display.console.file = Refusing()
+        with display as handle:
+            handle(RunWarning(message="a warning"))
+        assert display.console.quiet
+        assert (os.readlink(f"/proc/self/fd/{log.fileno()}") == os.devnull) == is_lost
 
 
 def test_no_color_is_respected(monkeypatch):

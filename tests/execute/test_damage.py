@@ -100,7 +100,7 @@ def test_compaction_changes_no_number_and_is_idempotent(copy):
     after = read_status(SweepFolder(out)).to_dict()
     assert after["runs"] == before["runs"]
     assert json.loads(scaling("results", "compact", out, "--json").stdout)["written"] == 0
-    assert "0 runs to train" in scaling("run", path, "--out", out, "--simulate", LAW).stdout
+    assert "0 of 18 runs to train" in scaling("run", path, "--out", out, "--simulate", LAW).stdout
     (merged,) = run_files.merged_files(out)
     assert set(run_files.index(merged)) == set(want["run_id"])
 

@@ -10,6 +10,7 @@ import pytest
 
 from scaling.config.sweep_file import dump_sweep
 from scaling.execute.ledger import summarize
+from scaling.execute.signals import Signals
 from scaling.store import run_files
 from tests import command_line
 from tests.execute.sweeping import (
@@ -71,6 +72,7 @@ def is_asked_to_stop(pid):
         (signal.SIGUSR1, 75),
         pytest.param(signal.SIGUSR2, 75, marks=pytest.mark.exhaustive),
         (signal.SIGINT, 130),
+        (signal.SIGHUP, 129),
     ],
 )
 def test_a_signal_saves_and_leaves_no_child(path, tmp_path, number, code):
@@ -84,6 +86,19 @@ def test_a_signal_saves_and_leaves_no_child(path, tmp_path, number, code):
     assert list(tmp_path.glob("checkpoints/*.npz"))
     assert list(tmp_path.rglob("*.tmp")) == []
     assert list(tmp_path.glob("leases/*.json")) == []
+
+
+@pytest.mark.parametrize("number", [None, signal.SIGHUP])
+def test_the_end_of_a_terminal_is_ignored_under_nohup(number):
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL if number else signal.SIG_IGN)
+    try:
+        with Signals() as signals:
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signals.received == number
+            assert not signals.force_quit  # a shell and the kernel may both send it
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_second_ctrl_c_leaves_at_once(path, tmp_path):

@@ -253,6 +253,12 @@ def test_a_folder_is_a_uri_of_files(out):
     assert tracking_uri(out) == Path(out).absolute().as_uri()
 
 
+@pytest.mark.parametrize("kind", ["wandb", "tensorboard"])
+def test_an_address_is_no_folder_of_a_tracker(kind):
+    with pytest.raises(ScalingError, match="s3:// addresses are not supported"):
+        open_tracker(kind, "s3://bucket/boards")
+
+
 def test_tracker_error_is_an_error_of_the_export(folder, tmp_path):
     pytest.importorskip("tensorboard")
     (tmp_path / "taken").write_text("a file")

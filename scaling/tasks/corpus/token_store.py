@@ -12,10 +12,9 @@ A store is written under another name, synced and renamed, so a folder that has 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
-import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -26,8 +25,9 @@ import numpy as np
 from pydantic import Field, Strict, ValidationError, model_validator
 
 from scaling.config import Frozen
+from scaling.config.base import validation_messages
 from scaling.errors import ScalingError
-from scaling.files import check_local, disk_error, sync
+from scaling.files import DiskError, check_local, disk_error, new_folder
 from scaling.warning import ResultWarning
 
 Split = Literal["train", "val"]
@@ -182,8 +182,7 @@ def _read_manifest(folder: Path) -> Manifest:
             raise ScalingError(what, where=path, remedy="update scaling")
         return Manifest.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        reason = f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}"
+        reason = validation_messages(error)
     except (ValueError, RecursionError) as error:
         reason = str(error)
     except OSError as error:
@@ -237,34 +236,39 @@ def write_store(
     disk or permissions.
     """
     check_overwritable(folder)
-    building = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    new = [parent for parent in folder.parents if not parent.exists()]
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(building, ignore_errors=True)
-        building.mkdir()
-        splits = _write_tokens(building, chunks, vocab_size)
-        computed = {"schema": SCHEMA, "dtype": dtype_for(vocab_size), "splits": splits}
-        digest = splits_digest(splits)
-        manifest = Manifest.model_validate({**computed, "digest": digest, **facts()})
-        if tokenizer_json is not None:
-            (building / TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
-        text = manifest.model_dump_json(indent=1, by_alias=True)
-        (building / MANIFEST).write_text(text + "\n", encoding="utf-8")
-        return _publish(building, folder, manifest)
-    except OSError as error:
-        raise disk_error(error, folder) from error
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
-        for parent in new:  # of an error nothing is left
-            with contextlib.suppress(OSError):
-                parent.rmdir()
+        with new_folder(folder) as building:
+            splits = _write_tokens(building, chunks, vocab_size)
+            computed = {"schema": SCHEMA, "dtype": dtype_for(vocab_size), "splits": splits}
+            digest = splits_digest(splits)
+            manifest = Manifest.model_validate({**computed, "digest": digest, **facts()})
+            if tokenizer_json is not None:
+                (building / TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
+            text = manifest.model_dump_json(indent=1, by_alias=True)
+            (building / MANIFEST).write_text(text + "\n", encoding="utf-8")
+        return manifest
+    except DiskError as error:
+        if getattr(error.__cause__, "errno", None) not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+    standing = open_store(folder)
+    if standing.manifest.digest != manifest.digest:
+        raise ScalingError(
+            f"holds another token store (digest {standing.manifest.digest[:12]}, "
+            f"new {manifest.digest[:12]})",
+            where=folder,
+            remedy="name another folder with --out, or delete this one",
+        )
+    verify(standing)
+    return standing.manifest
 
 
 def check_overwritable(folder: Path) -> None:
     """Refuse to write over anything but a token store or an empty folder."""
     check_local(folder)
     remedy = "name another folder with --out, or move this one away"
+    if folder.resolve() == Path.cwd():
+        what = "is the folder that you are in, and a new one would take its place"
+        raise ScalingError(what, where=folder, remedy="name one in it: --out store")
     if folder.exists() and not folder.is_dir():
         raise ScalingError("is a file, not a folder", where=folder, remedy=remedy)
     if folder.is_dir() and not (folder / MANIFEST).is_file() and any(folder.iterdir()):
@@ -307,29 +311,3 @@ def _write_tokens(
         )
         for split, count in counts.items()
     }
-
-
-def _publish(building: Path, folder: Path, manifest: Manifest) -> Manifest:
-    """Sync the finished files and rename their folder.
-
-    Where an intact store of the same tokens stands already, it stays.
-    """
-    for path in (*building.iterdir(), building):
-        sync(path)
-    try:
-        os.rename(building, folder)
-        sync(folder.parent)
-        return manifest
-    except OSError:
-        if not (folder / MANIFEST).is_file():
-            raise
-    standing = open_store(folder)
-    if standing.manifest.digest != manifest.digest:
-        raise ScalingError(
-            f"holds another token store (digest {standing.manifest.digest[:12]}, "
-            f"new {manifest.digest[:12]})",
-            where=folder,
-            remedy="name another folder with --out, or delete this one",
-        )
-    verify(standing)
-    return standing.manifest

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import ValidationError
 
+from scaling.config.base import validation_messages
 from scaling.errors import ScalingError
 from scaling.files import disk_error
 from scaling.tasks.corpus.token_store import TokenizerFacts
@@ -122,9 +124,10 @@ def load_tokenizer(path: Path, name: str | None = None, separator: str | None = 
     except ScalingError:
         raise
     except Exception as error:  # the library raises bare Exception
-        raise ScalingError(
-            f"not a tokenizer.json: {str(error)[:120]}", where=path, remedy=remedy
-        ) from error
+        reason = str(error)[:120]
+        if isinstance(error, ValidationError):  # of the facts about it
+            reason = validation_messages(error)
+        raise ScalingError(f"not a tokenizer.json: {reason}", where=path, remedy=remedy) from error
 
 
 def _config_tokens(path: Path) -> list[str]:

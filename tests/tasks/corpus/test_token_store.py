@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -85,6 +86,11 @@ def test_an_interrupted_write_leaves_nothing(tmp_path, failure):
             "not the manifest",
         ),
         ("manifest.json", lambda data: b'{"schema": 1}', "tokenizer: Field required"),
+        (
+            "manifest.json",
+            lambda data: data.replace(b'"vocab_size": 256', b'"vocab_size": 70000'),
+            "store: dtype uint8 is not that of a vocabulary of 70000",
+        ),
         ("train.bin", lambda data: data[:-1], "has 4999 bytes where the manifest says 5000"),
         ("val.bin", None, "the file is missing"),
     ],
@@ -142,6 +148,16 @@ def test_foreign_folders_are_neither_opened_nor_overwritten(tmp_path):
     with pytest.raises(ScalingError, match="no such token store"):
         open_store(tmp_path / "absent")
     assert (tmp_path / "notes" / "a.txt").read_text() == "keep me"
+
+
+@pytest.mark.parametrize("named", [".", "../here"])
+def test_the_current_folder_is_not_replaced(tmp_path, monkeypatch, named):
+    """An empty one could be, and the user's shell would stand in a folder that is gone."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(ScalingError, match="folder that you are in"):
+        write(Path(named), [])
+    assert list(tmp_path.iterdir()) == [tmp_path / "here"]
 
 
 @pytest.mark.parametrize(

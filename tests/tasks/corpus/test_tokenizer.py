@@ -89,6 +89,7 @@ def test_invalid_tokenizer_file_is_rejected(tmp_path, content):
     with pytest.raises(ScalingError, match="not a tokenizer") as caught:
         load_tokenizer(path)
     assert caught.value.where == str(path)
+    assert "validation error" not in caught.value.what
 
 
 def test_missing_file_and_impossible_vocabulary():
