@@ -19,15 +19,14 @@ from scaling.config import (
     EvalConfig,
     Execution,
     MeshShape,
-    ModelConfig,
     OptimConfig,
     Recipe,
     RunConfig,
     TextTask,
 )
 from scaling.errors import ScalingError
-from scaling.execute import devices, environment
-from scaling.execute.devices import device_memory
+from scaling.execute import environment, machine
+from scaling.execute.machine import device_memory
 from scaling.formatting import format_bytes, format_count
 from scaling.plan import memory, plan
 from scaling.plan.device_fit import (
@@ -39,6 +38,7 @@ from scaling.plan.device_fit import (
 )
 from scaling.plan.document import plan_document
 from scaling.render.rich_table import page
+from tests.models import small_model
 from tests.sweep_files import tiny
 
 KINDS = st.sampled_from(["cpu", "gpu", "tpu"])
@@ -230,15 +230,7 @@ def test_memory_error_names_the_need_and_the_options_that_help():
 
 def test_what_splash_attention_leaves_under_fsdp_is_counted():
     """As libtpu 0.0.42 plans a training step of eight v5e, four sequences each: 13.6 GB."""
-    model = ModelConfig(
-        n_layers=24,
-        d_model=1024,
-        n_heads=16,
-        n_kv_heads=16,
-        d_head=64,
-        d_ff=4096,
-        vocab_size=50304,
-    )
+    model = small_model(1024, 16, n_layers=24, vocab_size=50304)
     run = RunConfig(
         model=model,
         task=TextTask(kind="text", seq_len=2048),
@@ -274,7 +266,7 @@ def test_workers_share_the_memory_of_the_machine(monkeypatch):
 @pytest.mark.parametrize(("platform", "share"), [("gpu", 1.0), ("tpu", USABLE)])
 def test_memory_of_an_accelerator_here_is_what_jax_may_take_of_it(monkeypatch, platform, share):
     here = {"platform": platform, "kind": "toy", "memory_bytes": 80_000_000}
-    monkeypatch.setattr(devices, "ask_devices", lambda: {"devices": [here]})
+    monkeypatch.setattr(machine, "ask_devices", lambda: {"devices": [here]})
     monkeypatch.setenv("JAX_PLATFORMS", platform)
     expected = DeviceMemory("toy here", platform, int(40_000_000 * share))
     assert device_memory("here", 2) == expected
@@ -289,10 +281,10 @@ def test_absent_platform_is_rejected_with_those_available(monkeypatch):
             }
         return {"error": "RuntimeError: Unable to initialize backend 'tpu'"}
 
-    monkeypatch.setattr(devices, "ask_devices", ask)
+    monkeypatch.setattr(machine, "ask_devices", ask)
     monkeypatch.setenv("JAX_PLATFORMS", "tpu")
     with pytest.raises(ScalingError) as caught:
-        devices.local_memory(1)
+        machine.local_memory(1)
     assert str(caught.value) == (
         "JAX_PLATFORMS=tpu: jax finds no such device: RuntimeError: Unable to initialize backend "
         "'tpu'\n"
@@ -325,7 +317,7 @@ def shown(document):
 @pytest.mark.slow
 def test_memory_estimate_needs_no_jax():
     code = (
-        "import sys, scaling.plan.device_fit, scaling.execute.devices as d; "
+        "import sys, scaling.plan.device_fit, scaling.execute.machine as d; "
         "d.device_memory('tpu-v5e', 1); print({'jax', 'numpy'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
