@@ -205,6 +205,15 @@ def test_a_named_column_of_values_is_not_spread():
     check(read(table, columns={"L": "value"}))
 
 
+def test_lists_of_parts_of_runs_are_put_side_by_side(tmp_path):
+    parts = {
+        "config": plain()[["params", "tokens"]].to_dict("records"),
+        "summary": plain()[["val_loss"]].to_dict("records"),
+    }
+    (tmp_path / "runs.json").write_text(json.dumps(parts))
+    check(read(tmp_path / "runs.json"))
+
+
 @pytest.mark.parametrize("name", ["loss (-)", "val loss (\u2193)", "loss ()"])
 def test_signs_in_parentheses_are_no_unit(name):
     check(read(frame(params=N, tokens=D, **{name: LOSS})))
@@ -550,6 +559,7 @@ def test_runs_below_their_planned_steps_are_not_finished():
         ("run", np.arange(80, 105)),
         ("fraction", np.tile([0.2, 0.4, 0.6, 0.8, 1.0], 5)),  # of the data
         ("target_tokens", D * (1 + 1e-3 * (np.arange(25) % 2))),  # the last batch is whole
+        ("target_tokens", np.full(25, D.max())),  # of the longest run
     ],
 )
 def test_columns_that_mark_no_runs_leave_none_out(column, cells):
