@@ -142,10 +142,7 @@ def _type(annotation: Any) -> str:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if hasattr(annotation, "__metadata__"):
         inner, *notes = arguments
-        kinds = {type(note).__name__ for note in notes}
-        text = (
-            "count" if "BeforeValidator" in kinds else "`false`" if inner is bool else _type(inner)
-        )
+        text = "`false`" if inner is bool else _type(inner)
         return " ".join([text, *(bound for note in notes for bound in _bounds(note))])
     if origin in (Union, UnionType):
         return " or ".join(
@@ -163,6 +160,7 @@ def _type(annotation: Any) -> str:
         "int": "whole number",
         "float": "number",
         "str": "text",
+        **dict.fromkeys(("Count", "Params", "Tokens"), "count"),
         "bool": "`true` or `false`",
     }.get(annotation.__name__, annotation.__name__)
 

@@ -55,7 +55,7 @@ def unknown_choice(
     guess = closest_match(word, names)
     hint = f"did you mean {guess}? " if guess else ""
     return ScalingError(
-        f"unknown {kind} {word!r}", where=where, remedy=f"{hint}known: {', '.join(names)}"
+        f"unknown {kind} {word!r}", where=where, remedy=f"{hint}known: {', '.join(names) or 'none'}"
     )
 
 

@@ -72,10 +72,10 @@ _SI = {1e3: "kilo", 1e15: "p peta", 1e18: "e exa", 1e21: "z zetta", 1e24: "y yot
 SCALES = {word: factor for factor, words in _SHORT_SCALES.items() for word in words.split()}
 FLOPS_SCALES = SCALES | {word: factor for factor, words in _SI.items() for word in words.split()}
 _FACTOR = re.compile(r"[x*]?\s*((?:1[.0]*)?e\+?\d+|1(?:000)+)(?![\w.])")
-_TIME = re.compile(
-    rf"({'|'.join(FLOPS_SCALES)})?[\s_-]*(?:f|fs|f/s|flops?|flops?/s|flops?[\s_]per[\s_]second)"
-    r"[\s_*·-]*(days?|d|hours?|h)"
+_TIMED = (  # what FLOPs may be counted in
+    r"(?:f|fs|f/s|flops?|flops?/s|flops?[\s_]per[\s_]second)[\s_*-]*(days?|d|hours?|h)"
 )
+_TIME = re.compile(rf"({'|'.join(FLOPS_SCALES)})?[\s_-]*{_TIMED}")
 _SEQUENCES = re.compile(  # the name of a column
     r"(?:(?:n|num|number of|total|training|train) )*(?:sequences|seqs)"
     r"(?: ?(?:of|x|[(\[@]) ?(\d\w*)(?: tok(?:en)?s?)?(?: each)?[)\]]?)?"
@@ -182,6 +182,24 @@ def parse_cell(text: str, quantity: Quantity) -> tuple[float, Unit | None]:
     return float(math.log(value) if unit.is_perplexity else value * unit.factor), unit
 
 
+def count_pattern(quantity: Quantity) -> str:
+    """The texts that `positive` reads as a count, as a pattern of JSON Schema; small and capital
+    letters are one, and how large the number is remains unseen.
+    """
+    is_compute = quantity is Quantity.FLOPS
+    power = r"10\s*(?:\^|\*\*)\s*\d+|(?:1[.0]*)?e\+?\d+|1(?:000)+"
+    scales = "|".join(FLOPS_SCALES if is_compute else SCALES)
+    noun = f"{NOUNS[quantity]}|{_TIMED}" if is_compute else NOUNS[quantity]
+    unit = rf"(?:{scales})?[\s_-]*(?:of[\s_]+)?(?:{noun})?"
+    if quantity is Quantity.TOKENS:
+        unit += r"|(?:sequences?|seqs?) of \d+(?: tokens?)?"
+    number = r"(?=[\d._]*[1-9])(?:\d[\d_]*\.?\d*|\.\d+)(?:e[+-]?\d+)?"
+    times = rf"(?:\s*(?:x|[*×·])\s*|\s+)(?:{power})"
+    pattern = rf"^\s*[~≈]?\s*\+?{number}(?:{times})?\s*(?:in )?(?:{unit})\s*$"
+    in_any_case = {letter: f"[{letter}{letter.upper()}]" for letter in "abcdefghijklmnopqrstuvwxyz"}
+    return re.sub(r"\\.|[a-z]", lambda part: in_any_case.get(part[0], part[0]), pattern)
+
+
 def positive(value: object, quantity: Quantity) -> float:
     """A positive number up to 1e30, or the text of one, in plain units. Raises ValueError."""
     number = math.nan
@@ -245,9 +263,10 @@ def read_header(name: str, letter: str) -> Header:
     if inside:
         if unit := parse_unit(inside[2], quantity):
             return Header(inside[1], unit)
-        words = inside[2].lower()
-        if set(re.split(r"[\W_]+", words)) - {""} <= QUALIFIERS:
-            return replace(read_header(inside[1], letter), qualifier=words)
+        qualifier = inside[2].lower()
+        words = set(re.split(r"[\W_]+", qualifier)) - {""}
+        if words and words <= QUALIFIERS:
+            return replace(read_header(inside[1], letter), qualifier=qualifier)
         return Header(inside[1], unknown=inside[2])
     marked = re.fullmatch(r"(.*?\S)\s*(?:,|/(?=\s*1)|\bx\b|×|\*)\s*([^,/]+?)\s*", name)
     if marked and (unit := parse_unit(marked[2], quantity)) and unit.factor != 1.0:

@@ -48,6 +48,7 @@ class WarningCode(StrEnum):
     NOT_IDENTIFIED = "not_identified"
     FAILED_RESAMPLES = "failed_resamples"
     NO_INTERVALS = "no_intervals"
+    FEW_RESAMPLES = "few_resamples"
     # its diagnostics
     LACK_OF_FIT = "lack_of_fit"
     RUNS_ABOVE_LAW = "runs_above_law"

@@ -16,10 +16,9 @@ DATA, MODEL = "Data", "Law and estimator"
 
 def complete_law(incomplete: str) -> list[str]:
     """For the shell: the laws whose name begins so."""
-    from scaling.fit.fit_options import AUTO, TABLE_LAWS, TWO_STAGE
-    from scaling.fit.laws.laws import LAWS
+    from scaling.fit.fit_options import LAW_NAMES
 
-    return [name for name in (AUTO, *LAWS, TWO_STAGE, *TABLE_LAWS) if name.startswith(incomplete)]
+    return [name for name in LAW_NAMES if name.startswith(incomplete)]
 
 
 @dataclass(frozen=True)
@@ -126,6 +125,7 @@ def fit(
     Example: scaling fit runs.csv --columns 'N=params,D=tokens,L=loss' --out fit.json
     """
     from scaling.files import write_text
+    from scaling.fit.document import in_one_table
     from scaling.fit.pipeline import FitOptions
     from scaling.fit.pipeline import fit as run_fit
     from scaling.report.parts import candidate_laws
@@ -159,8 +159,8 @@ def fit(
     if out is not None:
         result.save(out)
         echo_err(f"written: {out}")
-    estimates = document["params"] | document["derived"]
-    parameters = [{"parameter": name} | entry for name, entry in estimates.items()]
+    [estimates] = in_one_table(result)
+    parameters = [{"parameter": name} | each.to_dict() for name, each in estimates.items()]
     return output.emit(
         document,
         lambda: fit_parts(

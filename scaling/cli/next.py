@@ -30,11 +30,11 @@ def next_runs(
     pool: Path | None = option(
         "Candidate runs; rows with a loss count as already trained.", POOL, "POOL.csv"
     ),
-    cost: str = option("What a run costs.", POOL, "EXPR", default="6*N*D"),
-    law: str = option("A law of docs/laws.md.", POOL, "LAW", default="chinchilla"),
+    cost: str | None = option("What a run costs; default 6*N*D.", POOL, "EXPR"),
+    law: str | None = option("A law of docs/laws.md; default chinchilla.", POOL, "LAW"),
     formula: str | None = option('A law of your own: "L = E + A/N^alpha".', POOL, "TEXT|law.toml"),
     columns: str | None = option("Columns of both tables.", POOL, "N=...,L=..."),
-    count: int = option("Number of runs proposed.", POOL, min=1, max=1000, default=5),
+    count: int | None = option("Number of runs proposed; default 5.", POOL, min=1, max=1000),
     largest: str | None = option(
         "Maximum cost of one run; default half of --budget.", metavar="FLOPS"
     ),
@@ -51,11 +51,26 @@ def next_runs(
 
     Example: scaling next --pool candidates.csv --target target.csv --cost "6*N*D" --law chinchilla
     """
+    others: dict[str, object] = {"DIR": folder, "--largest": largest, "--out": out}
+    if pool is None:
+        others = {"--law": law, "--formula": formula, "--columns": columns}
+        others |= {"--cost": cost, "--count": count}
+    for name, value in others.items():
+        if value is not None:
+            raise ScalingError(
+                f"{name} is of runs from {'a pool' if pool is None else 'a fit'}",
+                remedy=f"leave it out, or {'name' if pool is None else 'leave out'} --pool",
+            )
+    if law is not None and formula is not None:
+        raise ScalingError("--law and --formula both name the law", remedy="give one")
     if pool is not None:
         from scaling.predict.design.pool import next_from_pool
 
         limit = None if budget is None else flops_option(budget, "--budget")
-        picks = next_from_pool(pool, Path(target), cost, formula or law, columns, limit, count)
+        named = formula or law or "chinchilla"
+        picks = next_from_pool(
+            pool, Path(target), cost or "6*N*D", named, columns, limit, count or 5
+        )
         document = picks.to_dict()
         return output.emit(document, lambda: pool_text(picks), rows=document["runs"])
     if folder is None or budget is None:

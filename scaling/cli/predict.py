@@ -143,8 +143,17 @@ def predict(
         run_predict(source, devices=times, with_model=with_model or emit_to is not None, **each)
         for each in questions
     ]
-    if output.as_csv:
-        _check_one_table(predictions, models)
+    if output.as_csv or (len(predictions) > 1 and not output.as_json):
+        _check_one_table(
+            "--csv" if output.as_csv else "the table of several budgets",
+            {
+                "--smaller": asked.smaller is not None,
+                "--inference-tokens": any(each.inference for each in predictions),
+                "--model": with_model,
+                "--models next to a prediction": models and bool(predictions),
+                "--device": device is not None and not output.as_csv,
+            },
+        )
     document: dict[str, Any] = predictions[0].to_dict() if len(predictions) == 1 else {}
     if len(predictions) > 1:
         warnings = {each.message: each for one in predictions for each in one.warnings}
@@ -182,16 +191,11 @@ def predict(
     output.emit(document, parts, rows=rows)
 
 
-def _check_one_table(predictions: list[PredictionResult], models: bool) -> None:
-    """Raise ScalingError where --csv would leave out what was asked for."""
-    left_out = {
-        "--smaller": any(each.smaller for each in predictions),
-        "--inference-tokens": any(each.inference for each in predictions),
-        "--models next to a prediction": models and bool(predictions),
-    }
-    for asked, is_left_out in left_out.items():
-        if is_left_out:
-            raise ScalingError(f"--csv has no table of {asked}", remedy="use --json")
+def _check_one_table(table: str, left_out: dict[str, bool]) -> None:
+    """Raise ScalingError where the one table would leave out what was asked for."""
+    for asked, is_asked in left_out.items():
+        if is_asked:
+            raise ScalingError(f"{table} does not show {asked}", remedy="use --json")
 
 
 def _next_command(source: str, prediction: PredictionResult) -> str:
@@ -217,6 +221,11 @@ def _write_sweep(source: str, prediction: PredictionResult, path: Path, base: Pa
     from scaling.predict.verification import cost_of_test, write_verification_sweep
     from scaling.tasks import open_task, resolve
 
+    if prediction.question != "budget":
+        raise ScalingError(
+            "--emit tests the optimum of a budget, and here N or D is given",
+            remedy="give --flops C --emit SWEEP.toml alone",
+        )
     sizes = None
     if base is not None:
         task = resolve(load_sweep(base).base.task)

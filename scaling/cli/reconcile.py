@@ -31,5 +31,6 @@ def reconcile(
     from scaling.report.terminal import reconcile_parts
 
     result = run_reconcile(source, FitOptions(columns=columns, bootstrap=bootstrap, ci=ci), omega)
-    next_command = f"scaling fit {shlex.quote(source)}" if Path(source).exists() else None
+    command = "fit" if result.countings else "report"
+    next_command = f"scaling {command} {shlex.quote(source)}" if Path(source).exists() else None
     output.emit(result.to_dict(), lambda: reconcile_parts(result), next_command)

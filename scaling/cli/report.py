@@ -142,8 +142,7 @@ def _next_command(source: Path) -> str | None:
     and can be one.
     """
     from scaling.execute.sweep_folder import supports_law_fit
-    from scaling.fit.result import FitResult
-    from scaling.report.inputs import fit_paths
+    from scaling.fit.result import FitResult, fit_paths
 
     path = source if source.is_file() else next(iter(fit_paths(source)), None)
     if path is None:

@@ -16,10 +16,11 @@ from pydantic import (
     ValidationError,
     WithJsonSchema,
 )
+from typing_extensions import TypeAliasType
 
 from scaling.accounting import FlopsConvention as FlopsConvention
 from scaling.accounting import NConvention as NConvention
-from scaling.units import COUNT_FORM, Quantity, positive
+from scaling.units import COUNT_FORM, Quantity, count_pattern, positive
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -54,21 +55,23 @@ def _count_of(quantity: Quantity) -> BeforeValidator:
     return BeforeValidator(count)
 
 
-def _count_schema(suffixes: str, unit: str) -> WithJsonSchema:
-    """The JSON Schema of a count with one of the suffixes, or a unit that begins with one of the
-    letters `unit`; `positive` decides.
-    """
-    number = r"^\s*\+?(\d[\d_]*\.?\d*|\.\d+)([eE][+-]?\d+)?"
-    text = {"type": "string", "pattern": rf"{number}(\s*[{suffixes}]?|\s+[{unit}].*)\s*$"}
-    return WithJsonSchema(
-        {"anyOf": [{"type": "number", "exclusiveMinimum": 0, "maximum": 1e30}, text]}
-    )
+def _count_schema(quantity: Quantity) -> WithJsonSchema:
+    """The JSON Schema of a count: a number, or a text with a unit of the quantity."""
+    number = {"type": "number", "exclusiveMinimum": 0, "maximum": 1e30}
+    text = {"type": "string", "pattern": count_pattern(quantity)}
+    return WithJsonSchema({"anyOf": [number, text]})
 
 
-_THINGS = _count_schema("kKmMbBgGtT", "A-DF-OQ-Za-z")  # no peta and exa
-Count = Annotated[float, _count_of(Quantity.FLOPS), _count_schema("kKmMbBgGtTpPeE", "A-Za-z")]
-Params = Annotated[float, _count_of(Quantity.PARAMS), _THINGS]
-Tokens = Annotated[float, _count_of(Quantity.TOKENS), _THINGS]
+# with a name, each stands once in a schema
+Count = TypeAliasType(
+    "Count", Annotated[float, _count_of(Quantity.FLOPS), _count_schema(Quantity.FLOPS)]
+)
+Params = TypeAliasType(
+    "Params", Annotated[float, _count_of(Quantity.PARAMS), _count_schema(Quantity.PARAMS)]
+)
+Tokens = TypeAliasType(
+    "Tokens", Annotated[float, _count_of(Quantity.TOKENS), _count_schema(Quantity.TOKENS)]
+)
 SLUG = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 Slug = Annotated[str, Field(pattern=SLUG), AfterValidator(_short_slug)]
 Positive = Annotated[int, Field(gt=0, le=2**40)]

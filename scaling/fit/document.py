@@ -181,6 +181,21 @@ def estimates(
     }
 
 
+def in_one_table(*fits: Any) -> list[dict[str, Estimate]]:
+    """Of each fit (with `params` and `derived`) its parameters, then what derives from them. Where
+    a formula's own parameter is called `a`, the exponent of N* is `a of the frontier`.
+    """
+    own = {name for fit in fits for name in fit.params if fit.params[name] != fit.derived.get(name)}
+    return [
+        {**fit.params}
+        | {
+            f"{name} of the frontier" if name in own else name: fit.derived[name]
+            for name in fit.derived
+        }
+        for fit in fits
+    ]
+
+
 def r_squared(measured: Array, predicted: Array) -> float | None:
     """The share of the variance that a prediction explains; None where there is none."""
     scatter = float(np.sum((measured - measured.mean()) ** 2)) if len(measured) else 0.0

@@ -16,7 +16,7 @@ from scaling.fit.frontier.frontier import Cost, Frontier
 from scaling.fit.laws.law import Law
 from scaling.fit.multistart import multistart
 from scaling.fit.newton import Problem, problem_of
-from scaling.fit.noise import Noise, deviates, orthonormal
+from scaling.fit.noise import Noise, deviates
 from scaling.fit.result import Goodness, Starts
 from scaling.points.points import Points
 from scaling.warning import ResultWarning, WarningCode, warn
@@ -101,7 +101,7 @@ class LawFit:
             residual = residual / mean
             design = design * (np.exp(expansion.value[0]) / mean)[:, None]
         root = np.sqrt(problem.weight / problem.weight.mean())  # `sd` is that of a mean weight
-        return deviates(residual * root, orthonormal(design * root[:, None]))
+        return deviates(residual * root, design * root[:, None])
 
     @cached_property
     def drawn(self) -> dict[str, Array]:
@@ -132,7 +132,9 @@ class LawFit:
         """The exponents a and b under the runs' own cost, and what the law derives at C = 6 N D (G,
         ...).
         """
-        powers = self.optimum.exponents(self.optimum_draws, ci) if self.optimum else {}
+        optimum, powers = self.optimum, {}
+        if optimum is not None and np.isfinite(optimum.a):
+            powers = optimum.exponents(self.optimum_draws, ci)
         if self.law.derived is None or self.data.cost != Cost():
             return powers
         spread = self.law.derived(self.drawn) if self.drawn else {}

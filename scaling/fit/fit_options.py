@@ -16,13 +16,16 @@ from scaling.fit.laws.laws import LAWS
 from scaling.fit.laws.objectives import OBJECTIVES
 from scaling.points.letters import check_letters, parse_columns
 from scaling.points.points import SourceOptions
+from scaling.warning import ResultWarning, WarningCode, warn
 
 APPROACHES = ("parametric", "isoflop", "envelope")
 TABLE_LAWS = ("coverage", "hyper", "lr-annealing")  # fitted to other tables than one row a run
 TWO_STAGE = "two-stage"
 AUTO = "auto"  # the parameters of HEADLINE_LAW, and a combination of laws for what is predicted
+LAW_NAMES = (AUTO, *LAWS, TWO_STAGE, *TABLE_LAWS)
 HEADLINE_LAW = "chinchilla"
 CHECKPOINTS = ("auto", "last", "all")
+LEAST_OUTSIDE = 0.5  # draws that lie outside of an interval, before a warning
 RESAMPLE_KINDS = ("auto", "pairs", "clusters", "residual")
 
 
@@ -58,7 +61,7 @@ class FitOptions:
 
     def __post_init__(self) -> None:
         choices = {
-            "law": (AUTO, *LAWS, TWO_STAGE, *TABLE_LAWS),
+            "law": LAW_NAMES,
             "approach": APPROACHES,
             "minimum": METHODS,
             "resample": RESAMPLE_KINDS,
@@ -88,6 +91,9 @@ class FitOptions:
                     where=where,
                     remedy=f"give a number between {low} and {high}, ends excluded",
                 )
+        if self.delta is not None and not (self.objective or "huber").startswith("huber"):
+            what = f"the objective {self.objective} has no delta"
+            raise ScalingError(what, where="--delta", remedy="leave it out, or choose huber-log")
         self.n_holdout_budgets()
         self.fixed()
         if self.formula is None and self.start is not None:
@@ -113,6 +119,13 @@ class FitOptions:
     def fixed(self) -> dict[str, float]:
         """The parameters fixed at given values: `"alpha=0.35,ln A=6.26"`."""
         return named_values(self.fix, "--fix") if self.fix else {}
+
+    def interval_warnings(self) -> list[ResultWarning]:
+        """A warning where the resamples are too few for such intervals."""
+        if not self.bootstrap or self.bootstrap * (1 - self.ci) >= LEAST_OUTSIDE:
+            return []
+        message = f"{self.bootstrap} resamples are too few for intervals of {100 * self.ci:g} %"
+        return [warn(WarningCode.FEW_RESAMPLES, message, resamples=self.bootstrap)]
 
     def n_holdout_budgets(self) -> int:
         """How many of the largest budgets are left out; 0 for none, 1 unless said otherwise."""

@@ -319,8 +319,8 @@ def continuation(
 def _step(
     problem: Problem, here: QuadraticModel, theta: Array, pins: Array | None, damping: Array
 ) -> tuple[Array, Array, Array]:
-    """Step (R, P), its damping (R,), at least FIRST where the Hessian is not positive definite, and
-    the fall (R,) that the quadratic model predicts.
+    """Step (R, P), its damping (R,), at least INITIAL_DAMPING where the Hessian is not positive
+    definite, and the fall (R,) that the quadratic model predicts.
 
     A coordinate at its bound that would leave it stays; a step that would cross a bound ends there.
     """

@@ -43,20 +43,15 @@ class Noise:
         return self.sd * student(1 - 2 * ALPHA / max(runs, 1), self.freedom)
 
 
-def orthonormal(design: Array) -> Array:
-    """An orthonormal basis (n, rank) of the columns of a design (n, P): those that add nothing to
-    the others cost no degree of freedom.
+def deviates(residual: Array, design: Array) -> Noise:
+    """Noise and outliers of residuals about the span of a design (n, P), whose columns that add
+    nothing to the others cost no degree of freedom; runs of full leverage are no outliers: they
+    decide the fit themselves.
     """
     lengths = np.linalg.norm(design, axis=0)
     scaled = design[:, lengths > 0] / lengths[lengths > 0]
     left, singular, _ = np.linalg.svd(scaled, full_matrices=False)
-    return left[:, singular > 1e-8 * singular.max(initial=0.0)]
-
-
-def deviates(residual: Array, basis: Array) -> Noise:
-    """Noise and outliers of residuals about the span of an orthonormal basis (n, P); runs of full
-    leverage are no outliers: they decide the fit themselves.
-    """
+    basis = left[:, singular > 1e-8 * singular.max(initial=0.0)]
     n, p = basis.shape
     kept, significant = np.ones(n), 0
     order: list[int] = []

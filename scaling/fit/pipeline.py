@@ -26,6 +26,7 @@ from scaling.fit.frontier.estimate import FrontierEstimate
 from scaling.fit.frontier.isoflop import grid_bias
 from scaling.fit.law_weights import origin_warnings, weigh_laws
 from scaling.fit.laws.formula import AS_WRITTEN, read_formula
+from scaling.fit.laws.law import Law
 from scaling.fit.laws.laws import LAWS, sum_of_powers
 from scaling.fit.noise import noise_result, noise_warnings
 from scaling.fit.profile import profile
@@ -46,6 +47,7 @@ from scaling.fit.result import (
 from scaling.fit.special.critical_batch import corrected
 from scaling.points.comparability import evaluation_of
 from scaling.points.points import Points, source_label
+from scaling.points.run_tables import MIN_PREFIXES
 from scaling.points.source import Source, read_rows, read_source
 from scaling.warning import ResultWarning, WarningCode, warn
 
@@ -132,9 +134,12 @@ def _result(
 ) -> FitResult:
     """The result; each analysis is one call with the data and the fitted law."""
     data, approach = Dataset(source.points), cast(Approach, options.approach)
-    fit: LawFit | None = None
+    law, fit = options.written or LAWS[options.law], None
+    _check_values(law, data.points, options)
+    if set(law.names) <= options.fixed().keys():
+        options = replace(options, bootstrap=0)  # nothing is left that could vary
     try:
-        fit, reason = fit_law(data, options.written or LAWS[options.law], options), ""
+        fit, reason = fit_law(data, law, options), ""
     except ScalingError as error:  # another approach can head the result
         if approach == "parametric":
             raise
@@ -188,6 +193,26 @@ def _result(
     return FitResult(schema_version=SCHEMA, version=scaling.__version__, **content | analyses)
 
 
+def _check_values(law: Law, points: Points, options: FitOptions) -> None:
+    """Raise ScalingError for losses that say nothing of a law, for one group where groups are
+    resampled, and for parameters fixed where the law has none or where most losses lie below.
+    """
+    loss, group, fixed = points.loss, points.group, options.fixed()
+    if len(loss) > len(law.names) and np.ptp(loss) == 0:
+        what = f"all {len(loss)} losses are {loss[0]:g}: no law follows from them"
+        raise ScalingError(what, remedy='name the column of losses: --columns "L=..."')
+    if options.cluster and group is not None and len(set(group)) == 1:
+        what = f"all runs are one group of {options.cluster!r}: there is nothing to resample"
+        raise ScalingError(what, where="--cluster", remedy="name another column, or leave it out")
+    for param in law.params:
+        low, high = (0.0, np.inf) if param.log else param.bounds
+        high = min(high, float(np.median(loss))) if param.name == law.floor else high
+        value = fixed.get(param.name, high)
+        if not low <= value <= high or (param.log and not value):
+            what = f"{param.name} = {value:g} is not between {low:.4g} and {high:.4g}"
+            raise ScalingError(what, where="--fix", remedy="fix it there, or leave it free")
+
+
 def _law_headline(fit: LawFit, options: FitOptions) -> tuple[Fields, list[ResultWarning]]:
     """Approach 3: parameters, and which of them are identified."""
     profiles, warnings = profile(fit, options.ci), list(fit.warnings)
@@ -205,10 +230,7 @@ def _law_headline(fit: LawFit, options: FitOptions) -> tuple[Fields, list[Result
         warnings.append(warn(WarningCode.NOT_IDENTIFIED, message, params=open_names))
     if fit.draws is not None:
         bootstrap = _bootstrap(fit.draws.kind, len(fit.draws.theta), fit.drawn, options)
-        if bootstrap.failed > MAX_FAILED * options.bootstrap:
-            refits = f"{bootstrap.failed} of {options.bootstrap} refits"
-            message = f"{refits} failed: the intervals are too narrow"
-            warnings.append(warn(WarningCode.FAILED_RESAMPLES, message, failed=bootstrap.failed))
+        warnings += _interval_warnings(fit, bootstrap.failed, options)
     is_open = open_names and fit.status is FitStatus.OK
     return {
         "objective": Objective(
@@ -226,6 +248,22 @@ def _law_headline(fit: LawFit, options: FitOptions) -> tuple[Fields, list[Result
     }, warnings
 
 
+def _interval_warnings(fit: LawFit, failed: int, options: FitOptions) -> list[ResultWarning]:
+    """What makes bootstrap intervals too narrow: failed refits, few of them, few groups."""
+    warnings, group = options.interval_warnings(), fit.data.points.group
+    if failed > MAX_FAILED * options.bootstrap:
+        result = "the intervals are too narrow" if fit.drawn else "no intervals"
+        message = f"{failed} of {options.bootstrap} refits failed: {result}"
+        warnings.append(warn(WarningCode.FAILED_RESAMPLES, message, failed=failed))
+    if options.cluster and group is not None and (count := len(set(group))) < MIN_PREFIXES:
+        message = (
+            f"{options.cluster!r} has {count} groups, too few to resample whole: intervals may be "
+            "too narrow"
+        )
+        warnings.append(warn(WarningCode.FEW_PREFIXES, message, prefixes=count))
+    return warnings
+
+
 def _frontier_headline(
     approach: Approach, estimate: FrontierEstimate, options: FitOptions
 ) -> tuple[Fields, list[ResultWarning]]:
@@ -237,13 +275,14 @@ def _frontier_headline(
         )
     drawn = estimate.draws.powers() if estimate.draws else {}
     count, kind = len(drawn.get("a", ())), "residual" if approach == "isoflop" else "tracks"
+    warnings = estimate.result(options.ci, options.bootstrap).warnings
     return {
         "objective": Objective(name="least-squares", delta=None, value=None),
         "params": estimates(estimate.frontier.powers(), drawn, options.ci),
         "derived": estimate.exponents(options.ci),
         "status": FitStatus.OK,
         "bootstrap": _bootstrap(kind, count, drawn, options) if count else None,
-    }, list(estimate.warnings)
+    }, [*warnings, *options.interval_warnings()]
 
 
 def _bootstrap(
@@ -268,7 +307,7 @@ def _analyses(
     noise = noise_result(data, fit.residuals, fit.noise, fit.n_free, ci)
     if source.runs is not None and source.evaluations is not None:
         above, above_warnings = runs_above_law(fit, source.runs, source.evaluations)
-    flagged, without_flagged, deciding = flag_points(fit, isoflop.minima)
+    flagged, without_flagged, deciding = flag_points(fit, isoflop.minima, options.combined)
     if options.combined and not repeated_data.is_repeated(data).any():
         combination = weigh_laws(data, options.objective or "huber-log", options.delta or DELTA)
     budgets = options.n_holdout_budgets()

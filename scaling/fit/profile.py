@@ -5,9 +5,10 @@ The rise is judged as a quasi-likelihood ratio: for an M-estimator with penalty 
 (rho - rho_min) E[psi'] / E[psi^2] is chi-squared with one degree of freedom (Schrader and
 Hettmansperger 1980; Huber 1981, section 7.10), here with the quantile of Student's t, for the noise
 is estimated too. For sums of squares that is the classical interval. Where the noise is uneven, so
-that the sandwich variance is the larger one, more rise is allowed in proportion. A parameter is
-identified when its interval is closed on both sides, is no wider than `WIDE`, and holds no other
-minimum of the objective out of reach.
+that the sandwich variance is the larger one, more rise is allowed in proportion. A refit that has
+not converged lies above the profile by an unknown amount: the interval is open on its side. A
+parameter is identified when its interval is closed on both sides, is no wider than `WIDE`, and
+holds no other minimum of the objective out of reach.
 """
 
 from __future__ import annotations
@@ -37,8 +38,9 @@ class _Rays(Rows):
     """Sides of parameters: `row` (R, P) says what is followed, over the place of theta marked in
     `scale` where there is one; `at` (R,) is the last place where the rise, in units of what is
     `allowed`, was below one, its natural coordinate (the value, or its log), with `rise` and
-    `theta`, raw; `above_at` and `above_rise` are the first where it was not, NaN before. `along` is
-    d theta / d at where the objective is quadratic.
+    `theta`, raw; `above_at` and `above_rise` are the first where it was not, NaN before; the rise
+    stays NaN where a refit has not converged. `along` is d theta / d at where the objective is
+    quadratic.
     """
 
     place: Array
@@ -134,9 +136,10 @@ class _Profiler:
             1.0 if problem.objective.log else problem.loss
         )
         inner = (gradient * weight) @ gradient.T
-        inner += 1e-10 * np.diag(np.diag(inner))
+        unit = 1 / np.sqrt(np.maximum(np.diag(inner), 1e-300))  # a parameter may be of any size
+        inner = inner * np.outer(unit, unit) + 1e-10 * np.eye(len(free))
         unevenness = squares / np.average(squares, weights=weight)
-        spread = self.inverse[:, free] @ np.linalg.pinv(inner, hermitian=True)
+        spread = self.inverse[:, free] @ (np.linalg.inv(inner) * np.outer(unit, unit))
         self.even = spread @ self.inverse[:, free].T
         self.uneven = spread @ ((gradient * weight * unevenness) @ gradient.T) @ spread.T
 
@@ -181,7 +184,9 @@ class _Profiler:
             target = sign * np.minimum(sign * at[both] + width[both] * reach, sign * limit)
             self._refit(rays, np.isnan(rays.above_at) & (rays.at != limit), target)
         for _ in range(REFINED):
-            self._refit(rays, rays.above_rise > 1.0 + CLOSE, rays.crossing())
+            unknown = ~np.isnan(rays.above_at) & np.isnan(rays.above_rise)  # from nearer by
+            target = np.where(unknown, (rays.at + rays.above_at) / 2, rays.crossing())
+            self._refit(rays, unknown | (rays.above_rise > 1.0 + CLOSE), target)
         return rays.crossing().reshape(-1, 2), allowed
 
     def _refit(self, rays: _Rays, chosen: Array, target: Array) -> None:
@@ -204,15 +209,12 @@ class _Profiler:
         again = minimise(problem, start(ray.theta)[left], pins=pins[left])
         lower = again.value < ends.value[left]
         ends.put(left[lower], again.take(lower))
-        rise, theta = (ends.value - self.floor) / ray.allowed, ends.theta @ inverse.T
-        over = rise >= 1.0
-        rays.above_at[rows[over]], rays.above_rise[rows[over]] = at[over], rise[over]
-        within = rows[~over]
-        rays.at[within], rays.rise[within], rays.theta[within] = (
-            at[~over],
-            rise[~over],
-            theta[~over],
-        )
+        rise = np.where(ends.converged, (ends.value - self.floor) / ray.allowed, np.nan)
+        below = rise < 1.0
+        above = ~below & (ends.converged | np.isnan(ray.above_rise))
+        rays.above_at[rows[above]], rays.above_rise[rows[above]] = at[above], rise[above]
+        rays.at[rows[below]], rays.rise[rows[below]] = at[below], rise[below]
+        rays.theta[rows[below]] = (ends.theta @ inverse.T)[below]
 
 
 def _read(

@@ -39,6 +39,7 @@ from scaling.fit.special.results import CoverageGroup, CurveErrors, ScheduleErro
 from scaling.warning import ResultWarning, WarningCode
 
 SCHEMA = 3
+MAIN = "chinchilla"  # the fit of a folder that heads its report
 MAX_POINTS = 5000  # kept in a document
 MAX_DIGITS = 300  # of a whole number that a float can still hold
 WRITE_AGAIN = "write it with: scaling fit SOURCE --out FIT.json"
@@ -327,9 +328,9 @@ class FitResult(Document):
             remedy = "name a fit, as `scaling fit SOURCE --out FIT.json` writes it"
             raise fault("no such file", remedy)
         if path.is_dir():
-            fits = sorted(path.glob("fits/*.json"))
+            fits = fit_paths(path)
             remedy = f"name a fit of it: {fits[0]}" if fits else f"fit it first: scaling fit {path}"
-            raise fault("is a folder and not a fit", remedy)
+            raise fault("is a folder and not a fit" if fits else "holds no fit", remedy)
         from scaling.points.readers import read_bytes
 
         data = read_bytes(path)
@@ -353,6 +354,11 @@ class FitResult(Document):
         result = cls.parse(content, str(path), WRITE_AGAIN)
         result._path = path
         return result
+
+
+def fit_paths(folder: Path) -> list[Path]:
+    """The fits of a results folder, the main one first."""
+    return sorted((folder / "fits").glob("*.json"), key=lambda path: (path.stem != MAIN, path.stem))
 
 
 def _bounded_integer(text: str) -> int:

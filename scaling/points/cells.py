@@ -24,11 +24,13 @@ from scaling.units import (
 )
 
 MISSING = word_set(
-    "nan na n/a none null - inf +inf infinity diverged nat <na> #n/a -inf -nan oom crashed failed"
-) | {""}
-_SIGNS = r",.\s'_\u00a0\u202f\u2009"
+    "nan na n/a n.a. none null nil - -- --- \u2013 \u2014 ? ??? tbd tba missing unknown pending "
+    "inf +inf infinity -inf -nan nat <na> diverged oom crashed failed "
+    "#n/a #div/0! #ref! #value! #num! #name?"
+) | {"", "not run", "not available", "not applicable"}
+_SIGNS = r",.\s'\u2019_\u00a0\u202f\u2009"
 _GROUPED = re.compile(  # in threes, or India's: 2,00,00,000
-    rf"(\d{{1,3}})(([{_SIGNS}])(?:\d{{3}}(?:\3\d{{3}})*|\d\d(?:\3\d\d)*\3\d{{3}}))"
+    rf"([1-9]\d{{0,2}})(([{_SIGNS}])(?:\d{{3}}(?:\3\d{{3}})*|\d\d(?:\3\d\d)*\3\d{{3}}))"
     r"(\.\d+)?(\s*[^\W\d]\D*)?"
 )
 _DECIMAL = re.compile(r"\s*[+-]?(\d+|\d{1,3}(?:\.\d{3})+),(\d+)(?:e[+-]?\d+)?\s*", re.I)
@@ -43,13 +45,14 @@ def numeric(
     allow_zero: bool = False,
     signed: bool = False,
     lenient: bool = False,
+    comma: bool = False,
     notes: list[str] | None = None,
 ) -> np.ndarray:
     """A column as positive numbers in plain units, NaN where a cell is missing. Raises ScalingError
     naming rows; `lenient`, a cell that is no number is missing, and every number will do.
 
     A cell with a unit of its own (70B, 2.1 bits) does not follow the unit of the header; `notes`
-    takes a sentence on such units.
+    takes a sentence on such units. `comma`: other columns of the table have decimal commas.
     """
     cells, notes = table[column], [] if notes is None else notes
     unit = unit or read_header(column, letter).unit
@@ -57,7 +60,7 @@ def numeric(
     values = pd.to_numeric(cells, errors="coerce").to_numpy(float, na_value=np.nan).copy()
     is_bool = cells.map(type).isin([bool, np.bool_]).to_numpy()
     unread = np.isnan(values) | is_bool | np.isposinf(values)
-    decimal, thousands = _separators(cells[unread], quantity, values[np.isfinite(values)])
+    decimal, thousands = _separators(cells[unread], quantity, values[np.isfinite(values)], comma)
     faults: dict[int, ValueError | None] = {}
     own_units: dict[int, Unit] = {}
     for position in np.flatnonzero(unread).tolist():
@@ -99,7 +102,7 @@ def _cell(
         raise ValueError("a number above 1e30")
     if not isinstance(value, str):
         raise ValueError(f"{str(value)[:24]!r} is not a number")
-    text = without_numpy(value.strip())
+    text = re.sub(r"^(\*\*|\$|`)(.*)\1$", r"\2", without_numpy(value.strip()))  # bold, LaTeX
     if text.lower() in MISSING:
         return np.nan, None
     if decimal == ",":
@@ -118,20 +121,33 @@ def without_numpy(text: str) -> str:
     return re.sub(r"\b(?:np|numpy)\.\w+\(([^()]*)\)", r"\1", text)
 
 
-def _separators(cells: pd.Series, quantity: Quantity, plain: np.ndarray) -> tuple[str, str]:
+def has_decimal_commas(cells: pd.Series, letter: str) -> bool:
+    """Whether a column of a letter has decimal commas for sure."""
+    if not any(isinstance(cell, str) and "," in cell for cell in cells):
+        return False
+    return _separators(cells, QUANTITIES.get(letter, Quantity.NUMBER), np.empty(0))[0] == ","
+
+
+def _separators(
+    cells: pd.Series, quantity: Quantity, plain: np.ndarray, comma: bool = False
+) -> tuple[str, str]:
     """The decimal sign of cells that are no plain numbers, and the sign between their thousands (""
     without one).
 
     A comma is decimal where all have one, and one of them cannot stand between thousands: not three
-    digits behind it, more before it, or no count. A sign parts the thousands of counts where it
-    cannot be decimal: it stands twice in a cell, or before decimals, or every other number is
-    whole.
+    digits behind it, more or a lone zero before it, or no count. A sign parts the thousands of
+    counts where it cannot be decimal: it stands twice in a cell, or before decimals, or every other
+    number is whole.
     """
     texts = [text.strip() for text in cells if isinstance(text, str)]
     texts = [text for text in texts if text.lower() not in MISSING]
     all_whole = bool((plain == np.round(plain)).all())
     decimals = [match for text in texts if (match := _DECIMAL.fullmatch(text))]
-    is_sure = quantity is Quantity.LOSS or any(len(d[2]) != 3 or len(d[1]) > 3 for d in decimals)
+    is_sure = (
+        comma
+        or quantity is Quantity.LOSS
+        or any(len(d[2]) != 3 or len(d[1]) > 3 or d[1] == "0" for d in decimals)
+    )
     if texts and len(decimals) == len(texts) and all_whole and is_sure:
         return ",", "."
     groups = [match for text in texts if (match := _GROUPED.fullmatch(text))]

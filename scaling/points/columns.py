@@ -10,9 +10,13 @@ import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from scaling.errors import ScalingError, closest_match
+from scaling.points.cells import numeric
 from scaling.points.letters import LETTERS, check_letters, used_letters
 from scaling.units import (
     QUALIFIERS,
@@ -24,10 +28,6 @@ from scaling.units import (
     read_header,
     word_set,
 )
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
 
 NOUNS = {  # a column of a letter is named by one of these and by words that say no more
     "N": word_set("param params parameter parameters"),
@@ -53,7 +53,7 @@ WORDS = {  # that may stand with the nouns of a letter
     **dict.fromkeys("CS", _COUNT_WORDS | word_set("achieved hardware max optimizer")),
     "N": _COUNT_WORDS | word_set("size active activated body with incl including embeddings"),
     "D": _COUNT_WORDS | word_set("data dataset"),
-    "L": QUALIFIERS | word_set("at end lm ce step epoch metrics macro"),
+    "L": QUALIFIERS | word_set("at end lm language ce step epoch metrics macro global"),
     "U": _COUNT_WORDS | word_set("tokens data"),
     "B": _COUNT_WORDS | word_set("tokens token size per step in"),
     "LR": word_set("peak max base init initial"),
@@ -72,6 +72,10 @@ WITHOUT_EMBEDDINGS = re.compile(
 )
 AGGREGATES = frozenset(word_set("value last final mean avg average min total global"))
 SECONDARY = word_set("min best smooth smoothed ema")
+LAST = {  # words of the less likely of several columns
+    "L": word_set("train training"),
+    "D": word_set("eval evaluation val valid validation"),
+}
 MAX_NAMES = 60
 _CONTAINER = re.compile(r"^((config|configs|summary|hparams?|metrics|history)[/._]+|data[/.]+)")
 
@@ -103,8 +107,6 @@ class Columns:
 
     def numbers(self, table: pd.DataFrame, letter: str, **how: Any) -> np.ndarray:
         """The column of a letter in plain units; `how` are options of `cells.numeric`."""
-        from scaling.points.cells import numeric
-
         name = self.names[letter]
         return numeric(table, name, letter_for_units(letter, name), self.unit(letter), **how)
 
@@ -136,13 +138,18 @@ def normalize_name(name: str) -> str:
     return re.sub(r"^params_(?=n_|num_|model_|non_)", "", bare)
 
 
+def name_words(name: str) -> set[str]:
+    """The words of a column's plain name."""
+    return set(normalize_name(name).split("_"))
+
+
 @lru_cache(maxsize=100_000)
 def last_name(name: Hashable, skipped: frozenset[str] = AGGREGATES) -> str:
     """The plain name of the last component of a path; the one before, where it consists of words
     `skipped`, as W&B's do.
     """
     parts = [part for each in re.split(r"[/.]", str(name)) if (part := normalize_name(each))]
-    while len(parts) > 1 and set(parts[-1].split("_")) <= skipped:
+    while len(parts) > 1 and (set(parts[-1].split("_")) <= skipped or parts[-1].isdigit()):
         parts.pop()
     return parts[-1] if parts else normalize_name(str(name))
 
@@ -155,12 +162,24 @@ def column_named(table: pd.DataFrame, names: Iterable[str]) -> str | None:
     return next((columns[name] for name in names if name in columns), None)
 
 
+def _is_ratio(name: str) -> bool:
+    """Whether a name is of the form `tokens/param` and no path: each part names another count."""
+    counts = {letter: NOUNS[letter] | {letter.lower()} for letter in "NDCS"}
+    parts = list(map(name_words, name.split("/")))
+    letters = {
+        x for part in parts for x in counts if part & counts[x] and part <= counts[x] | WORDS[x]
+    }
+    return len(letters) > 1
+
+
 @lru_cache(maxsize=100_000)
 def _rank(name: str, letter: str) -> tuple[bool, bool, bool] | None:
     """How surely a name is that of a letter, the smallest first: a loss before a perplexity, no
     path before a path, plain values before the smallest or smoothed. None for another name.
     """
     header = read_header(name, letter)
+    if _is_ratio(name):
+        return None
     form = last_name(header.name)
     form = WITHOUT_EMBEDDINGS.sub("", form) if letter == "N" else form
     for phrase, word in _PHRASES.items():
@@ -175,7 +194,7 @@ def _rank(name: str, letter: str) -> tuple[bool, bool, bool] | None:
         return None
     if letter in "BU" and not is_whole and not (words | in_unit) & NOUNS["D"]:
         return None
-    own = set(normalize_name(re.split("[/.]", name)[-1]).split("_"))
+    own = name_words(re.split("[/.]", name)[-1])
     units = {"L": word_set("ppl perplexity bpb bpc bpt"), "D": word_set("sequences seqs")}
     is_unit = bool(own & units.get(letter, set()) - nouns)
     return is_unit, bool(re.search(r"[/.]\w", _CONTAINER.sub("", name))), bool(own & SECONDARY)
@@ -251,7 +270,11 @@ def resolve(table: pd.DataFrame, given: Mapping[str, str], needed: Sequence[str]
             f"{' and '.join(map(repr, free))} may all be {letter} ({LETTERS[letter]})"
             for letter, free in several.items()
         )
-        say = ",".join(f"{letter}={free[0]}" for letter, free in several.items())
+        likely = {
+            letter: [name for name in free if name_words(name).isdisjoint(LAST.get(letter, ()))]
+            for letter, free in several.items()
+        }
+        say = ",".join(f"{x}={(names or several[x])[0]}" for x, names in likely.items())
         raise ScalingError("; ".join(shown), remedy=f'say which: --columns "{say}"{hint}')
     for letter, header in headers.items():
         if header.unknown:
@@ -261,10 +284,6 @@ def resolve(table: pd.DataFrame, given: Mapping[str, str], needed: Sequence[str]
 
 def _numbers(table: pd.DataFrame, letter: str, names: Sequence[str]) -> pd.DataFrame:
     """Columns in plain units, NaN where a cell is no number."""
-    import pandas as pd
-
-    from scaling.points.cells import numeric
-
     return pd.DataFrame({name: numeric(table, name, letter, lenient=True) for name in names})
 
 
@@ -281,7 +300,7 @@ def _are_equal(table: pd.DataFrame, letter: str, names: Sequence[str]) -> bool:
 
 def letter_for_units(letter: str, name: str) -> str:
     """The letter whose units a column has: N or D where L is N* or D* (of the law `optimum`)."""
-    words = set(normalize_name(name).split("_"))
+    words = name_words(name)
     if letter != "L" or words & NOUNS["L"] or read_header(name, "L").unit:
         return letter
     return next((each for each in "DN" if words & {*NOUNS[each], each.lower()}), letter)

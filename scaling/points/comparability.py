@@ -89,8 +89,9 @@ def comparable(one: Mapping[str, Any], two: Mapping[str, Any]) -> LossComparabil
 LAW_TASKS = {"text", "synthetic"}
 
 
-def supports_one_law(table: pd.DataFrame) -> bool:
+def supports_one_law(table: pd.DataFrame, with_variants: bool = False) -> bool:
     """Whether one law of N and D may hold for all runs: on text or facts, differing in size, data
-    and seed alone.
+    and seed alone; `with_variants` in a part of the model too, of which a fit warns.
     """
-    return set(table["task"].unique()) <= LAW_TASKS and not variant_fields(table)
+    is_of_law = set(table["task"].unique()) <= LAW_TASKS
+    return is_of_law and (with_variants or not variant_fields(table))

@@ -12,7 +12,7 @@ import pandas as pd
 from scaling.errors import ScalingError
 from scaling.formatting import format_percent
 from scaling.points.cells import numeric
-from scaling.points.columns import Columns, candidates, column_named
+from scaling.points.columns import NOUNS, Columns, candidates, column_named, name_words
 from scaling.points.points import Points
 from scaling.points.table_rows import TableRows
 from scaling.units import FLOPS_SCALES, PF_DAY
@@ -21,23 +21,45 @@ from scaling.warning import WarningCode
 MAX_FACTOR = 10.0  # a column C this many times off 6 N D counts other things than training
 MAX_WITHIN = 1.0  # of one C: runs that a nominal budget groups
 JITTER = 0.02  # of 6 N D about a nominal budget: more, and it is no count of FLOPs
+MIN_TOKENS_PER_PARAM = 0.05  # of runs whose tokens are derived from C
 MIN_COUNT = 1e4  # of parameters and tokens: below, the column is in millions or the like
+SMALL_COUNT = (
+    "thousands, millions or billions? Exponents do not change, predictions do; say it: --columns "
+    '"COLUMN [M]"'
+)
+SMALL_BATCH = 'sequences? Say it: --columns "COLUMN [sequences of 2048]", or [tokens]'
+HIGHEST = {  # medians above which a unit is doubtful
+    "N": (1e13, 'plain counts? Say it: --columns "COLUMN [params]"'),
+    "D": (1e15, 'plain counts? Say it: --columns "COLUMN [tokens]"'),
+    "L": (20.0, 'nats per token? Of perplexities write --columns "COLUMN [perplexity]"'),
+}
 UNITS_OF_FLOPS = {f"{prefix}FLOPs": FLOPS_SCALES[prefix.lower()] for prefix in "MGTPEZ"}
 UNITS_OF_FLOPS |= {"PF-days": PF_DAY, "TF-days": PF_DAY / 1e3}
 COUNT_WORDS = {"thousands": 1e3, "millions": 1e6, "billions": 1e9, "trillions": 1e12}
 COUNT_WORDS["millions and billions"] = 1e15
 
 # names of columns whose product says how many tokens there were
-RATIOS = "tokens_per_param tokens_per_parameter token_param_ratio tokens_params_ratio tpp d_n"
-STEPS = "steps n_steps num_steps train_steps training_steps total_steps max_steps global_step"
-BATCH_TOKENS = "batch_tokens tokens_per_batch tokens_per_step batch_size_tokens"
+RATIOS = (
+    "tokens_per_param tokens_per_parameter tokens_param tokens_parameter token_param_ratio "
+    "tokens_params_ratio tpp d_n"
+)
+SAMPLES = (
+    "samples n_samples num_samples total_samples train_samples consumed_samples samples_seen "
+    "consumed_train_samples sequences n_sequences num_sequences train_sequences sequences_seen"
+)
 BATCHES = "batch_size global_batch_size train_batch_size bsz gbs gbsz bs batch"
-LENGTHS = "seq_len seq_length sequence_length context_length block_size n_ctx max_seq_len seqlen"
-PRODUCTS = (  # letter and name of the product, and its factors: names with the letter of their unit
-    ("D", "tokens", (("", "N"), (RATIOS, ""))),
-    ("D", "tokens", ((STEPS, "S"), (BATCH_TOKENS, "B"))),
-    ("D", "tokens", ((STEPS, "S"), (BATCHES, ""), (LENGTHS, ""))),
-    ("B", "batch_tokens", ((BATCHES, ""), (LENGTHS, ""))),
+LENGTHS = (
+    "seq_len seq_length sequence_length context_length block_size n_ctx max_seq_len seqlen "
+    "max_seq_length encoder_seq_length"
+)
+EPOCHS = "epochs n_epochs num_epochs train_epochs"
+PRODUCTS = (  # letter and name of the product, and its factors: a letter, or names
+    ("D", "tokens", ("N", RATIOS)),
+    ("D", "tokens", ("S", "B")),
+    ("D", "tokens", ("S", BATCHES, LENGTHS)),
+    ("D", "tokens", (SAMPLES, LENGTHS)),
+    ("D", "tokens", ("U", EPOCHS)),
+    ("B", "batch_tokens", (BATCHES, LENGTHS)),
 )
 
 
@@ -54,17 +76,20 @@ def with_tokens(
         known = {*given, *(each for each in "DCB" if candidates(each, names, readable=True))}
         if letter not in inputs or letter in known or (letter == "D" and "C" in known):
             continue
-        sizes = [given["N"]] if "N" in given else candidates("N", names)
-        size = sizes[0] if len(sizes) == 1 else None
-        columns = [column_named(table, each.split()) if each else size for each, _ in factors]
-        named = [name for name in columns if name is not None]
+        named: dict[str, str] = {}  # to the letter of the unit
+        for each in factors:
+            unit = each if len(each) == 1 else ""
+            free = [given[unit]] if unit in given else []
+            if unit:
+                free = free or candidates(unit, names, readable=True)
+            elif column := column_named(table, each.split()):
+                free = [column]
+            named |= {free[0]: unit} if len(free) == 1 else {}
         if len(named) < len(factors):
             continue
-        units = [unit for _, unit in factors]
-        read = [numeric(table, *pair, lenient=True) for pair in zip(named, units, strict=True)]
+        read = [numeric(table, *pair, lenient=True) for pair in named.items()]
         table = table.assign(**{made: np.prod(read, 0)})
-        listed = " x ".join(map(repr, named))
-        notes.append(f"{made.replace('_', ' ')} derived: {listed}")
+        notes.append(f"{made.replace('_', ' ')} derived: {' x '.join(map(repr, named))}")
     return table, notes
 
 
@@ -88,30 +113,22 @@ def points_of_rows(rows: TableRows, columns: Columns, given: Mapping[str, str]) 
     if n is not None and d is None and c is not None:
         d = c / (6.0 * n)
         tokens, name = float(np.median(d)), columns.names["C"]
-        if tokens < 1e6 and float(np.median(d / n)) < 1e-3:
+        if float(np.median(d / n)) < MIN_TOKENS_PER_PARAM:
             raise ScalingError(
                 f"D = C / (6 N) would be {tokens:.2g} tokens (median): column {name!r} is not in "
-                "FLOPs",
+                "FLOPs of the whole training",
                 remedy=f'say its unit, --columns "C={name} [PFLOPs]", or name the tokens: D=...',
             )
         notes.append("tokens derived: D = C / (6 N)")
+    if n is None and d is not None and c is not None:
+        n, convention["flops"] = c / (6.0 * d), "6nd"
+        notes.append("parameters derived: N = C / (6 D)")
     if n is not None and d is not None and c is None:
         c, convention["flops"] = 6.0 * n * d, "6nd"
         notes.append("FLOPs derived: C = 6 N D")
     if c is not None and (impossible := c[~((c > 0.0) & np.isfinite(c))]).size:
         what = f"C = 6 N D would be {impossible[0]:g} in {impossible.size} rows"
         raise ScalingError(what, remedy="check the units of N and D")
-    for letter in [letter for letter in "NDB" if letter in numbers]:
-        name, median = columns.names[letter], float(np.median(numbers[letter]))
-        if median < MIN_COUNT:
-            unit = (
-                "thousands, millions or billions? Exponents do not change, predictions do; say it: "
-                f'--columns "{letter}={name} [M]"'
-            )
-            if letter == "B":
-                unit = f'sequences? Say it: --columns "B={name} [sequences of 2048]", or [tokens]'
-            message = f"the median {letter} is {median:.3g}: is column {name!r} in {unit}"
-            rows.warn(WarningCode.UNLIKELY_UNIT, message, letter=letter, median=median)
     known = ("N", "D", "C", "L", "W", "SE")
     return Points(
         loss=numbers["L"],
@@ -155,6 +172,31 @@ def _flops_disagree(rows: TableRows, log_ratio: np.ndarray, name: str, is_named:
     data = {"column": name, "rows": int(off.sum()), "factor": float(np.exp(middle)), "unit": unit}
     rows.warn(WarningCode.FLOPS_DISAGREE, f"{what}: it is not used, C = 6 N D", **data)
     return True
+
+
+def warn_of_unlikely_numbers(rows: TableRows, columns: Columns) -> None:
+    """Warn where counts or losses cannot be in the unit that they were read in, or D counts a text
+    once that was read several times.
+    """
+    for letter in [letter for letter in "NDBL" if letter in rows.numbers]:
+        name, median = columns.names.get(letter, ""), float(np.median(rows.numbers[letter]))
+        highest, unit = HIGHEST.get(letter, (np.inf, ""))
+        if letter != "L" and median < MIN_COUNT:
+            unit = SMALL_BATCH if letter == "B" else SMALL_COUNT
+        elif median <= highest or (letter == "L" and not name_words(name) & NOUNS["L"]):
+            continue
+        message = f"the median {letter} is {median:.3g}: is column {name!r} in {unit}"
+        message = message.replace("COLUMN", f"{letter}={name}")
+        rows.warn(WarningCode.UNLIKELY_UNIT, message, letter=letter, median=median)
+    epochs, tokens = column_named(rows.table, EPOCHS.split()), columns.names.get("D", "")
+    if epochs and name_words(tokens) & {"dataset", "data", "corpus"}:
+        passes = float(np.nan_to_num(numeric(rows.table, epochs, lenient=True)).max())
+        if passes > 1:
+            message = (
+                f"column {epochs!r} goes to {passes:g}: if {tokens!r} counts the text once, D is "
+                "too small; give a column of all tokens that were trained on"
+            )
+            rows.warn(WarningCode.REPEATED_DATA, message, passes=passes)
 
 
 def nominal_groups(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import takewhile
 from typing import Any
@@ -17,6 +17,7 @@ from scaling.points.cells import without_numpy
 
 MAX_METRICS = 1000  # of a long table
 MAX_LITERAL = 100_000  # characters of a cell that is read as a dictionary
+METRIC, VALUE = ("metric", "metric_name", "variable", "tag", "key"), ("value", "metric_value")
 LISTS = (list, tuple, set, np.ndarray)
 
 
@@ -45,18 +46,35 @@ def flatten_cells(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def pivoted(table: pd.DataFrame) -> pd.DataFrame:
-    """A long table (columns `metric` and `value`) with a column for each metric; others as they
-    are.
+    """A long table (columns such as `metric` and `value`) with a column for each metric; others as
+    they are.
     """
     names = {str(name).strip().lower(): name for name in table.columns}
-    if not {"metric", "value"} <= set(names):
+    columns = [names[each] for words in (METRIC, VALUE) for each in words if each in names]
+    if len(columns) != 2 or str(columns[1]).strip().lower() not in VALUE:
         return table
-    metric, value = names["metric"], names["value"]
+    metric, value = columns
     keys = [name for name in table.columns if name not in (metric, value)]
     if not keys or table[metric].isna().any() or table[metric].nunique() > MAX_METRICS:
         return table
     wide = table.groupby([*keys, metric], sort=False, dropna=False)[value].last().unstack(metric)
     return wide.reset_index().rename_axis(columns=None)
+
+
+def fill_merged_cells(table: pd.DataFrame, names: Sequence[str], notes: list[str]) -> pd.DataFrame:
+    """A table in which a column that has a value in every k-th row only, as merged cells are
+    exported, repeats it below, and a note that says so.
+    """
+    for name in names:
+        is_empty = table[name].isna() | table[name].astype(str).str.strip().eq("")
+        places = np.append(np.flatnonzero(~is_empty), len(table))
+        steps = set(np.diff(places).tolist())
+        if len(places) > 2 and places[0] == 0 and len(steps) == 1 and min(steps) > 1:
+            table = table.assign(**{name: table[name].mask(is_empty).ffill()})
+            notes.append(
+                f"{name!r} has a value in one row of {min(steps)} (merged cells): repeated"
+            )
+    return table
 
 
 def _plain(cell: Any) -> Any:

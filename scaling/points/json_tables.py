@@ -24,21 +24,28 @@ def read_json(text: str, is_lines: bool = False) -> pd.DataFrame:
     """A list of objects, one object of equally long lists, pandas' other forms, a trainer's state,
     or one object in each line; `is_lines`, a single object is a row.
     """
+    content: Any
     try:
         content = _parse(text)
-        return _table([content] if is_lines and isinstance(content, dict) else content)
-    except json.JSONDecodeError as error:
-        if error.msg != "Extra data":
+    except (ValueError, RecursionError) as error:
+        lines = [(i, line) for i, line in enumerate(text.split("\n"), start=1) if line.strip()]
+        are_objects = len(lines) > 1 and all(line.lstrip()[0] == "{" for _, line in lines)
+        if not are_objects and getattr(error, "msg", "") != "Extra data":
             raise _not_json("", error) from None
+        content, is_lines = [_parse_line(*each) for each in lines], False
+    try:
+        return _table([content] if is_lines and isinstance(content, dict) else content)
     except (ValueError, TypeError, RecursionError, OverflowError) as error:
         raise _not_json("", error) from None
-    records = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        try:
-            records += [_parse(line)] if line.strip() else []
-        except (ValueError, RecursionError) as error:
-            raise _not_json(f"line {number}: ", error) from None
-    return _table(records)
+
+
+def _parse_line(number: int, line: str) -> Any:
+    try:
+        return _parse(line)
+    except json.JSONDecodeError as error:
+        raise _not_json(f"line {number}: ", f"{error.msg}: column {error.colno}") from None
+    except (ValueError, RecursionError) as error:
+        raise _not_json(f"line {number}: ", error) from None
 
 
 def _parse(text: str) -> Any:
@@ -58,7 +65,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return record
 
 
-def _not_json(line: str, error: Exception) -> ScalingError:
+def _not_json(line: str, error: Exception | str) -> ScalingError:
     return ScalingError(
         f"{line}not a table in JSON: {str(error)[:160]}", remedy="write one object for each run"
     )
@@ -106,6 +113,11 @@ def _from_object(content: dict[str, Any]) -> pd.DataFrame | None:
     wrapped = [name for name in WRAPPERS if name in wrapped][:1] or wrapped
     if len(wrapped) == 1:
         return _table(lists[wrapped[0]])
+    if len(wrapped) == len(content) and all(
+        isinstance(x, dict) for each in lists.values() for x in each
+    ):
+        records = [{"group": name, **each} for name in wrapped for each in lists[name]]
+        return pd.DataFrame(records)
     if len(lists) == len(content):
         return pd.DataFrame(content)
     has_loss = any("loss" in str(name) for name in content)

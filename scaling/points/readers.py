@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -132,7 +133,7 @@ def read_table(path: Path, data: bytes) -> pd.DataFrame:
             from scaling.points.text_tables import decode, read_csv
 
             text, encoding = decode(data)
-            if suffix in JSON:
+            if suffix in JSON or re.match(r'\s*[\[{]\s*[\[{"]', text):
                 from scaling.points.json_tables import read_json
 
                 table = read_json(text, is_lines=suffix != ".json")

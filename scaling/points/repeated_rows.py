@@ -23,7 +23,8 @@ RUN_WORDS = word_set(  # may name runs
 STEP_NAMES = word_set("step steps global_step iteration iter checkpoint_step epoch")
 SEED_NAMES = word_set("seed random_seed data_seed init_seed replicate repeat rep")
 CHECKPOINT = re.compile(  # in a run's name
-    r"([-_/@:. ]*(global_?)?(steps?|iter(ation)?|ckpt|checkpoint)[-_= ]?|@)\d+[km]?(?![a-z\d])",
+    r"([-_/@:. ]*(global_?)?(steps?|iter(ation)?|ckpt|checkpoint)[-_= ]?|@)\d+[km]?(?![a-z\d])"
+    r"|[-_/@: ]\d+(\.\d+)?(%|pct|percent)",
     re.I,
 )
 SWEPT = re.compile(
@@ -169,23 +170,31 @@ def _keep_last_of_unnamed_runs(
     begins = (np.diff(sizes, prepend=-1) != 0) | (np.diff(tokens, prepend=np.inf) <= 0)
     each = pd.DataFrame({"run": np.cumsum(begins), "size": sizes, "order": tokens})
     ends = _ends(each)
-    gaps = each["order"].diff().mask(begins).groupby(each["run"]).agg(["min", "max"])
-    is_spaced = (gaps["max"] - gaps["min"] < 0.05 * gaps["max"]) & (ends["rows"] > 2)
+    is_spaced, is_log_spaced = (
+        (gaps["max"] - gaps["min"] < 0.05 * gaps["max"]) & (ends["rows"] > 2)
+        for order in (each["order"], np.log(each["order"]))
+        for gaps in [order.diff().mask(begins).groupby(each["run"]).agg(["min", "max"])]
+    )
     restarts = len(ends) > 1.2 * ends["size"].nunique()
     places = [ends["size"].to_numpy(), group_within_1_percent(ends["end"].to_numpy())]
     ends_differ = len(np.unique(_cells(places))) == len(ends)
     falls = loss[ends["last"]] < loss[np.flatnonzero(begins)]
-    spaced = int(ends.loc[is_spaced & falls, "rows"].sum())
+    spaced, log_spaced = (
+        int(ends.loc[x & falls, "rows"].sum()) for x in (is_spaced, is_log_spaced)
+    )
     if rule == "last" or (restarts and ends_differ and spaced >= 0.8 * len(table)):
         why = "rows of one N that start again in tokens are runs:"
         _keep_last(rows, ends, why, "by N and D")
         return
-    is_long = ends["rows"] >= MIN_CHECKPOINTS
-    if ends.loc[is_spaced & is_long, "rows"].sum() >= max(MIN_CHECKPOINTS, len(table) / 2):
+    is_long, half = ends["rows"] >= MIN_CHECKPOINTS, max(MIN_CHECKPOINTS, len(table) / 2)
+    starts_again = restarts and ends_differ and log_spaced >= half
+    if ends.loc[is_spaced & is_long, "rows"].sum() >= half or starts_again:
+        spaced = max(spaced, log_spaced * starts_again)
         message = (
-            f"{spaced} of {len(table)} rows are equally spaced in tokens at one N, as checkpoints "
-            "of one run are, and no column names runs: all are used. If they are checkpoints, give "
-            f"--checkpoints last ({len(ends)} runs); if they are finished runs, --checkpoints all"
+            f"{spaced} of {len(table)} rows are equally spaced in tokens (or their logarithm) at "
+            "one N, as checkpoints of one run are, and no column names runs: all are used. If they "
+            f"are checkpoints, give --checkpoints last ({len(ends)} runs); if they are finished "
+            "runs, --checkpoints all"
         )
         rows.warn(WarningCode.REPEATED_ROWS, message, rows=spaced)
 

@@ -90,11 +90,21 @@ def _truth(node: ast.expr, columns: Mapping[str, np.ndarray]) -> Any:
             is_membership = isinstance(op, (ast.In, ast.NotIn))
             if is_membership and not (isinstance(left, np.ndarray) and isinstance(right, list)):
                 raise ValueError("in needs a column on its left and a list on its right")
+            left, right = _as_numbers(left, right), _as_numbers(right, left)
             if type(op) not in COMPARISONS:
                 raise ValueError("only <, <=, >, >=, ==, !=, in and not in compare")
             keep.append(np.asarray(COMPARISONS[type(op)](left, right), bool))
         return np.logical_and.reduce(keep)
     raise ValueError(f"{ast.unparse(node)[:60]!r} is not a comparison")
+
+
+def _as_numbers(side: Any, other: Any) -> Any:
+    """A column of numbers and words (`n.a.`) that is compared with a number: words are NaN."""
+    is_text = isinstance(side, np.ndarray) and side.dtype == object
+    if not is_text or isinstance(other, bool) or not isinstance(other, (int, float)):
+        return side
+    numbers = pd.to_numeric(side, errors="coerce")
+    return side if np.isnan(numbers).all() else numbers
 
 
 def _operand(node: ast.expr, columns: Mapping[str, np.ndarray]) -> Any:

@@ -9,7 +9,9 @@ import re
 import pandas as pd
 
 from scaling.errors import ScalingError
-from scaling.points.columns import last_name
+from scaling.points.cells import numeric
+from scaling.points.columns import column_named, last_name
+from scaling.points.repeated_rows import STEP_NAMES
 from scaling.points.table_rows import TableRows
 from scaling.units import word_set
 from scaling.warning import WarningCode
@@ -28,14 +30,22 @@ UNFINISHED = word_set(
 YES, NO = word_set("1 1.0 true yes y t x ✓ ✔ ✅ ☑"), word_set("0 0.0 false no n f - ✗ ✘ ❌ ☐")
 BLANK = {"", "nan", "none", "nat", "null", "<na>"}
 EXITED = {"0", "0.0", "0:0"}
-FLAG_WORDS = word_set("is has was did run loss training any nan inf")
+ENDED = word_set("end ended")
+USED = ENDED | word_set("include included keep kept use used usable valid good final last")
+UNUSED = word_set("exclude excluded ignore ignored discard discarded invalid bad")
+FLAG_WORDS = word_set(  # of a column of marks, yes or no
+    "is has was did run loss training any nan inf checkpoint ckpt row eval step in for from fit"
+)
 TIMES = word_set("at time date on timestamp")  # of an end that a column dates
 PROGRESS = word_set(
     "progress pct percent percentage fraction frac share portion proportion of run training trained"
 )
 ELAPSED = word_set("completion elapsed step steps epoch epochs")  # what a share may be of
+PLANNED_STEPS = word_set("max_steps total_steps target_steps planned_steps max_iters total_iters")
+PLANNED_TOKENS = word_set("target_tokens planned_tokens max_tokens tokens_target tokens_planned")
 CRASH = re.compile(r"(?<![a-z])(?:crash|kill|preempt|diverge|fail|abort|oom\b|out of memory)", re.I)
 SUMMARY = word_set("mean average avg total totals sum median std overall")  # of a row of no run
+SUMMED = SUMMARY | word_set("of all the grand runs models rows over dev deviation")
 EXIT_CODE = re.compile(r"(exit|return)_?(code|status)")
 
 
@@ -46,39 +56,65 @@ def drop_unfinished(rows: TableRows, where: str | None) -> None:
     Raises ScalingError where no run is finished.
     """
     table = rows.table
+    for letter, clock, names in (
+        ("S", column_named(table, STEP_NAMES), PLANNED_STEPS),
+        ("D", rows.used.get("D"), PLANNED_TOKENS),
+    ):
+        planned = column_named(table, names)
+        if clock and planned and not where:
+            done, whole = (numeric(table, name, letter, lenient=True) for name in (clock, planned))
+            reason = f"not finished: {clock!r} below {planned!r}"
+            _drop_by_share(rows, pd.Series(done / whole, table.index), reason)
     for name in map(str, table.columns):
         if where and re.search(rf"(?<!\w){re.escape(name)}(?!\w)", where):
             continue
         plain, texts = last_name(name), table[name].astype(str).fillna("")
         cells, words = texts.str.strip().str.lower(), set(plain.split("_"))
         values = set(cells.unique())
-        ends = words & (FINISHED | UNFINISHED | {"end", "ended"})
-        is_finished = bool(words & (FINISHED | {"end", "ended"}))
+        ends = words & (FINISHED | UNFINISHED | USED | UNUSED)
+        is_finished = bool(words & (FINISHED | USED))
         is_crash = cells.isin(crashed := set(filter(CRASH.search, values)))
-        is_sum = cells.isin(SUMMARY)
+        sums = set(filter(_is_summary, values))
+        is_sum = cells.isin(sums)
         if ends and words <= ends | FLAG_WORDS and values <= {*YES, *NO, *BLANK}:
             rows.keep(cells.isin(YES) == is_finished, f"marked in column {name!r}")
+        elif 0 < is_sum.sum() <= max(2, len(table) / 5):
+            named = ", ".join(sorted(sums))
+            rows.keep(~is_sum, f"no run by {name!r} ({named})")
         elif EXIT_CODE.search(plain) and values & EXITED:
             rows.keep(cells.isin(EXITED), f"ended with an error by {name!r}")
-        elif is_finished and words & TIMES and values & BLANK and values - BLANK:
+        elif words & (FINISHED | ENDED) and words & TIMES and values & BLANK and values - BLANK:
             rows.keep(~cells.isin(BLANK), f"not finished: no {name!r}")
         elif words & PROGRESS and words <= PROGRESS | FINISHED | ELAPSED:
-            share = pd.to_numeric(cells.str.rstrip("% "), errors="coerce")
-            full = 100 if share.max() >= 100 else 1  # a last step may go a little beyond it
-            is_full = share.ge(full)
-            if share.max() <= 1.05 * full and share.notna().all() and is_full.sum() > 1:
-                rows.keep(is_full, f"not finished by column {name!r}")
+            shares = cells.str.split("/", expand=True).apply(  # 370/1000 too
+                lambda part: pd.to_numeric(part.str.rstrip("% "), errors="coerce")
+            )
+            share = shares[0] / (shares[1] if len(shares.columns) == 2 else 1)
+            _drop_by_share(rows, share, f"not finished by column {name!r}")
         elif words & STATE_WORDS or _state(texts.iloc[0]) in FINISHED | UNFINISHED:
             _drop_by_state(rows, table[name], bool(words & STATE_WORDS))
-        elif 0 < is_sum.sum() <= max(2, len(table) / 5):
-            named = ", ".join(sorted(values & SUMMARY))
-            rows.keep(~is_sum, f"no run by {name!r} ({named})")
-        elif 0 < is_crash.sum() <= len(table) / 2:
+        elif 0 < is_crash.sum() <= len(table) / 2 and name not in rows.used.values():
             message = (
                 f"column {name!r} says of {is_crash.sum()} rows: {min(crashed)[:60]!r}, ...: they "
                 "are used; leave them out with --where"
             )
             rows.warn(WarningCode.RUN_STATE, message)
+
+
+def _drop_by_share(rows: TableRows, share: pd.Series, reason: str) -> None:
+    """Keep the rows of which all is done, where several are; a last step may go a bit beyond."""
+    full = 100 if share.max() >= 100 else 1
+    is_full = share.ge(full)
+    if share.max() <= 1.05 * full and share.notna().all() and is_full.sum() > 1:
+        rows.keep(is_full, reason)
+
+
+def _is_summary(cell: str) -> bool:
+    """Whether a cell says that its row sums others up: `mean`, `Grand total`, `Total (25 runs)`."""
+    if cell[:1].isdigit():  # most are numbers
+        return False
+    words = set(re.findall(r"[^\W\d_]+", cell))
+    return bool(words & SUMMARY) and words <= SUMMED
 
 
 def _state(cell: object) -> str:

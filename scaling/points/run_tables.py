@@ -49,6 +49,11 @@ def read_runs(
             "--columns is for foreign tables; a results folder has its own",
             remedy="use --params and --flops",
         )
+    if options.checkpoints != "auto":
+        raise ScalingError(
+            "--checkpoints is for foreign tables; of a results folder each run's end is used",
+            remedy="leave it out",
+        )
     params, flops = options.params, options.flops
     table = pd.concat(parts, ignore_index=True)
     excluded: dict[str, int] = {}
@@ -283,7 +288,9 @@ def _shared_noise(
     """
     if cluster is not None and cluster != "prefix":
         if cluster not in runs.columns or cluster == "config":
-            raise unknown_choice("column", cluster, ["prefix", *runs.columns], where="--cluster")
+            raise unknown_choice(
+                "column", cluster, ["prefix", *runs.columns.drop("config")], where="--cluster"
+            )
         return runs[cluster].astype(str).to_numpy(str), []
     if cluster is None and not all(
         config["optim"].get("schedule") == "wsd" for config in runs["config"]

@@ -72,6 +72,7 @@ def read_rows(
     digest = hashlib.sha256()
     rows: list[pd.DataFrame] = []
     foreign: list[tuple[Path, pd.DataFrame]] = []
+    contents: dict[bytes, int] = {}
     for path in sources:
         if isinstance(path, Path) and path.is_dir() and run_files.has_runs(path):
             rows.append(run_files.load(path, planned_only=True))
@@ -86,6 +87,9 @@ def read_rows(
                 content = _content(table)
             elif content is None:
                 content = table.to_csv(index=False).encode("utf-8", "replace")
+            if not ours and contents.setdefault(content, len(foreign)) < len(foreign):
+                what = f"holds what {foreign[contents[content] - 1][0]} holds"
+                raise ScalingError(what, where=place, remedy="name it once")
             digest.update(content)
     if rows and foreign:
         raise ScalingError(

@@ -12,6 +12,8 @@ import re
 import pandas as pd
 
 from scaling.errors import ScalingError
+from scaling.points.cells import MISSING
+from scaling.units import Quantity, Unit, parse_unit
 
 MAX_HEADER = 1_000_000  # characters
 SEPARATORS = (",", ";", "\t", "|", "&")
@@ -88,6 +90,13 @@ def read_csv(text: str) -> pd.DataFrame:
     header_row = rows[titles]
     names, rows = [name.strip() for name in header_row], rows[titles + 1 :]
     rows = [row for row in rows if row != header_row]  # tables one after another
+    if _is_second_header(names, rows):
+        names = _joined_headers(names, [name.strip() for name in rows.pop(0)])
+    if mark == "\t" and all(len(row) == len(names) + 1 for row in rows):
+        labels = [row[0].strip() for row in rows]  # names of rows, as R and pandas print them
+        counted = (list(map(str, range(start, start + len(rows)))) for start in (0, 1))
+        if labels in counted or not any(map(_VALUE.search, labels)):
+            names.insert(0, "")
     if 2 * sum(bool(_VALUE.search(name)) for name in names) >= len(names):
         raise ScalingError(
             f"the first line holds numbers and is not a header: {mark.join(names)[:80]}",
@@ -111,6 +120,45 @@ def read_csv(text: str) -> pd.DataFrame:
     return table.drop(columns=empty)
 
 
+def _is_second_header(names: list[str], rows: list[list[str]]) -> bool:
+    """Whether the first row below the header holds words wherever the next holds numbers (but in a
+    column without a name).
+    """
+    if len(rows) < 2:
+        return False
+    columns = zip(names, *rows[:2], strict=False)
+    below = [
+        word.strip()
+        for name, word, cell in columns
+        if (name or word) and _VALUE.search(cell.strip())
+    ]
+    return len(below) > 1 and all(
+        word.lower() not in MISSING and not any(map(str.isdigit, word)) for word in below
+    )
+
+
+def _joined_headers(names: list[str], below: list[str]) -> list[str]:
+    """Two lines of headers as one: `params (M)` of a unit, else `model/params`, where an empty cell
+    continues the one on its left.
+    """
+    joined, last = [], ""
+    for name, word in zip(names, below, strict=True):
+        last = name or last
+        units = {each: unit for each in Quantity if (unit := parse_unit(word, each))}
+        nats = units.get(Quantity.LOSS) == Unit(word)
+        is_unit = nats or any(unit.factor != 1 for unit in units.values())
+        joined.append(f"{last} ({word})" if is_unit else "/".join(filter(None, (last, word))))
+    return joined
+
+
+def _without_latex(line: str) -> str:
+    """A line of a LaTeX table without its commands; empty where it holds nothing else."""
+    line = re.sub(r"\s*\\\\.*$|\\(?:hline|(?:top|mid|bottom)rule)\b|\\[,;! ]|\{,\}", "", line)
+    line = re.sub(r"\\(?:multicolumn\{\d+\}\{[^{}]*\}|[a-z]+)\{([^{}&]*)\}(?=.*&|$)", r"\1", line)
+    line = re.sub(r"\^\{(\d+)\}", r"^\1", line.replace("\\times", "x").replace("\\%", "%"))
+    return line if "&" in line else ""
+
+
 def _without_comments(lines: list[str]) -> tuple[list[str], str]:
     """The lines that are no comments, and the separator that a line `sep=;` names ("" without one).
 
@@ -118,8 +166,11 @@ def _without_comments(lines: list[str]) -> tuple[list[str], str]:
     """
     comments = [line for line in lines if line.lstrip().startswith(COMMENTS)]
     kept = [line for line in lines if line.strip() and not line.lstrip().startswith(COMMENTS)]
-    kept = [line for line in kept if not re.fullmatch(r"[\s|:+-]*-[\s|:+-]*", line)]  # Markdown
-    kept = [re.sub(r"\s*\\\\.*$", "", line) for line in kept if line.lstrip()[:1] != "\\"]  # LaTeX
+    kept = [
+        line for line in kept if not re.fullmatch(r"[\s|:+=-]*[-=][\s|:+=-]*", line)
+    ]  # Markdown
+    if any(re.search(r"&.*\\\\", line) for line in kept):
+        kept = [line for each in kept if (line := _without_latex(each)).strip()]
     mark = ""
     if kept and (named := re.fullmatch(r'"?sep=(.)"?\s*', kept[0])):
         mark, kept = named[1], kept[1:]

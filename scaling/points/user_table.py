@@ -15,9 +15,15 @@ import numpy as np
 import pandas as pd
 
 from scaling.errors import ScalingError, unknown_choice, with_location
+from scaling.points.cells import has_decimal_commas
 from scaling.points.columns import Columns, candidates, resolve
-from scaling.points.derived_counts import nominal_groups, points_of_rows, with_tokens
-from scaling.points.flat_cells import flatten_cells, pivoted
+from scaling.points.derived_counts import (
+    nominal_groups,
+    points_of_rows,
+    warn_of_unlikely_numbers,
+    with_tokens,
+)
+from scaling.points.flat_cells import fill_merged_cells, flatten_cells, pivoted
 from scaling.points.json_tables import CURVE
 from scaling.points.letters import LETTERS
 from scaling.points.mixed_data import data_columns, warn_of_mixed_data
@@ -38,10 +44,15 @@ from scaling.points.table_rows import TableRows
 def read_user_tables(tables: list[tuple[Path, pd.DataFrame]], options: SourceOptions) -> Source:
     """The points of tables that other programs wrote, as one. Raises ScalingError."""
     with with_location(", ".join(str(path) for path, _ in tables)):
-        if options.eval_set:
+        of_folders = {
+            "eval-set": options.eval_set,
+            "params": options.params != SourceOptions.params,
+            "flops": options.flops != SourceOptions.flops,
+        }
+        if names := [name for name, given in of_folders.items() if given]:
             raise ScalingError(
-                "--eval-set is for results folders",
-                remedy="name the column of the loss with --columns",
+                f"--{names[0]} is for results folders",
+                remedy="choose the columns of N, C and the loss with --columns",
             )
         parts = []
         for path, table in tables:
@@ -82,6 +93,7 @@ def _read_user_table(table: pd.DataFrame, options: SourceOptions) -> Source:
             "each run",
         )
     columns = resolve(table, given, inputs)
+    table = fill_merged_cells(table, [columns.names[x] for x in "NDC" if x in columns.names], notes)
     rows = TableRows(table, columns.names, notes=notes)
     if options.where:
         letters = set(re.findall(r"\w+", options.where)) & set(columns.names)
@@ -102,6 +114,7 @@ def _read_user_table(table: pd.DataFrame, options: SourceOptions) -> Source:
     named = data_columns(rows)
     keep_best_of_cells(rows, named)
     points = points_of_rows(rows, columns, given)
+    warn_of_unlikely_numbers(rows, columns)
     budget = nominal_groups(rows, columns.nominal, points.c)
     warn_of_mixed_data(rows, named)
     used = [each for each in columns.names if each != "C" or points.c is rows.numbers.get("C")]
@@ -128,11 +141,21 @@ def _read_numbers(rows: TableRows, columns: Columns, signed: bool, is_c_given: b
     """Read the columns used in plain units, by letter, and keep the rows that have all of them;
     accuracies (the law sigmoid) are losses.
     """
-    numbers = rows.numbers
-    for letter in columns.names:
+    numbers, table = rows.numbers, rows.table
+    comma = any(has_decimal_commas(table[name], letter) for letter, name in columns.names.items())
+    needs_no_c = {"N", "D"} <= set(columns.names) and not is_c_given
+    for letter, name in columns.names.items():
+        if (
+            letter == "C"
+            and needs_no_c
+            and np.isnan(columns.numbers(table, "C", lenient=True)).all()
+        ):
+            rows.notes.append(f"{name!r} has gaps and is not used")
+            continue
         numbers[letter] = columns.numbers(
-            rows.table,
+            table,
             letter,
+            comma=comma,
             allow_zero=letter in ("Y", "W"),
             signed=letter not in LETTERS or (signed and letter == "L"),
             notes=rows.notes,

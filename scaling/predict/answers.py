@@ -19,6 +19,7 @@ from scaling.fit.combination import Combination
 from scaling.fit.document import Estimate, Interval
 from scaling.fit.frontier.frontier import Frontier
 from scaling.predict.law_source import FittedLaw
+from scaling.predict.prediction import Inference
 from scaling.predict.question import Question, QuestionKind, complete, option_of
 
 Array = np.ndarray
@@ -27,6 +28,7 @@ Rows = Any  # a number, or an array of rows
 MOST = 1e40  # up to which an input is sought
 GRID, NARROW_GRID, REFINEMENTS = 4001, 41, 6
 SIZE_SPAN = np.log(1e4)
+SERVED_SPAN = np.log(1e50)  # of C, within which N becomes too small for its loss
 OUTCOMES = ("optimum", "sigmoid")  # laws that give another thing than a loss
 
 
@@ -145,8 +147,6 @@ def answer(law: FittedLaw, question: Question) -> tuple[QuestionKind, Answer]:
         return QuestionKind.BUDGET, measures(laws, given["C"], *laws.optimum(given["C"]))
     elif has_optimum and letters == {"C", "U"} and law.formula and "U" in law.formula.inputs:
         return QuestionKind.BUDGET, at_limited_flops(law, given["C"], given["U"])
-    elif has_optimum and letters == {"N"} and question.inference_tokens:
-        return QuestionKind.SERVED_SIZE, served_size(law, given["N"], question.inference_tokens)
     elif has_optimum and letters in ({"N"}, {"D"}):
         ((letter, value),) = given.items()
         size = measures(laws, *laws.of_size(letter, value))
@@ -154,6 +154,9 @@ def answer(law: FittedLaw, question: Question) -> tuple[QuestionKind, Answer]:
             what = "size" if letter == "N" else "number of tokens"
             what = f"no budget has {value:.3g} as its optimal {what}"
             raise ScalingError(what, remedy="give --flops")
+        if letter == "N" and question.inference_tokens:
+            served = served_size(laws, value, size["flops"].value, question.inference_tokens)
+            return QuestionKind.SERVED_SIZE, served
         return QuestionKind.SIZE if letter == "N" else QuestionKind.TOKENS, size
     elif letters:
         return QuestionKind.INPUTS, at_inputs(laws, given)
@@ -186,17 +189,20 @@ def measures(laws: OneLaw | SeveralLaws, flops: Rows, n: Rows, d: Rows, loss: Ro
     return known
 
 
-def served_size(law: FittedLaw, n: float, demand: float) -> Answer:
+def served_size(laws: OneLaw | SeveralLaws, n: float, flops: float, demand: float) -> Answer:
     """The tokens at which N is the cheapest size to train and to serve, and the loss there.
 
     N is the size of least c0 N^p D + 2 N `demand` at its loss where the derivative along the curve
     of equal loss is zero (Sardana 2024, eq. 3): c0 N^p (p D / N + dD/dN) + 2 `demand` = 0, with
-    dD/dN of a N^-alpha + b D^-beta = constant.
+    dD/dN of a N^-alpha + b D^-beta = constant. Of several laws together N is the size to serve at
+    the loss of a budget above `flops`, whose optimum it is; the draws are the headline law's.
     """
+    from scipy.optimize import brentq
     from scipy.optimize.elementwise import find_root
 
-    from scaling.predict.iso_loss import equal_loss
+    from scaling.predict.iso_loss import equal_loss, with_demand
 
+    law = laws.law
     curve, (c0, p) = equal_loss(law.law, law.parameters, n, 1.0), law.cost.at(n)
     slope = curve.a * curve.alpha / (curve.b * curve.beta) * n ** (-curve.alpha - 1)
 
@@ -205,9 +211,18 @@ def served_size(law: FittedLaw, n: float, demand: float) -> Answer:
         return c0 * n**p * (p * d / n - slope * d ** (beta + 1)) + 2 * demand
 
     d = np.exp(find_root(derivative, (0.0, np.log(MOST)), args=(slope, curve.beta)).x)
+    if law.combination is not None:
+
+        def served(log_c: float) -> Inference:
+            n_star, d_star, _ = (rows[0] for rows in laws.optimum(np.exp(log_c)))
+            return with_demand(law, n_star, d_star, demand, is_optimum=True)
+
+        low = math.log(flops) - 1  # where the optimum is smaller than N
+        log_c = brentq(lambda log_c: math.log(served(log_c).n_params / n), low, low + SERVED_SPAN)
+        d = d / d[0] * served(log_c).tokens
     rows = {"tokens": d, "tokens_per_param": d / n, "flops": law.cost.flops(n, d)}
     interval = OneLaw(law).interval
-    return at_inputs(laws_of(law), {"N": n, "D": float(d[0])}) | {
+    return at_inputs(laws, {"N": n, "D": float(d[0])}) | {
         name: interval(each) for name, each in rows.items()
     }
 

@@ -64,8 +64,10 @@ class ComparedSweep:
     def fitted(self) -> dict[str, str]:
         """How it was fitted: law, approach, and objective with its delta."""
         objective = self.fit.objective
-        delta = "from the noise" if objective.delta_from_noise else f"{objective.delta:g}"
-        text = f"{objective.name} (delta {delta})" if objective.delta else objective.name
+        text = objective.name
+        if objective.delta:
+            is_chosen = objective.delta_from_noise
+            text += f" (delta {'from the noise' if is_chosen else f'{objective.delta:g}'})"
         return {"law": self.fit.law, "approach": self.fit.approach, "objective": text}
 
     @property
@@ -143,10 +145,18 @@ def _compared_sweep(name: str, fit: FitResult) -> ComparedSweep:
             where=name,
             remedy="fit a table that holds N, D and C",
         )
-    columns = law.frontier.columns.items()
-    drawn: dict[str, Any] = {key: rows[1:] for key, rows in columns if rows is not None}
-    draws = Frontier(**drawn, cost=law.cost)
+    draws = _rows(law.frontier, slice(1, None))
     return ComparedSweep(name, fit, law, law.optimum, draws, law.range["flops"])
+
+
+def _rows(frontier: Frontier, rows: Any) -> Frontier:
+    """Some rows of a frontier."""
+    taken = {
+        name: np.broadcast_to(column, frontier.a.shape)[rows]
+        for name, column in frontier.columns.items()
+        if column is not None
+    }
+    return Frontier(**taken, cost=frontier.cost)
 
 
 def _check_comparable(sides: Sequence[ComparedSweep]) -> None:
@@ -180,12 +190,11 @@ def _check_comparable(sides: Sequence[ComparedSweep]) -> None:
 
 def _fitting_notes(first: ComparedSweep, other: ComparedSweep) -> list[str]:
     """What the reader must know of how the two were fitted."""
-    words = {"law": ("with the law", "with"), "approach": ("with the approach", "with")}
-    notes = []
-    for key, ours in first.fitted.items():
-        if (theirs := other.fitted[key]) != ours:
-            how, so = words.get(key, ("by", "by"))
-            notes.append(f"{other.name} was fitted {how} {theirs}, {first.name} {so} {ours}.")
+    notes = [
+        f"{other.name} was fitted with the {key} {other.fitted[key]}, {first.name} with {ours}."
+        for key, ours in first.fitted.items()
+        if other.fitted[key] != ours
+    ]
     unknown = [side.name for side in (first, other) if UNKNOWN in side.counted.values()]
     if unknown:
         notes.append(
@@ -315,17 +324,11 @@ def _shares(
     """The share at each budget (K,), and its draws (K, M <= count); inf where the loss is out of
     reach. Pairs with a draw that has no frontier are left out.
     """
-
-    def picked(draws: Frontier) -> Frontier:
-        rows = random.integers(0, np.size(draws.a), count)
-        drawn: dict[str, Any] = {
-            name: np.broadcast_to(column, draws.a.shape)[rows]
-            for name, column in draws.columns.items()
-            if column is not None
-        }
-        return Frontier(**drawn)
-
-    drawn = compute_ratio(picked(first.draws), picked(other.draws), flops[:, None])
+    ours, theirs = (
+        _rows(side.draws, random.integers(0, np.size(side.draws.a), count))
+        for side in (first, other)
+    )
+    drawn = compute_ratio(ours, theirs, flops[:, None])
     whole = drawn[:, ~np.isnan(drawn).any(axis=0)]
     if not whole.size:
         raise ScalingError(

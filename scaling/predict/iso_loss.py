@@ -61,12 +61,27 @@ def equal_loss(law: str, values: Mapping[str, Any], n: Any, d: Any) -> IsoLossCu
     return IsoLossCurve(a, alpha, b, beta, a * np.power(n, -alpha) + b * np.power(d, -beta))
 
 
-def with_demand(law: FittedLaw, n: float, d: float, demand: float) -> Inference:
+def equal_loss_of(
+    law: FittedLaw, values: Mapping[str, Any], n: Any, d: Any, is_optimum: bool
+) -> IsoLossCurve:
+    """The same of a fit. The optimum of several laws together is none of the headline law's own:
+    of this law only the exponents are taken, and the curve on which (n, d) costs least.
+    """
+    curve = equal_loss(law.law, values, n, d)
+    if law.combination is None or not is_optimum:
+        return curve
+    alpha, beta, p = curve.alpha, curve.beta, law.cost.at(n)[1]
+    return IsoLossCurve(p * beta * n**alpha, alpha, alpha * d**beta, beta, p * beta + alpha)
+
+
+def with_demand(
+    law: FittedLaw, n: float, d: float, demand: float, is_optimum: bool = False
+) -> Inference:
     """Minimise c0 N^p D + 2 N `demand` over N at the loss of (n, d), where D follows from the law
     (Sardana 2024, eq. 3). Raises ScalingError for a law that does not say which N and D have one
     loss.
     """
-    curve = equal_loss(law.law, law.values, n, d)
+    curve = equal_loss_of(law, law.values, n, d, is_optimum)
 
     def total(size: Any) -> Any:  # convex in log N
         return law.cost.flops(size, curve.tokens(size)) + FORWARD * size * demand
@@ -100,9 +115,9 @@ def prices(
     sizes: Any = n
     tokens: Any = d
     if flops is not None and law.frontier is not None and law.draws:  # each draw has its optimum
-        sizes = np.r_[n, law.frontier.n_star(flops)[1:]]
-        tokens = np.r_[d, law.frontier.d_star(flops)[1:]]
-    curve = equal_loss(law.law, law.parameters, sizes, tokens)
+        optima = law.frontier.n_star(flops), law.frontier.d_star(flops)
+        sizes, tokens = (value * rows / rows[0] for value, rows in zip((n, d), optima, strict=True))
+    curve = equal_loss_of(law, law.parameters, sizes, tokens, flops is not None)
     whole, rows = law.cost.flops(sizes, tokens), []
     for fraction in fractions:
         needed = curve.tokens(fraction * sizes)

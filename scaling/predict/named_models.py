@@ -103,8 +103,9 @@ class NamedModels(Document):
             "excess_loss": "excess loss",
         }
         caption = (
-            f"N* is the optimum of the model's own FLOPs by {source or self.source}; the excess "
-            "is in nats of that law, not of the model's data."
+            f"N* is the optimum of the model's own FLOPs by the law {self.law} of "
+            f"{source or self.source} alone; the excess is in nats of that law, not of the model's "
+            "data."
         )
         return record_table(
             "models",

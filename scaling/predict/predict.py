@@ -19,7 +19,7 @@ from scaling.fit.result import FitResult
 from scaling.formatting import format_count, format_flops
 from scaling.predict import answers
 from scaling.predict.answers import Answer
-from scaling.predict.breakdown import breakdown, with_disagreement
+from scaling.predict.breakdown import OPTIMUM, breakdown, with_disagreement
 from scaling.predict.iso_loss import prices, with_demand
 from scaling.predict.law_source import FittedLaw, load_law
 from scaling.predict.prediction import (
@@ -28,7 +28,7 @@ from scaling.predict.prediction import (
     PredictionResult,
     TrainingTime,
 )
-from scaling.predict.question import Question, QuestionKind
+from scaling.predict.question import Question, QuestionKind, option_of
 from scaling.warning import ResultWarning, WarningCode, warn
 
 LAW_FORM_DECADES = 0.3  # of extrapolation: the backtest scores intervals of one law from 2 C on
@@ -71,19 +71,28 @@ def predict(
     demand = question.inference_tokens
     times = DeviceTime(**devices) if isinstance(devices, Mapping) else devices
     law = load_law(source)
+    is_repeated = "U" in question.inputs
+    if is_repeated and (demand is not None or question.smaller):
+        raise ScalingError(
+            "models of equal loss are known for fresh tokens only, and these are repeated",
+            where=option_of("U"),
+            remedy="leave it out, or --smaller and --inference-tokens",
+        )
     kind, answer = answers.answer(law, question)
     parts = breakdown(law, kind, answer)
     flops = answer["flops"].value
     model, no_model = _model(law, answer, with_model or law.model.vocab_size is not None)
     inference, far_served, smaller_models, time = None, [], None, None
     if demand is not None and kind is not QuestionKind.SERVED_SIZE:
-        inference = with_demand(law, *_size(answer, "--inference-tokens"), demand)
+        size = _size(answer, "--inference-tokens")
+        inference = with_demand(law, *size, demand, kind in OPTIMUM)
         served = _sizes(inference.n_params, inference.tokens)
         far_served = _outside(law, served, "the size that is cheapest to serve: ")
     decades, warnings = _extrapolation(law, kind, answer, question.inputs)
     approaches, interval = {}, answers.OneLaw(law).interval
     budget = question.inputs.get("C", math.nan)
-    for name, frontier in law.approaches.items() if kind is QuestionKind.BUDGET else ():
+    is_approached = kind is QuestionKind.BUDGET and not is_repeated
+    for name, frontier in law.approaches.items() if is_approached else ():
         approaches[name] = ApproachPrediction(
             n_params=interval(frontier.n_star(budget)),
             tokens=interval(frontier.d_star(budget)),
@@ -92,8 +101,8 @@ def predict(
     answer, disagreement = with_disagreement(law, answer, approaches)
     if question.smaller:  # of an optimum every draw has its own
         n, d = _size(answer, "--smaller")
-        is_optimum = kind in (QuestionKind.BUDGET, QuestionKind.LOSS)
-        smaller_models = prices(law, n, d, question.smaller, flops if is_optimum else None)
+        at = flops if kind in OPTIMUM else None
+        smaller_models = prices(law, n, d, question.smaller, at)
     if times is not None and flops is not None:
         time = TrainingTime(**asdict(times), hours=times.hours_for(flops))
     others = {
@@ -152,18 +161,16 @@ def _model(
     n, d = answer["n_params"].value, answer["tokens"].value
     if n is None or d is None:
         return None, []
-    if n < 1 or d < 1:
-        message = f"no model: N* = {n:.3g} and D* = {d:.3g} are outside the law's range"
-        return None, [warn(WarningCode.NO_MODEL, message)]
-    if not wants_model:
-        return None, []
-    from scaling.recipe import describe
-
     sizes: dict[str, Any] = {  # published laws are of large vocabularies
         "vocab_size": law.model.vocab_size or (32_000 if n >= 1e8 else 256),
         "seq_len": law.model.seq_len or 2048,
     }
     try:
+        _size(answer, "--model")
+        if not wants_model:
+            return None, []
+        from scaling.recipe import describe
+
         return describe(n, d, **sizes, sweep=law.sweep(), params=law.counting()[0]), []
     except ScalingError as error:
         return None, [warn(WarningCode.NO_MODEL, f"no model: {error.what}")]

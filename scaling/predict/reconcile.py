@@ -9,8 +9,8 @@ each size.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from scaling.fit.fit_options import FitOptions
 from scaling.fit.frontier.frontier import PowerSum, fit_power
 from scaling.fit.laws.laws import LAWS
 from scaling.points.points import Points
+from scaling.points.readers import read_bytes
 from scaling.points.source import read_source
 from scaling.predict.law_source import PREFIX, load_law
 
@@ -84,13 +85,9 @@ def reconcile(source: str, options: FitOptions, omega: float = OMEGA) -> Reconci
             where="--omega",
             remedy="47491 fits Hoffmann's models",
         )
-    options, law = options.resolved(), None
-    if source.startswith(PREFIX):
+    options = options.resolved()
+    if source.startswith(PREFIX) or (source.endswith(".json") and _is_fit(Path(source))):
         law = load_law(source)
-    elif source.endswith(".json"):
-        with suppress(ScalingError):  # a table of runs
-            law = load_law(source)
-    if law is not None:
         studies = _studies(law.law, law.values, omega, source)
         return Reconciliation(source=source, omega=omega, countings=[], studies=studies)
     points, omega = _countings(Path(source), options, omega)
@@ -111,6 +108,15 @@ def reconcile(source: str, options: FitOptions, omega: float = OMEGA) -> Reconci
         countings=countings,
         studies=_studies(options.law, total, omega, source) if total else None,
     )
+
+
+def _is_fit(path: Path) -> bool:
+    """Whether a JSON file is a fit, whole or not, and no table of runs."""
+    try:
+        document = json.loads(read_bytes(path))
+    except (ValueError, RecursionError):  # said where it is read as a table
+        return False
+    return isinstance(document, dict) and isinstance(document.get("schema"), int)
 
 
 def _countings(path: Path, options: FitOptions, omega: float) -> tuple[dict[str, Points], float]:

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from scaling.fit.document import FitStatus
+from scaling.fit.document import FitStatus, in_one_table
 from scaling.fit.result import FitResult
 from scaling.formatting import format_flops, format_percent
 from scaling.predict.comparison import Comparison, ComputeMultiplier, DifferenceTest
@@ -283,7 +283,7 @@ def _spending(comparison: Comparison) -> Table | None:
 
 def _estimates(comparison: Comparison) -> Table | None:
     """Exponents and parameters side by side, one row a quantity."""
-    sides = [{**side.derived, **side.params} for side in comparison.sides]
+    sides = in_one_table(*comparison.sides)
     rows = [
         {
             "parameter": name,

@@ -19,10 +19,10 @@ from pydantic import ValidationError
 from scaling import files
 from scaling.config.sweep_file import load_run, load_sweep
 from scaling.errors import BAD_INPUT, ScalingError
-from scaling.fit.result import FitResult
+from scaling.fit.result import MAIN, FitResult, fit_paths
 from scaling.points.comparability import eval_sets, supports_one_law
 from scaling.points.points import Points
-from scaling.points.run_tables import data_id, variant_fields
+from scaling.points.run_tables import data_id
 from scaling.predict.law_source import FittedLaw, load_law
 from scaling.store import run_files
 
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from scaling.fit.fit_options import FitOptions
     from scaling.predict.verification import CheckedForecast
     from scaling.tuning.document import TuningResult
-
-MAIN = "chinchilla"
 
 
 @dataclass(frozen=True)
@@ -232,11 +230,6 @@ def load_inputs(sources: Sequence[Path], out: Path, refit: bool = False) -> Repo
     return ReportInputs(sources[0].stem, fits=fits, path=sources[0])
 
 
-def fit_paths(folder: Path) -> list[Path]:
-    """The folder's fits, the main one first."""
-    return sorted((folder / "fits").glob("*.json"), key=lambda path: (path.stem != MAIN, path.stem))
-
-
 def _folder(folder: Path, out: Path, refit: bool) -> ReportInputs:
     from scaling.fit.pipeline import FitOptions, fit
     from scaling.points.run_tables import curves
@@ -261,7 +254,7 @@ def _folder(folder: Path, out: Path, refit: bool) -> ReportInputs:
     ]
     paths: list[Path] = [] if refit else fit_paths(folder)
     no_law: tuple[str, ...] = ()
-    if not paths and supports_one_law(table):
+    if not paths and supports_one_law(table, with_variants=True):
         try:
             fit([folder], FitOptions()).save(out)
             paths = [out]
@@ -269,9 +262,6 @@ def _folder(folder: Path, out: Path, refit: bool) -> ReportInputs:
             if error.exit_code != BAD_INPUT:
                 raise
             no_law = tuple(filter(None, (f"No law could be fitted. {error.what}", error.remedy)))
-    elif not paths and (names := variant_fields(table)):
-        why = f"the runs differ in {', '.join(names)}, which one law of N and D does not span"
-        no_law = (f"No law was fitted: {why}. `scaling fit --where` fits each kind by itself.",)
     fits = {path.stem if path != out else MAIN: FitResult.load(path) for path in paths}
     tuning = None
     try:

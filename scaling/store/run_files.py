@@ -76,12 +76,15 @@ def write_run(folder: Path, table: pa.Table) -> bool:
     return files.write_once(target, lambda path: path.write_bytes(data))
 
 
-def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+def read_parquet(
+    path: Path, columns: Sequence[str] | None = None, required: Iterable[pa.Field] = ()
+) -> pa.Table:
     """One Parquet file, opened once and verified.
 
-    Raises ScalingError that names the file when it is corrupt or absent, DiskError (74) when it
-    cannot be read.
+    Raises ScalingError that names the file when it is corrupt, absent, or lacks a `required` column
+    of that type, whether it is asked for or not; DiskError (74) when it cannot be read.
     """
+    wrong = []
     try:
         data = files.read_bytes(path)
         files.verify_checksum(data)
@@ -91,7 +94,10 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         copy.write(data)
         source = pa.BufferReader(copy.getvalue())
         file = pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=False)
-        return file.read(columns=None if columns is None else list(columns), use_threads=False)
+        types = {field.name: field.type for field in file.schema_arrow}
+        wrong = [field.name for field in required if types.get(field.name) != field.type]
+        if not wrong:
+            return file.read(columns=None if columns is None else list(columns), use_threads=False)
     except (MemoryError, files.DiskError):
         raise
     except (FileNotFoundError, NotADirectoryError):
@@ -107,6 +113,11 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
             where=path,
             remedy="run the sweep again: the run is redone; or restore the file from a copy",
         ) from error
+    raise ScalingError(
+        f"is not a run file: columns missing or not of their type: {', '.join(wrong)}",
+        where=path,
+        remedy="fit it as a table of your own, or move it away",
+    )
 
 
 def read_published(path: Path, columns: Sequence[str] = SCHEMA.names) -> pa.Table:
@@ -114,15 +125,7 @@ def read_published(path: Path, columns: Sequence[str] = SCHEMA.names) -> pa.Tabl
 
     Raises ScalingError where it is not what its name says, NewerSchemaError, DiskError.
     """
-    table = read_parquet(path, columns)
-    types = {field.name: field.type for field in table.schema}
-    wrong = [name for name in columns if types.get(name) != SCHEMA.field(name).type]
-    if wrong:
-        raise ScalingError(
-            f"is not a run file: columns missing or not of their type: {', '.join(wrong)}",
-            where=path,
-            remedy="fit it as a table of your own, or move it away",
-        )
+    table = read_parquet(path, columns, SCHEMA)
     version = int((table.schema.metadata or {}).get(b"scaling.schema", b"1"))
     if version > SCHEMA_VERSION:
         raise NewerSchemaError(

@@ -66,8 +66,11 @@ def test_csv_leaves_no_table_out_and_has_no_empty_rows():
         (("--flops", "1e23", "--models"), "--models"),
     ):
         done = scaling("predict", LAW, *asked, "--csv", code=2)
-        assert f"--csv has no table of {option}" in done.stderr
+        assert f"--csv does not show {option}" in done.stderr
         assert done.stdout == ""
+    for asked in (("--smaller", "0.5"), ("--models",), ("--device", "h100"), ("--model",)):
+        done = scaling("predict", LAW, "--flops", "1e22,1e23", *asked, code=2)
+        assert f"the table of several budgets does not show {asked[0]}" in done.stderr
     table = predicted("published:kaplan2020-n", "--n-params", "1e9", "--csv").splitlines()
     assert [line.split(",")[1] for line in table] == ["quantity", "n_params", "loss"]
     served = ("--n-params", "1.3B", "--inference-tokens", "1T")

@@ -10,6 +10,7 @@ import pytest
 
 from scaling.config import Sweep
 from scaling.config.sweep_file import schema
+from scaling.units import Quantity, positive
 
 ROOT = Path(__file__).parents[2]
 SWEEPS = sorted((ROOT / "sweeps").glob("*.toml"))
@@ -57,13 +58,38 @@ def test_a_budget_may_be_written_in_peta_and_exa_flops(checked, budget, is_count
     assert checked.is_valid(document) == is_count
 
 
+COUNTS = {"Count": Quantity.FLOPS, "Params": Quantity.PARAMS, "Tokens": Quantity.TOKENS}
+NUMBERS = ["1", " +1.5e3", ".5", "1_000", "0", "-1", "1 2", "e9", "~1", "1."]
+UNITS = (
+    "banana|e|p|P|E|k|K|Mtok|M tok|tokens|billion|BILLION|bn|B params|parameters|FLOPs|PFLOPs|"
+    "TFLOP|PF-days|petaflop/s-days|GFLOP/s hours|F/s-days|days|in M|nats|bits|%|sequences of 2048|"
+    "seqs of 12 tokens|sequences|x 10^9|*10**6|×10^3|10^9|x 1e6|1000|M M|kk|weights|zetta|of|"
+    "thousand weights"
+)
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_a_count_in_the_schema_is_one_that_is_read(checked, name):
+    counts = checked.evolve(schema={"$ref": f"#/$defs/{name}", "$defs": checked.schema["$defs"]})
+    texts = [*NUMBERS, *(f"3{gap}{unit}" for unit in UNITS.split("|") for gap in ("", " "))]
+    read = {}
+    for text in texts:
+        try:
+            read[text] = positive(text, COUNTS[name]) > 0
+        except ValueError:
+            read[text] = False
+    assert {text: counts.is_valid(text) for text in texts} == read
+    assert 20 < sum(read.values()) < len(texts) - 20
+
+
 def test_every_sweep_key_is_in_the_schema():
     found = schema()
     assert found["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert set(found["properties"]) == set(Sweep.model_fields)
     assert set(found["required"]) == {"name", "design", "base"}
     assert found["additionalProperties"] is False
-    assert all(entry["additionalProperties"] is False for entry in found["$defs"].values())
+    tables = [entry for name, entry in found["$defs"].items() if name not in COUNTS]
+    assert all(entry["additionalProperties"] is False for entry in tables)
     assert {"norm", "n_heads", "pos"} <= set(found["$defs"]["ModelOverrides"]["properties"])
 
 

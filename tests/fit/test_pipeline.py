@@ -3,14 +3,20 @@ input rejected by name.
 """
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from scaling.errors import ScalingError
 from scaling.fit.dataset import Dataset
 from scaling.fit.diagnostics.holdout import split
 from scaling.fit.document import Estimate
+from scaling.fit.frontier.approaches import agreement
+from scaling.fit.frontier.estimate import FrontierEstimate
+from scaling.fit.frontier.frontier import Frontier
 from scaling.fit.pipeline import FitOptions
 from scaling.points.points import Points
 from tests.documents import dump, fit, load
@@ -151,6 +157,10 @@ def test_interval_holds_its_value():
         ({"seed": -1}, "--seed"),
         ({"holdout": "some"}, "--holdout"),
         ({"holdout": "0"}, "--holdout"),
+        ({"fix": "E=nan"}, "--fix"),
+        ({"fix": "ln A=inf"}, "--fix"),
+        ({"formula": "L = E + A/N^alpha", "start": "alpha=nan"}, "--start"),
+        ({"delta": 0.1, "objective": "mse-log"}, "--delta: the objective mse-log has no delta"),
     ],
 )
 def test_options_are_checked_before_a_file_is_opened(options, words):
@@ -175,6 +185,89 @@ def test_unidentifiable_tables_are_rejected_by_file(tmp_path, name, text):
         fit([tmp_path / name], FitOptions())
     assert name in str(caught.value)
     assert len(str(caught.value).splitlines()) <= 3
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"fix": "A=-3,alpha=0.3"}, "--fix: A = -3 is not between 0 and inf"),
+        ({"fix": "A=0,alpha=0.3"}, "--fix: A = 0"),
+        ({"fix": "alpha=0"}, "--fix: alpha = 0 is not between 0.001 and 4"),
+        ({"fix": "E=9"}, "--fix: E = 9 is not between 0 and 2."),
+        ({"law": "skaling", "fix": "k=0"}, "--fix: k = 0"),
+        ({"cluster": "loss_of"}, "--cluster: all runs are one group of 'loss_of'"),
+        ({"params": "total"}, "--params is for results folders"),
+        ({"flops": "kaplan"}, "--flops is for results folders"),
+        ({"columns": "L=same"}, "all 42 losses are 2.5"),
+    ],
+)
+def test_what_no_fit_can_follow_is_rejected(tmp_path, options, words):
+    runs = pd.read_csv(simulated(tmp_path / "runs.csv")).assign(loss_of="val", same=2.5)
+    with pytest.raises(ScalingError) as caught:
+        fit([runs], FitOptions(**options))
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"checkpoints": "all"}, "--checkpoints is for foreign tables"),
+        ({"eval_set": "none"}, "known: none"),
+        ({"cluster": "config"}, "known: at, batch_tokens, commit, d_ff"),
+        ({"cluster": "sweep"}, "all runs are one group of 'sweep'"),
+    ],
+)
+def test_options_that_a_results_folder_cannot_follow_are_rejected(options, words):
+    with pytest.raises(ScalingError) as caught:
+        fit([Path(__file__).parents[2] / "results" / "honest"], FitOptions(**options))
+    assert words in str(caught.value)
+
+
+def test_a_table_under_two_names_is_read_once(tmp_path):
+    path, other = simulated(tmp_path / "runs.csv"), simulated(tmp_path / "copy.csv")
+    for again in (path, other):
+        with pytest.raises(ScalingError, match=rf"{again.name}: holds what .*runs.csv holds"):
+            fit([path, again], FitOptions())
+
+
+def test_intervals_that_few_draws_or_groups_make_are_warned_about(tmp_path):
+    runs = pd.read_csv(simulated(tmp_path / "runs.csv")).assign(machine=["a", "b", "c"] * 14)
+    options = FitOptions(law="chinchilla", bootstrap=5, cluster="machine", holdout="none")
+    said = [each["message"] for each in fit([runs], options)["warnings"]]
+    assert "5 resamples are too few for intervals of 95 %" in said
+    assert any(each.startswith("'machine' has 3 groups") for each in said)
+    isoflop = replace(options, approach="isoflop", cluster=None)
+    assert "few_resamples" in {each["code"] for each in fit([runs], isoflop)["warnings"]}
+    few = replace(options, bootstrap=20, cluster=None)
+    assert not {"few_resamples", "few_prefixes"} & {
+        each["code"] for each in fit([runs], few)["warnings"]
+    }
+
+
+def test_nothing_has_an_interval_where_every_parameter_is_fixed(tmp_path):
+    fixed = ",".join(f"{name}={value}" for name, value in LAW.items())
+    got = fit([simulated(tmp_path / "runs.csv")], FitOptions(fix=fixed, bootstrap=20))
+    assert got["derived"]["a"]["value"] == pytest.approx(0.37 / 0.72)
+    assert [got["derived"]["a"][end] for end in ("se", "lo", "hi")] == [None] * 3
+
+
+def test_an_absurd_loss_is_left_out_of_a_combined_law_alone(tmp_path):
+    runs = pd.read_csv(simulated(tmp_path / "runs.csv"))
+    runs.loc[7, "loss"] = 1e6
+    for law in ("auto", "chinchilla"):
+        got = fit([runs], FitOptions(law=law, bootstrap=0, holdout="none"))
+        (said,) = [each["message"] for each in got["warnings"] if each["code"] == "far_off_law"]
+        assert ("excluded from the combined law" in said) is (law == "auto")
+        assert "row 8 (loss 1e+06)" in said
+
+
+def test_a_size_of_zero_is_not_compared():
+    flat = Frontier(a=0.5, log_n=-np.inf, b=0.5, log_d=0.0)
+    steep = Frontier(a=0.5, log_n=-1.0, b=0.5, log_d=0.0)
+    one = np.array([1e18])
+    both = {"parametric": FrontierEstimate(flat), "isoflop": FrontierEstimate(steep)}
+    points = Points(loss=one, n=one, d=one, c=one)
+    assert agreement(both, points, 0.95).verdict == "not-comparable"
 
 
 def test_too_few_budgets_make_the_isoflop_approach_unavailable(tmp_path):

@@ -4,6 +4,7 @@ refused with the reason.
 
 import gzip
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -73,6 +74,9 @@ HEADERS = [
     ("params", N, "tokens", D, "log2_ppl", LOSS / LN2),
     ("params", N, "tokens", D, "log10(perplexity)", LOSS / np.log(10)),
     ("params", N, "tokens", D, "word_perplexity", np.exp(LOSS)),
+    ("n_params", N, "time/token", D, "metrics/eval/LanguageCrossEntropy", LOSS),
+    ("n_params", N, "num_tokens_seen", D, "validation_metrics/loss/global_avg_loss", LOSS),
+    ("$N$", N, "$D$", D, "$L$", LOSS),
 ]
 
 
@@ -115,6 +119,7 @@ def test_compute_in_any_unit_gives_its_tokens(name, factor, tmp_path):
         ("log10(params)", "logarithm"),
         ("ln params", "logarithm"),
         ("params (log scale)", "log"),
+        ("params (%)", "%"),
     ],
 )
 def test_a_header_that_is_not_understood_is_refused(column, why, tmp_path):
@@ -134,6 +139,11 @@ CELLS = {
         val_loss=[f"{x:.9f} nats" for x in LOSS],
     ),
     "bits": lambda: frame(params=N, tokens=D, val_loss=[f"{x / LN2:.9f} bits" for x in LOSS]),
+    "bits and nats": lambda: frame(
+        params=N,
+        tokens=D,
+        val_loss=[f"{x:.9f} nats" if x > 3 else f"{x / LN2:.9f} bits" for x in LOSS],
+    ),
     "about": lambda: frame(params=[f"~{n / 1e6:.9g}M" for n in N], tokens=D, val_loss=LOSS),
     "powers": lambda: frame(
         params=[f"{n / 1e6:.9g}e6" for n in N],
@@ -148,6 +158,12 @@ def test_cells_with_units_are_read_and_noted(name):
     source = read(CELLS[name]())
     check(source)
     assert any("cells of" in note for note in source.notes)
+
+
+@pytest.mark.parametrize("ratio", ["tokens/param", "flops/token", "D/N", "FLOPs / token"])
+def test_a_ratio_is_no_count(ratio):
+    table = frame(flops=C, loss=LOSS).assign(**{ratio: D / N})
+    assert set(read(table).columns) == {"C", "L"}
 
 
 def test_names_of_other_quantities_are_not_taken():
@@ -173,12 +189,16 @@ def test_all_ambiguities_are_asked_about_at_once():
     with pytest.raises(ScalingError) as caught:
         read(table)
     assert "D=tokens,L=val_loss" in str(caught.value)
+    paths = {"train_loss": "train/loss", "val_loss": "val/loss", "train_tokens": "train/tokens"}
+    paths = table.rename(columns=paths | {"tokens": "eval/tokens"}).iloc[:, ::-1]
+    with pytest.raises(ScalingError, match="D=train/tokens,L=val/loss"):
+        read(paths)
     check(read(table, columns={"D": "tokens", "L": "val_loss"}))
 
 
 def test_thousands_separators_are_read_where_they_are_unambiguous():
     n, d = np.round(N), np.round(D)
-    for sign in (",", " ", "'", "\u202f", "_"):
+    for sign in (",", " ", "'", "\u2019", "\u202f", "_"):
         table = frame(
             params=[f"{int(x):,}".replace(",", sign) for x in n],
             tokens=[f"{int(x):,}".replace(",", sign) for x in d],
@@ -227,6 +247,32 @@ BYTES = {
     "two tables": csv_text().encode() + csv_text().encode(),
     "an average below": csv_text().encode() + b"Average,,3.1\n",
     "an index": plain().to_csv().encode(),
+    "two lines of headers": ("model,,result\n" + csv_text()).encode(),
+    "two lines of headers and an index": plain()
+    .set_axis(pd.MultiIndex.from_tuples([("m", "params"), ("m", "tokens"), ("e", "loss")]), axis=1)
+    .to_csv()
+    .encode(),
+    "a line of units": frame(params=N / 1e6, tokens=D / 1e9, loss=LOSS / LN2)
+    .to_csv(index=False)
+    .replace("\n", "\nM,B,bits\n", 1)
+    .encode(),
+    "a printed frame": plain().to_string(float_format=repr).encode(),
+    "a grid": b"+--+--+\n" + csv_text("|").replace("\n", "\n+==+==+\n").encode(),
+    "lines of =": b"=== === ===\n" + csv_text(" ").encode() + b"=== === ===\n",
+    "LaTeX in LaTeX": (
+        "\\toprule \\textbf{Params} & \\multicolumn{1}{c}{Tokens} & $L$ \\\\\n\\midrule\n"
+        + "".join(
+            f"${n / 1e6!r} \\times 10^{{6}}$ & {d!r} & \\textbf{{{x!r}}} \\\\\n"
+            for n, d, x in zip(N.tolist(), D.tolist(), LOSS.tolist(), strict=True)
+        )
+    ).encode(),
+    "bold cells": frame(params=N, tokens=D, loss=[f"**{x!r}**" for x in LOSS.tolist()])
+    .to_csv(index=False, sep="|")
+    .encode(),
+    "merged cells": plain()
+    .assign(tokens=np.where(np.arange(25) % 5, "", D.astype(str)))
+    .to_csv(index=False)
+    .encode(),
     "empty last column": "\n".join(line + "," for line in csv_text().split()).encode(),
 }
 
@@ -244,7 +290,12 @@ def test_decimal_commas_are_read_where_they_are_sure(tmp_path):
     check(read(tmp_path / "runs.csv"))
     german = [f"{x:,.1f}".translate(str.maketrans(",.", ".,")) for x in N]
     check(read(frame(params=german, tokens=D, val_loss=LOSS)), np.round(N, 1))
+    billions = [f"{x / 1e9:.3f}".replace(".", ",") for x in D]  # 0,400 are no thousands
+    check(read(pd.DataFrame({"N": N, "tokens (B)": billions, "loss": LOSS})), d=D.round(-6))
     losses = [f"{x:.3f}".replace(".", ",") for x in LOSS]
+    large = [f"{x / 1e8:.3f}".replace(".", ",") for x in D]  # nor are 4,000 beside such losses
+    table = pd.DataFrame({"N": N, "tokens (B)": large, "loss": losses})
+    check(read(table), d=10 * D.round(-5), loss=LOSS.round(3))
     check(read(frame(params=N, tokens=D, val_loss=losses)), loss=np.round(LOSS, 3))
     doubtful = [f"{x:.3f}".replace(".", ",") for x in np.linspace(1.001, 9.999, 25)]
     source = read(frame(params=doubtful, tokens=D, val_loss=LOSS))
@@ -259,6 +310,7 @@ RECORDS = [
 JSON = {
     "records": ("json", json.dumps(RECORDS)),
     "lines": ("jsonl", "\n".join(map(json.dumps, RECORDS))),
+    "lines in a log": ("txt", "\n".join(map(json.dumps, RECORDS))),
     "lines with CR": ("jsonl", "\r\n".join(map(json.dumps, RECORDS))),
     "columns": ("json", json.dumps(plain().to_dict("list"))),
     "pandas": ("json", plain().to_json(double_precision=15)),
@@ -270,6 +322,10 @@ JSON = {
         json.dumps([["params", "tokens", "val_loss"], *plain().to_numpy().tolist()]),
     ),
     "a list in lines": ("jsonl", "[\n" + ",\n".join(map(json.dumps, RECORDS)) + "\n]"),
+    "rows of each size": (
+        "json",
+        json.dumps({f"{n / 1e6:.0f}M": [r for r in RECORDS if r["params"] == n] for n in N[:5]}),
+    ),
     "runs below other keys": ("json", json.dumps({"by": "me", "sweep": {"experiments": RECORDS}})),
     "named runs": ("json", json.dumps({f"run-{i}": each for i, each in enumerate(RECORDS)})),
     "nested": (
@@ -313,7 +369,7 @@ def test_json_of_any_shape_is_read(name, tmp_path):
     suffix, text = JSON[name]
     path = tmp_path / f"runs.{suffix}"
     path.write_text(text)
-    check(read(path), rtol=1e-5)
+    check_unordered(read(path), rtol=1e-5)
 
 
 def numpy_repr(cell):
@@ -376,6 +432,15 @@ STATES = {
     "complete": ("x", ""),
     "nan_loss": ("0", "1"),
     "progress": ("100%", "43%"),
+    "run_progress": ("1000/1000", "370/1000"),
+    "is_final": ("True", "False"),
+    "last_checkpoint": (1, 0),
+    "include": (1, 0),
+    "is_valid": ("yes", "no"),
+    "exclude": ("", "x"),
+    "ignored_in_fit": (False, True),
+    "label": ("run", "Grand total"),
+    "run ": ("", "Mean of 25 runs:"),
     "pct_complete": (1.0, 0.25),
     "portion_steps_elapsed": (1.0, 0.5),
     "finished_at": ("2026-01-01", ""),
@@ -394,6 +459,28 @@ def test_only_finished_runs_are_used(name):
     source = read(pd.concat([table, unfinished], ignore_index=True))
     check(source)
     assert sum(count for _, count in source.points.excluded) == 4
+
+
+def test_runs_below_their_planned_steps_are_not_finished():
+    table = plain().assign(step=1000, max_steps=1000)
+    early = table.iloc[:4].assign(step=370, val_loss=9.0)
+    source = read(pd.concat([table, early], ignore_index=True))
+    check(source)
+    assert source.points.excluded == (("not finished: 'step' below 'max_steps'", 4),)
+    check(read(table.assign(max_steps=2000)))
+    halves = pd.concat([plain().assign(tokens=D / 2, val_loss=9), plain()], ignore_index=True)
+    check(read(halves.assign(target_tokens=[f"{d / 1e9:.9g}B" for d in np.tile(D, 2)])))
+
+
+def test_cells_that_say_that_nothing_was_measured_are_missing():
+    words = ["n.a.", "--", "\u2014", "TBD", "?", "#DIV/0!", "not run", "OOM"]
+    for source in (
+        read(plain().assign(val_loss=[*LOSS[:17], *words])),
+        read(plain().assign(val_loss=[*LOSS[:17], *["see log"] * 8]), where="val_loss > 0"),
+    ):
+        check(source, N[:17], D[:17], LOSS[:17])
+        assert [count for _, count in source.points.excluded] == [8]
+        assert not source.warnings
 
 
 def test_an_unknown_state_is_named():
@@ -439,6 +526,14 @@ def test_checkpoints_without_names_of_runs_are_reduced(columns):
     assert len(read(checkpoints().assign(**columns), checkpoints="all").points) == 100
 
 
+def test_checkpoints_spaced_in_log_tokens_without_names_are_warned_about():
+    n, d = np.repeat(N, 4), np.repeat(D, 4) * np.tile([0.125, 0.25, 0.5, 1.0], 25)
+    table = frame(params=n, tokens=d, val_loss=1.70 + 420 / n**0.34 + 650 / d**0.30)
+    (warning,) = read(table).warnings
+    assert "--checkpoints last (25 runs)" in warning.message
+    check_unordered(read(table, checkpoints="last"))
+
+
 def test_a_grid_of_finished_runs_is_not_taken_for_checkpoints():
     n, d = (axis.ravel() for axis in np.meshgrid(N[:5], np.arange(1, 8) * 2e9, indexing="ij"))
     grid = frame(params=n, tokens=d, val_loss=1.70 + 420 / n**0.34 + 650 / d**0.30)
@@ -474,6 +569,7 @@ def test_several_rows_of_a_run_or_cell_are_reduced_and_said():
         ("name", "run{}-step{}"),
         ("checkpoint", "m{}@{}"),
         ("path", "m{}/iter_{}"),
+        ("model", "m{}-{}pct"),
     ):
         named = [
             part.drop(columns="run").assign(**{column: [name.format(i, step) for i in range(25)]})
@@ -511,12 +607,12 @@ def test_a_grid_is_no_run_of_checkpoints():
     assert any("'kind'" in warning.message for warning in source.warnings)
 
 
-def check_unordered(source):
+def check_unordered(source, rtol=1e-6):
     points = source.points
     order = np.lexsort((points.n, points.d))
-    np.testing.assert_allclose(points.n[order], N, rtol=1e-6)
-    np.testing.assert_allclose(points.d[order], D, rtol=1e-6)
-    np.testing.assert_allclose(points.loss[order], LOSS, rtol=1e-6)
+    np.testing.assert_allclose(points.n[order], N, rtol=rtol)
+    np.testing.assert_allclose(points.d[order], D, rtol=rtol)
+    np.testing.assert_allclose(points.loss[order], LOSS, rtol=rtol)
 
 
 BUDGETS = (
@@ -566,7 +662,21 @@ def test_a_condition_on_a_column_of_mixed_data_is_one_that_works(values, quoted)
     assert len(read(runs, where=f"cluster == {quoted}").points) == 13
 
 
+def test_parameters_are_derived_from_compute_and_tokens():
+    source = read(frame(flops=C, tokens=D, loss=LOSS))
+    check(source)
+    assert "parameters derived: N = C / (6 D)" in source.notes
+    np.testing.assert_allclose(source.points.c, C)
+
+
+@pytest.mark.parametrize("name", ["TFLOPS", "C"])
+def test_compute_of_a_second_is_no_compute_of_a_run(name):
+    with pytest.raises(ScalingError, match="not in FLOPs of the whole training"):
+        read(frame(params=N, loss=LOSS).assign(**{name: [f"{300 + i} TFLOPs" for i in range(25)]}))
+
+
 def test_compute_with_gaps_is_derived():
+    check(read(plain().assign(compute="8xH100")))
     check(read(plain().assign(flops=np.where(np.arange(25) < 3, np.nan, C))))
 
 
@@ -687,6 +797,20 @@ STRANGERS = {
         params=N, train_steps=D / 2**19, batch_tokens=2**19, loss=LOSS
     ),
     "tokens per parameter": lambda: frame(params=N, tokens_per_param=D / N, loss=LOSS),
+    "tokens/param": lambda: pd.DataFrame({"params": N, "tokens/param": D / N, "loss": LOSS}),
+    "samples and their length": lambda: frame(
+        params=N, consumed_train_samples=D / 2048, seq_length=2048, loss=LOSS
+    ),
+    "iterations, batch and length": lambda: pd.DataFrame(
+        {"params": N, "train-iters": D / 2**21, "train_batch_size": 1024, "seq_length": 2048}
+    ).assign(loss=LOSS),
+    "steps and batch with units": lambda: pd.DataFrame(
+        {"params": N, "steps (k)": D / 5e8, "batch size (M tokens)": 0.5, "loss": LOSS}
+    ),
+    "epochs of unique tokens": lambda: frame(params=N, unique_tokens=D / 2, epochs=2, loss=LOSS),
+    "a column that stands twice in pandas": lambda: plain().assign(**{"val_loss.1": LOSS + 1}),
+    "a melted table": lambda: plain().assign(run=range(25)).melt("run"),
+    "tags": lambda: plain().assign(run=range(25)).melt("run", var_name="tag"),
     "D/N": lambda: pd.DataFrame({"params": N, "D/N": D / N, "loss": LOSS}),
     "a loss and its perplexity": lambda: plain().assign(ppl=np.exp(LOSS)),
     "W&B's config": lambda: pd.DataFrame(
@@ -698,6 +822,27 @@ STRANGERS = {
 @pytest.mark.parametrize("name", STRANGERS)
 def test_columns_that_say_it_otherwise_are_read(name):
     check(read(STRANGERS[name]()))
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"params (M)": N, "tokens": D}, r"N is 2e\+14.*N=params \(M\) \[params\]"),
+        ({"params": N, "tokens (M)": D}, r"D is 4e\+15.*D=tokens \(M\) \[tokens\]"),
+        ({"params": N, "tokens": D, "loss": np.exp(2 * LOSS)}, r"L is \d+.*\[perplexity\]"),
+        ({"params": N, "dataset_tokens": D, "epochs": 4}, "'epochs' goes to 4.*D is too small"),
+    ],
+)
+def test_numbers_that_cannot_be_what_the_header_says_are_warned_about(columns, words):
+    (warning,) = read(pd.DataFrame({"loss": LOSS, **columns})).warnings
+    assert re.search(words, warning.message)
+
+
+def test_the_unit_of_a_header_can_be_denied():
+    table = plain().rename(columns={"params": "params (M)"})
+    source = read(table, columns={"N": "params (M) [params]"})
+    check(source)
+    assert not source.warnings
 
 
 def test_a_markdown_table_is_read_and_a_page_is_refused(tmp_path):

@@ -12,6 +12,7 @@ from benchmarks.compare import cheaper, steeper
 from benchmarks.simulated_sweeps import SURFACES
 from benchmarks.twins import document
 from scaling.errors import ScalingError
+from scaling.fit.document import to_jsonable
 from scaling.fit.frontier.frontier import Cost
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.significance import holm, open_interval, two_sided
@@ -106,6 +107,29 @@ def test_requested_budgets_are_compared_and_extrapolation_marked(sweeps):
     assert held["at_top"]["beyond"] == []
     apart = sweeps["half"] | {"range": {"flops": [1e22, 1e24]}}
     assert not compare({"one": sweeps["one"], "half": apart})["multipliers"]["half"]["both_trained"]
+
+
+def test_the_interval_of_the_share_counts_what_planned_models_cost(sweeps):
+    """Draws that all equal the estimate have an interval of no width about it."""
+    size = np.log([1e5, 1e12])
+    planned = {"log_n": size, "log_flops": 9.0 + 0.8 * (size - size[0]), "p": [0.8, 0.8]}
+    fits = {}
+    for name in ("one", "steep"):
+        fit = sweeps[name]
+        values = {key: param["value"] for key, param in fit["params"].items()}
+        draws = {key: [value] * 9 for key, value in values.items()}
+        fits[name] = fit | {"bootstrap": fit["bootstrap"] | {"draws": draws}}
+    fits["one"] |= {"cost": fits["one"]["cost"] | {"planned": to_jsonable(planned)}}
+    (row, *_) = compare(fits)["multipliers"]["steep"]["rows"]
+    share = row["share"]
+    assert (share["lo"], share["hi"]) == pytest.approx((share["value"],) * 2, rel=1e-9)
+
+
+def test_an_objective_without_a_delta_is_named_alone(sweeps):
+    objective = sweeps["half"]["objective"] | {"name": "mse-log", "delta": None}
+    found = compare({"one": sweeps["one"], "half": sweeps["half"] | {"objective": objective}})
+    assert found["sides"][1]["objective"] == "mse-log"
+    assert found["notes"][0].startswith("half was fitted with the objective mse-log, one with ")
 
 
 def test_holm_by_hand():

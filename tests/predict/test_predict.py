@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from scaling.accounting import DeviceTime
@@ -203,6 +204,27 @@ def test_limited_unique_tokens_move_the_optimum():
         for share in (0.9, 1.1)
     ]
     assert all(near["loss"]["value"] > scarce["loss"]["value"] for near in losses)
+
+
+@pytest.mark.parametrize("question", [{"smaller": 0.5}, {"inference_tokens": "1T"}])
+def test_models_of_equal_loss_are_refused_for_repeated_tokens(question):
+    scarce = {"n_params": "2.8B", "tokens": "55B", "unique_tokens": "4B"}
+    with pytest.raises(ScalingError, match="for fresh tokens only") as caught:
+        predict("published:muennighoff2023", **scarce, **question)
+    assert caught.value.where == "--unique-tokens"
+
+
+def test_the_approaches_which_know_no_repetition_are_silent_on_limited_tokens(tmp_path):
+    n, d = (
+        grid.ravel() for grid in np.meshgrid(np.geomspace(2e7, 2e9, 6), np.geomspace(4e8, 4e10, 6))
+    )
+    table = pd.DataFrame({"N": n, "D": d, "U": np.minimum(d, 4e9)})
+    table["loss"] = 1.7 + 420 / n**0.34 + 650 / table["U"] ** 0.3
+    table.to_csv(tmp_path / "runs.csv", index=False)
+    options = FitOptions(law="data-constrained", bootstrap=0, holdout="none")
+    fitted = fit([tmp_path / "runs.csv"], options)
+    assert "parametric" in predict(fitted, flops=1e20)["approaches"]
+    assert "approaches" not in predict(fitted, flops=1e20, unique_tokens=1e9)
 
 
 def test_training_on_devices_has_a_time():

@@ -2,6 +2,8 @@
 counted twice.
 """
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +12,12 @@ from scaling.errors import ScalingError
 from scaling.fit.fit_options import FitOptions
 from scaling.predict.reconcile import OMEGA, reconcile, without_embeddings
 from scaling.report.terminal import reconcile_parts
+from tests.browser.reports import REFERENCE
+from tests.command_line import scaling
+from tests.documents import dump
 from tests.fit.test_pipeline import simulated
+
+FIT = REFERENCE / "fits" / "chinchilla.json"
 
 
 @pytest.mark.parametrize(
@@ -51,6 +58,31 @@ def test_the_page_says_how_far_counting_moves_the_exponent():
 def test_bad_sources_are_rejected(source, omega, says):
     with pytest.raises(ScalingError, match=says):
         reconcile(source, FitOptions(), omega)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"schema": 1}, "written with fit schema 1"),
+        ({"ci": 2.0}, "ci = '2.0'"),
+        ({"n_points": None}, "n_points"),
+    ],
+)
+def test_what_is_wrong_with_a_fit_is_said_and_not_that_it_is_no_table(tmp_path, changes, says):
+    document = json.loads(FIT.read_text())
+    dump({**document, **changes}, tmp_path / "fit.json")
+    with pytest.raises(ScalingError, match=says):
+        reconcile(str(tmp_path / "fit.json"), FitOptions())
+
+
+def test_a_table_in_json_is_counted_and_no_fit(tmp_path):
+    table = pd.read_csv(simulated(tmp_path / "runs.csv"))
+    table.to_json(tmp_path / "runs.json", orient="records")
+    assert len(reconcile(str(tmp_path / "runs.json"), FitOptions(bootstrap=0)).countings) == 2
+
+
+def test_the_next_command_is_one_that_takes_a_fit():
+    assert f"next: scaling report {FIT}" in scaling("reconcile", FIT, code=0).stdout
 
 
 def test_a_column_without_embeddings_is_not_reduced_again(tmp_path):

@@ -83,6 +83,38 @@ def test_loss_and_flops_are_inverse_questions(documents):
         predict(documents["auto"], loss=0.001)
 
 
+def test_a_smaller_model_and_one_to_serve_cost_more_and_less_than_the_combined_optimum(documents):
+    question = {"flops": 3e23, "smaller": "1,0.9,0.5"}
+    found = predict(documents["auto"], inference_tokens=0, **question)
+    n, d = found["n_params"]["value"], found["tokens"]["value"]
+    optimum = documents["auto"]["combination"]["candidates"][0]["powers"]
+    assert n != pytest.approx(optimum["n_coef"] * 3e23 ** optimum["a"], rel=1e-3)
+    assert found["inference"]["n_params"] == pytest.approx(n, rel=1e-4)
+    assert found["inference"]["saved_fraction"] == pytest.approx(0, abs=1e-9)
+    extra = [row["extra_compute_percent"]["value"] for row in found["smaller"]]
+    assert extra == sorted(extra)
+    assert extra[0] == pytest.approx(0, abs=1e-9)
+    assert found["smaller"][0]["tokens"]["value"] == pytest.approx(d, rel=1e-9)
+    for row in found["smaller"]:
+        assert row["tokens"]["lo"] < row["tokens"]["value"] < row["tokens"]["hi"]
+    alone = predict(documents["chinchilla"], flops=3e23, smaller="0.5")["smaller"][0]
+    assert extra[2] == pytest.approx(alone["extra_compute_percent"]["value"], rel=1e-6)
+
+
+def test_tokens_that_pay_off_begin_at_the_combined_optimum(documents):
+    best = predict(documents["auto"], n_params=1e9)["tokens"]["value"]
+    few, many = (
+        predict(documents["auto"], n_params=1e9, inference_tokens=demand)["tokens"]
+        for demand in (1e3, 1e12)
+    )
+    assert few["value"] == pytest.approx(best, rel=1e-5)
+    budget = predict(documents["auto"], flops=1e23, inference_tokens=1e13)["inference"]
+    again = predict(documents["auto"], n_params=budget["n_params"], inference_tokens=1e13)
+    assert again["tokens"]["value"] == pytest.approx(budget["tokens"], rel=1e-6)
+    assert many["lo"] < many["value"] < many["hi"]
+    assert many["value"] > 2 * best
+
+
 def test_a_run_has_an_interval_that_holds_its_noise(documents):
     found = predict(documents["auto"], n_params=1e9, tokens=2e10)
     assert found["loss"]["lo"] < found["loss"]["value"] < found["loss"]["hi"]

@@ -49,6 +49,18 @@ def test_round_trip_and_points(tmp_path):
     assert [name for name in os.listdir(tmp_path / "runs") if not name.endswith(".parquet")] == []
 
 
+def test_a_file_without_a_column_is_corrupt_whichever_columns_are_read(tmp_path):
+    whole, lacking = run(0), run(1)
+    run_files.write_run(tmp_path, table(whole))
+    run_files.write_run(tmp_path, table(lacking, 2.2).drop_columns(["weight_decay"]))
+    for columns in (None, ["run_id"], ["run_id", "value"]):
+        content = run_files.read_folder(tmp_path, columns)
+        assert content.table["run_id"].unique().to_pylist() == [whole.run_id]
+        (corrupt,) = content.corrupt_files
+        assert corrupt.run_ids == (lacking.run_id,)
+        assert corrupt.reason.endswith("columns missing or not of their type: weight_decay")
+
+
 def test_conventions_change_n_and_c(tmp_path):
     run_files.write_run(tmp_path, table(run()))
     loaded = run_files.load(tmp_path)

@@ -49,9 +49,11 @@ def far_off(fit: LawFit) -> Array:
 
 
 def flag_points(
-    fit: LawFit, minima: Sequence[BudgetMinimum]
+    fit: LawFit, minima: Sequence[BudgetMinimum], combined: bool = True
 ) -> tuple[list[FlaggedPoints], FitWithoutFlagged | None, list[ResultWarning]]:
-    """The flagged points by reason, the fit without them, and a warning where they decide it."""
+    """The flagged points by reason, the fit without them, and a warning where they decide it or lie
+    far off, as the law `combined` with others leaves out.
+    """
     masks, data, points = flags(fit, minima), fit.data, fit.data.points
     if not masks:
         return [], None, []
@@ -74,8 +76,8 @@ def flag_points(
     if rows := np.flatnonzero(far_off(fit)).tolist():
         which = "1 loss differs" if len(rows) == 1 else f"{len(rows)} losses differ"
         message = (
-            f"{which} from the law by more than a factor of 2, excluded from the combined law: "
-            f"{_listed(rows, points)}"
+            f"{which} from the law by more than a factor of 2"
+            f"{', excluded from the combined law' * combined}: {_listed(rows, points)}"
         )
         warnings = [warn(WarningCode.FAR_OFF_LAW, message, rows=number[rows].tolist())]
     without = FitWithoutFlagged(n_points=len(rest), left_out=count)

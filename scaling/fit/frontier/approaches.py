@@ -44,35 +44,33 @@ def agreement(
     times; an approach that gives no exponent, or no N* there, is not compared.
     """
     top = math.nan if points.c is None else float(points.c.max())
-    frontiers, sizes, a, missing = {}, {}, {}, []
+    a, sizes, spans, missing = {}, {}, {}, []
     for name, one in estimates.items():
         if one.frontier is None:
             missing += [f"{name}: {one.unavailable}"]
             continue
-        exponent, size = one.exponents(ci)["a"], float(one.frontier.n_star(top))
-        if exponent.value is None or not math.isfinite(size):
+        value, size = float(one.frontier.a), float(one.frontier.n_star(top))
+        if not (math.isfinite(value) and 0 < size < math.inf):
             missing += [f"{name}: its law gives no compute-optimal N with an exponent"]
             continue
-        frontiers[name], sizes[name], a[name] = one.frontier, size, exponent
-    if len(frontiers) < 2:
+        interval = one.exponents(ci)["a"]
+        lo, hi = interval.lo, interval.hi
+        no_interval = value - MARGIN_OF_A, value + MARGIN_OF_A
+        spans[name] = no_interval if lo is None or hi is None else (lo, hi)
+        a[name], sizes[name] = value, size
+    if len(a) < 2:
         return ApproachAgreement(
             verdict=Agreement.NOT_COMPARABLE,
             message=f"The approaches cannot be compared ({'; '.join(missing)}).",
         )
-    spans = {
-        name: (each.lo, each.hi)
-        if each.lo is not None and each.hi is not None
-        else (frontiers[name].a - MARGIN_OF_A, frontiers[name].a + MARGIN_OF_A)
-        for name, each in a.items()
-    }
     disagreeing = []
-    for first, second in itertools.combinations(frontiers, 2):
+    for first, second in itertools.combinations(a, 2):
         (low, high), (other_low, other_high) = spans[first], spans[second]
         disjoint = max(low, other_low) > min(high, other_high) + 1e-3
         ratio = sizes[first] / sizes[second]
         if disjoint or max(ratio, 1 / ratio) > MAX_N_STAR_RATIO:
             disagreeing.append((first, second))
-    listed = ", ".join(f"{name} {estimate.value:.3f}" for name, estimate in a.items())
+    listed = ", ".join(f"{name} {value:.3f}" for name, value in a.items())
     ratio = max(sizes.values()) / min(sizes.values())
     pairs = "; ".join(" and ".join(pair) for pair in disagreeing)
     verdict = (

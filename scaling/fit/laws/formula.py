@@ -83,6 +83,8 @@ def named_values(text: str, option: str) -> dict[str, float]:
         try:
             *function, word = name.split()
             values[word] = math.exp(float(value)) if function == ["ln"] else float(value)
+            if not math.isfinite(values[word]):
+                raise ValueError
         except (ValueError, OverflowError):
             raise ScalingError(
                 f"{part[:80]!r} is not of the form NAME=VALUE",

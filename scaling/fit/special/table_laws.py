@@ -34,7 +34,7 @@ from scaling.fit.special.results import ScheduleErrors
 from scaling.points.cells import numeric
 from scaling.points.columns import column_named, list_names
 from scaling.points.letters import parse_columns
-from scaling.points.points import IN_MEMORY, source_label, source_name
+from scaling.points.points import source_label, source_name
 from scaling.points.row_filter import select
 from scaling.points.source import SourceOptions, read_rows, read_source
 from scaling.warning import WarningCode, warn
@@ -79,7 +79,13 @@ def _read(
     _check_options(options)
     ours, foreign, digest = read_rows(paths)
     tables = []
-    for path, table in [*foreign, *((IN_MEMORY, rows) for rows in ours)]:
+    if ours:
+        raise ScalingError(
+            f"rows of this program hold no {' and '.join(names[0] for names in columns)}",
+            where=source_label(paths),
+            remedy=f"give tables with these columns, or a law other than {options.law}",
+        )
+    for path, table in foreign:
         if options.where:
             table = table[select(options.where, {str(name): table[name] for name in table})]
         if not len(table):
@@ -120,10 +126,10 @@ def _document(
         kind=resampled, resamples=options.bootstrap, seed=options.seed, failed=0, draws={}
     )
     names = list(map(source_name, paths))
+    warnings = (*fields.pop("warnings", ()), *(options.interval_warnings() if resampled else ()))
     defaults: dict[str, Any] = {
         "source": SourceInfo(paths=names, digest=digest, columns={}, convention=Convention()),
         "bootstrap": drawn if resampled and options.bootstrap else None,
-        "warnings": (),
         "excluded": [],
         "range": {},
     }
@@ -131,6 +137,7 @@ def _document(
         schema_version=SCHEMA,
         law=options.law,
         approach="parametric",
+        warnings=warnings,
         version=scaling.__version__,
         ci=options.ci,
         cost=Cost(),
@@ -206,6 +213,9 @@ def annealing(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitR
     warnings = [warn(WarningCode.NO_INTERVALS, message)]
     if starts.agree < 2:
         warnings.append(starts_disagree(starts))
+    if not test and str(options.holdout or 1).strip().lower() != "none":
+        message = f"no hold-out: {len(curves)} curves are too few to leave some out"
+        warnings.append(warn(WarningCode.NO_HOLDOUT, message))
     return _document(
         paths,
         digest,

@@ -17,7 +17,7 @@ from scaling.errors import ScalingError
 from scaling.fit.document import Document, Real
 from scaling.fit.frontier.budgets import groups_by_gap
 from scaling.fit.frontier.frontier import Cost
-from scaling.fit.result import WRITE_AGAIN, FitResult
+from scaling.fit.result import WRITE_AGAIN, FitResult, fit_paths
 from scaling.formatting import format_flops
 from scaling.plan import plan
 from scaling.predict.design.law_model import (
@@ -123,6 +123,13 @@ def designed(
     share `cooldown` of theirs. Raises ScalingError when none is affordable.
     """
     lowest, highest = budget / CHEAPEST, min(budget, largest or LARGEST_SHARE * budget)
+    if highest < lowest:
+        raise ScalingError(
+            f"{highest:.3g} FLOPs are less than {lowest:.3g}, a {CHEAPEST}th of the budget, which "
+            "the cheapest proposed run costs",
+            where="--largest",
+            remedy="raise it, or lower --budget",
+        )
     pool = pool.take((pool.flops >= lowest) & (pool.flops <= highest * (1 + 1e-9)))
     if not len(pool.n):
         raise ScalingError(
@@ -187,7 +194,9 @@ def next_runs(
     models are built and whether runs of a size share prefixes. `largest` limits the cost of one
     run; `out` becomes the sweep of the runs. Raises ScalingError.
     """
-    path = _fit_path(source)
+    path = source
+    if source.is_dir():
+        path = next(iter(fit_paths(source)), source)  # which the message names where it has none
     spend, goal = flops_option(budget, "--budget"), flops_option(target, "--target")
     most = None if largest is None else flops_option(largest, "--largest")
     fit, result = load_law(str(path)), FitResult.load(path)
@@ -232,18 +241,6 @@ def next_runs(
         ],
         warnings=[*fit.warnings, *_warnings(errors[0].before, parent)],
     )
-
-
-def _fit_path(source: Path) -> Path:
-    if not source.is_dir():
-        return source
-    fits = (source / "fits").glob("*.json")
-    path = min(fits, key=lambda path: (path.stem != "chinchilla", path.stem), default=None)
-    if path is None:
-        raise ScalingError(
-            "holds no fit", where=source, remedy=f"fit it first: scaling fit {source}"
-        )
-    return path
 
 
 def _write(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scaling.fit.document import evenly
 from scaling.fit.laws.derivatives import Array, Inputs
 from scaling.fit.laws.formula_starts import draw, solve_linear
 from scaling.fit.laws.law import Law
@@ -74,8 +75,7 @@ class Prior:
 
 def _subsample(x: Inputs, count: int) -> dict[str, Array]:
     """At most `count` of the inputs, evenly picked."""
-    size = len(next(iter(x.values())))
-    return take(x, np.unique(np.linspace(0, size - 1, min(size, count)).astype(int)))
+    return take(x, evenly(len(next(iter(x.values()))), count))
 
 
 @dataclass(frozen=True)

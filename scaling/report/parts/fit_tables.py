@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from scaling.fit.document import Estimate
+from scaling.fit.document import Estimate, in_one_table
 from scaling.fit.result import Approach, FitResult, FrontierResult
 from scaling.formatting import format_flops
 from scaling.render.table import (
@@ -72,7 +72,8 @@ def parameters(fit: FitResult) -> Table:
             f"{100 * fit.ci:g} % intervals from {drawn.resamples} refits, drawn by {drawn.kind} "
             f"(seed {drawn.seed}{failed})."
         )
-    table = estimated("parameters", "Fitted parameters", {**fit.params, **fit.derived}, caption)
+    [entries] = in_one_table(fit)
+    table = estimated("parameters", "Fitted parameters", entries, caption)
     notes = {name: "interval reaches 0" for name, entry in fit.params.items() if entry.lo == 0}
     notes |= dict.fromkeys(unidentified(fit), "not identified")
     rows = tuple((*row, notes.get(str(row[0]), "")) for row in table.rows)
@@ -227,7 +228,7 @@ def exclusions(fit: FitResult | None) -> Table | None:
 
 def laws(fits: Mapping[str, FitResult]) -> Table | None:
     """Several fits of the same runs, one a row, one parameter a column."""
-    entries = {title: {**fit.params, **fit.derived} for title, fit in fits.items()}
+    entries = dict(zip(fits, in_one_table(*fits.values()), strict=True))
     names = dict.fromkeys(name for params in entries.values() for name in params)
     rows = [
         {"law": title, **{name: params.get(name) for name in names}}

@@ -166,7 +166,8 @@
 
   // the N that costs least to train and to serve at the loss of (n, d); D follows from the law (Sardana 2024, eq. 3)
   const withDemand = (n, d, demand) => {
-    const { a, alpha, b, beta } = fit.sameLoss;
+    let { a, alpha, b, beta } = fit.sameLoss;
+    if (candidates) [a, b] = [costAt(n)[1] * beta * Math.pow(n, alpha), alpha * Math.pow(d, beta)]; // (n, d) costs least
     const whole = a * Math.pow(n, -alpha) + b * Math.pow(d, -beta);
     const tokens = (size) => {
       const rest = whole - a * Math.pow(size, -alpha);

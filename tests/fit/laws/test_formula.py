@@ -2,12 +2,14 @@
 built-in laws.
 """
 
+from io import StringIO
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from scaling.errors import ScalingError
-from scaling.fit.document import FitStatus
+from scaling.fit.document import FitStatus, in_one_table
 from scaling.fit.estimate import estimate
 from scaling.fit.frontier.frontier import Cost
 from scaling.fit.laws.formula import parse_formula
@@ -18,6 +20,9 @@ from scaling.fit.pipeline import fit as fit_sources
 from scaling.fit.result import Agreement
 from scaling.points.points import Points
 from scaling.predict.predict import predict
+from scaling.report.headline import fit_lines
+from tests.command_line import scaling
+from tests.fit.test_law_weights import isoflop_runs
 
 CHINCHILLA = "L = E + A/N^alpha + B/D^beta"
 COUPLED = "L(N, D) = E + (A/N^alpha + B/D^beta)^k"
@@ -154,6 +159,9 @@ def test_a_formula_without_an_optimum_leaves_its_approach_out_of_the_comparison(
     table = pd.DataFrame({"N": points.n, "D": points.d, "loss": points.loss})
     result = fit(table, formula="L = E + exp(-a*log(N)/10) + B/D^beta + N/1e7", bootstrap=0)
     assert result.approaches["parametric"].a.value is None
+    assert "a" not in result.derived
+    (answer, *_) = fit_lines(result)
+    assert answer[1].startswith("E = ")
     assert result.approaches_agree.verdict is Agreement.AGREE  # of the other two
     assert "a is isoflop 0.520, envelope 0.516;" in result.approaches_agree.message
 
@@ -207,6 +215,35 @@ def test_a_fitted_formula_predicts_from_its_document_alone(tmp_path) -> None:
     assert at_inputs.loss.value == pytest.approx(
         1.7 + 400 / 1e9**0.34 + 1800 / 1e11**0.37, rel=0.005
     )
+
+
+def test_a_formulas_own_a_and_b_stand_next_to_the_exponents_of_the_frontier(tmp_path) -> None:
+    points = grid(noise=0.002)
+    table = pd.DataFrame({"N": points.n, "D": points.d, "loss": points.loss})
+    table.to_csv(tmp_path / "runs.csv", index=False)
+    asked = ("fit", tmp_path / "runs.csv", "--bootstrap", 0, "--holdout", "none")
+    asked += ("--formula", "L = E + A/N^a + B/D^b")
+    rows = pd.read_csv(StringIO(scaling(*asked, "--csv", code=0).stdout), index_col="parameter")
+    expected = {"a": TRUTH["alpha"], "b": TRUTH["beta"]}
+    expected |= {"a of the frontier": 0.37 / 0.71, "b of the frontier": 0.34 / 0.71}
+    assert rows["value"].loc[list(expected)].to_dict() == pytest.approx(expected, rel=0.03)
+    shown = [" ".join(line.split()) for line in scaling(*asked, code=0).stdout.splitlines()]
+    for name in expected:
+        assert any(line.startswith(f"{name} 0.") for line in shown), name
+    fitted = fit(table, formula="L = E + A/N^a + B/D^b", bootstrap=0, holdout="none")
+    law = fit(table, law="chinchilla", bootstrap=0, holdout="none")
+    own, usual = in_one_table(fitted, law)
+    assert own["a of the frontier"].value == pytest.approx(usual["a of the frontier"].value)
+    assert own["a"].value == pytest.approx(usual["alpha"].value)
+    assert "a" not in usual
+
+
+def test_an_approach_names_its_exponents_once() -> None:
+    runs = isoflop_runs("chinchilla", TRUTH, noise=0.001)
+    table = pd.DataFrame({"N": runs.n, "D": runs.d, "C": runs.c, "loss": runs.loss})
+    [named] = in_one_table(fit(table, approach="isoflop", bootstrap=20))
+    assert list(named)[:4] == ["a", "n_coef", "b", "d_coef"]
+    assert not [name for name in named if "of the frontier" in name]
 
 
 def test_inputs_of_any_name_and_losses_below_zero() -> None:

@@ -2,7 +2,10 @@
 rejected where they cannot be known.
 """
 
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from scaling.errors import ScalingError
@@ -105,6 +108,24 @@ def test_annealing_as_a_command(tmp_path):
         fit([tmp_path], FitOptions(law="lr-annealing", holdout="tow"))
 
 
+@pytest.mark.parametrize("law", ["coverage", "lr-annealing"])
+def test_a_results_folder_is_no_table_of_counts_or_curves(law):
+    folder = Path(__file__).parents[3] / "results" / "honest"
+    with pytest.raises(ScalingError, match=r"results/honest: rows of this program hold no \w+ and"):
+        fit([folder], FitOptions(law=law))
+
+
+def test_too_few_curves_to_hold_one_out_are_warned_about():
+    tables = [
+        pd.DataFrame({"step": each.step, "lr": each.lr, "loss": each.loss, "run": each.name})
+        for each in schedules()[-2:]
+    ]
+    for holdout, warned in ((None, True), ("5", True), ("none", False)):
+        options = FitOptions(law="lr-annealing", holdout=holdout)
+        codes = [each["code"] for each in fit(tables, options)["warnings"]]
+        assert ("no_holdout" in codes) is warned, holdout
+
+
 def test_options_that_table_laws_cannot_follow_are_rejected(tmp_path):
     assert set(SPECIAL) == set(TABLE_LAWS)
     path = tmp_path / "counts.csv"
@@ -120,6 +141,9 @@ def test_coverage_as_a_command(tmp_path):
     )
     got = fit([path], FitOptions(law="coverage", bootstrap=50))
     assert set(got["params"]) == {"a[a]", "b[a]", "a[b]", "b[b]"}
+    assert not got["warnings"]
+    few = fit([path], FitOptions(law="coverage", bootstrap=3))["warnings"]
+    assert [each["message"] for each in few] == ["3 resamples are too few for intervals of 95 %"]
     assert (
         fit([path], FitOptions(law="coverage", where="model == 'a'", bootstrap=50))["params"]["b"]
         == got["params"]["b[a]"]
