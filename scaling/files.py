@@ -42,20 +42,18 @@ _TRANSIENT |= _NETWORK
 UNSUPPORTED = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL}
 _NO_LINKS = UNSUPPORTED | {errno.EPERM, errno.EACCES, errno.EMLINK, errno.EXDEV}
 _CHECK = "check the {}, then run again; finished runs are kept"
-_BLOCKED = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
 _MOVE = "move away what is there, or name another path"
-_REMEDIES = (
-    {
-        errno.ENOSPC: "free space, then run again",
-        errno.EDQUOT: "free space or raise the quota, then run again",
-        errno.EMFILE: "raise the limit of open files (ulimit -n), then run again",
-        errno.ENFILE: "close files or raise the system's limit of them, then run again",
-        errno.ENAMETOOLONG: "choose a shorter name",
-        errno.EIO: _CHECK.format("disk"),
-    }
-    | dict.fromkeys(_NETWORK, _CHECK.format("network file system"))
-    | dict.fromkeys(_BLOCKED, _MOVE)
-)
+_REMEDIES = {
+    errno.ENOENT: "choose another folder, then run again",
+    errno.ENOSPC: "free space, then run again",
+    errno.EDQUOT: "free space or raise the quota, then run again",
+    errno.EMFILE: "raise the limit of open files (ulimit -n), then run again",
+    errno.ENFILE: "close files or raise the system's limit of them, then run again",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EIO: _CHECK.format("disk"),
+    **dict.fromkeys(_NETWORK, _CHECK.format("network file system")),
+    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP), _MOVE),
+}
 T = TypeVar("T")
 
 

@@ -105,6 +105,12 @@ class CommandGroup(TyperGroup):
             _discard_stdout()
             raise typer.Exit(0) from None
         except OSError as error:
+            try:
+                os.getcwd()
+            except FileNotFoundError:
+                what = "error: the working folder was removed\n  change to another folder"
+                typer.echo(what, err=True)
+                raise typer.Exit(DISK) from None
             if error.errno is None or error.errno in BUGS:
                 raise
             if error.filename is None and error.errno in (errno.ENOSPC, errno.EIO):
@@ -219,6 +225,9 @@ def _with_options_spread(function: Callable[..., Any]) -> Callable[..., Any]:
             info.param_decls = (f"--{item.name.replace('_', '-')}",)
 
     def command(**values: Any) -> Any:
+        for name, value in values.items():
+            if isinstance(value, Path):  # a shell leaves the ~ of --out=~/results as it is
+                values[name] = Path(os.path.expanduser(value))
         for name, group in groups.items():
             values[name] = group(**{item.name: values.pop(item.name) for item in fields(group)})
         return function(**values)

@@ -68,7 +68,7 @@ def plan(
     """
     from scaling.config import mesh
     from scaling.config.overrides import as_shell_words
-    from scaling.execute.devices import device_memory, resolve_workers
+    from scaling.execute.machine import device_memory, resolve_workers
     from scaling.execute.planning import plan_sweep
     from scaling.execute.timing import measure_speed
     from scaling.plan.document import plan_document
@@ -204,10 +204,10 @@ def _expectation(expected: dict[str, Any]) -> list[object]:
     a, n = expected["a"], expected["n_star"]
     z = NormalDist().inv_cdf((1 + expected["ci"]) / 2)
     text = (
-        f"\nexpected of a parametric fit ({expected['ci']:.0%}, noise {expected['noise']:.2%} of "
-        f"the loss): a {a['value']:.3f} [{a['lo']:.3f}, {a['hi']:.3f}]; "
-        f"at {format_flops(expected['target'])} FLOPs N* {format_count(n['value'])} "
-        f"[{format_count(n['lo'])}, {format_count(n['hi'])}], "
+        f"\nexpected of a parametric fit ({expected['ci']:.0%} intervals, losses with "
+        f"{expected['noise']:.2%} noise): N* grows as C^a, a {a['value']:.3f} [{a['lo']:.3f}, "
+        f"{a['hi']:.3f}]; at {format_flops(expected['target'])} FLOPs N* "
+        f"{format_count(n['value'])} [{format_count(n['lo'])}, {format_count(n['hi'])}], "
         f"L* within {math.expm1(z * expected['sd_log_loss']):.1%}"
     )
     bias = f"; isoFLOP {expected['grid_bias']}" if expected["grid_bias"] else ""

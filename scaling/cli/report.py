@@ -107,7 +107,7 @@ def report(
 
 def _watch(folder: Path, port: int, models: bool) -> None:
     """Serve the report of a folder, with its status on top, until Ctrl-C."""
-    from scaling.execute.lease import HeartbeatMonitor
+    from scaling.execute.lease import Heartbeats
     from scaling.execute.status import read_status
     from scaling.execute.sweep_folder import SweepFolder
     from scaling.report.watch import HOST, LiveReport, bind, follow
@@ -118,11 +118,11 @@ def _watch(folder: Path, port: int, models: bool) -> None:
             where=folder,
             remedy="name the folder of a sweep that `scaling run` trains or has trained",
         )
-    sweep, monitor = SweepFolder(folder), HeartbeatMonitor()
+    sweep, seen = SweepFolder(folder), Heartbeats()
     budget = 10 * max(run.flops for run in sweep.read_plan().runs)
 
     def status_lines() -> list[str]:
-        status = read_status(sweep, monitor)
+        status = read_status(sweep, seen)
         running = [run for run in status.runs if run.status == "running" and run.loss is not None]
         return [
             f"{status.summary} of {len(status.runs)} runs",

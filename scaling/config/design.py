@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Union
+import math
+from typing import Annotated, Any, Literal, Union
 
-from pydantic import Field, Strict
+from pydantic import BeforeValidator, Field, Strict
 
 from scaling.config.base import (
     Count,
@@ -19,6 +20,17 @@ from scaling.config.base import (
     TokenCounts,
     Tokens,
 )
+
+
+def _check_setting(value: Any) -> Any:
+    """One mistake for a value that is none of the union below, not one for each of its types."""
+    is_number = isinstance(value, (int, float)) and math.isfinite(value)
+    if not is_number and not isinstance(value, str):
+        raise ValueError("should be a finite number, a word, true or false")
+    return value
+
+
+Setting = Annotated[bool | int | float | str, BeforeValidator(_check_setting)]
 
 
 class _Design(Frozen):
@@ -69,7 +81,7 @@ class ListedCell(Frozen):
     size: Params
     tokens: Tokens
     seeds: Seeds | None = None
-    settings: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    settings: dict[str, Setting] = Field(default_factory=dict)
 
 
 class ListDesign(Frozen):
@@ -111,5 +123,5 @@ class Axis(Frozen):
     """One field varied over the sweep; a nuisance axis is minimised before a law is fitted."""
 
     field: str
-    values: Annotated[tuple[bool | int | float | str, ...], Strict(False), Field(min_length=1)]
+    values: Annotated[tuple[Setting, ...], Strict(False), Field(min_length=1)]
     role: Literal["scientific", "nuisance"] = "scientific"

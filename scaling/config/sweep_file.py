@@ -126,6 +126,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         what = "no such file"
     elif not path.is_file():
         what = "is a folder" if path.is_dir() else "not a regular file"
+        if (path / "sweep.toml").is_file():
+            remedy = f"name its sweep file: {path / 'sweep.toml'}"
     elif path.stat().st_size > MAX_BYTES:
         what, remedy = f"{path.stat().st_size} bytes is too large for a sweep file", "at most 1 MB"
     else:

@@ -19,10 +19,9 @@ from enum import StrEnum
 from scaling.config import RunConfig
 from scaling.config.run_groups import RunGroup
 from scaling.errors import DISK, STOPPED, ScalingError
-from scaling.execute import events
+from scaling.execute import events, ledger
 from scaling.execute.events import FailureCause, OnEvent, RunEnded, RunEvent
 from scaling.execute.lease import Lease, lost_error
-from scaling.execute.ledger import Ledger
 from scaling.execute.local import ExitReason, Worker, WorkerEvents
 from scaling.execute.options import RunOptions
 from scaling.execute.progress import SweepProgress
@@ -98,7 +97,7 @@ class Coordinator:
         costs = {planned.run_id: planned.flops for planned in self.runs}
         self.run_queue = RunQueue(self.folder, self.lease, self.plan, costs, self.options.pack)
         self.progress = SweepProgress(self.runs)
-        self.ledger = Ledger(self.folder.path, self.lease.name)
+        self.ledger = self.folder.path_of("ledger", self.lease.name)
         self.events = WorkerEvents()
         self.idle: list[Worker] = []
         self.training: dict[Worker, _GroupTraining] = {}
@@ -203,7 +202,7 @@ class Coordinator:
         is_new = not self.idle
         worker = self.start(self.events) if is_new else self.idle.pop()
         self.training[worker] = _GroupTraining(group, leading[0], waiting, is_new)
-        self.ledger.add(event="started", run_ids=leading, time=round(time.time(), 3))
+        ledger.add(self.ledger, event="started", run_ids=leading, time=round(time.time(), 3))
         request = TrainRequest(
             sweep=self.plan.sweep.name,
             group=group,
@@ -261,7 +260,8 @@ class Coordinator:
         seconds, flops = time.monotonic() - training.began, training.flops
         for kind in sorted(set(training.ended.values())):
             run_ids = [run_id for run_id, outcome in training.ended.items() if outcome == kind]
-            self.ledger.add(event=kind, run_ids=run_ids, seconds=round(seconds, 3), flops=flops)
+            spent = {"seconds": round(seconds, 3), "flops": flops}
+            ledger.add(self.ledger, event=kind, run_ids=run_ids, **spent)
             seconds = flops = 0.0
         self._emit(events.GroupFinished(run_id=training.leading))
         unfinished = () if self.stop is not None else tuple(training.waiting.values())

@@ -21,7 +21,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
@@ -31,9 +31,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from scaling import files
 from scaling.errors import STOPPED, ScalingError
 from scaling.execute.events import RunProgress
-from scaling.execute.locks import FolderLock, is_locked, try_lock
+from scaling.execute.locks import hold, is_locked, try_lock
 
 BEAT, EXPIRES = 4.0, 24.0  # seconds: a takeover takes less than 30
+# of each lease its last heartbeat, and when this process saw it first, by its own clock
+Heartbeats = dict[str, tuple[int, float]]
 
 
 class _Document(BaseModel):
@@ -66,27 +68,21 @@ class OtherProcess:
     progress: ProgressFile
 
 
-@dataclass
-class HeartbeatMonitor:
-    """What this process has seen of the others' heartbeats, by its own clock."""
+def _is_alive(path: Path, boot: str | None, seen: Heartbeats) -> bool:
+    """Whether a lease stands. Raises FileNotFoundError when it ended meanwhile."""
+    if boot == boot_id() and not is_locked(path.with_suffix(".lock")):
+        return False
 
-    seen: dict[str, tuple[int, float]] = field(default_factory=dict)
+    def modified() -> int:
+        with open(path, "rb") as handle:  # opening asks a network file system for the truth
+            return os.fstat(handle.fileno()).st_mtime_ns
 
-    def is_alive(self, path: Path, boot: str | None) -> bool:
-        """Whether a lease stands. Raises FileNotFoundError when it ended meanwhile."""
-        if boot == boot_id() and not is_locked(path.with_suffix(".lock")):
-            return False
-
-        def modified() -> int:
-            with open(path, "rb") as handle:  # opening asks a network file system for the truth
-                return os.fstat(handle.fileno()).st_mtime_ns
-
-        stamp = files.retry(path, modified)
-        known, since = self.seen.get(path.stem, (None, 0.0))
-        if known != stamp:
-            self.seen[path.stem] = (stamp, time.monotonic())
-            return True
-        return time.monotonic() - since < EXPIRES
+    stamp = files.retry(path, modified)
+    known, since = seen.get(path.stem, (None, 0.0))
+    if known != stamp:
+        seen[path.stem] = (stamp, time.monotonic())
+        return True
+    return time.monotonic() - since < EXPIRES
 
 
 class Lease:
@@ -105,8 +101,8 @@ class Lease:
         self.runs: set[str] = set()
         self.has_kernel_lock = True
         self.is_lost = False
-        self.monitor = HeartbeatMonitor()
-        self._over, self._lock = threading.Event(), FolderLock(self.folder / ".lock")
+        self.seen: Heartbeats = {}
+        self._over = threading.Event()
 
     def __enter__(self) -> Lease:
         files.check_local(self.folder)
@@ -162,14 +158,14 @@ class Lease:
         """
         if not self.folder.exists():
             raise lost_error(self.path)
-        with self._lock.hold():
-            others = peers(self.sweep_folder, self.monitor, remove_expired=True)
+        with hold(self.folder / ".lock"):
+            others = peers(self.sweep_folder, self.seen, remove_expired=True)
             yield {run for peer in others if peer.name != self.name for run in peer.claims}
 
     def is_alone(self) -> bool:
         """Whether no other process trains here."""
         with self.locked():
-            return all(p.name == self.name for p in peers(self.sweep_folder, self.monitor))
+            return all(p.name == self.name for p in peers(self.sweep_folder, self.seen))
 
     def claim(self, run_ids: Iterable[str]) -> None:
         """Claim runs; inside `locked`. Raises ScalingError (75) when this lease was ended by
@@ -209,7 +205,7 @@ def lost_error(path: Path) -> ScalingError:
 
 
 def peers(
-    sweep_folder: Path, monitor: HeartbeatMonitor, *, remove_expired: bool = False
+    sweep_folder: Path, seen: Heartbeats, *, remove_expired: bool = False
 ) -> list[OtherProcess]:
     """The processes that train in a folder now. With `remove_expired` (inside `locked`) the files
     of dead ones are removed, and a corrupt lease is ended: its process stops and can be started
@@ -221,7 +217,7 @@ def peers(
             continue
         with contextlib.suppress(FileNotFoundError):  # ended meanwhile
             lease = _read(path, LeaseFile)
-            if lease and monitor.is_alive(path, lease.boot):
+            if lease and _is_alive(path, lease.boot, seen):
                 progress = None
                 with contextlib.suppress(OSError, ScalingError):  # the next second brings another
                     progress = _read(path.with_suffix(".live.json"), ProgressFile)

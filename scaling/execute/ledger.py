@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import threading
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -45,26 +43,17 @@ class AttemptSummary:
     unreadable: int = 0
 
 
-class Ledger:
-    """The file of one process; safe to use from its threads."""
-
-    def __init__(self, folder: Path, name: str) -> None:
-        self.path, self._lock = folder / "ledger" / f"{name}.jsonl", threading.Lock()
-
-    def add(self, **entry: Any) -> None:
-        """Append one entry; it survives the death of this process. A folder that was moved away is
-        not made again. Raises ScalingError (74).
-        """
-        text = json.dumps(entry, allow_nan=False)
-        # what was cut short before it stays a line of its own
-        line = f"\n{zlib.crc32(text.encode()):08x} {text}\n".encode()
-        with self._lock, contextlib.suppress(FileNotFoundError), files.as_disk_error(self.path):
-            self.path.parent.mkdir(exist_ok=True)
-            descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-            try:
-                os.write(descriptor, line)
-            finally:
-                os.close(descriptor)
+def add(path: Path, **entry: Any) -> None:
+    """Append one entry to a process's file; it survives the death of the process. A folder that was
+    moved away is not made again. Raises ScalingError (74).
+    """
+    text = json.dumps(entry, allow_nan=False)
+    # what was cut short before it stays a line of its own
+    line = f"\n{zlib.crc32(text.encode()):08x} {text}\n".encode()
+    with contextlib.suppress(FileNotFoundError), files.as_disk_error(path):
+        path.parent.mkdir(exist_ok=True)
+        with open(path, "ab", buffering=0) as handle:
+            handle.write(line)
 
 
 def entries(path: Path) -> Iterator[LedgerEntry | None]:

@@ -12,7 +12,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,54 +26,39 @@ UNSUPPORTED = files.UNSUPPORTED | {errno.ENOLCK}
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
-class FolderLock:
-    """Held by one thread of one process; the thread that holds it may take it again."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self._threads, self._depth = path, threading.RLock(), 0
-
-    @contextlib.contextmanager
-    def hold(self) -> Iterator[None]:
-        """Raises ScalingError (75) when another process holds it for longer than a minute,
-        DiskError (74).
-        """
-        with self._threads, contextlib.ExitStack() as stack:
-            if self._depth == 0:
-                with files.as_disk_error(self.path, "lock"):
-                    self._acquire(stack)
-            self._depth += 1
-            try:
-                yield
-            finally:
-                self._depth -= 1
-
-    def _acquire(self, release: contextlib.ExitStack) -> None:
-        """Wait for the lock; `release` takes what releases it."""
-        descriptor = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
-        release.callback(os.close, descriptor)
-        exclusive = self.path.with_name(f"{self.path.name}.exclusive")
-        began, seen = time.monotonic(), (0, 0.0)
-        while not (locked := try_lock(descriptor)):
-            now = time.monotonic()
-            if locked is None:
-                try:
-                    os.close(os.open(exclusive, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
-                    release.callback(exclusive.unlink, missing_ok=True)
-                    return
-                except FileExistsError:
-                    with contextlib.suppress(FileNotFoundError):
-                        stamp = exclusive.stat().st_mtime_ns
-                        seen = seen if seen[0] == stamp else (stamp, now)
-                        if now - seen[1] > ABANDONED_SECONDS:
-                            exclusive.unlink(missing_ok=True)
-            if now - began > WAIT_SECONDS:
-                raise ScalingError(
-                    "another process holds the folder",
-                    where=self.path,
-                    remedy="try again",
-                    exit_code=STOPPED,
-                )
-            time.sleep(POLL_SECONDS)
+@contextlib.contextmanager
+def hold(path: Path) -> Iterator[None]:
+    """Hold the lock file `path`; not to be taken twice. Raises ScalingError (75) when another
+    process holds it for longer than a minute, DiskError (74).
+    """
+    exclusive = path.with_name(f"{path.name}.exclusive")
+    with contextlib.ExitStack() as release:
+        with files.as_disk_error(path, "lock"):
+            descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+            release.callback(os.close, descriptor)
+            began, seen = time.monotonic(), (0, 0.0)
+            while not (is_held := try_lock(descriptor)):
+                now = time.monotonic()
+                if is_held is None:
+                    try:
+                        os.close(os.open(exclusive, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+                        release.callback(exclusive.unlink, missing_ok=True)
+                        break
+                    except FileExistsError:
+                        with contextlib.suppress(FileNotFoundError):
+                            stamp = exclusive.stat().st_mtime_ns
+                            seen = seen if seen[0] == stamp else (stamp, now)
+                            if now - seen[1] > ABANDONED_SECONDS:
+                                exclusive.unlink(missing_ok=True)
+                if now - began > WAIT_SECONDS:
+                    raise ScalingError(
+                        "another process holds the folder",
+                        where=path,
+                        remedy="try again",
+                        exit_code=STOPPED,
+                    )
+                time.sleep(POLL_SECONDS)
+        yield
 
 
 def try_lock(descriptor: int) -> bool | None:

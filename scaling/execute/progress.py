@@ -6,14 +6,10 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import get_args
 
 from scaling.config.run_groups import group_runs
 from scaling.execute import events
 from scaling.plan import PlannedRun
-from scaling.store.rows import EndKind
-
-ENDED: tuple[EndKind, ...] = get_args(EndKind)
 
 
 @dataclass

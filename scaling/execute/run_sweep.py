@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 from scaling.config import Sweep
 from scaling.errors import RUNS_FAILED
 from scaling.execute.coordinator import Coordinator, Stop, StopReason
-from scaling.execute.devices import check_devices, resolve_workers
 from scaling.execute.events import OnEvent, RunEvent
 from scaling.execute.lease import Lease
 from scaling.execute.local import Worker, WorkerEvents, local_launcher
+from scaling.execute.machine import check_devices, resolve_workers
 from scaling.execute.options import Executor, RunOptions
 from scaling.execute.planning import (
     errors_name_file,
@@ -223,31 +223,28 @@ class SweepTrainer:
                     from scaling.execute.simulated import SimulatedWorker
 
                     start = partial(SimulatedWorker, folder)
-                with contextlib.ExitStack() as tracked:
-                    on_event: OnEvent = show
-                    for kind in dict.fromkeys(options.trackers):
-                        from scaling.execute.tracking import track
+                on_event: OnEvent = show
+                for kind in dict.fromkeys(options.trackers):
+                    from scaling.execute.tracking import track
 
-                        on_event = tracked.enter_context(
-                            track(kind, folder.path, on_event, signals)
-                        )
-                    left, seconds = options.max_flops, options.max_seconds
-                    coordinator = Coordinator(
-                        folder=folder,
-                        plan=plan,
-                        runs=chosen,
-                        options=options,
-                        lease=lease,
-                        signals=signals,
-                        on_event=on_event,
-                        start=start,
-                        workers=count,
-                        deadline=None if seconds is None else self.began + seconds,
-                        flops_left=None if left is None else left - self.flops,
-                    )
-                    coordinator.run()
-                    counts, stop = coordinator.progress.counts, coordinator.stop
-                    self.flops += coordinator.progress.flops_trained
+                    on_event = stack.enter_context(track(kind, folder.path, on_event, signals))
+                left, seconds = options.max_flops, options.max_seconds
+                coordinator = Coordinator(
+                    folder=folder,
+                    plan=plan,
+                    runs=chosen,
+                    options=options,
+                    lease=lease,
+                    signals=signals,
+                    on_event=on_event,
+                    start=start,
+                    workers=count,
+                    deadline=None if seconds is None else self.began + seconds,
+                    flops_left=None if left is None else left - self.flops,
+                )
+                coordinator.run()
+                counts, stop = coordinator.progress.counts, coordinator.stop
+                self.flops += coordinator.progress.flops_trained
             compact_many(folder.path, lease)
         self.runs += len(chosen)
         return SweepOutcome(sweep=plan.sweep, folder=folder, counts=counts, stop=stop)

@@ -17,9 +17,9 @@ from scaling.config import Execution
 from scaling.config.run_groups import constant_lr_eval_steps, extension_groups, group_runs
 from scaling.errors import RUNS_FAILED, STOPPED, ScalingError
 from scaling.execute import worker
-from scaling.execute.devices import check_devices
 from scaling.execute.events import OnEvent
 from scaling.execute.lease import Lease
+from scaling.execute.machine import check_devices
 from scaling.execute.options import OnMessage
 from scaling.execute.prepare_folder import prepare
 from scaling.execute.signals import Signals, exit_code

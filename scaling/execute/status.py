@@ -11,7 +11,7 @@ from pydantic import Field
 
 from scaling.config.base import Document, finite
 from scaling.execute.events import Pace
-from scaling.execute.lease import HeartbeatMonitor, peers
+from scaling.execute.lease import Heartbeats, peers
 from scaling.execute.ledger import summarize
 from scaling.execute.sweep_folder import SweepFolder
 from scaling.plan.document import PlannedRunEntry
@@ -97,13 +97,13 @@ class Status(Document):
         return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
 
 
-def read_status(folder: SweepFolder, monitor: HeartbeatMonitor | None = None) -> Status:
+def read_status(folder: SweepFolder, seen: Heartbeats | None = None) -> Status:
     """The status of a folder. Raises ScalingError where it has no plan.
 
-    Pass the same `monitor` to repeated calls, so that stopped processes of other hosts are noticed.
+    Pass the same `seen` to repeated calls, so that stopped processes of other hosts are noticed.
     """
     plan = folder.read_plan()
-    training = peers(folder.path, monitor or HeartbeatMonitor())
+    training = peers(folder.path, {} if seen is None else seen)
     rows = run_files.read_folder(folder.path, COLUMNS)
     losses, reasons, attempts = _val_losses(rows), folder.reasons(), summarize(folder.path)
     groups = [group for peer in training for group in peer.progress.runs]

@@ -28,13 +28,14 @@ from scaling.plan import Plan
 from scaling.plan.document import PlanFile, RunOrigin, plan_file
 from scaling.store import run_files
 
-FileKind = Literal["rows", "failure", "checkpoint", "prefix", "lease", "weights"]
+FileKind = Literal["rows", "failure", "checkpoint", "prefix", "lease", "ledger", "weights"]
 KINDS: dict[FileKind, tuple[str, str]] = {
     "rows": ("runs", ".parquet"),  # of a finished run, until they are merged with others
     "failure": ("failures", ".txt"),  # why the last attempt failed, first line first
     "checkpoint": ("checkpoints", ".npz"),  # the state of an unfinished run
     "prefix": ("kept", ".npz"),  # from which a longer run continues, once the sweep asks for it
     "lease": ("leases", ".json"),  # the runs that a process has claimed
+    "ledger": ("ledger", ".jsonl"),  # what that process has begun and ended
     "weights": ("weights", ".npz"),  # of a run that has ended, where they were kept
 }
 # where temporary files may be left by a kill

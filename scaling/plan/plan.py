@@ -92,13 +92,9 @@ class Plan:
     @property
     def shared_flops(self) -> float:
         """Training FLOPs when each shared prefix is trained once."""
-        models = {id(planned.run.model): planned.run for planned in self.runs}
-        a_token = {
-            key: accounting.train_flops(run.model, run.task.seq_len, 1, "exact")
-            for key, run in models.items()
-        }
+        flops = {planned.run_id: planned.flops for planned in self.runs}
         steps = (pair for group in self.groups for pair in group.incremental_steps())
-        return sum(a_token[id(run.model)] * (n * run.batch_tokens) for run, n in steps)
+        return sum(flops[run.run_id] * n / run.n_steps for run, n in steps)
 
 
 @gc_paused()

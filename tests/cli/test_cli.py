@@ -132,3 +132,23 @@ def test_plan_lists_runs_and_trains_nothing(tmp_path):
 def test_a_path_that_is_too_long_to_be_one_is_rejected_without_a_traceback(verb):
     done = scaling(verb[0], "x" * 300, *verb[1:], code=74)
     assert "File name too long" in done.stderr
+
+
+def test_a_tilde_is_the_home_folder_and_no_folder_of_that_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    scaling("init", "~/first.toml", "--budget", "1e13", "--data", "stdlib", code=0)
+    assert (tmp_path / "home" / "first.toml").exists()
+    assert not (tmp_path / "~").exists()
+    law = "published:hoffmann2022"
+    scaling("run", "~/first.toml", "--out=~/out", "--simulate", law, "--max-runs", "1", code=0)
+    assert (tmp_path / "home" / "out" / "plan.json").exists()
+
+
+def test_a_working_folder_that_was_removed_is_named(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    said = scaling("doctor", code=74).stderr
+    assert said == "error: the working folder was removed\n  change to another folder\n"
+    assert "choose another folder" in scaling("init", "--yes", code=74).stderr

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from scaling.cli import doctor
-from scaling.execute import devices, machine
+from scaling.execute import machine
 from scaling.render.rich_table import page
 
 
@@ -20,7 +20,7 @@ def healthy(monkeypatch, tmp_path):
         "backend": "cpu",
         "devices": [{"platform": "cpu", "kind": "cpu", "memory_bytes": None}] * 2,
     }
-    monkeypatch.setattr(devices, "ask_devices", lambda: found)
+    monkeypatch.setattr(machine, "ask_devices", lambda: found)
     examined = machine.examine()
     examined["memory"]["available_bytes"] = 2**35
     return examined
@@ -85,11 +85,11 @@ def test_text_from_outside_cannot_draw_on_the_screen(healthy):
 @pytest.mark.slow
 def test_doctor_queries_devices_in_a_child_process(monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "nonsense")
-    assert "nonsense" in devices.ask_devices()["error"]
+    assert "nonsense" in machine.ask_devices()["error"]
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
-    assert devices.ask_devices()["backend"] == "cpu"
-    monkeypatch.setattr(devices, "DEVICE_SECONDS", 0.01)
-    assert devices.ask_devices() == {"error": "no answer within 0.01 s"}
+    assert machine.ask_devices()["backend"] == "cpu"
+    monkeypatch.setattr(machine, "DEVICE_SECONDS", 0.01)
+    assert machine.ask_devices() == {"error": "no answer within 0.01 s"}
 
 
 @pytest.mark.slow

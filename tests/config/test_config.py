@@ -29,6 +29,7 @@ from scaling.config import (
 )
 from scaling.config.sweep_file import dump_sweep, load_run, load_sweep
 from scaling.errors import ScalingError
+from tests.sweep_files import tiny
 
 GOLDEN = RunConfig(
     model=ModelConfig(
@@ -303,6 +304,13 @@ def test_all_errors_of_a_file_are_reported_at_once(tmp_path, text, message):
 def test_missing_or_invalid_file_is_rejected(tmp_path, name, what):
     with pytest.raises(ScalingError, match=what):
         load_sweep(tmp_path / name)
+
+
+def test_a_results_folder_is_answered_with_its_sweep_file(tmp_path):
+    path = tmp_path / "sweep.toml"
+    path.write_text(dump_sweep(tiny()))
+    with pytest.raises(ScalingError, match=f"is a folder\n  name its sweep file: {path}"):
+        load_sweep(tmp_path)
 
 
 CELL = {"size": 1e6, "tokens": 2e7, "flops": 1.2e14, "loss": 3.0}

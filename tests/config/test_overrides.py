@@ -141,6 +141,8 @@ REFUSED = {
     "optim.lrr=3e-4": "base.optim.lrr is not a known key (did you mean lr?)",
     "optim.lr=x": 'base.optim.lr = "x": should be a valid number',
     "model.norm=[]": "axes[0].values",
+    "optim.lr=[1e-3,nan]": "axes[0].values[1] = NaN: should be a finite number, a word, true or fa",
+    "optim.lr=[[1e-3]]": "axes[0].values[0] = [0.001]: should be a finite number, a word, true",
     "evals.points=[4,8]": "evals.points",
     "evals.points=0": "evals.points = 0: should be greater than or equal to 1",
     "desing.sizes=[1k]": "desing is not a known key (did you mean design?)",

@@ -19,7 +19,7 @@ from scaling import files
 from scaling.config.sweep_file import dump_sweep
 from scaling.errors import ScalingError
 from scaling.execute.lease import Lease
-from scaling.execute.ledger import Ledger, summarize
+from scaling.execute.ledger import add, summarize
 from scaling.execute.prepare_folder import origin
 from scaling.execute.status import read_status
 from scaling.execute.sweep_folder import SweepFolder
@@ -217,12 +217,12 @@ def test_reads_succeed_during_writes(tmp_path):
 
 
 def test_truncated_line_of_the_attempts_file_costs_no_other(tmp_path):
-    ledger = Ledger(tmp_path, "one")
+    path = SweepFolder(tmp_path).path_of("ledger", "one")
     for number in range(3):
-        ledger.add(event="started", run_ids=[f"run{number}"])
-    ledger.path.write_bytes(ledger.path.read_bytes()[:-5])
+        add(path, event="started", run_ids=[f"run{number}"])
+    path.write_bytes(path.read_bytes()[:-5])
     assert summarize(tmp_path).unreadable == 1
-    ledger.add(event="started", run_ids=["run3"])
+    add(path, event="started", run_ids=["run3"])
     found = summarize(tmp_path)
     assert set(found.attempts) == {"run0", "run1", "run3"}
     assert found.unreadable == 1

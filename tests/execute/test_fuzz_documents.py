@@ -20,7 +20,7 @@ from benchmarks.chaos import errors
 from scaling import files
 from scaling.config.sweep_file import dump_sweep, load_sweep
 from scaling.errors import ScalingError
-from scaling.execute.lease import HeartbeatMonitor, Lease, peers
+from scaling.execute.lease import Heartbeats, Lease, peers
 from scaling.execute.ledger import summarize
 from scaling.execute.status import read_status
 from scaling.execute.sweep_folder import SweepFolder
@@ -132,7 +132,7 @@ def test_wrong_values_in_leases_and_their_progress(folder: Path) -> None:
         lease.publish_progress([], 3.0)
         live = lease.path.with_suffix(".live.json")
         for path in (lease.path, live):
-            read_mutants(path, lambda: peers(folder, HeartbeatMonitor()))
+            read_mutants(path, lambda: peers(folder, Heartbeats()))
 
 
 def test_wrong_values_in_a_ledger(folder: Path) -> None:

@@ -20,7 +20,7 @@ from scaling.config.sweep_file import load_sweep
 from scaling.execute import lease, locks
 from scaling.execute.lease import Lease
 from scaling.execute.ledger import summarize
-from scaling.execute.locks import FolderLock
+from scaling.execute.locks import hold
 from scaling.execute.sweep_folder import SweepFolder
 from scaling.store import run_files
 
@@ -73,20 +73,19 @@ def test_exclusive_file_replaces_the_kernel_lock(
 ) -> None:
     monkeypatch.setattr(locks, "try_lock", lambda descriptor: None)
     monkeypatch.setattr(locks, "WAIT_SECONDS", 0.05)
-    first, second = FolderLock(tmp_path / ".lock"), FolderLock(tmp_path / ".lock")
+    lock = tmp_path / ".lock"
     with (
-        first.hold(),
-        first.hold(),
+        hold(lock),
         pytest.raises(files.ScalingError, match="another process holds the folder"),
-        second.hold(),
+        hold(lock),
     ):
         pass
     monkeypatch.setattr(locks, "WAIT_SECONDS", 600.0)
-    with second.hold():
+    with hold(lock):
         pass
     monkeypatch.setattr(locks, "ABANDONED_SECONDS", 0.0)
     (tmp_path / ".lock.exclusive").write_text("")  # left by a killed process
-    with second.hold():
+    with hold(lock):
         pass
 
 

@@ -16,7 +16,7 @@ import pytest
 from scaling import files
 from scaling.config.sweep_file import dump_sweep
 from scaling.execute import lease as leases
-from scaling.execute.lease import HeartbeatMonitor, Lease, peers
+from scaling.execute.lease import Heartbeats, Lease, peers
 from scaling.execute.ledger import summarize
 from scaling.execute.sweep_folder import SweepFolder
 from scaling.execute.worker import publish
@@ -138,7 +138,7 @@ def test_lease_of_another_machine_is_judged_by_heartbeat(tmp_path, monkeypatch):
         {"name": "far-1-00000000", "host": "far", "boot": "another", "pid": 1, "runs": ["aaa"]},
     )
     os.utime(path, (0, 0))  # its clock is 56 years behind: that does not matter
-    watch = HeartbeatMonitor()
+    watch = Heartbeats()
     assert [peer.claims for peer in peers(tmp_path, watch)] == [frozenset({"aaa"})]
     now[0] += 0.6 * leases.EXPIRES
     os.utime(path, (10**10, 10**10))  # a heartbeat, from far ahead

@@ -26,8 +26,8 @@ from scaling.config import (
     TextTask,
 )
 from scaling.errors import ScalingError
-from scaling.execute import devices, environment
-from scaling.execute.devices import device_memory
+from scaling.execute import environment, machine
+from scaling.execute.machine import device_memory
 from scaling.formatting import format_bytes, format_count
 from scaling.plan import memory, plan
 from scaling.plan.device_fit import (
@@ -274,7 +274,7 @@ def test_workers_share_the_memory_of_the_machine(monkeypatch):
 @pytest.mark.parametrize(("platform", "share"), [("gpu", 1.0), ("tpu", USABLE)])
 def test_memory_of_an_accelerator_here_is_what_jax_may_take_of_it(monkeypatch, platform, share):
     here = {"platform": platform, "kind": "toy", "memory_bytes": 80_000_000}
-    monkeypatch.setattr(devices, "ask_devices", lambda: {"devices": [here]})
+    monkeypatch.setattr(machine, "ask_devices", lambda: {"devices": [here]})
     monkeypatch.setenv("JAX_PLATFORMS", platform)
     expected = DeviceMemory("toy here", platform, int(40_000_000 * share))
     assert device_memory("here", 2) == expected
@@ -289,10 +289,10 @@ def test_absent_platform_is_rejected_with_those_available(monkeypatch):
             }
         return {"error": "RuntimeError: Unable to initialize backend 'tpu'"}
 
-    monkeypatch.setattr(devices, "ask_devices", ask)
+    monkeypatch.setattr(machine, "ask_devices", ask)
     monkeypatch.setenv("JAX_PLATFORMS", "tpu")
     with pytest.raises(ScalingError) as caught:
-        devices.local_memory(1)
+        machine.local_memory(1)
     assert str(caught.value) == (
         "JAX_PLATFORMS=tpu: jax finds no such device: RuntimeError: Unable to initialize backend "
         "'tpu'\n"
@@ -325,7 +325,7 @@ def shown(document):
 @pytest.mark.slow
 def test_memory_estimate_needs_no_jax():
     code = (
-        "import sys, scaling.plan.device_fit, scaling.execute.devices as d; "
+        "import sys, scaling.plan.device_fit, scaling.execute.machine as d; "
         "d.device_memory('tpu-v5e', 1); print({'jax', 'numpy'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
