@@ -43,6 +43,7 @@ PROGRESS = word_set(
 ELAPSED = word_set("completion elapsed step steps epoch epochs")  # what a share may be of
 PLANNED_STEPS = word_set("max_steps total_steps target_steps planned_steps max_iters total_iters")
 PLANNED_TOKENS = word_set("target_tokens planned_tokens max_tokens tokens_target tokens_planned")
+NAMES = STATE_WORDS | FINISHED | UNFINISHED | USED | UNUSED | PROGRESS | ENDED
 CRASH = re.compile(r"(?<![a-z])(?:crash|kill|preempt|diverge|fail|abort|oom\b|out of memory)", re.I)
 SUMMARY = word_set("mean average avg total totals sum median std overall")  # of a row of no run
 SUMMED = SUMMARY | word_set("of all the grand runs models rows over dev deviation")
@@ -68,8 +69,12 @@ def drop_unfinished(rows: TableRows, where: str | None) -> None:
     for name in map(str, table.columns):
         if where and re.search(rf"(?<!\w){re.escape(name)}(?!\w)", where):
             continue
-        plain, texts = last_name(name), table[name].astype(str).fillna("")
-        cells, words = texts.str.strip().str.lower(), set(plain.split("_"))
+        plain = last_name(name)
+        words, is_number = set(plain.split("_")), pd.api.types.is_numeric_dtype(table[name])
+        if is_number and not (words & NAMES or EXIT_CODE.search(plain)):
+            continue  # numbers of a column with another name
+        texts = table[name].astype(str).fillna("")
+        cells = texts.str.strip().str.lower()
         values = set(cells.unique())
         ends = words & (FINISHED | UNFINISHED | USED | UNUSED)
         is_finished = bool(words & (FINISHED | USED))

@@ -19,6 +19,7 @@ from scaling.fit.frontier.estimate import FrontierEstimate
 from scaling.fit.frontier.frontier import Cost, Frontier, cap_resamples, fit_power_frontier
 from scaling.fit.laws.law import Law
 from scaling.fit.result import BudgetMinimum, Curve, MinimumFault
+from scaling.formatting import format_flops
 from scaling.points.points import Points
 from scaling.warning import ResultWarning, WarningCode, warn
 
@@ -66,7 +67,7 @@ def isoflop(
         warnings.append(warn(WarningCode.RUNS_UNUSED, message, used=used, runs=len(data)))
     for minimum in minima:
         if minimum.unavailable is not None:
-            message = f"budget {minimum.flops:.3g} is not used: {minimum.unavailable}"
+            message = f"budget {format_flops(minimum.flops)} is not used: {minimum.unavailable}"
             warnings.append(warn(WarningCode.BUDGET_UNAVAILABLE, message, flops=minimum.flops))
     if len(rows) == MIN_BUDGETS:
         message = f"{MIN_BUDGETS} budgets only: one degree of freedom is left for the error of a"
