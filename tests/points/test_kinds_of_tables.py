@@ -442,7 +442,8 @@ def test_json_of_any_shape_is_read(name, tmp_path):
     suffix, text = JSON[name]
     path = tmp_path / f"runs.{suffix}"
     path.write_text(text)
-    check_unordered(read(path), rtol=1e-5)
+    same = check_unordered if name == "rows of each size" else check
+    same(read(path), rtol=1e-5)
 
 
 def numpy_repr(cell):

@@ -78,8 +78,8 @@ def isoflop(
         warnings.append(warn(WarningCode.EXPONENTS_SUM, message, a_plus_b=total))
     if width > WINDOW:
         message = (
-            f"budgets are met within {np.expm1(width):.0%} only: losses are brought to one C each "
-            "along a fitted surface"
+            f"budgets are met within {100 * np.expm1(width):.0f} % only: losses are brought to one "
+            "C each along a fitted surface"
         )
         warnings.append(warn(WarningCode.APPROXIMATE_BUDGETS, message, width=width))
     return FrontierEstimate(frontier, draws, minima, warnings, n_points=used)
