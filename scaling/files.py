@@ -355,9 +355,9 @@ def read_json(path: Path) -> dict[str, Any]:
     return document
 
 
-def list_files(folder: Path, suffix: str) -> list[Path]:
-    """The regular files of a folder with a suffix, by name; unfinished ones (a dot in front) are
-    left out.
+def list_files(folder: Path, suffix: str, *, regular: bool = True) -> list[Path]:
+    """The regular files of a folder with a suffix, by name, or whatever is called so; unfinished
+    ones (a dot in front) are left out.
 
     An absent folder is empty. Raises DiskError where the folder cannot be read or is none.
     """
@@ -367,7 +367,9 @@ def list_files(folder: Path, suffix: str) -> list[Path]:
             return sorted(
                 Path(entry.path)
                 for entry in entries
-                if entry.name.endswith(suffix) and entry.name[0] != "." and _is_file(entry)
+                if entry.name.endswith(suffix)
+                and entry.name[0] != "."
+                and (not regular or _is_file(entry))
             )
 
     try:

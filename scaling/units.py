@@ -265,7 +265,7 @@ def read_header(name: str, letter: str) -> Header:
             return Header(inside[1], unit)
         qualifier = inside[2].lower()
         words = set(re.split(r"[\W_]+", qualifier)) - {""}
-        if words and words <= QUALIFIERS:
+        if words <= QUALIFIERS and "%" not in qualifier:
             return replace(read_header(inside[1], letter), qualifier=qualifier)
         return Header(inside[1], unknown=inside[2])
     marked = re.fullmatch(r"(.*?\S)\s*(?:,|/(?=\s*1)|\bx\b|×|\*)\s*([^,/]+?)\s*", name)

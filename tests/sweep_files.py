@@ -17,3 +17,14 @@ TINY = {
 def tiny(**changes: object) -> Sweep:
     """The tiny sweep with some of its top-level keys replaced."""
     return Sweep.model_validate(TINY | changes)
+
+
+def diverging(*rates: float, **changes: object) -> Sweep:
+    """A run without clipping at each learning rate, of which 10 diverges."""
+    base = TINY["base"] | {
+        "optim": {"clip": False, "warmup_steps": 0, "schedule": "constant"},
+        "model": {"qk_norm": False},
+    }
+    axes = [{"field": "optim.lr", "values": list(rates)}]
+    design = {"kind": "grid", "sizes": ["3k"], "tokens": ["20k"]}
+    return tiny(base=base, axes=axes, design=design, **changes)

@@ -17,10 +17,12 @@ from scaling.accounting import (
     parameter_groups,
     train_flops,
 )
-from scaling.config import ModelConfig
 from scaling.train.model.forward import make_forward
 from scaling.train.model.transformer import init, shapes
+from tests.models import small_model
 from tests.train.model.variants import ALL, COVERING, MIXTURES, SEQ_LEN, label, tiny_model
+
+LLAMA = {"n_layers": 32, "d_ff": 14336, "ffn": "swiglu", "qk_norm": False}
 
 
 def group(path):
@@ -82,19 +84,7 @@ def test_active_is_with_head_in_a_dense_model():
 
 def test_mixtral_8x7b_has_its_published_counts():
     """46.7B in total and 12.9B for a token (Jiang 2024, section 2), embedding included."""
-    mixtral = ModelConfig(
-        n_layers=32,
-        d_model=4096,
-        n_heads=32,
-        n_kv_heads=8,
-        d_head=128,
-        d_ff=14336,
-        vocab_size=32000,
-        ffn="swiglu",
-        qk_norm=False,
-        n_experts=8,
-        top_k=2,
-    )
+    mixtral = small_model(4096, 32, **LLAMA, vocab_size=32000, n_kv_heads=8, n_experts=8, top_k=2)
     assert n_params(mixtral, 8192, "total") == 46_702_792_704
     active = n_params(mixtral, 8192, "active") + 32000 * 4096
     assert active == 12_879_925_248
@@ -157,17 +147,7 @@ def test_exact_flops_are_near_those_of_the_compiler():
     assert flops == pytest.approx(4 * unmasked_forward_flops(model, seq_len), rel=0.15)
 
 
-GPT3 = ModelConfig(
-    n_layers=96,
-    d_model=12288,
-    n_heads=96,
-    n_kv_heads=96,
-    d_head=128,
-    d_ff=4 * 12288,
-    vocab_size=50257,
-    qk_norm=False,
-    pos="learned",
-)
+GPT3 = small_model(12288, 96, n_layers=96, vocab_size=50257, qk_norm=False, pos="learned")
 
 
 def test_kaplan_counts_of_gpt3():
@@ -207,16 +187,8 @@ def test_chinchilla_flops_give_the_published_ratios(
     """Hoffmann 2022, table A4 at T = 2048; its ratios leave out the two vocabulary products that
     its formulas list.
     """
-    model = ModelConfig(
-        n_layers=layers,
-        d_model=d,
-        n_heads=heads,
-        n_kv_heads=heads,
-        d_head=d_head,
-        d_ff=f,
-        vocab_size=32_000,
-        qk_norm=False,
-    )
+    shape = {"n_layers": layers, "d_head": d_head, "d_ff": f, "vocab_size": 32_000}
+    model = small_model(d, heads, **shape, qk_norm=False)
     vocabulary = 3 * 2 * 2 * model.vocab_size * d
     blocks = train_flops(model, 2048, 1, "chinchilla") - vocabulary
     low, high = blocks / (6 * (n + half_unit)), blocks / (6 * (n - half_unit))
@@ -226,17 +198,7 @@ def test_chinchilla_flops_give_the_published_ratios(
 @pytest.mark.parametrize(("n_kv_heads", "gib"), [(32, 4.0), (8, 1.0), (1, 0.125)])
 def test_cache_of_llama3_8b(n_kv_heads, gib):
     """8192 tokens in bfloat16: MHA, GQA-8 and MQA."""
-    llama = ModelConfig(
-        n_layers=32,
-        d_model=4096,
-        n_heads=32,
-        n_kv_heads=n_kv_heads,
-        d_head=128,
-        d_ff=14336,
-        vocab_size=128256,
-        ffn="swiglu",
-        qk_norm=False,
-    )
+    llama = small_model(4096, 32, **LLAMA, vocab_size=128256, n_kv_heads=n_kv_heads)
     assert kv_cache_bytes(llama, 8192) == gib * 2**30
     if n_kv_heads == 8:
         assert n_params(llama, 8192, "total") == 8_030_261_248

@@ -5,7 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
+
+from scaling import fit, load
+from scaling.formatting import format_count, format_flops
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -41,6 +45,22 @@ def test_readme_layout_names_every_folder_of_the_package():
     layout = text[text.index("```\nscaling/\n") :]
     folders = [path.parent.name for path in (ROOT / "scaling").glob("*/__init__.py")]
     assert [name for name in folders if f"  {name}/" not in layout] == []
+
+
+@pytest.mark.slow
+def test_readme_numbers_are_those_of_the_kept_results():
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    found = fit(ROOT / "results" / "reference", approach="isoflop", bootstrap=0).document
+    minima = found["approaches"]["isoflop"]["minima"]
+    for each in minima:
+        budget, n_sizes = float(f"{each['flops']:.1g}"), len(set(each["n_params"]))
+        optimum = f"{each['n_star'] / 1e3:.1f}k | {each['loss_star']:.3f}"
+        assert f"| {format_flops(budget)} | {n_sizes} | {optimum} |" in text
+    assert text.count("e10 |") + text.count("e11 |") == len(minima)
+    names = ("reference", "honest", "honest-at-3.2e13", "experts", "optimizers")
+    runs = pd.concat(load(ROOT / "results" / name) for name in names)
+    n = runs["n_params_nonembedding"] + runs["vocab_size"] * runs["d_model"]
+    assert f"{format_count(n.min(), 2)} to {format_count(n.max())} parameters" in text
 
 
 def test_readme_is_short():

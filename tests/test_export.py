@@ -12,7 +12,7 @@ import pytest
 import tomli_w
 
 from scaling import hf_export
-from scaling.config import Execution, ModelConfig, OptimConfig, RunConfig, TextTask
+from scaling.config import Execution, OptimConfig, RunConfig, TextTask
 from scaling.errors import ScalingError
 from scaling.execute.simulated import simulate
 from scaling.execute.verify import inspect
@@ -24,6 +24,7 @@ from scaling.tasks import open_task, resolve
 from scaling.train import saved_params
 from tests import command_line
 from tests.execute.sweeping import scaling
+from tests.models import small_model
 from tests.sweep_files import TINY, tiny
 
 pytestmark = pytest.mark.slow
@@ -284,9 +285,9 @@ def test_lm_eval_chooses_the_likeliest_continuation(tmp_path, monkeypatch):
 
 
 def hf_run(**model):
-    shape = dict(n_layers=2, d_model=32, n_heads=4, n_kv_heads=1, d_head=8, d_ff=96, vocab_size=64)
+    shape = {"n_kv_heads": 1, "d_ff": 96, "vocab_size": 64, "ffn": "swiglu"}
     return RunConfig(
-        model=ModelConfig(**{**shape, "ffn": "swiglu", **model}),
+        model=small_model(**{"d_model": 32, "n_heads": 4} | shape | model),
         task=TextTask(kind="text", seq_len=16),
         optim=OptimConfig(lr=1e-3),
         batch_size=1,

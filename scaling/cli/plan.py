@@ -159,7 +159,7 @@ def plan_text(document: dict[str, Any]) -> list[object]:
         alone = format_flops(document["flops_alone"])
         parts.append(
             f"{document['shared_prefixes']} shared prefixes serve several budgets each: "
-            f"{share:.0%} of the {alone} FLOPs of runs alone"
+            f"{100 * share:.0f} % of the {alone} FLOPs of runs alone"
         )
     if "device" in document:
         parts.append(_device_fit(document))
@@ -204,11 +204,11 @@ def _expectation(expected: dict[str, Any]) -> list[object]:
     a, n = expected["a"], expected["n_star"]
     z = NormalDist().inv_cdf((1 + expected["ci"]) / 2)
     text = (
-        f"\nexpected of a parametric fit ({expected['ci']:.0%} intervals, losses with "
-        f"{expected['noise']:.2%} noise): N* grows as C^a, a {a['value']:.3f} [{a['lo']:.3f}, "
-        f"{a['hi']:.3f}]; at {format_flops(expected['target'])} FLOPs N* "
+        f"\nexpected of a parametric fit ({100 * expected['ci']:g} % intervals, losses with "
+        f"{100 * expected['noise']:.2f} % noise): N* grows as C^a, a {a['value']:.3f} "
+        f"[{a['lo']:.3f}, {a['hi']:.3f}]; at {format_flops(expected['target'])} FLOPs N* "
         f"{format_count(n['value'])} [{format_count(n['lo'])}, {format_count(n['hi'])}], "
-        f"L* within {math.expm1(z * expected['sd_log_loss']):.1%}"
+        f"L* within {100 * math.expm1(z * expected['sd_log_loss']):.1f} %"
     )
     bias = f"; isoFLOP {expected['grid_bias']}" if expected["grid_bias"] else ""
     return [text, f"law {expected['law']}{bias}", *warnings]

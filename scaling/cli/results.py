@@ -57,11 +57,14 @@ def check(
     from scaling.render.table import record_table
 
     checks, quoted = inspect(folder), shlex.quote(str(folder))
+    sweep_file = f"{quoted}/sweep.toml"
     if not checks:
         remedy = "name a folder made by `scaling run`"
         raise ScalingError("holds no file of a sweep", where=folder, remedy=remedy)
     counts = Counter(item.state for item in checks)
     corrupt = [item for item in checks if item.state == "corrupt"]
+    if "sweep.toml" in {item.path for item in corrupt}:
+        sweep_file = f"SWEEP.toml --out {quoted}"
     listed = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
     suspect = [vars(item) for item in checks if item.state != "whole"]
     title = f"{folder}: {listed}"
@@ -72,7 +75,7 @@ def check(
             "corrupt": [{"file": item.path, "reason": item.reason} for item in corrupt],
         },
         lambda: [table] if table else title,
-        f"scaling run {quoted}/sweep.toml" if corrupt else f"scaling status {quoted}",
+        f"scaling run {sweep_file}" if corrupt else f"scaling status {quoted}",
     )
     if corrupt:
         raise typer.Exit(RUNS_FAILED)

@@ -112,6 +112,6 @@ class Display:
         eta = tracker.eta_seconds
         left = "" if eta is None else f", {format_seconds(eta)} left"
         return (
-            f"{ended}/{len(tracker.runs)} runs, {tracker.share:.0%} of the FLOPs, train loss "
-            f"{losses}, {Pace.of(running)}{left}"
+            f"{ended}/{len(tracker.runs)} runs, {100 * tracker.share:.0f} % of the FLOPs, "
+            f"train loss {losses}, {Pace.of(running)}{left}"
         )

@@ -78,7 +78,7 @@ def tuning_text(result: TuningResult) -> list[object]:
     parts: list[object] = []
     for field in result.fields:
         unit, fraction = f" ({field.unit})" if field.unit else "", field.short_run_frac
-        runs = f"short runs at {fraction:.0%} of D" if fraction else "no short runs"
+        runs = f"short runs at {100 * fraction:.0f} % of D" if fraction else "no short runs"
         parts += [f"{field.field}{unit}: {runs}", field_table(field)]
     parts.append(f"{cost(result)} {sum(field.runs for field in result.fields)} runs.")
     if result.simulated:

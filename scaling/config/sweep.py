@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, Strict, create_model, model_validator
@@ -152,8 +151,3 @@ class Sweep(Frozen):
         learns_text = self.base.task.kind in ("text", "synthetic")
         variants = {f"model.{name}" for name in (*ARCHITECTURE, "n_kv_heads")}
         return learns_text and not compared & variants and not self.forecasts
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the canonical JSON; tells whether two sweep files ask the same question."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()

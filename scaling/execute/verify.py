@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from scaling import files
+from scaling.config.sweep_file import read_toml
 from scaling.errors import ScalingError
 from scaling.execute.ledger import entries
 from scaling.store import run_files
@@ -67,6 +68,8 @@ def _check(path: Path, name: str, expected: str | None) -> list[FileCheck]:
             has_checksum = files.check_file(path)
             if path.suffix == ".json":
                 files.read_json(path)
+            elif path.suffix == ".toml" and not has_checksum:  # a part of it has none
+                read_toml(path)
             elif path.suffix == ".parquet" and path.parent.name == run_files.RUNS:
                 run_files.read_published(path)
             elif path.suffix == ".parquet" and not has_checksum:

@@ -249,16 +249,16 @@ def _diagnose(
     if rivals:
         params = [f"{k} {value:.4g}" for k, value in rivals[0].items() if value != best.get(k)]
         message = (
-            f"starts disagree: {len(rivals)} other minima are within {NEARLY_AS_GOOD:.0%} of the "
-            f"best, the next at {', '.join(params)}"
+            f"starts disagree: {len(rivals)} other minima are within {100 * NEARLY_AS_GOOD:.0f} % "
+            f"of the best, the next at {', '.join(params)}"
         )
         warnings.append(warn(WarningCode.OTHER_MINIMA, message, count=len(rivals)))
     elif starts.agree < 2 <= starts.tried:
         warnings.append(starts_disagree(starts))
     if law.floor and (best[law.floor] or 0.0) > (1 - CLOSE_TO_FLOOR) * problem.loss.min():
         message = (
-            f"{law.floor} lies within {CLOSE_TO_FLOOR:.0%} of the lowest loss: the data say little "
-            "about what is below it"
+            f"{law.floor} lies within {100 * CLOSE_TO_FLOOR:.0f} % of the lowest loss: the data "
+            "say little about what is below it"
         )
         warnings.append(warn(WarningCode.NEAR_FLOOR, message))
     if at_bound or is_ill or rivals:

@@ -307,9 +307,10 @@ def _analyses(
     noise = noise_result(data, fit.residuals, fit.noise, fit.n_free, ci)
     if source.runs is not None and source.evaluations is not None:
         above, above_warnings = runs_above_law(fit, source.runs, source.evaluations)
-    flagged, without_flagged, deciding = flag_points(fit, isoflop.minima, options.combined)
     if options.combined and not repeated_data.is_repeated(data).any():
         combination = weigh_laws(data, options.objective or "huber-log", options.delta or DELTA)
+    is_combined = combination is not None
+    flagged, without_flagged, deciding = flag_points(fit, isoflop.minima, is_combined)
     budgets = options.n_holdout_budgets()
     held_out, out_warnings = holdout(fit, budgets, ci, options.seed, combination)
     return {

@@ -76,6 +76,10 @@ LAST = {  # words of the less likely of several columns
     "L": word_set("train training"),
     "D": word_set("eval evaluation val valid validation"),
 }
+BESIDE_LETTERS = {  # N_total, D_train
+    "N": word_set("total active activated"),
+    **dict.fromkeys("DC", word_set("total train training")),
+}
 MAX_NAMES = 60
 _CONTAINER = re.compile(r"^((config|configs|summary|hparams?|metrics|history)[/._]+|data[/.]+)")
 
@@ -163,7 +167,11 @@ def column_named(table: pd.DataFrame, names: Iterable[str]) -> str | None:
 
 
 def _is_ratio(name: str) -> bool:
-    """Whether a name is of the form `tokens/param` and no path: each part names another count."""
+    """Whether a name is of the form `tokens/param` and no path (`compute/tokens`): each part names
+    another count.
+    """
+    if re.fullmatch(r"(compute|steps?)/.*[a-z]{2}s", name.lower()):
+        return False
     counts = {letter: NOUNS[letter] | {letter.lower()} for letter in "NDCS"}
     parts = list(map(name_words, name.split("/")))
     letters = {
@@ -174,8 +182,9 @@ def _is_ratio(name: str) -> bool:
 
 @lru_cache(maxsize=100_000)
 def _rank(name: str, letter: str) -> tuple[bool, bool, bool] | None:
-    """How surely a name is that of a letter, the smallest first: a loss before a perplexity, no
-    path before a path, plain values before the smallest or smoothed. None for another name.
+    """How surely a name is that of a letter, the smallest first: a loss before a perplexity and N
+    before N_total, no path before a path, plain values before the smallest or smoothed. None for
+    another name.
     """
     header = read_header(name, letter)
     if _is_ratio(name):
@@ -190,14 +199,15 @@ def _rank(name: str, letter: str) -> tuple[bool, bool, bool] | None:
     is_whole = form in (*WHOLE_NAMES.get(letter, ()), letter.lower()) or (
         bool(in_unit & nouns) and words <= usual | {"data"}
     )
-    if not is_whole and not (words & nouns and words <= nouns | usual):
+    is_lettered = bool(words) and words - BESIDE_LETTERS.get(letter, set()) == {letter.lower()}
+    if not is_whole and not is_lettered and not (words & nouns and words <= nouns | usual):
         return None
     if letter in "BU" and not is_whole and not (words | in_unit) & NOUNS["D"]:
         return None
     own = name_words(re.split("[/.]", name)[-1])
     units = {"L": word_set("ppl perplexity bpb bpc bpt"), "D": word_set("sequences seqs")}
-    is_unit = bool(own & units.get(letter, set()) - nouns)
-    return is_unit, bool(re.search(r"[/.]\w", _CONTAINER.sub("", name))), bool(own & SECONDARY)
+    is_second = bool(own & units.get(letter, set()) - nouns) or (is_lettered and not is_whole)
+    return is_second, bool(re.search(r"[/.]\w", _CONTAINER.sub("", name))), bool(own & SECONDARY)
 
 
 def candidates(letter: str, names: Sequence[str], *, readable: bool = False) -> list[str]:
@@ -265,7 +275,8 @@ def resolve(table: pd.DataFrame, given: Mapping[str, str], needed: Sequence[str]
     _check_complete(names, columns, needed)
     if several:
         experts = any("activ" in normalize_name(name) for name in several.get("N", ()))
-        hint = " (C = 6 N D counts the active parameters of a mixture of experts)" * experts
+        counts_active = "(C = 6 N D counts the active parameters of a mixture of experts)"
+        hint = f", or N={several['N'][1]} {counts_active}" if experts else ""
         shown = (
             f"{' and '.join(map(repr, free))} may all be {letter} ({LETTERS[letter]})"
             for letter, free in several.items()

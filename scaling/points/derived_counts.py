@@ -52,6 +52,9 @@ LENGTHS = (
     "seq_len seq_length sequence_length context_length block_size n_ctx max_seq_len seqlen "
     "max_seq_length encoder_seq_length"
 )
+STEPS = "steps n_steps num_steps train_steps training_steps total_steps max_steps global_step"
+BATCH_TOKENS = "batch_tokens tokens_per_batch tokens_per_step batch_size_tokens"
+USUAL = {"S": STEPS.split(), "B": BATCH_TOKENS.split()}  # of several columns of a letter, the first
 EPOCHS = "epochs n_epochs num_epochs train_epochs"
 PRODUCTS = (  # letter and name of the product, and its factors: a letter, or names
     ("D", "tokens", ("N", RATIOS)),
@@ -68,9 +71,16 @@ def with_tokens(
 ) -> tuple[pd.DataFrame, list[str]]:
     """A table that lacks D and C, or a batch B in tokens, with a column of it, where others say how
     many tokens there were: N times tokens per parameter, steps times the batch, or sequences times
-    their length; and the notes that say so.
+    their length; with N, where there is C with tokens per parameter; and the notes that say so.
     """
     notes: list[str] = []
+    names = list(map(str, table.columns))
+    flops, ratio = candidates("C", names, readable=True), column_named(table, RATIOS.split())
+    is_free = {"N", "D"} <= set(inputs) and not any(candidates(x, names) for x in "ND")
+    if is_free and ratio and len(flops) == 1 and not {"N", "D", "C"} & set(given):
+        c, r = numeric(table, flops[0], "C", lenient=True), numeric(table, ratio, lenient=True)
+        table = table.assign(params=pd.Series(c / (6 * r), table.index).where(c > 0) ** 0.5)
+        notes.append(f"parameters derived: N = sqrt(C / (6 r)), r = {ratio!r}, from C = 6 N D")
     for letter, made, factors in PRODUCTS:
         names = list(map(str, table.columns))
         known = {*given, *(each for each in "DCB" if candidates(each, names, readable=True))}
@@ -82,6 +92,8 @@ def with_tokens(
             free = [given[unit]] if unit in given else []
             if unit:
                 free = free or candidates(unit, names, readable=True)
+                if len(free) > 1 and (usual := column_named(table[free], USUAL.get(unit, ()))):
+                    free = [usual]
             elif column := column_named(table, each.split()):
                 free = [column]
             named |= {free[0]: unit} if len(free) == 1 else {}

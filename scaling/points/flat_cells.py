@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from itertools import takewhile
 from typing import Any
@@ -45,15 +45,17 @@ def flatten_cells(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(parts, index=table.index)
 
 
-def pivoted(table: pd.DataFrame) -> pd.DataFrame:
-    """A long table (columns such as `metric` and `value`) with a column for each metric; others as
-    they are.
+def pivoted(table: pd.DataFrame, given: Collection[str] = ()) -> pd.DataFrame:
+    """A long table (columns such as `metric` and `value`) with a column for each metric; others
+    as they are, and those of which the user named (`given`) one of the two.
     """
     names = {str(name).strip().lower(): name for name in table.columns}
     columns = [names[each] for words in (METRIC, VALUE) for each in words if each in names]
     if len(columns) != 2 or str(columns[1]).strip().lower() not in VALUE:
         return table
     metric, value = columns
+    if {str(metric), str(value)} & set(given):
+        return table
     keys = [name for name in table.columns if name not in (metric, value)]
     if not keys or table[metric].isna().any() or table[metric].nunique() > MAX_METRICS:
         return table

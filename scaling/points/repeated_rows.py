@@ -23,10 +23,10 @@ RUN_WORDS = word_set(  # may name runs
 STEP_NAMES = word_set("step steps global_step iteration iter checkpoint_step epoch")
 SEED_NAMES = word_set("seed random_seed data_seed init_seed replicate repeat rep")
 CHECKPOINT = re.compile(  # in a run's name
-    r"([-_/@:. ]*(global_?)?(steps?|iter(ation)?|ckpt|checkpoint)[-_= ]?|@)\d+[km]?(?![a-z\d])"
-    r"|[-_/@: ]\d+(\.\d+)?(%|pct|percent)",
+    r"([-_/@:. ]*(global_?)?(steps?|iter(ation)?|ckpt|checkpoint)[-_= ]?|@)\d+[km]?(?![a-z\d])",
     re.I,
 )
+PERCENT = re.compile(r"[-_/@: ]\d+(\.\d+)?(%|pct|percent)", re.I)  # of a run, or of the data
 SWEPT = re.compile(
     r"(peak_|max_|base_|init_|initial_)?(lr|learning_rate|eta)(_peak|_max)?|(global_|train_)?"
     r"(batch(_size|_tokens|size)?|bs|bsz|gbs|gbsz)(_tokens)?|weight_decay|wd|warmup(_\w+)?"
@@ -87,6 +87,10 @@ def keep_last_of_runs(rows: TableRows, rule: str = "auto") -> None:
         runs = pd.Series(written).str.replace(CHECKPOINT, "", regex=True).to_numpy(str)
         repeats = pd.Series(runs).duplicated(keep=False).to_numpy() & (runs != "")
         is_sure = label == sure or (runs != written).any()
+        shares = pd.Series(runs).str.replace(PERCENT, "", regex=True)
+        if shares.nunique() < len(set(runs)) and shares.nunique() > sizes.max() + 1:
+            runs, is_sure = shares.to_numpy(str), False
+            repeats = shares.duplicated(keep=False).to_numpy() & (runs != "")
         if label == sure and not repeats.any():
             return  # a row a run
         for order in (numbers.get("D"), clock, numbers.get("C")):
@@ -102,7 +106,7 @@ def keep_last_of_runs(rows: TableRows, rule: str = "auto") -> None:
                 why = f"column {label!r} has"
                 _keep_last(rows, ends, why, repr(label), alone, column=label)
                 return
-        if last_name(sure) == last_name(label) == "run_id" and repeats.any():
+        if last_name(sure) == last_name(label) == "run_id" and is_sure and repeats.any():
             row = int(np.flatnonzero(pd.Series(runs).duplicated().to_numpy() & repeats)[0])
             before = int(np.flatnonzero(runs == runs[row])[0])
             raise ScalingError(

@@ -31,27 +31,32 @@ YES, NO = word_set("1 1.0 true yes y t x ✓ ✔ ✅ ☑"), word_set("0 0.0 fals
 BLANK = {"", "nan", "none", "nat", "null", "<na>"}
 EXITED = {"0", "0.0", "0:0"}
 ENDED = word_set("end ended")
-USED = ENDED | word_set("include included keep kept use used usable valid good final last")
+LAST = ENDED | word_set("final last")
+USED = word_set("include included keep kept use used usable valid good")
 UNUSED = word_set("exclude excluded ignore ignored discard discarded invalid bad")
-FLAG_WORDS = word_set(  # of a column of marks, yes or no
-    "is has was did run loss training any nan inf checkpoint ckpt row eval step in for from fit"
+MARKS = (  # words of a column of marks, yes or no, and those beside them
+    (FINISHED | UNFINISHED | ENDED, word_set("is has was did run loss training any nan inf")),
+    (LAST, word_set("is was checkpoint ckpt row eval step of run")),
+    (USED | UNUSED, word_set("is was row run in for from fit")),
 )
 TIMES = word_set("at time date on timestamp")  # of an end that a column dates
-PROGRESS = word_set(
-    "progress pct percent percentage fraction frac share portion proportion of run training trained"
-)
-ELAPSED = word_set("completion elapsed step steps epoch epochs")  # what a share may be of
+PROGRESS = word_set("progress pct percent percentage")
+SHARES = word_set("fraction frac share portion proportion")  # alone, of the data maybe
+OF = FINISHED | word_set("of run training trained completion elapsed step steps epoch epochs")
+PLANNED = 0.99  # of the planned steps or tokens: less is not finished, whole batches may end so
 PLANNED_STEPS = word_set("max_steps total_steps target_steps planned_steps max_iters total_iters")
-PLANNED_TOKENS = word_set("target_tokens planned_tokens max_tokens tokens_target tokens_planned")
+PLANNED_TOKENS = word_set("target_tokens planned_tokens tokens_target tokens_planned")
+NAMES = STATE_WORDS | FINISHED | UNFINISHED | LAST | USED | UNUSED | PROGRESS | SHARES
 CRASH = re.compile(r"(?<![a-z])(?:crash|kill|preempt|diverge|fail|abort|oom\b|out of memory)", re.I)
 SUMMARY = word_set("mean average avg total totals sum median std overall")  # of a row of no run
 SUMMED = SUMMARY | word_set("of all the grand runs models rows over dev deviation")
 EXIT_CODE = re.compile(r"(exit|return)_?(code|status)")
 
 
-def drop_unfinished(rows: TableRows, where: str | None) -> None:
+def drop_unfinished(rows: TableRows, where: str | None, is_each_run: bool = False) -> None:
     """Leave out rows that are no finished run, by a column of states, exit codes, marks, shares or
-    dates of the end, or that sum others up; none by a column that `--where` names.
+    dates of the end, or that sum others up; none by a column that `--where` names, nor by what
+    parts the last rows of runs from others, where each row `is_each_run`.
 
     Raises ScalingError where no run is finished.
     """
@@ -61,23 +66,34 @@ def drop_unfinished(rows: TableRows, where: str | None) -> None:
         ("D", rows.used.get("D"), PLANNED_TOKENS),
     ):
         planned = column_named(table, names)
-        if clock and planned and not where:
+        if clock and planned and not where and not is_each_run:
             done, whole = (numeric(table, name, letter, lenient=True) for name in (clock, planned))
             reason = f"not finished: {clock!r} below {planned!r}"
-            _drop_by_share(rows, pd.Series(done / whole, table.index), reason)
+            share = pd.Series(done / whole, table.index)
+            is_full = share.ge(PLANNED)
+            if len(set(whole)) > 1 or 2 * is_full.sum() >= len(table):  # else a limit of them all
+                _drop_by_share(rows, share.mask(is_full & share.le(1), 1), reason)
     for name in map(str, table.columns):
         if where and re.search(rf"(?<!\w){re.escape(name)}(?!\w)", where):
             continue
-        plain, texts = last_name(name), table[name].astype(str).fillna("")
-        cells, words = texts.str.strip().str.lower(), set(plain.split("_"))
+        plain = last_name(name)
+        words, is_number = set(plain.split("_")), pd.api.types.is_numeric_dtype(table[name])
+        if is_number and not (words & NAMES or EXIT_CODE.search(plain)):
+            continue  # numbers of a column with another name
+        texts = table[name].astype(str).fillna("")
+        cells = texts.str.strip().str.lower()
         values = set(cells.unique())
-        ends = words & (FINISHED | UNFINISHED | USED | UNUSED)
-        is_finished = bool(words & (FINISHED | USED))
+        is_mark = values <= {*YES, *NO, *BLANK} and not values <= BLANK
+        is_mark &= any(words & ends and words <= ends | beside for ends, beside in MARKS)
+        is_finished = bool(words & (FINISHED | LAST | USED))
+        is_kept = cells.isin(YES) == is_finished
         is_crash = cells.isin(crashed := set(filter(CRASH.search, values)))
         sums = set(filter(_is_summary, values))
         is_sum = cells.isin(sums)
-        if ends and words <= ends | FLAG_WORDS and values <= {*YES, *NO, *BLANK}:
-            rows.keep(cells.isin(YES) == is_finished, f"marked in column {name!r}")
+        if is_mark and words & LAST and is_each_run:
+            continue
+        if is_mark and (is_kept.any() or words & (FINISHED | UNFINISHED)):
+            rows.keep(is_kept, f"marked in column {name!r}")
         elif 0 < is_sum.sum() <= max(2, len(table) / 5):
             named = ", ".join(sorted(sums))
             rows.keep(~is_sum, f"no run by {name!r} ({named})")
@@ -85,7 +101,11 @@ def drop_unfinished(rows: TableRows, where: str | None) -> None:
             rows.keep(cells.isin(EXITED), f"ended with an error by {name!r}")
         elif words & (FINISHED | ENDED) and words & TIMES and values & BLANK and values - BLANK:
             rows.keep(~cells.isin(BLANK), f"not finished: no {name!r}")
-        elif words & PROGRESS and words <= PROGRESS | FINISHED | ELAPSED:
+        elif (
+            words <= PROGRESS | SHARES | OF
+            and not is_each_run
+            and (words & PROGRESS or (words & SHARES and words & OF))
+        ):
             shares = cells.str.split("/", expand=True).apply(  # 370/1000 too
                 lambda part: pd.to_numeric(part.str.rstrip("% "), errors="coerce")
             )
@@ -99,6 +119,9 @@ def drop_unfinished(rows: TableRows, where: str | None) -> None:
                 "are used; leave them out with --where"
             )
             rows.warn(WarningCode.RUN_STATE, message)
+    if rows.excluded and rows.table.empty:
+        reasons = "; ".join(f"{count} {reason}" for reason, count in rows.excluded)
+        raise ScalingError(f"no run is finished: {reasons}", remedy="choose runs with --where")
 
 
 def _drop_by_share(rows: TableRows, share: pd.Series, reason: str) -> None:

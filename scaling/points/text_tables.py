@@ -124,7 +124,7 @@ def _is_second_header(names: list[str], rows: list[list[str]]) -> bool:
     """Whether the first row below the header holds words wherever the next holds numbers (but in a
     column without a name).
     """
-    if len(rows) < 2:
+    if len(rows) < 2 or len(rows[0]) != len(names):
         return False
     columns = zip(names, *rows[:2], strict=False)
     below = [
@@ -169,7 +169,7 @@ def _without_comments(lines: list[str]) -> tuple[list[str], str]:
     kept = [
         line for line in kept if not re.fullmatch(r"[\s|:+=-]*[-=][\s|:+=-]*", line)
     ]  # Markdown
-    if any(re.search(r"&.*\\\\", line) for line in kept):
+    if any(re.search(r"&.*\\\\\s*([\\%\[].*)?$", line) for line in kept):  # LaTeX
         kept = [line for each in kept if (line := _without_latex(each)).strip()]
     mark = ""
     if kept and (named := re.fullmatch(r'"?sep=(.)"?\s*', kept[0])):

@@ -82,9 +82,10 @@ def _read_user_table(table: pd.DataFrame, options: SourceOptions) -> Source:
     inputs, cluster = options.inputs, options.cluster
     given = {name: name for name in inputs if name not in LETTERS} | dict(options.columns)
     kind = table.attrs.get(CURVE, "the loss curve of one run")
-    n_rows = len(table)
-    table, notes = with_tokens(pivoted(flatten_cells(table)), given, inputs)
-    has_file_rows = len(table) == n_rows and table.index.dtype.kind == "i"
+    flat = flatten_cells(table)
+    long = pivoted(flat, given.values())
+    has_file_rows = long is flat and table.index.dtype.kind == "i"
+    table, notes = with_tokens(long, given, inputs)
     needs_n = "N" in inputs and "N" not in given
     if needs_n and is_curve(table) and not candidates("N", list(map(str, table.columns))):
         raise ScalingError(
@@ -93,7 +94,9 @@ def _read_user_table(table: pd.DataFrame, options: SourceOptions) -> Source:
             "each run",
         )
     columns = resolve(table, given, inputs)
-    table = fill_merged_cells(table, [columns.names[x] for x in "NDC" if x in columns.names], notes)
+    counts = "ND" if {"N", "D"} <= set(columns.names) else "NDC"  # gaps of C then do no harm
+    merged = [columns.names[letter] for letter in counts if letter in columns.names]
+    table = fill_merged_cells(table, merged, notes)
     rows = TableRows(table, columns.names, notes=notes)
     if options.where:
         letters = set(re.findall(r"\w+", options.where)) & set(columns.names)
@@ -105,7 +108,7 @@ def _read_user_table(table: pd.DataFrame, options: SourceOptions) -> Source:
         }
         known |= {str(name): table[name] for name in table.columns}
         rows.keep(select_rows(options.where, known), f"--where {options.where}")
-    drop_unfinished(rows, options.where)
+    drop_unfinished(rows, options.where, options.checkpoints == "all")
     drop_copies(rows)
     if cluster is not None and cluster not in table.columns:
         raise unknown_choice("column", cluster, list(map(str, table.columns)), where="--cluster")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from textwrap import fill
@@ -40,7 +41,7 @@ SYMBOLS = {"circle": "o", "open": "o", "diamond": "D", "cross": "x", "star": "*"
 SERIES_DASHES: Any = ("-", (0, (5, 1.5)), (0, (5, 1.5, 1, 1.5)), (0, (1.5, 1)))
 SERIES_MARKS = "os^DvPX<"
 TICK = {"x": 0.45, "y": 0.3}  # inches that one needs
-LETTER_WIDTH = 0.065  # inches
+LETTER_WIDTH, LINE_HEIGHT = 0.065, 0.12  # inches
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 LOG_STEPS = ((1, (1, 2, 5)), (1, (1, 3)), *((step, (1,)) for step in (1, 2, 3, 5, 10, 20)))
 WIDTHS = {"screen": 5.0, "paper": 3.25}  # inches
@@ -121,6 +122,10 @@ def _draw_all(axes: Any, figure: Figure) -> Any:
     scale = colour_scale(figure)
     _draw_traces(axes, figure, scale)
     box = axes.get_window_extent().transformed(axes.figure.dpi_scale_trans.inverted())
+    words = [trace.text for trace in figure.traces if isinstance(trace, Text)]
+    if words:  # room for those at the ends
+        share = LETTER_WIDTH * max(map(len, words)) / box.width
+        axes.margins(x=share / (1 - 2 * share) if share < 0.4 else 0.1)
     for (name, axis), inches in zip(dimensions.items(), (box.width, box.height), strict=True):
         if axis.range is not None:
             axes.set(**{f"{name}lim": axis.range})
@@ -131,9 +136,9 @@ def _draw_all(axes: Any, figure: Figure) -> Any:
         lines.set_ticks([], minor=True)
         letters = max(12, int(inches / LETTER_WIDTH))
         lines.set_label_text(fill(sanitize(axis.label), letters))
+    _spread(axes, words, box.width, box.height)
     low, high = scale.get_clim()
-    has_words = any(isinstance(trace, Text) for trace in figure.traces)  # that say the values
-    if figure.scale and not has_words and high > 1.02 * low:
+    if figure.scale and not words and high > 1.02 * low:
         bar = axes.figure.colorbar(scale, ax=axes, pad=0.015, aspect=32)
         values, labels = ticks(low, high, replace(figure.scale, log=True), 8)
         bar.set_ticks(values, labels=labels)
@@ -141,6 +146,21 @@ def _draw_all(axes: Any, figure: Figure) -> Any:
         bar.set_label(fill(sanitize(figure.scale.label), 40))
         bar.outline.set_visible(False)
     return axes.get_legend_handles_labels()
+
+
+def _spread(axes: Any, words: Sequence[str], width: float, height: float) -> None:
+    """Move words below those that they would cover, on axes of this size in inches."""
+    to_share = axes.transData - axes.transAxes
+    texts = [text for text in axes.texts if text.get_text() in words]
+    placed = list[tuple[float, float, float]]()
+    for text in sorted(texts, key=lambda text: -text.get_position()[1]):
+        x, y = to_share.transform(text.get_position())
+        end = x + LETTER_WIDTH * len(text.get_text()) / width
+        for left, right, above in placed:
+            if x < right and left < end:
+                y = min(y, above - LINE_HEIGHT / height)
+        placed.append((x, end, y))
+        text.set_position(to_share.inverted().transform((x, y)))
 
 
 def colour_scale(figure: Figure) -> Any:
@@ -197,7 +217,6 @@ def _draw_traces(axes: Any, figure: Figure, scale: Any) -> None:
                 style |= {"color": colour, "alpha": 0.16, "linewidth": 0}
                 axes.fill_between(trace.x, trace.lo, trace.hi, **style)
             case Text():
-                axes.margins(x=0.1)  # for words at its ends
                 style |= {**word, "ha": trace.anchor, "va": "center", "color": colour}
                 axes.text(trace.x, trace.y, sanitize(trace.text), **style)
             case ReferenceLine():

@@ -37,8 +37,8 @@ Quantity = Literal["n_star", "loss_star"]
 QUANTITIES: tuple[Quantity, Quantity] = ("loss_star", "n_star")
 POINTS_SHOWN, CURVE = 1000, 60
 LOSS_CAPTION = (
-    "Lines: the loss that each law expects of a compute-optimal run, with its interval. Rings: "
-    "the runs; those of any other size lie above."
+    "Lines: the loss that each law expects of a compute-optimal run, with its interval. Hollow "
+    "marks: the runs; those of other sizes lie above, except for the noise of a run."
 )
 SIZE_CAPTION = (
     "The compute-optimal size of each sweep, with its interval; where the bands part, the sweeps "

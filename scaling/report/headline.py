@@ -19,24 +19,6 @@ from scaling.report.parts.drawing import answer_budget
 from scaling.warning import ResultWarning, WarningCode
 
 Lines = list[tuple[str, str]]
-SEVERE = (  # what makes an answer wrong, before what makes it wide
-    WarningCode.FAR_OFF_LAW,
-    WarningCode.MIXED_DATA,
-    WarningCode.UNLIKELY_UNIT,
-    WarningCode.FLOPS_DISAGREE,
-    WarningCode.HYPERPARAMETERS_VARY,
-    WarningCode.REPEATED_ROWS,
-    WarningCode.RUN_STATE,
-    WarningCode.REPEATED_DATA,
-    WarningCode.FLAGGED_POINTS_DECIDE,
-    WarningCode.APPROACHES_DISAGREE,
-    WarningCode.HOLDOUT_COVERAGE,
-    WarningCode.HOLDOUT_ONE_SIDED,
-    WarningCode.MISSED_BY_ALL,
-    WarningCode.UNTESTED,
-    WarningCode.LAW_FORM,
-    WarningCode.UNPLANNED_COST,
-)
 BY_ROWS = {WarningCode.FAR_OFF_LAW, WarningCode.FLAGGED_POINTS_DECIDE}
 OUTSIDE = {WarningCode.EXTRAPOLATION, WarningCode.BELOW_DATA, WarningCode.OUTSIDE_DATA}
 MAX_PARAMS = 4  # parameters of a law that are listed in a line
@@ -46,9 +28,8 @@ def most_severe(warnings: Sequence[ResultWarning]) -> str:
     """The sentence of the heaviest warning, and how many more there are; "" without one."""
     if not warnings:
         return ""
-    order = {code: index for index, code in enumerate(SEVERE)}
-    first = min(warnings, key=lambda each: order.get(each.code, len(order)))
-    return first.message + (f" (and {len(warnings) - 1} more below)" if len(warnings) > 1 else "")
+    more = f" (and {len(warnings) - 1} more below)" if len(warnings) > 1 else ""
+    return summary.heaviest(warnings).message + more
 
 
 def fit_lines(fit: FitResult, saved: str | None = None, command: str = "") -> Lines:
@@ -68,13 +49,13 @@ def fit_lines(fit: FitResult, saved: str | None = None, command: str = "") -> Li
     with suppress(ScalingError):
         answer = predict(fit, flops=budget) if has_frontier else None
     light, reason = summary.light(fit, answer)
-    severe = [each for each in fit.warnings if each.code in SEVERE]
+    severe = summary.severe(fit.warnings)
     if severe and light is summary.Light.CARE:
         reason = most_severe(severe)
     elif by_rows := [each for each in severe if each.code in BY_ROWS]:
         reason += f"; {most_severe(by_rows)}"
     lines = [
-        ("answer", _fit_answer(fit, answer)),
+        ("answer", fit_answer(fit, answer)),
         ("trust", f"{light}: {reason}"),
         ("used", "; ".join(filter(None, used))),
         (
@@ -91,7 +72,10 @@ def fit_lines(fit: FitResult, saved: str | None = None, command: str = "") -> Li
     return lines
 
 
-def _fit_answer(fit: FitResult, answer: PredictionResult | None) -> str:
+def fit_answer(fit: FitResult, answer: PredictionResult | None) -> str:
+    """What a fit comes to: N* and the loss at the budget of the `answer`, or else how N* grows, or
+    the first parameters of its law.
+    """
     grows = ""
     if "a" in fit.derived and not summary.has_one_ratio(fit):
         grows = f"N* grows as C^{format_estimate(fit.derived['a'])}"

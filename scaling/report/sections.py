@@ -17,7 +17,7 @@ from scaling.predict.prediction import PredictionResult
 from scaling.render.figure import Figure
 from scaling.render.section import Section, section
 from scaling.render.table import Table
-from scaling.report import summary
+from scaling.report import headline, summary
 from scaling.report.inputs import ReportInputs, options_used
 from scaling.report.parts import (
     checks,
@@ -102,6 +102,8 @@ def build_report(
             trust = summary.light(fit, None, checked)
             predicts = predictor(law, inputs.path, answer.flops.value, trust, unit)
             next_step = None if checked else summary.next_step(fit, answer, law, inputs.path)
+        elif text := headline.fit_answer(fit, None):
+            sentences = [f"The law {fit.law}: {text}"]
         sentences.append(summary.trained(fit, answer))
         caveats += [*_stale(inputs, fit), *summary.caveats(fit, answer)]
         isoflop = isoflop_figure.isoflop_curves(fit, law)

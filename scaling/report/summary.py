@@ -17,12 +17,30 @@ from scaling.formatting import format_count, format_flops, format_percent
 from scaling.predict.prediction import PredictionResult
 from scaling.render.table import format_estimate, number
 from scaling.report.parts.fit_tables import OPTIMUM, unidentified
-from scaling.warning import WarningCode
+from scaling.warning import ResultWarning, WarningCode
 
 if TYPE_CHECKING:
     from scaling.predict.law_source import FittedLaw
     from scaling.predict.verification import CheckedForecast
 
+SEVERE = (  # what makes an answer wrong, before what makes it wide
+    WarningCode.FAR_OFF_LAW,
+    WarningCode.MIXED_DATA,
+    WarningCode.UNLIKELY_UNIT,
+    WarningCode.FLOPS_DISAGREE,
+    WarningCode.HYPERPARAMETERS_VARY,
+    WarningCode.REPEATED_ROWS,
+    WarningCode.RUN_STATE,
+    WarningCode.REPEATED_DATA,
+    WarningCode.FLAGGED_POINTS_DECIDE,
+    WarningCode.APPROACHES_DISAGREE,
+    WarningCode.HOLDOUT_COVERAGE,
+    WarningCode.HOLDOUT_ONE_SIDED,
+    WarningCode.MISSED_BY_ALL,
+    WarningCode.UNTESTED,
+    WarningCode.LAW_FORM,
+    WarningCode.UNPLANNED_COST,
+)
 COUNTED = {
     "with_head": "blocks and output matrix",
     "total": "all parameters",
@@ -51,7 +69,10 @@ def answer_sentence(answer: PredictionResult, unit: str = "") -> str:
     )
     each = "" if answer.tokens_per_param.value is None else f", {ratio} for each parameter"
     text = f"With {format_flops(answer.flops.value or 0)} FLOPs, train a model of {n} parameters "
-    text += f"on {d} tokens{each}; expect a loss of {loss}{unit and ' '}{unit}."
+    text += f"on {d} tokens{each}"
+    if answer.loss.value is not None:
+        text += f"; expect a loss of {loss}{unit and ' '}{unit}"
+    text += "."
     ends = [
         words.format(form(entry.lo), form(entry.hi))
         for entry, form, words in (
@@ -66,7 +87,7 @@ def answer_sentence(answer: PredictionResult, unit: str = "") -> str:
 def trained(fit: FitResult, answer: PredictionResult | None) -> str:
     """What the fit rests on, and why the answer is for another budget."""
     left_out = sum(item.count for item in fit.excluded)
-    text = f"It rests on {fit.n_points:,} runs"
+    text = f"It rests on {fit.n_points:,} {'losses of curves' if fit.schedules else 'runs'}"
     if "n_params" in fit.range and "flops" in fit.range:
         n, c = (
             " to ".join(form(end) for end in fit.range[name])
@@ -142,12 +163,27 @@ def tested(checked: Sequence[CheckedForecast]) -> tuple[Light, str] | None:
     return None
 
 
+def severe(warnings: Sequence[ResultWarning]) -> list[ResultWarning]:
+    """Those that make an answer wrong or wide."""
+    return [warning for warning in warnings if warning.code in SEVERE]
+
+
+def heaviest(warnings: Sequence[ResultWarning]) -> ResultWarning:
+    """The one that decides how far to trust an answer."""
+    order = {code: index for index, code in enumerate(SEVERE)}
+    return min(warnings, key=lambda each: order.get(each.code, len(order)))
+
+
 def width_reason(answer: PredictionResult) -> str:
-    """Why the interval of N* is too wide to be of use; "" where it is not."""
-    size = answer.n_params
-    if not (size.lo and size.hi and size.hi / size.lo > MAX_SIZE_FACTOR):
+    """Why the interval of N* is too wide to be of use; "" where it is not, or there is none."""
+    lo, hi = answer.n_params.lo, answer.n_params.hi
+    if lo is None and hi is None:
         return ""
-    return f"the best size is known within a factor of {size.hi / size.lo:.2g} only"
+    if not (lo and hi):
+        return f"the interval of the best size has no {'upper' if lo else 'lower'} end"
+    if hi / lo > MAX_SIZE_FACTOR:
+        return f"the best size is known within a factor of {hi / lo:.2g} only"
+    return ""
 
 
 def light(
@@ -168,6 +204,8 @@ def light(
     forecast = tested(checked)
     if forecast and forecast[0] is not Light.TRUST:
         return forecast
+    if heavy := severe(fit.warnings):
+        return Light.CARE, heaviest(heavy).message
     error = holdout.mean_abs_rel_error if holdout else None
     if error is not None and error > MAX_HOLDOUT_ERROR:
         return Light.CARE, f"it misses the budget that was held out by {format_percent(error)}"
@@ -179,9 +217,11 @@ def light(
     if fit.warnings:
         return Light.CARE, fit.warnings[0].message
     if error is None and not forecast:
-        return Light.CARE, "no budget was held out to test it"
+        what = "only curves were held out to test it, no budget"
+        return Light.CARE, what if fit.test else "no budget was held out to test it"
     for warning in answer.warnings if answer else ():
         if warning.code in NO_TEST:
             return Light.CARE, warning.message
-    held_out = f"it predicts the budget that was held out within {format_percent(error or 0.0)}"
+    within = format_percent(max(error or 0.0, 1e-4))
+    held_out = f"it predicts the budget that was held out within {within}"
     return forecast or (Light.TRUST, held_out)

@@ -143,13 +143,16 @@ def read_published(path: Path, columns: Sequence[str] = SCHEMA.names) -> pa.Tabl
 
 
 def run_files(folder: Path) -> list[Path]:
-    """The files of single runs, in order of run_id; names that start with a dot are unfinished."""
-    return files.list_files(folder / RUNS, ".parquet")
+    """The files of single runs, in order of run_id; names that start with a dot are unfinished.
+
+    What stands in the place of one (a folder, a pipe) is listed too: reading it names it.
+    """
+    return files.list_files(folder / RUNS, ".parquet", regular=False)
 
 
 def merged_files(folder: Path) -> list[Path]:
     """The files that hold many runs."""
-    return files.list_files(folder / MERGED, ".parquet")
+    return files.list_files(folder / MERGED, ".parquet", regular=False)
 
 
 def has_runs(folder: Path) -> bool:

@@ -143,8 +143,8 @@ def _curve_claim(points: DataFrame) -> Claim:
     r2 = 1.0 - float(np.mean(residual**2) / np.var(exact))
     return Claim(
         "exact match a function of log-likelihood along training",
-        f"one falling curve explains {MIN_CURVE_R2:.0%}",
-        f"{r2:.1%} of the variance of {len(points)} checkpoints",
+        f"one falling curve explains {100 * MIN_CURVE_R2:.0f} %",
+        f"{100 * r2:.1f} % of the variance of {len(points)} checkpoints",
         r2 >= MIN_CURVE_R2,
     )
 

@@ -91,7 +91,8 @@ def analyze(rows: DataFrame) -> Findings | None:
         claims.append(_control_claim(control, baseline["generalized"].median()))
     claims += _law_claims(by_fraction, by_decay, rates)
     config = runs.configs(rows)[baseline["run_id"].iloc[0]]
-    caption = f"The steps of {ACCURACY:.0%} on training and held-out equations; the best of these."
+    level = f"{100 * ACCURACY:.0f} %"
+    caption = f"The steps of {level} on training and held-out equations; the best of these."
     columns = ["seed", *SETTING[:3], "fitted", "generalized", "delay", "highest"]
     return Findings(
         claims,
@@ -155,7 +156,7 @@ def _figure(
         traces += run_lines(of_group, "train", f"{label}: train", colour, "dash", 1.4)
         traces += run_lines(of_group, "test", f"{label}: test", colour)
     caption = (
-        f"{task['operation']} modulo {task['p']}, {task['train_fraction']:.0%} of the "
+        f"{task['operation']} modulo {task['p']}, {100 * task['train_fraction']:.0f} % of the "
         f"{task['p'] ** 2:,} equations trained on, learning rate {lr:g}. Dashed: accuracy on "
         "these; solid: on those held out. One line per seed."
     )

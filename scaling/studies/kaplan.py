@@ -56,8 +56,8 @@ def analyze(rows: DataFrame) -> Findings | None:
         along = losses.groupby("run_id")["loss"]
         if share := float((along.last() <= along.min()).mean()):
             notes.append(
-                f"Early stopping would not have stopped {share:.0%} of the runs: their best loss "
-                "is their last, and more passes might lower it."
+                f"Early stopping would not have stopped {100 * share:.0f} % of the runs: their "
+                "best loss is their last, and more passes might lower it."
             )
         largest = losses[losses["n_params_nonembedding"] == losses["n_params_nonembedding"].max()]
         # the lowest loss along each run, as early stopping would give

@@ -67,14 +67,14 @@ def _claim(law: str, ladder: DataFrame, unavailable: str = "") -> Claim:
     ratio, fitted = held_out["ratio"].iloc[0], ladder.loc[ladder["is_fitted"], "ratio"].max()
     quantity = f"held-out loss at {ratio / fitted:.2g}x more tokens per parameter than the law "
     quantity += f"{law} was fitted to ({fitted:.0f})"
-    expected = f"within {MAX_ERROR:.0%} on average"
+    expected = f"within {100 * MAX_ERROR:.0f} % on average"
     if unavailable:
         return Claim(quantity, expected, unavailable, None)
     error = held_out["predicted"] / held_out["loss"] - 1
     mean, worst_size = error.abs().mean(), error.groupby(held_out["N"]).mean().abs().max()
     measured = (
-        f"{mean:.2%} on average over {len(held_out)} runs, {worst_size:.2%} the worst size, "
-        f"{error.abs().max():.2%} the worst run"
+        f"{100 * mean:.2f} % on average over {len(held_out)} runs, {100 * worst_size:.2f} % the "
+        f"worst size, {100 * error.abs().max():.2f} % the worst run"
     )
     return Claim(quantity, expected, measured, bool(mean <= MAX_ERROR))
 

@@ -117,8 +117,8 @@ def _claim(task: RegressionTask, error: Array, optimal: PredictorErrors) -> Clai
     return Claim(
         "squared error above the Bayes-optimal predictor's, mean over k >= n, "
         f"{task.n_features} features",
-        f"below {MAX_EXCESS:.0%} of the variance of y",
-        f"{excess:.1%} (least squares {ordinary:.1%})",
+        f"below {100 * MAX_EXCESS:.0f} % of the variance of y",
+        f"{100 * excess:.1f} % (least squares {100 * ordinary:.1f} %)",
         excess < MAX_EXCESS,
     )
 

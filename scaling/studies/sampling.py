@@ -153,7 +153,7 @@ def claims(models: DataFrame) -> Iterator[Claim]:
         f"N {best['N'] / 1e3:.3g}k, D {best['D'] / 1e6:.3g}M, k {best['k']:g}"
         for best in (few, many)
     )
-    quantity = f"cheapest N, D, k for {target:.0%} solved, at one query and at 1e9"
+    quantity = f"cheapest N, D, k for {100 * target:.0f} % solved, at one query and at 1e9"
     holds = many["training"] > few["training"] and many["k"] < few["k"]
     yield Claim(quantity, "more training, fewer samples", " -> ".join(shown), bool(holds))
 

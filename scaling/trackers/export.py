@@ -19,6 +19,7 @@ from typing import Any
 
 import pandas as pd
 
+from scaling import files
 from scaling.config.sweep_file import load_run
 from scaling.errors import ScalingError
 from scaling.formatting import flatten
@@ -113,6 +114,8 @@ def _errors_name(kind: str, out: str) -> Iterator[None]:
     except ScalingError:
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.filename:
+            raise files.disk_error(error, Path(os.fsdecode(error.filename))) from error
         reason = " ".join(str(error).split())[:200]
         raise ScalingError(
             f"{kind} refuses: {type(error).__name__}: {reason}",

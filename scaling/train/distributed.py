@@ -18,6 +18,10 @@ from jax.experimental import multihost_utils
 from scaling.errors import ScalingError
 
 START_SECONDS = 300
+_ALL_THREE = (
+    "give --coordinator, --processes and --process; inside Slurm, MPI, Kubernetes or a TPU pod "
+    "--coordinator auto alone"
+)
 
 
 @dataclass(frozen=True)
@@ -33,16 +37,14 @@ class DistributedConfig:
 
     def __post_init__(self) -> None:
         fields = {
-            "coordinator": self.coordinator,
-            "number of processes": self.n_processes,
-            "index of this process": self.index,
+            "--coordinator": self.coordinator,
+            "--processes": self.n_processes,
+            "--process": self.index,
         }
         missing = [name for name, value in fields.items() if value is None]
         if 0 < len(missing) < len(fields):
-            remedy = "give all three, or none inside Slurm, MPI, Kubernetes or a TPU pod"
-            raise ScalingError(
-                f"several hosts: the {' and the '.join(missing)} is missing", remedy=remedy
-            )
+            what = f"several hosts: missing {' and '.join(missing)}"
+            raise ScalingError(what, remedy=_ALL_THREE)
         if self.coordinator is not None and not self.coordinator.rpartition(":")[2].isdigit():
             raise ScalingError(
                 f"coordinator {self.coordinator[:80]!r} names no port",
@@ -80,6 +82,9 @@ def initialize_distributed(config: DistributedConfig) -> Iterator[None]:
             initialization_timeout=START_SECONDS,
         )
     except (RuntimeError, ValueError) as error:
+        if config.coordinator is None and isinstance(error, ValueError):
+            what = f"several hosts: jax finds no such job here: {str(error).partition(chr(10))[0]}"
+            raise ScalingError(what, remedy=_ALL_THREE) from error
         raise ScalingError(
             "the processes did not meet: " + str(error).partition("\n")[0][:200],
             where=f"coordinator {config.coordinator}" if config.coordinator else "several hosts",

@@ -70,7 +70,7 @@ class SizeGrid(ValueGrid):
     @cached_property
     def why(self) -> str:
         """Why the optimum is not interior; empty where it is."""
-        return self.edge_reason(self.full, self.short)
+        return self.edge_reason()
 
 
 @dataclass

@@ -88,20 +88,20 @@ class ValueGrid:
         known = tried | self.first
         return wanted & known | set(sorted(wanted - known)[:allowed])
 
-    def edge_reason(self, full: Losses, short: Losses) -> str:
-        """Why the best of `full` lacks a finite neighbour on one side once nothing is left to
-        train; empty where it is interior.
+    def edge_reason(self) -> str:
+        """Why the best full run lacks a finite neighbour on one side once nothing is left to train;
+        empty where it is interior.
         """
-        best = best_index(full)
+        best = best_index(self.full)
         if best is None:
             return "every value diverges"
-        mean = means({**short, **full})
+        mean = means({**self.short, **self.full})
         for index, side, end in ((best - 1, "below", "lowest"), (best + 1, "above", "highest")):
             if index in self.excluded:
                 return f"the value {side} the best cannot be trained: {self.excluded[index]}"
             if math.isinf(mean.get(index, 0.0)):
                 return f"the value {side} the best diverges"
-            if index not in full:
+            if index not in self.full:
                 limit = f"max_extensions = {self.max_extensions} is used up"
                 return f"the best value is the {end}; {limit}"
         return ""

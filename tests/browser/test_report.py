@@ -4,7 +4,10 @@ narrow, dark, on paper, and safe.
 
 import pytest
 
-from tests.browser.reports import HOSTILE, HOSTILE_NAME, WRITERS
+from scaling.report.inputs import load_inputs
+from scaling.report.page import html
+from scaling.report.sections import build_report
+from tests.browser.reports import HOSTILE, HOSTILE_NAME, REFERENCE, WRITERS
 
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]
 DRAWN = """() => [...document.images].map((image) => ({
@@ -104,6 +107,15 @@ def test_report_passes_accessibility_rules_in_light_and_dark(page):
     page.emulate_media(color_scheme="dark")
     assert all("invert" in figure["filter"] for figure in page.evaluate(DRAWN))
     assert violations(page, "rule", ["color-contrast"]) == [], "the rest is the same page"
+
+
+def test_a_page_with_open_models_is_at_most_seven_thousand_pixels_high(opening, tmp_path):
+    report = build_report(load_inputs([REFERENCE], tmp_path), None, "scaling report", models=True)
+    path = tmp_path / "index.html"
+    path.write_text(html(report), encoding="utf-8")
+    page = opening(path).page
+    page.evaluate("document.querySelectorAll('details').forEach((part) => (part.open = false))")
+    assert page.evaluate("document.documentElement.scrollHeight") < 7000
 
 
 @of("reference", "table", "laboratory")

@@ -29,12 +29,11 @@ from scaling.config import (
 )
 from scaling.config.sweep_file import dump_sweep, load_run, load_sweep
 from scaling.errors import ScalingError
+from tests.models import small_model
 from tests.sweep_files import tiny
 
 GOLDEN = RunConfig(
-    model=ModelConfig(
-        n_layers=2, d_model=32, n_heads=1, n_kv_heads=1, d_head=32, d_ff=128, vocab_size=256
-    ),
+    model=small_model(),
     task=TextTask(kind="text", digest="ab" * 32),
     optim=OptimConfig(lr=0.01, warmup_steps=10),
     batch_size=8,
@@ -158,7 +157,6 @@ def test_sweep_round_trips_through_its_file(tmp_path_factory, sweep):
     path.write_text(dump_sweep(sweep), encoding="utf-8")
     again = load_sweep(path)
     assert again == sweep
-    assert again.digest == sweep.digest
 
 
 def test_run_ids_do_not_change():

@@ -2,13 +2,12 @@
 
 import pytest
 
-from scaling.config import Execution, MeshShape, ModelConfig, OptimConfig, RunConfig, SyntheticTask
+from scaling.config import Execution, MeshShape, OptimConfig, RunConfig, SyntheticTask
 from scaling.config.mesh import check, describe, parse_mesh
 from scaling.errors import ScalingError
+from tests.models import small_model
 
-MODEL = ModelConfig(
-    n_layers=1, d_model=32, n_heads=4, n_kv_heads=1, d_head=8, d_ff=96, vocab_size=51
-)
+MODEL = small_model(32, 4, n_layers=1, n_kv_heads=1, d_ff=96, vocab_size=51)
 RUN = RunConfig(
     model=MODEL,
     task=SyntheticTask(kind="synthetic"),

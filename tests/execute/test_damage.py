@@ -172,6 +172,16 @@ def test_other_corrupt_files_are_reported_and_recovered(copy, name):
     assert scaling("results", "check", out).returncode == 0
 
 
+def test_a_sweep_file_that_was_cut_off_is_named(copy):
+    _, out = copy
+    victim = out / "sweep.toml"
+    victim.write_bytes(victim.read_bytes().partition(b"]")[0])
+    found = scaling("results", "check", out)
+    assert found.returncode == 3
+    assert "not valid TOML" in found.stdout
+    assert f"scaling run SWEEP.toml --out {out}" in found.stdout + found.stderr
+
+
 def test_a_corrupt_fit_is_rejected(copy):
     _, out = copy
     assert scaling("fit", out, "--bootstrap", "0").returncode == 0
@@ -349,7 +359,9 @@ def test_folder_in_place_of_a_run_file_is_set_aside(copy):
     loop.symlink_to(loop)
     (out / "failures").mkdir()
     (out / "failures" / f"{pipe.stem}.txt").mkdir()
-    assert status(out)["counts"]["missing"] == 3
+    missing = [run["reason"] for run in status(out)["runs"] if run["status"] == "missing"]
+    assert len(missing) == 3
+    assert all("it is not a regular file" in reason for reason in missing)
     assert scaling("results", "check", out).returncode == 3
     assert scaling("run", path, "--out", out, "--simulate", LAW).returncode == 0
     assert numbers(out).equals(want)

@@ -178,5 +178,5 @@ def test_status_counts_n_as_the_plan_does_and_names_its_losses(tmp_path):
     assert f" {shown} " in table
     assert "N: blocks + head" in table
     header, row = table.splitlines()[1:3]
-    at = header.index("  of  ") + 2
+    at = header.index("  split  ") + 2
     assert row[at : at + 3] == "val"  # what the loss is of

@@ -22,7 +22,7 @@ from tests.execute.sweeping import (
     scaling,
     wait_for,
 )
-from tests.sweep_files import TINY, tiny
+from tests.sweep_files import TINY, diverging, tiny
 
 pytestmark = pytest.mark.slow
 
@@ -113,17 +113,8 @@ def test_killed_worker_is_replaced_and_its_run_resumes_bit_identically(tmp_path)
 
 
 def test_diverged_runs_are_results_and_exit_3(tmp_path):
-    base = TINY["base"] | {
-        "optim": {"clip": False, "warmup_steps": 0, "schedule": "constant"},
-        "model": {"qk_norm": False},
-    }
-    axes = [{"field": "optim.lr", "values": [0.01, 10.0]}]
     path, out = tmp_path / "tiny.toml", tmp_path / "out"
-    path.write_text(
-        dump_sweep(
-            tiny(base=base, axes=axes, design={"kind": "grid", "sizes": ["3k"], "tokens": ["20k"]})
-        )
-    )
+    path.write_text(dump_sweep(diverging(0.01, 10.0)))
     for _ in range(2):  # the second time nothing is trained, and the outcome is still said
         done = scaling("run", path, "--out", out, "--workers", 1, env=optimised())
         assert done.returncode == 3

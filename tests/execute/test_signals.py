@@ -25,7 +25,7 @@ from tests.execute.sweeping import (
     wait_for,
     workers_of,
 )
-from tests.sweep_files import TINY, tiny
+from tests.sweep_files import diverging, tiny
 
 pytestmark = pytest.mark.slow
 
@@ -173,22 +173,9 @@ def test_invalid_budget_is_rejected(path, tmp_path, option, given):
 
 
 def test_fail_fast_stops_at_the_first_run_that_diverges(tmp_path):
-    base = TINY["base"] | {
-        "optim": {"clip": False, "warmup_steps": 0, "schedule": "constant"},
-        "model": {"qk_norm": False},
-    }
-    axes = [{"field": "optim.lr", "values": [10.0, 0.01]}]
     path, out = tmp_path / "tiny.toml", tmp_path / "out"
-    path.write_text(
-        dump_sweep(
-            tiny(
-                base=base,
-                axes=axes,
-                seeds=list(range(20)),  # more than can end before the stop
-                design={"kind": "grid", "sizes": ["3k"], "tokens": ["20k"]},
-            )
-        )
-    )
+    seeds = list(range(20))  # more than can end before the stop
+    path.write_text(dump_sweep(diverging(10.0, 0.01, seeds=seeds)))
     done = scaling("run", path, "--out", out, "--workers", 1, "--fail-fast")
     assert done.returncode == 3, done.stdout
     assert "--fail-fast" in done.stdout

@@ -277,10 +277,13 @@ def test_nothing_has_an_interval_where_every_parameter_is_fixed(tmp_path):
 def test_an_absurd_loss_is_left_out_of_a_combined_law_alone(tmp_path):
     runs = pd.read_csv(simulated(tmp_path / "runs.csv"))
     runs.loc[7, "loss"] = 1e6
-    for law in ("auto", "chinchilla"):
-        got = fit([runs], FitOptions(law=law, bootstrap=0, holdout="none"))
+    repeated = runs.assign(unique_tokens=runs["D"] / np.where(runs.index % 3, 1, 4))
+    for table, law in ((runs, "auto"), (runs, "chinchilla"), (repeated, "auto")):
+        got = fit([table], FitOptions(law=law, bootstrap=0, holdout="none"))
         (said,) = [each["message"] for each in got["warnings"] if each["code"] == "far_off_law"]
-        assert ("excluded from the combined law" in said) is (law == "auto")
+        is_combined = table is runs and law == "auto"
+        assert ("combination" in got) is is_combined
+        assert ("excluded from the combined law" in said) is is_combined
         assert "row 8 (loss 1e+06)" in said
 
 

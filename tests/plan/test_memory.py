@@ -19,7 +19,6 @@ from scaling.config import (
     EvalConfig,
     Execution,
     MeshShape,
-    ModelConfig,
     OptimConfig,
     Recipe,
     RunConfig,
@@ -39,6 +38,7 @@ from scaling.plan.device_fit import (
 )
 from scaling.plan.document import plan_document
 from scaling.render.rich_table import page
+from tests.models import small_model
 from tests.sweep_files import tiny
 
 KINDS = st.sampled_from(["cpu", "gpu", "tpu"])
@@ -230,15 +230,7 @@ def test_memory_error_names_the_need_and_the_options_that_help():
 
 def test_what_splash_attention_leaves_under_fsdp_is_counted():
     """As libtpu 0.0.42 plans a training step of eight v5e, four sequences each: 13.6 GB."""
-    model = ModelConfig(
-        n_layers=24,
-        d_model=1024,
-        n_heads=16,
-        n_kv_heads=16,
-        d_head=64,
-        d_ff=4096,
-        vocab_size=50304,
-    )
+    model = small_model(1024, 16, n_layers=24, vocab_size=50304)
     run = RunConfig(
         model=model,
         task=TextTask(kind="text", seq_len=2048),

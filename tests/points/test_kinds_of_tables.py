@@ -163,7 +163,80 @@ def test_cells_with_units_are_read_and_noted(name):
 @pytest.mark.parametrize("ratio", ["tokens/param", "flops/token", "D/N", "FLOPs / token"])
 def test_a_ratio_is_no_count(ratio):
     table = frame(flops=C, loss=LOSS).assign(**{ratio: D / N})
-    assert set(read(table).columns) == {"C", "L"}
+    source = read(table)
+    assert ratio not in source.columns.values()
+    if ratio in ("tokens/param", "D/N"):  # with C it says N and D
+        check(source)
+        assert "parameters derived: N = sqrt(C / (6 r))" in " ".join(source.notes)
+    else:
+        assert set(source.columns) == {"C", "L"}
+
+
+@pytest.mark.parametrize("path", ["compute/{}", "steps/{}", "step/{}"])
+def test_a_path_is_no_ratio(path):
+    check(read(frame(**{"params": N, path.format("total_tokens"): D, "loss": LOSS})))
+
+
+def test_total_and_active_parameters_are_known():
+    source = read(frame(N_active=N, D_total=D, loss=LOSS))
+    check(source)
+    assert source.columns["N"] == "N_active"
+    total = read(frame(N_total=N, D=D, loss=LOSS))
+    check(total)
+    assert total.points.convention["params"] == "total"
+    check(read(frame(N=N, N_total=9 * N, D=D, D_total=9 * D, loss=LOSS)))
+    for total, active in (("N_total", "N_active"), ("total_params", "active_params")):
+        table = frame(**{total: 9 * N, active: N, "D": D, "loss": LOSS})
+        with pytest.raises(ScalingError) as error:
+            read(table)
+        assert f'"N={total}", or N={active} (C = 6 N D counts the active' in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "extra", [{"total_steps": 2}, {"max_steps": 2}, {"global_step": 1}, {"step": 1}]
+)
+def test_of_several_columns_of_steps_the_usual_one_is_taken(extra):
+    steps = {"steps": D / 2**19, **{name: D / 2**19 * times for name, times in extra.items()}}
+    check(read(frame(params=N, **steps, batch_size=256, seq_len=2048, loss=LOSS)))
+
+
+def test_a_named_column_of_values_is_not_spread():
+    table = frame(tag=[f"t{i}" for i in range(25)], params=N, tokens=D, value=LOSS)
+    check(read(table, columns={"L": "value"}))
+
+
+def test_lists_of_parts_of_runs_are_put_side_by_side(tmp_path):
+    parts = {
+        "config": plain()[["params", "tokens"]].to_dict("records"),
+        "summary": plain()[["val_loss"]].to_dict("records"),
+    }
+    (tmp_path / "runs.json").write_text(json.dumps(parts))
+    check(read(tmp_path / "runs.json"))
+
+
+@pytest.mark.parametrize("name", ["loss (-)", "val loss (\u2193)", "loss ()"])
+def test_signs_in_parentheses_are_no_unit(name):
+    check(read(frame(params=N, tokens=D, **{name: LOSS})))
+
+
+def test_gaps_of_compute_are_not_filled_where_it_is_not_needed():
+    flops = np.where(np.arange(24) % 3 == 0, C[:24], np.nan)
+    source = read(plain().iloc[:24].assign(flops=flops))
+    check(source, N[:24], D[:24], LOSS[:24])
+    np.testing.assert_allclose(source.points.c, C[:24])
+
+
+@pytest.mark.parametrize("line", ["M,B", "M,B,nats,x"])
+def test_a_second_line_of_another_length_is_no_header(line, tmp_path):
+    rows = "\n".join(f"{n},{d},{loss}" for n, d, loss in zip(N, D, LOSS, strict=True))
+    (tmp_path / "runs.csv").write_text(f"params,tokens,loss\n{line}\n{rows}\n")
+    with pytest.raises(ScalingError, match="not a readable CSV table: Expected 3 columns"):
+        read(tmp_path / "runs.csv")
+
+
+def test_paths_with_an_ampersand_are_no_latex(tmp_path):
+    plain().assign(model=r"C:\\a & b\\c").to_csv(tmp_path / "runs.csv", index=False)
+    check(read(tmp_path / "runs.csv"))
 
 
 def test_names_of_other_quantities_are_not_taken():
@@ -369,7 +442,8 @@ def test_json_of_any_shape_is_read(name, tmp_path):
     suffix, text = JSON[name]
     path = tmp_path / f"runs.{suffix}"
     path.write_text(text)
-    check_unordered(read(path), rtol=1e-5)
+    same = check_unordered if name == "rows of each size" else check
+    same(read(path), rtol=1e-5)
 
 
 def numpy_repr(cell):
@@ -470,6 +544,43 @@ def test_runs_below_their_planned_steps_are_not_finished():
     check(read(table.assign(max_steps=2000)))
     halves = pd.concat([plain().assign(tokens=D / 2, val_loss=9), plain()], ignore_index=True)
     check(read(halves.assign(target_tokens=[f"{d / 1e9:.9g}B" for d in np.tile(D, 2)])))
+
+
+@pytest.mark.parametrize(
+    ("column", "cells"),
+    [
+        ("use_checkpoint", np.arange(25) % 2),  # of activations
+        ("keep_last_checkpoint", np.arange(25) % 2),
+        ("ignore_nan_loss", np.arange(25) % 2),
+        ("include", np.zeros(25, int)),
+        ("exclude", np.ones(25, int)),
+        ("is_final", [""] * 25),
+        ("last_eval", [""] * 25),
+        ("run", np.arange(25) % 2),
+        ("run", np.arange(80, 105)),
+        ("fraction", np.tile([0.2, 0.4, 0.6, 0.8, 1.0], 5)),  # of the data
+        ("target_tokens", D * (1 + 1e-3 * (np.arange(25) % 2))),  # the last batch is whole
+        ("target_tokens", np.full(25, D.max())),  # of the longest run
+    ],
+)
+def test_columns_that_mark_no_runs_leave_none_out(column, cells):
+    source = read(plain().assign(**{column: cells}))
+    assert source.points.excluded == ()
+    check(source)
+
+
+def test_checkpoints_all_keeps_rows_that_are_not_the_last():
+    early = plain().assign(step=500, val_loss=LOSS + 0.5, tokens=D / 2)
+    table = pd.concat([early, plain().assign(step=1000)], ignore_index=True)
+    for marks in ({"max_steps": 1000}, {"is_final": table["step"] == 1000}):
+        assert len(read(table.assign(**marks)).points) == 25
+        assert len(read(table.assign(**marks), checkpoints="all").points) == 50
+
+
+@pytest.mark.parametrize("column", ["finished", "crashed"])
+def test_marks_by_which_no_run_is_finished_are_refused(column):
+    with pytest.raises(ScalingError, match=f"no run is finished: 25 marked in column '{column}'"):
+        read(plain().assign(**{column: int(column == "crashed")}))
 
 
 def test_cells_that_say_that_nothing_was_measured_are_missing():
@@ -595,6 +706,14 @@ def test_several_rows_of_a_run_or_cell_are_reduced_and_said():
     check_unordered(copies)
     codes |= {warning.code.value for warning in copies.warnings}
     assert {"repeated_rows", "hyperparameters_vary"} <= codes
+
+
+def test_shares_of_the_data_in_names_are_no_checkpoints():
+    order = np.argsort(N, kind="stable")
+    names = [f"{n / 1e6:.0f}M-{p}%" for n in np.unique(N) for p in (1, 3, 10, 30, 100)]
+    for column in ("run", "run_id", "model"):
+        source = read(plain().iloc[order].reset_index(drop=True).assign(**{column: names}))
+        check_unordered(source)
 
 
 def test_a_grid_is_no_run_of_checkpoints():

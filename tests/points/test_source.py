@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from scaling.config import ModelConfig, OptimConfig, RunConfig, TextTask
+from scaling.config import OptimConfig, RunConfig, TextTask
 from scaling.errors import ScalingError
 from scaling.files import write_json
 from scaling.points.json_tables import read_json
@@ -19,6 +19,7 @@ from scaling.points.source import SourceOptions, read_source
 from scaling.store.rows import DIVERGED, Measurement, Provenance, rows
 from scaling.store.run_files import load, write_run
 from scaling.warning import WarningCode
+from tests.models import small_model
 
 GOOD = "params,tokens,loss\n1e6,2e7,3.5\n2e6,2e7,3.4\n4e6,8e7,3.1\n"
 
@@ -250,17 +251,8 @@ def test_a_folder_of_tables_is_one_source(tmp_path):
 
 
 def run_config(width, steps, lr=1e-2, seed=0):
-    model = ModelConfig(
-        n_layers=2,
-        d_model=width,
-        n_heads=1,
-        n_kv_heads=1,
-        d_head=width,
-        d_ff=4 * width,
-        vocab_size=256,
-    )
     return RunConfig(
-        model=model,
+        model=small_model(width),
         task=TextTask(kind="text", digest="d"),
         optim=OptimConfig(lr=lr),
         batch_size=8,

@@ -3,12 +3,13 @@
 import pandas as pd
 import pytest
 
-from scaling.config import ModelConfig, OptimConfig, RunConfig, TextTask
+from scaling.config import OptimConfig, RunConfig, TextTask
 from scaling.config.model import differing_parts
 from scaling.points.comparability import supports_one_law
 from scaling.points.source import SourceOptions, read_source
 from scaling.store.rows import Measurement, Provenance, rows
 from scaling.warning import WarningCode
+from tests.models import small_model
 
 PARTS = [
     ("pos", "none"),
@@ -21,8 +22,7 @@ PARTS = [
 
 
 def model(**changes):
-    shape = dict(n_layers=2, d_model=16, n_heads=2, n_kv_heads=2, d_head=8, d_ff=64, vocab_size=256)
-    return ModelConfig(**shape | changes)
+    return small_model(**{"d_model": 16, "n_heads": 2} | changes)
 
 
 def table(models):

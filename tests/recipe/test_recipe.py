@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from scaling.accounting import n_params
-from scaling.config import ModelConfig, MuP, PowerRule, Recipe
+from scaling.config import MuP, PowerRule, Recipe
 from scaling.plan import plan
 from scaling.recipe import (
     PUBLISHED,
@@ -21,11 +21,10 @@ from scaling.recipe import (
 from scaling.recipe.hyperparams import weight_decay
 from scaling.recipe.shapes import head_width
 from scaling.warning import WarningCode
+from tests.models import small_model
 from tests.sweep_files import tiny
 
-MODEL = ModelConfig(
-    n_layers=2, d_model=32, n_heads=1, n_kv_heads=1, d_head=32, d_ff=128, vocab_size=256
-)
+MODEL = small_model()
 GIVEN = {"lr_given": False, "batch_given": True}
 
 

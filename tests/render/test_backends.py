@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from itertools import combinations
 
 import pytest
 
@@ -15,7 +16,7 @@ from scaling.render.figure import (
     ReferenceLine,
     Text,
 )
-from scaling.render.matplotlib_backend import draw, save
+from scaling.render.matplotlib_backend import Style, draw, save
 
 HOSTILE = (
     "<img src=x onerror=alert(1)></script><script>alert(2)</script> $\\frac{$ <a "
@@ -98,3 +99,18 @@ def test_importing_render_loads_no_plotting_and_no_jax():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("width", [5.0, 3.25])
+def test_words_cover_no_other_word_and_stay_inside(width):
+    """Nine budgets of nearly the same loss, each named after its right end."""
+    ends = [(10.0 ** (6 + i / 20), 2.0 + 0.001 * (i % 4)) for i in range(9)]
+    words = [Text(x, y, f"{i + 1}.25e20", "ink", "left") for i, (x, y) in enumerate(ends)]
+    lines = [Line([1e5, x], [3.0, y], "", "ink") for x, y in ends]
+    axes = Axis("N", log=True, unit="count"), Axis("loss", log=True)
+    canvas = draw(Figure("words", "words", "", *axes, [*lines, *words]), Style("paper", width))
+    canvas.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in canvas.axes[0].texts]
+    assert len(boxes) == 9
+    assert not [(a, b) for a, b in combinations(boxes, 2) if a.shrunk(0.9, 0.7).overlaps(b)]
+    assert max(box.x1 for box in boxes) <= canvas.axes[0].get_window_extent().x1 + 1

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from scaling import accounting
-from scaling.config import ModelConfig, OptimConfig, RunConfig, SyntheticTask
+from scaling.config import OptimConfig, RunConfig, SyntheticTask
 from scaling.store.rows import Measurement, Provenance, rows
 from scaling.store.run_files import write_run
+from tests.models import small_model
 
 E, A, B, ALPHA, BETA = 1.1, 12.0, 45.0, 0.31, 0.35
 BUDGETS = (1e11, 3e11, 1e12, 3e12, 1e13)
@@ -32,15 +33,7 @@ def sweep_runs() -> list[tuple[float, RunConfig]]:
     for budget in BUDGETS:
         for width in WIDTHS:
             heads = max(1, width // 32)
-            model = ModelConfig(
-                n_layers=2,
-                d_model=width,
-                n_heads=heads,
-                n_kv_heads=heads,
-                d_head=32,
-                d_ff=4 * width,
-                vocab_size=256,
-            )
+            model = small_model(width, heads, d_head=32)
             task = SyntheticTask(kind="synthetic")
             per_step = accounting.train_flops(model, task.seq_len, 8 * task.seq_len)
             steps = round(budget / per_step)

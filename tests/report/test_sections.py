@@ -8,9 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from scaling.predict.predict import predict
+from scaling.report.headline import fit_lines
 from scaling.report.inputs import load_inputs
 from scaling.report.sections import build_report, fit_command
-from scaling.report.summary import Light
+from scaling.report.summary import Light, light, trained, width_reason
 from tests.documents import as_fit, dump
 from tests.report.conftest import interval
 
@@ -48,7 +50,8 @@ def test_fit_of_one_approach_is_reported(document, composed):
     }
     parameters = next(table for table in report.tables if table.name == "parameters")
     assert [row[0] for row in parameters.rows] == ["a", "n_coef", "b", "d_coef"], "each once"
-    assert "expect a loss of –" in report.sentences[0]
+    assert " tokens, " in report.sentences[0]
+    assert "expect a loss" not in report.sentences[0]
 
 
 def test_law_of_one_input_reports_that_it_has_no_frontier(document, composed):
@@ -67,6 +70,8 @@ def test_law_of_one_input_reports_that_it_has_no_frontier(document, composed):
         changed[group] = {name: changed[group][name] for name in ("tokens", "loss")}
     report = composed(changed)
     assert report.figures == []
+    assert report.sentences[0].startswith("The law kaplan-d: ")
+    assert report.sentences[1].startswith("It rests on ")
     notes = [text for part in report.sections for text in part.notes]
     assert "The law kaplan-d says nothing of the best size for a budget." in notes
     approaches = next(table for table in report.tables if table.name == "approaches")
@@ -117,6 +122,44 @@ def test_a_best_size_of_unknown_magnitude_is_not_yet_an_answer(document, compose
     light, reason = composed({**document, "warnings": []}).light
     assert light is Light.NOT_YET
     assert reason.startswith("the best size is known within a factor of ")
+
+
+@pytest.mark.parametrize(
+    ("lo", "hi", "reason"),
+    [
+        (1e6, 3e6, ""),
+        (None, None, ""),
+        (1e6, 5e6, "the best size is known within a factor of 5 only"),
+        (1e6, None, "the interval of the best size has no upper end"),
+        (0.0, 3e6, "the interval of the best size has no lower end"),
+        (0.0, None, "the interval of the best size has no lower end"),
+    ],
+)
+def test_an_interval_that_is_open_at_one_end_is_too_wide(document, lo, hi, reason):
+    answer = predict(as_fit(document), flops=1e13)
+    size = answer.n_params.model_copy(update={"lo": lo, "hi": hi})
+    assert width_reason(answer.model_copy(update={"n_params": size})) == reason
+
+
+def test_a_fit_of_curves_rests_on_their_losses_and_no_error_has_an_exponent(document):
+    curves = [{"name": "wsd", "held_out": False, "n": 9, "r2": 0.9, "mae": 0.1, "final_error": 0.1}]
+    assert trained(as_fit(document), None).startswith("It rests on 30 runs of ")
+    said = trained(as_fit(document | {"schedules": curves}), None)
+    assert said.startswith("It rests on 30 losses of curves ")
+    exact = copy.deepcopy(document) | {"warnings": []}
+    exact["holdout"]["mean_abs_rel_error"] = 5e-10
+    assert light(as_fit(exact), None)[1].endswith(" held out within 0.01 %")
+
+
+def test_page_and_terminal_give_the_same_reason(document, composed):
+    warnings = [
+        {"code": code, "message": message}
+        for code, message in (("few_points", "few"), ("law_form", "form"), ("mixed_data", "mixed"))
+    ]
+    narrow = copy.deepcopy(document) | {"warnings": warnings, "bootstrap": None}
+    assert composed(narrow).light == (Light.CARE, "mixed")
+    said = dict(fit_lines(as_fit(narrow)))["trust"]
+    assert said == "with care: mixed (and 1 more below)"
 
 
 def test_fit_older_than_its_runs_is_reported(document, results_folder, tmp_path):

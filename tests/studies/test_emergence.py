@@ -4,11 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scaling.config import ArithmeticTask, ModelConfig, OptimConfig, RunConfig
+from scaling.config import ArithmeticTask, OptimConfig, RunConfig
 from scaling.store.rows import Measurement
 from scaling.studies import emergence, runs
 from scaling.studies.emergence import STUDY
 from scaling.studies.study import Interval
+from tests.models import small_model
 from tests.studies.tables import table_of
 
 WIDTHS = (8, 12, 16, 24, 32, 48)
@@ -17,15 +18,7 @@ DIGITS = 4  # so an answer has five
 
 
 def run_of(width, seed=0, **task):
-    model = ModelConfig(
-        n_layers=2,
-        d_model=width,
-        n_heads=1,
-        n_kv_heads=1,
-        d_head=width,
-        d_ff=4 * width,
-        vocab_size=12,
-    )
+    model = small_model(width, vocab_size=12)
     task = ArithmeticTask(kind="arithmetic", digits=DIGITS, **task)
     return RunConfig(
         model=model, task=task, optim=OptimConfig(lr=0.01), batch_size=8, n_steps=100, seed=seed

@@ -125,7 +125,7 @@ def test_limited_text_uses_the_best_loss_of_each_run(limited):
 def test_share_of_still_improving_runs_is_reported(limited):
     assert len(kaplan.analyze(limited).notes) == 1
     cut = limited[limited["step"] < limited.groupby("run_id")["step"].transform("max")]
-    assert "stopped 100% of the runs" in kaplan.STUDY.section(cut).notes[-1]
+    assert "stopped 100 % of the runs" in kaplan.STUDY.section(cut).notes[-1]
 
 
 def test_kaplan_claims_need_straight_lines_and_growing_noise(grid):

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from scaling import accounting
-from scaling.config import ModelConfig, OptimConfig, RunConfig, TextTask
+from scaling.config import OptimConfig, RunConfig, TextTask
 from scaling.render.figure import Line, Markers
 from scaling.store.rows import Measurement
 from scaling.studies import overtraining
 from scaling.studies.overtraining import STUDY
+from tests.models import small_model
 from tests.studies.tables import table_of
 
 pytestmark = pytest.mark.slow
@@ -26,15 +27,7 @@ def simulated(n, d, c, bend=0.0):
 
 def runs(ratios=RATIOS, widths=WIDTHS, seeds=(0,), unique=None):
     for width in widths:
-        model = ModelConfig(
-            n_layers=2,
-            d_model=width,
-            n_heads=1,
-            n_kv_heads=1,
-            d_head=width,
-            d_ff=4 * width,
-            vocab_size=256,
-        )
+        model = small_model(width)
         task = TextTask(
             kind="text", corpus="stdlib", seq_len=64, digest="0" * 64, unique_tokens=unique
         )

@@ -86,7 +86,7 @@ def test_regression_claims_of_the_best_and_of_an_ignorant_run():
     findings = regression.analyze(table(1.0))
     (claim,) = findings.claims
     assert claim.holds
-    assert claim.measured.startswith("0.0% (least squares ")
+    assert claim.measured.startswith("0.0 % (least squares ")
     assert findings.figures[0].caption.endswith("mean and range of 2 runs.")
     poor = table(1.0)
     poor = poor[poor["step"] == 10]  # where they answered nothing yet
@@ -98,7 +98,7 @@ def test_the_excess_is_a_share_of_the_variance():
     errors = regression.predictors(task, 4096)
     (claim,) = regression.analyze(table(1.5)).claims
     share = 0.5 * errors.bayes[task.n_features :].mean() / errors.zero.mean()
-    assert claim.measured.startswith(f"{share:.1%} ")
+    assert claim.measured.startswith(f"{100 * share:.1f} % ")
 
 
 def test_the_section_shows_all_three_predictors():

@@ -7,12 +7,13 @@ import pandas as pd
 import pytest
 
 from scaling import accounting
-from scaling.config import ArithmeticTask, EvalConfig, ModelConfig, OptimConfig, RunConfig
+from scaling.config import ArithmeticTask, EvalConfig, OptimConfig, RunConfig
 from scaling.formatting import format_count
 from scaling.store.rows import Measurement
 from scaling.studies import sampling
 from scaling.studies.sampling import STUDY, answer_costs, common_target
 from scaling.tasks import answer_metrics
+from tests.models import small_model
 from tests.studies.tables import table_of
 
 SAMPLES, PROBLEMS = 128, 300
@@ -20,17 +21,8 @@ TASK = ArithmeticTask(kind="arithmetic", digits=3)
 
 
 def run(width, n_steps):
-    model = ModelConfig(
-        n_layers=1,
-        d_model=width,
-        n_heads=1,
-        n_kv_heads=1,
-        d_head=width,
-        d_ff=4 * width,
-        vocab_size=12,
-    )
     return RunConfig(
-        model=model,
+        model=small_model(width, n_layers=1, vocab_size=12),
         task=TASK,
         optim=OptimConfig(lr=1e-3),
         batch_size=8,

@@ -26,9 +26,10 @@ from scaling.studies.variants import (
 )
 from scaling.train.model.generate import empty_caches
 from scaling.train.model.operations import Compute
+from tests.models import small_model
 from tests.studies.tables import table_of
 
-SHAPE = dict(n_layers=2, d_model=32, n_heads=4, n_kv_heads=4, d_head=8, d_ff=128, vocab_size=256)
+SHAPE = small_model(32, 4).model_dump()
 HEADS = {
     "MHA": dict(n_kv_heads=4),
     "GQA-2": dict(n_kv_heads=2, d_ff=144),

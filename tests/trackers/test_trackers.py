@@ -16,6 +16,7 @@ from scaling.execute.local import LocalWorker
 from scaling.execute.signals import Signals
 from scaling.execute.simulated import simulate
 from scaling.execute.tracking import track
+from scaling.files import DiskError
 from scaling.plan import plan
 from scaling.points.tracker_logs import _records
 from scaling.store import rows, run_files
@@ -259,11 +260,18 @@ def test_an_address_is_no_folder_of_a_tracker(kind):
         open_tracker(kind, "s3://bucket/boards")
 
 
-def test_tracker_error_is_an_error_of_the_export(folder, tmp_path):
+def test_tracker_error_is_an_error_of_the_export(folder, tmp_path, monkeypatch):
     pytest.importorskip("tensorboard")
     (tmp_path / "taken").write_text("a file")
-    with pytest.raises(ScalingError, match="tensorboard refuses"):
+    with pytest.raises(DiskError, match="taken is a file, not a folder"):
         export(folder, "tensorboard", str(tmp_path / "taken"))
+
+    def fail(*_):
+        raise RuntimeError("no more boards")
+
+    monkeypatch.setattr("scaling.trackers.export.open_tracker", fail)
+    with pytest.raises(ScalingError, match="tensorboard refuses: RuntimeError: no more boards"):
+        export(folder, "tensorboard", str(tmp_path / "boards"))
 
 
 def test_our_own_bug_is_not_reported_as_the_trackers(folder, tmp_path, monkeypatch):

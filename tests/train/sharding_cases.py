@@ -1,10 +1,11 @@
 """A few training steps on meshes of eight forced devices, compared with one device.
 
-Run by test_mesh as a child.
+Run by test_sharding as a child.
 """
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import jax
 import numpy as np
@@ -12,7 +13,6 @@ import numpy as np
 from scaling.config import (
     Execution,
     MeshShape,
-    ModelConfig,
     MuP,
     OptimConfig,
     RunConfig,
@@ -27,33 +27,27 @@ from scaling.train.program import program_key
 from scaling.train.sharding import Sharder
 from scaling.train.step import eval_program, initial_state, train_program
 from scaling.train.trainer import Trainer
+from tests.models import small_model
 from tests.train.test_trainer import one_run
 
-SCANNED = dict(
-    n_layers=2,
-    d_model=32,
-    n_heads=4,
-    n_kv_heads=2,
-    d_head=8,
-    d_ff=64,
-    vocab_size=64,
-    ffn="swiglu",
-    bias=True,
-)
-UNROLLED = dict(
-    n_layers=1,
-    d_model=32,
-    n_heads=8,
-    n_kv_heads=1,
-    d_head=8,
-    d_ff=16,
-    vocab_size=65,
-    pos="learned",
-    tie_embeddings=True,
-)
-UNROLLED |= {"gains": False, "transfer": MuP(base_width=16)}
-EXPERTS = SCANNED | {"bias": False, "n_experts": 4, "top_k": 2}
-MODELS = {"scan": SCANNED, "unrolled": UNROLLED, "experts": EXPERTS}
+SCANNED = {"n_kv_heads": 2, "d_ff": 64, "vocab_size": 64, "ffn": "swiglu"}
+MODELS = {
+    "scan": small_model(32, 4, **SCANNED, bias=True),
+    "unrolled": small_model(
+        32,
+        8,
+        n_layers=1,
+        n_kv_heads=1,
+        d_head=8,
+        d_ff=16,
+        vocab_size=65,
+        pos="learned",
+        tie_embeddings=True,
+        gains=False,
+        transfer=MuP(base_width=16),
+    ),
+    "experts": small_model(32, 4, **SCANNED, n_experts=4, top_k=2),
+}
 STEPS = 3
 CASES = {
     "scan": {
@@ -85,7 +79,7 @@ def run_of(layers):
     """A run whose model is of the kind that is scanned, or unrolled."""
     task = SyntheticTask(kind="synthetic", seq_len=8)
     return RunConfig(
-        model=ModelConfig(**MODELS[layers]),
+        model=MODELS[layers],
         task=task,
         optim=OptimConfig(lr=1e-2),
         batch_size=16,
@@ -154,7 +148,9 @@ def host_events():
     trainer.dispatch_steps = lambda run: 2
     execution = resolve(run, Execution(mesh=MeshShape(data=2, fsdp=4)), "gpu")
     task = open_task(run.task)
-    Trainer(RunGroup((run,)), task, lambda _: Path("never"), execution, lambda: False).run(False)
+    with TemporaryDirectory() as folder:  # a slow machine saves on the way
+        path = Path(folder) / "state"
+        Trainer(RunGroup((run,)), task, lambda _: path, execution, lambda: False).run(False)
     return {"events": events[1:], "boundaries": measurement_steps(run)}  # the first compiles
 
 

@@ -99,7 +99,7 @@ def test_a_mesh_that_leaves_a_process_out_is_rejected(reports):
     [
         (
             {"coordinator": "10.0.0.1:80"},
-            "the number of processes and the index of this process is missing",
+            "missing --processes and --process",
         ),
         ({"coordinator": "10.0.0.1", "n_processes": 2, "index": 0}, "names no port"),
         ({"coordinator": "10.0.0.1:80", "n_processes": 2, "index": 2}, "process 2 of 2"),

@@ -10,7 +10,6 @@ from pydantic import ValidationError
 
 from scaling.config import (
     Execution,
-    ModelConfig,
     MuP,
     OptimConfig,
     RunConfig,
@@ -19,14 +18,13 @@ from scaling.config import (
 from scaling.train import optim
 from scaling.train.program import ProgramKey, program_key
 from scaling.train.step import initial_state, train_program
+from tests.models import small_model
 
 pytestmark = pytest.mark.slow
 
 CPU = Execution(layers="unrolled", kind="cpu")
 
-MODEL = ModelConfig(
-    n_layers=2, d_model=16, n_heads=2, n_kv_heads=2, d_head=8, d_ff=64, vocab_size=32
-)
+MODEL = small_model(16, 2, vocab_size=32)
 
 
 def run_of(name="muon", model=MODEL, **fields):

@@ -78,6 +78,23 @@ def stop_after(dispatches):
     return lambda: next(count) >= dispatches
 
 
+def train_until(dispatches, group, folder):
+    """The outcomes of a group that is stopped, and the branches that it has set free."""
+    freed = []
+    outcomes = train(
+        group,
+        open_task(group.runs[0].task),
+        lambda each: folder / f"{each.name}.npz",
+        should_stop=stop_after(dispatches),
+        callbacks=Callbacks(on_branch_saved=freed.append),
+    )
+    return outcomes, freed
+
+
+def all_numbers(outcomes):
+    return {run_id: numbers(outcome) for run_id, outcome in outcomes.items()}
+
+
 @pytest.fixture(scope="module", params=["wsd", "constant", "averaged"])
 def trained(request, tmp_path_factory):
     """The same three budgets alone and as branches of one shared prefix."""
@@ -95,8 +112,7 @@ def trained(request, tmp_path_factory):
 def test_branch_is_bit_identical_to_a_run_alone(trained):
     group, alone, branched = trained
     assert set(alone) == set(branched) == {run.run_id for run in group.all_runs()}
-    for run_id, outcome in alone.items():
-        assert numbers(branched[run_id]) == numbers(outcome)
+    assert all_numbers(branched) == all_numbers(alone)
 
 
 def test_shared_prefix_is_evaluated_at_the_budgets_of_its_branches(trained):
@@ -128,36 +144,18 @@ def test_stopped_shared_prefix_resumes_bit_identically(tmp_path, dispatches):
     wanted = runs()
     (group,) = group_runs(wanted)
     whole = train_all([group], tmp_path / "whole")
-    task, left = open_task(wanted[0].task), []
-    save_to = lambda each: tmp_path / f"{each.name}.npz"  # noqa: E731
-    stopped = train(
-        group,
-        task,
-        save_to,
-        should_stop=stop_after(dispatches),
-        callbacks=Callbacks(on_branch_saved=left.append),
-    )
+    stopped, left = train_until(dispatches, group, tmp_path)
     assert stopped[group.runs[0].run_id].kind == "stopped"
     remaining = group.without([run.run_id for branch in left for run in branch.runs])
     resumed = train_all([remaining, *left], tmp_path)
-    assert {run_id: numbers(outcome) for run_id, outcome in resumed.items()} == {
-        key: numbers(value) for key, value in whole.items()
-    }
+    assert all_numbers(resumed) == all_numbers(whole)
 
 
 def test_branch_after_its_branch_point_is_trained_alone(tmp_path):
     wanted = runs()
     (group,) = group_runs(wanted)
-    task, freed = open_task(wanted[0].task), []
-    save_to = lambda each: tmp_path / f"{each.name}.npz"  # noqa: E731
-    train(RunGroup(group.runs), task, save_to, should_stop=stop_after(1))
-    train(
-        group,
-        task,
-        save_to,
-        should_stop=stop_after(0),
-        callbacks=Callbacks(on_branch_saved=freed.append),
-    )
+    train_until(1, RunGroup(group.runs), tmp_path)
+    _, freed = train_until(0, group, tmp_path)
     assert freed == list(group.branches)
 
 
@@ -168,9 +166,7 @@ def test_diverged_shared_prefix_marks_its_branches_diverged(tmp_path):
     alone = train_all([RunGroup((run,)) for run in wanted], tmp_path / "alone")
     together = train_all([group], tmp_path / "together")
     assert {outcome.kind for outcome in alone.values()} == {"diverged"}
-    assert {run_id: numbers(outcome) for run_id, outcome in together.items()} == {
-        key: numbers(value) for key, value in alone.items()
-    }
+    assert all_numbers(together) == all_numbers(alone)
 
 
 def final_losses(outcomes):
@@ -192,20 +188,10 @@ def test_a_pack_gives_the_losses_of_its_runs_alone_and_resumes_to_the_bit(tmp_pa
     together = train_all([pack], tmp_path / "pack")
     assert final_losses(together) == pytest.approx(final_losses(alone), rel=1e-4)
     assert len(set(final_losses(together).values())) == len(wanted)
-    task, left = open_task(wanted[0].task), []
-    save_to = lambda each: tmp_path / f"{each.name}.npz"  # noqa: E731
-    train(
-        pack,
-        task,
-        save_to,
-        should_stop=stop_after(4),
-        callbacks=Callbacks(on_branch_saved=left.append),
-    )
+    _, left = train_until(4, pack, tmp_path)
     remaining = pack.without([run.run_id for branch in left for run in branch.runs])
     resumed = train_all([remaining, *left], tmp_path)
-    assert {run_id: numbers(outcome) for run_id, outcome in resumed.items()} == {
-        key: numbers(value) for key, value in together.items()
-    }
+    assert all_numbers(resumed) == all_numbers(together)
 
 
 def test_one_run_of_a_pack_may_diverge_without_the_others(tmp_path):

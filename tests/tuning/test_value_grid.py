@@ -29,7 +29,7 @@ def climb(loss, excluded=None, short_loss=None, **changes):
 
 
 def why(grid):
-    return grid.edge_reason(grid.full, grid.short)
+    return grid.edge_reason()
 
 
 def bowl(at, width=0.04, ceiling=math.inf):

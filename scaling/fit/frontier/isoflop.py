@@ -19,6 +19,7 @@ from scaling.fit.frontier.estimate import FrontierEstimate
 from scaling.fit.frontier.frontier import Cost, Frontier, cap_resamples, fit_power_frontier
 from scaling.fit.laws.law import Law
 from scaling.fit.result import BudgetMinimum, Curve, MinimumFault
+from scaling.formatting import format_flops
 from scaling.points.points import Points
 from scaling.warning import ResultWarning, WarningCode, warn
 
@@ -66,7 +67,7 @@ def isoflop(
         warnings.append(warn(WarningCode.RUNS_UNUSED, message, used=used, runs=len(data)))
     for minimum in minima:
         if minimum.unavailable is not None:
-            message = f"budget {minimum.flops:.3g} is not used: {minimum.unavailable}"
+            message = f"budget {format_flops(minimum.flops)} is not used: {minimum.unavailable}"
             warnings.append(warn(WarningCode.BUDGET_UNAVAILABLE, message, flops=minimum.flops))
     if len(rows) == MIN_BUDGETS:
         message = f"{MIN_BUDGETS} budgets only: one degree of freedom is left for the error of a"
@@ -77,8 +78,8 @@ def isoflop(
         warnings.append(warn(WarningCode.EXPONENTS_SUM, message, a_plus_b=total))
     if width > WINDOW:
         message = (
-            f"budgets are met within {np.expm1(width):.0%} only: losses are brought to one C each "
-            "along a fitted surface"
+            f"budgets are met within {100 * np.expm1(width):.0f} % only: losses are brought to one "
+            "C each along a fitted surface"
         )
         warnings.append(warn(WarningCode.APPROXIMATE_BUDGETS, message, width=width))
     return FrontierEstimate(frontier, draws, minima, warnings, n_points=used)

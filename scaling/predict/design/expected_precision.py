@@ -201,7 +201,7 @@ def _law_centred_on_plan(
     }
     words = (
         f"assumed: exponents of {SHAPE}, optimum through the middle of the plan, "
-        f"{share:.0%} of the loss there reducible"
+        f"{100 * share:.0f} % of the loss there reducible"
     )
     law = LAWS["chinchilla"]
     return LinearizedLaw(law, np.asarray(law.theta(values), float), cost), words

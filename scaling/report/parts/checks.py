@@ -16,11 +16,12 @@ from scaling.render.table import Table, number, record_table
 from scaling.report import summary
 from scaling.report.parts import law_plots
 from scaling.report.parts.drawing import answer_curve, fitted_points
-from scaling.report.parts.fit_tables import unidentified
+from scaling.report.parts.fit_tables import errors_of_curves, unidentified
 
 MAX_EXCESS = 0.02  # of the best run of a budget over L*(C)
 MAX_RATIO = 1.25  # of N* by two approaches
 MIN_COVERED = 0.8
+MIN_R2 = 0.95  # of loss curves held out
 SIGNIFICANT = 0.001  # p: many things are tested
 ROWS_LISTED = 200
 
@@ -67,8 +68,11 @@ def _holdout(fit: FitResult) -> Section:
     """How well the largest budget was predicted from the smaller ones, and its runs."""
     result = fit.holdout
     if result is None or result.mean_abs_rel_error is None:
-        text = "no budget was left out to test the fit."
-        return _check("holdout", "Hold-out", Verdict.LOOK, text)
+        text, verdict = "no budget was left out to test the fit.", Verdict.LOOK
+        if test := fit.test:
+            text = f"curves that were left out of the fit: {errors_of_curves(test)}."
+            verdict = Verdict.OK if (test.r2 or 0.0) >= MIN_R2 else Verdict.LOOK
+        return _check("holdout", "Hold-out", verdict, text)
     rows = [
         {
             "N": row.n_params,

@@ -173,7 +173,9 @@ def schedules(fit: FitResult) -> Table | None:
         }
         for row in fit.schedules or ()
     ]
-    caption = f"All held-out curves together: {_errors(fit.test)} nats." if fit.test else ""
+    caption = (
+        f"All held-out curves together: {errors_of_curves(fit.test)} nats." if fit.test else ""
+    )
     return record_table(
         "schedules",
         "Loss curves by schedule",
@@ -183,7 +185,8 @@ def schedules(fit: FitResult) -> Table | None:
     )
 
 
-def _errors(of: Any) -> str:
+def errors_of_curves(of: Any) -> str:
+    """How well loss curves, or accuracies, are predicted."""
     return f"R2 {number(of.r2 or 0.0)}, mean absolute error {number(of.mae or 0.0, 3)}"
 
 
@@ -192,7 +195,10 @@ def accuracy(fit: FitResult) -> Table | None:
     stage = fit.accuracy
     if not stage:
         return None
-    title, caption = "Second stage: accuracy from loss", f"{stage.formula}; {_errors(stage)}."
+    title, caption = (
+        "Second stage: accuracy from loss",
+        f"{stage.formula}; {errors_of_curves(stage)}.",
+    )
     return estimated("accuracy", title, stage.params, caption)
 
 

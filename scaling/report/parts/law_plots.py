@@ -104,7 +104,7 @@ def published_frontiers(fit: FitResult, law: FittedLaw) -> Figure | None:
     models = Markers(
         [6 * model.n_params * model.tokens for model in NAMED],
         [model.n_params for model in NAMED],
-        "models of the table, C = 6 N D",
+        "named models, C = 6 N D",
         "ink",
         "diamond",
         8,

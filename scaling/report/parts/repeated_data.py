@@ -13,6 +13,7 @@ from scaling.render.figure import SIZES, Axis, Figure, Line, Markers, Symbol, Tr
 from scaling.render.table import Table, format_estimate, number, record_table
 
 PUBLISHED = "muennighoff2023"
+ROWS_LISTED = 20
 TITLE = "The value of repeated tokens"
 SYMBOLS: tuple[Symbol, ...] = ("circle", "diamond", "star", "cross")
 
@@ -37,11 +38,14 @@ def repeats(fit: FitResult) -> Table | None:
         }
         for row in fit.repeats or ()
     ]
+    n_rows = len(rows)
+    listed = f" {ROWS_LISTED} of {n_rows} are shown." if n_rows > ROWS_LISTED else ""
     return record_table(
         "repeats",
         TITLE,
         rows,
-        explanation(fit),
+        explanation(fit) + listed,
+        ROWS_LISTED,
         count=("unique U", "fresh D'"),
         rough=("epochs", "D'/U", "D'/U by the law"),
     )
@@ -66,8 +70,8 @@ def _published() -> float:
 
 
 def figure(fit: FitResult) -> Figure | None:
-    """D'/U against epochs: coloured by size, a symbol for each corpus, rings beyond the fresh runs;
-    the line on which repeats are as good as new, and the laws.
+    """D'/U against epochs: coloured by size, a symbol for each corpus unless they are many,
+    rings beyond the fresh runs; the line on which repeats are as good as new, and the laws.
     """
     from scaling.fit.diagnostics.repeated_data import effective_epochs
 
@@ -84,6 +88,7 @@ def figure(fit: FitResult) -> Figure | None:
             named = f"{label}, R_D = {number(value, 3)}"
             traces.append(Line(epochs, effective_epochs(epochs, value), named, *style))
     corpora = sorted({row.unique_tokens for row in runs})
+    too_many = len(corpora) > len(SYMBOLS)  # to tell them apart
     for beyond, (index, unique) in ((b, corpus) for corpus in enumerate(corpora) for b in (0, 1)):
         series = [
             row
@@ -92,12 +97,12 @@ def figure(fit: FitResult) -> Figure | None:
         ]
         if not series:
             continue
-        label = "" if beyond else f"U {format_count(unique)}"
-        symbol: Symbol = "open" if beyond else SYMBOLS[index % len(SYMBOLS)]
+        symbol: Symbol = "open" if beyond else SYMBOLS[0 if too_many else index]
         columns = [(row.n_params, row.epochs, row.ratio, row.lo, row.hi) for row in series]
         n, x, y, low, high = np.array(columns, float).T
         lo, hi = (low, high) if np.isfinite(low + high).all() else (None, None)
-        traces.append(Markers(x, y, label, n, symbol, 8, lo, hi))
+        name = f"U {format_count(unique)}"
+        traces.append(Markers(x, y, "" if beyond or too_many else name, n, symbol, 8, lo, hi, name))
     caption = (
         "Fresh tokens that would have given the same loss, for each unique token, against how "
         "often these were read. On the dashed line a repeated token is worth a new one."

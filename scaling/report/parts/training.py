@@ -104,5 +104,5 @@ def rule(field: FieldResult) -> str:
 
 def cost(result: TuningResult) -> str:
     """What the tuning cost, compared with the sweep."""
-    share = f"{result.share:.0%} of" if result.share < 2 else f"{result.share:.3g} times"
+    share = f"{100 * result.share:.0f} % of" if result.share < 2 else f"{result.share:.3g} times"
     return f"Tuning took {format_flops(result.flops)} FLOPs, {share} the sweep's."

@@ -210,7 +210,9 @@
   // summary.light: that of the fit, until the answer is too wide or too far out
   const light = (flops, { n_params: { lo, hi } }) => {
     const [level] = fit.light, [far] = tooFar(Math.log10(flops / fit.range.flops[1]));
-    if (level !== "not yet" && hi / lo > MAX_SIZE_FACTOR) return ["not yet", `the best size is known within a factor of ${general(hi / lo, 2)} only`];
+    if (level !== "not yet" && hi / lo > MAX_SIZE_FACTOR) return ["not yet", hi / lo < Infinity
+      ? `the best size is known within a factor of ${general(hi / lo, 2)} only`
+      : `the interval of the best size has no ${lo > 0 ? "upper" : "lower"} end`];
     return level === "trust it" && far ? ["with care", far] : fit.light;
   };
 

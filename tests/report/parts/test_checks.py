@@ -25,6 +25,14 @@ def test_a_hold_out_is_judged_by_its_error_and_its_intervals(document):
     assert "no budget" in judged(document, holdout=None)["Hold-out"].notes[0]
 
 
+def test_curves_that_were_held_out_are_a_hold_out(document):
+    for r2, verdict in ((0.99, Verdict.OK), (0.8, Verdict.LOOK)):
+        test = {"n": 9, "r2": r2, "mae": 0.007, "final_error": 0.01}
+        part = judged(document, holdout=None, test=test)["Hold-out"]
+        assert part.verdict is verdict
+        assert f"R2 {r2:.4f}, mean absolute error 0.00700" in part.notes[0]
+
+
 def test_residuals_with_a_bend_are_to_be_looked_at(document):
     assert judged(document)["Residuals of the law"].verdict is Verdict.OK
     bent = copy.deepcopy(document["data"])

@@ -183,5 +183,5 @@ def test_tuning_section_shows_optimum_edge_and_regret():
     assert [row[2] for row in table.rows] == ["interior", "edge: the best value is the lowest"]
     assert table.rows[0][3] == 0.018
     assert "11 x N^(-0.670 ± 0.050), N from 10k to 100k" in table.caption
-    assert "40% of the sweep's" in table.caption
+    assert "40 % of the sweep's" in table.caption
     assert training.optima(None) == []

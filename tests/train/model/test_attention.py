@@ -7,13 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scaling.config import Execution, ModelConfig
+from scaling.config import Execution
 from scaling.train.model import positions
 from scaling.train.model.attention import attend, attend_fused
 from scaling.train.model.forward import make_backbone
 from scaling.train.model.operations import Compute, normalize
 from scaling.train.model.transformer import init
 from scaling.train.program import ProgramKey
+from tests.models import small_model
 from tests.train.model.variants import run_once
 
 
@@ -158,10 +159,7 @@ def test_normalised_rows_and_their_gradient(kind, centred):
 @pytest.mark.parametrize("model", [{}, {"pos": "alibi", "n_kv_heads": 1}], ids=str)
 def test_attention_within_documents_is_that_of_each_document_alone(kind, model):
     """A window of two documents: 0 ends one. Positions are relative, so each may start anywhere."""
-    cfg = ModelConfig(
-        **dict(n_layers=2, d_model=16, n_heads=2, n_kv_heads=2, d_head=8, d_ff=32, vocab_size=16)
-        | model
-    )
+    cfg = small_model(16, 2, d_ff=32, vocab_size=16, **model)
     execution = Execution(layers="unrolled", attention="own", kind=kind)
     params = init(cfg, 12, jax.random.key(0))
     tokens = np.array([[3, 5, 7, 9, 0, 2, 4, 6, 8, 1, 3, 5]], np.int32)

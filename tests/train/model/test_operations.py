@@ -5,17 +5,17 @@ import numpy as np
 import pytest
 from jax._src.cudnn import fused_attention_stablehlo
 
-from scaling.config import Execution, ModelConfig, MuP, OptimConfig
+from scaling.config import Execution, MuP, OptimConfig
 from scaling.train import optim
 from scaling.train.program import ProgramKey
 from scaling.train.step import initial_state, make_grad_fn, train_program
+from tests.models import small_model
 
 pytestmark = pytest.mark.slow
 
 SEQ_LEN, BATCH = 32, 4
 CPU = Execution(layers="unrolled", attention="own", kind="cpu")
 GPU = CPU.model_copy(update={"kind": "gpu"})
-SMALL = dict(n_layers=2, d_model=32, n_heads=4, n_kv_heads=4, d_head=8, d_ff=64, vocab_size=64)
 VARIANTS = {
     "plain": {},
     "llama": {"ffn": "swiglu", "n_kv_heads": 2, "tie_embeddings": True},
@@ -25,7 +25,8 @@ VARIANTS = {
 
 
 def key_of(execution, precision="float32", **model):
-    return ProgramKey(ModelConfig(**SMALL | model), SEQ_LEN, execution, precision, "wsd")
+    cfg = small_model(32, 4, d_ff=64, vocab_size=64, **model)
+    return ProgramKey(cfg, SEQ_LEN, execution, precision, "wsd")
 
 
 def tokens_of(n_steps=1):

@@ -8,6 +8,7 @@ from typing import get_args
 import jax
 
 from scaling.config import ModelConfig, MuP
+from tests.models import small_model
 
 CHOICES = {
     **{
@@ -26,8 +27,8 @@ TRANSFER = MuP(base_width=16, base_head=4, base_depth=1)
 
 def tiny_model(**changes):
     """A model whose widths all differ, so that no two axes can be confused."""
-    base = dict(n_layers=2, d_model=24, n_heads=4, n_kv_heads=2, d_head=8, d_ff=40, vocab_size=17)
-    return ModelConfig(**(base | changes))
+    base = {"n_kv_heads": 2, "d_head": 8, "d_ff": 40, "vocab_size": 17}
+    return small_model(**{"d_model": 24, "n_heads": 4} | base | changes)
 
 
 ALL = [
