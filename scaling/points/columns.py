@@ -362,9 +362,9 @@ def _check_complete(
             remedy="give one row per run, with columns of N, D and loss (pandas: DataFrame.melt)",
         )
     if "X" in needed:
-        missing = [f"{LETTERS[letter]} ({letter})" for letter in "XY" if letter not in columns]
+        absent = [f"{LETTERS[letter]} ({letter})" for letter in "XY" if letter not in columns]
         raise ScalingError(
-            f"no column is known as {' or '.join(missing)}",
+            f"no column is known as {' or '.join(absent)}",
             remedy=f'name them: --columns "X=...,Y=..."; columns: {list_names(names)}',
         )
     known = [noun for letter in letters for noun in NOUNS[letter] if len(noun) > 2]
