@@ -176,7 +176,7 @@ def fit(
         columns = ",".join(f"{letter}={column}" for letter, column in columns.items())
     changes |= {"columns": columns} if columns is not None else {}
     try:
-        chosen = replace(options or FitOptions(), **changes)
+        chosen = replace(_options(options, FitOptions), **changes)
     except ValidationError as error:
         what, remedy = validation_messages(error), "see help(scaling.FitOptions)"
         raise ScalingError(what, where="fit", remedy=remedy) from None
@@ -198,6 +198,13 @@ def predict(source: Fit | FitResult | Mapping[str, Any] | PathText, **question: 
     elif not isinstance(source, (FitResult, Mapping)):
         what, remedy = "a fit, its document, its path or published:NAME", "fit a table first"
         source = str(*_listed([source], what, remedy))
+    times = question.get("devices")
+    if times is not None and not isinstance(times, DeviceTime):
+        try:
+            question["devices"] = DeviceTime(**times)
+        except TypeError:  # no mapping, an unknown key or a value of another type
+            what, remedy = f"{times!r:.80} is no DeviceTime", "{'device': 'h100', 'count': 8}"
+            raise ScalingError(what, where="devices", remedy=f"give {remedy}") from None
     return Prediction(run_predict(source, **question))
 
 
@@ -240,7 +247,7 @@ def run(
     source = None if isinstance(given, Sweep) else given
     loaded = load_with_overrides(given, _texts(overrides)) if source else given
     target = folder_of(loaded, None if folder is None else Path(folder), source)
-    return run_sweep(loaded, target, options or RunOptions())
+    return run_sweep(loaded, target, _options(options, RunOptions))
 
 
 def report(
@@ -284,6 +291,14 @@ def _listed(source: Any, what: str, remedy: str, *kinds: type) -> list[Any]:
         if not isinstance(item, (str, PathLike, *kinds)):
             raise ScalingError(f"{type(item).__name__} is not {what}", remedy=remedy)
     return [item if isinstance(item, kinds) else Path(item) for item in items]
+
+
+def _options(given: Any, kind: type) -> Any:
+    if given is not None and not isinstance(given, kind):
+        name = kind.__name__
+        remedy = f"give options={name}(...)"
+        raise ScalingError(f"options: {type(given).__name__} is not {name}", remedy=remedy)
+    return kind() if given is None else given
 
 
 def _sweep(sweep: Any) -> Any:

@@ -160,6 +160,7 @@ def load_numbers(table):
         ((TABLE,), {"fix": {"alpha": 0.35}}, "fix: should be a valid string"),
         ((TABLE,), {"ci": None}, "ci: should be a valid number"),
         ((TABLE,), {"where": ["N > 1e6"]}, "where: should be a valid string"),
+        ((TABLE,), {"options": {"bootstrap": 0}}, "options: dict is not FitOptions"),
     ],
 )
 def test_bad_input_says_what_and_where(arguments, options, said):
@@ -189,6 +190,12 @@ def test_a_prediction_is_that_of_the_saved_fit(fitted, tmp_path):
     ):
         with pytest.raises(ScalingError, match=said):
             predict(source, **question)
+
+
+@pytest.mark.parametrize("devices", [3, "h100", {}, {"n": 2}, {"device": "h100", "count": "two"}])
+def test_devices_that_are_no_device_time_are_refused(devices):
+    with pytest.raises(ScalingError, match="is no DeviceTime"):
+        predict("published:besiroglu2024", flops=1e21, devices=devices)
 
 
 def test_a_published_law_predicts_and_shows_itself():

@@ -136,10 +136,9 @@ def _result(
     data, approach = Dataset(source.points), cast(Approach, options.approach)
     law, fit = options.written or LAWS[options.law], None
     _check_values(law, data.points, options)
-    if set(law.names) <= options.fixed().keys():
-        options = replace(options, bootstrap=0)  # nothing is left that could vary
+    is_fixed = set(law.names) <= options.fixed().keys()  # nothing is left that could vary
     try:
-        fit, reason = fit_law(data, law, options), ""
+        fit, reason = fit_law(data, law, replace(options, bootstrap=0) if is_fixed else options), ""
     except ScalingError as error:  # another approach can head the result
         if approach == "parametric":
             raise
@@ -206,7 +205,8 @@ def _check_values(law: Law, points: Points, options: FitOptions) -> None:
         raise ScalingError(what, where="--cluster", remedy="name another column, or leave it out")
     for param in law.params:
         low, high = (0.0, np.inf) if param.log else param.bounds
-        high = min(high, float(np.median(loss))) if param.name == law.floor else high
+        if param.name == law.floor and np.isinf(high):  # a floor of losses, not of accuracies
+            high = float(np.median(loss))
         value = fixed.get(param.name, high)
         if not low <= value <= high or (param.log and not value):
             what = f"{param.name} = {value:g} is not between {low:.4g} and {high:.4g}"
@@ -307,9 +307,10 @@ def _analyses(
     noise = noise_result(data, fit.residuals, fit.noise, fit.n_free, ci)
     if source.runs is not None and source.evaluations is not None:
         above, above_warnings = runs_above_law(fit, source.runs, source.evaluations)
-    flagged, without_flagged, deciding = flag_points(fit, isoflop.minima, options.combined)
     if options.combined and not repeated_data.is_repeated(data).any():
         combination = weigh_laws(data, options.objective or "huber-log", options.delta or DELTA)
+    is_combined = combination is not None
+    flagged, without_flagged, deciding = flag_points(fit, isoflop.minima, is_combined)
     budgets = options.n_holdout_budgets()
     held_out, out_warnings = holdout(fit, budgets, ci, options.seed, combination)
     return {

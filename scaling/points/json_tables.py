@@ -113,8 +113,12 @@ def _from_object(content: dict[str, Any]) -> pd.DataFrame | None:
     wrapped = [name for name in WRAPPERS if name in wrapped][:1] or wrapped
     if len(wrapped) == 1:
         return _table(lists[wrapped[0]])
-    if len(wrapped) == len(content) and all(
-        isinstance(x, dict) for each in lists.values() for x in each
+    records = [record for each in lists.values() for record in each]
+    if (
+        len(wrapped) == len(content)
+        and all(isinstance(record, dict) for record in records)
+        and records
+        and set.intersection(*map(set, records))  # else parts of the same runs
     ):
         records = [{"group": name, **each} for name in wrapped for each in lists[name]]
         return pd.DataFrame(records)

@@ -45,7 +45,7 @@ SHARES = word_set("fraction frac share portion proportion")  # alone, of the dat
 OF = FINISHED | word_set("of run training trained completion elapsed step steps epoch epochs")
 PLANNED = 0.99  # of the planned steps or tokens: less is not finished, whole batches may end so
 PLANNED_STEPS = word_set("max_steps total_steps target_steps planned_steps max_iters total_iters")
-PLANNED_TOKENS = word_set("target_tokens planned_tokens max_tokens tokens_target tokens_planned")
+PLANNED_TOKENS = word_set("target_tokens planned_tokens tokens_target tokens_planned")
 NAMES = STATE_WORDS | FINISHED | UNFINISHED | LAST | USED | UNUSED | PROGRESS | SHARES
 CRASH = re.compile(r"(?<![a-z])(?:crash|kill|preempt|diverge|fail|abort|oom\b|out of memory)", re.I)
 SUMMARY = word_set("mean average avg total totals sum median std overall")  # of a row of no run
@@ -70,7 +70,9 @@ def drop_unfinished(rows: TableRows, where: str | None, is_each_run: bool = Fals
             done, whole = (numeric(table, name, letter, lenient=True) for name in (clock, planned))
             reason = f"not finished: {clock!r} below {planned!r}"
             share = pd.Series(done / whole, table.index)
-            _drop_by_share(rows, share.mask(share.between(PLANNED, 1), 1), reason)
+            is_full = share.ge(PLANNED)
+            if len(set(whole)) > 1 or 2 * is_full.sum() >= len(table):  # else a limit of them all
+                _drop_by_share(rows, share.mask(is_full & share.le(1), 1), reason)
     for name in map(str, table.columns):
         if where and re.search(rf"(?<!\w){re.escape(name)}(?!\w)", where):
             continue

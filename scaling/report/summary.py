@@ -69,7 +69,10 @@ def answer_sentence(answer: PredictionResult, unit: str = "") -> str:
     )
     each = "" if answer.tokens_per_param.value is None else f", {ratio} for each parameter"
     text = f"With {format_flops(answer.flops.value or 0)} FLOPs, train a model of {n} parameters "
-    text += f"on {d} tokens{each}; expect a loss of {loss}{unit and ' '}{unit}."
+    text += f"on {d} tokens{each}"
+    if answer.loss.value is not None:
+        text += f"; expect a loss of {loss}{unit and ' '}{unit}"
+    text += "."
     ends = [
         words.format(form(entry.lo), form(entry.hi))
         for entry, form, words in (
@@ -84,7 +87,7 @@ def answer_sentence(answer: PredictionResult, unit: str = "") -> str:
 def trained(fit: FitResult, answer: PredictionResult | None) -> str:
     """What the fit rests on, and why the answer is for another budget."""
     left_out = sum(item.count for item in fit.excluded)
-    text = f"It rests on {fit.n_points:,} runs"
+    text = f"It rests on {fit.n_points:,} {'losses of curves' if fit.schedules else 'runs'}"
     if "n_params" in fit.range and "flops" in fit.range:
         n, c = (
             " to ".join(form(end) for end in fit.range[name])
@@ -219,5 +222,6 @@ def light(
     for warning in answer.warnings if answer else ():
         if warning.code in NO_TEST:
             return Light.CARE, warning.message
-    held_out = f"it predicts the budget that was held out within {format_percent(error or 0.0)}"
+    within = format_percent(max(error or 0.0, 1e-4))
+    held_out = f"it predicts the budget that was held out within {within}"
     return forecast or (Light.TRUST, held_out)

@@ -3,6 +3,7 @@ input rejected by name.
 """
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -208,6 +209,28 @@ def test_what_no_fit_can_follow_is_rejected(tmp_path, options, words):
     assert words in str(caught.value)
 
 
+def test_a_chance_level_above_most_accuracies_may_be_fixed():
+    loss = np.linspace(1.8, 4.5, 25)
+    accuracy = 0.25 + 0.7 / (1 + np.exp(6 * (loss - 2.2)))
+    table = pd.DataFrame({"task_loss": loss, "accuracy": accuracy})
+    columns = "X=task_loss,Y=accuracy"
+    options = FitOptions(law="sigmoid", columns=columns, fix="lo=0.26", bootstrap=0)
+    assert np.median(accuracy) < 0.26 == fit([table], options)["params"]["lo"]["value"]
+
+
+@pytest.mark.parametrize(
+    ("law", "columns", "words"),
+    [
+        ("chinchilla", ["N", "D", "loss"], "or fit --law kaplan-d"),
+        ("sigmoid", ["N", "loss"], "no column is known as loss on the task (X) or accuracy (Y)"),
+    ],
+)
+def test_the_remedy_is_of_what_the_table_lacks(law, columns, words):
+    table = pd.DataFrame({"N": 1e6, "D": np.geomspace(1e7, 1e9, 8), "loss": np.linspace(4, 3, 8)})
+    with pytest.raises(ScalingError, match=re.escape(words)):
+        fit([table[columns]], FitOptions(law=law))
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -254,10 +277,13 @@ def test_nothing_has_an_interval_where_every_parameter_is_fixed(tmp_path):
 def test_an_absurd_loss_is_left_out_of_a_combined_law_alone(tmp_path):
     runs = pd.read_csv(simulated(tmp_path / "runs.csv"))
     runs.loc[7, "loss"] = 1e6
-    for law in ("auto", "chinchilla"):
-        got = fit([runs], FitOptions(law=law, bootstrap=0, holdout="none"))
+    repeated = runs.assign(unique_tokens=runs["D"] / np.where(runs.index % 3, 1, 4))
+    for table, law in ((runs, "auto"), (runs, "chinchilla"), (repeated, "auto")):
+        got = fit([table], FitOptions(law=law, bootstrap=0, holdout="none"))
         (said,) = [each["message"] for each in got["warnings"] if each["code"] == "far_off_law"]
-        assert ("excluded from the combined law" in said) is (law == "auto")
+        is_combined = table is runs and law == "auto"
+        assert ("combination" in got) is is_combined
+        assert ("excluded from the combined law" in said) is is_combined
         assert "row 8 (loss 1e+06)" in said
 
 

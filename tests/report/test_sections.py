@@ -12,7 +12,7 @@ from scaling.predict.predict import predict
 from scaling.report.headline import fit_lines
 from scaling.report.inputs import load_inputs
 from scaling.report.sections import build_report, fit_command
-from scaling.report.summary import Light, width_reason
+from scaling.report.summary import Light, light, trained, width_reason
 from tests.documents import as_fit, dump
 from tests.report.conftest import interval
 
@@ -50,7 +50,8 @@ def test_fit_of_one_approach_is_reported(document, composed):
     }
     parameters = next(table for table in report.tables if table.name == "parameters")
     assert [row[0] for row in parameters.rows] == ["a", "n_coef", "b", "d_coef"], "each once"
-    assert "expect a loss of –" in report.sentences[0]
+    assert " tokens, " in report.sentences[0]
+    assert "expect a loss" not in report.sentences[0]
 
 
 def test_law_of_one_input_reports_that_it_has_no_frontier(document, composed):
@@ -138,6 +139,16 @@ def test_an_interval_that_is_open_at_one_end_is_too_wide(document, lo, hi, reaso
     answer = predict(as_fit(document), flops=1e13)
     size = answer.n_params.model_copy(update={"lo": lo, "hi": hi})
     assert width_reason(answer.model_copy(update={"n_params": size})) == reason
+
+
+def test_a_fit_of_curves_rests_on_their_losses_and_no_error_has_an_exponent(document):
+    curves = [{"name": "wsd", "held_out": False, "n": 9, "r2": 0.9, "mae": 0.1, "final_error": 0.1}]
+    assert trained(as_fit(document), None).startswith("It rests on 30 runs of ")
+    said = trained(as_fit(document | {"schedules": curves}), None)
+    assert said.startswith("It rests on 30 losses of curves ")
+    exact = copy.deepcopy(document) | {"warnings": []}
+    exact["holdout"]["mean_abs_rel_error"] = 5e-10
+    assert light(as_fit(exact), None)[1].endswith(" held out within 0.01 %")
 
 
 def test_page_and_terminal_give_the_same_reason(document, composed):

@@ -92,7 +92,8 @@ def list_files(
         if source.is_dir():
             every = matched = _below(source, out.resolve() if out else None)
             if patterns:
-                matched = [path for path in every if _matches(path.relative_to(source), patterns)]
+                names = {path: path.relative_to(source).as_posix() for path in every}
+                matched = [p for p in every if any(fnmatch(names[p], each) for each in patterns)]
         unmatched += len(every) - len(matched)
         if every and not matched:
             what = f"none of {len(every)} files matches {' or '.join(patterns)}"
@@ -121,10 +122,6 @@ def list_files(
         what = "holds no text files: the corpus is empty"
         raise ScalingError(what, where=sources[0], remedy=_NAMES)
     return FileList(files, skipped, unmatched)
-
-
-def _matches(path: Path, patterns: Sequence[str]) -> bool:
-    return any(fnmatch(path.as_posix(), pattern) for pattern in patterns)
 
 
 def describe_skipped(skipped: Mapping[Path, str]) -> str:

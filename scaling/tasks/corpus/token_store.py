@@ -25,7 +25,7 @@ import numpy as np
 from pydantic import Field, Strict, ValidationError, model_validator
 
 from scaling.config import Frozen
-from scaling.config.base import validation_messages
+from scaling.config.sweep_file import validation_error
 from scaling.errors import ScalingError
 from scaling.files import DiskError, check_local, disk_error, new_folder
 from scaling.warning import ResultWarning
@@ -182,7 +182,7 @@ def _read_manifest(folder: Path) -> Manifest:
             raise ScalingError(what, where=path, remedy="update scaling")
         return Manifest.model_validate_json(text)
     except ValidationError as error:
-        reason = validation_messages(error)
+        reason = validation_error(error, Manifest, str(path)).what
     except (ValueError, RecursionError) as error:
         reason = str(error)
     except OSError as error:

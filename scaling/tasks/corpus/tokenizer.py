@@ -6,7 +6,9 @@ Plain bytes, a BPE trained on the corpus itself, or a tokenizer that comes as `t
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import ValidationError
 
-from scaling.config.base import validation_messages
+from scaling.config.sweep_file import validation_error
 from scaling.errors import ScalingError
 from scaling.files import disk_error
 from scaling.tasks.corpus.token_store import TokenizerFacts
@@ -40,6 +42,9 @@ _KNOWN_BEGINNINGS = [
     "<｜begin▁of▁sentence｜>",
 ]
 _MAX_JSON_BYTES = 2**28
+# Letters, digits, signs or spaces alone, as the pre-tokenizer takes them for one word: the trainer
+# needs the square of a word's length, which no language comes near, but a genome does.
+_LONG_WORD = re.compile(r"[^\W\d_]{256}|\d{256}|(?:[^\w\s]|_){256}|\s{256}")
 
 
 @dataclass(frozen=True)
@@ -86,9 +91,21 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> Encoder:
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size, special_tokens=[END], initial_alphabet=alphabet, show_progress=False
     )
-    tokenizer.train_from_iterator(texts, trainer=trainer)
+    words = itertools.chain.from_iterable(map(cut_long_words, texts))
+    tokenizer.train_from_iterator(words, trainer=trainer)
     ids = tokenizer.get_vocab(with_added_tokens=True)
     return _encoder(tokenizer, "bpe", f"bpe-{tokenizer.get_vocab_size()}", ids[END])
+
+
+def cut_long_words(text: str) -> Iterator[str]:
+    """The text in parts that end after 256 letters (digits, signs, spaces) on end; most texts have
+    no such place.
+    """
+    start = 0
+    for word in _LONG_WORD.finditer(text):
+        yield text[start : word.end()]
+        start = word.end()
+    yield text[start:]
 
 
 def load_tokenizer(path: Path, name: str | None = None, separator: str | None = None) -> Encoder:
@@ -126,7 +143,7 @@ def load_tokenizer(path: Path, name: str | None = None, separator: str | None = 
     except Exception as error:  # the library raises bare Exception
         reason = str(error)[:120]
         if isinstance(error, ValidationError):  # of the facts about it
-            reason = validation_messages(error)
+            reason = validation_error(error, TokenizerFacts, str(path)).what
         raise ScalingError(f"not a tokenizer.json: {reason}", where=path, remedy=remedy) from error
 
 

@@ -85,7 +85,7 @@ def test_an_interrupted_write_leaves_nothing(tmp_path, failure):
             lambda data: data.replace(b'"digest": "', b'"digest": "f')[:-5] + b'"}',
             "not the manifest",
         ),
-        ("manifest.json", lambda data: b'{"schema": 1}', "tokenizer: Field required"),
+        ("manifest.json", lambda data: b'{"schema": 1}', "tokenizer is missing"),
         (
             "manifest.json",
             lambda data: data.replace(b'"vocab_size": 256', b'"vocab_size": 70000'),

@@ -7,6 +7,7 @@ from scaling.errors import ScalingError
 from scaling.tasks.corpus.tokenizer import (
     END,
     byte_encoder,
+    cut_long_words,
     is_lossless,
     load_tokenizer,
     train_bpe,
@@ -90,6 +91,18 @@ def test_invalid_tokenizer_file_is_rejected(tmp_path, content):
         load_tokenizer(path)
     assert caught.value.where == str(path)
     assert "validation error" not in caught.value.what
+    if b"BPE" in content:
+        assert caught.value.what.endswith("vocab_size = 1: should be greater than 1")
+
+
+def test_only_long_words_are_cut_for_training():
+    plain = "def f(x):\n    return x  # a line\n" * 100 + "a" * 255 + "1" * 255 + "-" * 255
+    assert list(cut_long_words(plain)) == [plain]
+    genome = "ACGT" * 1000 + " " + "1" * 300 + "=_" * 200 + " " * 300
+    parts = list(cut_long_words(genome))
+    assert "".join(parts) == genome
+    assert max(map(len, parts)) < 700
+    assert lossless(train_bpe([genome], 300), genome.encode())
 
 
 def test_missing_file_and_impossible_vocabulary():
