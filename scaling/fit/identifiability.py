@@ -22,6 +22,8 @@ NEARLY = 1e-3  # two values this close in log count as one
 MIN_DISTINCT = 3
 COUPLED = 0.02  # spread of log(D/N) below which N and D vary together
 MIN_POINTS_PER_PARAM = 4  # before a warning
+LEAST_POINTS = {"chinchilla-tied": 5, "power": 4, "kaplan-n": 3}  # of laws of few parameters
+LAW_WITHOUT = {"N": "kaplan-d", "D": "kaplan-n"}
 CONDITION = 1e4  # of the Jacobian with columns of unit length; a good grid has about 100
 
 
@@ -56,11 +58,15 @@ def check(
     needed = len(free) + bool(law.terms)
     for count, what in ((len(rows), "points"), (len(np.unique(rows, axis=0)), "distinct points")):
         if count < needed:
+            smaller = [name for name, least in LEAST_POINTS.items() if least <= count]
+            smaller = smaller if set(law.inputs) <= set("NDCUS") else []
+            other = (
+                f", or fit a law with fewer parameters ({', '.join(smaller)})" if smaller else ""
+            )
             raise ScalingError(
-                f"{count} {what}, and the law {law.name} has {len(free)} parameters: at least "
-                f"{needed} are needed",
-                remedy="add runs, or fit a law with fewer parameters (chinchilla-tied, kaplan-n, "
-                "power)",
+                f"{count} {what[:-1] if count == 1 else what}, and the law {law.name} has "
+                f"{len(free)} parameters: at least {needed} are needed",
+                remedy=f"add runs{other}",
             )
     _check_spread(law, counted, free)
     warnings = []
@@ -90,8 +96,8 @@ def _check_spread(law: Law, columns: Mapping[str, Array], free: Collection[str])
             raise ScalingError(
                 f"{letter} takes {distinct} distinct value{'s' * (distinct > 1)}: "
                 f"{' and '.join(names)} of the law {law.name} cannot be identified",
-                remedy=f"add runs at {MIN_DISTINCT} or more values of {letter}, or fit a law "
-                "without it",
+                remedy=f"add runs at {MIN_DISTINCT} or more values of {letter}"
+                + (f", or fit --law {LAW_WITHOUT[letter]}" if letter in LAW_WITHOUT else ""),
             )
     if law.terms and "U" in law.inputs and not (np.log(columns["D"] / columns["U"]) > NEARLY).any():
         raise ScalingError(

@@ -136,10 +136,9 @@ def _result(
     data, approach = Dataset(source.points), cast(Approach, options.approach)
     law, fit = options.written or LAWS[options.law], None
     _check_values(law, data.points, options)
-    if set(law.names) <= options.fixed().keys():
-        options = replace(options, bootstrap=0)  # nothing is left that could vary
+    is_fixed = set(law.names) <= options.fixed().keys()  # nothing is left that could vary
     try:
-        fit, reason = fit_law(data, law, options), ""
+        fit, reason = fit_law(data, law, replace(options, bootstrap=0) if is_fixed else options), ""
     except ScalingError as error:  # another approach can head the result
         if approach == "parametric":
             raise
@@ -206,7 +205,8 @@ def _check_values(law: Law, points: Points, options: FitOptions) -> None:
         raise ScalingError(what, where="--cluster", remedy="name another column, or leave it out")
     for param in law.params:
         low, high = (0.0, np.inf) if param.log else param.bounds
-        high = min(high, float(np.median(loss))) if param.name == law.floor else high
+        if param.name == law.floor and np.isinf(high):  # a floor of losses, not of accuracies
+            high = float(np.median(loss))
         value = fixed.get(param.name, high)
         if not low <= value <= high or (param.log and not value):
             what = f"{param.name} = {value:g} is not between {low:.4g} and {high:.4g}"

@@ -6,9 +6,9 @@ The rise is judged as a quasi-likelihood ratio: for an M-estimator with penalty 
 Hettmansperger 1980; Huber 1981, section 7.10), here with the quantile of Student's t, for the noise
 is estimated too. For sums of squares that is the classical interval. Where the noise is uneven, so
 that the sandwich variance is the larger one, more rise is allowed in proportion. A refit that has
-not converged lies above the profile by an unknown amount: the interval is open on its side. A
-parameter is identified when its interval is closed on both sides, is no wider than `WIDE`, and
-holds no other minimum of the objective out of reach.
+not converged lies above the profile by an unknown amount: beyond what is allowed, the interval is
+open on its side. A parameter is identified when its interval is closed on both sides, is no wider
+than `WIDE`, and holds no other minimum of the objective out of reach.
 """
 
 from __future__ import annotations
@@ -209,8 +209,9 @@ class _Profiler:
         again = minimise(problem, start(ray.theta)[left], pins=pins[left])
         lower = again.value < ends.value[left]
         ends.put(left[lower], again.take(lower))
-        rise = np.where(ends.converged, (ends.value - self.floor) / ray.allowed, np.nan)
-        below = rise < 1.0
+        rise = (ends.value - self.floor) / ray.allowed
+        below = rise < 1.0  # the profile itself too, where a refit has not converged
+        rise[~below & ~ends.converged] = np.nan
         above = ~below & (ends.converged | np.isnan(ray.above_rise))
         rays.above_at[rows[above]], rays.above_rise[rows[above]] = at[above], rise[above]
         rays.at[rows[below]], rays.rise[rows[below]] = at[below], rise[below]

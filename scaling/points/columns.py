@@ -361,6 +361,12 @@ def _check_complete(
             f"no column is known as {missing}: the names of columns are numbers",
             remedy="give one row per run, with columns of N, D and loss (pandas: DataFrame.melt)",
         )
+    if "X" in needed:
+        missing = [f"{LETTERS[letter]} ({letter})" for letter in "XY" if letter not in columns]
+        raise ScalingError(
+            f"no column is known as {' or '.join(missing)}",
+            remedy=f'name them: --columns "X=...,Y=..."; columns: {list_names(names)}',
+        )
     known = [noun for letter in letters for noun in NOUNS[letter] if len(noun) > 2]
     near = [n for n in names if any(closest_match(w, known) for w in last_name(n).split("_"))]
     hint = f"nearest: {list_names(near)}; " if near else ""

@@ -49,7 +49,7 @@ def read_runs(
             "--columns is for foreign tables; a results folder has its own",
             remedy="use --params and --flops",
         )
-    if options.checkpoints != "auto":
+    if options.checkpoints == "all":
         raise ScalingError(
             "--checkpoints is for foreign tables; of a results folder each run's end is used",
             remedy="leave it out",

@@ -3,6 +3,7 @@ input rejected by name.
 """
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -206,6 +207,28 @@ def test_what_no_fit_can_follow_is_rejected(tmp_path, options, words):
     with pytest.raises(ScalingError) as caught:
         fit([runs], FitOptions(**options))
     assert words in str(caught.value)
+
+
+def test_a_chance_level_above_most_accuracies_may_be_fixed():
+    loss = np.linspace(1.8, 4.5, 25)
+    accuracy = 0.25 + 0.7 / (1 + np.exp(6 * (loss - 2.2)))
+    table = pd.DataFrame({"task_loss": loss, "accuracy": accuracy})
+    columns = "X=task_loss,Y=accuracy"
+    options = FitOptions(law="sigmoid", columns=columns, fix="lo=0.26", bootstrap=0)
+    assert np.median(accuracy) < 0.26 == fit([table], options)["params"]["lo"]["value"]
+
+
+@pytest.mark.parametrize(
+    ("law", "columns", "words"),
+    [
+        ("chinchilla", ["N", "D", "loss"], "or fit --law kaplan-d"),
+        ("sigmoid", ["N", "loss"], "no column is known as loss on the task (X) or accuracy (Y)"),
+    ],
+)
+def test_the_remedy_is_of_what_the_table_lacks(law, columns, words):
+    table = pd.DataFrame({"N": 1e6, "D": np.geomspace(1e7, 1e9, 8), "loss": np.linspace(4, 3, 8)})
+    with pytest.raises(ScalingError, match=re.escape(words)):
+        fit([table[columns]], FitOptions(law=law))
 
 
 @pytest.mark.parametrize(

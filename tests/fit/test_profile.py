@@ -47,3 +47,19 @@ def test_the_break_of_a_power_law_has_an_interval_in_any_unit():
         ends.append([each.lo * unit, each.hi * unit])
     assert ends[0] == pytest.approx(ends[1], rel=1e-3)
     assert ends[0][0] < 3e19 < ends[0][1] < 2 * ends[0][0]
+
+
+def test_a_refit_that_has_not_converged_below_the_rise_leaves_the_interval_closed():
+    rows = [  # the seven held-out runs of Li et al. 2025 (Farseer): N, D, loss
+        (2273495040.0, 430537310208.0, 0.4600584099831048),
+        (2697992704.0, 430537310208.0, 0.4548075815344646),
+        (3816352512.0, 453197168640.0, 0.4460747851747051),
+        (6369572352.0, 304437264384.0, 0.4406577644428261),
+        (25120768000.0, 125599744000.0, 0.4381460921911891),
+        (5354047488.0, 215270162432.0, 0.4493814300408138),
+        (5354047488.0, 430540062720.0, 0.4390641046993989),
+    ]
+    n, d, loss = np.array(rows).T
+    alpha = profile(estimate(LAWS["chinchilla"], Points(loss, n, d), delta=None))["alpha"]
+    assert (alpha.lo, alpha.hi) == pytest.approx((0.1375, 0.7318), rel=1e-2)
+    assert alpha.identified
