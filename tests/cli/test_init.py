@@ -21,6 +21,7 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_flags_and_answers_write_the_same_file(place):
     given = ("--budget", "1e13", "--device", "h100", "--data", "store")
     flags = scaling("init", "flags.toml", *given, code=0)

@@ -22,6 +22,7 @@ LOWER = {
 }
 
 
+@pytest.mark.slow
 def test_an_interval_leaves_out_no_place_where_the_objective_is_lower():
     law, noise = LAWS["farseer"], np.random.default_rng(1).normal(size=25)
     axes = np.geomspace(1e7, 1e8, 5), np.geomspace(1e9, 5e9, 5)

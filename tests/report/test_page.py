@@ -291,6 +291,7 @@ def test_a_report_removes_what_a_former_one_wrote_and_no_file_of_the_user(result
     assert {name for name in left if "/" in name and "mine" not in name} == set(written)
 
 
+@pytest.mark.slow
 def test_runs_that_differ_in_a_part_of_the_model_are_fitted_as_scaling_fit_does(tmp_path):
     merged = Path(__file__).parents[2] / "results" / "experts" / "merged"
     (tmp_path / "merged").symlink_to(merged)

@@ -154,6 +154,7 @@ def test_another_shape_is_no_sum_of_powers(text):
     assert LAWS[law.name].expressions
 
 
+@pytest.mark.slow
 def test_a_formula_without_an_optimum_leaves_its_approach_out_of_the_comparison():
     points = grid()
     table = pd.DataFrame({"N": points.n, "D": points.d, "loss": points.loss})
