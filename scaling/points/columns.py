@@ -72,7 +72,7 @@ WITHOUT_EMBEDDINGS = re.compile(
 )
 AGGREGATES = frozenset(word_set("value last final mean avg average min total global"))
 SECONDARY = word_set("min best smooth smoothed ema")
-LAST = {  # words of the less likely of several columns
+UNLIKELY = {  # words of the less likely of several columns
     "L": word_set("train training"),
     "D": word_set("eval evaluation val valid validation"),
 }
@@ -282,7 +282,7 @@ def resolve(table: pd.DataFrame, given: Mapping[str, str], needed: Sequence[str]
             for letter, free in several.items()
         )
         likely = {
-            letter: [name for name in free if name_words(name).isdisjoint(LAST.get(letter, ()))]
+            letter: [name for name in free if name_words(name).isdisjoint(UNLIKELY.get(letter, ()))]
             for letter, free in several.items()
         }
         say = ",".join(f"{x}={(names or several[x])[0]}" for x, names in likely.items())

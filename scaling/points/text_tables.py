@@ -166,9 +166,8 @@ def _without_comments(lines: list[str]) -> tuple[list[str], str]:
     """
     comments = [line for line in lines if line.lstrip().startswith(COMMENTS)]
     kept = [line for line in lines if line.strip() and not line.lstrip().startswith(COMMENTS)]
-    kept = [
-        line for line in kept if not re.fullmatch(r"[\s|:+=-]*[-=][\s|:+=-]*", line)
-    ]  # Markdown
+    rule = re.compile(r"[\s|:+=-]*[-=][\s|:+=-]*")  # of Markdown and grid tables
+    kept = [line for line in kept if not rule.fullmatch(line)]
     if any(re.search(r"&.*\\\\\s*([\\%\[].*)?$", line) for line in kept):  # LaTeX
         kept = [line for each in kept if (line := _without_latex(each)).strip()]
     mark = ""
